@@ -1,11 +1,59 @@
-//! What a konnector's author writes against.
+//! The SDK for konnectors: programs that fetch a person's bills, documents and data from a remote account.
+//!
+//! A konnector is one function. The attribute [`konnector`] makes it the program:
+//!
+//! ```no_run
+//! use konnector_sdk::prelude::*;
+//!
+//! #[konnector]
+//! fn run(context: Context) -> Result<Report> {
+//!     let account = context.account()?;
+//!     let client = Client::new("https://www.bank101.example")?;
+//!
+//!     let page = client.get("/login").html()?;
+//!     let form = page.form("#login")?.set("login", account.field("login")?)?.set("password", account.secret("password")?)?;
+//!     if form.submit(&client)?.html()?.has(".error")? {
+//!         return Err(Error::bad_credentials("the bank refused the password"));
+//!     }
+//!
+//!     let mut bills = Vec::new();
+//!     for row in client.get("/bills").html()?.select("table.bills tbody tr")? {
+//!         let amount = parse::amount(&row.text(".amount")?)?;
+//!         let date = parse::date(&row.text(".date")?)?;
+//!         bills.push(Bill::new("bank101", amount, date, row.link("a.pdf")?));
+//!     }
+//!     Ok(save_bills(&client, bills)?.into())
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Redirects, cookies, decompression and charsets are the host's work. Passwords stay with the host: a [`Secret`] is a word that the
+//! host replaces in requests to the hosts that the manifest names. On the author's own machine the SDK runs against
+//! [`testing::Host`](crate::testing), so a konnector is tested with `cargo test`.
 
-#![allow(clippy::absolute_paths, reason = "stub")]
+mod account;
+mod context;
+mod error;
+mod host;
+pub mod html;
+pub mod http;
+pub mod log;
+pub mod parse;
+mod progress;
+mod report;
+pub mod save;
+mod secret;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 
-/// The contract with the host, generated from `wit/`.
+#[doc(hidden)]
+pub mod entry;
+
+/// The contract with the host, generated from `wit/`; for what the SDK does not wrap.
 #[expect(missing_docs, reason = "generated from the WIT text, which is documented")]
 #[allow(clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
 pub mod bindings {
+    #[cfg(not(feature = "reveal"))]
     wit_bindgen::generate!({
         path: "../wit/0.1.0",
         world: "konnector",
@@ -14,4 +62,46 @@ pub mod bindings {
         default_bindings_module: "konnector_sdk::bindings",
         generate_all,
     });
+    #[cfg(feature = "reveal")]
+    wit_bindgen::generate!({
+        path: "../wit/0.1.0",
+        world: "konnector-with-reveal",
+        pub_export_macro: true,
+        export_macro_name: "export",
+        default_bindings_module: "konnector_sdk::bindings",
+        generate_all,
+    });
+}
+
+pub use account::{Account, Fields};
+pub use chrono;
+pub use context::{Context, Language};
+pub use error::{Error, Result};
+pub use konnector_sdk_macros::konnector;
+pub use progress::{ask_code, login_succeeded, progress, time_left};
+pub use report::Report;
+pub use secret::Secret;
+pub use serde_json;
+pub use url::Url;
+
+/// Why a run was started.
+pub use bindings::exports::konnector::host::run::Cause;
+/// What the user must do at the vendor, for [`Error::UserAction`].
+pub use bindings::exports::konnector::host::run::Action;
+/// How a one-time code reaches the user, for [`ask_code`].
+pub use bindings::konnector::host::progress::Medium;
+
+/// Everything that a konnector usually needs: `use konnector_sdk::prelude::*`.
+pub mod prelude {
+    pub use crate::html::{Element, Form, Page, Select};
+    pub use crate::http::{Client, FileSource, Response};
+    pub use crate::save::{
+        Bill, File, Item, Metadata, Saved, delete_documents, remove_files, save_bills, save_documents, save_files,
+    };
+    pub use crate::{
+        Account, Action, Context, Error, Medium, Report, Result, Secret, Url, ask_code, debug, error, info, konnector,
+        login_succeeded, parse, progress, time_left, warn,
+    };
+    pub use chrono::NaiveDate;
+    pub use serde_json::json;
 }

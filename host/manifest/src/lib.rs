@@ -1,1 +1,28 @@
-//! stub
+//! What a konnector declares about itself, and the rules that decide what it may do.
+//!
+//! Pure types and checks, without input or output, that every other part shares: the sandbox asks them before each call of a guest, the
+//! HTTP API before each request of a token. There is one [`Permissions`] type, so no two layers can disagree.
+
+mod doctype;
+mod error;
+mod field;
+mod frequency;
+mod host_pattern;
+mod json;
+mod manifest;
+mod permission;
+mod slug;
+mod source;
+mod text_form;
+mod verb;
+
+pub use doctype::{Doctype, DoctypePattern};
+pub use error::Error;
+pub use field::{Choice, Field, FieldKind};
+pub use frequency::Frequency;
+pub use host_pattern::HostPattern;
+pub use manifest::{Manifest, Terms};
+pub use permission::{Denied, HttpRules, Permissions, Rule, RuleKind};
+pub use slug::Slug;
+pub use source::{GitTransport, OciReference, Source};
+pub use verb::{Verb, Verbs};

@@ -1,1 +1,188 @@
-//! stub
+//! The domain: instances, konnectors, permissions, accounts, files, triggers, jobs and their runs.
+//!
+//! [`Platform`] is the one handle; each noun adds its methods to it in the module of its name. It knows no HTTP API. What it keeps lies
+//! in a [`konnector_store::Store`], what it runs goes through a [`konnector_sandbox::Sandbox`].
+
+pub mod account;
+pub mod clock;
+pub mod crontab;
+pub mod doctype;
+pub mod document;
+mod error;
+pub mod file;
+pub mod instance;
+pub mod job;
+pub mod konnector;
+pub mod permission;
+pub mod realtime;
+mod run;
+mod stored;
+pub mod token;
+pub mod trigger;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use konnector_sandbox::Sandbox;
+use konnector_sandbox::http::Gate;
+use konnector_store::{MasterKey, Store};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use error::{Error, Result};
+
+use crate::clock::Clock;
+use crate::realtime::Bus;
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where compiled components are kept; may be emptied at any time.
+    pub cache_dir: PathBuf,
+    /// How many jobs run at the same time.
+    pub workers: u32,
+    /// How long a worker's lease lasts without a heartbeat.
+    pub lease: Duration,
+    /// First delay before a run is tried again; it doubles with each attempt, up to six hours, with full jitter.
+    pub retry_delay: Duration,
+    /// Bytes that the files of one instance may take.
+    pub disk_quota: u64,
+    /// Address under which clients reach the public API, for links in answers and for `COZY_URL`.
+    pub scheme: &'static str,
+}
+
+impl Config {
+    /// The defaults, with compiled components below `cache_dir`.
+    #[must_use]
+    pub const fn new(cache_dir: PathBuf) -> Self {
+        Self {
+            cache_dir,
+            workers: 4,
+            lease: Duration::from_secs(45),
+            retry_delay: Duration::from_secs(300),
+            disk_quota: 10 << 30,
+            scheme: "http",
+        }
+    }
+}
+
+/// What the platform is made of.
+pub struct Parts {
+    /// The store.
+    pub store: Store,
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// The only way out to the network.
+    pub gate: Gate,
+    /// Seals secrets and signs tokens.
+    pub key: MasterKey,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// What an operator may set.
+    pub config: Config,
+}
+
+/// The platform. Cheap to clone.
+#[derive(Clone)]
+pub struct Platform(Arc<Inner>);
+
+/// The parts, and what ties them together.
+#[doc(hidden)]
+pub struct Inner {
+    parts: Parts,
+    /// Where events are published.
+    pub bus: Bus,
+    workers: Notify,
+    scheduler: Notify,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl std::ops::Deref for Inner {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl std::ops::Deref for Platform {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Platform {
+    /// Puts the parts together. Nothing runs yet; see [`Platform::start`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Key`] when the key is not the one the data was sealed with: the server must not start.
+    pub async fn new(parts: Parts) -> Result<Self> {
+        let platform = Self(Arc::new(Inner {
+            parts,
+            bus: Bus::default(),
+            workers: Notify::new(),
+            scheduler: Notify::new(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }));
+        platform.check_key().await?;
+        Ok(platform)
+    }
+
+    /// Gives back what a process that is gone was at, then begins to fire triggers and to run jobs.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn start(&self) -> Result<()> {
+        self.recover_jobs().await?;
+        let workers = self.clone();
+        self.tasks.spawn(async move { workers.worker_loop().await });
+        let scheduler = self.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = scheduler.schedule_loop() => {}
+                () = scheduler.stopping.cancelled() => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// Fires and claims nothing more, gives running jobs a few seconds to end and the rest back to the queue, then closes the store.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+    }
+
+    fn wake_workers(&self) {
+        self.workers.notify_one();
+    }
+
+    async fn workers_woken(&self) {
+        self.workers.notified().await;
+    }
+
+    fn wake_scheduler(&self) {
+        self.scheduler.notify_one();
+    }
+
+    async fn scheduler_woken(&self) {
+        self.scheduler.notified().await;
+    }
+
+    fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+}

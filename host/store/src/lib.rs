@@ -1,1 +1,46 @@
-//! stub
+//! Where konnector keeps what it must not lose: documents, queues, schedules, file contents, secrets.
+//!
+//! [`Store`] is the whole interface for the rest of the program. It speaks of intents (create a document, claim a job,
+//! fire a trigger) and commits a set of them atomically: a [`Changes`] is applied as a whole or not at all, and
+//! [`Store::commit`] answers only when the disk has it.
+//!
+//! Below, [`Kv`] is an ordered map with atomic conditional batches, and [`Blobs`] holds contents too large for it. Each
+//! has two implementations, one on disk (sled and a directory) and one in memory for tests. A database server can stand
+//! in for either without a change above.
+//!
+//! [`MasterKey`] seals account secrets before they reach any of this.
+
+mod blob;
+mod changes;
+mod document;
+mod due;
+mod error;
+mod frame;
+mod id;
+mod index;
+mod key;
+mod kv;
+mod open;
+mod plan;
+mod queue;
+mod rev;
+mod secret;
+mod sled_kv;
+mod store;
+mod time;
+mod view;
+
+pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
+pub use changes::Changes;
+pub use document::Document;
+pub use error::{Conflict, Error, Result};
+pub use id::{DocRef, InstanceId};
+pub use kv::{Batch, Committed, Kv};
+pub use open::Options;
+pub use queue::{Lease, Queued};
+pub use rev::Rev;
+pub use secret::{MasterKey, SecretContext};
+pub use store::Store;
+
+/// A JSON object, in the order it was written.
+pub type Map = serde_json::Map<String, serde_json::Value>;

@@ -1,0 +1,66 @@
+//! One bill, as the bank knows it.
+
+use chrono::{Days, NaiveDate};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Contract;
+
+/// An amount in euro cents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Amount(i64);
+
+impl Amount {
+    /// An amount from euro cents; negative for money the bank gives back.
+    pub fn new(cents: i64) -> Self {
+        Self(cents)
+    }
+
+    /// The amount in euro cents.
+    pub fn cents(self) -> i64 {
+        self.0
+    }
+}
+
+/// One bill. Never changes once issued, so its PDF and its `ETag` never do either.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bill {
+    /// The bank's own name for the bill, unique over both contracts, such as `FA-2026-0020`.
+    pub reference: String,
+    /// The contract it belongs to.
+    pub contract: Contract,
+    /// The day of the bill.
+    pub issued_on: NaiveDate,
+    /// What it is for, in the language of the contract.
+    pub subject: String,
+    /// What it comes to, in euro cents.
+    #[serde(rename = "amount_cents")]
+    pub amount: Amount,
+}
+
+impl Bill {
+    /// The day on which the money is taken: 15 days after the bill.
+    pub fn due_on(&self) -> NaiveDate {
+        self.issued_on.checked_add_days(Days::new(15)).unwrap_or(NaiveDate::MAX)
+    }
+
+    /// The address of the PDF on the site.
+    pub fn pdf_path(&self) -> String {
+        format!("/account/bills/{}.pdf", self.reference)
+    }
+}
+
+/// A bill to add. Every field left out is filled in as for the bills the bank starts with.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewBill {
+    /// Its contract: `FR-2041` or `EN-7730`.
+    pub contract: Option<Contract>,
+    /// Its day, as `2026-12-03`.
+    pub issued_on: Option<NaiveDate>,
+    /// What it is for.
+    pub subject: Option<String>,
+    /// Its amount in euro cents.
+    #[serde(rename = "amount_cents")]
+    pub amount: Option<Amount>,
+}

@@ -1,0 +1,92 @@
+//! The handle on a vendor inside its process. The control API under `/_control` answers with the same calls.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bill::{Bill, NewBill};
+use crate::counters::Counters;
+use crate::options::VendorOptions;
+use crate::pdf;
+use crate::site::Site;
+use crate::switches::Switches;
+
+/// Turns the switches of a vendor and reads what it saw. Clones share the vendor.
+#[derive(Debug, Clone)]
+pub struct Control {
+    site: Arc<Mutex<Site>>,
+}
+
+/// The switches, and what follows from them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The switches.
+    #[serde(flatten)]
+    pub switches: Switches,
+    /// Whether the account is locked now.
+    pub locked: bool,
+    /// The one-time code that the newest login waits for: what the customer would read on her telephone.
+    pub code: Option<String>,
+}
+
+impl Control {
+    pub(crate) fn new(options: VendorOptions) -> Self {
+        Self { site: Arc::new(Mutex::new(Site::new(options))) }
+    }
+
+    /// The state of the site. Never held across an await.
+    pub(crate) fn site(&self) -> MutexGuard<'_, Site> {
+        // Nothing panics under the lock; if a handler did, the demo had better go on than answer every page with an error.
+        self.site.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The switches, and what follows from them.
+    pub fn state(&self) -> State {
+        let site = self.site();
+        State { switches: site.switches.clone(), locked: site.is_locked(), code: site.sessions.pending_code() }
+    }
+
+    /// Turns switches: `control.set(|switches| switches.maintenance = true)`.
+    pub fn set(&self, change: impl FnOnce(&mut Switches)) {
+        let mut site = self.site();
+        let mut switches = site.switches.clone();
+        change(&mut switches);
+        site.set(switches);
+    }
+
+    /// The one-time code that the newest login waits for.
+    pub fn code(&self) -> Option<String> {
+        self.site().sessions.pending_code()
+    }
+
+    /// What the vendor has seen.
+    pub fn counters(&self) -> Counters {
+        self.site().counters.clone()
+    }
+
+    /// All bills, oldest first.
+    pub fn bills(&self) -> Vec<Bill> {
+        self.site().ledger.all().to_vec()
+    }
+
+    /// Adds a bill; `NewBill::default()` adds the one of the next month.
+    pub fn add_bill(&self, new: NewBill) -> Bill {
+        self.site().ledger.add(new)
+    }
+
+    /// The bytes of a bill's PDF, exactly as the site serves them; `None` when there is no such bill.
+    pub fn pdf(&self, reference: &str) -> Option<Vec<u8>> {
+        let bill = self.site().ledger.find(reference)?.clone();
+        Some(pdf::render(&bill))
+    }
+
+    /// Ends every session, as a vendor does overnight: cookies kept from before are worth nothing.
+    pub fn end_sessions(&self) {
+        self.site().sessions.end_all();
+    }
+
+    /// Everything as at the start: switches, bills, counters; no sessions, not locked.
+    pub fn reset(&self) {
+        self.site().reset();
+    }
+}

@@ -1,0 +1,108 @@
+//! Sessions: what a cookie stands for, from the first look at the login page to the account.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+/// The name of the session cookie.
+pub const SESSION_COOKIE: &str = "bank101_session";
+
+/// The secret value of a session cookie: 122 random bits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SessionToken(String);
+
+impl SessionToken {
+    /// The token a cookie holds. It may belong to no session.
+    pub fn from_cookie(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+
+    /// The value for the cookie.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How far a visitor has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Has not given a password.
+    Visiting,
+    /// Gave the right password, and has yet to give the one-time code.
+    AwaitingCode {
+        /// The code, six digits.
+        code: String,
+        /// How many wrong codes were given.
+        wrong: u32,
+    },
+    /// Is logged in.
+    SignedIn,
+}
+
+/// One session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// Its number, from 1 in the order of creation: what logs and counters show in place of the secret token.
+    pub number: u64,
+    /// The token that every form of this session must send back.
+    pub csrf: String,
+    /// How far the visitor has come.
+    pub stage: Stage,
+}
+
+/// All sessions. They live until they are ended: the vendor has no clock.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    by_token: HashMap<SessionToken, Session>,
+    opened: u64,
+}
+
+impl Sessions {
+    /// Opens a session with a new token: a stage is never reached with the token of the stage before, so that a token
+    /// planted before the login is worth nothing after it.
+    pub fn open(&mut self, stage: Stage) -> (SessionToken, &Session) {
+        self.opened += 1;
+        let token = SessionToken(random());
+        let session = Session { number: self.opened, csrf: random(), stage };
+        let session = &*self.by_token.entry(token.clone()).or_insert(session);
+        (token, session)
+    }
+
+    /// The session of a token.
+    pub fn get(&self, token: &SessionToken) -> Option<&Session> {
+        self.by_token.get(token)
+    }
+
+    /// The session of a token, to change it.
+    pub fn get_mut(&mut self, token: &SessionToken) -> Option<&mut Session> {
+        self.by_token.get_mut(token)
+    }
+
+    /// Ends a session; nothing happens when there is none.
+    pub fn end(&mut self, token: &SessionToken) {
+        self.by_token.remove(token);
+    }
+
+    /// Ends all sessions. Numbers go on counting.
+    pub fn end_all(&mut self) {
+        self.by_token.clear();
+    }
+
+    /// The one-time code of the newest session that waits for one.
+    pub fn pending_code(&self) -> Option<String> {
+        let waiting = self.by_token.values().filter_map(|session| match &session.stage {
+            Stage::AwaitingCode { code, .. } => Some((session.number, code)),
+            Stage::Visiting | Stage::SignedIn => None,
+        });
+        waiting.max().map(|(_, code)| code.clone())
+    }
+}
+
+/// A new one-time code: six random digits.
+pub fn new_code() -> String {
+    format!("{:06}", Uuid::new_v4().as_u128() % 1_000_000)
+}
+
+fn random() -> String {
+    Uuid::new_v4().simple().to_string()
+}

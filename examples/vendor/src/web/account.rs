@@ -1,0 +1,84 @@
+//! The front page, and the account without its bills.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{Redirect, Response};
+use serde::Serialize;
+
+use super::page::{self, Frame};
+use super::texts::Texts;
+use super::visitor::{SignedIn, Visitor};
+use crate::contract::Contract;
+use crate::control::Control;
+use crate::customer::{CUSTOMER, Customer};
+use crate::switches::Layout;
+
+#[derive(Template)]
+#[template(path = "front.html")]
+struct FrontPage<'a> {
+    frame: Frame<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct HomePage<'a> {
+    frame: Frame<'a>,
+    layout: Layout,
+    data: AccountData,
+}
+
+#[derive(Template)]
+#[template(path = "profile.html")]
+struct ProfilePage<'a> {
+    frame: Frame<'a>,
+    customer: Customer,
+}
+
+/// What the script of the account page carries as JSON.
+#[derive(Serialize)]
+struct AccountData {
+    customer: Customer,
+    contracts: Vec<ContractData>,
+}
+
+#[derive(Serialize)]
+struct ContractData {
+    id: &'static str,
+    label: &'static str,
+    language: &'static str,
+    bills: String,
+}
+
+/// `GET /`.
+pub async fn front(visitor: Visitor) -> Response {
+    let title = Texts::of(visitor.language).front;
+    page::page(StatusCode::OK, &FrontPage { frame: Frame::public(visitor.language, title) })
+}
+
+/// `GET /account`: one more hop on the way from the login to the account.
+pub async fn entrance(_: SignedIn) -> Redirect {
+    Redirect::to("/account/home")
+}
+
+/// `GET /account/home`: the contracts, as links and as JSON in a script.
+pub async fn home(State(control): State<Control>, signed_in: SignedIn) -> Response {
+    let contracts = Contract::ALL.map(|contract| ContractData {
+        id: contract.id(),
+        label: contract.label(),
+        language: contract.language().tag(),
+        bills: format!("/account/bills?contract={}", contract.id()),
+    });
+    let layout = control.site().switches.layout;
+    let title = Texts::of(signed_in.language).home;
+    let frame = Frame::private(signed_in.language, title, &signed_in.csrf);
+    let data = AccountData { customer: CUSTOMER, contracts: contracts.into() };
+    page::page(StatusCode::OK, &HomePage { frame, layout, data })
+}
+
+/// `GET /account/profile`: the customer's details, in ISO-8859-1.
+pub async fn profile(signed_in: SignedIn) -> Response {
+    let title = Texts::of(signed_in.language).profile;
+    let frame = Frame { charset: "iso-8859-1", ..Frame::private(signed_in.language, title, &signed_in.csrf) };
+    page::latin1_page(&ProfilePage { frame, customer: CUSTOMER })
+}

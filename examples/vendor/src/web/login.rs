@@ -1,0 +1,144 @@
+//! The login: password, one-time code, logout.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::Cookie;
+use serde::Deserialize;
+
+use super::page::{self, Frame};
+use super::texts::Texts;
+use super::visitor::{SignedIn, Visitor, session_cookie};
+use crate::control::Control;
+use crate::language::Language;
+use crate::session::{SESSION_COOKIE, Session, SessionToken, Stage};
+use crate::site::{CodeCheck, Login};
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    frame: Frame<'a>,
+    csrf: &'a str,
+    login: &'a str,
+    error: Option<&'a str>,
+}
+
+#[derive(Template)]
+#[template(path = "code.html")]
+struct CodePage<'a> {
+    frame: Frame<'a>,
+    csrf: &'a str,
+    error: Option<&'a str>,
+}
+
+/// The fields of the login form. A missing one is empty: without a token the form is refused as forged.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct LoginForm {
+    csrf_token: String,
+    login: String,
+    password: String,
+}
+
+/// The fields of the form for the one-time code.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct CodeForm {
+    csrf_token: String,
+    code: String,
+}
+
+/// The field of the logout form.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct LogOutForm {
+    csrf_token: String,
+}
+
+/// `GET /login`: the form, in the visitor's session or a new one.
+pub async fn form(State(control): State<Control>, visitor: Visitor) -> Response {
+    let mut site = control.site();
+    if site.is_locked() {
+        return locked(visitor.language);
+    }
+    match visitor.session {
+        Some((_, Session { stage: Stage::SignedIn, .. })) => Redirect::to("/account").into_response(),
+        Some((_, Session { stage: Stage::Visiting, csrf, .. })) => login_page(visitor.language, &csrf, "", None),
+        // Back from the page of the code: the login starts again.
+        Some((_, Session { stage: Stage::AwaitingCode { .. }, .. })) | None => {
+            if let Some(token) = visitor.token() {
+                site.sessions.end(token);
+            }
+            let (token, session) = site.sessions.open(Stage::Visiting);
+            let page = login_page(visitor.language, &session.csrf, "", None);
+            (CookieJar::new().add(session_cookie(&token)), page).into_response()
+        }
+    }
+}
+
+/// `POST /login`.
+pub async fn submit(State(control): State<Control>, visitor: Visitor, Form(form): Form<LoginForm>) -> Response {
+    let outcome = control.site().log_in(visitor.token(), &form.csrf_token, &form.login, &form.password);
+    match outcome {
+        Login::Forged => page::forbidden(visitor.language),
+        Login::Locked => locked(visitor.language),
+        Login::Wrong => {
+            let error = Texts::of(visitor.language).wrong_password;
+            login_page(visitor.language, &form.csrf_token, &form.login, Some(error))
+        }
+        Login::CodeNeeded(token) => onward(&token, "/login/code"),
+        Login::Done(token) => onward(&token, "/account"),
+    }
+}
+
+/// `GET /login/code`: the form for the code, for those who gave the password.
+pub async fn code_form(visitor: Visitor) -> Response {
+    match &visitor.session {
+        Some((_, Session { stage: Stage::AwaitingCode { .. }, csrf, .. })) => code_page(visitor.language, csrf, None),
+        _ => Redirect::to(visitor.next_step()).into_response(),
+    }
+}
+
+/// `POST /login/code`.
+pub async fn submit_code(State(control): State<Control>, visitor: Visitor, Form(form): Form<CodeForm>) -> Response {
+    let outcome = control.site().check_code(visitor.token(), &form.csrf_token, &form.code);
+    match outcome {
+        CodeCheck::Forged => page::forbidden(visitor.language),
+        CodeCheck::StartAgain => Redirect::to("/login").into_response(),
+        CodeCheck::Wrong => code_page(visitor.language, &form.csrf_token, Some(Texts::of(visitor.language).wrong_code)),
+        CodeCheck::Done(token) => onward(&token, "/account"),
+    }
+}
+
+/// `POST /logout`: ends the session and takes the cookie back.
+pub async fn log_out(State(control): State<Control>, signed_in: SignedIn, Form(form): Form<LogOutForm>) -> Response {
+    if !control.site().log_out(&signed_in.token, &form.csrf_token) {
+        return page::forbidden(signed_in.language);
+    }
+    let mut gone = Cookie::build(SESSION_COOKIE).path("/").build();
+    gone.make_removal();
+    (CookieJar::new().add(gone), Redirect::to("/")).into_response()
+}
+
+/// A 303 to the next step, with the cookie of the new session.
+fn onward(token: &SessionToken, next: &str) -> Response {
+    (CookieJar::new().add(session_cookie(token)), Redirect::to(next)).into_response()
+}
+
+fn login_page(language: Language, csrf: &str, login: &str, error: Option<&str>) -> Response {
+    let frame = Frame::public(language, Texts::of(language).log_in);
+    page::page(StatusCode::OK, &LoginPage { frame, csrf, login, error })
+}
+
+fn code_page(language: Language, csrf: &str, error: Option<&str>) -> Response {
+    let frame = Frame::public(language, Texts::of(language).code);
+    page::page(StatusCode::OK, &CodePage { frame, csrf, error })
+}
+
+/// The page of a locked account: 200, like the page of a wrong password, as most sites do.
+fn locked(language: Language) -> Response {
+    page::notice(StatusCode::OK, language, "locked", Texts::of(language).locked)
+}

@@ -1,0 +1,92 @@
+//! Pages: what they have in common, and how a template becomes a response.
+
+use askama::Template;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::texts::Texts;
+use super::visitor::Visitor;
+use crate::language::Language;
+
+/// What every page has around its contents.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    pub language: &'static str,
+    pub title: &'static str,
+    pub texts: &'static Texts,
+    /// The CSRF token of the logout form; `None` for a visitor who is not logged in.
+    pub log_out: Option<&'a str>,
+    pub charset: &'static str,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of a page that anyone may see.
+    pub fn public(language: Language, title: &'static str) -> Self {
+        Self { language: language.tag(), title, texts: Texts::of(language), log_out: None, charset: "utf-8" }
+    }
+
+    /// The frame of a page behind the login.
+    pub fn private(language: Language, title: &'static str, csrf: &'a str) -> Self {
+        Self { log_out: Some(csrf), ..Self::public(language, title) }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "notice.html")]
+struct Notice<'a> {
+    frame: Frame<'a>,
+    class: &'a str,
+    text: &'a str,
+}
+
+/// A page, in UTF-8.
+pub fn page(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => (status, html_headers("text/html; charset=utf-8"), html).into_response(),
+        Err(error) => unrendered(&error),
+    }
+}
+
+/// A page in ISO-8859-1, with characters it lacks written as references (`&#8364;`).
+pub fn latin1_page(template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => {
+            // Browsers read ISO-8859-1 as Windows-1252 (WHATWG Encoding, "Names and labels"), so this is how sites write it.
+            let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode(&html);
+            (html_headers("text/html; charset=iso-8859-1"), bytes.into_owned()).into_response()
+        }
+        Err(error) => unrendered(&error),
+    }
+}
+
+/// A page of one sentence, in a paragraph of this class.
+pub fn notice(status: StatusCode, language: Language, class: &str, text: &str) -> Response {
+    page(status, &Notice { frame: Frame::public(language, "Bank101"), class, text })
+}
+
+/// The page for a form whose CSRF token is not that of the session.
+pub fn forbidden(language: Language) -> Response {
+    notice(StatusCode::FORBIDDEN, language, "forbidden", Texts::of(language).forbidden)
+}
+
+/// The page for an address that leads nowhere.
+pub async fn not_found(visitor: Visitor) -> Response {
+    missing(visitor.language)
+}
+
+/// The page for a bill, contract or page number that does not exist.
+pub fn missing(language: Language) -> Response {
+    notice(StatusCode::NOT_FOUND, language, "not-found", Texts::of(language).not_found)
+}
+
+fn html_headers(content_type: &'static str) -> [(header::HeaderName, HeaderValue); 2] {
+    [
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]
+}
+
+fn unrendered(error: &askama::Error) -> Response {
+    tracing::error!(%error, "a template failed");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}

@@ -1,0 +1,92 @@
+//! Who sends a request: with which session, in which language.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use axum::response::Redirect;
+use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::{Cookie, SameSite};
+
+use crate::control::Control;
+use crate::language::Language;
+use crate::session::{SESSION_COOKIE, Session, SessionToken, Stage};
+
+/// Any visitor, logged in or not.
+#[derive(Debug, Clone)]
+pub struct Visitor {
+    /// The language of the browser.
+    pub language: Language,
+    /// The live session of the cookie, as it was when the request came.
+    pub session: Option<(SessionToken, Session)>,
+}
+
+impl Visitor {
+    /// The token of the session, if there is one.
+    pub fn token(&self) -> Option<&SessionToken> {
+        self.session.as_ref().map(|(token, _)| token)
+    }
+
+    /// The number of the session, for logs and counters.
+    pub fn session_number(&self) -> Option<u64> {
+        self.session.as_ref().map(|(_, session)| session.number)
+    }
+
+    /// Where the visitor belongs who may not see the page asked for, or has just come one step further.
+    pub fn next_step(&self) -> &'static str {
+        match self.session.as_ref().map(|(_, session)| &session.stage) {
+            Some(Stage::SignedIn) => "/account",
+            Some(Stage::AwaitingCode { .. }) => "/login/code",
+            Some(Stage::Visiting) | None => "/login",
+        }
+    }
+}
+
+impl FromRequestParts<Control> for Visitor {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Infallible> {
+        let language = parts.headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let jar = CookieJar::from_headers(&parts.headers);
+        let token = jar.get(SESSION_COOKIE).map(|cookie| SessionToken::from_cookie(cookie.value()));
+        let session = token.and_then(|token| control.site().session(token));
+        Ok(Self { language: Language::from_accept_language(language), session })
+    }
+}
+
+/// A visitor who is logged in. All others are sent to the login.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The language of the browser.
+    pub language: Language,
+    /// The session.
+    pub token: SessionToken,
+    /// What the forms of this session send back.
+    pub csrf: String,
+}
+
+impl FromRequestParts<Control> for SignedIn {
+    type Rejection = Redirect;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Redirect> {
+        let Ok(visitor) = Visitor::from_request_parts(parts, control).await;
+        let elsewhere = Redirect::to(visitor.next_step());
+        match visitor.session {
+            Some((token, Session { csrf, stage: Stage::SignedIn, .. })) => {
+                Ok(Self { language: visitor.language, token, csrf })
+            }
+            _ => Err(elsewhere),
+        }
+    }
+}
+
+/// The cookie of a session: gone when the browser closes, out of the reach of scripts. Not `Secure`, since the demo
+/// speaks plain HTTP on loopback.
+pub fn session_cookie(token: &SessionToken) -> Cookie<'static> {
+    Cookie::build((SESSION_COOKIE, token.as_str().to_owned()))
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .build()
+}

@@ -1,0 +1,91 @@
+//! A small browser: cookies, and forms filled in as the page has them.
+
+use anyhow::{Context, Result};
+use demo_vendor::{DEFAULT_LOGIN, DEFAULT_PASSWORD, Running, Switches, Vendor, VendorOptions};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Response};
+use scraper::{Html, Selector};
+
+pub struct Browser {
+    client: Client,
+    root: String,
+}
+
+/// A vendor with these switches, and a browser that has not been there.
+pub async fn start(change: impl FnOnce(&mut Switches)) -> Result<(Running, Browser)> {
+    let mut options = VendorOptions::default();
+    change(&mut options.switches);
+    let vendor = Vendor::start(options).await?;
+    let browser = Browser::new(&vendor, Policy::default())?;
+    Ok((vendor, browser))
+}
+
+/// A vendor with these switches, and a browser that is logged in.
+pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(Running, Browser)> {
+    let (vendor, browser) = start(change).await?;
+    let home = browser.log_in(DEFAULT_PASSWORD).await?;
+    anyhow::ensure!(home.url().path() == "/account/home", "the login ended at {}", home.url());
+    Ok((vendor, browser))
+}
+
+/// Another feature of the workspace may teach reqwest to decompress; the tests look at the bytes as sent.
+fn builder() -> ClientBuilder {
+    Client::builder().no_gzip().no_brotli().no_deflate().no_zstd().cookie_store(true)
+}
+
+impl Browser {
+    pub fn new(vendor: &Running, redirects: Policy) -> Result<Self> {
+        Ok(Self { client: builder().redirect(redirects).build()?, root: vendor.url().to_owned() })
+    }
+
+    pub async fn get(&self, path: &str) -> Result<Response> {
+        self.get_with(path, &[]).await
+    }
+
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response> {
+        let mut request = self.client.get(format!("{}{path}", self.root));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Ok(request.send().await?)
+    }
+
+    pub async fn page(&self, path: &str) -> Result<Html> {
+        Ok(Html::parse_document(&self.get(path).await?.text().await?))
+    }
+
+    pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Result<Response> {
+        Ok(self.client.post(format!("{}{path}", self.root)).form(fields).send().await?)
+    }
+
+    /// Sends the form of a page with these fields and the page's CSRF token.
+    pub async fn send_form(&self, page: &str, form: &str, fields: &[(&str, &str)]) -> Result<Response> {
+        let (action, csrf) = {
+            let html = self.page(page).await?;
+            let action = attribute(&html, form, "action").with_context(|| format!("no form {form}"))?;
+            let token = attribute(&html, &format!("{form} input[name=csrf_token]"), "value").context("no token")?;
+            (action, token)
+        };
+        let mut fields = fields.to_vec();
+        fields.push(("csrf_token", &csrf));
+        self.post(&action, &fields).await
+    }
+
+    pub async fn log_in(&self, password: &str) -> Result<Response> {
+        self.send_form("/login", "form#login", &[("login", DEFAULT_LOGIN), ("password", password)]).await
+    }
+}
+
+pub fn select(css: &str) -> Selector {
+    Selector::parse(css).expect("a CSS selector")
+}
+
+/// The text of every match.
+pub fn texts(html: &Html, css: &str) -> Vec<String> {
+    html.select(&select(css)).map(|element| element.text().collect::<String>().trim().to_owned()).collect()
+}
+
+/// The attribute of the first match.
+pub fn attribute(html: &Html, css: &str, name: &str) -> Option<String> {
+    html.select(&select(css)).next()?.attr(name).map(str::to_owned)
+}

@@ -1,0 +1,141 @@
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::bindings::exports::konnector::host::run::Action;
+use crate::bindings::konnector::host::account::Info;
+use crate::{Error, Result, Secret, host};
+
+/// The fields that the user filled in, without the secret ones.
+pub type Fields = Map<String, Value>;
+
+/// The account that the run works for.
+#[derive(Debug, Clone)]
+pub struct Account {
+    info: Info,
+    fields: Fields,
+}
+
+impl Account {
+    pub(crate) fn of_run() -> Result<Self> {
+        let info = host::account::describe()
+            .ok_or_else(|| Error::bug("this konnector needs an account, and it was started without one"))?;
+        let fields = serde_json::from_str(&host::account::fields())
+            .map_err(|error| Error::bug(format!("the account's fields are no JSON object: {error}")))?;
+        Ok(Self { info, fields })
+    }
+
+    /// Document id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.info.id
+    }
+
+    /// The name that the user sees.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.info.name.as_deref()
+    }
+
+    /// What identifies the account at the vendor: the value of the identifier field.
+    #[must_use]
+    pub fn identifier(&self) -> Option<&str> {
+        self.info.identifier.as_deref()
+    }
+
+    /// A text field.
+    ///
+    /// # Errors
+    /// [`Error::UserAction`] when the user left it empty.
+    pub fn field(&self, name: &str) -> Result<&str> {
+        self.field_opt(name).ok_or_else(|| {
+            Error::user_action(Action::Other, format!("the account's field `{name}` is empty; fill it in and try again"))
+        })
+    }
+
+    /// A text field that may be empty.
+    #[must_use]
+    pub fn field_opt(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(Value::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// All fields as a structure of the konnector's own.
+    ///
+    /// # Errors
+    /// [`Error::UserAction`] naming the field that is missing or of another type.
+    pub fn fields<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(Value::Object(self.fields.clone()))
+            .map_err(|error| Error::user_action(Action::Other, format!("the account's fields: {error}")))
+    }
+
+    /// A secret field: something to use, not to read.
+    ///
+    /// # Errors
+    /// [`Error::UserAction`] when the user left it empty.
+    pub fn secret(&self, name: &str) -> Result<Secret> {
+        if !host::secrets::names().iter().any(|known| known == name) {
+            let text = format!("the account's field `{name}` is empty; fill it in and try again");
+            return Err(Error::user_action(Action::Other, text));
+        }
+        Secret::of_account(name)
+    }
+
+    /// What an earlier run saved, or the default: in the first run, and when a former version of the konnector saved something else.
+    ///
+    /// # Errors
+    /// As the host answers.
+    pub fn load_state<T: DeserializeOwned + Default>(&self) -> Result<T> {
+        let Some(text) = host::account::load_state()? else {
+            return Ok(T::default());
+        };
+        Ok(serde_json::from_str(&text).unwrap_or_else(|error| {
+            crate::warn!("the saved state is of another form and is not used: {error}");
+            T::default()
+        }))
+    }
+
+    /// Replaces the saved state as a whole; at most 64 KiB of JSON. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`Error::QuotaExceeded`] when it is larger.
+    pub fn save_state<T: Serialize>(&self, state: &T) -> Result<()> {
+        let text = serde_json::to_string(state).map_err(|error| Error::bug(format!("the state: {error}")))?;
+        Ok(host::account::save_state(&text)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+    use serde_json::json;
+
+    #[test]
+    fn an_empty_field_is_the_users_to_fill_in() {
+        let _host = Host::new().field("login", "");
+        let account = Account::of_run().unwrap();
+        let text = account.field("login").unwrap_err().to_string();
+        insta::assert_snapshot!(text, @"the user must act: the account's field `login` is empty; fill it in and try again");
+        assert!(matches!(account.secret("password"), Err(Error::UserAction(..))));
+    }
+
+    #[test]
+    fn a_secret_shows_its_placeholder_and_nothing_else() {
+        let _host = Host::new().secret("password");
+        let secret = Account::of_run().unwrap().secret("password").unwrap();
+        assert_eq!(secret.to_string(), "secret-password-placeholder");
+        assert_eq!(format!("{secret:?}"), "Secret(password)");
+        assert_eq!(json!({ "password": secret }), json!({ "password": "secret-password-placeholder" }));
+    }
+
+    #[test]
+    fn state_of_another_form_is_the_default_again() {
+        let host = Host::new().saved_state(&json!({ "page": "seven" }));
+        let account = Account::of_run().unwrap();
+        let state: std::collections::BTreeMap<String, u32> = account.load_state().unwrap();
+        assert!(state.is_empty());
+        account.save_state(&std::collections::BTreeMap::from([("page", 7)])).unwrap();
+        assert_eq!(host.state(), Some(json!({ "page": 7 })));
+        assert_eq!(account.load_state::<std::collections::BTreeMap<String, u32>>().unwrap()["page"], 7);
+    }
+}

@@ -1,0 +1,101 @@
+use serde::de::DeserializeOwned;
+
+use crate::bindings::exports::konnector::host::run::{Cause, Job};
+use crate::{Account, Error, Result};
+
+/// What a run is given.
+#[derive(Debug, Clone)]
+pub struct Context {
+    job: Job,
+}
+
+/// The languages that a konnector can usually tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// French.
+    French,
+    /// English, and every other one.
+    English,
+}
+
+impl Context {
+    pub(crate) fn new(job: Job) -> Self {
+        Self { job }
+    }
+
+    /// The account that the run works for.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when the konnector was started without an account.
+    pub fn account(&self) -> Result<Account> {
+        Account::of_run()
+    }
+
+    /// The manifest's `parameters` as a structure of the konnector's own.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] naming the member that is missing or of another type.
+    pub fn parameters<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.job.parameters)
+            .map_err(|error| Error::bug(format!("the manifest's parameters: {error}")))
+    }
+
+    /// One text of the manifest's `parameters`.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when it is missing.
+    pub fn parameter(&self, name: &str) -> Result<String> {
+        let mut parameters: serde_json::Map<String, serde_json::Value> = self.parameters()?;
+        match parameters.remove(name) {
+            Some(serde_json::Value::String(value)) => Ok(value),
+            _ => Err(Error::bug(format!("the manifest's parameters have no text `{name}`"))),
+        }
+    }
+
+    /// What a webhook was sent, where one started the run.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when it is of another form.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let parse = |text: &String| {
+            serde_json::from_str(text).map_err(|error| Error::vendor_changed(format!("the webhook's payload: {error}")))
+        };
+        self.job.payload.as_ref().map(parse).transpose()
+    }
+
+    /// Id of the job.
+    #[must_use]
+    pub fn job_id(&self) -> &str {
+        &self.job.id
+    }
+
+    /// 1 for the first execution of the job, more for a repetition.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.job.attempt
+    }
+
+    /// Why the run was started.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        self.job.cause
+    }
+
+    /// The user's language, for example `fr`.
+    #[must_use]
+    pub fn locale(&self) -> &str {
+        &self.job.locale
+    }
+
+    /// The user's language, for a text in one of two.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        if self.job.locale.starts_with("fr") { Language::French } else { Language::English }
+    }
+
+    /// IANA name of the user's time zone.
+    #[must_use]
+    pub fn time_zone(&self) -> &str {
+        &self.job.time_zone
+    }
+}

@@ -1,0 +1,250 @@
+//! How a run fails: one error type, each case of which is one case of the contract.
+
+use std::time::Duration;
+
+use crate::bindings::exports::konnector::host::run::{Action, Failure};
+use crate::bindings::konnector::host::http::{HttpError, Phase};
+use crate::bindings::konnector::host::types::Error as HostError;
+
+/// What every fallible function of the SDK answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a run ends without success. The case decides what happens next: whether it is tried again, whether the schedule waits for the
+/// user, and which sentence the user reads.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The vendor refused the credentials. The schedule waits until the user changes them: say it only when the vendor said so.
+    #[error("the vendor refused the credentials: {0}")]
+    BadCredentials(String),
+    /// The vendor locked the account for a while.
+    #[error("the vendor locked the account for a while: {0}")]
+    TooManyAttempts(String),
+    /// The user must do something at the vendor.
+    #[error("the user must act: {1}")]
+    UserAction(Action, String),
+    /// A second factor was asked for and not given in time, or given wrong.
+    #[error("the second factor failed: {0}")]
+    ChallengeFailed(String),
+    /// The vendor does not answer, or says that it cannot; tried again later.
+    #[error("the vendor does not answer: {0}")]
+    VendorDown(String),
+    /// The vendor says that it is in maintenance.
+    #[error("the vendor is in maintenance: {0}")]
+    VendorMaintenance(String),
+    /// The vendor asks for fewer requests; the time after which it may be asked again, where it says so.
+    #[error("the vendor asks to come back later")]
+    RateLimited(Option<Duration>),
+    /// The site is not as the konnector expects it: the author must act.
+    #[error("the vendor's site changed: {0}")]
+    VendorChanged(String),
+    /// A permission is missing from the manifest. The text is the host's and names the rule to add.
+    #[error("{0}")]
+    Denied(String),
+    /// A quota of the user or a limit of the run is used up.
+    #[error("{0}")]
+    QuotaExceeded(String),
+    /// The run is being ended.
+    #[error("the run is being ended")]
+    Cancelled,
+    /// The konnector is wrong.
+    #[error("{0}")]
+    Bug(String),
+}
+
+/// One constructor per case that an author raises; the text is a sentence for the user, or for the author where only they can act.
+impl Error {
+    /// [`Error::BadCredentials`].
+    pub fn bad_credentials(text: impl Into<String>) -> Self {
+        Self::BadCredentials(text.into())
+    }
+
+    /// [`Error::TooManyAttempts`].
+    pub fn too_many_attempts(text: impl Into<String>) -> Self {
+        Self::TooManyAttempts(text.into())
+    }
+
+    /// [`Error::UserAction`].
+    pub fn user_action(action: Action, text: impl Into<String>) -> Self {
+        Self::UserAction(action, text.into())
+    }
+
+    /// [`Error::ChallengeFailed`].
+    pub fn challenge_failed(text: impl Into<String>) -> Self {
+        Self::ChallengeFailed(text.into())
+    }
+
+    /// [`Error::VendorDown`].
+    pub fn vendor_down(text: impl Into<String>) -> Self {
+        Self::VendorDown(text.into())
+    }
+
+    /// [`Error::VendorMaintenance`].
+    pub fn vendor_maintenance(text: impl Into<String>) -> Self {
+        Self::VendorMaintenance(text.into())
+    }
+
+    /// [`Error::VendorChanged`].
+    pub fn vendor_changed(text: impl Into<String>) -> Self {
+        Self::VendorChanged(text.into())
+    }
+
+    /// [`Error::Bug`].
+    pub fn bug(text: impl Into<String>) -> Self {
+        Self::Bug(text.into())
+    }
+
+    /// The same failure, its text preceded by what the konnector was doing: `error.during("the list of bills")`.
+    #[must_use]
+    pub fn during(self, what: impl std::fmt::Display) -> Self {
+        let add = |text: String| format!("{what}: {text}");
+        match self {
+            Self::BadCredentials(text) => Self::BadCredentials(add(text)),
+            Self::TooManyAttempts(text) => Self::TooManyAttempts(add(text)),
+            Self::UserAction(action, text) => Self::UserAction(action, add(text)),
+            Self::ChallengeFailed(text) => Self::ChallengeFailed(add(text)),
+            Self::VendorDown(text) => Self::VendorDown(add(text)),
+            Self::VendorMaintenance(text) => Self::VendorMaintenance(add(text)),
+            Self::VendorChanged(text) => Self::VendorChanged(add(text)),
+            Self::Denied(text) => Self::Denied(add(text)),
+            Self::QuotaExceeded(text) => Self::QuotaExceeded(add(text)),
+            Self::Bug(text) => Self::Bug(add(text)),
+            Self::RateLimited(_) | Self::Cancelled => self,
+        }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::VendorDown(_))
+    }
+
+    /// Whether it concerns this one item, so that the others are worth trying.
+    pub(crate) fn concerns_one_item(&self) -> bool {
+        matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Bug(_))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::BadCredentials(text) => Self::BadCredentials(text),
+            Error::TooManyAttempts(text) => Self::TooManyAttempts(text),
+            Error::UserAction(action, text) => Self::UserAction((action, text)),
+            Error::ChallengeFailed(text) => Self::ChallengeFailed(text),
+            Error::VendorDown(text) => Self::VendorDown(text),
+            Error::VendorMaintenance(text) => Self::VendorMaintenance(text),
+            Error::RateLimited(after) => {
+                Self::RateLimited(after.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)))
+            }
+            Error::VendorChanged(text) => Self::VendorChanged(text),
+            Error::Denied(text) => Self::Denied(text),
+            Error::QuotaExceeded(text) => Self::QuotaExceeded(text),
+            Error::Cancelled => Self::Cancelled,
+            Error::Bug(text) => Self::Bug(text),
+        }
+    }
+}
+
+impl From<HostError> for Error {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Denied(text) => Self::Denied(text),
+            HostError::NotFound(text) => Self::Bug(format!("not found: {text}")),
+            HostError::Conflict(text) => Self::Bug(format!("conflict: {text}")),
+            HostError::TooLarge(limit) => Self::QuotaExceeded(format!("larger than the limit of {limit} bytes")),
+            HostError::QuotaExceeded(quota) => {
+                Self::QuotaExceeded(format!("the limit on {} is used up", crate::host::quota_name(quota)))
+            }
+            HostError::Invalid(text) | HostError::Other(text) => Self::Bug(text),
+            HostError::Unattended => Self::ChallengeFailed("nobody was there to give the code".to_owned()),
+            HostError::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// Without the address; the requests of [`crate::http::Client`] name it.
+impl From<HttpError> for Error {
+    fn from(error: HttpError) -> Self {
+        match error {
+            HttpError::Denied(text) | HttpError::AddressProhibited(text) => Self::Denied(text),
+            HttpError::Unreachable(text) => Self::VendorDown(text),
+            HttpError::Tls(text) => Self::VendorDown(format!("no secure connection: {text}")),
+            HttpError::Timeout(phase) => Self::VendorDown(format!("no answer in time ({})", phase_name(phase))),
+            HttpError::TooManyRedirects => Self::VendorChanged("the redirects do not end".to_owned()),
+            HttpError::TooLarge(limit) => {
+                Self::Bug(format!("the answer is larger than {limit} bytes; use `download` for it"))
+            }
+            HttpError::QuotaExceeded(text) => Self::QuotaExceeded(text),
+            HttpError::Invalid(text) => Self::Bug(format!("the request is malformed: {text}")),
+            HttpError::Protocol(text) => Self::VendorDown(text),
+            HttpError::Status(status) => crate::http::status_error(status, None, "the address"),
+            HttpError::UnexpectedContent(text) => Self::VendorChanged(text),
+            HttpError::File(error) => error.into(),
+            HttpError::Cancelled => Self::Cancelled,
+            HttpError::Other(text) => Self::Bug(text),
+        }
+    }
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Connect => "while connecting",
+        Phase::Headers => "while waiting for the answer",
+        Phase::Body => "while reading the answer",
+        Phase::Total => "the whole exchange",
+    }
+}
+
+/// What is parsed in a konnector comes from the vendor, so a value that does not parse means that the vendor changed it.
+macro_rules! vendor_changed_from {
+    ($($kind:ty),* $(,)?) => {$(
+        impl From<$kind> for Error {
+            fn from(error: $kind) -> Self {
+                Self::VendorChanged(error.to_string())
+            }
+        }
+    )*};
+}
+vendor_changed_from!(
+    serde_json::Error,
+    std::num::ParseIntError,
+    std::num::ParseFloatError,
+    chrono::ParseError,
+    url::ParseError,
+    std::string::FromUtf8Error,
+);
+
+/// Files of a konnector are in the run's own memory: when they fail, it is not the vendor's doing.
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Bug(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_and_network_errors_become_the_failure_that_decides_rightly() {
+        let cases = [
+            (HttpError::Unreachable("refused".into()), Error::vendor_down("refused")),
+            (HttpError::Timeout(Phase::Body), Error::vendor_down("no answer in time (while reading the answer)")),
+            (HttpError::Denied("add a rule".into()), Error::Denied("add a rule".into())),
+            (HttpError::Status(503), Error::vendor_down("the address answered 503 Service Unavailable")),
+            (HttpError::Status(404), Error::vendor_changed("the address answered 404 Not Found")),
+            (HttpError::Status(429), Error::RateLimited(None)),
+            (HttpError::File(HostError::TooLarge(7)), Error::QuotaExceeded("larger than the limit of 7 bytes".into())),
+            (HttpError::Cancelled, Error::Cancelled),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(Error::from(given), expected);
+        }
+    }
+
+    #[test]
+    fn the_text_says_what_the_konnector_was_doing() {
+        let error = Error::vendor_changed("no `td.date`").during("bill 7");
+        assert_eq!(error.to_string(), "the vendor's site changed: bill 7: no `td.date`");
+        assert_eq!(Error::Cancelled.during("x"), Error::Cancelled);
+    }
+}

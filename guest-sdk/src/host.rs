@@ -1,0 +1,33 @@
+//! The host's imports. In a component they are the contract's; elsewhere they are those of [`crate::testing`].
+
+#[cfg(target_family = "wasm")]
+pub(crate) use crate::bindings::konnector::host::{account, documents, files, http, log, progress, secrets};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use crate::testing::imports::{account, documents, files, http, log, progress, secrets};
+
+use crate::Result;
+use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::types::Quota;
+
+/// The contract's limit for one chunk of an upload.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Stores content as a whole: either all of it becomes visible or nothing.
+pub(crate) fn store(target: &Target, content: &[u8]) -> Result<Stored> {
+    let upload = files::create(target)?;
+    for chunk in content.chunks(CHUNK_BYTES) {
+        upload.write(chunk)?;
+    }
+    Ok(files::Upload::commit(upload)?)
+}
+
+pub(crate) fn quota_name(quota: Quota) -> &'static str {
+    match quota {
+        Quota::Storage => "storage",
+        Quota::Files => "files",
+        Quota::Documents => "documents",
+        Quota::Requests => "requests",
+        Quota::Traffic => "traffic",
+        Quota::Uploads => "unfinished uploads",
+    }
+}

@@ -1,0 +1,29 @@
+use std::time::Duration;
+
+use crate::bindings::konnector::host::progress::Medium;
+use crate::{Result, host};
+
+/// Tells whoever watches how far the run is. Free to call for every item.
+pub fn progress(done: usize, total: usize, label: &str) {
+    host::progress::report(done as u64, Some(total as u64), label);
+}
+
+/// How long the run may still take before the host ends it.
+#[must_use]
+pub fn time_left() -> Duration {
+    Duration::from_millis(host::progress::remaining_ms())
+}
+
+/// The vendor accepted the credentials: tells waiting clients at once.
+pub fn login_succeeded() {
+    host::progress::login_succeeded();
+}
+
+/// Asks the user for a one-time code and waits for it; the clock of the run stands still meanwhile. `hint` says where to look, for
+/// example the last digits of a telephone number.
+///
+/// # Errors
+/// [`crate::Error::ChallengeFailed`] when nobody answers.
+pub fn ask_code(by: Medium, hint: &str) -> Result<String> {
+    Ok(host::progress::ask_code(by, hint)?)
+}

@@ -1,0 +1,64 @@
+use serde_json::Value;
+
+use crate::bindings::konnector::host::http::{Body, Header, HttpError, Response};
+
+/// What the vendor answers in a test.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Answer(Result<Response, HttpError>);
+
+impl Answer {
+    /// An answer with this status and text.
+    pub fn status(status: u16, text: &str) -> Self {
+        Self(Ok(Response { status, url: String::new(), headers: Vec::new(), body: Body::Text(text.to_owned()) }))
+    }
+
+    /// A file.
+    pub fn bytes(content: &[u8]) -> Self {
+        Self(Ok(Response { status: 200, url: String::new(), headers: Vec::new(), body: Body::Bytes(content.to_vec()) }))
+    }
+
+    /// No answer: how the exchange fails.
+    pub fn failure(error: HttpError) -> Self {
+        Self(Err(error))
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Ok(response) = &mut self.0 {
+            response.headers.push(Header { name: name.to_owned(), value: value.to_owned() });
+        }
+        self
+    }
+
+    /// Comes from this address, as after a redirect.
+    pub fn from_url(mut self, url: &str) -> Self {
+        if let Ok(response) = &mut self.0 {
+            url.clone_into(&mut response.url);
+        }
+        self
+    }
+
+    pub(super) fn to(self, requested: &str) -> Result<Response, HttpError> {
+        self.0.map(|mut response| {
+            if response.url.is_empty() {
+                requested.clone_into(&mut response.url);
+            }
+            response
+        })
+    }
+}
+
+/// A page or another text, status 200.
+impl From<&str> for Answer {
+    fn from(text: &str) -> Self {
+        Self::status(200, text)
+    }
+}
+
+/// A JSON text, status 200.
+impl From<Value> for Answer {
+    fn from(value: Value) -> Self {
+        Self::status(200, &value.to_string()).header("content-type", "application/json")
+    }
+}

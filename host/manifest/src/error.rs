@@ -1,0 +1,144 @@
+//! The one error of this crate.
+
+/// Why a manifest, a permission set, a scope or one of their parts was refused.
+///
+/// Every text names what was found and what to write instead. Inside a JSON document the error is wrapped in [`Error::At`], which names the
+/// field; the predicates ([`Error::is_syntax`], …) look through it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The error of a field of a JSON document.
+    #[error("{path}: {error}")]
+    At {
+        /// The field, for example `permissions.bills.verbs[1]`.
+        path: String,
+        /// What is wrong with it.
+        error: Box<Self>,
+    },
+    /// The manifest is not JSON.
+    #[error("the manifest is not valid JSON: line {line}, column {column}: {reason}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// From 1, in bytes.
+        column: usize,
+        /// What the parser met.
+        reason: String,
+    },
+    /// The manifest is larger than [`crate::Manifest::MAX_SIZE`].
+    #[error("the manifest has {size} bytes, the limit is {limit}; move large data into files of the bundle")]
+    TooLarge {
+        /// In bytes.
+        size: usize,
+        /// In bytes.
+        limit: usize,
+    },
+    /// The manifest is that of a web app.
+    #[error(r#""webapp" is not valid for a konnector; write "type": "konnector""#)]
+    WebApp,
+    /// A required field is absent or null.
+    #[error("this field is required; add {example}")]
+    Missing {
+        /// How the field could look.
+        example: &'static str,
+    },
+    /// A field has a value of another JSON type.
+    #[error("expected {expected}, found {found}")]
+    WrongType {
+        /// What belongs here, with its article: "a string".
+        expected: &'static str,
+        /// What stands there, with its article.
+        found: &'static str,
+    },
+    /// A value has the right type but is not allowed.
+    #[error("{found} is not allowed; {advice}")]
+    Invalid {
+        /// The value, as JSON.
+        found: String,
+        /// What to write instead.
+        advice: &'static str,
+    },
+    /// Not a slug.
+    #[error(r#""{slug}" is not a slug; use only a-z, 0-9 and "-""#)]
+    Slug {
+        /// As written.
+        slug: String,
+    },
+    /// Not a doctype, or not one that a rule may name. In a manifest the HTTP API answers it with 403.
+    #[error(r#""{doctype}" is not a doctype that a rule can name: {reason}"#)]
+    Doctype {
+        /// As written.
+        doctype: String,
+        /// The rule it breaks.
+        reason: &'static str,
+    },
+    /// Not a verb.
+    #[error(r#""{verb}" is not a verb; {advice}"#)]
+    Verb {
+        /// As written.
+        verb: String,
+        /// The verbs that can stand here.
+        advice: &'static str,
+    },
+    /// Not a host pattern.
+    #[error(r#""{host}" is not a host that a rule can name: {reason}"#)]
+    Host {
+        /// As written.
+        host: String,
+        /// The rule it breaks, and what to write instead.
+        reason: String,
+    },
+    /// The field of an account that a rule follows does not hold a web address.
+    #[error(r#"the account's field "{field}" must hold a web address such as "https://cloud.example": {reason}"#)]
+    AccountAddress {
+        /// The field's name.
+        field: String,
+        /// What is wrong; never quotes the field's value.
+        reason: &'static str,
+    },
+    /// Not a scope string.
+    #[error(r#"the scope "{rule}" cannot be read: {reason}"#)]
+    Scope {
+        /// The rule of the scope that is wrong.
+        rule: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not a source.
+    #[error(r#""{source_text}" is not a source: {reason}"#)]
+    Source {
+        /// As written.
+        source_text: String,
+        /// What is wrong, and what to write instead.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The same error, known to concern the field `path` of a JSON document.
+    pub(crate) fn at(self, path: impl Into<String>) -> Self {
+        Self::At { path: path.into(), error: Box::new(self) }
+    }
+
+    /// The error itself, without the field it was found in.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::At { error, .. } => error.cause(),
+            other => other,
+        }
+    }
+
+    /// The text is not JSON.
+    pub fn is_syntax(&self) -> bool {
+        matches!(self.cause(), Self::Syntax { .. })
+    }
+
+    /// A permission names a doctype that no rule can name.
+    pub fn is_doctype(&self) -> bool {
+        matches!(self.cause(), Self::Doctype { .. })
+    }
+
+    /// The manifest is that of a web app.
+    pub fn is_web_app(&self) -> bool {
+        matches!(self.cause(), Self::WebApp)
+    }
+}

@@ -1,0 +1,213 @@
+//! The hosts that a rule names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+
+use crate::Error;
+
+/// Web addresses that a rule names: `scheme://host[:port][/prefix]`, https unless written otherwise.
+///
+/// - The scheme is `http` or `https`; the port is the scheme's own unless written.
+/// - `*.bank.example` stands for one or more labels before `bank.example`, never for `bank.example` itself. It neither stands on a public
+///   suffix (<https://publicsuffix.org>), where strangers own the names below, nor reaches below one: `*.amazonaws.com` matches
+///   `sts.amazonaws.com`, but not the `anyone.s3.amazonaws.com` of somebody else.
+/// - Hosts compare in the canonical form of the WHATWG URL standard (lower case, punycode); a final dot makes no difference. An IP address
+///   is only reached by a pattern that spells it out.
+/// - A prefix matches whole path segments, after the path was normalised.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPattern {
+    secure: bool,
+    hosts: Hosts,
+    port: u16,
+    /// Empty, or `/segment[/…]` without a final slash.
+    prefix: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Hosts {
+    /// A canonical host.
+    Exactly(String),
+    /// All names below this one.
+    Below(String),
+}
+
+impl HostPattern {
+    /// Whether a request to `url` stays within this pattern. A URL that carries a user name or a password never does: it would send
+    /// credentials that nobody checked, and it misleads readers about its host.
+    pub fn matches(&self, url: &Url) -> bool {
+        self.matches_host(url) && self.matches_path(url.path())
+    }
+
+    /// Like [`Self::matches`], whatever the path.
+    pub fn matches_host(&self, url: &Url) -> bool {
+        let Some((scheme, host, port)) = origin(url) else { return false };
+        scheme == self.scheme() && port == self.port && self.hosts.contain(&host)
+    }
+
+    fn matches_path(&self, path: &str) -> bool {
+        self.prefix.is_empty() || (is_under(path, &self.prefix) && !may_climb(path))
+    }
+
+    /// Whether every URL that `other` matches is matched by this pattern.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.secure == other.secure
+            && self.port == other.port
+            && (self.prefix.is_empty() || is_under(&other.prefix, &self.prefix))
+            && match (&self.hosts, &other.hosts) {
+                (own, Hosts::Exactly(host)) => own.contain(host),
+                (own @ Hosts::Below(above), Hosts::Below(domain)) => above == domain || own.contain(domain),
+                (Hosts::Exactly(_), Hosts::Below(_)) => false,
+            }
+    }
+
+    /// The pattern for the scheme, host and port of `url` and no other; `None` unless it is a web address without credentials.
+    pub fn of_origin(url: &Url) -> Option<Self> {
+        let (scheme, host, port) = origin(url)?;
+        Some(Self { secure: scheme == "https", hosts: Hosts::Exactly(host), port, prefix: String::new() })
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
+impl Hosts {
+    fn contain(&self, host: &str) -> bool {
+        match self {
+            Self::Exactly(own) => own == host,
+            Self::Below(domain) => is_below(host, domain) && public_suffix(host).len() < domain.len(),
+        }
+    }
+}
+
+/// The part of a canonical host under which anyone can register a name; the last label where no rule of the list applies.
+fn public_suffix(host: &str) -> &str {
+    psl::suffix_str(host).unwrap_or(host)
+}
+
+/// Scheme, canonical host without final dot, and port of a web address without credentials.
+fn origin(url: &Url) -> Option<(&str, String, u16)> {
+    let scheme = Some(url.scheme()).filter(|scheme| matches!(*scheme, "http" | "https"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return None;
+    }
+    let host = url.host_str()?;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    Some((scheme, host.to_owned(), url.port_or_known_default()?)).filter(|(_, host, _)| !host.is_empty())
+}
+
+fn is_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).and_then(|labels| labels.strip_suffix('.')).is_some_and(|labels| !labels.is_empty())
+}
+
+fn is_under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a server that decodes the path once more could read a `..` in it. The URL standard resolves `..` and `%2e%2e`, but leaves
+/// `..%2f`, `%252e` and `..;` (a path parameter, as some Java servers read it) alone; each would leave a prefix.
+fn may_climb(path: &str) -> bool {
+    let mut text = path.to_owned();
+    loop {
+        let dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+        if text.split(['/', '\\']).any(dots) {
+            return true;
+        }
+        let decoded = percent_decode_str(&text).decode_utf8_lossy().into_owned();
+        if decoded == text {
+            return false;
+        }
+        text = decoded;
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse(text).map_err(|reason| Error::Host { host: text.to_owned(), reason })
+    }
+}
+
+fn parse(text: &str) -> Result<HostPattern, String> {
+    // The URL parser silently drops or rewrites these; a rule should read as it acts.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err("remove spaces and backslashes".to_owned());
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or(("https", text));
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("the scheme is http or https, not {scheme}"));
+    }
+    let wildcard = rest.strip_prefix("*.");
+    let written = wildcard.unwrap_or(rest);
+    if written.is_empty() || written.starts_with(['*', '/', ':', '?', '#']) {
+        return Err("name the host, as in \"https://www.bank.example\"".to_owned());
+    }
+    let authority = written.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err("leave out the user name and the password".to_owned());
+    }
+    if authority.ends_with(':') {
+        return Err("write the port after the colon, or leave out the colon".to_owned());
+    }
+    let url = Url::parse(&format!("{scheme}://{written}")).map_err(|error| error.to_string())?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("leave out the query and the fragment".to_owned());
+    }
+    let Some((_, host, port)) = origin(&url) else {
+        return Err("name the host, as in \"https://www.bank.example\"".to_owned());
+    };
+    if host.contains('*') {
+        return Err("the star stands only as the first label, as in \"https://*.bank.example\"".to_owned());
+    }
+    let prefix = url.path().trim_end_matches('/');
+    if may_climb(prefix) {
+        return Err("the prefix must not lead upwards".to_owned());
+    }
+    let hosts = match wildcard {
+        None => exact_host(&url, written, host)?,
+        Some(_) => names_below(&url, host)?,
+    };
+    Ok(HostPattern { secure: scheme == "https", hosts, port, prefix: prefix.to_owned() })
+}
+
+fn exact_host(url: &Url, written: &str, host: String) -> Result<Hosts, String> {
+    let is_address = matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_)));
+    // "2130706433" and "0x7f.1" are 127.0.0.1 as well: a reader of the rule must see the address.
+    let spelled_out = written.strip_prefix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
+    if is_address && !spelled_out {
+        return Err(format!("write the IP address as {host}"));
+    }
+    Ok(Hosts::Exactly(host))
+}
+
+fn names_below(url: &Url, domain: String) -> Result<Hosts, String> {
+    if !matches!(url.host(), Some(Host::Domain(_))) {
+        return Err("there are no names below an IP address; name each address".to_owned());
+    }
+    if public_suffix(&domain) == domain {
+        return Err(format!("anyone can own names below {domain}, a public suffix; name each host"));
+    }
+    Ok(Hosts::Below(domain))
+}
+
+/// In full, except for the scheme's own port.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (star, host) = match &self.hosts {
+            Hosts::Exactly(host) => ("", host),
+            Hosts::Below(domain) => ("*.", domain),
+        };
+        write!(f, "{}://{star}{host}", self.scheme())?;
+        if self.port != if self.secure { 443 } else { 80 } {
+            write!(f, ":{}", self.port)?;
+        }
+        f.write_str(&self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn pattern(text: &str) -> HostPattern {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn matches(pattern_text: &str, url: &str) -> bool {
+    pattern(pattern_text).matches(&Url::parse(url).expect(url))
+}
+
+#[test]
+fn is_https_unless_written() {
+    assert!(matches("www.bank.example", "https://www.bank.example/login?next=1"));
+    assert!(!matches("www.bank.example", "http://www.bank.example/"));
+    assert!(matches("http://www.bank.example", "http://www.bank.example/"));
+    assert!(!matches("http://www.bank.example", "https://www.bank.example/"));
+}
+
+#[test]
+fn ports() {
+    assert!(matches("https://bank.example", "https://bank.example:443/"));
+    assert!(matches("https://bank.example:443", "https://bank.example/"));
+    assert!(!matches("https://bank.example", "https://bank.example:8443/"));
+    assert!(matches("bank.example:8443", "https://bank.example:8443/"));
+    assert!(!matches("http://bank.example:443", "https://bank.example/"));
+    assert_eq!(pattern("http://bank.example:80/").to_string(), "http://bank.example");
+    assert_eq!(pattern("http://bank.example:443").to_string(), "http://bank.example:443");
+}
+
+#[test]
+fn a_star_is_one_or_more_labels_and_never_the_apex() {
+    for reached in ["https://www.bank.example/", "https://a.b.c.bank.example/", "https://WWW.BANK.EXAMPLE./"] {
+        assert!(matches("https://*.bank.example", reached), "{reached}");
+    }
+    for other in [
+        "https://bank.example/",
+        "https://bank.example./",
+        "https://evilbank.example/",
+        "https://www.bank.example.evil.example/",
+        "https://www.bank.example..evil.example/",
+        "https://evil.example/.bank.example",
+        "https://evil.example/?www.bank.example",
+        "https://evil.example#www.bank.example",
+        "https://evil.example\\www.bank.example",
+        "https://www.bank.example@evil.example/",
+        "https://evil.example:443@www.bank.example/",
+        "http://www.bank.example/",
+        "https://www.bank.example:444/",
+    ] {
+        assert!(!matches("https://*.bank.example", other), "{other}");
+    }
+}
+
+#[test]
+fn hosts_compare_in_canonical_form() {
+    assert!(matches("https://Bücher.example", "https://xn--bcher-kva.example/"));
+    assert!(matches("https://xn--bcher-kva.example", "https://bücher.EXAMPLE/"));
+    assert!(matches("https://bank.example.", "https://bank.example/"));
+    assert!(matches("https://bank.example", "https://bank.example./"));
+    assert!(matches("https://bank.example", "https://%62ank.example/"));
+    // Cyrillic "а" is another name.
+    assert!(!matches("https://bank.example", "https://bаnk.example/"));
+}
+
+#[test]
+fn a_url_with_credentials_never_matches() {
+    for url in ["https://user@bank.example/", "https://user:secret@bank.example/", "https://:secret@bank.example/"] {
+        assert!(!matches("https://bank.example", url), "{url}");
+    }
+}
+
+#[test]
+fn addresses_are_reached_only_where_spelled_out() {
+    assert!(matches("http://127.0.0.1:8081", "http://127.0.0.1:8081/"));
+    assert!(matches("http://127.0.0.1:8081", "http://2130706433:8081/"));
+    assert!(matches("https://[::1]", "https://[0:0:0:0:0:0:0:1]/"));
+    assert!(!matches("http://127.0.0.1", "http://[::ffff:127.0.0.1]/"));
+    assert!(!matches("https://*.bank.example", "https://127.0.0.1/"));
+    for hidden in ["http://2130706433", "http://0x7f.1", "http://127.1", "http://[0:0:0:0:0:0:0:1]", "127.0.0.1."] {
+        assert!(hidden.parse::<HostPattern>().is_err(), "{hidden}");
+    }
+}
+
+#[test]
+fn public_suffixes_have_no_star() {
+    for suffix in ["com", "co.uk", "github.io", "公司.cn", "xn--55qx5d.cn", "localhost", "com.", "s3.amazonaws.com"] {
+        assert!(format!("https://*.{suffix}").parse::<HostPattern>().is_err(), "{suffix}");
+    }
+    assert!(matches("https://github.io", "https://github.io/"));
+    assert!(matches("https://*.me.github.io", "https://x.me.github.io/"));
+    assert!(matches("http://localhost:8081", "http://localhost:8081/"));
+}
+
+#[test]
+fn a_star_does_not_reach_below_a_public_suffix() {
+    assert!(matches("https://*.amazonaws.com", "https://sts.amazonaws.com/"));
+    assert!(!matches("https://*.amazonaws.com", "https://anyone.s3.amazonaws.com/"));
+    assert!(!matches("https://*.amazonaws.com", "https://s3.amazonaws.com/"));
+    assert!(!pattern("https://*.amazonaws.com").covers(&pattern("https://*.mine.s3.amazonaws.com")));
+}
+
+#[test]
+fn prefixes_are_whole_segments() {
+    for path in ["/api", "/api/", "/api/v1?x=/admin", "/api//x", "/x/../api", "/api/%2e/x", "/api/a..b", "/api/a%20b"] {
+        assert!(matches("https://bank.example/api/", &format!("https://bank.example{path}")), "{path}");
+    }
+    for path in [
+        "/", "/apis", "/ap", "/API", "/api/../admin", "/api/%2e%2e/admin", "/api/..%2fadmin", "/api/..%2Fadmin",
+        "/api/%252e%252e/admin", "/api/..;/admin", "/api/..;x=1/admin", "/api/..%5cadmin", "/api\\..\\admin",
+        "/api/%2e%2e%2fadmin", "/api/x%2f..%2f..%2fadmin",
+    ] {
+        assert!(!matches("https://bank.example/api", &format!("https://bank.example{path}")), "{path}");
+    }
+    assert!(matches("https://bank.example", "https://bank.example/api/..%2fadmin"));
+    assert!(pattern("https://bank.example/api").matches_host(&Url::parse("https://bank.example/other").unwrap()));
+}
+
+#[test]
+fn covering() {
+    let covers = |wide: &str, narrow: &str| pattern(wide).covers(&pattern(narrow));
+    assert!(covers("https://*.bank.example", "https://www.bank.example"));
+    assert!(covers("https://*.bank.example", "https://*.cdn.bank.example"));
+    assert!(covers("https://bank.example", "https://bank.example/api"));
+    assert!(covers("https://bank.example:443/", "bank.example"));
+    assert!(!covers("https://bank.example/api", "https://bank.example"));
+    assert!(!covers("https://bank.example/api", "https://bank.example/apis"));
+    assert!(!covers("https://*.bank.example", "https://bank.example"));
+    assert!(!covers("https://www.bank.example", "https://*.bank.example"));
+    assert!(!covers("https://bank.example", "http://bank.example"));
+    assert!(!covers("https://bank.example", "https://bank.example:8443"));
+}
+
+#[test]
+fn error_texts() {
+    let refused = [
+        "", "*", "https://", "https://*", "https://*.", "https://*.com", "https://a.*.example", "https://*x.example", "https://*.*.example",
+        "ftp://bank.example", "https://user@bank.example", "https://@bank.example", "https://bank.example?x", "https://bank.example/#x",
+        "https://bank.example:99999", "https:/bank.example", "https://bank.example:", "https:///bank.example", "https://*.127.0.0.1",
+        "http://0x7f.1", "https://ba nk.example", "https://bank.example\\x", "https://bank.example/..%2fx",
+    ];
+    let texts: Vec<_> = refused
+        .iter()
+        .map(|text| match text.parse::<HostPattern>() {
+            Ok(pattern) => format!("{text} was read as {pattern}"),
+            Err(error) => error.to_string(),
+        })
+        .collect();
+    insta::assert_snapshot!(texts.join("\n"), @"");
+}
+
+/// Hosts that share no list rule but the default one, so that the last label is the public suffix.
+fn host() -> impl Strategy<Value = String> {
+    prop::collection::vec("[a-z][a-z0-9]{0,5}", 2..5).prop_map(|labels| format!("{}.example", labels.join(".")))
+}
+
+fn pattern_text() -> impl Strategy<Value = String> {
+    (prop::sample::select(vec!["", "http://", "https://"]), any::<bool>(), host(), prop::option::of(1_u16..), "(/[a-z]{1,3}){0,2}")
+        .prop_map(|(scheme, star, host, port, prefix)| {
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{scheme}{}{host}{port}{prefix}", if star { "*." } else { "" })
+        })
+}
+
+proptest! {
+    #[test]
+    fn text_form_round_trips(text in pattern_text()) {
+        let read = pattern(&text);
+        prop_assert_eq!(&pattern(&read.to_string()), &read);
+        prop_assert!(read.covers(&read));
+    }
+
+    /// What the url crate calls the host decides: a star reaches it exactly if it ends in "." + domain.
+    #[test]
+    fn a_star_reaches_the_names_below(domain in host(), labels in prop::collection::vec("[a-z0-9]{1,5}", 1..4)) {
+        let star = pattern(&format!("*.{domain}"));
+        let reached = |host: String| star.matches(&Url::parse(&format!("https://{host}/")).unwrap());
+        let below = labels.join(".");
+        let upper_case = below.to_uppercase();
+        for named in [format!("{below}.{domain}"), format!("{upper_case}.{domain}.")] {
+            prop_assert!(reached(named));
+        }
+        for other in [
+            domain.clone(),
+            format!("{below}{domain}"),
+            format!("{below}-{domain}"),
+            format!("{domain}.{below}.example"),
+        ] {
+            prop_assert!(!reached(other));
+        }
+    }
+
+    #[test]
+    fn a_star_agrees_with_the_url_crate(domain in host(), url in "https?://[a-z.:@%/\\\\?#0-9*-]{0,40}example[:/@?.a-z0-9]{0,12}") {
+        let Ok(url) = Url::parse(&url) else { return Ok(()) };
+        let host = url.host_str().unwrap_or_default();
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if pattern(&format!("*.{domain}")).matches(&url) {
+            let suffix = format!(".{domain}");
+            prop_assert!(host.ends_with(&suffix) && host.len() > suffix.len());
+            prop_assert!(url.username().is_empty() && url.password().is_none());
+            prop_assert_eq!(url.port_or_known_default(), Some(443));
+        }
+    }
+
+    #[test]
+    fn reading_never_panics(text in any::<String>()) {
+        let _ = text.parse::<HostPattern>();
+    }
+
+    /// A pattern that was read says nothing about names that strangers can own.
+    #[test]
+    fn no_star_stands_on_a_public_suffix(domain in "[a-z]{1,3}(\\.(com|co|uk|io|jp|ck|fr|github)){1,3}", label in "[a-z]{1,4}") {
+        if let Ok(star) = format!("*.{domain}").parse::<HostPattern>() {
+            let stranger = psl::suffix_str(&domain).map(|suffix| format!("https://{label}9.{suffix}/")).unwrap();
+            prop_assert!(!star.matches(&Url::parse(&stranger).unwrap()), "{star} reaches {stranger}");
+        }
+    }
+
+    #[test]
+    fn covering_agrees_with_matching(wide in pattern_text(), narrow in pattern_text(), star_label in "[a-z]{1,3}", path in "(/[a-z]{1,3}){0,3}") {
+        // The narrow one is derived from the wide one half of the time: independent ones hardly ever meet.
+        for narrow in [narrow, wide.replace("*.", "*.x."), wide.replace("*.", &format!("{star_label}."))] {
+            let (wide, narrow) = (pattern(&wide), pattern(&narrow));
+            let url = Url::parse(&format!("{}{path}", narrow.to_string().replace("*.", "y."))).unwrap();
+            if wide.covers(&narrow) && narrow.matches(&url) {
+                prop_assert!(wide.matches(&url), "{wide} covers {narrow} but not {url}");
+            }
+        }
+    }
+}

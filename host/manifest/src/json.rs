@@ -1,0 +1,101 @@
+//! Reading fields of a JSON object with errors that name the field.
+
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// An object and its place in the document.
+#[derive(Clone)]
+pub(crate) struct Object<'a> {
+    path: String,
+    members: &'a Map<String, Value>,
+}
+
+impl<'a> Object<'a> {
+    /// The whole document.
+    pub(crate) const fn root(members: &'a Map<String, Value>) -> Self {
+        Self { path: String::new(), members }
+    }
+
+    /// The object at `path`.
+    ///
+    /// # Errors
+    /// [`Error::WrongType`] at `path` when it is none.
+    pub(crate) fn at(path: String, value: &'a Value) -> Result<Self, Error> {
+        match value {
+            Value::Object(members) => Ok(Self { path, members }),
+            other => Err(wrong_type("an object", other).at(path)),
+        }
+    }
+
+    /// The path of a member.
+    pub(crate) fn path(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    pub(crate) const fn members(&self) -> &'a Map<String, Value> {
+        self.members
+    }
+
+    /// A member; null counts as absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
+        self.typed(name, "a string", Value::as_str)
+    }
+
+    pub(crate) fn required_text(&self, name: &str, example: &'static str) -> Result<&'a str, Error> {
+        self.text(name)?.ok_or_else(|| Error::Missing { example }.at(self.path(name)))
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
+        self.typed(name, "true or false", Value::as_bool)
+    }
+
+    pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Error> {
+        self.typed(name, "a whole number", Value::as_u64)
+    }
+
+    pub(crate) fn list(&self, name: &str) -> Result<Option<&'a Vec<Value>>, Error> {
+        self.typed(name, "a list", Value::as_array)
+    }
+
+    pub(crate) fn object(&self, name: &str) -> Result<Option<Self>, Error> {
+        self.get(name).map(|value| Self::at(self.path(name), value)).transpose()
+    }
+
+    /// The strings of a list; an absent one is empty.
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<&'a str>, Error> {
+        let list = self.list(name)?.map(Vec::as_slice).unwrap_or_default();
+        list.iter()
+            .enumerate()
+            .map(|(place, value)| {
+                value.as_str().ok_or_else(|| wrong_type("a string", value).at(self.path(&format!("{name}[{place}]"))))
+            })
+            .collect()
+    }
+
+    fn typed<T>(
+        &self,
+        name: &str,
+        expected: &'static str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| wrong_type(expected, value).at(self.path(name)))
+    }
+}
+
+pub(crate) const fn wrong_type(expected: &'static str, found: &Value) -> Error {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Error::WrongType { expected, found }
+}

@@ -1,0 +1,252 @@
+//! The manifest of a konnector: the file `manifest.konnector` of its bundle.
+
+use serde_json::{Map, Value};
+
+use crate::field::{self, Field};
+use crate::json::Object;
+use crate::{Error, Frequency, Permissions, Slug};
+
+/// What a konnector declares about itself.
+///
+/// Fields that mean nothing to the platform are kept as written, see [`Manifest::raw`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The name shown to users; never empty.
+    pub name: String,
+    /// The slug that the author wrote; the slug it is installed under wins. `None` when absent or not a slug.
+    pub slug: Option<Slug>,
+    /// By semver, as written. Safe as the name of a folder.
+    pub version: String,
+    /// The path of the WebAssembly component in the bundle.
+    pub component: String,
+    /// The path of the icon in the bundle.
+    pub icon: Option<String>,
+    /// The language of the program; informative.
+    pub language: Option<String>,
+    /// Who publishes it.
+    pub editor: Option<String>,
+    /// The vendor's site.
+    pub vendor_link: Option<String>,
+    /// Runs in the user's app, not on the server.
+    pub client_side: bool,
+    /// What it may do. Absent means nothing.
+    pub permissions: Permissions,
+    /// What it asks the user for, groups flattened.
+    pub fields: Vec<Field>,
+    /// Given to the program as they are.
+    pub parameters: Option<Map<String, Value>>,
+    /// How often it runs; an unknown word means weekly.
+    pub frequency: Frequency,
+    /// The hours of the day, from the first up to before the last, in which it is scheduled.
+    pub time_interval: (u8, u8),
+    /// Whether the manifest has a list `folders`; see [`Manifest::wants_folder`].
+    pub folders: bool,
+    /// The first `defaultDir` of `folders`, with its variables `$administrative`, `$photos`, `$konnector` and `$account`.
+    pub default_dir: Option<String>,
+    /// The terms that the user accepts; a changed version needs their consent.
+    pub terms: Option<Terms>,
+    /// The program to run when an account is removed, a path in the bundle.
+    pub on_delete_account: Option<String>,
+    raw: Map<String, Value>,
+    warnings: Vec<String>,
+}
+
+/// Terms of service that the user accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Which terms.
+    pub id: String,
+    /// Where they can be read.
+    pub url: Option<String>,
+    /// Which edition of them.
+    pub version: String,
+}
+
+impl Manifest {
+    /// The name of the file in a bundle.
+    pub const FILE_NAME: &str = "manifest.konnector";
+    /// The largest manifest, in bytes.
+    pub const MAX_SIZE: usize = 2 * 1024 * 1024;
+    /// The component, unless the manifest names another.
+    pub const DEFAULT_COMPONENT: &str = "konnector.wasm";
+    /// The hours in which a konnector runs, unless the manifest names others.
+    pub const DEFAULT_TIME_INTERVAL: (u8, u8) = (0, 5);
+
+    /// Reads a manifest. Of duplicate keys the last one wins; null counts as absent.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; [`Error::WebApp`]; otherwise [`Error::At`] names the field.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > Self::MAX_SIZE {
+            return Err(Error::TooLarge { size: bytes.len(), limit: Self::MAX_SIZE });
+        }
+        // Some editors put a byte order mark first.
+        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let value: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
+        match value {
+            Value::Object(raw) => Self::from_object(raw),
+            other => Err(crate::json::wrong_type("an object", &other).at("the manifest")),
+        }
+    }
+
+    /// Reads a manifest that was parsed before, for example the stored document of an installed konnector.
+    ///
+    /// # Errors
+    /// Like [`Manifest::parse`], except for size and syntax.
+    pub fn from_object(raw: Map<String, Value>) -> Result<Self, Error> {
+        let root = Object::root(&raw);
+        let mut warnings = Vec::new();
+        read_type(&root, &mut warnings)?;
+        let permissions = match root.object("permissions")? {
+            Some(rules) => Permissions::from_manifest(rules.members())?,
+            None => Permissions::default(),
+        };
+        let fields = root.object("fields")?.map(|fields| field::read_all(&fields)).transpose()?;
+        let folders = root.list("folders")?;
+        let manifest = Self {
+            name: read_name(&root)?,
+            slug: read_slug(&root, &mut warnings)?,
+            version: read_version(&root)?,
+            component: read_path(&root, "component")?.unwrap_or_else(|| Self::DEFAULT_COMPONENT.to_owned()),
+            icon: read_path(&root, "icon")?,
+            language: root.text("language")?.map(str::to_owned),
+            editor: root.text("editor")?.map(str::to_owned),
+            vendor_link: root.text("vendor_link")?.map(str::to_owned),
+            client_side: root.flag("clientSide")?.unwrap_or(false),
+            permissions,
+            fields: fields.unwrap_or_default(),
+            parameters: root.object("parameters")?.map(|parameters| parameters.members().clone()),
+            frequency: read_frequency(&root, &mut warnings)?,
+            time_interval: read_time_interval(&root)?,
+            folders: folders.is_some(),
+            default_dir: read_default_dir(folders),
+            terms: root.object("terms")?.map(|terms| read_terms(&terms)).transpose()?,
+            on_delete_account: read_path(&root, "on_delete_account")?,
+            warnings,
+            raw: Map::new(),
+        };
+        Ok(Self { raw, ..manifest })
+    }
+
+    /// Everything as written, also the fields that mean nothing to the platform.
+    pub const fn raw(&self) -> &Map<String, Value> {
+        &self.raw
+    }
+
+    /// What its author should look at although it can be installed.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The names of the fields that are kept sealed and never shown to the program.
+    pub fn secret_fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(|field| field.secret).map(|field| field.name.as_str())
+    }
+
+    /// The field whose value identifies the account at the vendor: the one declared so, else `login`, else `email`.
+    pub fn identifier_field(&self) -> Option<&str> {
+        let first = |wanted: &dyn Fn(&Field) -> bool| self.fields.iter().find(|field| wanted(field));
+        first(&|field| field.identifier)
+            .or_else(|| first(&|field| field.name == "login"))
+            .or_else(|| first(&|field| field.name == "email"))
+            .map(|field| field.name.as_str())
+    }
+
+    /// Whether its triggers ask for a folder to save to: it has a list `folders`, or an advanced field `folderPath`.
+    pub fn wants_folder(&self) -> bool {
+        self.folders || self.fields.iter().any(|field| field.advanced && field.name == "folderPath")
+    }
+}
+
+fn syntax(error: &serde_json::Error) -> Error {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let text = error.to_string();
+    Error::Syntax {
+        line: error.line(),
+        column: error.column(),
+        reason: text.strip_suffix(&place).unwrap_or(&text).to_owned(),
+    }
+}
+
+fn read_type(root: &Object, warnings: &mut Vec<String>) -> Result<(), Error> {
+    match root.text("type")? {
+        Some("webapp") => return Err(Error::WebApp.at("type")),
+        Some("konnector" | "node") | None => {}
+        Some(other) => warnings.push(format!(r#"type: "{other}" is unknown; write "konnector""#)),
+    }
+    Ok(())
+}
+
+fn read_name(root: &Object) -> Result<String, Error> {
+    let name = root.required_text("name", r#""name": "My Bank""#)?;
+    if name.trim().is_empty() {
+        return Err(invalid(root, "name", "write the name that users know"));
+    }
+    Ok(name.to_owned())
+}
+
+/// Installed konnectors live in a folder of their version.
+fn read_version(root: &Object) -> Result<String, Error> {
+    let version = root.required_text("version", r#""version": "1.0.0""#)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
+    let starts_well = version.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !starts_well || !version.chars().all(allowed) || version.len() > 128 {
+        return Err(invalid(root, "version", r#"write a version by semver, as in "1.0.0" or "2.1.0-beta.3""#));
+    }
+    Ok(version.to_owned())
+}
+
+fn read_slug(root: &Object, warnings: &mut Vec<String>) -> Result<Option<Slug>, Error> {
+    let Some(text) = root.text("slug")? else { return Ok(None) };
+    match text.parse() {
+        Ok(slug) => Ok(Some(slug)),
+        Err(error) => {
+            warnings.push(format!("slug: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+fn read_frequency(root: &Object, warnings: &mut Vec<String>) -> Result<Frequency, Error> {
+    let Some(word) = root.text("frequency")? else { return Ok(Frequency::default()) };
+    Ok(Frequency::from_name(word).unwrap_or_else(|| {
+        warnings.push(format!(r#"frequency: "{word}" is unknown and means weekly; use hourly, daily, weekly or monthly"#));
+        Frequency::default()
+    }))
+}
+
+fn read_time_interval(root: &Object) -> Result<(u8, u8), Error> {
+    let Some(list) = root.list("time_interval")? else { return Ok(Manifest::DEFAULT_TIME_INTERVAL) };
+    let hours: Option<Vec<u8>> = list.iter().map(|hour| hour.as_u64().and_then(|hour| hour.try_into().ok())).collect();
+    match hours.as_deref() {
+        Some(&[start, end]) if start < end && end <= 24 => Ok((start, end)),
+        _ => Err(invalid(root, "time_interval", "write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]")),
+    }
+}
+
+/// A path inside the bundle.
+fn read_path(root: &Object, name: &str) -> Result<Option<String>, Error> {
+    let Some(path) = root.text(name)?.filter(|path| !path.is_empty()) else { return Ok(None) };
+    let leaves = path.starts_with('/') || path.contains(['\\', '\0']) || path.split('/').any(|part| part == "..");
+    if leaves {
+        return Err(invalid(root, name, r#"write a path inside the bundle, as in "assets/icon.svg""#));
+    }
+    Ok(Some(path.to_owned()))
+}
+
+fn read_default_dir(folders: Option<&Vec<Value>>) -> Option<String> {
+    folders?.iter().find_map(|folder| folder.get("defaultDir")?.as_str()).map(str::to_owned)
+}
+
+fn read_terms(terms: &Object) -> Result<Terms, Error> {
+    Ok(Terms {
+        id: terms.required_text("id", r#""id": "my-bank-terms""#)?.to_owned(),
+        url: terms.text("url")?.map(str::to_owned),
+        version: terms.required_text("version", r#""version": "1""#)?.to_owned(),
+    })
+}
+
+fn invalid(root: &Object, name: &str, advice: &'static str) -> Error {
+    let found = root.get(name).map(Value::to_string).unwrap_or_default();
+    Error::Invalid { found, advice }.at(root.path(name))
+}

@@ -1,0 +1,90 @@
+//! The sentence that tells which rule is missing.
+
+use serde_json::Value;
+use url::Url;
+
+use super::Permissions;
+use crate::{Doctype, HostPattern, Verb};
+
+/// No rule allows it. The text names the rule to add to the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Denied {
+    /// A sentence for the author of the konnector.
+    pub message: String,
+}
+
+pub(super) fn on_type(permissions: &Permissions, verb: Verb, doctype: &Doctype) -> Denied {
+    let missing = if permissions.allows_any(verb, doctype) {
+        format!("the manifest allows {verb} on some documents of {doctype} only, not on the whole type")
+    } else {
+        format!("the manifest has no rule for {verb} on {doctype}")
+    };
+    sentence(&missing, permissions, doctype, &document_rule(verb, doctype, None))
+}
+
+pub(super) fn on_document(permissions: &Permissions, verb: Verb, doctype: &Doctype, id: &str) -> Denied {
+    if permissions.allows_any(verb, doctype) {
+        let id = quoted(id);
+        let missing = format!("the manifest has no rule for {verb} on the document {id} of {doctype}");
+        return sentence(&missing, permissions, doctype, &document_rule(verb, doctype, Some(&id)));
+    }
+    let missing = format!("the manifest has no rule for {verb} on {doctype}");
+    sentence(&missing, permissions, doctype, &document_rule(verb, doctype, None))
+}
+
+/// `titles` are those of all rules of the set; `narrowed` says that a rule names the host, for other paths.
+pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url) -> Denied {
+    let method = method.to_ascii_uppercase();
+    let Some(origin) = HostPattern::of_origin(url) else {
+        return not_a_web_address(url);
+    };
+    let with_path = || format!("{origin}{}", url.path().trim_end_matches('/'));
+    // Some paths cannot stand in a rule.
+    let address = Some(narrowed).filter(|narrowed| *narrowed).map(|_| with_path()).filter(|text| text.parse::<HostPattern>().is_ok());
+    let address = address.unwrap_or_else(|| origin.to_string());
+    let title = unused_title("vendor", |title| titles.iter().any(|used| used == title));
+    let rule = format!(r#"{{ "type": "http", "verbs": [{}], "values": [{}] }}"#, quoted(&method), quoted(&address));
+    Denied {
+        message: format!(
+            r#"the manifest has no rule for {method} on {address}; add to "permissions": {}: {rule}"#,
+            quoted(&title)
+        ),
+    }
+}
+
+fn not_a_web_address(url: &Url) -> Denied {
+    let message = match (url.scheme(), url.host_str()) {
+        ("http" | "https", Some(host)) => {
+            format!("the address of {host} carries a user name or a password; send them in the Authorization header")
+        }
+        (scheme, _) => format!("konnectors reach http and https addresses only, not {scheme}"),
+    };
+    Denied { message }
+}
+
+fn document_rule(verb: Verb, doctype: &Doctype, id: Option<&str>) -> String {
+    let values = id.map(|id| format!(r#", "values": [{id}]"#)).unwrap_or_default();
+    format!(r#"{{ "type": "{doctype}", "verbs": ["{verb}"]{values} }}"#)
+}
+
+fn sentence(missing: &str, permissions: &Permissions, doctype: &Doctype, rule: &str) -> Denied {
+    let used = |title: &str| permissions.rules().iter().any(|rule| rule.title == title);
+    let title = quoted(&unused_title(doctype.last_part(), used));
+    Denied { message: format!(r#"{missing}; add to "permissions": {title}: {rule}"#) }
+}
+
+/// `wanted`, or `wanted2`, `wanted3`, … when it is taken.
+pub(super) fn unused_title(wanted: &str, used: impl Fn(&str) -> bool) -> String {
+    let mut title = wanted.to_owned();
+    let mut number = 2_u64;
+    while used(&title) {
+        title = format!("{wanted}{number}");
+        number += 1;
+    }
+    title
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}

@@ -1,0 +1,99 @@
+//! The rules on hosts, as the gate to the network asks them.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::rule::ACCOUNT;
+use super::{Denied, Rule, RuleKind, denied};
+use crate::{Error, HostPattern, Verbs};
+
+/// The hosts that one run may reach, and how. Without a rule, none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HttpRules {
+    allowed: Vec<Allowed>,
+    /// Fields of the account that a rule follows and that hold nothing yet.
+    empty_fields: Vec<String>,
+    /// Of all rules of the set, so that a proposal does not collide.
+    titles: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Allowed {
+    methods: Verbs,
+    hosts: HostPattern,
+}
+
+impl HttpRules {
+    /// Whether a request may be sent.
+    ///
+    /// # Errors
+    /// The sentence names the rule to add. A URL that carries a user name or password is refused whatever the rules.
+    pub fn check(&self, method: &str, url: &Url) -> Result<(), Denied> {
+        if self.allowed.iter().any(|rule| rule.methods.contains_method(method) && rule.hosts.matches(url)) {
+            return Ok(());
+        }
+        let narrowed = self.binds(url) && !self.allowed.iter().any(|rule| rule.hosts.matches(url));
+        let mut denied = denied::on_host(&self.titles, narrowed, method, url);
+        for field in &self.empty_fields {
+            denied.message.push_str(&format!(r#" (a rule follows the account's field "{field}", which is empty)"#));
+        }
+        Err(denied)
+    }
+
+    /// No host can be reached.
+    pub fn is_empty(&self) -> bool {
+        self.allowed.is_empty()
+    }
+
+    /// Whether some rule names the scheme, host and port of `url`, whatever its methods and prefix.
+    pub fn binds(&self, url: &Url) -> bool {
+        self.allowed.iter().any(|rule| rule.hosts.matches_host(url))
+    }
+
+    /// The hosts, as patterns.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
+        self.allowed.iter().map(|rule| &rule.hosts)
+    }
+}
+
+pub(super) fn resolve(rules: &[Rule], account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
+    let titles = rules.iter().map(|rule| rule.title.clone()).collect();
+    let mut resolved = HttpRules { titles, ..HttpRules::default() };
+    for rule in rules.iter().filter(|rule| rule.kind == RuleKind::Http) {
+        for value in &rule.values {
+            let hosts = match rule.selector.as_deref() {
+                None => Some(value.parse()?),
+                Some(ACCOUNT) => account_host(value, account_fields)?,
+                Some(_) => None,
+            };
+            match hosts {
+                Some(hosts) => resolved.allowed.push(Allowed { methods: rule.verbs.clone(), hosts }),
+                None => resolved.empty_fields.push(value.clone()),
+            }
+        }
+    }
+    Ok(resolved)
+}
+
+/// The host that a field of the account names, https unless written otherwise; `None` while the field is empty.
+fn account_host(field: &str, account_fields: &Map<String, Value>) -> Result<Option<HostPattern>, Error> {
+    let refuse = |reason| Err(Error::AccountAddress { field: field.to_owned(), reason });
+    let address = match account_fields.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(address)) => address.trim(),
+        Some(_) => return refuse("it is not a text"),
+    };
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let url = if address.contains("://") { Url::parse(address) } else { Url::parse(&format!("https://{address}")) };
+    let Ok(url) = url else { return refuse("it cannot be read as an address") };
+    if url.host_str().is_some_and(|host| host.contains('*')) {
+        return refuse("it must name one host, without a star");
+    }
+    match HostPattern::of_origin(&url) {
+        Some(hosts) => Ok(Some(hosts)),
+        None if matches!(url.scheme(), "http" | "https") => refuse("it must not hold a user name or a password"),
+        None => refuse("it must begin with https:// or http://"),
+    }
+}

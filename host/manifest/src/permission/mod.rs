@@ -1,0 +1,16 @@
+//! What a konnector, an app or a token may do.
+
+mod compare;
+mod denied;
+mod http;
+mod rule;
+mod scope;
+mod set;
+
+pub use denied::Denied;
+pub use http::HttpRules;
+pub use rule::{Rule, RuleKind};
+pub use set::Permissions;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! One permission rule.
+
+use serde_json::{Map, Value};
+
+use crate::doctype::HTTP;
+use crate::json::Object;
+use crate::{Doctype, DoctypePattern, Error, HostPattern, Verb, Verbs};
+
+/// The only selector of a rule on hosts: its values name fields of the account.
+pub(super) const ACCOUNT: &str = "account";
+
+/// One rule of a permission set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name in the set.
+    pub title: String,
+    /// What it is about.
+    pub kind: RuleKind,
+    /// What it allows.
+    pub verbs: Verbs,
+    /// Documents: the field that `values` are compared with; without it they are ids. Hosts: `account`, then `values` name fields of the
+    /// account that hold an address.
+    pub selector: Option<String>,
+    /// Documents: the rule is limited to these; empty means the whole type. Hosts: the host patterns, never empty.
+    pub values: Vec<String>,
+    /// What the user reads about it.
+    pub description: Option<String>,
+}
+
+/// What a rule is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleKind {
+    /// Documents of these types.
+    Doctype(DoctypePattern),
+    /// Hosts on the network.
+    Http,
+}
+
+impl Rule {
+    /// A rule that allows `verbs` on a whole type.
+    pub fn on_type(title: impl Into<String>, doctype: impl Into<DoctypePattern>, verbs: Verbs) -> Self {
+        Self {
+            title: title.into(),
+            kind: RuleKind::Doctype(doctype.into()),
+            verbs,
+            selector: None,
+            values: Vec::new(),
+            description: None,
+        }
+    }
+
+    /// Whether this rule allows `verb` on some documents of `doctype`.
+    pub fn concerns(&self, verb: Verb, doctype: &Doctype) -> bool {
+        matches!(&self.kind, RuleKind::Doctype(pattern) if pattern.matches(doctype)) && self.verbs.contains(verb)
+    }
+
+    /// Whether this rule holds for a whole doctype, not only for some of its documents.
+    pub fn is_whole_type(&self) -> bool {
+        matches!(self.kind, RuleKind::Doctype(_)) && self.values.is_empty()
+    }
+
+    /// Whether the values of this rule reach a document. A selector compares a top-level field as text; a missing field never matches.
+    pub(super) fn reaches(&self, id: &str, body: &Map<String, Value>) -> bool {
+        if self.values.is_empty() {
+            return true;
+        }
+        let found = match self.selector.as_deref() {
+            None | Some("_id") => Some(id.to_owned()),
+            Some(field) => match body.get(field) {
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(Value::Number(number)) => Some(number.to_string()),
+                Some(Value::Bool(flag)) => Some(flag.to_string()),
+                Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => None,
+            },
+        };
+        found.is_some_and(|found| self.values.contains(&found))
+    }
+
+    /// Reads `{type, verbs, selector, values, description}`.
+    ///
+    /// # Errors
+    /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, a bad host.
+    pub(super) fn from_json(title: &str, rule: &Object) -> Result<Self, Error> {
+        let kind_name = rule.required_text("type", r#""type": "io.cozy.bills""#)?;
+        let names = rule.texts("verbs")?;
+        let (kind, verbs) = if kind_name == HTTP {
+            (RuleKind::Http, Verbs::for_hosts(names))
+        } else {
+            let pattern = kind_name.parse().map_err(|error: Error| error.at(rule.path("type")))?;
+            (RuleKind::Doctype(pattern), Verbs::for_documents(names))
+        };
+        let read = Self {
+            title: title.to_owned(),
+            kind,
+            verbs: verbs.map_err(|error| error.at(rule.path("verbs")))?,
+            selector: rule.text("selector")?.filter(|selector| !selector.is_empty()).map(str::to_owned),
+            values: rule.texts("values")?.into_iter().map(str::to_owned).collect(),
+            description: rule.text("description")?.map(str::to_owned),
+        };
+        read.check_values(rule)?;
+        Ok(read)
+    }
+
+    fn check_values(&self, rule: &Object) -> Result<(), Error> {
+        let invalid = |field: &str, found: &str, advice| {
+            Err(Error::Invalid { found: Value::from(found).to_string(), advice }.at(rule.path(field)))
+        };
+        if self.values.is_empty() {
+            let example = match (&self.kind, &self.selector) {
+                (RuleKind::Http, _) => r#"the hosts: "values": ["https://www.bank.example"]"#,
+                (RuleKind::Doctype(_), Some(_)) => "the values that the selector compares with",
+                (RuleKind::Doctype(_), None) => return Ok(()),
+            };
+            return Err(Error::Missing { example }.at(rule.path("values")));
+        }
+        if self.values.iter().any(String::is_empty) {
+            return invalid("values", "", "leave empty values out");
+        }
+        match (&self.kind, self.selector.as_deref()) {
+            (RuleKind::Doctype(_), _) | (RuleKind::Http, Some(ACCOUNT)) => Ok(()),
+            (RuleKind::Http, Some(other)) => {
+                invalid("selector", other, r#"a rule on hosts has no selector but "account""#)
+            }
+            (RuleKind::Http, None) => {
+                for (place, value) in self.values.iter().enumerate() {
+                    value
+                        .parse::<HostPattern>()
+                        .map_err(|error| error.at(rule.path(&format!("values[{place}]"))))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// `{type, verbs, selector, values, description}`, without what is empty.
+    pub(super) fn to_json(&self) -> Value {
+        let kind = match &self.kind {
+            RuleKind::Doctype(pattern) => pattern.to_string(),
+            RuleKind::Http => HTTP.to_owned(),
+        };
+        let values = (!self.values.is_empty()).then(|| Value::from(self.values.clone()));
+        [
+            ("type", Some(Value::from(kind))),
+            ("verbs", self.verbs.to_json()),
+            ("selector", self.selector.clone().map(Value::from)),
+            ("values", values),
+            ("description", self.description.clone().map(Value::from)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect::<Map<_, _>>()
+        .into()
+    }
+}

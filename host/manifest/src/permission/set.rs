@@ -1,0 +1,130 @@
+//! A permission set and the questions it answers.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::http::{self, HttpRules};
+use super::{Denied, Rule, RuleKind, denied};
+use crate::json::Object;
+use crate::{Doctype, DoctypePattern, Error, Verb, Verbs};
+
+/// An ordered set of rules. What no rule allows is denied.
+///
+/// Serialised as in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Permissions(pub(super) Vec<Rule>);
+
+impl Permissions {
+    /// Reads the `permissions` of a manifest: an object of title → rule, whose order is kept.
+    ///
+    /// # Errors
+    /// Names the field, from `permissions` on. An illegal doctype is [`Error::Doctype`], see [`Error::is_doctype`].
+    pub fn from_manifest(rules: &Map<String, Value>) -> Result<Self, Error> {
+        rules
+            .iter()
+            .map(|(title, rule)| Rule::from_json(title, &Object::at(format!("permissions.{title}"), rule)?))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// As in a manifest: title → `{type, verbs, selector, values, description}`, without what is empty. Of rules with the same title the
+    /// later ones get a number.
+    pub fn to_manifest(&self) -> Map<String, Value> {
+        let mut rules = Map::new();
+        for rule in &self.0 {
+            let title = denied::unused_title(&rule.title, |title| rules.contains_key(title));
+            rules.insert(title, rule.to_json());
+        }
+        rules
+    }
+
+    /// Every verb on every doctype: the owner, never a konnector. It names no hosts, since only konnectors reach the network.
+    pub fn everything() -> Self {
+        Self(vec![Rule::on_type("everything", DoctypePattern::Every, Verbs::ALL)])
+    }
+
+    /// Whether one rule allows every verb on every doctype.
+    pub fn is_everything(&self) -> bool {
+        self.0.iter().any(Rule::is_everything)
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.0
+    }
+
+    /// Whether `verb` is allowed on a whole type: needed by all that lists or searches.
+    pub fn allows_type(&self, verb: Verb, doctype: &Doctype) -> bool {
+        self.0.iter().any(|rule| rule.concerns(verb, doctype) && rule.is_whole_type())
+    }
+
+    /// Whether `verb` is allowed on some documents of a type.
+    pub fn allows_any(&self, verb: Verb, doctype: &Doctype) -> bool {
+        self.0.iter().any(|rule| rule.concerns(verb, doctype))
+    }
+
+    /// Whether `verb` is allowed on one document, by a rule on its type, its id or one of its fields.
+    pub fn allows_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map<String, Value>) -> bool {
+        self.0.iter().any(|rule| rule.concerns(verb, doctype) && rule.reaches(id, body))
+    }
+
+    /// Like [`Self::allows_type`].
+    ///
+    /// # Errors
+    /// The sentence names the rule to add.
+    pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), Denied> {
+        if self.allows_type(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
+    }
+
+    /// Like [`Self::allows_document`].
+    ///
+    /// # Errors
+    /// The sentence names the rule to add.
+    pub fn check_document(
+        &self,
+        verb: Verb,
+        doctype: &Doctype,
+        id: &str,
+        body: &Map<String, Value>,
+    ) -> Result<(), Denied> {
+        if self.allows_document(verb, doctype, id, body) {
+            Ok(())
+        } else {
+            Err(denied::on_document(self, verb, doctype, id))
+        }
+    }
+
+    /// The rules on hosts, for a run with an account that has these fields. A rule with `"selector": "account"` stands for the scheme, host
+    /// and port of the address in that field; while the field is absent or empty the rule allows nothing.
+    ///
+    /// # Errors
+    /// [`Error::AccountAddress`] when such a field holds something else than a web address; [`Error::Host`] when a rule was built by hand
+    /// with a bad host.
+    pub fn http(&self, account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
+        http::resolve(&self.0, account_fields)
+    }
+}
+
+impl Rule {
+    pub(super) fn is_everything(&self) -> bool {
+        self.kind == RuleKind::Doctype(DoctypePattern::Every) && self.verbs.is_all() && self.is_whole_type()
+    }
+}
+
+impl From<Vec<Rule>> for Permissions {
+    fn from(rules: Vec<Rule>) -> Self {
+        Self(rules)
+    }
+}
+
+impl Serialize for Permissions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_manifest().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Permissions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_manifest(&Map::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

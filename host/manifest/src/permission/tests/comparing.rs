@@ -1,0 +1,131 @@
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+use super::scopes::verbs;
+use super::{doctype, object, set};
+use crate::{Permissions, Rule, Verb};
+
+fn scope(text: &str) -> Permissions {
+    Permissions::from_scope(text).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn subsets() {
+    for (narrow, wide) in [
+        ("io.cozy.files", "io.cozy.bills io.cozy.files"),
+        ("io.cozy.files:GET", "io.cozy.files"),
+        ("io.cozy.files:GET,POST,PUT,PATCH,DELETE", "io.cozy.files"),
+        ("io.cozy.files", "io.cozy.files:GET,POST,PUT,PATCH,DELETE"),
+        ("io.cozy.files", "io.cozy.files:GET io.cozy.files:POST,PUT,PATCH,DELETE"),
+        ("io.cozy.files:GET:a", "io.cozy.files:GET:a,b"),
+        ("io.cozy.files:GET:a,b", "io.cozy.files:GET:a io.cozy.files:GET:b"),
+        ("io.cozy.files:GET:a", "io.cozy.files:GET"),
+        ("io.cozy.files:GET:a:tag", "io.cozy.files:GET:a,b:tag"),
+        ("io.cozy.bank.accounts", "io.cozy.bank.*"),
+        ("io.cozy.bank.*:GET:a", "io.cozy.bank.*"),
+        ("io.cozy.files", "*"),
+        ("*", "*"),
+    ] {
+        assert!(scope(narrow).is_subset_of(&scope(wide)), "{narrow} ⊆ {wide}");
+    }
+    for (wide, narrow) in [
+        ("io.cozy.files", "io.cozy.bills"),
+        ("io.cozy.files", "io.cozy.files:GET"),
+        ("io.cozy.files:GET", "io.cozy.files:GET:a"),
+        ("io.cozy.files:GET:a,b", "io.cozy.files:GET:a"),
+        ("io.cozy.files:GET:a", "io.cozy.files:GET:a:tag"),
+        ("io.cozy.files:GET:a:tag", "io.cozy.files:GET:a"),
+        ("io.cozy.files:GET:a:tag", "io.cozy.files:GET:a:name"),
+        ("io.cozy.bank.*", "io.cozy.bank.accounts"),
+        ("io.cozy.bank", "io.cozy.bank.accounts"),
+        ("*", "io.cozy.files"),
+    ] {
+        assert!(!scope(wide).is_subset_of(&scope(narrow)), "{wide} ⊄ {narrow}");
+    }
+    assert!(Permissions::default().is_subset_of(&Permissions::default()));
+}
+
+#[test]
+fn the_same_whatever_order_titles_and_descriptions() {
+    let one = set(json!({
+        "files": {"type": "io.cozy.files", "description": "Saves"},
+        "vendor": {"type": "http", "verbs": ["GET", "POST"], "values": ["https://a.example", "b.example"]},
+    }));
+    let other = set(json!({
+        "b": {"type": "http", "verbs": ["POST", "GET"], "values": ["https://b.example:443/", "https://a.example"]},
+        "a": {"type": "io.cozy.files", "verbs": ["ALL"]},
+    }));
+    assert!(one.same_as(&other) && other.same_as(&one));
+    assert!(!one.same_as(&set(json!({"files": {"type": "io.cozy.files"}}))));
+}
+
+#[test]
+fn additions_are_new_and_wider_rules() {
+    let old = set(json!({
+        "files": {"type": "io.cozy.files", "verbs": ["GET"]},
+        "vendor": {"type": "http", "verbs": ["GET"], "values": ["https://*.bank.example"]},
+        "server": {"type": "http", "selector": "account", "values": ["url"]},
+    }));
+    let new = set(json!({
+        "renamed": {"type": "io.cozy.files", "verbs": ["GET"], "values": ["a"]},
+        "wider": {"type": "io.cozy.files", "verbs": ["GET", "POST"]},
+        "new": {"type": "io.cozy.bills"},
+        "same host": {"type": "http", "verbs": ["HEAD"], "values": ["https://www.bank.example/api"]},
+        "apex": {"type": "http", "verbs": ["GET"], "values": ["https://bank.example"]},
+        "more methods": {"type": "http", "values": ["https://www.bank.example"]},
+        "same field": {"type": "http", "verbs": ["GET"], "selector": "account", "values": ["url"]},
+        "other field": {"type": "http", "selector": "account", "values": ["loginUrl"]},
+        "field read as host": {"type": "http", "values": ["url"]},
+    }));
+    let titles: Vec<_> = new.additions(&old).into_iter().map(|rule| rule.title.as_str()).collect();
+    assert_eq!(titles, ["wider", "new", "apex", "more methods", "other field", "field read as host"]);
+    assert!(new.additions(&new).is_empty());
+}
+
+#[test]
+fn the_owner_may_grant_hosts() {
+    let vendor = set(json!({"vendor": {"type": "http", "values": ["https://bank.example"]}}));
+    assert!(vendor.is_subset_of(&Permissions::everything()));
+    assert!(!vendor.is_subset_of(&scope("io.cozy.files")));
+}
+
+fn small_set() -> impl Strategy<Value = Permissions> {
+    let narrowing = prop::sample::select(vec![
+        (None, vec![]), (None, vec!["1"]), (None, vec!["1", "2"]), (Some("tag"), vec!["1"]), (Some("tag"), vec!["1", "2"]),
+    ]);
+    let rule = (prop::sample::select(vec!["a.b.c", "a.b.c.d", "a.b.c.*"]), verbs(), narrowing);
+    prop::collection::vec(rule, 0..4).prop_map(|rules| {
+        let rules: Vec<_> = rules
+            .into_iter()
+            .map(|(pattern, verbs, (selector, values))| Rule {
+                selector: selector.map(str::to_owned),
+                values: values.into_iter().map(str::to_owned).collect(),
+                ..Rule::on_type("rule", pattern.parse::<crate::DoctypePattern>().unwrap(), verbs)
+            })
+            .collect();
+        rules.into()
+    })
+}
+
+proptest! {
+    /// The promise behind updates and grants: a subset allows nothing that the other set denies.
+    #[test]
+    fn a_subset_allows_no_more(one in small_set(), other in small_set(), verb in prop::sample::select(Verb::EACH.to_vec()), id in "[123]", tag in "[123]") {
+        prop_assume!(one.is_subset_of(&other));
+        let body = object(json!({"tag": tag}));
+        for doctype in ["a.b.c", "a.b.c.d", "a.b.c.e"].map(doctype) {
+            for body in [&body, &Map::new()] {
+                let allowed = |set: &Permissions| set.allows_document(verb, &doctype, &id, body);
+                prop_assert!(!allowed(&one) || allowed(&other));
+            }
+            prop_assert!(!one.allows_type(verb, &doctype) || other.allows_type(verb, &doctype));
+        }
+    }
+
+    #[test]
+    fn a_set_is_the_same_as_itself_shuffled(rules in small_set()) {
+        let backwards: Permissions = rules.rules().iter().rev().cloned().collect::<Vec<_>>().into();
+        prop_assert!(rules.same_as(&backwards));
+        prop_assert!(rules.additions(&backwards).is_empty());
+    }
+}

@@ -1,0 +1,23 @@
+mod comparing;
+mod documents;
+mod hosts;
+mod refusals;
+mod scopes;
+
+use serde_json::{Map, Value};
+
+use super::Permissions;
+use crate::Doctype;
+
+fn set(rules: Value) -> Permissions {
+    Permissions::from_manifest(&object(rules)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    let Value::Object(members) = value else { panic!("{value} is no object") };
+    members
+}
+
+fn doctype(text: &str) -> Doctype {
+    text.parse().expect(text)
+}

@@ -1,0 +1,123 @@
+//! The fields of a crontab. They are expanded here to plain lists, because the `cron` crate counts Sunday as 1 and demands both day
+//! fields, where cron(5) and Cozy count it as 0 and are content with either.
+
+use super::CrontabError;
+
+/// Name, first and last value, and names of the values.
+struct Kind {
+    name: &'static str,
+    first: u32,
+    last: u32,
+    names: &'static [&'static str],
+}
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+const SECOND: Kind = Kind { name: "second", first: 0, last: 59, names: &[] };
+const MINUTE: Kind = Kind { name: "minute", first: 0, last: 59, names: &[] };
+const HOUR: Kind = Kind { name: "hour", first: 0, last: 23, names: &[] };
+const DAY_OF_MONTH: Kind = Kind { name: "day of month", first: 1, last: 31, names: &[] };
+const MONTH: Kind = Kind { name: "month", first: 1, last: 12, names: &MONTHS };
+const DAY_OF_WEEK: Kind = Kind { name: "day of week", first: 0, last: 6, names: &DAYS };
+
+/// The values of one field.
+struct Field {
+    values: Vec<u32>,
+    star: bool,
+}
+
+impl Field {
+    fn list(&self, shift: u32) -> String {
+        if self.star {
+            return "*".to_owned();
+        }
+        self.values.iter().map(|value| (value + shift).to_string()).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// All six fields.
+pub struct Fields {
+    second: Field,
+    minute: Field,
+    hour: Field,
+    day_of_month: Field,
+    month: Field,
+    day_of_week: Field,
+}
+
+impl Fields {
+    pub fn parse(text: &str) -> Result<Self, CrontabError> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let [second, minute, hour, day_of_month, month, day_of_week] = match *words.as_slice() {
+            [minute, hour, day_of_month, month, day_of_week] => ["0", minute, hour, day_of_month, month, day_of_week],
+            [second, minute, hour, day_of_month, month, day_of_week] => [second, minute, hour, day_of_month, month, day_of_week],
+            _ => {
+                return Err(CrontabError(format!("'{text}' has {} fields; write 5, or 6 with the seconds first", words.len())));
+            }
+        };
+        Ok(Self {
+            second: SECOND.parse(second)?,
+            minute: MINUTE.parse(minute)?,
+            hour: HOUR.parse(hour)?,
+            day_of_month: DAY_OF_MONTH.parse(day_of_month)?,
+            month: MONTH.parse(month)?,
+            day_of_week: DAY_OF_WEEK.parse(day_of_week)?,
+        })
+    }
+
+    /// The same as expressions of the `cron` crate: two where either day field is enough.
+    pub fn expressions(&self) -> Vec<String> {
+        let time = format!("{} {} {}", self.second.list(0), self.minute.list(0), self.hour.list(0));
+        let month = self.month.list(0);
+        let (dom, dow) = (self.day_of_month.list(0), self.day_of_week.list(1));
+        if self.day_of_month.star || self.day_of_week.star {
+            vec![format!("{time} {dom} {month} {dow}")]
+        } else {
+            vec![format!("{time} {dom} {month} *"), format!("{time} * {month} {dow}")]
+        }
+    }
+}
+
+impl Kind {
+    fn parse(&self, text: &str) -> Result<Field, CrontabError> {
+        let mut values = std::collections::BTreeSet::new();
+        let mut star = false;
+        for part in text.split(',') {
+            let (range, step) = match part.split_once('/') {
+                None => (part, None),
+                Some((range, step)) => match step.parse::<u32>() {
+                    Ok(step) if step > 0 => (range, Some(step)),
+                    _ => return Err(self.error(part, "the step after / is a number from 1")),
+                },
+            };
+            let (first, last) = if range == "*" || range == "?" {
+                star |= step.is_none();
+                (self.first, self.last)
+            } else if let Some((first, last)) = range.split_once('-') {
+                (self.value(first)?, self.value(last)?)
+            } else {
+                let value = self.value(range)?;
+                (value, if step.is_some() { self.last } else { value })
+            };
+            if first > last {
+                return Err(self.error(part, "a range goes from the smaller to the larger value"));
+            }
+            values.extend((first..=last).step_by(step.unwrap_or(1) as usize));
+        }
+        Ok(Field { values: values.into_iter().collect(), star })
+    }
+
+    fn value(&self, text: &str) -> Result<u32, CrontabError> {
+        let lower = text.to_ascii_lowercase();
+        let named = self.names.iter().zip(self.first..).find(|(name, _)| **name == lower).map(|(_, value)| value);
+        match named.or_else(|| text.parse().ok()) {
+            Some(value) if (self.first..=self.last).contains(&value) => Ok(value),
+            _ => Err(self.error(text, &format!("use {} to {}{}", self.first, self.last, if self.names.is_empty() { "" } else { " or a name" }))),
+        }
+    }
+
+    fn error(&self, part: &str, hint: &str) -> CrontabError {
+        CrontabError(format!("'{part}' is no {}: {hint}", self.name))
+    }
+}

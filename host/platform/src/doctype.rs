@@ -1,0 +1,125 @@
+//! The document types the platform itself keeps, and which of them `/data` may touch.
+
+use std::sync::LazyLock;
+
+use konnector_manifest::Doctype;
+
+macro_rules! doctypes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        $($(#[$doc])* pub static $name: LazyLock<Doctype> = LazyLock::new(|| known($text));)*
+    };
+}
+
+#[expect(clippy::expect_used, reason = "the texts are constants below and a test parses each of them")]
+fn known(text: &str) -> Doctype {
+    text.parse().expect("a known doctype")
+}
+
+doctypes! {
+    /// Instances, kept outside any instance.
+    INSTANCES = "io.cozy.instances";
+    /// Installed konnectors.
+    KONNECTORS = "io.cozy.konnectors";
+    /// Permission sets of konnectors.
+    PERMISSIONS = "io.cozy.permissions";
+    /// Accounts at vendors.
+    ACCOUNTS = "io.cozy.accounts";
+    /// Files and directories.
+    FILES = "io.cozy.files";
+    /// Jobs.
+    JOBS = "io.cozy.jobs";
+    /// What running jobs say; published, never stored.
+    JOB_EVENTS = "io.cozy.jobs.events";
+    /// Log lines of running jobs; published, never stored.
+    JOB_LOGS = "io.cozy.jobs.logs";
+    /// Triggers.
+    TRIGGERS = "io.cozy.triggers";
+    /// What the server itself must remember.
+    SETTINGS = "io.cozy.settings";
+}
+
+/// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
+const CLOSED: [&str; 29] = [
+    "io.cozy.account_types",
+    "io.cozy.accounts.soft_deleted",
+    "io.cozy.apps.logs",
+    "io.cozy.apps.open",
+    "io.cozy.auth.confirmations",
+    "io.cozy.files.archives",
+    "io.cozy.files.sizes",
+    "io.cozy.files.thumbnails",
+    "io.cozy.instances",
+    "io.cozy.intents",
+    "io.cozy.jobs.events",
+    "io.cozy.jobs.logs",
+    "io.cozy.konnectors.maintenance",
+    "io.cozy.notes.events",
+    "io.cozy.notes.telepointers",
+    "io.cozy.oauth.access_codes",
+    "io.cozy.oauth.clients",
+    "io.cozy.office.url",
+    "io.cozy.permissions",
+    "io.cozy.remote.secrets",
+    "io.cozy.sessions",
+    "io.cozy.shared",
+    "io.cozy.sharings",
+    "io.cozy.sharings.answer",
+    "io.cozy.sharings.initial_sync",
+    "io.cozy.sharings.moved",
+    "io.cozy.support",
+    "io.cozy.triggers.state",
+    "com.bitwarden.profiles",
+];
+
+/// Readable through `/data`, written only through their own routes.
+const READ_ONLY: [&str; 12] = [
+    "io.cozy.apps",
+    "io.cozy.files",
+    "io.cozy.files.versions",
+    "io.cozy.jobs",
+    "io.cozy.konnectors",
+    "io.cozy.notes.images",
+    "io.cozy.notes.steps",
+    "io.cozy.notifications",
+    "io.cozy.remote.requests",
+    "io.cozy.sessions.logins",
+    "io.cozy.triggers",
+    "com.bitwarden.contacts",
+];
+
+/// Whether `/data` may read documents of this type.
+#[must_use]
+pub fn is_readable(doctype: &Doctype) -> bool {
+    let name: &str = doctype.as_ref();
+    !CLOSED.contains(&name) && !name.starts_with("io.cozy.certified.")
+}
+
+/// Whether `/data` may write documents of this type.
+#[must_use]
+pub fn is_writable(doctype: &Doctype) -> bool {
+    is_readable(doctype) && !READ_ONLY.contains(&doctype.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_constant_parses_and_the_lists_hold_valid_names() {
+        for known in [
+            &INSTANCES, &KONNECTORS, &PERMISSIONS, &ACCOUNTS, &FILES, &JOBS, &JOB_EVENTS, &JOB_LOGS, &TRIGGERS, &SETTINGS,
+        ] {
+            assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));
+        }
+        for name in CLOSED.iter().chain(&READ_ONLY) {
+            name.parse::<Doctype>().expect(name);
+        }
+    }
+
+    #[test]
+    fn jobs_can_be_read_and_not_written_and_permissions_neither() {
+        assert!(is_readable(&JOBS) && !is_writable(&JOBS));
+        assert!(!is_readable(&PERMISSIONS) && !is_writable(&PERMISSIONS));
+        assert!(is_readable(&ACCOUNTS) && is_writable(&ACCOUNTS));
+    }
+}

@@ -1,0 +1,258 @@
+//! The user's JSON documents, as `/data` reads and writes them: CouchDB's revisions and conflicts, the permission rules, and what is
+//! special about accounts.
+
+use konnector_manifest::{Doctype, Verb};
+use konnector_store::{Changes, DocRef, Document, Rev};
+use serde_json::Value;
+
+use crate::doctype::{self, ACCOUNTS};
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Object, new_id, public};
+use crate::token::Principal;
+use crate::{Error, Platform, Result};
+
+/// Why `/data` found nothing; CouchDB's reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// It never existed.
+    Never,
+    /// It was deleted.
+    Deleted,
+    /// There is no document of this type at all.
+    Doctype,
+}
+
+impl Missing {
+    /// CouchDB's word.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Never => "missing",
+            Self::Deleted => "deleted",
+            Self::Doctype => "wrong_doctype",
+        }
+    }
+}
+
+/// One page of the documents of a type.
+#[derive(Debug, Clone)]
+pub struct DocumentPage {
+    /// The documents, without the platform's own members.
+    pub documents: Vec<Document>,
+    /// Id after which the next page starts.
+    pub next: Option<String>,
+}
+
+fn readable(doctype: &Doctype) -> Result<()> {
+    if doctype::is_readable(doctype) { Ok(()) } else { Err(Error::Forbidden(format!("reserved doctype {doctype} unreadable"))) }
+}
+
+fn writable(doctype: &Doctype) -> Result<()> {
+    if doctype::is_writable(doctype) { Ok(()) } else { Err(Error::Forbidden(format!("reserved doctype {doctype} unwritable"))) }
+}
+
+fn valid_id(id: &str) -> Result<()> {
+    if id.is_empty() || id.starts_with('_') || id.len() > 200 || id.chars().any(char::is_control) {
+        return Err(Error::BadRequest(format!("the id '{id}' is not valid; an id has 1 to 200 characters and does not begin with _")));
+    }
+    Ok(())
+}
+
+/// What a client may write: nothing that the platform keeps for itself.
+fn without_reserved(mut body: Object) -> Object {
+    body.retain(|name, _| !name.starts_with('_'));
+    body
+}
+
+impl Platform {
+    /// A document, as this principal may see it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] by the doctype or the rules; [`Error::NotFound`] with CouchDB's reason as text.
+    pub fn read_document(&self, instance: &Instance, principal: &Principal, doctype: &Doctype, id: &str) -> Result<Document> {
+        readable(doctype)?;
+        valid_id(id)?;
+        let at = instance.doc(doctype, id);
+        let Some(document) = self.store.get(&at)? else {
+            // Whether it exists is told only to those who may know.
+            principal.permissions.check_document(Verb::Get, doctype, id, &Object::new())?;
+            return Err(Error::NotFound(self.why_missing(&at)?.reason().to_owned()));
+        };
+        principal.permissions.check_document(Verb::Get, doctype, id, &document.body)?;
+        self.shown(instance, principal, doctype, document)
+    }
+
+    fn why_missing(&self, at: &DocRef) -> Result<Missing> {
+        if self.store.was_deleted(at)? {
+            return Ok(Missing::Deleted);
+        }
+        let known = self.store.doctypes(&at.instance)?.contains(&at.doctype);
+        Ok(if known { Missing::Never } else { Missing::Doctype })
+    }
+
+    /// Takes out what the platform keeps for itself; a konnector sees the secrets of accounts, nobody else does.
+    fn shown(&self, instance: &Instance, principal: &Principal, doctype: &Doctype, document: Document) -> Result<Document> {
+        let Document { id, rev, mut body } = document;
+        if *doctype == *ACCOUNTS && principal.konnector().is_some() {
+            self.unseal_account(instance, &id, &mut body)?;
+        }
+        Ok(Document { id, rev, body: public(body) })
+    }
+
+    /// The names of the types of which there are documents.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn doctypes(&self, instance: &Instance) -> Result<Vec<Doctype>> {
+        Ok(self.store.doctypes(&instance.scope())?.into_iter().filter(doctype::is_readable).collect())
+    }
+
+    /// A page of the documents of a type, in the order of their ids. `limit` is 1 to 1,000.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without a rule on the whole type.
+    pub fn list_documents(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<DocumentPage> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        let limit = limit.clamp(1, 1_000);
+        let mut documents = self.store.list(&instance.scope(), doctype, after, limit + 1)?;
+        let more = documents.len() > limit;
+        documents.truncate(limit);
+        let next = documents.last().filter(|_| more).map(|document| document.id.clone());
+        // Lists never show secrets, to nobody (cozy-stack, account documents).
+        let documents = documents
+            .into_iter()
+            .map(|Document { id, rev, body }| Document { id, rev, body: public(body) })
+            .collect();
+        Ok(DocumentPage { documents, next })
+    }
+
+    /// Creates a document under a new id, or under `id` where the client chose one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] by the doctype or the rules, [`Error::Conflict`] when the id is taken.
+    pub async fn create_document(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: Option<String>,
+        body: Object,
+    ) -> Result<Document> {
+        writable(doctype)?;
+        let id = id.unwrap_or_else(new_id);
+        valid_id(&id)?;
+        let mut body = without_reserved(body);
+        principal.permissions.check_document(Verb::Post, doctype, &id, &body)?;
+        if *doctype == *ACCOUNTS {
+            Self::name_account(&mut body);
+            self.seal_account(instance, &id, &mut body)?;
+        }
+        let at = instance.doc(doctype, id.as_str());
+        let mut changes = Changes::new();
+        changes.create(at.clone(), body.clone());
+        let rev = self.commit_one(changes).await?;
+        self.publish(&at, Happened::Created, body.clone());
+        self.shown(instance, principal, doctype, Document { id, rev, body })
+    }
+
+    /// Replaces a document. What the platform keeps in it for itself stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when `rev` is not the newest revision, [`Error::NotFound`] when it does not exist.
+    pub async fn update_document(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+        rev: &Rev,
+        body: Object,
+    ) -> Result<Document> {
+        writable(doctype)?;
+        valid_id(id)?;
+        let at = instance.doc(doctype, id);
+        let mut body = without_reserved(body);
+        let Some(before) = self.store.get(&at)? else {
+            principal.permissions.check_document(Verb::Put, doctype, id, &body)?;
+            return Err(Error::NotFound(self.why_missing(&at)?.reason().to_owned()));
+        };
+        // Both what it was and what it becomes must be within the rules.
+        principal.permissions.check_document(Verb::Put, doctype, id, &before.body)?;
+        principal.permissions.check_document(Verb::Put, doctype, id, &body)?;
+        let mut resumes = false;
+        if *doctype == *ACCOUNTS {
+            self.seal_account(instance, id, &mut body)?;
+            resumes = Self::login_changed(&before.body, &body);
+        }
+        for (name, value) in &before.body {
+            if name.starts_with('_') {
+                body.insert(name.clone(), value.clone());
+            }
+        }
+        let mut changes = Changes::new();
+        changes.put(at.clone(), rev, body.clone());
+        let rev = self.commit_one(changes).await?;
+        self.publish(&at, Happened::Updated, body.clone());
+        if resumes {
+            self.resume_triggers(instance, id).await?;
+        }
+        self.shown(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
+    }
+
+    /// Deletes a document; answers the revision of its tombstone. With an account go its triggers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when `rev` is not the newest revision, [`Error::NotFound`] when it does not exist.
+    pub async fn delete_document(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+        rev: &Rev,
+    ) -> Result<Rev> {
+        writable(doctype)?;
+        valid_id(id)?;
+        let at = instance.doc(doctype, id);
+        let Some(before) = self.store.get(&at)? else {
+            principal.permissions.check_document(Verb::Delete, doctype, id, &Object::new())?;
+            return Err(Error::NotFound(self.why_missing(&at)?.reason().to_owned()));
+        };
+        principal.permissions.check_document(Verb::Delete, doctype, id, &before.body)?;
+        let mut changes = Changes::new();
+        changes.delete(at.clone(), rev);
+        let rev = self.commit_one(changes).await?;
+        self.publish(&at, Happened::Deleted, before.body);
+        if *doctype == *ACCOUNTS {
+            for trigger in self.triggers(instance)?.iter().filter(|trigger| trigger.account() == Some(id)) {
+                self.delete_trigger(instance, &trigger.id).await?;
+            }
+        }
+        Ok(rev)
+    }
+
+    async fn commit_one(&self, changes: Changes) -> Result<Rev> {
+        let revs = self.store.commit(changes).await?;
+        revs.into_iter().next().ok_or_else(|| Error::BadRequest("nothing was written".to_owned()))
+    }
+
+    /// The documents of a type whose top-level members equal the selector's, from one page of the type.
+    pub(crate) fn matching(body: &Object, selector: &Object) -> bool {
+        selector.iter().all(|(name, wanted)| body.get(name).unwrap_or(&Value::Null) == wanted)
+    }
+}

@@ -1,0 +1,117 @@
+//! Why the platform did not do what it was asked. The API turns each case into one status and one error body.
+
+use konnector_manifest::Denied;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The one error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The thing does not exist. The text is a whole sentence.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists already, or changed in the meantime.
+    #[error("{0}")]
+    Conflict(String),
+    /// A parameter of the query string is wrong.
+    #[error("{message}")]
+    Parameter {
+        /// Name in the query string or path.
+        name: &'static str,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A member of the body's attributes is wrong.
+    #[error("{message}")]
+    Attribute {
+        /// Name below `/data/attributes/`.
+        name: &'static str,
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// The request as a whole cannot be understood.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The manifest cannot be processed.
+    #[error("the manifest cannot be used: {0}")]
+    Manifest(#[from] konnector_manifest::Error),
+    /// The component cannot be used.
+    #[error("the component cannot be used: {0}")]
+    Component(konnector_sandbox::Error),
+    /// The manifest or the source of a konnector cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// A permission is missing.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The token is not valid: malformed, forged, or of another instance.
+    #[error("Invalid JWT token")]
+    InvalidToken,
+    /// The token is older than its audience allows.
+    #[error("Expired token")]
+    ExpiredToken,
+    /// Larger than accepted.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The run lost its lease and must not write any more.
+    #[error("this run was given up and started again elsewhere")]
+    StaleLease,
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(konnector_store::Error),
+    /// The sandbox failed.
+    #[error("the sandbox failed: {0}")]
+    Sandbox(konnector_sandbox::Error),
+    /// A stored document is not what this version wrote.
+    #[error("the stored document {document} cannot be read: {message}")]
+    Stored {
+        /// Doctype and id.
+        document: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The operating system failed.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The key file and the data do not belong together. The server must not start.
+    #[error("{0}")]
+    Key(String),
+}
+
+impl Error {
+    /// An input or output error with what was being done.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Io { doing, source }
+    }
+
+    /// Whether another attempt with fresh data may succeed.
+    #[must_use]
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}
+
+impl From<konnector_store::Error> for Error {
+    fn from(error: konnector_store::Error) -> Self {
+        if error.is_conflict() {
+            Self::Conflict(error.to_string())
+        } else if matches!(error, konnector_store::Error::StaleLease { .. }) {
+            Self::StaleLease
+        } else {
+            Self::Store(error)
+        }
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        Self::Forbidden(denied.message)
+    }
+}

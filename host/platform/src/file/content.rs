@@ -1,0 +1,200 @@
+//! Content: from a finished blob to a visible file, in one commit.
+
+use std::pin::Pin;
+
+use konnector_store::{BlobInfo, Changes};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use super::{CHILDREN, File, Kind, TRASH_ID, child_key, made, numbered};
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Object, Stored, object};
+use crate::{Error, Platform, Result};
+
+/// How many names are tried before giving up: `bill (100).pdf`.
+const MOST_NUMBERS: u32 = 100;
+
+/// A file that is to be created, or to get new content.
+#[derive(Debug, Clone)]
+pub struct NewContent {
+    /// Its id.
+    pub id: String,
+    /// Directory it lies in.
+    pub dir_id: String,
+    /// Name; a number is added where it is taken by another file.
+    pub name: String,
+    /// Media type.
+    pub mime: String,
+    /// When it was created, if its maker knows.
+    pub created_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// The file's `metadata`.
+    pub metadata: Object,
+    /// More members of `cozyMetadata`.
+    pub origin: Object,
+}
+
+impl Platform {
+    /// Creates a file from content that was written, or gives an existing file (same id) that content. The file keeps its name and place
+    /// where the user moved it to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when a hundred names are taken; [`Error::StaleLease`] by way of `stage`.
+    pub(crate) async fn commit_content(
+        &self,
+        instance: &Instance,
+        new: &NewContent,
+        blob: &BlobInfo,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        let at = instance.doc(&FILES, new.id.as_str());
+        if let Some(found) = self.stored::<File>(&at)? {
+            return self.replace_content(instance, new, blob, found, stage).await;
+        }
+        // Tried again when somebody else takes the name between the look and the commit.
+        for last in [false, false, true] {
+            let file = self.new_file(instance, new, &self.free_name(instance, &new.dir_id, &new.name)?, blob);
+            let mut changes = Changes::new();
+            stage(&mut changes);
+            changes.create(at.clone(), object(&file)?);
+            changes.unique(&instance.scope(), CHILDREN, &child_key(&new.dir_id, &file.name), &file.id);
+            match self.store.commit(changes).await {
+                Ok(_) => {
+                    self.publish(&at, Happened::Created, object(&file)?);
+                    return Ok(file);
+                }
+                Err(error) if error.is_conflict() && !last => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::Conflict(format!("the directory of '{}' is being changed by somebody else", new.name)))
+    }
+
+    /// New content for a file that is there. One that lies in the trash comes back to where it would be created.
+    async fn replace_content(
+        &self,
+        instance: &Instance,
+        new: &NewContent,
+        blob: &BlobInfo,
+        found: Stored<File>,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        let rev = found.rev.clone();
+        let mut file = found.named();
+        let old = file.content.clone();
+        let mut changes = Changes::new();
+        stage(&mut changes);
+        if file.trashed {
+            changes.release(&instance.scope(), CHILDREN, &child_key(&file.dir_id, &file.name));
+            file.name = self.free_name(instance, &new.dir_id, &new.name)?;
+            file.dir_id.clone_from(&new.dir_id);
+            file.trashed = false;
+            changes.unique(&instance.scope(), CHILDREN, &child_key(&file.dir_id, &file.name), &file.id);
+        }
+        file.set_content(blob, new.mime.clone());
+        file.metadata.clone_from(&new.metadata);
+        file.updated_at = self.clock.now();
+        file.cozy_metadata.insert("updatedAt".to_owned(), serde_json::json!(file.updated_at));
+        let at = instance.doc(&FILES, file.id.as_str());
+        changes.put(at.clone(), &rev, object(&file)?);
+        self.store.commit(changes).await?;
+        if let Some(old) = old {
+            self.store.blobs().remove(&old.blob).await?;
+        }
+        self.publish(&at, Happened::Updated, object(&file)?);
+        Ok(file)
+    }
+
+    /// The name, with a number where it is taken.
+    fn free_name(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<String> {
+        for number in 1..=MOST_NUMBERS {
+            let candidate = if number == 1 { name.to_owned() } else { numbered(name, number) };
+            if self.child(instance, dir_id, &candidate)?.is_none() {
+                return Ok(candidate);
+            }
+        }
+        Err(Error::Conflict(format!("{MOST_NUMBERS} files are called '{name}' already")))
+    }
+
+    fn new_file(&self, instance: &Instance, new: &NewContent, name: &str, blob: &BlobInfo) -> File {
+        let now = self.clock.now();
+        let mut cozy_metadata = made(now, &instance.domain);
+        cozy_metadata.extend(new.origin.clone());
+        cozy_metadata.insert("uploadedAt".to_owned(), serde_json::json!(now));
+        let mut file = File {
+            id: new.id.clone(),
+            kind: Kind::File,
+            name: name.to_owned(),
+            dir_id: new.dir_id.clone(),
+            path: None,
+            created_at: new.created_at.unwrap_or(now),
+            updated_at: now,
+            tags: Vec::new(),
+            size: None,
+            md5sum: None,
+            mime: None,
+            class: None,
+            executable: Some(false),
+            trashed: false,
+            metadata: new.metadata.clone(),
+            referenced_by: Vec::new(),
+            cozy_metadata,
+            content: None,
+        };
+        file.set_content(blob, new.mime.clone());
+        file
+    }
+
+    /// The content of a file, from `offset`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for a directory.
+    pub async fn open_file(&self, file: &File, offset: u64) -> Result<Pin<Box<dyn tokio::io::AsyncRead + Send>>> {
+        let Some(content) = &file.content else {
+            return Err(Error::NotFound(format!("'{}' is a directory and has no content", file.name)));
+        };
+        let mut reader = self.store.blobs().open(&content.blob).await?;
+        if offset > 0 {
+            reader.seek(std::io::SeekFrom::Start(offset)).await.map_err(Error::io("reading the content of a file"))?;
+        }
+        Ok(Box::pin(reader))
+    }
+
+    /// At most `most` bytes of a file's content.
+    pub(crate) async fn read_file(&self, file: &File, offset: u64, most: u64) -> Result<Vec<u8>> {
+        let mut part = Vec::new();
+        let reader = self.open_file(file, offset).await?;
+        reader.take(most).read_to_end(&mut part).await.map_err(Error::io("reading the content of a file"))?;
+        Ok(part)
+    }
+
+    /// Moves a file to the trash; answers whether it was there and not in the trash already.
+    pub(crate) async fn trash_file(
+        &self,
+        instance: &Instance,
+        id: &str,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<bool> {
+        let at = instance.doc(&FILES, id);
+        let Some(found) = self.stored::<File>(&at)? else { return Ok(false) };
+        let rev = found.rev.clone();
+        let mut file = found.named();
+        if file.trashed {
+            return Ok(false);
+        }
+        let mut changes = Changes::new();
+        stage(&mut changes);
+        changes.release(&instance.scope(), CHILDREN, &child_key(&file.dir_id, &file.name));
+        file.name = self.free_name(instance, TRASH_ID, &file.name)?;
+        file.dir_id = TRASH_ID.to_owned();
+        file.trashed = true;
+        file.updated_at = self.clock.now();
+        changes.unique(&instance.scope(), CHILDREN, &child_key(TRASH_ID, &file.name), &file.id);
+        changes.put(at.clone(), &rev, object(&file)?);
+        self.store.commit(changes).await?;
+        self.publish(&at, Happened::Updated, object(&file)?);
+        Ok(true)
+    }
+}

@@ -1,0 +1,235 @@
+//! The user's files: directories and files are documents of `io.cozy.files`, their content lies in blobs.
+
+mod content;
+mod name;
+mod tree;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use konnector_store::{BlobId, BlobInfo, Changes};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+pub use content::NewContent;
+pub use name::{numbered, safe_name, valid_name};
+
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::stored::{Object, Stored, object};
+use crate::{Error, Platform, Result};
+
+/// Id of the root directory.
+pub const ROOT_ID: &str = "io.cozy.files.root-dir";
+/// Id of the trash.
+pub const TRASH_ID: &str = "io.cozy.files.trash-dir";
+/// Path of the trash.
+pub const TRASH_PATH: &str = "/.cozy_trash";
+/// Index from `<directory id>/<name>` to the id of the file or directory.
+const CHILDREN: &str = "files.children";
+
+/// A file or a directory, as its document holds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct File {
+    /// Document id.
+    #[serde(skip)]
+    pub id: String,
+    /// `file` or `directory`.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Name in its directory.
+    pub name: String,
+    /// Id of the directory it lies in; empty for the root.
+    pub dir_id: String,
+    /// Path, for directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// The user's tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Bytes, as a text; files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// MD5 of the content in base64; files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub md5sum: Option<String>,
+    /// Media type; files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime: Option<String>,
+    /// Kind of media, for example `pdf` or `image`; files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Always false here; files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
+    /// Whether it lies in the trash.
+    #[serde(default)]
+    pub trashed: bool,
+    /// What its maker says of it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Object,
+    /// Documents that refer to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referenced_by: Vec<Reference>,
+    /// Who made it and when.
+    #[serde(rename = "cozyMetadata", default)]
+    pub cozy_metadata: Object,
+    /// Where the content lies.
+    #[serde(rename = "_content", default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
+}
+
+/// File or directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Has content.
+    File,
+    /// Has children.
+    Directory,
+}
+
+/// A document that refers to a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub doctype: String,
+    /// Its id.
+    pub id: String,
+}
+
+/// Where the content of a file lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// The blob.
+    pub blob: BlobId,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl File {
+    /// A directory.
+    pub(crate) fn directory(id: &str, dir_id: &str, name: &str, path: &str, now: DateTime<Utc>, domain: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            kind: Kind::Directory,
+            name: name.to_owned(),
+            dir_id: dir_id.to_owned(),
+            path: Some(path.to_owned()),
+            created_at: now,
+            updated_at: now,
+            tags: Vec::new(),
+            size: None,
+            md5sum: None,
+            mime: None,
+            class: None,
+            executable: None,
+            trashed: false,
+            metadata: Object::new(),
+            referenced_by: Vec::new(),
+            cozy_metadata: made(now, domain),
+            content: None,
+        }
+    }
+
+    /// Puts content that was written into the file.
+    pub(crate) fn set_content(&mut self, blob: &BlobInfo, mime: String) {
+        self.size = Some(blob.size.to_string());
+        self.md5sum = Some(STANDARD.encode(blob.md5));
+        self.class = Some(class(&mime).to_owned());
+        self.mime = Some(mime);
+        self.content = Some(Content { blob: blob.id.clone(), sha256: hex::encode(blob.sha256), size: blob.size });
+    }
+
+    /// Bytes of the content.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.content.as_ref().map_or(0, |content| content.size)
+    }
+
+    /// Whether there is no content.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// `cozyMetadata` of something new.
+pub(crate) fn made(now: DateTime<Utc>, domain: &str) -> Object {
+    let metadata = json!({
+        "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdOn": format!("http://{domain}/"),
+    });
+    match metadata {
+        Value::Object(members) => members,
+        _ => Object::new(),
+    }
+}
+
+/// Cozy's class of a media type.
+fn class(mime: &str) -> &'static str {
+    match mime.split_once('/').unwrap_or((mime, "")) {
+        ("application", "pdf") => "pdf",
+        ("image", _) => "image",
+        ("audio", _) => "audio",
+        ("video", _) => "video",
+        ("text", "x-markdown" | "markdown") => "text",
+        ("text", "vcard" | "x-vcard") => "files",
+        ("text", _) => "text",
+        ("application", "zip" | "gzip" | "x-tar" | "x-7z-compressed") => "zip",
+        ("application", "vnd.ms-excel" | "vnd.openxmlformats-officedocument.spreadsheetml.sheet") => "spreadsheet",
+        _ => "files",
+    }
+}
+
+/// The root directory and the trash of a new instance.
+pub(crate) fn create_roots(instance: &Instance, changes: &mut Changes, now: DateTime<Utc>) -> Result<()> {
+    let root = File::directory(ROOT_ID, "", "", "/", now, &instance.domain);
+    let trash = File::directory(TRASH_ID, ROOT_ID, ".cozy_trash", TRASH_PATH, now, &instance.domain);
+    changes.create(instance.doc(&FILES, ROOT_ID), object(&root)?);
+    changes.create(instance.doc(&FILES, TRASH_ID), object(&trash)?);
+    changes.unique(&instance.scope(), CHILDREN, &child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
+    Ok(())
+}
+
+/// Key of a child in the index. Names are bounded, keys are too.
+pub(crate) fn child_key(dir_id: &str, name: &str) -> String {
+    format!("{dir_id}/{name}")
+}
+
+impl Platform {
+    /// A file or directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id.
+    pub fn file(&self, instance: &Instance, id: &str) -> Result<File> {
+        let found = self.stored::<File>(&instance.doc(&FILES, id))?;
+        found.map(|found| found.named()).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
+    }
+
+    /// Path of a file or directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when its directory is gone.
+    pub fn path_of(&self, instance: &Instance, file: &File) -> Result<String> {
+        if let Some(path) = &file.path {
+            return Ok(path.clone());
+        }
+        let parent = self.file(instance, &file.dir_id)?;
+        Ok(tree::join(parent.path.as_deref().unwrap_or("/"), &file.name))
+    }
+}
+
+impl Stored<File> {
+    pub(crate) fn named(self) -> File {
+        File { id: self.id, ..self.value }
+    }
+}

@@ -1,0 +1,122 @@
+//! The one rule for file names.
+
+use crate::{Error, Result};
+
+/// The longest name, in bytes.
+const LONGEST: usize = 200;
+
+/// Whether a client's name is one; a wrong name is the client's error.
+///
+/// # Errors
+///
+/// [`Error::Parameter`] that says what is wrong.
+pub fn valid_name(name: &str) -> Result<()> {
+    let wrong = |message: &str| Err(Error::Parameter { name: "name", message: message.to_owned() });
+    if name.is_empty() || name == "." || name == ".." {
+        return wrong("a file name is not empty and neither . nor ..");
+    }
+    if name.contains(['/', '\0', '\n', '\r']) {
+        return wrong("a file name contains no slash, no line break and no NUL");
+    }
+    if name.len() > LONGEST {
+        return wrong("a file name has at most 200 bytes");
+    }
+    Ok(())
+}
+
+/// A name made from what a vendor or a konnector says, so that it is valid on every system: no separators, no control or bidirectional
+/// formatting characters, no reserved Windows names, at most 200 bytes with the extension kept.
+#[must_use]
+pub fn safe_name(wanted: &str) -> String {
+    let mut name = String::with_capacity(wanted.len());
+    for character in wanted.chars() {
+        match character {
+            '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' => name.push('-'),
+            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {}
+            character if character.is_control() => {}
+            character if character.is_whitespace() => {
+                if !name.ends_with(' ') {
+                    name.push(' ');
+                }
+            }
+            character => name.push(character),
+        }
+    }
+    let name = name.trim_matches(|c: char| c == ' ').trim_end_matches(['.', ' ']);
+    let name = shortened(name, LONGEST);
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
+    let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem.ends_with(|c: char| c.is_ascii_digit()));
+    match name.as_str() {
+        "" | "." | ".." => "file".to_owned(),
+        _ if device => format!("_{name}"),
+        _ => name,
+    }
+}
+
+/// The name with a number before the extension, for when it is taken: `bill (2).pdf`.
+#[must_use]
+pub fn numbered(name: &str, number: u32) -> String {
+    let (stem, extension) = split(name);
+    let suffix = format!(" ({number}){extension}");
+    format!("{}{suffix}", shortened_stem(stem, LONGEST.saturating_sub(suffix.len())))
+}
+
+fn split(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),
+        _ => (name, ""),
+    }
+}
+
+fn shortened(name: &str, most: usize) -> String {
+    if name.len() <= most {
+        return name.to_owned();
+    }
+    let (stem, extension) = split(name);
+    format!("{}{extension}", shortened_stem(stem, most.saturating_sub(extension.len())))
+}
+
+fn shortened_stem(stem: &str, most: usize) -> &str {
+    stem.get(..stem.floor_char_boundary(most)).unwrap_or(stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn odd_names_become_plain_ones() {
+        let table = [
+            ("../../etc/passwd", "..-..-etc-passwd"),
+            ("Facture n°12/2026.pdf", "Facture n°12-2026.pdf"),
+            ("CON.pdf", "_CON.pdf"),
+            ("a\u{202e}fdp.exe", "afdp.exe"),
+            ("  two   words .. ", "two words"),
+            ("..", "file"),
+            ("", "file"),
+            ("line\nbreak", "linebreak"),
+        ];
+        for (wanted, safe) in table {
+            assert_eq!(safe_name(wanted), safe, "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_goes_before_the_extension() {
+        assert_eq!(numbered("bill.pdf", 2), "bill (2).pdf");
+        assert_eq!(numbered("bill", 3), "bill (3)");
+    }
+
+    proptest! {
+        #[test]
+        fn a_safe_name_is_valid_and_stays_as_it_is(wanted in "\\PC{0,300}|[./\\\\ \u{0}-\u{1f}a-z\u{202a}-\u{202e}]{0,40}") {
+            let safe = safe_name(&wanted);
+            prop_assert!(valid_name(&safe).is_ok(), "{safe:?}");
+            prop_assert_eq!(safe_name(&safe), safe.clone());
+            prop_assert!(valid_name(&numbered(&safe, 12)).is_ok());
+        }
+    }
+}

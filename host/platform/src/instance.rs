@@ -1,0 +1,251 @@
+//! Instances: one person's store, reached under a domain.
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::Doctype;
+use konnector_store::{Changes, DocRef, InstanceId};
+use serde::{Deserialize, Serialize};
+
+use crate::doctype::{INSTANCES, SETTINGS};
+use crate::file;
+use crate::stored::{Stored, new_id, object};
+use crate::{Error, Platform, Result};
+
+/// Index from a domain or alias to the instance's id.
+const DOMAINS: &str = "instances.domains";
+
+/// One person's store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Instance {
+    /// Document id and prefix of all that belongs to the instance.
+    #[serde(skip)]
+    pub id: String,
+    /// Host name, with the port where it is not the scheme's.
+    pub domain: String,
+    /// Other host names it answers to.
+    #[serde(default)]
+    pub domain_aliases: Vec<String>,
+    /// Two-letter language code.
+    pub locale: String,
+    /// IANA time zone.
+    #[serde(default = "utc")]
+    pub tz: chrono_tz::Tz,
+    /// Mail address of the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Name of the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_name: Option<String>,
+    /// Name of the operator's set of settings.
+    #[serde(default = "default_context")]
+    pub context: String,
+    /// Whether the owner has set it up.
+    pub onboarding_finished: bool,
+    /// Bytes its files may take; the server's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_quota: Option<u64>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+}
+
+const fn utc() -> chrono_tz::Tz {
+    chrono_tz::Tz::UTC
+}
+
+fn default_context() -> String {
+    "default".to_owned()
+}
+
+impl Instance {
+    /// Where its documents are kept.
+    #[must_use]
+    pub fn scope(&self) -> InstanceId {
+        InstanceId::from_id(&self.id)
+    }
+
+    /// A document of this instance.
+    #[must_use]
+    pub fn doc(&self, doctype: &Doctype, id: impl Into<String>) -> DocRef {
+        DocRef::new(&self.scope(), doctype, id)
+    }
+}
+
+/// What a new instance is made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewInstance {
+    /// Host name, with port where needed.
+    pub domain: String,
+    /// Other host names.
+    pub aliases: Vec<String>,
+    /// Language, `en` where absent.
+    pub locale: Option<String>,
+    /// IANA time zone, `UTC` where absent.
+    pub time_zone: Option<String>,
+    /// Mail address of the owner.
+    pub email: Option<String>,
+    /// Name of the owner.
+    pub public_name: Option<String>,
+    /// Bytes its files may take.
+    pub disk_quota: Option<u64>,
+}
+
+fn check_domain(domain: &str) -> Result<String> {
+    let domain = domain.to_ascii_lowercase();
+    let (host, port) = domain.split_once(':').unwrap_or((&domain, ""));
+    let labels = host.split('.').all(|label| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+    });
+    if labels && host.len() <= 253 && (port.is_empty() || port.parse::<u16>().is_ok()) {
+        return Ok(domain);
+    }
+    Err(Error::Parameter {
+        name: "domain",
+        message: format!("the domain '{domain}' is not a host name; use for example alice.example.com or localhost:8080"),
+    })
+}
+
+impl Platform {
+    /// Creates an instance with its root directory and trash.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::Parameter`] when one is not a host name or the time zone unknown.
+    pub async fn create_instance(&self, new: NewInstance) -> Result<Instance> {
+        let domain = check_domain(&new.domain)?;
+        let aliases = new.aliases.iter().map(|alias| check_domain(alias)).collect::<Result<Vec<_>>>()?;
+        let tz = match new.time_zone {
+            None => utc(),
+            Some(name) => name.parse().map_err(|_| Error::Parameter {
+                name: "Timezone",
+                message: format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"),
+            })?,
+        };
+        let instance = Instance {
+            id: new_id(),
+            domain,
+            domain_aliases: aliases,
+            locale: new.locale.unwrap_or_else(|| "en".to_owned()),
+            tz,
+            email: new.email,
+            public_name: new.public_name,
+            context: default_context(),
+            onboarding_finished: true,
+            disk_quota: new.disk_quota,
+            created_at: self.clock.now(),
+        };
+        let mut changes = Changes::new();
+        changes.create(DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str()), object(&instance)?);
+        for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
+            changes.unique(&InstanceId::global(), DOMAINS, name, &instance.id);
+        }
+        file::create_roots(&instance, &mut changes, self.clock.now())?;
+        match self.store.commit(changes).await {
+            Ok(_) => Ok(instance),
+            Err(error) if error.is_conflict() => {
+                Err(Error::Conflict(format!("an instance with the domain '{}' or one of its aliases exists already", instance.domain)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The instance that answers to a host name (with port), or to the host name alone where no instance names the port.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub fn instance(&self, host: &str) -> Result<Instance> {
+        let host = host.to_ascii_lowercase();
+        let global = InstanceId::global();
+        let mut id = self.store.lookup(&global, DOMAINS, &host)?;
+        if id.is_none()
+            && let Some((name, _)) = host.rsplit_once(':')
+        {
+            id = self.store.lookup(&global, DOMAINS, name)?;
+        }
+        let id = id.ok_or_else(|| Error::NotFound(format!("no instance has the domain '{host}'")))?;
+        self.instance_by_id(&id)
+    }
+
+    /// The instance with an id.
+    pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
+        let found = self.stored::<Instance>(&DocRef::new(&InstanceId::global(), &INSTANCES, id))?;
+        found.map(named).ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
+    }
+
+    /// All instances, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn instances(&self) -> Result<Vec<Instance>> {
+        Ok(self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect())
+    }
+
+    /// Removes an instance from the directory of domains and forgets its schedule. Its documents are no longer reachable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn delete_instance(&self, domain: &str) -> Result<()> {
+        let instance = self.instance(domain)?;
+        for slug in self.konnectors(&instance)?.into_iter().map(|konnector| konnector.slug) {
+            self.delete_konnector(&instance, &slug).await?;
+        }
+        for trigger in self.triggers(&instance)? {
+            self.delete_trigger(&instance, &trigger.id).await?;
+        }
+        let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
+        let Some(found) = self.stored::<Instance>(&at)? else { return Ok(()) };
+        let mut changes = Changes::new();
+        changes.delete(at, &found.rev);
+        for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
+            changes.release(&InstanceId::global(), DOMAINS, name);
+        }
+        self.store.commit(changes).await?;
+        Ok(())
+    }
+
+    /// Checks that the key is the one the data was sealed with, and remembers it in an empty store.
+    pub(crate) async fn check_key(&self) -> Result<()> {
+        #[derive(Serialize, Deserialize)]
+        struct KeyFingerprint {
+            fingerprint: String,
+        }
+        let at = DocRef::new(&InstanceId::global(), &SETTINGS, "master-key");
+        let ours = self.key.fingerprint();
+        match self.stored::<KeyFingerprint>(&at)? {
+            Some(Stored { value, .. }) if value.fingerprint == ours => Ok(()),
+            Some(Stored { value, .. }) => Err(Error::Key(format!(
+                "this data was sealed with the key {}, but the key file holds {ours}; put the right key file back (the backup of the \
+                 key, not of the data) and start again. Nothing was changed",
+                value.fingerprint
+            ))),
+            None => {
+                let mut changes = Changes::new();
+                changes.create(at, object(&KeyFingerprint { fingerprint: ours })?);
+                self.store.commit(changes).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn named(stored: Stored<Instance>) -> Instance {
+    Instance { id: stored.id, ..stored.value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_checked_and_lowered() {
+        assert_eq!(check_domain("Alice.Example.COM:8080").expect("valid"), "alice.example.com:8080");
+        for bad in ["", "a..b", "-a.b", "a b", "a.b:port", "a/b", "a.b:70000"] {
+            let error = check_domain(bad).expect_err(bad);
+            assert!(error.to_string().contains("is not a host name"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Jobs: what is to be done, and what became of it.
+
+mod outcome;
+mod worker;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use konnector_sandbox::Receipt;
+use konnector_store::{Changes, DocRef};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use outcome::{Code, Retry, Verdict};
+
+use crate::doctype::JOBS;
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Stored, new_id, object};
+use crate::trigger::KONNECTOR_WORKER;
+use crate::{Error, Platform, Result};
+
+/// Index from worker to the jobs that have not ended: `<worker>/<job>`.
+const LIVE: &str = "jobs.live";
+/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`.
+const BY_TRIGGER: &str = "jobs.trigger";
+/// Index from trigger to its jobs that have not ended: `<trigger>/<job>`.
+const LIVE_BY_TRIGGER: &str = "jobs.trigger.live";
+
+/// Where a job is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Waits for a worker.
+    Queued,
+    /// A worker is at it.
+    Running,
+    /// Ended well.
+    Done,
+    /// Ended with an error.
+    Errored,
+}
+
+/// Limits of a job; they may only lower the worker's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOptions {
+    /// How often it is tried in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_exec_count: Option<u32>,
+    /// Time for one execution, in nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+}
+
+impl JobOptions {
+    /// Time for one execution.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_nanos)
+    }
+}
+
+/// Why a job is pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// A person or a client asks.
+    Manual,
+    /// A trigger was due.
+    Schedule,
+    /// An earlier job failed in a way that time may mend.
+    Retry,
+}
+
+/// A job, as its document holds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// Document id; ids of later jobs sort after it.
+    #[serde(skip)]
+    pub id: String,
+    /// Domain of the instance.
+    pub domain: String,
+    /// Name of the worker.
+    pub worker: String,
+    /// The trigger it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger_id: Option<String>,
+    /// What is to be done.
+    pub message: Value,
+    /// Always null here; Cozy's clients expect the member.
+    #[serde(default)]
+    pub event: Option<String>,
+    /// Whether a person asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub manual_execution: bool,
+    /// Its own limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<JobOptions>,
+    /// Where it is.
+    pub state: State,
+    /// When it was pushed.
+    pub queued_at: DateTime<Utc>,
+    /// When a worker began with it.
+    #[serde(default, with = "never")]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    #[serde(default, with = "never")]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Error code, of Cozy's vocabulary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The same as a sentence: what happened and who must act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// Why it was pushed.
+    pub cause: Cause,
+    /// 1 for the first execution, one more for each retry.
+    pub attempt: u32,
+    /// How often the server stopped while it ran; that costs no attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
+    /// The job that failed before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_of: Option<String>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Items that could not be saved while the rest was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// What the run contacted and used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
+    /// Where its log lines are kept.
+    #[serde(rename = "_log", default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+}
+
+/// An item that could not be saved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which.
+    pub item: String,
+    /// Why.
+    pub message: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Dates that are not known yet are Go's zero time in Cozy's API.
+mod never {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+
+    pub fn serialize<S: Serializer>(date: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match date {
+            Some(date) => date.serialize(serializer),
+            None => serializer.serialize_str(NEVER),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+        let date = DateTime::<Utc>::deserialize(deserializer)?;
+        Ok((date.timestamp() > 0).then_some(date))
+    }
+}
+
+/// What a new job is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRequest {
+    /// Name of the worker.
+    pub worker: String,
+    /// What is to be done.
+    pub message: Value,
+    /// Its own limits.
+    pub options: Option<JobOptions>,
+    /// Why.
+    pub cause: Cause,
+    /// The trigger it belongs to.
+    pub trigger: Option<String>,
+}
+
+impl Job {
+    /// A text member of the message.
+    #[must_use]
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.message.get(name).and_then(Value::as_str)
+    }
+
+    /// What only one job may hold at a time: one run per account, or per konnector where there is none.
+    fn lock(&self) -> Option<String> {
+        match (self.argument("account"), self.argument("konnector")) {
+            (Some(account), _) => Some(format!("account/{account}")),
+            (None, Some(slug)) => Some(format!("konnector/{slug}")),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The id with each digit turned around, so that newer ids sort first.
+fn inverted(id: &str) -> String {
+    id.chars().filter_map(|digit| char::from_digit(15 - digit.to_digit(16)?, 16)).collect()
+}
+
+/// Puts a job into the indexes of live jobs.
+fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
+    let scope = instance.scope();
+    changes.unique(&scope, LIVE, &format!("{}/{}", job.worker, job.id), &job.id);
+    if let Some(trigger) = &job.trigger_id {
+        changes.unique(&scope, BY_TRIGGER, &format!("{trigger}/{}", inverted(&job.id)), &job.id);
+        changes.unique(&scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id), &job.id);
+    }
+}
+
+/// Takes a job that ended out of the indexes of live jobs.
+fn leave(instance: &Instance, job: &Job, changes: &mut Changes) {
+    let scope = instance.scope();
+    changes.release(&scope, LIVE, &format!("{}/{}", job.worker, job.id));
+    if let Some(trigger) = &job.trigger_id {
+        changes.release(&scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id));
+    }
+}
+
+impl Platform {
+    /// Pushes a job. It is stored when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector.
+    pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
+        let mut changes = Changes::new();
+        let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
+        self.store.commit(changes).await?;
+        self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, object(&job)?);
+        self.wake_workers();
+        Ok(job)
+    }
+
+    /// Adds a job to changes that are to be committed.
+    pub(crate) fn stage_job(
+        &self,
+        instance: &Instance,
+        request: JobRequest,
+        run_at: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Result<Job> {
+        if request.worker != KONNECTOR_WORKER {
+            return Err(Error::NotFound(format!("there is no worker '{}'; use {KONNECTOR_WORKER}", request.worker)));
+        }
+        let job = Job {
+            id: new_id(),
+            domain: instance.domain.clone(),
+            worker: request.worker,
+            trigger_id: request.trigger,
+            message: request.message,
+            event: None,
+            manual_execution: request.cause == Cause::Manual,
+            options: request.options,
+            state: State::Queued,
+            queued_at: self.clock.now(),
+            started_at: None,
+            finished_at: None,
+            error: None,
+            error_message: None,
+            cause: request.cause,
+            attempt: 1,
+            interruptions: 0,
+            retry_of: None,
+            next_attempt_at: None,
+            problems: Vec::new(),
+            receipt: None,
+            log: None,
+        };
+        if job.argument("konnector").is_none() {
+            return Err(Error::BadRequest(
+                "the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)"
+                    .to_owned(),
+            ));
+        }
+        self.enter_job(instance, &job, run_at, changes)?;
+        Ok(job)
+    }
+
+    /// Stores a new job with its indexes and its place in the queue.
+    fn enter_job(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>, changes: &mut Changes) -> Result<()> {
+        let at = instance.doc(&JOBS, job.id.as_str());
+        changes.create(at.clone(), object(job)?);
+        enter(instance, job, changes);
+        changes.enqueue(at, run_at, job.lock());
+        Ok(())
+    }
+
+    /// A job.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id.
+    pub fn job(&self, instance: &Instance, id: &str) -> Result<Job> {
+        let found = self.stored::<Job>(&instance.doc(&JOBS, id))?;
+        found.map(named).ok_or_else(|| Error::NotFound(format!("there is no job '{id}'")))
+    }
+
+    /// The jobs of a worker that have not ended, oldest first, at most 200.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn live_jobs(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
+        let entries = self.store.lookup_prefix(&instance.scope(), LIVE, &format!("{worker}/"), None, 200)?;
+        self.jobs_of(instance, entries)
+    }
+
+    /// The newest jobs of a trigger, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn trigger_jobs(&self, instance: &Instance, trigger: &str, limit: usize) -> Result<Vec<Job>> {
+        let entries = self.store.lookup_prefix(&instance.scope(), BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
+        self.jobs_of(instance, entries)
+    }
+
+    /// Whether a trigger has a job that has not ended.
+    pub(crate) fn has_live_job(&self, instance: &Instance, trigger: &str) -> Result<bool> {
+        Ok(!self.store.lookup_prefix(&instance.scope(), LIVE_BY_TRIGGER, &format!("{trigger}/"), None, 1)?.is_empty())
+    }
+
+    fn jobs_of(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {
+        let mut jobs = Vec::with_capacity(entries.len());
+        for (_, id) in entries {
+            jobs.extend(self.stored::<Job>(&instance.doc(&JOBS, id))?.map(named));
+        }
+        Ok(jobs)
+    }
+}
+
+fn named(stored: Stored<Job>) -> Job {
+    Job { id: stored.id, ..stored.value }
+}
+
+/// Where a job's document is.
+pub(crate) fn at(instance: &Instance, job: &Job) -> DocRef {
+    instance.doc(&JOBS, job.id.as_str())
+}

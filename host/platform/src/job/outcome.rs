@@ -1,0 +1,240 @@
+//! How an end of a run is judged: each has one error code of Cozy's vocabulary, one retry rule and one sentence that says who must act.
+
+use std::fmt;
+use std::time::Duration;
+
+use konnector_sandbox::{Action, Ending, Failure, Outcome};
+
+/// An error code, `TYPE` or `TYPE.SUBTYPE`; clients that do not know the subtype fall back to the type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the codes of Cozy's vocabulary")]
+pub enum Code {
+    LoginFailed,
+    LoginFailedTooManyAttempts,
+    UserActionNeeded,
+    UserActionNeededTerms,
+    UserActionNeededChangePassword,
+    UserActionNeededStrongAuthentication,
+    UserActionNeededWebAuthentication,
+    UserActionNeededReconnect,
+    UserActionNeededAccountRemoved,
+    UserActionNeededPermissionsChanged,
+    UserActionNeededTwoFactorExpired,
+    ChallengeAsked,
+    VendorDown,
+    VendorDownRateLimited,
+    Maintenance,
+    DiskQuotaExceeded,
+    UnknownError,
+    UnknownErrorVendorChanged,
+    UnknownErrorPermissionDenied,
+    UnknownErrorTimeout,
+    UnknownErrorMemory,
+    UnknownErrorCancelled,
+    UnknownErrorInterrupted,
+    NotInstalled,
+    AccountNotFound,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LoginFailed => "LOGIN_FAILED",
+            Self::LoginFailedTooManyAttempts => "LOGIN_FAILED.TOO_MANY_ATTEMPTS",
+            Self::UserActionNeeded => "USER_ACTION_NEEDED",
+            Self::UserActionNeededTerms => "USER_ACTION_NEEDED.CGU_FORM",
+            Self::UserActionNeededChangePassword => "USER_ACTION_NEEDED.CHANGE_PASSWORD",
+            Self::UserActionNeededStrongAuthentication => "USER_ACTION_NEEDED.SCA_REQUIRED",
+            Self::UserActionNeededWebAuthentication => "USER_ACTION_NEEDED.WEBAUTH_REQUIRED",
+            Self::UserActionNeededReconnect => "USER_ACTION_NEEDED.OAUTH_OUTDATED",
+            Self::UserActionNeededAccountRemoved => "USER_ACTION_NEEDED.ACCOUNT_REMOVED",
+            Self::UserActionNeededPermissionsChanged => "USER_ACTION_NEEDED.PERMISSIONS_CHANGED",
+            Self::UserActionNeededTwoFactorExpired => "USER_ACTION_NEEDED.TWOFA_EXPIRED",
+            Self::ChallengeAsked => "CHALLENGE_ASKED",
+            Self::VendorDown => "VENDOR_DOWN",
+            Self::VendorDownRateLimited => "VENDOR_DOWN.RATE_LIMITED",
+            Self::Maintenance => "VENDOR_DOWN.MAINTENANCE",
+            Self::DiskQuotaExceeded => "DISK_QUOTA_EXCEEDED",
+            Self::UnknownError => "UNKNOWN_ERROR",
+            Self::UnknownErrorVendorChanged => "UNKNOWN_ERROR.VENDOR_CHANGED",
+            Self::UnknownErrorPermissionDenied => "UNKNOWN_ERROR.PERMISSION_DENIED",
+            Self::UnknownErrorTimeout => "UNKNOWN_ERROR.TIMEOUT",
+            Self::UnknownErrorMemory => "UNKNOWN_ERROR.OUT_OF_MEMORY",
+            Self::UnknownErrorCancelled => "UNKNOWN_ERROR.CANCELLED",
+            Self::UnknownErrorInterrupted => "UNKNOWN_ERROR.INTERRUPTED",
+            Self::NotInstalled => "UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED",
+            Self::AccountNotFound => "UNKNOWN_ERROR.ACCOUNT_NOT_FOUND",
+        })
+    }
+}
+
+/// Whether and when a run is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Not by itself.
+    Never,
+    /// Once, after an hour: it may have been bad luck.
+    Once,
+    /// With exponential back-off and jitter, but not before `at_least`.
+    BackOff {
+        /// What the vendor asked for.
+        at_least: Duration,
+    },
+}
+
+/// How a failed run is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// For programs.
+    pub code: Code,
+    /// For people: what happened, and who must act.
+    pub message: String,
+    /// What happens next.
+    pub retry: Retry,
+    /// Whether the schedule waits until the user acted.
+    pub pause: bool,
+}
+
+impl Verdict {
+    fn new(code: Code, retry: Retry, pause: bool, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry, pause }
+    }
+
+    /// The konnector is not installed (any more): the trigger makes no sense.
+    pub(crate) fn not_installed(slug: &str) -> Self {
+        Self::new(Code::NotInstalled, Retry::Never, false, format!("The konnector '{slug}' is not installed; install it and start again."))
+    }
+
+    /// The account is gone: the trigger makes no sense.
+    pub(crate) fn account_not_found(id: &str) -> Self {
+        Self::new(Code::AccountNotFound, Retry::Never, false, format!("The account '{id}' does not exist any more."))
+    }
+
+    /// The run could not even be set up.
+    pub(crate) fn unprepared(error: &crate::Error) -> Self {
+        Self::new(Code::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
+    }
+
+    /// The server stopped again and again while the job ran.
+    pub(crate) fn interrupted(times: u32) -> Self {
+        Self::new(
+            Code::UnknownErrorInterrupted,
+            Retry::Never,
+            false,
+            format!("The server stopped {times} times while this job ran, so it is not started again by itself. Look for the reason in the server's log, then launch it by hand."),
+        )
+    }
+
+    /// Judges the end of a run; `None` when it went well.
+    #[must_use]
+    pub fn of(outcome: &Outcome) -> Option<Self> {
+        match outcome {
+            Outcome::Completed(_) => None,
+            Outcome::Failed(failure) => Some(Self::of_failure(failure)),
+            Outcome::Ended(ending) => Some(Self::of_ending(ending)),
+        }
+    }
+
+    fn of_failure(failure: &Failure) -> Self {
+        let back_off = |seconds: Option<u32>| Retry::BackOff { at_least: Duration::from_secs(seconds.unwrap_or_default().into()) };
+        match failure {
+            Failure::BadCredentials(detail) => Self::new(
+                Code::LoginFailed,
+                Retry::Never,
+                true,
+                with(detail, "The vendor refused the login or the password. Correct them in the account; until then the schedule waits."),
+            ),
+            Failure::TooManyAttempts(detail) => Self::new(
+                Code::LoginFailedTooManyAttempts,
+                Retry::Never,
+                true,
+                with(detail, "The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site."),
+            ),
+            Failure::UserAction(action, detail) => Self::of_action(*action, detail),
+            Failure::ChallengeFailed(detail) => Self::new(
+                Code::UserActionNeededTwoFactorExpired,
+                Retry::Never,
+                true,
+                with(detail, "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready."),
+            ),
+            Failure::VendorDown(detail) => Self::new(
+                Code::VendorDown,
+                back_off(None),
+                false,
+                with(detail, "The vendor's site does not answer. Nothing to do: it is tried again later."),
+            ),
+            Failure::VendorMaintenance(detail) => Self::new(
+                Code::Maintenance,
+                back_off(None),
+                false,
+                with(detail, "The vendor's site is in maintenance. Nothing to do: it is tried again later."),
+            ),
+            Failure::RateLimited(seconds) => Self::new(
+                Code::VendorDownRateLimited,
+                back_off(*seconds),
+                false,
+                "The vendor asks for fewer requests. Nothing to do: it is tried again later.",
+            ),
+            Failure::VendorChanged(detail) => Self::new(
+                Code::UnknownErrorVendorChanged,
+                Retry::Never,
+                false,
+                with(detail, "The vendor's site is not as the konnector expects it. The konnector's author must adapt it."),
+            ),
+            Failure::Denied(detail) => Self::new(
+                Code::UnknownErrorPermissionDenied,
+                Retry::Never,
+                true,
+                with(detail, "The konnector asked for something its manifest does not allow. The konnector's author must add the rule."),
+            ),
+            Failure::QuotaExceeded(detail) => Self::new(
+                Code::DiskQuotaExceeded,
+                back_off(Some(3_600)),
+                false,
+                with(detail, "A limit is used up. Free some space, or ask the operator for more."),
+            ),
+            Failure::Cancelled => {
+                Self::new(Code::UnknownErrorCancelled, Retry::Never, false, "The run was cancelled.")
+            }
+            Failure::Bug(detail) => Self::new(
+                Code::UnknownError,
+                Retry::Once,
+                false,
+                with(detail, "The konnector has a fault. If it comes back, tell its author."),
+            ),
+        }
+    }
+
+    fn of_action(action: Action, detail: &str) -> Self {
+        let (code, sentence, pause) = match action {
+            // Cozy lets the schedule go on after this one: the terms are often optional.
+            Action::AcceptTerms => (Code::UserActionNeededTerms, "The vendor wants its new terms accepted.", false),
+            Action::ChangePassword => (Code::UserActionNeededChangePassword, "The vendor wants the password changed.", true),
+            Action::StrongAuthentication => {
+                (Code::UserActionNeededStrongAuthentication, "The vendor wants a strong authentication.", true)
+            }
+            Action::WebAuthentication => (Code::UserActionNeededWebAuthentication, "The vendor wants a login on its own page.", true),
+            Action::Reconnect => (Code::UserActionNeededReconnect, "The vendor no longer accepts the connection.", true),
+            Action::AccountRemoved => (Code::UserActionNeededAccountRemoved, "The account does not exist at the vendor any more.", true),
+            Action::PermissionsChanged => (Code::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true),
+            Action::Other => (Code::UserActionNeeded, "The vendor wants something from you.", true),
+        };
+        Self::new(code, Retry::Never, pause, with(detail, &format!("{sentence} Sign in at the vendor's site, then launch the konnector.")))
+    }
+
+    fn of_ending(ending: &Ending) -> Self {
+        let message = format!("The run was ended: {ending}.");
+        match ending {
+            Ending::Deadline(_) | Ending::CpuBudget(_) => Self::new(Code::UnknownErrorTimeout, Retry::Once, false, message),
+            Ending::Memory(_) => Self::new(Code::UnknownErrorMemory, Retry::Once, false, message),
+            Ending::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, message),
+            _ => Self::new(Code::UnknownError, Retry::Once, false, message),
+        }
+    }
+}
+
+/// A detail in front of the sentence.
+fn with(detail: &str, sentence: &str) -> String {
+    let detail = detail.trim();
+    if detail.is_empty() { sentence.to_owned() } else { format!("{}. {sentence}", detail.trim_end_matches('.')) }
+}

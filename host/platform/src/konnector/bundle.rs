@@ -1,0 +1,175 @@
+//! A bundle: a folder or archive with `manifest.konnector`, the component and the icon.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Component, Path};
+
+use flate2::read::GzDecoder;
+use konnector_manifest::Manifest;
+
+use crate::{Error, Result};
+
+/// Name of the manifest in a bundle.
+pub const MANIFEST: &str = "manifest.konnector";
+/// Bytes of one file in a bundle.
+const LARGEST_FILE: u64 = 32 << 20;
+/// Bytes of all files that are kept.
+const LARGEST_BUNDLE: u64 = 64 << 20;
+/// Entries of an archive.
+const MOST_ENTRIES: usize = 10_000;
+
+/// What is needed of a bundle.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The component's bytes.
+    pub component: Vec<u8>,
+    /// The icon's bytes.
+    pub icon: Option<Vec<u8>>,
+}
+
+impl Bundle {
+    fn new(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+        let manifest = Manifest::parse(manifest)?;
+        let component = file(&manifest.component)?.ok_or_else(|| {
+            Error::Unreachable(format!(
+                "the source has no file '{}', which the manifest names as its component; build the konnector, or set \"component\"",
+                manifest.component
+            ))
+        })?;
+        let icon = match &manifest.icon {
+            Some(name) => file(name)?,
+            None => None,
+        };
+        Ok(Self { manifest, component, icon })
+    }
+
+    /// Reads a folder.
+    pub fn from_folder(folder: &Path) -> Result<Self> {
+        let read = |name: &str| -> Result<Option<Vec<u8>>> {
+            let path = folder.join(inside(name)?);
+            match std::fs::File::open(&path) {
+                Ok(file) => bounded(file, name).map(Some),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(Error::Unreachable(format!("'{}' cannot be read: {error}", path.display()))),
+            }
+        };
+        let manifest = read(MANIFEST)?.ok_or_else(|| {
+            Error::Unreachable(format!("there is no {MANIFEST} in '{}'; check the path of the source", folder.display()))
+        })?;
+        Self::new(&manifest, read)
+    }
+
+    /// Reads a tar archive, gzipped or not. The bundle may lie below one folder.
+    pub fn from_archive(bytes: &[u8]) -> Result<Self> {
+        let gzipped = bytes.starts_with(&[0x1f, 0x8b]);
+        let mut files = if gzipped { unpack(GzDecoder::new(bytes))? } else { unpack(bytes)? };
+        let prefix = files
+            .keys()
+            .filter(|name| name.rsplit('/').next() == Some(MANIFEST))
+            .map(|name| name.trim_end_matches(MANIFEST).to_owned())
+            .min_by_key(String::len)
+            .filter(|prefix| prefix.matches('/').count() <= 1)
+            .ok_or_else(|| Error::Unreachable(format!("the archive has no {MANIFEST}, neither at its top nor below one folder")))?;
+        let manifest = files.remove(&format!("{prefix}{MANIFEST}")).unwrap_or_default();
+        Self::new(&manifest, |name| Ok(files.remove(&format!("{prefix}{}", inside(name)?))))
+    }
+}
+
+fn unpack(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
+    let broken = |error: std::io::Error| Error::Unreachable(format!("the source is no readable tar archive: {error}"));
+    let mut files = HashMap::new();
+    let mut total = 0;
+    let mut archive = tar::Archive::new(archive);
+    for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
+        let entry = entry.map_err(broken)?;
+        if number >= MOST_ENTRIES {
+            return Err(Error::TooLarge(format!("the archive has more than {MOST_ENTRIES} entries")));
+        }
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let name = entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").trim_start_matches('/').to_owned();
+        let bytes = bounded(entry, &name)?;
+        total += bytes.len() as u64;
+        if total > LARGEST_BUNDLE {
+            return Err(Error::TooLarge(format!("the archive unpacks to more than {LARGEST_BUNDLE} bytes")));
+        }
+        files.insert(name, bytes);
+    }
+    Ok(files)
+}
+
+fn bounded(reader: impl Read, name: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader
+        .take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::Unreachable(format!("'{name}' cannot be read from the source: {error}")))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(Error::TooLarge(format!("'{name}' in the source is larger than {LARGEST_FILE} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// A relative path that stays inside the bundle.
+fn inside(name: &str) -> Result<&str> {
+    let stays = Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if stays && !name.is_empty() {
+        return Ok(name.trim_start_matches("./"));
+    }
+    Err(Error::BadRequest(format!("the manifest names the file '{name}', which is not inside the bundle; use a relative path without ..")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, bytes) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            header.set_cksum();
+            builder.append_data(&mut header, name, *bytes).expect("appended");
+        }
+        let tar = builder.into_inner().expect("finished");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&tar).expect("compressed");
+        gzip.finish().expect("finished")
+    }
+
+    const MANIFEST_TEXT: &[u8] = br#"{"name":"A","type":"konnector","version":"1.0.0","permissions":{}}"#;
+
+    #[test]
+    fn an_archive_may_have_one_folder_at_its_top() {
+        for prefix in ["", "./", "bank-1.0/"] {
+            let bytes =
+                archive(&[(&format!("{prefix}{MANIFEST}"), MANIFEST_TEXT), (&format!("{prefix}konnector.wasm"), b"\0asm")]);
+            let bundle = Bundle::from_archive(&bytes).expect(prefix);
+            assert_eq!(bundle.component, b"\0asm");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let errors = [
+            Bundle::from_archive(&archive(&[("a/b/manifest.konnector", MANIFEST_TEXT)])),
+            Bundle::from_archive(&archive(&[(MANIFEST, MANIFEST_TEXT)])),
+            Bundle::from_archive(b"no archive at all, just a text that is long enough"),
+        ]
+        .map(|result| result.expect_err("refused").to_string());
+        insta::assert_snapshot!(errors.join("\n"), @"");
+    }
+
+    #[test]
+    fn a_manifest_cannot_name_a_file_outside() {
+        assert!(inside("../../etc/passwd").is_err());
+        assert!(inside("/etc/passwd").is_err());
+        assert_eq!(inside("./build/konnector.wasm").expect("inside"), "build/konnector.wasm");
+    }
+}

@@ -1,0 +1,265 @@
+//! Installing and updating. What can be checked quickly is checked before the answer; compiling goes on in the background. A failure
+//! leaves what was there before.
+
+use std::str::FromStr as _;
+
+use bytes::Bytes;
+use konnector_manifest::{Manifest, Permissions, Slug, Source};
+use konnector_sandbox::Sandbox;
+use konnector_store::{BlobId, Changes};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use super::bundle::Bundle;
+use super::{Konnector, KonnectorState, MANAGED, at};
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Object, Stored, object};
+use crate::{Error, Platform, Result};
+
+/// What to install.
+#[derive(Debug, Clone)]
+pub struct InstallRequest {
+    /// Name in URLs.
+    pub slug: String,
+    /// Where it comes from.
+    pub source: String,
+    /// Set as the manifest's `parameters`.
+    pub parameters: Option<Object>,
+}
+
+/// What to update.
+#[derive(Debug, Clone)]
+pub struct UpdateRequest {
+    /// Which konnector.
+    pub slug: String,
+    /// Another source than the one it came from.
+    pub source: Option<String>,
+    /// Set as the manifest's `parameters`; the old ones stay where absent.
+    pub parameters: Option<Object>,
+    /// Whether the user accepts new permissions. Absent means yes (the documented default).
+    pub permissions_acked: bool,
+}
+
+/// How an installation goes.
+#[derive(Debug, Clone)]
+pub enum InstallEvent {
+    /// A state, with the konnector as it is in it.
+    State(Box<Konnector>),
+    /// It failed; nothing changed.
+    Failed(String),
+}
+
+/// An installation that was accepted.
+#[derive(Debug)]
+pub struct Installing {
+    /// The konnector as it is now.
+    pub konnector: Konnector,
+    /// Revision of what was there before; empty for a new one.
+    pub rev: String,
+    /// What happens next; ends after `ready` or a failure.
+    pub events: mpsc::Receiver<InstallEvent>,
+}
+
+/// Everything that is known before the background work.
+struct Plan {
+    konnector: Konnector,
+    manifest: Manifest,
+    bundle: Bundle,
+    permissions: Permissions,
+    before: Option<Stored<Konnector>>,
+}
+
+fn parse_slug(slug: &str) -> Result<Slug> {
+    slug.parse().map_err(|_| Error::Parameter {
+        name: "slug",
+        message: format!("Invalid slug name '{slug}'; a slug consists of lower-case letters, digits and -"),
+    })
+}
+
+fn parse_source(source: &str) -> Result<Source> {
+    if source.is_empty() {
+        return Err(Error::BadRequest("the source is empty; give the parameter Source, for example file:///path/to/bundle".to_owned()));
+    }
+    Source::from_str(source).map_err(|error| Error::Parameter { name: "Source", message: error.to_string() })
+}
+
+impl Platform {
+    /// Checks and begins an installation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parameter`] for the slug or the source, [`Error::Conflict`] when it is installed already, [`Error::Unreachable`],
+    /// [`Error::Manifest`], [`Error::Component`]; nothing is installed then.
+    pub async fn install_konnector(&self, instance: &Instance, request: InstallRequest) -> Result<Installing> {
+        let slug = parse_slug(&request.slug)?;
+        let source = parse_source(&request.source)?;
+        if self.stored::<Konnector>(&at(instance, &slug))?.is_some() {
+            return Err(Error::Conflict("Application with same slug already exists".to_owned()));
+        }
+        let bundle = self.fetch(&source).await?;
+        let plan = self.plan(&slug, &source, bundle, request.parameters, None)?;
+        self.begin(instance, plan, KonnectorState::Installing).await
+    }
+
+    /// Checks and begins an update. When the new version wants more and the user did not accept that, nothing changes but
+    /// `available_version`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::install_konnector`]; [`Error::NotFound`] when it is not installed.
+    pub async fn update_konnector(&self, instance: &Instance, request: UpdateRequest) -> Result<Installing> {
+        let slug = parse_slug(&request.slug)?;
+        let before = self.stored_konnector(instance, &slug)?;
+        let source = match &request.source {
+            Some(source) if !source.is_empty() => parse_source(source)?,
+            _ => Self::installed_source(&before.value)?,
+        };
+        let bundle = self.fetch(&source).await?;
+        let old = before.value.manifest()?;
+        let wants_more = !bundle.manifest.permissions.same_as(&old.permissions) || bundle.manifest.terms != old.terms;
+        if wants_more && !request.permissions_acked {
+            return self.announce(instance, &slug, &source, bundle.manifest.version.clone()).await;
+        }
+        let parameters = request.parameters.or_else(|| old.parameters.clone());
+        let plan = self.plan(&slug, &source, bundle, parameters, Some(before))?;
+        self.begin(instance, plan, KonnectorState::Upgrading).await
+    }
+
+    /// A new version that waits for consent.
+    async fn announce(&self, instance: &Instance, slug: &Slug, source: &Source, version: String) -> Result<Installing> {
+        let now = self.clock.now();
+        let changed = self
+            .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
+                konnector.available_version = Some(version.clone());
+                konnector.source = source.to_string();
+                konnector.updated_at = now;
+                Ok(true)
+            })
+            .await?;
+        let konnector = changed.ok_or_else(|| Error::NotFound("Application is not installed".to_owned()))?;
+        let (events, receiver) = mpsc::channel(1);
+        drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
+        let rev = self.stored_konnector(instance, slug)?.rev.to_string();
+        Ok(Installing { konnector, rev, events: receiver })
+    }
+
+    fn plan(
+        &self,
+        slug: &Slug,
+        source: &Source,
+        bundle: Bundle,
+        parameters: Option<Object>,
+        before: Option<Stored<Konnector>>,
+    ) -> Result<Plan> {
+        let info = Sandbox::inspect(&bundle.component).map_err(Error::Component)?;
+        let mut members = bundle.manifest.raw().clone();
+        members.retain(|name, _| !MANAGED.contains(&name.as_str()) && !name.starts_with('_'));
+        if let Some(parameters) = parameters {
+            members.insert("parameters".to_owned(), serde_json::Value::Object(parameters));
+        }
+        let now = self.clock.now();
+        let konnector = Konnector {
+            slug: slug.clone(),
+            state: KonnectorState::Installing,
+            source: source.to_string(),
+            version: bundle.manifest.version.clone(),
+            available_version: None,
+            checksum: hex::encode(Sha256::digest(&bundle.component)),
+            created_at: before.as_ref().map_or(now, |before| before.value.created_at),
+            updated_at: now,
+            error: None,
+            reads_secrets: info.reads_secrets,
+            component: None,
+            icon_content: None,
+            members,
+        };
+        // Reading it back proves, before anything is stored, that it can be read later.
+        let manifest = konnector.manifest()?;
+        Ok(Plan { permissions: bundle.manifest.permissions.clone(), konnector, manifest, bundle, before })
+    }
+
+    async fn begin(&self, instance: &Instance, mut plan: Plan, state: KonnectorState) -> Result<Installing> {
+        plan.konnector.state = state;
+        let rev = plan.before.as_ref().map(|before| before.rev.to_string()).unwrap_or_default();
+        let konnector = plan.konnector.clone();
+        let (events, receiver) = mpsc::channel(4);
+        drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
+        self.publish(&at(instance, &konnector.slug), Happened::Created, object(&konnector)?);
+        let (platform, instance) = (self.clone(), instance.clone());
+        self.tasks().spawn(async move {
+            let slug = plan.konnector.slug.clone();
+            let mut failed = plan.konnector.clone();
+            let event = match platform.finish(&instance, plan).await {
+                Ok(konnector) => {
+                    tracing::info!(%slug, version = konnector.version, "the konnector is ready");
+                    InstallEvent::State(Box::new(konnector))
+                }
+                Err(error) => {
+                    tracing::warn!(%slug, %error, "the konnector could not be installed");
+                    failed.state = KonnectorState::Errored;
+                    failed.error = Some(error.to_string());
+                    if let Ok(body) = object(&failed) {
+                        platform.publish(&at(&instance, &slug), Happened::Updated, body);
+                    }
+                    InstallEvent::Failed(error.to_string())
+                }
+            };
+            drop(events.send(event).await);
+        });
+        Ok(Installing { konnector, rev, events: receiver })
+    }
+
+    /// Compiles, stores the bytes, then makes the konnector and its permissions visible in one commit.
+    async fn finish(&self, instance: &Instance, plan: Plan) -> Result<Konnector> {
+        let Plan { mut konnector, manifest, bundle, permissions, before } = plan;
+        self.sandbox.prepare(&bundle.component, &self.config.cache_dir).await.map_err(Error::Component)?;
+        konnector.component = Some(self.write_blob(bundle.component).await?);
+        konnector.icon_content = match bundle.icon {
+            Some(icon) => Some(self.write_blob(icon).await?),
+            None => None,
+        };
+        konnector.state = KonnectorState::Ready;
+        let at = at(instance, &konnector.slug);
+        let mut changes = Changes::new();
+        let happened = match &before {
+            None => {
+                changes.create(at.clone(), object(&konnector)?);
+                self.stage_permissions(instance, &konnector.slug, &permissions, &mut changes)?;
+                Happened::Created
+            }
+            Some(before) => {
+                changes.put(at.clone(), &before.rev, object(&konnector)?);
+                let kept = self.permissions_after_update(instance, &konnector.slug, &before.value.manifest()?, &manifest)?;
+                self.stage_permissions(instance, &konnector.slug, &kept, &mut changes)?;
+                Happened::Updated
+            }
+        };
+        if let Err(error) = self.store.commit(changes).await {
+            for blob in konnector.component.iter().chain(&konnector.icon_content) {
+                self.store.blobs().remove(blob).await?;
+            }
+            return Err(error.into());
+        }
+        if let Some(before) = before {
+            for blob in before.value.component.iter().chain(&before.value.icon_content) {
+                self.store.blobs().remove(blob).await?;
+            }
+        }
+        self.publish(&at, happened, object(&konnector)?);
+        Ok(konnector)
+    }
+
+    /// The new manifest's rules, and those the user added since the installation.
+    fn permissions_after_update(&self, instance: &Instance, slug: &Slug, old: &Manifest, new: &Manifest) -> Result<Permissions> {
+        let stored = self.konnector_permissions(instance, slug)?;
+        let added = stored.rules().iter().filter(|rule| !old.permissions.rules().contains(rule)).cloned();
+        Ok(new.permissions.rules().iter().cloned().chain(added).collect())
+    }
+
+    async fn write_blob(&self, bytes: Vec<u8>) -> Result<BlobId> {
+        let mut writer = self.store.blobs().create().await?;
+        writer.write(Bytes::from(bytes)).await?;
+        Ok(writer.finish().await?.id)
+    }
+}

@@ -1,0 +1,110 @@
+//! The account and its secrets, for a run.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use konnector_sandbox::capability::{Account, AccountInfo, Error, Object, Secrets};
+use serde_json::Value;
+
+use super::{Scope, told};
+use crate::Platform;
+
+/// Bytes of a saved state.
+const LARGEST_STATE: usize = 64 << 10;
+
+/// The interface `account`.
+pub struct RunAccount(pub Arc<Scope>);
+
+impl RunAccount {
+    fn id(&self) -> Result<&str, Error> {
+        let account = self.0.account.as_ref();
+        account.map(|account| account.id.as_str()).ok_or_else(|| Error::NotFound("this run has no account".to_owned()))
+    }
+
+    async fn set(&self, name: String, value: Value) -> Result<(), Error> {
+        let scope = &self.0;
+        let change = |body: &mut Object| {
+            if value.is_null() { body.shift_remove(&name) } else { body.insert(name.clone(), value.clone()) };
+            Ok(())
+        };
+        scope
+            .platform
+            .change_account(&scope.instance, self.id()?, |changes| scope.fence(changes), change)
+            .await
+            .map_err(told)
+    }
+}
+
+#[async_trait]
+impl Account for RunAccount {
+    fn describe(&self) -> Option<AccountInfo> {
+        let account = self.0.account.as_ref()?;
+        Some(AccountInfo {
+            id: account.id.clone(),
+            konnector: self.0.konnector.slug.to_string(),
+            name: account.name().map(str::to_owned),
+            identifier: self.0.identifier.clone(),
+        })
+    }
+
+    fn fields(&self) -> Object {
+        self.0.account.as_ref().map(crate::account::Account::fields).unwrap_or_default()
+    }
+
+    async fn load_state(&self) -> Result<Option<Value>, Error> {
+        let scope = &self.0;
+        Ok(scope.platform.account(&scope.instance, self.id()?).map_err(told)?.state())
+    }
+
+    async fn save_state(&self, state: Value) -> Result<(), Error> {
+        if state.to_string().len() > LARGEST_STATE {
+            return Err(Error::TooLarge(LARGEST_STATE as u64));
+        }
+        let (name, value) = Platform::state_member(state);
+        self.set(name, value).await
+    }
+
+    async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), Error> {
+        let Some(account) = &self.0.account else { return Ok(()) };
+        let sealed = self.0.platform.session_member(&self.0.instance, &account.id, cookies.as_deref());
+        let (name, value) = sealed.map_err(told)?;
+        self.set(name, value).await
+    }
+}
+
+/// The interfaces `secrets` and `reveal`.
+pub struct RunSecrets {
+    scope: Arc<Scope>,
+    values: Mutex<Vec<(String, String)>>,
+}
+
+impl RunSecrets {
+    /// With the secrets as they are at the start of the run.
+    pub const fn new(scope: Arc<Scope>, values: Vec<(String, String)>) -> Self {
+        Self { scope, values: Mutex::new(values) }
+    }
+}
+
+#[async_trait]
+impl Secrets for RunSecrets {
+    fn all(&self) -> Vec<(String, String)> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn put(&self, name: &str, value: &str) -> Result<(), Error> {
+        let scope = &self.scope;
+        let Some(account) = &scope.account else {
+            return Err(Error::NotFound("this run has no account".to_owned()));
+        };
+        let change = |body: &mut Object| scope.platform.put_secret(&scope.instance, &account.id, body, name, value);
+        scope
+            .platform
+            .change_account(&scope.instance, &account.id, |changes| scope.fence(changes), change)
+            .await
+            .map_err(told)?;
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        values.retain(|(known, _)| known != name);
+        values.push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+}

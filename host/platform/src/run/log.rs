@@ -1,0 +1,77 @@
+//! Where the log lines of a run go: to whoever listens at once, and to a blob at the end.
+
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use konnector_sandbox::capability::{Log, LogLine};
+use konnector_store::DocRef;
+use serde_json::json;
+
+use crate::doctype::JOB_LOGS;
+use crate::realtime::{Event, Happened};
+use crate::{Platform, Result};
+
+/// The lines of one job.
+pub struct JobLog {
+    platform: Platform,
+    job: DocRef,
+    lines: Mutex<Vec<u8>>,
+}
+
+impl JobLog {
+    pub const fn new(platform: Platform, job: DocRef) -> Self {
+        Self { platform, job, lines: Mutex::new(Vec::new()) }
+    }
+
+    /// Keeps the lines; answers the blob, or nothing where there are no lines.
+    pub async fn store(&self) -> Result<Option<String>> {
+        let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let mut writer = self.platform.store.blobs().create().await?;
+        writer.write(Bytes::from(lines)).await?;
+        Ok(Some(writer.finish().await?.id.to_string()))
+    }
+}
+
+impl Log for JobLog {
+    fn line(&self, line: LogLine) {
+        let fields: serde_json::Map<_, _> = line.fields.into_iter().map(|(name, value)| (name, json!(value))).collect();
+        let entry = json!({
+            "after_ms": u64::try_from(line.after.as_millis()).unwrap_or(u64::MAX),
+            "level": line.level,
+            "message": line.message,
+            "fields": fields,
+        });
+        {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            // Writing to memory cannot fail.
+            drop(writeln!(lines, "{entry}"));
+        }
+        if let serde_json::Value::Object(doc) = entry {
+            self.platform.bus.publish(Event {
+                instance: self.job.instance.clone(),
+                happened: Happened::Created,
+                doctype: JOB_LOGS.clone(),
+                id: self.job.id.clone(),
+                doc,
+            });
+        }
+    }
+}
+
+impl Platform {
+    /// The kept log lines of a job, one JSON object a line.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::NotFound`] when there is no such job.
+    pub async fn job_log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
+        match self.job(instance, id)?.log {
+            Some(blob) => self.read_blob(&blob.into()).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}

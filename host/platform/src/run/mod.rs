@@ -1,0 +1,208 @@
+//! One run: gives the sandbox exactly what the konnector's rules and the job's lease allow.
+
+mod account;
+mod documents;
+mod files;
+mod folder;
+mod log;
+mod progress;
+
+use std::sync::Arc;
+
+use konnector_manifest::{Manifest, Permissions};
+use konnector_sandbox::capability::{Capabilities, Error as CapabilityError};
+use konnector_sandbox::http::{HttpBudget, SecretTable, SessionOptions};
+use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Limits, Program};
+use konnector_store::{Changes, Lease};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Account;
+use crate::instance::Instance;
+use crate::job::{Cause, Job};
+use crate::konnector::Konnector;
+use crate::{Error, Platform, Result};
+
+/// What all capabilities of a run share.
+pub struct Scope {
+    platform: Platform,
+    instance: Instance,
+    konnector: Konnector,
+    permissions: Permissions,
+    account: Option<Account>,
+    /// What identifies the account at the vendor.
+    identifier: Option<String>,
+    job: Job,
+    lease: Lease,
+}
+
+impl Scope {
+    /// Adds the fence: the commit fails when the run has lost its lease.
+    fn fence(&self, changes: &mut Changes) {
+        changes.fence(&self.lease);
+    }
+
+    /// The id that a natural key stands for. It is the same in every run for the same account at the vendor, also after the account was
+    /// deleted and created again, so nothing is saved twice.
+    fn keyed_id(&self, space: &str, key: &str) -> String {
+        let account = self.identifier.as_deref().or(self.account.as_ref().map(|account| account.id.as_str())).unwrap_or_default();
+        let mut hash = Sha256::new();
+        for part in [self.konnector.slug.as_ref(), account, space, key] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let digest = hash.finalize();
+        hex::encode(digest.get(..16).unwrap_or(&digest))
+    }
+
+    /// Who made a document or file, as `cozyMetadata` tells it.
+    fn origin(&self) -> serde_json::Map<String, serde_json::Value> {
+        let mut origin = serde_json::Map::new();
+        let mut set = |name: &str, value: &str| origin.insert(name.to_owned(), value.into());
+        set("createdByApp", self.konnector.slug.as_ref());
+        set("createdByAppVersion", &self.konnector.version);
+        if let Some(account) = &self.account {
+            set("sourceAccount", &account.id);
+        }
+        if let Some(identifier) = &self.identifier {
+            set("sourceAccountIdentifier", identifier);
+        }
+        origin
+    }
+}
+
+/// A run that is ready to go.
+pub struct Run {
+    platform: Platform,
+    program: Program,
+    job: RunJob,
+    capabilities: Capabilities,
+    log: Arc<log::JobLog>,
+}
+
+impl Run {
+    /// Loads the program and puts the capabilities together. Contacts nobody and writes nothing.
+    pub async fn new(
+        platform: &Platform,
+        instance: &Instance,
+        job: &Job,
+        konnector: Konnector,
+        account: Option<Account>,
+        lease: &Lease,
+    ) -> Result<Self> {
+        let manifest = konnector.manifest()?;
+        let permissions = platform.konnector_permissions(instance, &konnector.slug)?;
+        let program = platform.program(&konnector).await?;
+        let secrets = match &account {
+            Some(account) => platform.account_secrets(instance, account)?,
+            None => Vec::new(),
+        };
+        let cookies = match &account {
+            Some(account) => platform.account_session(instance, account)?,
+            None => None,
+        };
+        let fields = account.as_ref().map(Account::fields).unwrap_or_default();
+        let identifier = account.as_ref().and_then(|account| account.identifier(manifest.identifier_field()));
+        let mut limits = Limits::default();
+        if let Some(timeout) = job.options.and_then(|options| options.timeout()) {
+            limits.wall = limits.wall.min(timeout);
+        }
+        let http = platform.gate.session(SessionOptions {
+            rules: permissions.http(&fields)?,
+            cookies,
+            budget: HttpBudget::default(),
+            secrets: Arc::new(SecretTable::new(secrets.clone())),
+        });
+        let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
+        let run_job = run_job(instance, job, &manifest);
+        let scope = Arc::new(Scope {
+            platform: platform.clone(),
+            instance: instance.clone(),
+            konnector,
+            permissions,
+            account,
+            identifier,
+            job: job.clone(),
+            lease: lease.clone(),
+        });
+        let capabilities = Capabilities {
+            account: Arc::new(account::RunAccount(Arc::clone(&scope))),
+            secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
+            documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
+            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest)?),
+            progress: Arc::new(progress::RunProgress(scope)),
+            log: Arc::clone(&log) as _,
+            http: Arc::new(http),
+            limits,
+        };
+        Ok(Self { platform: platform.clone(), program, job: run_job, capabilities, log })
+    }
+
+    /// Runs to the end, whatever that is.
+    pub async fn execute(&self, cancel: CancellationToken) -> Ended {
+        self.platform.sandbox.run(&self.program, self.job.clone(), self.capabilities.clone(), cancel).await
+    }
+
+    /// Keeps the log lines; answers where. A log that cannot be kept is no reason to lose the result.
+    pub async fn store_log(&self) -> Option<String> {
+        match self.log.store().await {
+            Ok(blob) => blob,
+            Err(error) => {
+                tracing::warn!(%error, "the log of the run could not be kept");
+                None
+            }
+        }
+    }
+}
+
+fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
+    RunJob {
+        id: job.id.clone(),
+        attempt: job.attempt,
+        cause: match job.cause {
+            Cause::Manual => RunCause::Manual,
+            Cause::Schedule => RunCause::Schedule,
+            Cause::Retry => RunCause::Retry,
+        },
+        parameters: serde_json::Value::Object(manifest.parameters.clone().unwrap_or_default()),
+        payload: None,
+        locale: instance.locale.clone(),
+        time_zone: instance.tz.name().to_owned(),
+    }
+}
+
+impl Platform {
+    /// The compiled component of an installed konnector: from memory, from the cache, or compiled again.
+    async fn program(&self, konnector: &Konnector) -> Result<Program> {
+        if let Some(program) = self.sandbox.loaded(&konnector.checksum) {
+            return Ok(program);
+        }
+        let Some(blob) = &konnector.component else {
+            return Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)));
+        };
+        let bytes = self.read_blob(blob).await?;
+        self.sandbox.prepare(&bytes, &self.config.cache_dir).await.map_err(Error::Component)
+    }
+}
+
+/// What a guest is told of a platform error.
+fn told(error: Error) -> CapabilityError {
+    match error {
+        Error::NotFound(what) => CapabilityError::NotFound(what),
+        Error::Conflict(what) => CapabilityError::Conflict(what),
+        Error::Forbidden(sentence) => CapabilityError::Denied(sentence),
+        Error::StaleLease => CapabilityError::LeaseLost,
+        Error::Parameter { message, .. } | Error::Attribute { message, .. } | Error::BadRequest(message) => {
+            CapabilityError::Invalid(message)
+        }
+        other => {
+            tracing::error!(error = %other, "a capability failed");
+            CapabilityError::Other("the server could not do it; its log says why".to_owned())
+        }
+    }
+}
+
+/// The same for a permission that is missing.
+fn denied(denied: konnector_manifest::Denied) -> CapabilityError {
+    CapabilityError::Denied(denied.message)
+}

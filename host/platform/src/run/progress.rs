@@ -1,0 +1,93 @@
+//! Who watches a run: progress, a successful login, and questions to the user.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use konnector_sandbox::capability::{Error, Medium, Object, Progress};
+use serde_json::{Value, json};
+
+use super::{Scope, told};
+use crate::doctype::{ACCOUNTS, JOB_EVENTS};
+use crate::realtime::{Event, Happened};
+
+/// How long the user has for an answer.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The interface `progress`.
+pub struct RunProgress(pub Arc<Scope>);
+
+impl RunProgress {
+    fn publish(&self, event: Value) {
+        if let Value::Object(doc) = event {
+            self.0.platform.bus.publish(Event {
+                instance: self.0.instance.scope(),
+                happened: Happened::Created,
+                doctype: JOB_EVENTS.clone(),
+                id: self.0.job.id.clone(),
+                doc,
+            });
+        }
+    }
+
+    async fn set_state(&self, account: &str, state: Option<String>) -> Result<(), Error> {
+        let scope = &self.0;
+        let change = |body: &mut Object| {
+            body.insert("state".to_owned(), json!(state));
+            body.insert("twoFACode".to_owned(), Value::Null);
+            Ok(())
+        };
+        scope
+            .platform
+            .change_account(&scope.instance, account, |changes| scope.fence(changes), change)
+            .await
+            .map_err(told)
+    }
+
+    /// Waits until the account holds a code.
+    async fn code(&self, account: &str) -> Result<String, Error> {
+        let scope = &self.0;
+        let mut events = scope.platform.bus.subscribe();
+        loop {
+            let found = scope.platform.account(&scope.instance, account).map_err(told)?;
+            if let Some(code) = found.body.get("twoFACode").and_then(Value::as_str).filter(|code| !code.is_empty()) {
+                return Ok(code.to_owned());
+            }
+            loop {
+                match events.recv().await {
+                    Ok(event) if event.doctype != *ACCOUNTS || event.id != account => {}
+                    // An event of this account, or some were missed: look again.
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Progress for RunProgress {
+    fn report(&self, done: u64, total: Option<u64>, label: &str) {
+        self.publish(json!({ "type": "progress", "done": done, "total": total, "label": label }));
+    }
+
+    fn login_succeeded(&self) {
+        self.publish(json!({ "type": "login_success" }));
+    }
+
+    async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {
+        let Some(account) = self.0.account.as_ref().filter(|_| self.0.job.manual_execution) else {
+            return Err(Error::Unattended);
+        };
+        let suffix = match medium {
+            Medium::Sms => "SMS",
+            Medium::Email => "EMAIL",
+            Medium::AppCode => "APP_CODE",
+            Medium::AppApproval => "APP",
+        };
+        self.set_state(&account.id, Some(format!("TWOFA_NEEDED.{suffix}"))).await?;
+        self.publish(json!({ "type": "code_needed", "medium": suffix, "hint": hint }));
+        let answer = tokio::time::timeout(PATIENCE, self.code(&account.id)).await;
+        self.set_state(&account.id, None).await?;
+        answer.unwrap_or(Err(Error::Unattended))
+    }
+}

@@ -1,0 +1,122 @@
+//! Typed documents: the way from a struct to a stored document and back.
+
+use konnector_manifest::Doctype;
+use konnector_store::{Changes, DocRef, Document, InstanceId, Rev};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::realtime::{Event, Happened};
+use crate::{Error, Platform, Result};
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
+
+/// How often a change is tried again with fresh data when somebody else was quicker.
+const TRIES: usize = 5;
+
+/// A typed document with where it came from.
+#[derive(Debug, Clone)]
+pub struct Stored<T> {
+    /// Document id.
+    pub id: String,
+    /// Revision that was read.
+    pub rev: Rev,
+    /// Content.
+    pub value: T,
+}
+
+impl<T: DeserializeOwned> Stored<T> {
+    /// Reads the content of a document.
+    pub fn read(doctype: &Doctype, document: Document) -> Result<Self> {
+        let Document { id, rev, body } = document;
+        match serde_json::from_value(Value::Object(body)) {
+            Ok(value) => Ok(Self { id, rev, value }),
+            Err(error) => Err(Error::Stored { document: format!("{doctype}/{id}"), message: error.to_string() }),
+        }
+    }
+}
+
+/// The members of a value that is a JSON object.
+pub fn object(value: &impl Serialize) -> Result<Object> {
+    let failed = |message: String| Error::Stored { document: std::any::type_name_of_val(value).to_owned(), message };
+    match serde_json::to_value(value) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(failed("it is no JSON object".to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Members that begin with `_` are the platform's own and leave it through no API.
+#[must_use]
+pub fn public(mut body: Object) -> Object {
+    body.retain(|name, _| !name.starts_with('_'));
+    body
+}
+
+impl Platform {
+    /// A typed document, `None` when it does not exist.
+    pub(crate) fn stored<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
+        self.store.get(at)?.map(|document| Stored::read(&at.doctype, document)).transpose()
+    }
+
+    /// All typed documents of a type.
+    pub(crate) fn all<T: DeserializeOwned>(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Stored<T>>> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(instance, doctype, after.as_deref(), 500)?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.id.clone());
+            for document in page {
+                all.push(Stored::read(doctype, document)?);
+            }
+        }
+    }
+
+    /// Reads a document, changes it and writes it back; again with fresh data when somebody else was quicker. `change` answers whether
+    /// there is anything to write.
+    pub(crate) async fn modify<T, F>(&self, at: &DocRef, mut change: F) -> Result<Option<T>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: FnMut(&mut T, &mut Changes) -> Result<bool>,
+    {
+        let mut tries = 0;
+        loop {
+            let Some(mut found) = self.stored::<T>(at)? else { return Ok(None) };
+            let mut changes = Changes::new();
+            if !change(&mut found.value, &mut changes)? {
+                return Ok(Some(found.value));
+            }
+            changes.put(at.clone(), &found.rev, object(&found.value)?);
+            tries += 1;
+            match self.store.commit(changes).await {
+                Ok(_) => {
+                    self.publish(at, Happened::Updated, object(&found.value)?);
+                    return Ok(Some(found.value));
+                }
+                Err(error) if error.is_conflict() && tries < TRIES => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Tells listeners about a document, without the platform's own members.
+    pub(crate) fn publish(&self, at: &DocRef, happened: Happened, body: Object) {
+        let mut doc = public(body);
+        doc.insert("_id".to_owned(), Value::String(at.id.clone()));
+        self.bus.publish(Event {
+            instance: at.instance.clone(),
+            happened,
+            doctype: at.doctype.clone(),
+            id: at.id.clone(),
+            doc,
+        });
+    }
+}
+
+/// A new document id: time-ordered, 32 hexadecimal digits.
+#[must_use]
+pub fn new_id() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}

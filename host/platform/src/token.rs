@@ -1,0 +1,153 @@
+//! Tokens: JSON Web Tokens (RFC 7519, HS512) as Cozy issues them, signed with a key per instance that is derived from the master key.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::Duration;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use konnector_manifest::{Permissions, Slug};
+use serde::{Deserialize, Serialize};
+use sha2::Sha512;
+
+use crate::instance::Instance;
+use crate::{Error, Platform, Result};
+
+/// Who a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Audience {
+    /// A web application; 24 hours.
+    #[serde(rename = "app")]
+    App,
+    /// A konnector; 30 minutes. Its rights are those of its permission document at the time of each request.
+    #[serde(rename = "konn")]
+    Konnector,
+    /// An operator's command line; 30 minutes.
+    #[serde(rename = "cli")]
+    Cli,
+    /// An OAuth client; 7 days.
+    #[serde(rename = "access")]
+    Access,
+}
+
+impl Audience {
+    /// How long a token of this audience is valid after it was issued.
+    #[must_use]
+    pub fn lifetime(self) -> Duration {
+        match self {
+            Self::App => Duration::hours(24),
+            Self::Konnector | Self::Cli => Duration::minutes(30),
+            Self::Access => Duration::days(7),
+        }
+    }
+}
+
+impl std::str::FromStr for Audience {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "app" => Ok(Self::App),
+            "konn" | "konnector" => Ok(Self::Konnector),
+            "cli" => Ok(Self::Cli),
+            "access" | "access-token" => Ok(Self::Access),
+            other => {
+                Err(Error::BadRequest(format!("the audience '{other}' is unknown; use app, konn, cli or access-token")))
+            }
+        }
+    }
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// For whom.
+    pub aud: Audience,
+    /// Domain of the instance.
+    pub iss: String,
+    /// Issued at, in seconds since 1970.
+    pub iat: i64,
+    /// Slug of the app or konnector, or a name.
+    pub sub: String,
+    /// Space-separated rules; empty for konnectors.
+    #[serde(default)]
+    pub scope: String,
+}
+
+/// Who makes a request, and what they may do.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// What the token says.
+    pub claims: Claims,
+    /// What is allowed now.
+    pub permissions: Permissions,
+}
+
+impl Principal {
+    /// The slug, when a konnector asks.
+    #[must_use]
+    pub fn konnector(&self) -> Option<&str> {
+        (self.claims.aud == Audience::Konnector).then_some(self.claims.sub.as_str())
+    }
+}
+
+const HEADER: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
+
+impl Platform {
+    fn signature(&self, instance: &Instance, signed: &str) -> Result<Hmac<Sha512>> {
+        let key = self.key.derive(&format!("token/{}", instance.id));
+        let mut mac = Hmac::<Sha512>::new_from_slice(&*key).map_err(|_| Error::InvalidToken)?;
+        mac.update(signed.as_bytes());
+        Ok(mac)
+    }
+
+    /// Issues a token. The scope is checked, so that no token fails later for its scope.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Manifest`] when the scope is malformed.
+    pub fn issue_token(&self, instance: &Instance, audience: Audience, subject: &str, scope: &str) -> Result<String> {
+        if audience != Audience::Konnector {
+            Permissions::from_scope(scope)?;
+        }
+        let claims = Claims {
+            aud: audience,
+            iss: instance.domain.clone(),
+            iat: self.clock.now().timestamp(),
+            sub: subject.to_owned(),
+            scope: scope.to_owned(),
+        };
+        let payload = serde_json::to_vec(&claims).map_err(|error| Error::BadRequest(error.to_string()))?;
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(payload));
+        let signature = self.signature(instance, &signed)?.finalize().into_bytes();
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+
+    /// Checks a token and looks up what it allows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidToken`] when it is malformed, forged, or another instance's; [`Error::ExpiredToken`] when it is too old.
+    pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(Error::InvalidToken)?;
+        let (header, payload) = signed.split_once('.').ok_or(Error::InvalidToken)?;
+        // The header is compared as a whole: no other algorithm is accepted, whatever a token says (RFC 8725 §3.1).
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| Error::InvalidToken);
+        if decode(header)? != HEADER.as_bytes() {
+            return Err(Error::InvalidToken);
+        }
+        self.signature(instance, signed)?.verify_slice(&decode(signature)?).map_err(|_| Error::InvalidToken)?;
+        let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| Error::InvalidToken)?;
+        if claims.iss != instance.domain {
+            return Err(Error::InvalidToken);
+        }
+        if self.clock.now().timestamp() - claims.iat > claims.aud.lifetime().num_seconds() {
+            return Err(Error::ExpiredToken);
+        }
+        let permissions = if claims.aud == Audience::Konnector {
+            let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
+            self.konnector_permissions(instance, &slug)?
+        } else {
+            Permissions::from_scope(&claims.scope)?
+        };
+        Ok(Principal { claims, permissions })
+    }
+}

@@ -1,0 +1,82 @@
+//! What a run may use of the network.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::HttpError;
+
+/// Limits of one run. Refused attempts and every hop of a redirect count as requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpBudget {
+    /// Number of requests.
+    pub requests: u64,
+    /// Bytes sent: request lines, headers and bodies.
+    pub bytes_up: u64,
+    /// Bytes received: headers, and bodies after decompression.
+    pub bytes_down: u64,
+    /// Bytes of one decoded body that [`Session::send`](super::Session::send) returns.
+    pub body_limit: u64,
+}
+
+impl Default for HttpBudget {
+    fn default() -> Self {
+        Self { requests: 5_000, bytes_up: 64 << 20, bytes_down: 1 << 30, body_limit: 8 << 20 }
+    }
+}
+
+/// Counts against a budget. A charge that does not fit is not booked, so that a smaller one may still fit.
+#[derive(Debug)]
+pub(super) struct Meter {
+    budget: HttpBudget,
+    requests: AtomicU64,
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+}
+
+impl Meter {
+    pub(super) fn new(budget: HttpBudget) -> Self {
+        Self { budget, requests: AtomicU64::new(0), bytes_up: AtomicU64::new(0), bytes_down: AtomicU64::new(0) }
+    }
+
+    pub(super) fn budget(&self) -> &HttpBudget {
+        &self.budget
+    }
+
+    pub(super) fn request(&self) -> Result<(), HttpError> {
+        charge(&self.requests, 1, self.budget.requests, "requests")
+    }
+
+    pub(super) fn up(&self, bytes: u64) -> Result<(), HttpError> {
+        charge(&self.bytes_up, bytes, self.budget.bytes_up, "bytes to send")
+    }
+
+    pub(super) fn down(&self, bytes: u64) -> Result<(), HttpError> {
+        charge(&self.bytes_down, bytes, self.budget.bytes_down, "bytes to receive")
+    }
+}
+
+fn charge(used: &AtomicU64, amount: u64, limit: u64, what: &str) -> Result<(), HttpError> {
+    // A counter that guards nothing but itself: no ordering with other memory is needed.
+    used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(amount).filter(|sum| *sum <= limit))
+        .map(|_| ())
+        .map_err(|_| HttpError::QuotaExceeded(format!("this run's budget of {limit} {what} is used up")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_can_be_used_up_exactly() {
+        let meter = Meter::new(HttpBudget { requests: 2, bytes_up: 10, bytes_down: u64::MAX, body_limit: 0 });
+        meter.request().unwrap();
+        meter.request().unwrap();
+        insta::assert_snapshot!(meter.request().unwrap_err(), @"this run's budget of 2 requests is used up");
+        meter.up(9).unwrap();
+        insta::assert_snapshot!(meter.up(2).unwrap_err(), @"this run's budget of 10 bytes to send is used up");
+        meter.up(1).unwrap();
+        meter.down(u64::MAX).unwrap();
+        assert!(meter.down(1).is_err(), "the counter does not wrap around");
+    }
+}

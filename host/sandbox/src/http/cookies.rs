@@ -1,0 +1,247 @@
+//! The account's cookie jar (RFC 6265), kept between runs so that a login lasts.
+
+use std::collections::HashSet;
+
+use cookie_store::{Cookie, CookieStore, RawCookie, StoreAction};
+use http::{HeaderMap, HeaderValue, header};
+use url::{Host, Url};
+
+/// Largest jar, serialised.
+pub const MAX_JAR: usize = 256 << 10;
+
+/// Largest name and value of a cookie together (RFC 6265bis §5.6).
+const MAX_COOKIE: usize = 4096;
+
+/// Cookies of one account.
+#[derive(Debug, Default)]
+pub(super) struct Jar {
+    store: CookieStore,
+}
+
+impl Jar {
+    /// Reads what [`Jar::save`] wrote, without what has expired since. A jar that cannot be read is an empty one: the konnector logs in anew.
+    pub(super) fn load(saved: &[u8]) -> Self {
+        if saved.len() > MAX_JAR {
+            tracing::warn!(bytes = saved.len(), "a saved cookie jar is too large and is forgotten");
+            return Self::default();
+        }
+        let cookies = serde_json::from_slice::<Vec<Cookie<'static>>>(saved);
+        match cookies.map(|cookies| CookieStore::from_cookies(cookies.into_iter().map(Ok::<_, serde_json::Error>), false)) {
+            Ok(Ok(store)) => Self { store },
+            Ok(Err(error)) | Err(error) => {
+                // Not the error's own text, which may quote a cookie.
+                tracing::warn!(line = error.line(), column = error.column(), "a saved cookie jar cannot be read and is forgotten");
+                Self::default()
+            }
+        }
+    }
+
+    /// All cookies that have not expired, those for the vendor's session included; `None` when there are none.
+    pub(super) fn save(&self) -> Option<Vec<u8>> {
+        let cookies: Vec<_> = self.store.iter_unexpired().collect();
+        if cookies.is_empty() {
+            return None;
+        }
+        serde_json::to_vec(&cookies).ok().filter(|saved| saved.len() <= MAX_JAR)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.store.clear();
+    }
+
+    /// Takes the cookies of an answer. What the rules forbid, and what no longer fits, is passed over, as browsers do.
+    pub(super) fn store(&mut self, headers: &HeaderMap, url: &Url) {
+        let mut used = None;
+        for line in headers.get_all(header::SET_COOKIE) {
+            let Some(cookie) = parse(line, url) else { continue };
+            let (domain, path, name) =
+                (cookie.domain.as_cow().unwrap_or_default().into_owned(), cookie.path.to_string(), cookie.name().to_owned());
+            let used = used.get_or_insert_with(|| self.size());
+            let replaced = self.store.get(&domain, &path, &name).map_or(0, serialised);
+            let size = serialised(&cookie);
+            if !cookie.is_expired() && used.saturating_sub(replaced) + size > MAX_JAR {
+                tracing::debug!(%domain, name, "a cookie does not fit into the jar");
+                continue;
+            }
+            match self.store.insert(cookie, url) {
+                Ok(StoreAction::ExpiredExisting) => {
+                    *used = used.saturating_sub(replaced);
+                    self.store.remove(&domain, &path, &name);
+                }
+                Ok(StoreAction::Inserted | StoreAction::UpdatedExisting) => *used = used.saturating_sub(replaced) + size,
+                Err(error) => tracing::debug!(%domain, name, %error, "a cookie is not accepted"),
+            }
+        }
+    }
+
+    /// The header `Cookie` of a request, those of the guest's own header added; where both have a name, the guest's counts.
+    pub(super) fn header(&self, url: &Url, own: Option<&HeaderValue>) -> Option<HeaderValue> {
+        let own = own.map(HeaderValue::as_bytes).unwrap_or_default();
+        let own: Vec<&[u8]> = own.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
+        let own_names: HashSet<&[u8]> = own.iter().map(|pair| name_of(pair)).collect();
+        let mut stored = self.store.matches(url);
+        stored.retain(|cookie| !own_names.contains(cookie.name().as_bytes()));
+        // RFC 6265 §5.4: longer paths first.
+        stored.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
+        let stored = stored.iter().map(|cookie| format!("{}={}", cookie.name(), cookie.value()).into_bytes());
+        let pairs: Vec<Vec<u8>> = stored.chain(own.iter().map(|pair| pair.to_vec())).collect();
+        if pairs.is_empty() {
+            return None;
+        }
+        let mut value = HeaderValue::from_bytes(&pairs.join(&b"; "[..])).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    fn size(&self) -> usize {
+        self.store.iter_unexpired().map(serialised).sum()
+    }
+}
+
+fn name_of(pair: &[u8]) -> &[u8] {
+    pair.split(|byte| *byte == b'=').next().unwrap_or(pair).trim_ascii()
+}
+
+/// Bytes in the saved jar, the comma behind it included.
+fn serialised(cookie: &Cookie<'_>) -> usize {
+    serde_json::to_vec(cookie).map_or(usize::MAX / 2, |saved| saved.len() + 1)
+}
+
+fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
+    let line = String::from_utf8_lossy(line.as_bytes());
+    let mut raw = RawCookie::parse(line).ok()?.into_owned();
+    if raw.name().len() + raw.value().len() > MAX_COOKIE || !prefix_holds(&raw, url) {
+        return None;
+    }
+    if let Some(domain) = raw.domain().map(|domain| domain.trim_start_matches('.').to_ascii_lowercase())
+        && is_public_suffix(&domain)
+    {
+        // RFC 6265 §5.3, step 5: a site that is a public suffix itself may set cookies for itself and for nobody else.
+        if url.host() != Some(Host::Domain(domain.as_str())) {
+            return None;
+        }
+        raw.unset_domain();
+    }
+    Cookie::try_from_raw_cookie(&raw, url).ok().map(Cookie::into_owned)
+}
+
+/// Whether anybody can register names below this one (publicsuffix.org). What the list does not know counts when it is a single label.
+fn is_public_suffix(domain: &str) -> bool {
+    psl::suffix_str(domain).is_some_and(|suffix| suffix == domain)
+}
+
+/// RFC 6265bis §4.1.3: what the names `__Secure-…` and `__Host-…` promise.
+fn prefix_holds(cookie: &RawCookie<'_>, url: &Url) -> bool {
+    let name = cookie.name().to_ascii_lowercase();
+    let secure = cookie.secure() == Some(true) && url.scheme() == "https";
+    if name.starts_with("__host-") {
+        secure && cookie.domain().is_none() && cookie.path() == Some("/")
+    } else {
+        !name.starts_with("__secure-") || secure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    fn jar(from: &str, lines: &[&str]) -> Jar {
+        let mut jar = Jar::default();
+        set(&mut jar, from, lines);
+        jar
+    }
+
+    fn set(jar: &mut Jar, from: &str, lines: &[&str]) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(header::SET_COOKIE, line.parse().unwrap());
+        }
+        jar.store(&headers, &url(from));
+    }
+
+    fn sent(jar: &Jar, to: &str, own: Option<&str>) -> String {
+        let own = own.map(|own| HeaderValue::from_str(own).unwrap());
+        jar.header(&url(to), own.as_ref()).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_cookie_goes_back_to_its_host_only() {
+        let jar = jar("https://www.bank.example/login", &["sid=1; Path=/; HttpOnly", "wide=2; Domain=bank.example; Path=/"]);
+        assert_eq!(sent(&jar, "https://api.bank.example/", None), "wide=2");
+        assert_eq!(sent(&jar, "https://bank.example/", None), "wide=2");
+        assert_eq!(sent(&jar, "https://evilbank.example/", None), "");
+        assert_eq!(sent(&jar, "https://other.example/", None), "");
+        let both = sent(&jar, "https://www.bank.example/x", None);
+        assert!(both.contains("sid=1") && both.contains("wide=2"), "{both}");
+    }
+
+    #[test]
+    fn public_suffixes_and_foreign_domains_are_refused() {
+        let jar = jar(
+            "https://shop.co.uk/",
+            &["a=1; Domain=co.uk", "b=1; Domain=.co.uk", "c=1; Domain=uk", "d=1; Domain=other.co.uk", "e=1; Domain=example", "ok=1; Domain=shop.co.uk"],
+        );
+        assert_eq!(sent(&jar, "https://www.shop.co.uk/", None), "ok=1");
+        assert_eq!(sent(&jar, "https://www.other.co.uk/", None), "");
+        assert_eq!(self::jar("https://me.github.io/", &["a=1; Domain=github.io"]).save(), None);
+    }
+
+    #[test]
+    fn a_site_that_is_a_public_suffix_keeps_its_cookie_to_itself() {
+        let jar = jar("https://github.io/", &["a=1; Domain=github.io; Path=/"]);
+        assert_eq!(sent(&jar, "https://github.io/", None), "a=1");
+        assert_eq!(sent(&jar, "https://me.github.io/", None), "");
+    }
+
+    #[test]
+    fn secure_cookies_and_prefixes() {
+        let jar = jar(
+            "https://a.example/",
+            &["s=1; Secure", "__Host-x=1; Secure; Path=/", "__Host-y=1; Secure; Path=/; Domain=a.example", "__Secure-z=1", "p=1"],
+        );
+        assert_eq!(sent(&jar, "http://a.example/", None), "p=1");
+        let all = sent(&jar, "https://a.example/", None);
+        assert!(all.contains("s=1") && all.contains("__Host-x=1") && !all.contains("__Host-y") && !all.contains("__Secure-z"), "{all}");
+    }
+
+    #[test]
+    fn longer_paths_come_first_and_the_guests_own_cookies_count_more() {
+        let jar = jar("https://a.example/", &["root=1; Path=/", "deep=2; Path=/a/b", "both=3; Path=/"]);
+        assert_eq!(sent(&jar, "https://a.example/a/b/c", Some("both=mine; extra=4")), "deep=2; root=1; both=mine; extra=4");
+        assert_eq!(sent(&Jar::default(), "https://a.example/", Some(" ; ")), "");
+    }
+
+    #[test]
+    fn saving_keeps_session_cookies_and_drops_expired_ones() {
+        let mut jar = jar("https://a.example/", &["session=1", "lasting=2; Max-Age=3600", "gone=3; Max-Age=3600"]);
+        set(&mut jar, "https://a.example/", &["gone=; Max-Age=0"]);
+        let again = Jar::load(&jar.save().unwrap());
+        let all = sent(&again, "https://a.example/", None);
+        assert!(all.contains("session=1") && all.contains("lasting=2") && !all.contains("gone"), "{all}");
+        let mut again = again;
+        again.clear();
+        assert_eq!(again.save(), None);
+    }
+
+    #[test]
+    fn a_jar_that_cannot_be_read_is_empty() {
+        for saved in [&b""[..], b"{", b"[1]", b"[{\"raw_cookie\":\"x\"}]", &vec![b' '; MAX_JAR + 1]] {
+            assert_eq!(Jar::load(saved).save(), None);
+        }
+    }
+
+    #[test]
+    fn it_never_grows_beyond_its_limit() {
+        let mut jar = Jar::default();
+        for number in 0..200 {
+            set(&mut jar, "https://a.example/", &[&format!("c{number}={}", "\"".repeat(3_000))]);
+        }
+        assert!(jar.save().unwrap().len() <= MAX_JAR);
+        set(&mut jar, "https://b.example/", &[&format!("c={}", "x".repeat(MAX_COOKIE))]);
+        assert_eq!(sent(&jar, "https://b.example/", None), "");
+    }
+}

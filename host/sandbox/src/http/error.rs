@@ -1,0 +1,114 @@
+//! What goes wrong at the gate.
+
+use std::borrow::Cow;
+
+/// Which part of an exchange took too long: the WIT enum `http.phase`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Resolving, connecting and the TLS handshake.
+    Connect,
+    /// From the start of the request to the end of the answer's headers.
+    Headers,
+    /// The wait for the next part of the answer's body.
+    Body,
+    /// The whole exchange, redirects and waiting for a free connection included.
+    Total,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting took too long",
+            Self::Headers => "the answer's headers took too long",
+            Self::Body => "the answer's body stood still for too long",
+            Self::Total => "the whole exchange took too long",
+        })
+    }
+}
+
+/// Why a request has no answer: the WIT variant `http.http-error`, as far as the gate decides it. The cases of `download` alone (`status`,
+/// `unexpected-content`, `file`) and `cancelled` belong to the callers: the gate is cancelled by dropping its futures.
+///
+/// Texts that leave a [`Session`](super::Session) are masked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    /// No rule of the manifest allows it. The text names the rule to add.
+    #[error("{0}")]
+    Denied(String),
+    /// The name leads to no address that may be contacted.
+    #[error("{0}")]
+    AddressProhibited(String),
+    /// The name does not exist, or nobody listens there.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The certificate is not valid for the name, or the two sides have no cipher in common.
+    #[error("{0}")]
+    Tls(String),
+    /// A limit of time was reached.
+    #[error("{0}")]
+    Timeout(Phase),
+    /// More redirects than the gate follows.
+    #[error("more than {} redirects", super::redirect::MAX_REDIRECTS)]
+    TooManyRedirects,
+    /// The decoded body is larger than this number of bytes.
+    #[error("the body is larger than {0} bytes; use download")]
+    TooLarge(u64),
+    /// A budget of the run is used up.
+    #[error("{0}")]
+    QuotaExceeded(String),
+    /// The request is malformed. The text says where.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not HTTP, or broken off.
+    #[error("{0}")]
+    Protocol(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl HttpError {
+    /// The same error with its text changed by `mask`.
+    pub(super) fn map_text(self, mask: impl Fn(&str) -> Cow<'_, str>) -> Self {
+        let apply = |text: String| mask(&text).into_owned();
+        match self {
+            Self::Denied(text) => Self::Denied(apply(text)),
+            Self::AddressProhibited(text) => Self::AddressProhibited(apply(text)),
+            Self::Unreachable(text) => Self::Unreachable(apply(text)),
+            Self::Tls(text) => Self::Tls(apply(text)),
+            Self::QuotaExceeded(text) => Self::QuotaExceeded(apply(text)),
+            Self::Invalid(text) => Self::Invalid(apply(text)),
+            Self::Protocol(text) => Self::Protocol(apply(text)),
+            Self::Other(text) => Self::Other(apply(text)),
+            same @ (Self::Timeout(_) | Self::TooManyRedirects | Self::TooLarge(_)) => same,
+        }
+    }
+}
+
+/// Why a gate or a table of secrets could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// An entry of the operator's list of private addresses is not an address.
+    #[error("`{entry}` is no address to allow; write an IP address or a network, with a port if you like: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443")]
+    AddressRule {
+        /// As it was written.
+        entry: String,
+    },
+    /// A further root certificate cannot be read.
+    #[error("the additional root certificate number {position} cannot be used ({reason}); it must be one X.509 certificate in DER form")]
+    RootCertificate {
+        /// Counted from 1.
+        position: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The TLS library refuses its configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The operating system has no random numbers.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The secrets are too large to be looked for in texts.
+    #[error("the secrets are too large: {0}")]
+    Secrets(#[from] aho_corasick::BuildError),
+}

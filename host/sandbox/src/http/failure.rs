@@ -1,0 +1,53 @@
+//! Translates what the HTTP client reports.
+
+use std::error::Error;
+use std::io;
+
+use super::error::{HttpError, Phase};
+use super::resolve::NoAddress;
+
+/// Why an exchange with `origin` failed.
+pub(super) fn translate(error: &reqwest::Error, origin: &str) -> HttpError {
+    if let Some(cause) = find::<NoAddress>(error) {
+        let text = cause.to_string();
+        return match cause {
+            NoAddress::Prohibited { .. } => HttpError::AddressProhibited(text),
+            NoAddress::Unknown { .. } => HttpError::Unreachable(text),
+        };
+    }
+    if error.is_connect() && error.is_timeout() {
+        return HttpError::Timeout(Phase::Connect);
+    }
+    if let Some(cause) = find::<rustls::Error>(error) {
+        return HttpError::Tls(format!("no secure connection with {origin}: {cause}"));
+    }
+    let cause = deepest(error);
+    if error.is_connect() {
+        let handshake = find::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof);
+        return if handshake {
+            HttpError::Tls(format!("no secure connection with {origin}: it hung up during the handshake"))
+        } else {
+            HttpError::Unreachable(format!("{origin} cannot be reached: {cause}"))
+        };
+    }
+    if error.is_decode() {
+        return HttpError::Protocol(format!("the body from {origin} is not compressed as its headers say: {cause}"));
+    }
+    HttpError::Protocol(format!("the exchange with {origin} broke off: {cause}"))
+}
+
+/// The first error of a type in the chain of causes. An [`io::Error`] shows the causes of what it wraps, but not what it wraps.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    causes(error).find_map(|cause| {
+        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause.downcast_ref().or_else(|| wrapped.and_then(|wrapped| wrapped.downcast_ref()))
+    })
+}
+
+fn deepest(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}

@@ -1,0 +1,164 @@
+//! What all runs of a process share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::Resumption;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::Semaphore;
+
+use super::address::{AddressFilter, AddressRule};
+use super::error::SetupError;
+use super::resolve::{Resolver, SystemResolver};
+use super::session::{Session, SessionOptions};
+
+/// TLS sessions that a run remembers, to resume them.
+const TLS_SESSIONS: usize = 32;
+
+/// How long the parts of an exchange may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Resolving, connecting and the TLS handshake.
+    pub connect: Duration,
+    /// From the start of a request to the end of the answer's headers, connecting included.
+    pub headers: Duration,
+    /// Between two parts of a body.
+    pub idle: Duration,
+    /// The whole exchange, when the request names no time.
+    pub total: Duration,
+    /// The longest time that a request may name for [`Session::send`]; the shortest is one second.
+    pub total_ceiling: Duration,
+    /// The whole exchange for [`Session::open`], as default and as ceiling: a large file takes its time.
+    pub stream: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            headers: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(60),
+            total_ceiling: Duration::from_secs(120),
+            stream: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// Settings of the operator.
+#[derive(Clone)]
+pub struct GateOptions {
+    /// Addresses that are not public and may be contacted all the same. Empty by default.
+    pub allowed_private: Vec<AddressRule>,
+    /// Certificates to trust besides those of the Mozilla list, each X.509 in DER form.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Limits of time.
+    pub timeouts: Timeouts,
+    /// `User-Agent` of requests that name none.
+    pub user_agent: String,
+    /// Exchanges at one time in the whole process.
+    pub connections: usize,
+    /// Exchanges at one time of one run with one origin.
+    pub connections_per_host: usize,
+    /// Where addresses come from.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+impl Default for GateOptions {
+    fn default() -> Self {
+        Self {
+            allowed_private: Vec::new(),
+            extra_roots: Vec::new(),
+            timeouts: Timeouts::default(),
+            user_agent: concat!("konnector/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connections: 256,
+            connections_per_host: 6,
+            resolver: Arc::new(SystemResolver),
+        }
+    }
+}
+
+/// The door to the network; one per process. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) filter: Arc<AddressFilter>,
+    pub(super) resolver: Arc<dyn Resolver>,
+    pub(super) timeouts: Timeouts,
+    pub(super) user_agent: String,
+    pub(super) exchanges: Arc<Semaphore>,
+    pub(super) per_host: usize,
+    tls: ClientConfig,
+}
+
+impl Gate {
+    /// Reads the certificates and prepares TLS. Nothing is contacted.
+    ///
+    /// # Errors
+    ///
+    /// A certificate cannot be read.
+    pub fn new(options: GateOptions) -> Result<Self, SetupError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(options.extra_roots)?)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let shared = Shared {
+            filter: Arc::new(AddressFilter::new(options.allowed_private)),
+            resolver: options.resolver,
+            timeouts: options.timeouts,
+            user_agent: options.user_agent,
+            exchanges: Arc::new(Semaphore::new(options.connections.clamp(1, Semaphore::MAX_PERMITS))),
+            per_host: options.connections_per_host.clamp(1, Semaphore::MAX_PERMITS),
+            tls,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The door for one run.
+    pub fn session(&self, options: SessionOptions) -> Session {
+        Session::new(self.shared.clone(), options)
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("filter", &self.shared.filter).field("timeouts", &self.shared.timeouts).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// TLS for one run: the trusted certificates are shared, the tickets by which a server would recognise a client are not.
+    pub(super) fn tls(&self) -> ClientConfig {
+        let mut tls = self.tls.clone();
+        tls.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+        tls
+    }
+}
+
+fn roots(extra: Vec<CertificateDer<'static>>) -> Result<RootCertStore, SetupError> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for (position, certificate) in (1..).zip(extra) {
+        roots
+            .add(certificate)
+            .map_err(|error| SetupError::RootCertificate { position, reason: error.to_string() })?;
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_certificate_that_is_none_is_named() {
+        let options = GateOptions { extra_roots: vec![CertificateDer::from(b"-----BEGIN".to_vec())], ..GateOptions::default() };
+        insta::assert_snapshot!(Gate::new(options).unwrap_err(), @"");
+    }
+}

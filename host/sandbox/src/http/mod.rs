@@ -1,0 +1,42 @@
+//! The gate: the only door from a run to the network.
+//!
+//! A request passes, in this order: the run's budget; the checks of its form ([`Request`]); the manifest's rules; the vetting of addresses
+//! ([`AddressRule`], one resolution per connection, only vetted addresses are dialled); then it is sent, and every byte is metered and
+//! entered into the receipt ([`HostRecord`]). A redirect is a new request and passes all of it again. The cookie jar, the secrets,
+//! decompression and charsets are the gate's work, so that a konnector in any language gets them alike.
+//!
+//! One [`Gate`] serves a process, one [`Session`] serves a run. Sessions share the trusted certificates and the number of connections, and
+//! nothing else: no connection, no TLS ticket, no cookie.
+
+mod address;
+mod budget;
+mod charset;
+mod cookies;
+mod error;
+mod failure;
+mod gate;
+mod ledger;
+mod mask;
+mod redirect;
+mod request;
+mod resolve;
+mod secret;
+mod session;
+mod site;
+mod stream;
+mod substitute;
+
+pub use address::{AddressRule, is_public};
+pub use budget::HttpBudget;
+pub use cookies::MAX_JAR;
+pub use error::{HttpError, Phase, SetupError};
+pub use gate::{Gate, GateOptions, Timeouts};
+pub use ledger::HostRecord;
+pub use mask::MASKED;
+pub use redirect::MAX_REDIRECTS;
+pub use request::{Body, Expect, Request, Response};
+pub use resolve::{Resolver, SystemResolver};
+pub use secret::SecretTable;
+pub use session::{Session, SessionOptions};
+pub use stream::Stream;
+pub use substitute::MAX_BODY as MAX_SECRET_BODY;

@@ -1,0 +1,143 @@
+//! Where a redirect leads, and what of the request goes along (RFC 9110 §15.4, and the Fetch Standard, "HTTP-redirect fetch").
+
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use super::error::HttpError;
+use super::request::{Draft, normalise};
+use super::secret::Snapshot;
+
+/// Redirects that are followed for one request.
+pub const MAX_REDIRECTS: usize = 10;
+
+/// Headers that describe the body, and go when it goes.
+const OF_THE_BODY: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
+    HeaderName::from_static("content-md5"),
+];
+
+/// The request to make next; `None` when the answer is no redirect.
+pub(super) fn next(
+    draft: &Draft,
+    status: StatusCode,
+    headers: &HeaderMap,
+    secrets: &Snapshot,
+) -> Result<Option<Draft>, HttpError> {
+    let becomes_get = match status.as_u16() {
+        301 | 302 => draft.method == Method::POST,
+        303 => !matches!(draft.method, Method::GET | Method::HEAD),
+        307 | 308 => false,
+        _ => return Ok(None),
+    };
+    let Some(location) = headers.get(header::LOCATION) else { return Ok(None) };
+    let location = String::from_utf8_lossy(location.as_bytes());
+    let unusable = |reason: String| {
+        HttpError::Protocol(format!("a redirect from {} cannot be followed: {reason}", draft.url.origin().ascii_serialization()))
+    };
+    let url = draft.url.join(&location).map_err(|error| unusable(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(unusable(format!(
+            "it leads to {}: and not to a web page; to read where it leads, send the request with follow-redirects off",
+            url.scheme()
+        )));
+    }
+    let url = normalise(url).map_err(|error| unusable(error.to_string()))?;
+    if draft.url.scheme() == "https" && url.scheme() == "http" {
+        return Err(HttpError::Denied(format!(
+            "{} redirects to {}: from https to http is refused",
+            draft.url.origin().ascii_serialization(),
+            url.origin().ascii_serialization()
+        )));
+    }
+    let mut next = draft.clone();
+    if becomes_get {
+        next.method = Method::GET;
+        next.body = None;
+        for name in OF_THE_BODY {
+            next.headers.remove(name);
+        }
+    }
+    if url.origin() != draft.url.origin() {
+        let secret_holders = draft.headers.iter().filter(|(_, value)| secrets.find(value.as_bytes()).is_some());
+        for name in secret_holders.map(|(name, _)| name).chain(&[header::AUTHORIZATION, header::COOKIE]) {
+            next.headers.remove(name);
+        }
+    }
+    next.url = url;
+    Ok(Some(next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::Request;
+    use super::super::secret::SecretTable;
+    use super::*;
+
+    fn follow(request: Request, status: u16, location: &str) -> Result<Option<Draft>, HttpError> {
+        follow_with(&SecretTable::default(), request, status, location)
+    }
+
+    fn follow_with(table: &SecretTable, request: Request, status: u16, location: &str) -> Result<Option<Draft>, HttpError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, location.parse().unwrap());
+        next(&Draft::new(request).unwrap(), StatusCode::from_u16(status).unwrap(), &headers, &table.snapshot())
+    }
+
+    fn post() -> Request {
+        Request::post("https://a.example/dir/page?q", "text/plain", "body")
+    }
+
+    #[test]
+    fn the_method_and_the_body_follow_the_status() {
+        for (method, status, expected) in [
+            ("POST", 301, "GET"), ("POST", 302, "GET"), ("POST", 303, "GET"), ("POST", 307, "POST"), ("POST", 308, "POST"),
+            ("PUT", 301, "PUT"), ("PUT", 302, "PUT"), ("PUT", 303, "GET"), ("HEAD", 303, "HEAD"), ("GET", 302, "GET"),
+        ] {
+            let draft = follow(Request { method: method.into(), ..post() }, status, "/x").unwrap().unwrap();
+            assert_eq!(draft.method, expected, "{method} {status}");
+            let kept = method == expected;
+            assert_eq!(draft.body.is_some() && draft.headers.contains_key("content-type"), kept, "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_redirect_stays() {
+        for status in [200, 300, 304, 305, 306, 404] {
+            assert!(follow(post(), status, "/x").unwrap().is_none(), "{status}");
+        }
+        let draft = Draft::new(post()).unwrap();
+        assert!(next(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot()).unwrap().is_none());
+    }
+
+    #[test]
+    fn locations_are_relative_to_the_page() {
+        for (location, expected) in [("next", "https://a.example/dir/next"), ("?p", "https://a.example/dir/page?p"), ("//b.example/#f", "https://b.example/"), ("https://A.example.:443/", "https://a.example/")] {
+            assert_eq!(follow(post(), 302, location).unwrap().unwrap().url.as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn credentials_stay_with_their_origin() {
+        let table = SecretTable::new([("key".to_owned(), "value".to_owned())]).unwrap();
+        let request = || post().header("Authorization", "x").header("Cookie", "a=b").header("X-Key", &table.placeholder("key").unwrap()).header("X-Other", "1");
+        let names = |location| {
+            let draft = follow_with(&table, request(), 307, location).unwrap().unwrap();
+            draft.headers.keys().map(|name| name.as_str().to_owned()).collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(names("/x"), ["authorization", "content-type", "cookie", "x-key", "x-other"]);
+        for other in ["https://b.example/", "https://a.example:8443/", "https://www.a.example/"] {
+            assert_eq!(names(other), ["content-type", "x-other"], "{other}");
+        }
+    }
+
+    #[test]
+    fn ways_that_are_not_gone() {
+        let refusal = |location| follow(post(), 302, location).unwrap_err().to_string();
+        insta::assert_snapshot!(refusal("http://a.example/"), @"https://a.example redirects to http://a.example: from https to http is refused");
+        insta::assert_snapshot!(refusal("file:///etc/passwd"), @"a redirect from https://a.example cannot be followed: it leads to file: and not to a web page; to read where it leads, send the request with follow-redirects off");
+        insta::assert_snapshot!(refusal("https://me:pw@b.example/"), @"a redirect from https://a.example cannot be followed: url: holds a user or a password before the host; send a header Authorization instead");
+        insta::assert_snapshot!(refusal("https://[::1/"), @"a redirect from https://a.example cannot be followed: invalid IPv6 address");
+    }
+}

@@ -1,0 +1,317 @@
+//! What a guest asks for and is answered, and the checks a request passes before anything else looks at it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use url::Url;
+
+use super::charset::{ContentType, decode};
+use super::error::HttpError;
+
+/// Longest URL in bytes.
+const MAX_URL: usize = 8 << 10;
+
+/// Largest sum of a request's header names and values in bytes, and their largest number.
+const MAX_HEADERS: (usize, usize) = (64 << 10, 100);
+
+/// Longest method.
+const MAX_METHOD: usize = 32;
+
+/// Headers that belong to the connection or to the gate (RFC 9110 §7.6.1; RFC 9112 §6), besides everything that begins with `proxy-`.
+const RESERVED: [&str; 11] = [
+    "connection",
+    "content-length",
+    "cookie2",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// How the answer's body is wanted: the WIT enum `http.expect`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// Text for textual media types, bytes for others.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// Bytes.
+    Bytes,
+}
+
+/// A request as a guest makes it: the WIT record `http.request`. Secrets are placeholders in it.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Any method but CONNECT and TRACE; upper or lower case.
+    pub method: String,
+    /// Absolute `http` or `https` URL.
+    pub url: String,
+    /// Names and values. `Accept-Encoding` is the gate's business and ignored.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Option<Bytes>,
+    /// How the answer's body is wanted.
+    pub expect: Expect,
+    /// Whether the gate follows redirects.
+    pub follow_redirects: bool,
+    /// For the whole exchange; [`Timeouts`](super::Timeouts) has the default and the limits.
+    pub timeout: Option<Duration>,
+}
+
+impl Request {
+    /// A GET that follows redirects.
+    pub fn get(url: impl Into<String>) -> Self {
+        Self { method: "GET".to_owned(), url: url.into(), follow_redirects: true, ..Self::default() }
+    }
+
+    /// A POST that follows redirects.
+    pub fn post(url: impl Into<String>, content_type: &str, body: impl Into<Bytes>) -> Self {
+        Self { method: "POST".to_owned(), body: Some(body.into()), ..Self::get(url) }.header("content-type", content_type)
+    }
+
+    /// The same request with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// A decoded body: the WIT variant `http.body`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// Decoded text.
+    Text(String),
+    /// Bytes as they came, after decompression.
+    Bytes(Bytes),
+}
+
+impl Body {
+    pub(super) fn new(bytes: Bytes, expect: Expect, headers: &HeaderMap) -> Self {
+        let content_type = content_type(headers);
+        let text = match expect {
+            Expect::Auto => content_type.is_textual(),
+            Expect::Text => true,
+            Expect::Bytes => false,
+        };
+        if text { Self::Text(decode(&bytes, &content_type)) } else { Self::Bytes(bytes) }
+    }
+}
+
+/// An answer: the WIT record `http.response`.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Status.
+    pub status: u16,
+    /// Where the answer came from, after redirects.
+    pub url: String,
+    /// Names, in lower case, and values, in the order of the answer.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: Body,
+}
+
+/// A request that passed the checks of its form. Placeholders are still in it.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Bytes>,
+}
+
+impl Draft {
+    pub(super) fn new(request: Request) -> Result<Self, HttpError> {
+        let url = parse_url(&request.url)?;
+        let body_length = request.body.as_ref().map_or(0, Bytes::len);
+        Ok(Self {
+            method: parse_method(&request.method)?,
+            headers: parse_headers(&request.headers, &url, body_length)?,
+            body: request.body,
+            url,
+        })
+    }
+}
+
+fn invalid(text: String) -> HttpError {
+    HttpError::Invalid(text)
+}
+
+fn parse_method(text: &str) -> Result<Method, HttpError> {
+    let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok().filter(|_| text.len() <= MAX_METHOD);
+    let method = method.ok_or_else(|| invalid("method: not an HTTP method; write GET, POST and so on".to_owned()))?;
+    match method.as_str() {
+        "CONNECT" | "TRACE" | "TRACK" => Err(invalid(format!("method: {method} is not available to konnectors"))),
+        _ => Ok(method),
+    }
+}
+
+/// An absolute URL without user, fragment and trailing dot, its host in the form that every later check and the connection itself see.
+pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
+    if text.len() > MAX_URL {
+        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", text.len())));
+    }
+    let url = Url::parse(text).map_err(|error| invalid(format!("url: {error}; an absolute http or https URL is expected")))?;
+    normalise(url)
+}
+
+/// See [`parse_url`]; for a URL that is already taken apart.
+pub(super) fn normalise(mut url: Url) -> Result<Url, HttpError> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(invalid(format!("url: the scheme is {}, expected is http or https", url.scheme())));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid("url: holds a user or a password before the host; send a header Authorization instead".to_owned()));
+    }
+    url.set_fragment(None);
+    if let Some(host) = url.domain().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
+        url.set_host(Some(&host)).map_err(|error| invalid(format!("url: {error}")))?;
+    }
+    if url.as_str().len() > MAX_URL {
+        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", url.as_str().len())));
+    }
+    Ok(url)
+}
+
+fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) -> Result<HeaderMap, HttpError> {
+    let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > MAX_HEADERS.0 || headers.len() > MAX_HEADERS.1 {
+        let (bytes, number) = MAX_HEADERS;
+        return Err(invalid(format!("headers: {} with {size} bytes, the limits are {number} and {bytes} bytes", headers.len())));
+    }
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| invalid(format!("headers: {name:?} is not a header name (RFC 9110 §5.1)")))?;
+        if is_reserved(&parsed) {
+            if says_nothing_new(&parsed, value, url, body_length) {
+                continue;
+            }
+            return Err(invalid(format!("headers: {parsed} is set by the host; leave it out")));
+        }
+        if parsed == header::ACCEPT_ENCODING {
+            continue;
+        }
+        let value = HeaderValue::from_bytes(value.trim().as_bytes())
+            .map_err(|_| invalid(format!("headers: the value of {parsed} holds a line break or another control character")))?;
+        map.append(parsed, value);
+    }
+    Ok(map)
+}
+
+fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+}
+
+/// Programs ported from elsewhere name the host and the length out of habit: what is true anyway does no harm.
+fn says_nothing_new(name: &HeaderName, value: &str, url: &Url, body_length: usize) -> bool {
+    match name.as_str() {
+        "host" => url.host_str().is_some_and(|host| {
+            let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+            value.eq_ignore_ascii_case(&with_port)
+        }),
+        "content-length" => value.parse() == Ok(body_length),
+        "connection" => value.eq_ignore_ascii_case("keep-alive") || value.eq_ignore_ascii_case("close"),
+        _ => false,
+    }
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> ContentType {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    ContentType::parse(value.unwrap_or_default())
+}
+
+/// Headers as a guest reads them. A value that is not UTF-8 is taken for ISO 8859-1, which HTTP once prescribed.
+pub(super) fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &HeaderValue| match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => encoding_rs::mem::decode_latin1(value.as_bytes()).into_owned(),
+    };
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refused(request: Request) -> String {
+        Draft::new(request).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn urls_take_one_form() {
+        for (text, expected) in [
+            ("HTTPS://WWW.Bank.Example:443/a#top", "https://www.bank.example/a"),
+            ("https://bank.example./", "https://bank.example/"),
+            ("https://b\u{fc}cher.example/", "https://xn--bcher-kva.example/"),
+            ("https:\\\\bank.example\\x", "https://bank.example/x"),
+            ("http://0x7f.1/", "http://127.0.0.1/"),
+            ("http://2130706433/", "http://127.0.0.1/"),
+            ("https://bank.example/%2e%2e/x", "https://bank.example/x"),
+        ] {
+            assert_eq!(parse_url(text).unwrap().as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for text in ["", "/path", "bank.example/x", "ftp://bank.example/", "file:///etc/passwd", "https://", "https://ok@evil.example/", "https://:x@evil.example/", "https://a b/", "data:,x"] {
+            assert!(parse_url(text).is_err(), "{text}");
+        }
+        assert!(parse_url(&format!("https://a.example/{}", "x".repeat(MAX_URL))).is_err());
+        assert!(parse_url(&format!("https://a.example/{}", "\u{e9}".repeat(MAX_URL / 3))).is_err());
+    }
+
+    #[test]
+    fn headers_of_the_connection_are_refused() {
+        for (name, value) in [("Host", "evil.example"), ("content-length", "4"), ("Transfer-Encoding", "chunked"), ("Connection", "upgrade"), ("Proxy-Authorization", "x"), ("Cookie2", "x"), ("TE", "trailers"), ("Upgrade", "websocket"), ("Expect", "100-continue")] {
+            let text = refused(Request::post("https://a.example/", "text/plain", "abc").header(name, value));
+            assert_eq!(text, format!("headers: {} is set by the host; leave it out", name.to_ascii_lowercase()));
+        }
+        let harmless = Request::post("https://a.example:8443/", "text/plain", "abc")
+            .header("Host", "A.example:8443")
+            .header("Content-Length", "3")
+            .header("Connection", "keep-alive")
+            .header("Accept-Encoding", "br");
+        assert_eq!(Draft::new(harmless).unwrap().headers.len(), 1);
+    }
+
+    #[test]
+    fn refusals_say_where() {
+        let get = || Request::get("https://a.example/");
+        insta::assert_snapshot!(refused(Request::get("bank.example")), @"url: relative URL without a base; an absolute http or https URL is expected");
+        insta::assert_snapshot!(refused(Request::get("https://me:pw@bank.example")), @"url: holds a user or a password before the host; send a header Authorization instead");
+        insta::assert_snapshot!(refused(get().header("x y", "1")), @r#"headers: "x y" is not a header name (RFC 9110 §5.1)"#);
+        insta::assert_snapshot!(refused(get().header("x", "a\r\nb: c")), @"headers: the value of x holds a line break or another control character");
+        insta::assert_snapshot!(refused(Request { method: "GE T".into(), ..get() }), @"method: not an HTTP method; write GET, POST and so on");
+        insta::assert_snapshot!(refused(Request { method: "trace".into(), ..get() }), @"method: TRACE is not available to konnectors");
+        insta::assert_snapshot!(refused(get().header("x", &"y".repeat(70_000))), @"headers: 1 with 70001 bytes, the limits are 100 and 65536 bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_break_gets_through(name in "[a-zA-Z]{1,8}", value in "(\\PC|\r|\n|\0){0,20}") {
+            if let Ok(draft) = Draft::new(Request::get("https://a.example/").header(&name, &value)) {
+                for value in draft.headers.values() {
+                    prop_assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+                }
+            }
+        }
+
+        #[test]
+        fn a_url_that_passes_passes_unchanged(text in "https?://[a-zA-Z0-9.:@%/\\\\#?\\[\\]-]{1,30}") {
+            if let Ok(url) = parse_url(&text) {
+                prop_assert_eq!(parse_url(url.as_str()).unwrap(), url.clone());
+                prop_assert!(url.username().is_empty() && url.fragment().is_none() && url.host().is_some());
+            }
+        }
+    }
+}

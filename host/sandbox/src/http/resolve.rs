@@ -1,0 +1,77 @@
+//! Names become addresses once per connection, and only addresses that passed the filter are dialled. There is no moment between the check
+//! and the use in which a name server could change its mind (DNS rebinding).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use super::address::AddressFilter;
+
+/// Where addresses come from.
+#[async_trait]
+pub trait Resolver: Send + Sync {
+    /// All addresses of a name, in the order in which to try them.
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The operating system's resolver.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemResolver;
+
+#[async_trait]
+impl Resolver for SystemResolver {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+    }
+}
+
+/// Why a name has no address that may be dialled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAddress {
+    #[error(
+        "{host} leads to no public address, and private addresses are not contacted; the operator of this server can allow single ones"
+    )]
+    Prohibited { host: String },
+    #[error("the name {host} cannot be resolved: {reason}")]
+    Unknown { host: String, reason: String },
+}
+
+/// Resolves for connections to one port. reqwest asks for a name without saying the port, therefore each origin has a client of its own.
+pub(super) struct VettedResolver {
+    pub(super) resolver: Arc<dyn Resolver>,
+    pub(super) filter: Arc<AddressFilter>,
+    pub(super) port: u16,
+}
+
+impl Resolve for VettedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, filter, port) = (self.resolver.clone(), self.filter.clone(), self.port);
+        Box::pin(async move {
+            let addresses = vetted(resolver.as_ref(), &filter, name.as_str(), port).await?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+async fn vetted(
+    resolver: &dyn Resolver,
+    filter: &AddressFilter,
+    host: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, NoAddress> {
+    let unknown = |reason: String| NoAddress::Unknown { host: host.to_owned(), reason };
+    let all = resolver.resolve(host).await.map_err(|error| unknown(error.to_string()))?;
+    if all.is_empty() {
+        return Err(unknown("it has no address".to_owned()));
+    }
+    let (permitted, refused): (Vec<_>, Vec<_>) =
+        all.into_iter().map(|address| SocketAddr::new(address, port)).partition(|address| filter.permits(*address));
+    if !refused.is_empty() {
+        // For the operator only: a guest must not learn the addresses of the network it runs in.
+        tracing::warn!(host, port, ?refused, "a name led to addresses that are not public");
+    }
+    if permitted.is_empty() { Err(NoAddress::Prohibited { host: host.to_owned() }) } else { Ok(permitted) }
+}

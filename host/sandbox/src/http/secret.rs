@@ -1,0 +1,186 @@
+//! Secrets that a guest can use and never see: it handles placeholders, and the gate puts the values.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aho_corasick::AhoCorasick;
+
+use super::error::SetupError;
+use super::mask::Mask;
+
+/// What every placeholder begins with; a person who meets one in a log can look it up.
+const PREFIX: &str = "ksecret";
+
+/// Random characters of a placeholder: 142 bits.
+const RANDOM: usize = 24;
+
+const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// One secret of a run.
+#[derive(Clone)]
+pub(super) struct Secret {
+    pub(super) name: String,
+    /// A word of letters and digits: the same in a URL, in JSON, XML and Base64's input.
+    pub(super) placeholder: String,
+    pub(super) value: String,
+}
+
+/// The secrets of one run. Placeholders are new for each run and each secret, so that one from another run stands for nothing.
+///
+/// `Debug` shows names only.
+#[derive(Default)]
+pub struct SecretTable {
+    state: RwLock<Arc<Snapshot>>,
+}
+
+/// A table as it is at one moment.
+#[derive(Default)]
+pub(super) struct Snapshot {
+    secrets: Vec<Secret>,
+    /// Replaced values: they may still be valid, and they may still be in a text.
+    retired: Vec<String>,
+    mask: Mask,
+    placeholders: Option<AhoCorasick>,
+}
+
+impl Snapshot {
+    fn new(secrets: Vec<Secret>, retired: Vec<String>) -> Result<Self, SetupError> {
+        let values = secrets.iter().map(|secret| &secret.value).chain(&retired);
+        let mask = Mask::new(values.map(String::as_str))?;
+        let placeholders = Some(AhoCorasick::new(secrets.iter().map(|secret| &secret.placeholder))?);
+        Ok(Self { secrets, retired, mask, placeholders })
+    }
+
+    /// The first secret whose placeholder occurs.
+    pub(super) fn find(&self, text: &[u8]) -> Option<&Secret> {
+        let found = self.placeholders.as_ref()?.find(text)?;
+        self.secrets.get(found.pattern().as_usize())
+    }
+
+    /// The text with every placeholder replaced by what `write` makes of the value.
+    pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Vec<u8> {
+        let mut replaced = Vec::with_capacity(text.len());
+        let Some(placeholders) = &self.placeholders else { return text.to_vec() };
+        placeholders.replace_all_with_bytes(text, &mut replaced, |found, _, replaced| {
+            if let Some(secret) = self.secrets.get(found.pattern().as_usize()) {
+                replaced.extend_from_slice(write(&secret.value).as_bytes());
+            }
+            true
+        });
+        replaced
+    }
+}
+
+impl SecretTable {
+    /// Makes placeholders for these names and values.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no random numbers, or the values are too large to be looked for (gigabytes).
+    pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
+        let table = Self::default();
+        for (name, value) in secrets {
+            table.put(&name, &value)?;
+        }
+        Ok(table)
+    }
+
+    /// Adds or replaces a value. From now on the placeholder stands for the new value, and old and new are masked.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no random numbers, or the values are too large to be looked for (gigabytes).
+    pub fn put(&self, name: &str, value: &str) -> Result<(), SetupError> {
+        let placeholder = random_word()?;
+        let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
+        match secrets.iter_mut().find(|secret| secret.name == name) {
+            Some(secret) => retired.push(std::mem::replace(&mut secret.value, value.to_owned())),
+            None => secrets.push(Secret { name: name.to_owned(), placeholder, value: value.to_owned() }),
+        }
+        *guard = Arc::new(Snapshot::new(secrets, retired)?);
+        Ok(())
+    }
+
+    /// The names, in the order in which they were added.
+    pub fn names(&self) -> Vec<String> {
+        self.snapshot().secrets.iter().map(|secret| secret.name.clone()).collect()
+    }
+
+    /// The word that stands for a secret in requests; `None` for a name that does not exist.
+    pub fn placeholder(&self, name: &str) -> Option<String> {
+        self.snapshot().secrets.iter().find(|secret| secret.name == name).map(|secret| secret.placeholder.clone())
+    }
+
+    /// The value itself, for the import `reveal` only.
+    pub fn reveal(&self, name: &str) -> Option<String> {
+        self.snapshot().secrets.iter().find(|secret| secret.name == name).map(|secret| secret.value.clone())
+    }
+
+    /// The text with the values of all secrets, old ones included, replaced by `[masked]`: as they are, URL-encoded, Base64-encoded (also
+    /// as a part of something longer), escaped for JSON or HTML. Values of fewer than four characters stay.
+    pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.snapshot().mask.apply(text)
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Debug for SecretTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretTable").field("names", &self.names()).finish_non_exhaustive()
+    }
+}
+
+fn random_word() -> Result<String, SetupError> {
+    let mut word = PREFIX.to_owned();
+    while word.len() < PREFIX.len() + RANDOM {
+        let mut bytes = [0; 2 * RANDOM];
+        getrandom::fill(&mut bytes)?;
+        // A byte beyond the last multiple of 62 would make some characters likelier than others.
+        let characters = bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
+        word.extend(characters.take(PREFIX.len() + RANDOM - word.len()).map(|character| char::from(*character)));
+    }
+    Ok(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> SecretTable {
+        SecretTable::new([("password".to_owned(), "hunter22".to_owned()), ("pin".to_owned(), "1234".to_owned())]).unwrap()
+    }
+
+    #[test]
+    fn placeholders_are_words_that_nobody_can_guess() {
+        let (one, two) = (table(), table());
+        let word = one.placeholder("password").unwrap();
+        assert!(word.starts_with(PREFIX) && word.len() == PREFIX.len() + RANDOM);
+        assert!(word.chars().all(|character| character.is_ascii_alphanumeric()));
+        assert_ne!(one.placeholder("password"), one.placeholder("pin"));
+        assert_ne!(one.placeholder("password"), two.placeholder("password"));
+        assert_eq!(one.placeholder("nothing"), None);
+    }
+
+    #[test]
+    fn a_rotated_value_is_used_and_both_are_masked() {
+        let table = table();
+        let word = table.placeholder("password");
+        table.put("password", "correct horse").unwrap();
+        assert_eq!(table.placeholder("password"), word);
+        assert_eq!(table.reveal("password").as_deref(), Some("correct horse"));
+        assert_eq!(table.mask("hunter22, correct horse"), "[masked], [masked]");
+        table.put("token", "tok-en").unwrap();
+        assert_eq!(table.names(), ["password", "pin", "token"]);
+        assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");
+    }
+
+    #[test]
+    fn debug_output_holds_no_value() {
+        insta::assert_snapshot!(format!("{:?}", table()), @r#"SecretTable { names: ["password", "pin"], .. }"#);
+    }
+}

@@ -1,0 +1,267 @@
+//! The network of one run.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode, header};
+use konnector_manifest::HttpRules;
+use rustls::ClientConfig;
+use url::{Origin, Url};
+
+use super::budget::{HttpBudget, Meter};
+use super::cookies::Jar;
+use super::error::{HttpError, Phase};
+use super::failure::translate;
+use super::gate::Shared;
+use super::ledger::{HostRecord, Ledger};
+use super::redirect::{self, MAX_REDIRECTS};
+use super::request::{Body, Draft, Request, Response};
+use super::secret::SecretTable;
+use super::site::{MAX_HEADERS, Site, check_literal};
+use super::stream::{Deadline, Stream};
+use super::substitute::{Filled, fill};
+
+/// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
+const SHORTEST_TOTAL: Duration = Duration::from_secs(1);
+
+/// Origins whose connections are kept at one time.
+const MAX_SITES: usize = 32;
+
+/// What one run may contact, and with what.
+pub struct SessionOptions {
+    /// The manifest's rules of type `http`, for this account.
+    pub rules: HttpRules,
+    /// The account's cookie jar, as [`Session::cookies`] gave it at the end of the last run.
+    pub cookies: Option<Vec<u8>>,
+    /// What the run may use up.
+    pub budget: HttpBudget,
+    /// The account's secrets.
+    pub secrets: Arc<SecretTable>,
+}
+
+/// The network of one run. Cheap to clone; its methods may be called at the same time.
+#[derive(Clone)]
+pub struct Session {
+    run: Arc<Run>,
+}
+
+pub(super) struct Run {
+    pub(super) gate: Arc<Shared>,
+    pub(super) meter: Meter,
+    rules: HttpRules,
+    secrets: Arc<SecretTable>,
+    tls: ClientConfig,
+    jar: Mutex<Jar>,
+    ledger: Mutex<Ledger>,
+    sites: Mutex<HashMap<Origin, Arc<Site>>>,
+}
+
+impl Session {
+    pub(super) fn new(gate: Arc<Shared>, options: SessionOptions) -> Self {
+        let run = Run {
+            tls: gate.tls(),
+            gate,
+            meter: Meter::new(options.budget),
+            rules: options.rules,
+            secrets: options.secrets,
+            jar: Mutex::new(options.cookies.as_deref().map(Jar::load).unwrap_or_default()),
+            ledger: Mutex::default(),
+            sites: Mutex::default(),
+        };
+        Self { run: Arc::new(run) }
+    }
+
+    /// Sends a request and reads the whole answer.
+    ///
+    /// Cancel-safe: dropping the future closes the connection that is in use. The request may have reached the server nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// See [`HttpError`]; [`HttpError::TooLarge`] when the body is larger than [`HttpBudget::body_limit`].
+    pub async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        self.read(request).await.map_err(|error| self.run.masked(error))
+    }
+
+    /// Sends a request and leaves the answer's body to be read in parts, up to what the run may receive.
+    ///
+    /// Cancel-safe, as [`Session::send`] is.
+    ///
+    /// # Errors
+    ///
+    /// See [`HttpError`].
+    pub async fn open(&self, request: Request) -> Result<Stream, HttpError> {
+        let ceiling = self.run.gate.timeouts.stream;
+        let time = request.timeout.unwrap_or(ceiling).min(ceiling).max(SHORTEST_TOTAL);
+        self.follow(request, Deadline::after(time)).await.map_err(|error| self.run.masked(error))
+    }
+
+    /// Forgets the account's cookies.
+    pub fn forget_cookies(&self) {
+        lock(&self.run.jar).clear();
+    }
+
+    /// The cookies to keep for the next run, those for the vendor's session included; `None` when there are none. Whoever has these bytes
+    /// is logged in: keep them sealed.
+    pub fn cookies(&self) -> Option<Vec<u8>> {
+        lock(&self.run.jar).save()
+    }
+
+    /// What was contacted so far.
+    pub fn ledger(&self) -> Vec<HostRecord> {
+        lock(&self.run.ledger).records()
+    }
+
+    /// The secrets that requests may use.
+    pub fn secrets(&self) -> &Arc<SecretTable> {
+        &self.run.secrets
+    }
+
+    async fn read(&self, request: Request) -> Result<Response, HttpError> {
+        let times = &self.run.gate.timeouts;
+        let time = request.timeout.unwrap_or(times.total).min(times.total_ceiling).max(SHORTEST_TOTAL);
+        let expect = request.expect;
+        let mut answer = self.follow(request, Deadline::after(time)).await?;
+        let body = answer.read_all(self.run.meter.budget().body_limit).await?;
+        Ok(Response {
+            status: answer.status(),
+            url: answer.url().to_owned(),
+            headers: answer.headers(),
+            body: Body::new(body, expect, answer.raw_headers()),
+        })
+    }
+
+    async fn follow(&self, request: Request, deadline: Deadline) -> Result<Stream, HttpError> {
+        let follows = request.follow_redirects;
+        // The budget comes first: a request that is refused for its form is an attempt, too.
+        self.run.meter.request()?;
+        let mut draft = Draft::new(request)?;
+        let mut redirects = 0;
+        loop {
+            let answer = self.run.exchange(&draft, deadline).await?;
+            let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
+            let next = if follows {
+                redirect::next(&draft, status, answer.raw_headers(), &self.run.secrets.snapshot())?
+            } else {
+                None
+            };
+            let Some(next) = next else { return Ok(answer) };
+            redirects += 1;
+            if redirects > MAX_REDIRECTS {
+                return Err(HttpError::TooManyRedirects);
+            }
+            answer.drain().await;
+            self.run.meter.request()?;
+            draft = next;
+        }
+    }
+}
+
+impl Run {
+    /// One request and the headers of its answer.
+    async fn exchange(self: &Arc<Self>, draft: &Draft, deadline: Deadline) -> Result<Stream, HttpError> {
+        let origin = draft.url.origin().ascii_serialization();
+        let sent = self.try_exchange(draft, deadline, &origin).await;
+        if matches!(sent, Err(HttpError::Denied(_) | HttpError::AddressProhibited(_))) {
+            self.ledger(|ledger| ledger.host(&origin).denied += 1);
+        }
+        sent
+    }
+
+    async fn try_exchange(
+        self: &Arc<Self>,
+        draft: &Draft,
+        deadline: Deadline,
+        origin: &str,
+    ) -> Result<Stream, HttpError> {
+        self.rules.check(draft.method.as_str(), &draft.url).map_err(|denied| HttpError::Denied(denied.to_string()))?;
+        check_literal(&draft.url, &self.gate)?;
+        let Filled { mut headers, body } = fill(draft, &self.secrets.snapshot(), self.rules.binds(&draft.url))?;
+        let own = headers.remove(header::COOKIE);
+        if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
+            headers.insert(header::COOKIE, cookies);
+        }
+        let site = self.site(&draft.url)?;
+        // The own quota before the shared one: a run that waits for itself takes nobody's place.
+        let place = deadline.total(site.exchanges.clone().acquire_owned()).await?.map_err(closed)?;
+        let places = (place, deadline.total(self.gate.exchanges.clone().acquire_owned()).await?.map_err(closed)?);
+
+        let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
+        self.meter.up(bytes)?;
+        self.ledger(|ledger| {
+            let record = ledger.host(origin);
+            record.requests += 1;
+            record.bytes_up += bytes;
+            *record.methods.entry(draft.method.to_string()).or_default() += 1;
+        });
+        let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
+        *request.headers_mut() = headers;
+        // These methods carry a body, and an empty one has a length too (RFC 9110 §8.6).
+        let carries = matches!(draft.method, Method::POST | Method::PUT | Method::PATCH);
+        *request.body_mut() = body.or_else(|| carries.then(Default::default)).map(Into::into);
+        let sent = deadline.within(self.gate.timeouts.headers, Phase::Headers, site.client.execute(request)).await?;
+        let response = sent.map_err(|error| translate(&error, origin))?;
+
+        let bytes = sizes(response.headers());
+        self.ledger(|ledger| {
+            let record = ledger.host(origin);
+            record.bytes_down += bytes;
+            *record.statuses.entry(response.status().as_u16()).or_default() += 1;
+        });
+        self.meter.down(bytes)?;
+        if bytes > u64::from(MAX_HEADERS.0) {
+            return Err(HttpError::Protocol(format!("the answer of {origin} has {bytes} bytes of headers, the limit is {}", MAX_HEADERS.0)));
+        }
+        lock(&self.jar).store(response.headers(), &draft.url);
+        Ok(Stream { response, url: draft.url.to_string(), origin: origin.to_owned(), deadline, run: self.clone(), _places: places })
+    }
+
+    fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
+        let mut sites = lock(&self.sites);
+        if let Some(site) = sites.get(&url.origin()) {
+            return Ok(site.clone());
+        }
+        if sites.len() >= MAX_SITES {
+            // Those in use have a second owner.
+            sites.retain(|_, site| Arc::strong_count(site) > 1);
+        }
+        let site = Arc::new(Site::new(url, &self.gate, self.tls.clone())?);
+        sites.insert(url.origin(), site.clone());
+        Ok(site)
+    }
+
+    pub(super) fn ledger(&self, change: impl FnOnce(&mut Ledger)) {
+        change(&mut lock(&self.ledger));
+    }
+
+    /// The error without any secret in its text.
+    pub(super) fn masked(&self, error: HttpError) -> HttpError {
+        error.map_text(|text| Cow::Owned(self.secrets.mask(text).into_owned()))
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("budget", self.run.meter.budget()).field("secrets", &self.run.secrets).finish_non_exhaustive()
+    }
+}
+
+/// What these locks guard is whole between any two calls, so a panic elsewhere spoils nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn closed(_: tokio::sync::AcquireError) -> HttpError {
+    HttpError::Other("the gate is closed".to_owned())
+}
+
+/// Bytes of headers as HTTP/1.1 writes them.
+fn sizes(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
+}
+
+fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {
+    (draft.method.as_str().len() + draft.url.as_str().len() + 12) as u64 + sizes(headers)
+}

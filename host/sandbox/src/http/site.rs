@@ -1,0 +1,71 @@
+//! One origin, as one run contacts it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::redirect::Policy;
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
+use url::{Host, Url};
+
+use super::error::HttpError;
+use super::gate::Shared;
+use super::resolve::{NoAddress, VettedResolver};
+
+/// Largest sum of an answer's header names and values in bytes, and their largest number.
+pub(super) const MAX_HEADERS: (u32, usize) = (64 << 10, 256);
+
+/// How long an unused connection is kept.
+const KEEP_IDLE: Duration = Duration::from_secs(30);
+
+/// The client of one origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver
+/// inside of a client is not told the port.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) client: Client,
+    /// Exchanges of this run with this origin.
+    pub(super) exchanges: Arc<Semaphore>,
+}
+
+impl Site {
+    pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig) -> Result<Self, HttpError> {
+        let port = port(url)?;
+        let resolver =
+            VettedResolver { resolver: gate.resolver.clone(), filter: gate.filter.clone(), port };
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(resolver)
+            .no_proxy()
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .connect_timeout(gate.timeouts.connect)
+            .pool_idle_timeout(KEEP_IDLE)
+            .pool_max_idle_per_host(gate.per_host)
+            .http1_max_headers(MAX_HEADERS.1)
+            .http2_max_header_list_size(MAX_HEADERS.0)
+            .user_agent(&gate.user_agent)
+            .build()
+            .map_err(|error| HttpError::Other(format!("the HTTP client cannot be set up: {error}")))?;
+        Ok(Self { client, exchanges: Arc::new(Semaphore::new(gate.per_host)) })
+    }
+}
+
+/// Refuses a URL whose host is an address that may not be dialled. Names are vetted when they are resolved; an address never is resolved.
+pub(super) fn check_literal(url: &Url, gate: &Shared) -> Result<(), HttpError> {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address),
+        Some(Host::Domain(_)) | None => return Ok(()),
+    };
+    if gate.filter.permits(SocketAddr::new(address, port(url)?)) {
+        return Ok(());
+    }
+    Err(HttpError::AddressProhibited(NoAddress::Prohibited { host: address.to_string() }.to_string()))
+}
+
+fn port(url: &Url) -> Result<u16, HttpError> {
+    url.port_or_known_default().ok_or_else(|| HttpError::Invalid("url: names no port".to_owned()))
+}

@@ -1,0 +1,131 @@
+//! An answer whose body has not been read yet.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{HttpError, Phase};
+use super::failure::translate;
+use super::request::readable;
+use super::session::Run;
+
+/// Largest part of a redirect's body that is read so that its connection can be used again, and how long that may take.
+const DRAIN: (u64, Duration) = (32 << 10, Duration::from_millis(300));
+
+/// The moment by which an exchange must have ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline(Instant);
+
+impl Deadline {
+    pub(super) fn after(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// Waits for `work`, at most for `limit`, and never beyond the deadline. Which of the two passed is what the error says.
+    pub(super) async fn within<T>(
+        self,
+        limit: Duration,
+        phase: Phase,
+        work: impl Future<Output = T>,
+    ) -> Result<T, HttpError> {
+        let end = Instant::now() + limit;
+        let phase = if self.0 <= end { Phase::Total } else { phase };
+        timeout_at(self.0.min(end), work).await.map_err(|_| HttpError::Timeout(phase))
+    }
+
+    /// Waits for `work`, never beyond the deadline.
+    pub(super) async fn total<T>(self, work: impl Future<Output = T>) -> Result<T, HttpError> {
+        timeout_at(self.0, work).await.map_err(|_| HttpError::Timeout(Phase::Total))
+    }
+}
+
+/// An answer whose body arrives in parts. Dropping it closes the connection, unless the body was read to its end.
+pub struct Stream {
+    pub(super) response: reqwest::Response,
+    pub(super) url: String,
+    pub(super) origin: String,
+    pub(super) deadline: Deadline,
+    pub(super) run: Arc<Run>,
+    /// Held until the exchange ends: the places of this exchange with the host and in the process.
+    pub(super) _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Stream {
+    /// Status.
+    pub fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    /// Where the answer came from, after redirects.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Names, in lower case, and values. What described the compression is gone, as the compression is.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        readable(self.response.headers())
+    }
+
+    /// Bytes of the body, where the answer says so and the body is not compressed. Not a promise.
+    pub fn content_length(&self) -> Option<u64> {
+        self.response.content_length()
+    }
+
+    /// The next part of the body, decompressed; `None` at its end. Cancel-safe: no part is lost when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Timeout`] when nothing comes for too long or the exchange takes too long, [`HttpError::QuotaExceeded`] when the run has
+    /// received as many bytes as it may, [`HttpError::Protocol`] when the body breaks off or cannot be decompressed.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        self.next_chunk().await.map_err(|error| self.run.masked(error))
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let next = self.deadline.within(self.run.gate.timeouts.idle, Phase::Body, self.response.chunk()).await?;
+        let chunk = next.map_err(|error| translate(&error, &self.origin))?;
+        if let Some(chunk) = &chunk {
+            let bytes = chunk.len() as u64;
+            self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes);
+            self.run.meter.down(bytes)?;
+        }
+        Ok(chunk)
+    }
+
+    pub(super) fn raw_headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The whole body, of at most `limit` bytes.
+    pub(super) async fn read_all(&mut self, limit: u64) -> Result<Bytes, HttpError> {
+        if self.content_length().is_some_and(|length| length > limit) {
+            return Err(HttpError::TooLarge(limit));
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = self.next_chunk().await? {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(HttpError::TooLarge(limit));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// Reads a short body away, so that the connection can be used again. What does not come at once is given up with the connection.
+    pub(super) async fn drain(mut self) {
+        let (limit, time) = DRAIN;
+        // Nobody waits for this body: whatever goes wrong, the connection is closed, and the next request opens another.
+        let _ = tokio::time::timeout(time, self.read_all(limit)).await;
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("status", &self.status()).field("origin", &self.origin).finish_non_exhaustive()
+    }
+}

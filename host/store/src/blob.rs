@@ -1,0 +1,155 @@
+//! Contents too large for the map: files, and documents over a few KiB.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncSeek};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+mod digests;
+mod disk;
+mod memory;
+
+pub(crate) use disk::DiskBlobs;
+pub(crate) use memory::MemoryBlobs;
+
+/// The name of a blob: 32 lower-case hexadecimal digits (UUID version 7). A blob never changes and has one owner.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BlobId(Uuid);
+
+impl BlobId {
+    pub(crate) fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// When its writer was made, to the millisecond.
+    #[must_use]
+    pub fn created_at(&self) -> DateTime<Utc> {
+        let made = self.0.get_timestamp().map(|timestamp| timestamp.to_unix());
+        made.and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)).unwrap_or_default()
+    }
+}
+
+impl FromStr for BlobId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut bytes = [0; 16];
+        match hex::decode_to_slice(text, &mut bytes) {
+            Ok(()) if !text.contains(|c: char| c.is_ascii_uppercase()) => Ok(Self(Uuid::from_bytes(bytes))),
+            _ => Err(Error::Invalid {
+                field: "blob id",
+                reason: format!("{text:?} is not 32 lower-case hexadecimal digits"),
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for BlobId {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<BlobId> for String {
+    fn from(id: BlobId) -> Self {
+        id.to_string()
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.simple())
+    }
+}
+
+impl fmt::Debug for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A blob that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Its name.
+    pub id: BlobId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The MD5 of its content (what the Cozy API shows as `md5sum`).
+    pub md5: [u8; 16],
+    /// The SHA-256 of its content.
+    pub sha256: [u8; 32],
+}
+
+/// Reads a blob from any position.
+pub trait BlobReader: AsyncRead + AsyncSeek + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncSeek + Send + Unpin> BlobReader for T {}
+
+/// Where blobs are kept.
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// Starts a new blob, which exists once its writer has finished.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn create(&self) -> Result<Box<dyn BlobWriter>>;
+
+    /// Opens a blob at its start.
+    ///
+    /// # Errors
+    /// [`Error::BlobNotFound`], [`Error::Io`].
+    async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>>;
+
+    /// Reads a whole blob on the calling thread: for documents, which are small.
+    ///
+    /// # Errors
+    /// [`Error::BlobNotFound`], [`Error::Io`].
+    fn read(&self, id: &BlobId) -> Result<Vec<u8>>;
+
+    /// The size of a blob in bytes.
+    ///
+    /// # Errors
+    /// [`Error::BlobNotFound`], [`Error::Io`].
+    async fn size(&self, id: &BlobId) -> Result<u64>;
+
+    /// Removes a blob; nothing happens when it is not there. Who still reads it reads to its end.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn remove(&self, id: &BlobId) -> Result<()>;
+
+    /// The names of all blobs, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn list(&self) -> Result<Vec<BlobId>>;
+}
+
+/// Writes one blob. Dropping it before the end leaves nothing behind.
+#[async_trait]
+pub trait BlobWriter: Send {
+    /// Appends to the blob.
+    ///
+    /// Cancel safety: none; after a dropped call every further one fails.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn write(&mut self, chunk: Bytes) -> Result<()>;
+
+    /// Makes the blob durable. Only then may anything refer to it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the blob is then not there.
+    async fn finish(self: Box<Self>) -> Result<BlobInfo>;
+}

@@ -1,0 +1,123 @@
+//! A set of changes to commit together.
+
+use chrono::{DateTime, Utc};
+
+use crate::Map;
+use crate::document::Body;
+use crate::id::{DocRef, InstanceId};
+use crate::queue::Lease;
+use crate::rev::Rev;
+
+/// Changes that [`crate::Store::commit`] applies all or not at all, in the order in which they were added.
+#[derive(Debug, Default, Clone)]
+#[must_use = "changes do nothing until they are committed"]
+pub struct Changes {
+    pub(crate) fences: Vec<Lease>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Create { document: DocRef, body: Body },
+    Put { document: DocRef, expected: Rev, body: Body },
+    Delete { document: DocRef, expected: Rev },
+    Unique { instance: InstanceId, index: String, key: String, value: String },
+    Release { instance: InstanceId, index: String, key: String },
+    Enqueue { job: DocRef, run_at: DateTime<Utc>, lock: Option<String> },
+    Dequeue { job: DocRef },
+    Claim { lease: Lease, run_at: DateTime<Utc> },
+    Renew { lease: Lease },
+    Complete { lease: Lease },
+    Schedule { trigger: DocRef, at: Option<DateTime<Utc>> },
+    Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
+}
+
+impl Changes {
+    /// No change yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fences.is_empty() && self.steps.is_empty()
+    }
+
+    /// Creates a document. Conflicts when it exists; one that was deleted before goes on with its next revision.
+    pub fn create(&mut self, document: DocRef, body: Map) -> &mut Self {
+        self.step(Step::Create { document, body: Body::new(body) })
+    }
+
+    /// Replaces a document. Conflicts unless `rev` is its current revision.
+    pub fn put(&mut self, document: DocRef, rev: &Rev, body: Map) -> &mut Self {
+        self.step(Step::Put { document, expected: rev.clone(), body: Body::new(body) })
+    }
+
+    /// Deletes a document, and takes it out of the queue and the schedule. Conflicts unless `rev` is its current revision,
+    /// and while it is a running job.
+    pub fn delete(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
+        self.step(Step::Delete { document, expected: rev.clone() })
+    }
+
+    /// Gives `key` in a unique index to `value`. Conflicts when another value has it.
+    ///
+    /// The key may be of any text; the index is a name of 1 to 64 bytes.
+    pub fn unique(
+        &mut self,
+        instance: &InstanceId,
+        index: &str,
+        key: impl Into<String>,
+        value: impl Into<String>,
+    ) -> &mut Self {
+        let (key, value) = (key.into(), value.into());
+        self.step(Step::Unique { instance: instance.clone(), index: index.to_owned(), key, value })
+    }
+
+    /// Frees `key` in a unique index, whoever has it.
+    pub fn release(&mut self, instance: &InstanceId, index: &str, key: impl Into<String>) -> &mut Self {
+        self.step(Step::Release { instance: instance.clone(), index: index.to_owned(), key: key.into() })
+    }
+
+    /// Makes the whole commit depend on this lease: it fails with [`crate::Error::StaleLease`] unless the lease is held before
+    /// its first change. This is how a run that was given up can no longer write.
+    pub fn fence(&mut self, lease: &Lease) -> &mut Self {
+        self.fences.push(lease.clone());
+        self
+    }
+
+    /// Puts a job into the queue, to be claimed from `run_at` on and not while another job of its instance holds the same
+    /// lock. A waiting job is moved. Conflicts while the job runs; its document must exist or be created before.
+    pub fn enqueue(&mut self, job: DocRef, run_at: DateTime<Utc>, lock: Option<String>) -> &mut Self {
+        self.step(Step::Enqueue { job, run_at, lock })
+    }
+
+    /// Takes a waiting job out of the queue. Conflicts when it is not waiting.
+    pub fn dequeue(&mut self, job: &DocRef) -> &mut Self {
+        self.step(Step::Dequeue { job: job.clone() })
+    }
+
+    /// Ends a lease and frees its lock; fails with [`crate::Error::StaleLease`] when it is not held. Follow it with
+    /// [`Changes::enqueue`] to run the job again; its next lease has a higher epoch.
+    pub fn complete(&mut self, lease: &Lease) -> &mut Self {
+        self.step(Step::Complete { lease: lease.clone() })
+    }
+
+    /// Sets when a trigger is due next, or with `None` takes it out of the schedule. Its document must exist or be created
+    /// before. Instants are kept to the microsecond.
+    pub fn schedule(&mut self, trigger: DocRef, at: Option<DateTime<Utc>>) -> &mut Self {
+        self.step(Step::Schedule { trigger, at })
+    }
+
+    /// Uses up the instant at which a trigger is due and sets the next one. Conflicts unless the trigger is due exactly at
+    /// `instant`, so that each instant fires once, however many try; add the job that it starts to the same commit.
+    pub fn fire(&mut self, trigger: &DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>>) -> &mut Self {
+        self.step(Step::Fire { trigger: trigger.clone(), instant, next })
+    }
+
+    pub(crate) fn step(&mut self, step: Step) -> &mut Self {
+        self.steps.push(step);
+        self
+    }
+}

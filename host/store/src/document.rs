@@ -1,0 +1,211 @@
+//! Documents and how they are stored.
+
+use konnector_manifest::Doctype;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Map;
+use crate::blob::{BlobId, Blobs};
+use crate::error::{Error, Result};
+use crate::frame;
+use crate::id::DocRef;
+use crate::key::{self, Space};
+use crate::kv::Kv;
+use crate::rev::{BodyDigest, Rev};
+use crate::view::{self, View};
+
+/// The largest document, in bytes of JSON (CouchDB's default `max_document_size`).
+const LIMIT: usize = 8 * 1024 * 1024;
+/// Documents up to this size stand in the map, larger ones in a blob; the rest of an entry takes less than 512 bytes.
+const INLINE_LIMIT: usize = frame::LIMIT - 512;
+/// How deep a document may nest: JSON is read up to 128 levels, and the entry adds its own.
+const DEPTH_LIMIT: usize = 120;
+
+/// A stored document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Its id.
+    pub id: String,
+    /// Its current revision.
+    pub rev: Rev,
+    /// Its content, without `_id` and `_rev`.
+    pub body: Map,
+}
+
+/// A document's entry. It names the type, whose place in the key may be cut.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) rev: Rev,
+    pub(crate) doctype: Doctype,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Content {
+    Body(Map),
+    Blob(BlobId),
+}
+
+impl Content {
+    pub(crate) fn blob(&self) -> Option<BlobId> {
+        match self {
+            Self::Body(_) => None,
+            Self::Blob(id) => Some(*id),
+        }
+    }
+}
+
+/// What stays of a deleted document, so that its revisions go on when it is created again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Tombstone {
+    pub(crate) rev: Rev,
+}
+
+/// A body on its way into the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    digest: BodyDigest,
+    size: usize,
+    content: Content,
+}
+
+impl Body {
+    pub(crate) fn new(body: Map) -> Self {
+        let json = to_json(&body);
+        Self { digest: BodyDigest::of(&json), size: json.len(), content: Content::Body(body) }
+    }
+
+    /// Moves a large body to a blob of its own, which is returned; the caller removes it if nothing comes to refer to it.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] over 8 MiB, [`Error::Invalid`] for a body that could not be read back.
+    pub(crate) async fn spill(&mut self, blobs: &dyn Blobs, document: &DocRef) -> Result<Option<BlobId>> {
+        let Content::Body(body) = &self.content else { return Ok(None) };
+        if self.size > LIMIT {
+            return Err(Error::TooLarge { what: format!("document {document}"), size: self.size, limit: LIMIT });
+        }
+        if body.values().any(|value| !is_shallow(value, DEPTH_LIMIT)) {
+            let reason = format!("{document} is nested deeper than {DEPTH_LIMIT} levels: flatten it");
+            return Err(Error::Invalid { field: "document", reason });
+        }
+        if self.size <= INLINE_LIMIT {
+            return Ok(None);
+        }
+        let mut writer = blobs.create().await?;
+        writer.write(to_json(body).into()).await?;
+        let blob = writer.finish().await?.id;
+        self.content = Content::Blob(blob);
+        Ok(Some(blob))
+    }
+}
+
+fn to_json(body: &Map) -> Vec<u8> {
+    // A map of JSON values always has a text.
+    serde_json::to_vec(body).unwrap_or_default()
+}
+
+fn is_shallow(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return false };
+    match value {
+        Value::Array(items) => items.iter().all(|item| is_shallow(item, below)),
+        Value::Object(fields) => fields.values().all(|field| is_shallow(field, below)),
+        _ => true,
+    }
+}
+
+/// Reads a document.
+pub(crate) fn read(kv: &dyn Kv, blobs: &dyn Blobs, document: &DocRef) -> Result<Option<Document>> {
+    let key = key::of_document(Space::Document, document)?;
+    loop {
+        let Some(record) = view::read::<Record>(kv, &key)? else { return Ok(None) };
+        match body(blobs, record.content.clone()) {
+            // A commit replaced the document between the two reads and removed the old content: read again.
+            Err(Error::BlobNotFound { .. })
+                if view::read::<Record>(kv, &key)?.is_none_or(|now| now.content != record.content) => {}
+            Err(Error::BlobNotFound { blob }) => {
+                let reason = format!("its content {blob} is missing");
+                return Err(Error::Corrupt { what: format!("document {document}"), reason });
+            }
+            Err(error) => return Err(error),
+            Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev: record.rev, body })),
+        }
+    }
+}
+
+fn body(blobs: &dyn Blobs, content: Content) -> Result<Map> {
+    match content {
+        Content::Body(body) => Ok(body),
+        Content::Blob(blob) => serde_json::from_slice(&blobs.read(&blob)?)
+            .map_err(|error| Error::Corrupt { what: format!("blob {blob}"), reason: error.to_string() }),
+    }
+}
+
+/// Writes a new document, above its tombstone if there is one; returns its revision.
+pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body) -> Result<Rev> {
+    let key = key::of_document(Space::Document, document)?;
+    if view.get::<Record>(&key)?.is_some() {
+        return Err(crate::Conflict::Exists { document: document.clone() }.into());
+    }
+    let tombstone_key = key::of_document(Space::Tombstone, document)?;
+    let tombstone = view.get::<Tombstone>(&tombstone_key)?;
+    if tombstone.is_some() {
+        view.remove(tombstone_key);
+    }
+    write(view, key, document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body)
+}
+
+/// Replaces a document; returns its new revision and the blob that the old one was in.
+pub(crate) fn replace(
+    view: &mut View<'_>,
+    document: &DocRef,
+    expected: &Rev,
+    body: &Body,
+) -> Result<(Rev, Option<BlobId>)> {
+    let (key, old) = current(view, document, expected)?;
+    let rev = write(view, key, document, Some(expected), body)?;
+    Ok((rev, old.content.blob()))
+}
+
+/// Replaces a document by its tombstone; returns the tombstone's revision and the blob that the document was in.
+pub(crate) fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Rev, Option<BlobId>)> {
+    let (key, old) = current(view, document, expected)?;
+    let rev = Rev::after(Some(expected), BodyDigest::DELETED);
+    view.remove(key);
+    view.put(key::of_document(Space::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
+    Ok((rev, old.content.blob()))
+}
+
+/// Insists on the document being there.
+pub(crate) fn require(view: &mut View<'_>, document: &DocRef) -> Result<()> {
+    match view.get::<Record>(&key::of_document(Space::Document, document)?)? {
+        Some(_) => Ok(()),
+        None => Err(Error::NotFound { document: document.clone() }),
+    }
+}
+
+fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Vec<u8>, Record)> {
+    let key = key::of_document(Space::Document, document)?;
+    match view.get::<Record>(&key)? {
+        Some(record) if record.rev == *expected => Ok((key, record)),
+        other => Err(crate::Conflict::Revision {
+            document: document.clone(),
+            expected: expected.clone(),
+            current: other.map(|record| record.rev),
+        }
+        .into()),
+    }
+}
+
+fn write(
+    view: &mut View<'_>,
+    key: Vec<u8>,
+    document: &DocRef,
+    previous: Option<&Rev>,
+    body: &Body,
+) -> Result<Rev> {
+    let rev = Rev::after(previous, body.digest);
+    let record = Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content.clone() };
+    view.put(key, &record)?;
+    Ok(rev)
+}

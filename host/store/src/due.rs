@@ -1,0 +1,69 @@
+//! The schedule: when each trigger is due next. Every due instant is used up by exactly one commit.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Conflict, Result};
+use crate::id::DocRef;
+use crate::key::{self, Space, Timeline};
+use crate::kv::Kv;
+use crate::view::{self, View};
+use crate::{document, time};
+
+/// When a trigger is due, beside its document.
+#[derive(Debug, Serialize, Deserialize)]
+struct Schedule {
+    #[serde(with = "time")]
+    due: DateTime<Utc>,
+}
+
+/// A trigger's place among all, in the order of time.
+#[derive(Debug, Serialize, Deserialize)]
+struct Place {
+    trigger: DocRef,
+    #[serde(with = "time")]
+    due: DateTime<Utc>,
+}
+
+pub(crate) fn schedule(view: &mut View<'_>, trigger: &DocRef, at: Option<DateTime<Utc>>) -> Result<()> {
+    let key = key::of_document(Space::Schedule, trigger)?;
+    if let Some(schedule) = view.get::<Schedule>(&key)? {
+        view.remove(key::on_timeline(Timeline::Due, schedule.due, trigger));
+        view.remove(key.clone());
+    }
+    if let Some(at) = at {
+        document::require(view, trigger)?;
+        let due = time::truncate(at);
+        view.put(key, &Schedule { due })?;
+        view.put(key::on_timeline(Timeline::Due, due, trigger), &Place { trigger: trigger.clone(), due })?;
+    }
+    Ok(())
+}
+
+pub(crate) fn fire(
+    view: &mut View<'_>,
+    trigger: &DocRef,
+    instant: DateTime<Utc>,
+    next: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let current = view.get::<Schedule>(&key::of_document(Space::Schedule, trigger)?)?;
+    if current.is_none_or(|schedule| schedule.due != time::truncate(instant)) {
+        return Err(Conflict::NotDue { trigger: trigger.clone(), instant }.into());
+    }
+    schedule(view, trigger, next)
+}
+
+pub(crate) fn due(kv: &dyn Kv, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
+    let places = view::scan::<Place>(kv, &key::timeline(Timeline::Due, Some(now)), limit)?;
+    Ok(places.into_iter().map(|(_, place)| (place.trigger, place.due)).collect())
+}
+
+pub(crate) fn next_due(kv: &dyn Kv) -> Result<Option<DateTime<Utc>>> {
+    let first = view::scan::<Place>(kv, &key::timeline(Timeline::Due, None), 1)?;
+    Ok(first.into_iter().next().map(|(_, place)| place.due))
+}
+
+pub(crate) fn due_at(kv: &dyn Kv, trigger: &DocRef) -> Result<Option<DateTime<Utc>>> {
+    let schedule = view::read::<Schedule>(kv, &key::of_document(Space::Schedule, trigger)?)?;
+    Ok(schedule.map(|schedule| schedule.due))
+}

@@ -1,0 +1,222 @@
+//! What can go wrong in the store, in words a reader can act on.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::blob::BlobId;
+use crate::id::DocRef;
+use crate::rev::Rev;
+
+/// The store's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The data is not in the state that the change was made for; nothing was written.
+    #[error("conflict: {0}")]
+    Conflict(#[from] Conflict),
+    /// The run no longer holds its job: its lease ended or passed to another worker. Nothing was written.
+    #[error("the lease on job {job} (epoch {epoch}) is no longer held: stop this run, its writes are refused")]
+    StaleLease {
+        /// The job that was leased.
+        job: DocRef,
+        /// The epoch of the lost lease.
+        epoch: u64,
+    },
+    /// A document that the change needs is not there; nothing was written.
+    #[error("document {document} does not exist: create it before, or in the same commit")]
+    NotFound {
+        /// The missing document.
+        document: DocRef,
+    },
+    /// A content that is not there.
+    #[error("blob {blob} does not exist: it was removed, or its writer never finished")]
+    BlobNotFound {
+        /// The missing blob.
+        blob: BlobId,
+    },
+    /// Something is larger than the store takes; nothing was written.
+    #[error("{what} has {size} bytes, the limit is {limit}: shorten it")]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// Its size in bytes.
+        size: usize,
+        /// The largest size allowed, in bytes.
+        limit: usize,
+    },
+    /// A value that the store cannot take, whatever its state.
+    #[error("invalid {field}: {reason}")]
+    Invalid {
+        /// Which value.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+    /// Stored bytes that are not what was written.
+    #[error("{what} is damaged ({reason}): stop the server and restore the last backup, or remove this entry with fsck")]
+    Corrupt {
+        /// Which entry or file.
+        what: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The database does not open, even without its snapshots.
+    #[error(
+        "the database {} is damaged ({reason}) and reading its whole log did not help: nothing was deleted, a copy is in {}; \
+         restore the last backup into an empty data folder",
+        .path.display(), .copy.display()
+    )]
+    Damaged {
+        /// The database folder.
+        path: PathBuf,
+        /// Where the copy of it is.
+        copy: PathBuf,
+        /// What sled said.
+        reason: String,
+    },
+    /// The disk refused a write, so that nothing can be promised any more until a restart has read what is really there.
+    #[error("the disk failed an earlier write, so nothing more is accepted: check the disk, then restart the server")]
+    Poisoned,
+    /// The store was closed.
+    #[error("the store is closed: the server is shutting down")]
+    Closed,
+    /// Another process runs on the same data folder.
+    #[error(
+        "another konnector{} runs on the data folder {}: stop it, or choose another --data-dir",
+        .process.map(|id| format!(" (process {id})")).unwrap_or_default(), .path.display()
+    )]
+    Locked {
+        /// The data folder.
+        path: PathBuf,
+        /// The process that holds it, where it could be read.
+        process: Option<u32>,
+    },
+    /// The data folder was written by a newer program.
+    #[error("the data folder {} has format {found}, this konnector knows formats up to {supported}: use a newer konnector", .path.display())]
+    Format {
+        /// The data folder.
+        path: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The newest format this program reads.
+        supported: u32,
+    },
+    /// The operating system refused something on a file.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried, such as "write".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// sled failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] sled::Error),
+    /// The file of the master key cannot be used.
+    #[error("the key file {} {reason}", .path.display())]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong and what to do, continuing "the key file …".
+        reason: String,
+    },
+    /// A sealed secret cannot be opened.
+    #[error("the secret {field} of account {account} cannot be opened: {reason}")]
+    Secret {
+        /// The account it belongs to.
+        account: String,
+        /// The field it belongs to.
+        field: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// Which expectation of a change was not met.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// A document with this id exists.
+    #[error("document {document} exists already")]
+    Exists {
+        /// The document.
+        document: DocRef,
+    },
+    /// The document was changed or deleted meanwhile.
+    #[error(
+        "document {document} is {}, not {expected}: read it again and redo the change",
+        .current.as_ref().map_or_else(|| "deleted or was never created".to_owned(), |rev| format!("at revision {rev}"))
+    )]
+    Revision {
+        /// The document.
+        document: DocRef,
+        /// The revision that the change was made for.
+        expected: Rev,
+        /// The revision it has, `None` when there is no such document.
+        current: Option<Rev>,
+    },
+    /// A unique key belongs to another value.
+    #[error("{key:?} is taken in the index {index} by {holder}")]
+    Taken {
+        /// The unique index.
+        index: String,
+        /// The key.
+        key: String,
+        /// The value that has it.
+        holder: String,
+    },
+    /// The job is not waiting in the queue.
+    #[error("job {job} is not waiting: it has started, ended or was never queued")]
+    NotWaiting {
+        /// The job.
+        job: DocRef,
+    },
+    /// The job is running.
+    #[error("job {job} is running: end its lease first")]
+    Running {
+        /// The job.
+        job: DocRef,
+    },
+    /// The trigger is not due at this instant: it has fired for it, or was changed.
+    #[error("trigger {trigger} is not due at {}: it has fired, or its schedule was changed", .instant.to_rfc3339_opts(SecondsFormat::AutoSi, true))]
+    NotDue {
+        /// The trigger.
+        trigger: DocRef,
+        /// The instant that was to fire.
+        instant: DateTime<Utc>,
+    },
+    /// Others kept changing the same entries.
+    #[error("too many others are changing the same entries: try again")]
+    Contention,
+}
+
+impl Error {
+    /// Whether the change lost against another one and makes sense again after a new read (HTTP 409).
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+
+    /// Whether something asked for is not there (HTTP 404).
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::BlobNotFound { .. })
+    }
+
+    /// Whether the run behind this call has lost its job and must stop.
+    #[must_use]
+    pub fn is_stale_lease(&self) -> bool {
+        matches!(self, Self::StaleLease { .. })
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}

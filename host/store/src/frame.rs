@@ -1,0 +1,88 @@
+//! How an entry is written: format, checksum, content. Damage is noticed here, whatever the database below does.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+
+/// The largest entry that the store writes. A sled page holds up to 17 entries and must stay under 128 KiB: a larger page
+/// becomes a file of its own that sled never syncs.
+pub(crate) const LIMIT: usize = 7 * 1024;
+
+/// The only format so far: JSON.
+const JSON: u8 = 1;
+const HEADER: usize = 5;
+
+/// Writes an entry: `[format][crc32 of the content, big-endian][content]`.
+///
+/// # Errors
+/// [`Error::TooLarge`] when the entry exceeds [`LIMIT`].
+pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Result<Vec<u8>> {
+    let content = serde_json::to_vec(record)
+        .map_err(|error| Error::Invalid { field: "entry", reason: format!("{} is not JSON: {error}", what()) })?;
+    let size = HEADER + content.len();
+    if size > LIMIT {
+        return Err(Error::TooLarge { what: what(), size, limit: LIMIT });
+    }
+    let mut bytes = Vec::with_capacity(size);
+    bytes.push(JSON);
+    bytes.extend(crc32fast::hash(&content).to_be_bytes());
+    bytes.extend(content);
+    Ok(bytes)
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// [`Error::Corrupt`], naming the entry, when the bytes are anything else.
+pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
+    let corrupt = |reason: String| Error::Corrupt { what: what(), reason };
+    match bytes {
+        [JSON, a, b, c, d, content @ ..] => {
+            let (written, found) = (u32::from_be_bytes([*a, *b, *c, *d]), crc32fast::hash(content));
+            if written != found {
+                return Err(corrupt(format!("checksum {found:08x} instead of {written:08x}")));
+            }
+            serde_json::from_slice(content).map_err(|error| corrupt(error.to_string()))
+        }
+        [format, ..] => Err(corrupt(format!("unknown format {format}"))),
+        [] => Err(corrupt("it is empty".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> String {
+        "the entry".to_owned()
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let bytes = encode(name, &"content").unwrap();
+        assert_eq!(decode::<String>(name, &bytes).unwrap(), "content");
+        for position in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[position / 8] ^= 1 << (position % 8);
+            assert!(decode::<String>(name, &damaged).is_err(), "bit {position}");
+        }
+        for length in 0..bytes.len() {
+            assert!(decode::<String>(name, &bytes[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn damage_is_reported_with_the_name_of_the_entry() {
+        let mut bytes = encode(name, &"content").unwrap();
+        bytes[7] ^= 1;
+        insta::assert_snapshot!(decode::<String>(name, &bytes).unwrap_err());
+    }
+
+    #[test]
+    fn the_limit_counts_the_whole_entry() {
+        let overhead = HEADER + 2;
+        assert_eq!(encode(name, &"x".repeat(LIMIT - overhead)).unwrap().len(), LIMIT);
+        assert!(matches!(encode(name, &"x".repeat(LIMIT - overhead + 1)), Err(Error::TooLarge { .. })));
+    }
+}

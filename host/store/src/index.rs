@@ -1,0 +1,63 @@
+//! Unique indexes: one value per key, for looking up documents by something other than their id.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Conflict, Result};
+use crate::id::InstanceId;
+use crate::key;
+use crate::kv::Kv;
+use crate::view::{self, View};
+
+/// How many entries are read at once.
+const PAGE: usize = 256;
+
+/// An entry. It repeats its key, which may be cut in the map.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    key: String,
+    value: String,
+}
+
+pub(crate) fn take(view: &mut View<'_>, instance: &InstanceId, index: &str, key: &str, value: &str) -> Result<()> {
+    let place = key::of_index(instance, index, key)?;
+    match view.get::<Record>(&place)? {
+        Some(record) if record.value == value => Ok(()),
+        Some(record) => {
+            Err(Conflict::Taken { index: index.to_owned(), key: key.to_owned(), holder: record.value }.into())
+        }
+        None => view.put(place, &Record { key: key.to_owned(), value: value.to_owned() }),
+    }
+}
+
+pub(crate) fn release(view: &mut View<'_>, instance: &InstanceId, index: &str, key: &str) -> Result<()> {
+    view.remove(key::of_index(instance, index, key)?);
+    Ok(())
+}
+
+pub(crate) fn lookup(kv: &dyn Kv, instance: &InstanceId, index: &str, key: &str) -> Result<Option<String>> {
+    let record = view::read::<Record>(kv, &key::of_index(instance, index, key)?)?;
+    Ok(record.map(|record| record.value))
+}
+
+pub(crate) fn lookup_prefix(
+    kv: &dyn Kv,
+    instance: &InstanceId,
+    index: &str,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(String, String)>> {
+    let mut range = key::indexed(instance, index, prefix)?;
+    if let Some(after) = after {
+        range.behind(&key::of_index(instance, index, after)?);
+    }
+    let mut found = Vec::new();
+    loop {
+        let page = view::scan::<Record>(kv, &range, PAGE.min(limit.saturating_sub(found.len())))?;
+        let Some((last, _)) = page.last() else { return Ok(found) };
+        range.behind(last);
+        // The range of a prefix over 128 bytes holds other keys too.
+        let records = page.into_iter().map(|(_, record)| record).filter(|record| record.key.starts_with(prefix));
+        found.extend(records.map(|record| (record.key, record.value)));
+    }
+}

@@ -1,0 +1,305 @@
+//! The layout of keys. Every key is at most 256 bytes, and all of an instance's own entries share one prefix.
+//!
+//! ```text
+//! 00 "format"                                              the format of the data folder
+//! 01 <instance 16> 'd' <doctype ≤36> 00 <id ≤200>          document
+//! 01 <instance 16> 't' <doctype ≤36> 00 <id ≤200>          tombstone of a deleted document
+//! 01 <instance 16> 'j' <doctype ≤36> 00 <id ≤200>          where a job stands in the queue
+//! 01 <instance 16> 's' <doctype ≤36> 00 <id ≤200>          when a trigger is due
+//! 01 <instance 16> 'u' <index ≤64> 00 <text ≤161>          entry of a unique index
+//! 01 <instance 16> 'k' <text ≤161>                         lock of a running job
+//! 02 'r' <run at 8> <instance 16> <text ≤161>              waiting job, in the order of the time to run at
+//! 02 'l' <instance 16> <text ≤161>                         leased job
+//! 02 'w' <due at 8> <instance 16> <text ≤161>              scheduled trigger, in the order of the due instant
+//! ```
+//!
+//! A *text* longer than 160 bytes is cut and ends with a hash; the entry then holds it in full.
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::Doctype;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::id::{DocRef, InstanceId};
+
+/// The longest document id, in bytes.
+const ID_LIMIT: usize = 200;
+/// The longest document type, in bytes.
+const DOCTYPE_LIMIT: usize = 200;
+/// The longest name of an index, in bytes.
+const INDEX_LIMIT: usize = 64;
+const DOCTYPE_SPACE: usize = 36;
+const TEXT_SPACE: usize = 160;
+/// How much of a long text stays readable, and in order.
+const TEXT_PREFIX: usize = 128;
+
+/// The kinds of entries that belong to a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Document,
+    Tombstone,
+    Job,
+    Schedule,
+}
+
+/// The kinds of entries that wait for a time, across instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timeline {
+    Ready,
+    Due,
+}
+
+/// A range of keys, `from <= key < to`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) from: Vec<u8>,
+    pub(crate) to: Vec<u8>,
+}
+
+impl Range {
+    /// Every key that starts with `prefix`.
+    fn starting_with(prefix: Vec<u8>) -> Self {
+        let mut to = prefix.clone();
+        // The successor of a prefix is the prefix with its last byte that can grow, grown.
+        while to.pop_if(|byte| *byte == u8::MAX).is_some() {}
+        if let Some(last) = to.last_mut() {
+            *last += 1;
+        }
+        Self { from: prefix, to }
+    }
+
+    /// The part behind `key`.
+    pub(crate) fn behind(&mut self, key: &[u8]) {
+        let next = [key, &[0]].concat();
+        if next > self.from {
+            self.from = next;
+        }
+    }
+}
+
+pub(crate) fn format() -> Vec<u8> {
+    b"\0format".to_vec()
+}
+
+/// The key of a document's entry of one kind.
+///
+/// # Errors
+/// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a type over 200 bytes.
+pub(crate) fn of_document(space: Space, document: &DocRef) -> Result<Vec<u8>> {
+    if document.id.is_empty() {
+        return Err(Error::Invalid { field: "document id", reason: format!("it is empty (type {})", document.doctype) });
+    }
+    if document.id.len() > ID_LIMIT {
+        let what = format!("the id of document {document}");
+        return Err(Error::TooLarge { what, size: document.id.len(), limit: ID_LIMIT });
+    }
+    let doctype = document.doctype.as_ref();
+    if doctype.len() > DOCTYPE_LIMIT {
+        let what = format!("the document type {doctype}");
+        return Err(Error::TooLarge { what, size: doctype.len(), limit: DOCTYPE_LIMIT });
+    }
+    Ok(document_key(space, document))
+}
+
+/// All documents of a type.
+pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> Range {
+    let mut prefix = space(instance, b'd');
+    prefix.extend(doctype_segment(doctype));
+    prefix.push(0);
+    Range::starting_with(prefix)
+}
+
+/// All documents of an instance.
+pub(crate) fn all_documents(instance: &InstanceId) -> Range {
+    Range::starting_with(space(instance, b'd'))
+}
+
+/// Everything that belongs to any instance, in the order of the instances.
+pub(crate) fn all_instances() -> Range {
+    Range::starting_with(vec![1])
+}
+
+/// Whether a key is that of a document.
+pub(crate) fn is_document(key: &[u8]) -> bool {
+    key.first() == Some(&1) && key.get(17) == Some(&b'd')
+}
+
+/// The key of an entry of a unique index.
+///
+/// # Errors
+/// [`Error::Invalid`] for an index name that is empty, over 64 bytes or holds a zero byte.
+pub(crate) fn of_index(instance: &InstanceId, index: &str, text: &str) -> Result<Vec<u8>> {
+    let mut key = index_prefix(instance, index)?;
+    key.extend(short(text));
+    Ok(key)
+}
+
+/// All entries of a unique index whose text may start with `prefix`: with a long prefix, others too.
+///
+/// # Errors
+/// Like [`of_index`].
+pub(crate) fn indexed(instance: &InstanceId, index: &str, prefix: &str) -> Result<Range> {
+    let mut key = index_prefix(instance, index)?;
+    key.extend(prefix.as_bytes().iter().take(TEXT_PREFIX));
+    Ok(Range::starting_with(key))
+}
+
+pub(crate) fn of_lock(instance: &InstanceId, name: &str) -> Vec<u8> {
+    let mut key = space(instance, b'k');
+    key.extend(short(name));
+    key
+}
+
+pub(crate) fn of_lease(job: &DocRef) -> Vec<u8> {
+    across(b'l', &[], job)
+}
+
+pub(crate) fn leases() -> Range {
+    Range::starting_with(vec![2, b'l'])
+}
+
+pub(crate) fn on_timeline(timeline: Timeline, at: DateTime<Utc>, document: &DocRef) -> Vec<u8> {
+    across(timeline.letter(), &time(at), document)
+}
+
+/// The entries up to and including `until`, or all of them.
+pub(crate) fn timeline(timeline: Timeline, until: Option<DateTime<Utc>>) -> Range {
+    let all = Range::starting_with(vec![2, timeline.letter()]);
+    match until {
+        None => all,
+        Some(until) => {
+            let last = [&[2, timeline.letter()], time(until).as_slice()].concat();
+            Range { from: all.from, to: Range::starting_with(last).to }
+        }
+    }
+}
+
+impl Timeline {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Ready => b'r',
+            Self::Due => b'w',
+        }
+    }
+}
+
+fn space(instance: &InstanceId, letter: u8) -> Vec<u8> {
+    let mut key = vec![1];
+    key.extend(instance.as_bytes());
+    key.push(letter);
+    key
+}
+
+fn document_key(kind: Space, document: &DocRef) -> Vec<u8> {
+    let letter = match kind {
+        Space::Document => b'd',
+        Space::Tombstone => b't',
+        Space::Job => b'j',
+        Space::Schedule => b's',
+    };
+    let mut key = space(&document.instance, letter);
+    key.extend(doctype_segment(&document.doctype));
+    key.push(0);
+    key.extend(document.id.as_bytes());
+    key
+}
+
+fn index_prefix(instance: &InstanceId, index: &str) -> Result<Vec<u8>> {
+    if index.is_empty() || index.len() > INDEX_LIMIT || index.contains('\0') {
+        let reason = format!("{index:?} is not 1 to {INDEX_LIMIT} bytes without a zero byte");
+        return Err(Error::Invalid { field: "index name", reason });
+    }
+    let mut key = space(instance, b'u');
+    key.extend(index.as_bytes());
+    key.push(0);
+    Ok(key)
+}
+
+fn across(letter: u8, time: &[u8], document: &DocRef) -> Vec<u8> {
+    let mut key = vec![2, letter];
+    key.extend(time);
+    key.extend(document.instance.as_bytes());
+    key.extend(short(&document.to_string()));
+    key
+}
+
+/// Sorts like the instants, before and after 1970; the store keeps time to the microsecond.
+fn time(at: DateTime<Utc>) -> [u8; 8] {
+    (at.timestamp_micros() ^ i64::MIN).to_be_bytes()
+}
+
+/// A doctype in at most 36 bytes. `~` occurs in no doctype, so a cut one equals no other.
+fn doctype_segment(doctype: &Doctype) -> Vec<u8> {
+    let text = doctype.as_ref().as_bytes();
+    if text.len() <= DOCTYPE_SPACE { text.to_vec() } else { cut(text, DOCTYPE_SPACE - 17, "~", 8) }
+}
+
+/// A text in at most 161 bytes; only a cut one has 161.
+fn short(text: &str) -> Vec<u8> {
+    let text = text.as_bytes();
+    if text.len() <= TEXT_SPACE { text.to_vec() } else { cut(text, TEXT_PREFIX, "~", 16) }
+}
+
+fn cut(text: &[u8], keep: usize, mark: &str, hash_bytes: usize) -> Vec<u8> {
+    let hash: Vec<u8> = Sha256::digest(text).iter().take(hash_bytes).copied().collect();
+    let mut key: Vec<u8> = text.iter().take(keep).copied().collect();
+    key.extend(mark.as_bytes());
+    key.extend(hex::encode(hash).as_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn document(doctype: &str, id: &str) -> DocRef {
+        DocRef::new(&InstanceId::global(), &doctype.parse().unwrap(), id)
+    }
+
+    #[test]
+    fn the_longest_names_make_keys_of_at_most_256_bytes() {
+        let longest = document(&format!("io.{}", "x".repeat(197)), &"i".repeat(200));
+        for space in [Space::Document, Space::Tombstone, Space::Job, Space::Schedule] {
+            assert!(of_document(space, &longest).unwrap().len() <= 256);
+        }
+        let index = of_index(&InstanceId::global(), &"n".repeat(64), &"t".repeat(5000)).unwrap();
+        assert!(index.len() <= 256);
+        assert!(on_timeline(Timeline::Due, Utc::now(), &longest).len() <= 256);
+        assert!(of_document(Space::Document, &document("io.x", &"i".repeat(201))).is_err());
+        assert!(of_document(Space::Document, &document("io.x", "")).is_err());
+    }
+
+    #[test]
+    fn a_type_does_not_reach_into_another_one() {
+        let short: Doctype = "io.cozy.bills".parse().unwrap();
+        let range = documents(&InstanceId::global(), &short);
+        for other in ["io.cozy.bill", "io.cozy.bills.archive", "io.cozy.billsx"] {
+            let key = of_document(Space::Document, &document(other, "1")).unwrap();
+            assert!(key < range.from || key >= range.to, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_sort_like_their_keys(a in -4_000_000_000_000_000_i64..4_000_000_000_000_000, b in any::<i32>()) {
+            let a = DateTime::from_timestamp_micros(a).unwrap();
+            let b = a + TimeDelta::microseconds(b.into());
+            prop_assert_eq!(a.cmp(&b), time(a).cmp(&time(b)));
+        }
+
+        #[test]
+        fn a_prefix_range_holds_exactly_the_keys_that_start_with_it(prefix in proptest::collection::vec(250_u8.., 1..4), key in proptest::collection::vec(250_u8.., 0..6)) {
+            prop_assume!(prefix.iter().any(|byte| *byte < u8::MAX));
+            let range = Range::starting_with(prefix.clone());
+            prop_assert_eq!(range.from <= key && key < range.to, key.starts_with(&prefix));
+        }
+
+        #[test]
+        fn distinct_texts_have_distinct_keys(a in "[a-c]{155,165}", b in "[a-c]{155,165}") {
+            prop_assert_eq!(a == b, short(&a) == short(&b));
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The ordered map in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Batch, Committed, Kv};
+use crate::error::{Error, Result};
+
+/// Durable as long as the process: the reference that the other backends are tested against.
+#[derive(Default)]
+pub(crate) struct MemoryKv {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    closed: bool,
+}
+
+impl MemoryKv {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in the sections below panics half-way, so the state is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Kv for MemoryKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.state().entries.get(key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let state = self.state();
+        let range = state.entries.range(from.to_vec()..to.to_vec()).map(|(key, value)| (key.clone(), value.clone()));
+        Ok(if reverse { range.rev().take(limit).collect() } else { range.take(limit).collect() })
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Committed> {
+        batch.validate()?;
+        let mut state = self.state();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        if !batch.holds(|key, expected| Ok(state.entries.get(key).map(Vec::as_slice) == expected))? {
+            return Ok(Committed::Refused);
+        }
+        for (key, value) in batch.writes() {
+            match value {
+                Some(value) => state.entries.insert(key.clone(), value.clone()),
+                None => state.entries.remove(key),
+            };
+        }
+        Ok(Committed::Applied)
+    }
+
+    async fn close(&self) {
+        self.state().closed = true;
+    }
+}

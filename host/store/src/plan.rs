@@ -1,0 +1,64 @@
+//! From changes to the batch that makes them.
+
+use crate::blob::BlobId;
+use crate::changes::{Changes, Step};
+use crate::error::Result;
+use crate::id::DocRef;
+use crate::kv::{Batch, Kv};
+use crate::rev::Rev;
+use crate::view::View;
+use crate::{document, due, index, queue};
+
+/// What to apply, and what follows once it is.
+pub(crate) struct Plan {
+    /// Conditional on everything that the plan was made from.
+    pub(crate) batch: Batch,
+    /// The revisions of the documents written, in order.
+    pub(crate) revs: Vec<Rev>,
+    /// Blobs that no document refers to afterwards.
+    pub(crate) freed: Vec<BlobId>,
+}
+
+/// Works out what the changes mean for what is stored now.
+///
+/// # Errors
+/// The first change that cannot be made, and then none is.
+pub(crate) fn plan(kv: &dyn Kv, changes: &Changes) -> Result<Plan> {
+    let mut view = View::new(kv);
+    let (mut revs, mut freed) = (Vec::new(), Vec::new());
+    for lease in &changes.fences {
+        queue::fence(&mut view, lease)?;
+    }
+    for step in &changes.steps {
+        match step {
+            Step::Create { document, body } => revs.push(document::create(&mut view, document, body)?),
+            Step::Put { document, expected, body } => {
+                let (rev, blob) = document::replace(&mut view, document, expected, body)?;
+                revs.push(rev);
+                freed.extend(blob);
+            }
+            Step::Delete { document, expected } => {
+                let (rev, blob) = delete(&mut view, document, expected)?;
+                revs.push(rev);
+                freed.extend(blob);
+            }
+            Step::Unique { instance, index, key, value } => index::take(&mut view, instance, index, key, value)?,
+            Step::Release { instance, index, key } => index::release(&mut view, instance, index, key)?,
+            Step::Enqueue { job, run_at, lock } => queue::enqueue(&mut view, job, *run_at, lock.as_deref())?,
+            Step::Dequeue { job } => queue::dequeue(&mut view, job)?,
+            Step::Claim { lease, run_at } => queue::start(&mut view, lease, *run_at)?,
+            Step::Renew { lease } => queue::renew(&mut view, lease)?,
+            Step::Complete { lease } => queue::complete(&mut view, lease)?,
+            Step::Schedule { trigger, at } => due::schedule(&mut view, trigger, *at)?,
+            Step::Fire { trigger, instant, next } => due::fire(&mut view, trigger, *instant, *next)?,
+        }
+    }
+    Ok(Plan { batch: view.into_batch(), revs, freed })
+}
+
+fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Rev, Option<BlobId>)> {
+    let deleted = document::delete(view, document, expected)?;
+    queue::forget(view, document)?;
+    due::schedule(view, document, None)?;
+    Ok(deleted)
+}

@@ -1,0 +1,76 @@
+//! What a commit has read and wants to write.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::frame;
+use crate::key::Range;
+use crate::kv::{Batch, Kv};
+
+/// A map that remembers what was read through it and hides what was written to it.
+///
+/// Every value read becomes a check of the batch, so that whatever was decided on it still holds when the batch is
+/// applied; no rule about documents, queues or schedules needs a check of its own.
+pub(crate) struct View<'a> {
+    kv: &'a dyn Kv,
+    read: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    written: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(kv: &'a dyn Kv) -> Self {
+        Self { kv, read: BTreeMap::new(), written: BTreeMap::new() }
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&mut self, key: &[u8]) -> Result<Option<T>> {
+        let value = match self.written.get(key).or_else(|| self.read.get(key)) {
+            Some(known) => known,
+            None => self.read.entry(key.to_vec()).or_insert(self.kv.get(key)?),
+        };
+        value.as_ref().map(|bytes| frame::decode(|| describe(key), bytes)).transpose()
+    }
+
+    pub(crate) fn put<T: Serialize>(&mut self, key: Vec<u8>, record: &T) -> Result<()> {
+        let value = frame::encode(|| describe(&key), record)?;
+        self.written.insert(key, Some(value));
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, key: Vec<u8>) {
+        self.written.insert(key, None);
+    }
+
+    pub(crate) fn into_batch(self) -> Batch {
+        let mut batch = Batch::default();
+        for (key, value) in self.read {
+            batch.check(key, value);
+        }
+        for (key, value) in self.written {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.remove(key),
+            };
+        }
+        batch
+    }
+}
+
+/// Reads one entry outside of any commit.
+pub(crate) fn read<T: DeserializeOwned>(kv: &dyn Kv, key: &[u8]) -> Result<Option<T>> {
+    kv.get(key)?.map(|bytes| frame::decode(|| describe(key), &bytes)).transpose()
+}
+
+/// Reads the first `limit` entries of a range outside of any commit.
+pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &Range, limit: usize) -> Result<Vec<(Vec<u8>, T)>> {
+    let entries = kv.scan(&range.from, &range.to, limit, false)?;
+    let decode = |(key, value): (Vec<u8>, Vec<u8>)| frame::decode(|| describe(&key), &value).map(|record| (key, record));
+    entries.into_iter().map(decode).collect()
+}
+
+/// A key for error messages.
+fn describe(key: &[u8]) -> String {
+    format!("entry {}", key.escape_ascii())
+}
