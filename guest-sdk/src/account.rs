@@ -49,7 +49,10 @@ impl Account {
     /// [`Error::UserAction`] when the user left it empty.
     pub fn field(&self, name: &str) -> Result<&str> {
         self.field_opt(name).ok_or_else(|| {
-            Error::user_action(Action::Other, format!("the account's field `{name}` is empty; fill it in and try again"))
+            Error::user_action(
+                Action::Other,
+                format!("the account's field `{name}` is empty; fill it in and try again"),
+            )
         })
     }
 

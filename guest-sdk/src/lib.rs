@@ -84,10 +84,10 @@ pub use secret::Secret;
 pub use serde_json;
 pub use url::Url;
 
-/// Why a run was started.
-pub use bindings::exports::konnector::host::run::Cause;
 /// What the user must do at the vendor, for [`Error::UserAction`].
 pub use bindings::exports::konnector::host::run::Action;
+/// Why a run was started.
+pub use bindings::exports::konnector::host::run::Cause;
 /// How a one-time code reaches the user, for [`ask_code`].
 pub use bindings::konnector::host::progress::Medium;
 

@@ -1,5 +1,6 @@
 //! `demo-vendor`: the web site of Bank101, for the demo and for konnector authors.
 
+use std::io::IsTerminal;
 use std::num::NonZeroU32;
 
 use anyhow::Context;
@@ -71,7 +72,8 @@ impl From<Arguments> for VendorOptions {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
 
     let options = VendorOptions::from(Arguments::parse());
     let (login, password) = (options.login.clone(), options.switches.password.clone());

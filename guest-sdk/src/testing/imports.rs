@@ -10,7 +10,8 @@ pub(crate) mod account {
 
     #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
     pub(crate) fn describe() -> Option<Info> {
-        let identifier = with(|state| state.fields.get("login").and_then(|login| login.as_str()).map(ToOwned::to_owned));
+        let identifier =
+            with(|state| state.fields.get("login").and_then(|login| login.as_str()).map(ToOwned::to_owned));
         Some(Info { id: "account".to_owned(), konnector: "test".to_owned(), name: identifier.clone(), identifier })
     }
 

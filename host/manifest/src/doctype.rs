@@ -142,8 +142,19 @@ mod tests {
             assert_eq!(doctype(good).to_string(), good);
         }
         for bad in [
-            "", "IO.COZY.FILES", "io.cozy.account-types", ".io.cozy.files", "io.cozy.files.", "io..cozy..files", "*", ".",
-            "io.cozy.files.*", "io cozy", "io/cozy", "é", "http",
+            "",
+            "IO.COZY.FILES",
+            "io.cozy.account-types",
+            ".io.cozy.files",
+            "io.cozy.files.",
+            "io..cozy..files",
+            "*",
+            ".",
+            "io.cozy.files.*",
+            "io cozy",
+            "io/cozy",
+            "é",
+            "http",
         ] {
             assert!(bad.parse::<Doctype>().is_err(), "{bad:?}");
         }
@@ -154,7 +165,9 @@ mod tests {
         for good in ["io.cozy.banks.*", "io.cozy.files.*", "a.b.c.d.*"] {
             assert_eq!(pattern(good).to_string(), good);
         }
-        for bad in ["io.cozy.*", "com.bitwarden.*", "*", "*.*", ".*", "io.cozy.files*", "io.*.files", "io.cozy..*", "a.b.c.**"] {
+        for bad in
+            ["io.cozy.*", "com.bitwarden.*", "*", "*.*", ".*", "io.cozy.files*", "io.*.files", "io.cozy..*", "a.b.c.**"]
+        {
             assert!(bad.parse::<DoctypePattern>().is_err(), "{bad:?}");
         }
     }
@@ -187,7 +200,14 @@ mod tests {
             .map(|text| text.parse::<DoctypePattern>().unwrap_err().to_string())
             .chain(["http".parse::<Doctype>().unwrap_err().to_string()])
             .collect();
-        insta::assert_snapshot!(refusals.join("\n"), @"");
+        insta::assert_snapshot!(refusals.join("\n"), @r#"
+        "io.cozy.account-types" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
+        "io..files" is not a doctype that a rule can name: each dot stands between two names, as in "io.cozy.bills"
+        "io.cozy.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
+        "io.Cozy.files.*" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
+        "*" is not a doctype that a rule can name: name each type, as in "io.cozy.bills"
+        "http" is not a doctype that a rule can name: it names the rules on hosts
+        "#);
     }
 
     proptest! {

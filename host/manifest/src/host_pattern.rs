@@ -177,7 +177,8 @@ fn parse(text: &str) -> Result<HostPattern, String> {
 fn exact_host(url: &Url, written: &str, host: String) -> Result<Hosts, String> {
     let is_address = matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_)));
     // "2130706433" and "0x7f.1" are 127.0.0.1 as well: a reader of the rule must see the address.
-    let spelled_out = written.strip_prefix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
+    let spelled_out =
+        written.strip_prefix(host.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']));
     if is_address && !spelled_out {
         return Err(format!("write the IP address as {host}"));
     }

@@ -55,7 +55,7 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Error> {
-        self.typed(name, "a whole number", Value::as_u64)
+        self.typed(name, "a whole number from 0 on", Value::as_u64)
     }
 
     pub(crate) fn list(&self, name: &str) -> Result<Option<&'a Vec<Value>>, Error> {

@@ -210,7 +210,8 @@ fn read_slug(root: &Object, warnings: &mut Vec<String>) -> Result<Option<Slug>, 
 fn read_frequency(root: &Object, warnings: &mut Vec<String>) -> Result<Frequency, Error> {
     let Some(word) = root.text("frequency")? else { return Ok(Frequency::default()) };
     Ok(Frequency::from_name(word).unwrap_or_else(|| {
-        warnings.push(format!(r#"frequency: "{word}" is unknown and means weekly; use hourly, daily, weekly or monthly"#));
+        warnings
+            .push(format!(r#"frequency: "{word}" is unknown and means weekly; use hourly, daily, weekly or monthly"#));
         Frequency::default()
     }))
 }
@@ -220,7 +221,11 @@ fn read_time_interval(root: &Object) -> Result<(u8, u8), Error> {
     let hours: Option<Vec<u8>> = list.iter().map(|hour| hour.as_u64().and_then(|hour| hour.try_into().ok())).collect();
     match hours.as_deref() {
         Some(&[start, end]) if start < end && end <= 24 => Ok((start, end)),
-        _ => Err(invalid(root, "time_interval", "write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]")),
+        _ => Err(invalid(
+            root,
+            "time_interval",
+            "write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]",
+        )),
     }
 }
 
@@ -250,3 +255,6 @@ fn invalid(root: &Object, name: &str, advice: &'static str) -> Error {
     let found = root.get(name).map(Value::to_string).unwrap_or_default();
     Error::Invalid { found, advice }.at(root.path(name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,8 +143,7 @@ impl Verbs {
     pub fn contains_method(&self, method: &str) -> bool {
         self.0.as_ref().is_none_or(|methods| {
             methods.iter().map(Method::as_str).any(|own| {
-                own.eq_ignore_ascii_case(method)
-                    || (own == Verb::Get.as_str() && "HEAD".eq_ignore_ascii_case(method))
+                own.eq_ignore_ascii_case(method) || (own == Verb::Get.as_str() && "HEAD".eq_ignore_ascii_case(method))
             })
         })
     }
@@ -217,6 +216,13 @@ mod tests {
         let documents = ["get", "PROPFIND"].map(|name| Verbs::for_documents([name]).unwrap_err().to_string());
         let mixed = Verbs::for_documents(["ALL", "GET"]).unwrap_err().to_string();
         let hosts = ["get", "", "A B"].map(|name| Verbs::for_hosts([name]).unwrap_err().to_string());
-        insta::assert_snapshot!(documents.into_iter().chain([mixed]).chain(hosts).collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(documents.into_iter().chain([mixed]).chain(hosts).collect::<Vec<_>>().join("\n"), @r#"
+        "get" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        "PROPFIND" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        "ALL" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        "get" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+        "" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+        "A B" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+        "#);
     }
 }

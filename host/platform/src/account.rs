@@ -85,8 +85,8 @@ impl Account {
 }
 
 impl Platform {
-    fn context<'a>(instance: &'a Instance, account: &'a str, field: &'a str) -> SecretContext<'a> {
-        SecretContext { instance: &instance.id, account, field }
+    fn context(instance: &Instance, account: &str, field: &str) -> SecretContext {
+        SecretContext { instance: instance.id.clone(), account: account.to_owned(), field: field.to_owned() }
     }
 
     /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are.
@@ -185,7 +185,7 @@ impl Platform {
         let mut accounts = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(&instance.scope(), &ACCOUNTS, after.as_deref(), 200)?;
+            let page = self.store.list(&instance.id, &ACCOUNTS, after.as_deref(), 200)?;
             let Some(last) = page.last() else { return Ok(accounts) };
             after = Some(last.id.clone());
             let found = page.into_iter().map(|document| Account { id: document.id, rev: document.rev, body: document.body });

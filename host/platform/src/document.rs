@@ -107,7 +107,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn doctypes(&self, instance: &Instance) -> Result<Vec<Doctype>> {
-        Ok(self.store.doctypes(&instance.scope())?.into_iter().filter(doctype::is_readable).collect())
+        Ok(self.store.doctypes(&instance.id)?.into_iter().filter(doctype::is_readable).collect())
     }
 
     /// A page of the documents of a type, in the order of their ids. `limit` is 1 to 1,000.
@@ -126,7 +126,7 @@ impl Platform {
         readable(doctype)?;
         principal.permissions.check_type(Verb::Get, doctype)?;
         let limit = limit.clamp(1, 1_000);
-        let mut documents = self.store.list(&instance.scope(), doctype, after, limit + 1)?;
+        let mut documents = self.store.list(&instance.id, doctype, after, limit + 1)?;
         let more = documents.len() > limit;
         documents.truncate(limit);
         let next = documents.last().filter(|_| more).map(|document| document.id.clone());

@@ -63,6 +63,9 @@ pub enum Error {
     /// The sandbox failed.
     #[error("the sandbox failed: {0}")]
     Sandbox(konnector_sandbox::Error),
+    /// The way to the network cannot be set up.
+    #[error("the way to the network cannot be set up: {0}")]
+    Gate(konnector_sandbox::http::SetupError),
     /// A stored document is not what this version wrote.
     #[error("the stored document {document} cannot be read: {message}")]
     Stored {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::doctype::{INSTANCES, SETTINGS};
 use crate::file;
-use crate::stored::{Stored, new_id, object};
+use crate::stored::{Stored, object};
 use crate::{Error, Platform, Result};
 
 /// Index from a domain or alias to the instance's id.
@@ -18,7 +18,7 @@ const DOMAINS: &str = "instances.domains";
 pub struct Instance {
     /// Document id and prefix of all that belongs to the instance.
     #[serde(skip)]
-    pub id: String,
+    pub id: InstanceId,
     /// Host name, with the port where it is not the scheme's.
     pub domain: String,
     /// Other host names it answers to.
@@ -56,16 +56,10 @@ fn default_context() -> String {
 }
 
 impl Instance {
-    /// Where its documents are kept.
-    #[must_use]
-    pub fn scope(&self) -> InstanceId {
-        InstanceId::from_id(&self.id)
-    }
-
     /// A document of this instance.
     #[must_use]
     pub fn doc(&self, doctype: &Doctype, id: impl Into<String>) -> DocRef {
-        DocRef::new(&self.scope(), doctype, id)
+        DocRef::new(&self.id, doctype, id)
     }
 }
 
@@ -123,7 +117,7 @@ impl Platform {
             })?,
         };
         let instance = Instance {
-            id: new_id(),
+            id: InstanceId::new(),
             domain,
             domain_aliases: aliases,
             locale: new.locale.unwrap_or_else(|| "en".to_owned()),
@@ -138,7 +132,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str()), object(&instance)?);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
-            changes.unique(&InstanceId::global(), DOMAINS, name, &instance.id);
+            changes.unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
         }
         file::create_roots(&instance, &mut changes, self.clock.now())?;
         match self.store.commit(changes).await {
@@ -171,7 +165,7 @@ impl Platform {
     /// The instance with an id.
     pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
         let found = self.stored::<Instance>(&DocRef::new(&InstanceId::global(), &INSTANCES, id))?;
-        found.map(named).ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
+        found.map(named).transpose()?.ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
     }
 
     /// All instances, oldest first.
@@ -180,7 +174,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn instances(&self) -> Result<Vec<Instance>> {
-        Ok(self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect())
+        self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect()
     }
 
     /// Removes an instance from the directory of domains and forgets its schedule. Its documents are no longer reachable.
@@ -232,8 +226,12 @@ impl Platform {
     }
 }
 
-fn named(stored: Stored<Instance>) -> Instance {
-    Instance { id: stored.id, ..stored.value }
+fn named(stored: Stored<Instance>) -> Result<Instance> {
+    let id = stored.id.parse().map_err(|_| Error::Stored {
+        document: format!("{}/{}", *INSTANCES, stored.id),
+        message: "its id is none of an instance".to_owned(),
+    })?;
+    Ok(Instance { id, ..stored.value })
 }
 
 #[cfg(test)]

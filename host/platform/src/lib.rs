@@ -159,7 +159,7 @@ impl Platform {
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.store.close().await;
+        self.store.clone().close().await;
     }
 
     fn wake_workers(&self) {

@@ -250,7 +250,7 @@ pub trait Files: Send + Sync {
 
 /// An unfinished upload; dropping it forgets it.
 #[async_trait]
-pub trait Upload: Send + Sync {
+pub trait Upload: Send {
     /// Appends.
     async fn write(&mut self, chunk: Bytes) -> Result<(), Error>;
     /// Makes the content visible as a whole; durable when it returns.

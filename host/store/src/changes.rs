@@ -21,7 +21,7 @@ pub struct Changes {
 pub(crate) enum Step {
     Create { document: DocRef, body: Body },
     Put { document: DocRef, expected: Rev, body: Body },
-    Delete { document: DocRef, expected: Rev },
+    Delete { document: DocRef, expected: Rev, trace: Trace },
     Unique { instance: InstanceId, index: String, key: String, value: String },
     Release { instance: InstanceId, index: String, key: String },
     Enqueue { job: DocRef, run_at: DateTime<Utc>, lock: Option<String> },
@@ -31,6 +31,13 @@ pub(crate) enum Step {
     Complete { lease: Lease },
     Schedule { trigger: DocRef, at: Option<DateTime<Utc>> },
     Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
+}
+
+/// What stays of a deleted document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Tombstone,
+    Nothing,
 }
 
 impl Changes {
@@ -58,7 +65,13 @@ impl Changes {
     /// Deletes a document, and takes it out of the queue and the schedule. Conflicts unless `rev` is its current revision,
     /// and while it is a running job.
     pub fn delete(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
-        self.step(Step::Delete { document, expected: rev.clone() })
+        self.step(Step::Delete { document, expected: rev.clone(), trace: Trace::Tombstone })
+    }
+
+    /// Like [`Changes::delete`], without a trace: for documents such as jobs, which are many and whose ids never come back.
+    /// They do not count as deleted afterwards, but as never created.
+    pub fn purge(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
+        self.step(Step::Delete { document, expected: rev.clone(), trace: Trace::Nothing })
     }
 
     /// Gives `key` in a unique index to `value`. Conflicts when another value has it.

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::Map;
 use crate::blob::{BlobId, Blobs};
-use crate::error::{Error, Result};
+use crate::changes::Trace;
+use crate::error::{Conflict, Error, Result};
 use crate::frame;
 use crate::id::DocRef;
 use crate::key::{self, Space};
@@ -116,27 +117,41 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
 
 /// Reads a document.
 pub(crate) fn read(kv: &dyn Kv, blobs: &dyn Blobs, document: &DocRef) -> Result<Option<Document>> {
-    let key = key::of_document(Space::Document, document)?;
-    loop {
-        let Some(record) = view::read::<Record>(kv, &key)? else { return Ok(None) };
-        match body(blobs, record.content.clone()) {
-            // A commit replaced the document between the two reads and removed the old content: read again.
-            Err(Error::BlobNotFound { .. })
-                if view::read::<Record>(kv, &key)?.is_none_or(|now| now.content != record.content) => {}
-            Err(Error::BlobNotFound { blob }) => {
-                let reason = format!("its content {blob} is missing");
-                return Err(Error::Corrupt { what: format!("document {document}"), reason });
-            }
-            Err(error) => return Err(error),
-            Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev: record.rev, body })),
-        }
-    }
+    resolve(kv, blobs, document, fetch(kv, document)?)
 }
 
-fn body(blobs: &dyn Blobs, content: Content) -> Result<Map> {
+/// Completes a document from its entry.
+pub(crate) fn resolve(
+    kv: &dyn Kv,
+    blobs: &dyn Blobs,
+    document: &DocRef,
+    mut record: Option<Record>,
+) -> Result<Option<Document>> {
+    while let Some(Record { rev, content, .. }) = record {
+        match body(blobs, &content) {
+            Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev, body })),
+            Err(Error::BlobNotFound { blob }) => {
+                // A commit may have replaced the document and removed its old content between the two reads.
+                record = fetch(kv, document)?;
+                if record.as_ref().is_some_and(|now| now.content == content) {
+                    let reason = format!("its content, blob {blob}, is missing");
+                    return Err(Error::Corrupt { what: format!("document {document}"), reason });
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn fetch(kv: &dyn Kv, document: &DocRef) -> Result<Option<Record>> {
+    view::read(kv, &key::of_document(Space::Document, document)?)
+}
+
+fn body(blobs: &dyn Blobs, content: &Content) -> Result<Map> {
     match content {
-        Content::Body(body) => Ok(body),
-        Content::Blob(blob) => serde_json::from_slice(&blobs.read(&blob)?)
+        Content::Body(body) => Ok(body.clone()),
+        Content::Blob(blob) => serde_json::from_slice(&blobs.read(blob)?)
             .map_err(|error| Error::Corrupt { what: format!("blob {blob}"), reason: error.to_string() }),
     }
 }
@@ -145,7 +160,7 @@ fn body(blobs: &dyn Blobs, content: Content) -> Result<Map> {
 pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body) -> Result<Rev> {
     let key = key::of_document(Space::Document, document)?;
     if view.get::<Record>(&key)?.is_some() {
-        return Err(crate::Conflict::Exists { document: document.clone() }.into());
+        return Err(Conflict::Exists { document: document.clone() }.into());
     }
     let tombstone_key = key::of_document(Space::Tombstone, document)?;
     let tombstone = view.get::<Tombstone>(&tombstone_key)?;
@@ -167,12 +182,19 @@ pub(crate) fn replace(
     Ok((rev, old.content.blob()))
 }
 
-/// Replaces a document by its tombstone; returns the tombstone's revision and the blob that the document was in.
-pub(crate) fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Rev, Option<BlobId>)> {
+/// Removes a document; returns the revision of its deletion and the blob that it was in.
+pub(crate) fn delete(
+    view: &mut View<'_>,
+    document: &DocRef,
+    expected: &Rev,
+    trace: Trace,
+) -> Result<(Rev, Option<BlobId>)> {
     let (key, old) = current(view, document, expected)?;
     let rev = Rev::after(Some(expected), BodyDigest::DELETED);
     view.remove(key);
-    view.put(key::of_document(Space::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
+    if trace == Trace::Tombstone {
+        view.put(key::of_document(Space::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
+    }
     Ok((rev, old.content.blob()))
 }
 
@@ -188,7 +210,7 @@ fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Ve
     let key = key::of_document(Space::Document, document)?;
     match view.get::<Record>(&key)? {
         Some(record) if record.rev == *expected => Ok((key, record)),
-        other => Err(crate::Conflict::Revision {
+        other => Err(Conflict::Revision {
             document: document.clone(),
             expected: expected.clone(),
             current: other.map(|record| record.rev),

@@ -1,19 +1,20 @@
 //! The schedule: when each trigger is due next. Every due instant is used up by exactly one commit.
 
-use chrono::{DateTime, Utc};
+use chrono::serde::ts_microseconds;
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::document;
 use crate::error::{Conflict, Result};
 use crate::id::DocRef;
 use crate::key::{self, Space, Timeline};
 use crate::kv::Kv;
 use crate::view::{self, View};
-use crate::{document, time};
 
 /// When a trigger is due, beside its document.
 #[derive(Debug, Serialize, Deserialize)]
 struct Schedule {
-    #[serde(with = "time")]
+    #[serde(with = "ts_microseconds")]
     due: DateTime<Utc>,
 }
 
@@ -21,7 +22,7 @@ struct Schedule {
 #[derive(Debug, Serialize, Deserialize)]
 struct Place {
     trigger: DocRef,
-    #[serde(with = "time")]
+    #[serde(with = "ts_microseconds")]
     due: DateTime<Utc>,
 }
 
@@ -33,7 +34,7 @@ pub(crate) fn schedule(view: &mut View<'_>, trigger: &DocRef, at: Option<DateTim
     }
     if let Some(at) = at {
         document::require(view, trigger)?;
-        let due = time::truncate(at);
+        let due = at.trunc_subsecs(6);
         view.put(key, &Schedule { due })?;
         view.put(key::on_timeline(Timeline::Due, due, trigger), &Place { trigger: trigger.clone(), due })?;
     }
@@ -47,7 +48,7 @@ pub(crate) fn fire(
     next: Option<DateTime<Utc>>,
 ) -> Result<()> {
     let current = view.get::<Schedule>(&key::of_document(Space::Schedule, trigger)?)?;
-    if current.is_none_or(|schedule| schedule.due != time::truncate(instant)) {
+    if current.is_none_or(|schedule| schedule.due != instant.trunc_subsecs(6)) {
         return Err(Conflict::NotDue { trigger: trigger.clone(), instant }.into());
     }
     schedule(view, trigger, next)

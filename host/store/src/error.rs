@@ -66,15 +66,15 @@ pub enum Error {
     },
     /// The database does not open, even without its snapshots.
     #[error(
-        "the database {} is damaged ({reason}) and reading its whole log did not help: nothing was deleted, a copy is in {}; \
-         restore the last backup into an empty data folder",
-        .path.display(), .copy.display()
+        "the database {} is damaged ({reason}) and reading its whole log did not help: restore the last backup into an empty \
+         data folder; nothing was deleted, what was set aside is in {}",
+        .path.display(), .quarantine.display()
     )]
     Damaged {
         /// The database folder.
         path: PathBuf,
-        /// Where the copy of it is.
-        copy: PathBuf,
+        /// Where the copies are that were made before the repair was tried.
+        quarantine: PathBuf,
         /// What sled said.
         reason: String,
     },

@@ -28,6 +28,8 @@ const ID_LIMIT: usize = 200;
 const DOCTYPE_LIMIT: usize = 200;
 /// The longest name of an index, in bytes.
 const INDEX_LIMIT: usize = 64;
+/// What stands before the doctype: the version, the instance, the kind of entry.
+const DOCUMENT_PREFIX: usize = 18;
 const DOCTYPE_SPACE: usize = 36;
 const TEXT_SPACE: usize = 160;
 /// How much of a long text stays readable, and in order.
@@ -112,6 +114,16 @@ pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> Range {
 /// All documents of an instance.
 pub(crate) fn all_documents(instance: &InstanceId) -> Range {
     Range::starting_with(space(instance, b'd'))
+}
+
+/// The id in the key of a document.
+///
+/// # Errors
+/// [`Error::Corrupt`] for any other key.
+pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
+    let path = key.get(DOCUMENT_PREFIX..).unwrap_or_default();
+    let id = path.splitn(2, |byte| *byte == 0).nth(1).and_then(|id| str::from_utf8(id).ok());
+    id.ok_or_else(|| Error::Corrupt { what: format!("key {}", key.escape_ascii()), reason: "it names no document".into() })
 }
 
 /// Everything that belongs to any instance, in the order of the instances.

@@ -27,7 +27,6 @@ mod rev;
 mod secret;
 mod sled_kv;
 mod store;
-mod time;
 mod view;
 
 pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};

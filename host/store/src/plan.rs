@@ -1,7 +1,7 @@
 //! From changes to the batch that makes them.
 
 use crate::blob::BlobId;
-use crate::changes::{Changes, Step};
+use crate::changes::{Changes, Step, Trace};
 use crate::error::Result;
 use crate::id::DocRef;
 use crate::kv::{Batch, Kv};
@@ -37,8 +37,8 @@ pub(crate) fn plan(kv: &dyn Kv, changes: &Changes) -> Result<Plan> {
                 revs.push(rev);
                 freed.extend(blob);
             }
-            Step::Delete { document, expected } => {
-                let (rev, blob) = delete(&mut view, document, expected)?;
+            Step::Delete { document, expected, trace } => {
+                let (rev, blob) = delete(&mut view, document, expected, *trace)?;
                 revs.push(rev);
                 freed.extend(blob);
             }
@@ -56,8 +56,8 @@ pub(crate) fn plan(kv: &dyn Kv, changes: &Changes) -> Result<Plan> {
     Ok(Plan { batch: view.into_batch(), revs, freed })
 }
 
-fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Rev, Option<BlobId>)> {
-    let deleted = document::delete(view, document, expected)?;
+fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Option<BlobId>)> {
+    let deleted = document::delete(view, document, expected, trace)?;
     queue::forget(view, document)?;
     due::schedule(view, document, None)?;
     Ok(deleted)

@@ -30,7 +30,7 @@ impl<'a> View<'a> {
             Some(known) => known,
             None => self.read.entry(key.to_vec()).or_insert(self.kv.get(key)?),
         };
-        value.as_ref().map(|bytes| frame::decode(|| describe(key), bytes)).transpose()
+        value.as_ref().map(|bytes| decode(key, bytes)).transpose()
     }
 
     pub(crate) fn put<T: Serialize>(&mut self, key: Vec<u8>, record: &T) -> Result<()> {
@@ -60,14 +60,18 @@ impl<'a> View<'a> {
 
 /// Reads one entry outside of any commit.
 pub(crate) fn read<T: DeserializeOwned>(kv: &dyn Kv, key: &[u8]) -> Result<Option<T>> {
-    kv.get(key)?.map(|bytes| frame::decode(|| describe(key), &bytes)).transpose()
+    kv.get(key)?.map(|bytes| decode(key, &bytes)).transpose()
 }
 
 /// Reads the first `limit` entries of a range outside of any commit.
 pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &Range, limit: usize) -> Result<Vec<(Vec<u8>, T)>> {
     let entries = kv.scan(&range.from, &range.to, limit, false)?;
-    let decode = |(key, value): (Vec<u8>, Vec<u8>)| frame::decode(|| describe(&key), &value).map(|record| (key, record));
-    entries.into_iter().map(decode).collect()
+    entries.into_iter().map(|(key, value)| decode(&key, &value).map(|record| (key, record))).collect()
+}
+
+/// Reads the bytes of an entry.
+pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T> {
+    frame::decode(|| describe(key), bytes)
 }
 
 /// A key for error messages.

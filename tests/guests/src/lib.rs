@@ -1,1 +1,43 @@
-//! stub
+//! Guest programs for the tests of the sandbox: each example does one thing, most of them one that a konnector should not do. They use the
+//! contract as it is, without the SDK, because they test the host.
+
+use konnector_sdk::bindings::exports::konnector::host::run::Job;
+use konnector_sdk::bindings::konnector::host::files::Target;
+use konnector_sdk::bindings::konnector::host::log;
+
+/// The contract's types that nearly every guest needs.
+pub mod prelude {
+    pub use konnector_sdk::bindings::exports::konnector::host::run::{Failure, Job, Problem, Report};
+    pub use konnector_sdk::bindings::konnector::host::{account, documents, files, http, progress, reveal, secrets, types};
+    pub use konnector_sdk_macros::konnector;
+    pub use serde_json::Value;
+
+    pub use crate::{done, parameters, say, target};
+}
+
+/// The manifest's parameters, with which a test tells the guest what to do.
+pub fn parameters(job: &Job) -> serde_json::Value {
+    serde_json::from_str(&job.parameters).unwrap_or_default()
+}
+
+/// Writes a line to the log.
+pub fn say(line: impl AsRef<str>) {
+    log::emit(log::Level::Info, line.as_ref(), &[]);
+}
+
+/// A report without problems.
+pub fn done() -> konnector_sdk::bindings::exports::konnector::host::run::Report {
+    konnector_sdk::bindings::exports::konnector::host::run::Report { problems: Vec::new() }
+}
+
+/// A file in the account's folder, its name being its key.
+pub fn target(name: &str) -> Target {
+    Target {
+        folder: String::new(),
+        name: name.to_owned(),
+        key: Some(name.to_owned()),
+        mime: None,
+        created_at: None,
+        metadata: "{}".to_owned(),
+    }
+}

@@ -107,9 +107,21 @@ fn prefixes_are_whole_segments() {
         assert!(matches("https://bank.example/api/", &format!("https://bank.example{path}")), "{path}");
     }
     for path in [
-        "/", "/apis", "/ap", "/API", "/api/../admin", "/api/%2e%2e/admin", "/api/..%2fadmin", "/api/..%2Fadmin",
-        "/api/%252e%252e/admin", "/api/..;/admin", "/api/..;x=1/admin", "/api/..%5cadmin", "/api\\..\\admin",
-        "/api/%2e%2e%2fadmin", "/api/x%2f..%2f..%2fadmin",
+        "/",
+        "/apis",
+        "/ap",
+        "/API",
+        "/api/../admin",
+        "/api/%2e%2e/admin",
+        "/api/..%2fadmin",
+        "/api/..%2Fadmin",
+        "/api/%252e%252e/admin",
+        "/api/..;/admin",
+        "/api/..;x=1/admin",
+        "/api/..%5cadmin",
+        "/api\\..\\admin",
+        "/api/%2e%2e%2fadmin",
+        "/api/x%2f..%2f..%2fadmin",
     ] {
         assert!(!matches("https://bank.example/api", &format!("https://bank.example{path}")), "{path}");
     }
@@ -135,10 +147,29 @@ fn covering() {
 #[test]
 fn error_texts() {
     let refused = [
-        "", "*", "https://", "https://*", "https://*.", "https://*.com", "https://a.*.example", "https://*x.example", "https://*.*.example",
-        "ftp://bank.example", "https://user@bank.example", "https://@bank.example", "https://bank.example?x", "https://bank.example/#x",
-        "https://bank.example:99999", "https:/bank.example", "https://bank.example:", "https:///bank.example", "https://*.127.0.0.1",
-        "http://0x7f.1", "https://ba nk.example", "https://bank.example\\x", "https://bank.example/..%2fx",
+        "",
+        "*",
+        "https://",
+        "https://*",
+        "https://*.",
+        "https://*.com",
+        "https://a.*.example",
+        "https://*x.example",
+        "https://*.*.example",
+        "ftp://bank.example",
+        "https://user@bank.example",
+        "https://@bank.example",
+        "https://bank.example?x",
+        "https://bank.example/#x",
+        "https://bank.example:99999",
+        "https:/bank.example",
+        "https://bank.example:",
+        "https:///bank.example",
+        "https://*.127.0.0.1",
+        "http://0x7f.1",
+        "https://ba nk.example",
+        "https://bank.example\\x",
+        "https://bank.example/..%2fx",
     ];
     let texts: Vec<_> = refused
         .iter()
@@ -147,7 +178,31 @@ fn error_texts() {
             Err(error) => error.to_string(),
         })
         .collect();
-    insta::assert_snapshot!(texts.join("\n"), @"");
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    "" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https://" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https://*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https://*." is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https://*.com" is not a host that a rule can name: anyone can own names below com, a public suffix; name each host
+    "https://a.*.example" is not a host that a rule can name: the star stands only as the first label, as in "https://*.bank.example"
+    "https://*x.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https://*.*.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "ftp://bank.example" is not a host that a rule can name: the scheme is http or https, not ftp
+    "https://user@bank.example" is not a host that a rule can name: leave out the user name and the password
+    "https://@bank.example" is not a host that a rule can name: leave out the user name and the password
+    "https://bank.example?x" is not a host that a rule can name: leave out the query and the fragment
+    "https://bank.example/#x" is not a host that a rule can name: leave out the query and the fragment
+    "https://bank.example:99999" is not a host that a rule can name: invalid port number
+    "https:/bank.example" is not a host that a rule can name: write the port after the colon, or leave out the colon
+    "https://bank.example:" is not a host that a rule can name: write the port after the colon, or leave out the colon
+    "https:///bank.example" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    "https://*.127.0.0.1" is not a host that a rule can name: there are no names below an IP address; name each address
+    "http://0x7f.1" is not a host that a rule can name: write the IP address as 127.0.0.1
+    "https://ba nk.example" is not a host that a rule can name: remove spaces and backslashes
+    "https://bank.example\x" is not a host that a rule can name: remove spaces and backslashes
+    "https://bank.example/..%2fx" is not a host that a rule can name: the prefix must not lead upwards
+    "#);
 }
 
 /// Hosts that share no list rule but the default one, so that the last label is the public suffix.
@@ -156,7 +211,13 @@ fn host() -> impl Strategy<Value = String> {
 }
 
 fn pattern_text() -> impl Strategy<Value = String> {
-    (prop::sample::select(vec!["", "http://", "https://"]), any::<bool>(), host(), prop::option::of(1_u16..), "(/[a-z]{1,3}){0,2}")
+    (
+        prop::sample::select(vec!["", "http://", "https://"]),
+        any::<bool>(),
+        host(),
+        prop::option::of(1_u16..),
+        "(/[a-z]{1,3}){0,2}",
+    )
         .prop_map(|(scheme, star, host, port, prefix)| {
             let port = port.map(|port| format!(":{port}")).unwrap_or_default();
             format!("{scheme}{}{host}{port}{prefix}", if star { "*." } else { "" })

@@ -17,7 +17,10 @@ impl Permissions {
 
     /// The rules of this set that allow something which `old` does not: new ones, and old ones that became wider.
     pub fn additions(&self, old: &Self) -> Vec<&Rule> {
-        self.0.iter().filter(|rule| !claims(rule).iter().all(|claim| old.0.iter().any(|own| own.grants(claim)))).collect()
+        self.0
+            .iter()
+            .filter(|rule| !claims(rule).iter().all(|claim| old.0.iter().any(|own| own.grants(claim))))
+            .collect()
     }
 }
 

@@ -41,7 +41,10 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
     };
     let with_path = || format!("{origin}{}", url.path().trim_end_matches('/'));
     // Some paths cannot stand in a rule.
-    let address = Some(narrowed).filter(|narrowed| *narrowed).map(|_| with_path()).filter(|text| text.parse::<HostPattern>().is_ok());
+    let address = Some(narrowed)
+        .filter(|narrowed| *narrowed)
+        .map(|_| with_path())
+        .filter(|text| text.parse::<HostPattern>().is_ok());
     let address = address.unwrap_or_else(|| origin.to_string());
     let title = unused_title("vendor", |title| titles.iter().any(|used| used == title));
     let rule = format!(r#"{{ "type": "http", "verbs": [{}], "values": [{}] }}"#, quoted(&method), quoted(&address));

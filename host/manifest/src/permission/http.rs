@@ -40,6 +40,12 @@ impl HttpRules {
         Err(denied)
     }
 
+    /// Allows the scheme, host and port of one URL and nothing else; nothing at all for a URL without a host.
+    pub fn origin(url: &Url) -> Self {
+        let allowed = HostPattern::of_origin(url).map(|hosts| Allowed { methods: Verbs::ALL, hosts });
+        Self { allowed: allowed.into_iter().collect(), ..Self::default() }
+    }
+
     /// No host can be reached.
     pub fn is_empty(&self) -> bool {
         self.allowed.is_empty()

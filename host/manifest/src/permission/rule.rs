@@ -123,9 +123,7 @@ impl Rule {
             }
             (RuleKind::Http, None) => {
                 for (place, value) in self.values.iter().enumerate() {
-                    value
-                        .parse::<HostPattern>()
-                        .map_err(|error| error.at(rule.path(&format!("values[{place}]"))))?;
+                    value.parse::<HostPattern>().map_err(|error| error.at(rule.path(&format!("values[{place}]"))))?;
                 }
                 Ok(())
             }

@@ -23,9 +23,7 @@ impl Permissions {
         let rules = scope
             .split_ascii_whitespace()
             .enumerate()
-            .map(|(number, text)| {
-                read(number, text).map_err(|reason| Error::Scope { rule: text.to_owned(), reason })
-            })
+            .map(|(number, text)| read(number, text).map_err(|reason| Error::Scope { rule: text.to_owned(), reason }))
             .collect::<Result<Vec<_>, _>>()?;
         if rules.is_empty() {
             let reason = "it names no type; write one, as in \"io.cozy.files\"".to_owned();
@@ -45,7 +43,9 @@ fn read(number: usize, text: &str) -> Result<Rule, String> {
     let kind = parts.next().unwrap_or_default();
     let (verbs, values, selector) = (parts.next(), parts.next(), parts.next());
     if parts.next().is_some() {
-        return Err("a rule has at most four parts, type:verbs:values:selector; write a colon inside a value as %3A".to_owned());
+        return Err(
+            "a rule has at most four parts, type:verbs:values:selector; write a colon inside a value as %3A".to_owned()
+        );
     }
     match kind {
         HTTP => return Err("rules on hosts stand only in manifests".to_owned()),

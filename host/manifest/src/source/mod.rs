@@ -137,7 +137,9 @@ fn archive(text: &str) -> Result<Source, String> {
 fn git(transport: GitTransport, rest: &str) -> Result<Source, String> {
     let mut url = Url::parse(&format!("{}://{rest}", transport.scheme())).map_err(|error| error.to_string())?;
     if url.host_str().unwrap_or_default().is_empty() || url.path().trim_matches('/').is_empty() {
-        return Err("name the host and the repository, as in \"git+https://git.example/me/my-konnector.git\"".to_owned());
+        return Err(
+            "name the host and the repository, as in \"git+https://git.example/me/my-konnector.git\"".to_owned()
+        );
     }
     let branch = url.fragment().filter(|branch| !branch.is_empty()).map(str::to_owned);
     // A branch becomes an argument of git.
@@ -158,7 +160,11 @@ fn registry(rest: &str) -> Result<Source, String> {
         if part.is_empty() || !part.chars().all(allowed) {
             return Err(format!("\"{part}\" is neither a channel nor a version"));
         }
-        let place = if part.starts_with(|c: char| c.is_ascii_digit()) || part == "latest" { &mut version } else { &mut channel };
+        let place = if part.starts_with(|c: char| c.is_ascii_digit()) || part == "latest" {
+            &mut version
+        } else {
+            &mut channel
+        };
         if place.replace(part).is_some() {
             return Err("write registry://name[/channel][/version], each once".to_owned());
         }
@@ -207,3 +213,6 @@ impl From<Source> for String {
         source.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,9 @@ pub(super) fn parse(rest: &str) -> Result<Source, String> {
         },
     };
     if !repository.split('/').all(is_repository_part) {
-        return Err(format!("\"{repository}\" is not a repository; its names use a-z, 0-9 and, between them, \".\", \"_\" and \"-\""));
+        return Err(format!(
+            "\"{repository}\" is not a repository; its names use a-z, 0-9 and, between them, \".\", \"_\" and \"-\""
+        ));
     }
     Ok(Source::Oci { registry: read_registry(registry)?, repository: repository.to_owned(), reference })
 }

@@ -194,7 +194,7 @@ pub(crate) fn create_roots(instance: &Instance, changes: &mut Changes, now: Date
     let trash = File::directory(TRASH_ID, ROOT_ID, ".cozy_trash", TRASH_PATH, now, &instance.domain);
     changes.create(instance.doc(&FILES, ROOT_ID), object(&root)?);
     changes.create(instance.doc(&FILES, TRASH_ID), object(&trash)?);
-    changes.unique(&instance.scope(), CHILDREN, &child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
+    changes.unique(&instance.id, CHILDREN, &child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
     Ok(())
 }
 

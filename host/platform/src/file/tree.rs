@@ -35,7 +35,7 @@ fn names(path: &str) -> Result<Vec<&str>> {
 impl Platform {
     /// The child of a directory with this name.
     pub(crate) fn child(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<Option<File>> {
-        match self.store.lookup(&instance.scope(), CHILDREN, &child_key(dir_id, name))? {
+        match self.store.lookup(&instance.id, CHILDREN, &child_key(dir_id, name))? {
             Some(id) => self.file(instance, &id).map(Some),
             None => Ok(None),
         }
@@ -49,7 +49,7 @@ impl Platform {
     pub fn children(&self, instance: &Instance, dir_id: &str, after: Option<&str>, limit: usize) -> Result<Vec<File>> {
         let after = after.map(|name| child_key(dir_id, name));
         let entries =
-            self.store.lookup_prefix(&instance.scope(), CHILDREN, &child_key(dir_id, ""), after.as_deref(), limit)?;
+            self.store.lookup_prefix(&instance.id, CHILDREN, &child_key(dir_id, ""), after.as_deref(), limit)?;
         entries.into_iter().map(|(_, id)| self.file(instance, &id)).collect()
     }
 
@@ -106,7 +106,7 @@ impl Platform {
             let mut changes = Changes::new();
             stage(&mut changes);
             changes.create(at.clone(), object(&directory)?);
-            changes.unique(&instance.scope(), CHILDREN, &child_key(&parent.id, name), &directory.id);
+            changes.unique(&instance.id, CHILDREN, &child_key(&parent.id, name), &directory.id);
             match self.store.commit(changes).await {
                 Ok(_) => {
                     self.publish(&at, Happened::Created, object(&directory)?);

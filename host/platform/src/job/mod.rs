@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use konnector_sandbox::Receipt;
-use konnector_store::{Changes, DocRef};
+use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -133,7 +133,7 @@ pub struct Job {
     pub receipt: Option<Receipt>,
     /// Where its log lines are kept.
     #[serde(rename = "_log", default, skip_serializing_if = "Option::is_none")]
-    pub log: Option<String>,
+    pub log: Option<BlobId>,
 }
 
 /// An item that could not be saved.
@@ -209,20 +209,20 @@ fn inverted(id: &str) -> String {
 
 /// Puts a job into the indexes of live jobs.
 fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
-    let scope = instance.scope();
-    changes.unique(&scope, LIVE, &format!("{}/{}", job.worker, job.id), &job.id);
+    let scope = &instance.id;
+    changes.unique(scope, LIVE, &format!("{}/{}", job.worker, job.id), &job.id);
     if let Some(trigger) = &job.trigger_id {
-        changes.unique(&scope, BY_TRIGGER, &format!("{trigger}/{}", inverted(&job.id)), &job.id);
-        changes.unique(&scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id), &job.id);
+        changes.unique(scope, BY_TRIGGER, &format!("{trigger}/{}", inverted(&job.id)), &job.id);
+        changes.unique(scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id), &job.id);
     }
 }
 
 /// Takes a job that ended out of the indexes of live jobs.
 fn leave(instance: &Instance, job: &Job, changes: &mut Changes) {
-    let scope = instance.scope();
-    changes.release(&scope, LIVE, &format!("{}/{}", job.worker, job.id));
+    let scope = &instance.id;
+    changes.release(scope, LIVE, &format!("{}/{}", job.worker, job.id));
     if let Some(trigger) = &job.trigger_id {
-        changes.release(&scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id));
+        changes.release(scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id));
     }
 }
 
@@ -311,7 +311,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn live_jobs(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
-        let entries = self.store.lookup_prefix(&instance.scope(), LIVE, &format!("{worker}/"), None, 200)?;
+        let entries = self.store.lookup_prefix(&instance.id, LIVE, &format!("{worker}/"), None, 200)?;
         self.jobs_of(instance, entries)
     }
 
@@ -321,13 +321,13 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn trigger_jobs(&self, instance: &Instance, trigger: &str, limit: usize) -> Result<Vec<Job>> {
-        let entries = self.store.lookup_prefix(&instance.scope(), BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
+        let entries = self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)?;
         self.jobs_of(instance, entries)
     }
 
     /// Whether a trigger has a job that has not ended.
     pub(crate) fn has_live_job(&self, instance: &Instance, trigger: &str) -> Result<bool> {
-        Ok(!self.store.lookup_prefix(&instance.scope(), LIVE_BY_TRIGGER, &format!("{trigger}/"), None, 1)?.is_empty())
+        Ok(!self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, 1)?.is_empty())
     }
 
     fn jobs_of(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {

@@ -10,11 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
 use konnector_sandbox::{Ended, Outcome};
-use konnector_store::{Changes, Lease};
+use konnector_store::{BlobId, Changes, Lease};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cause, Job, Problem, Retry, State, Verdict, at, enter, leave};
+use super::{Cause, Job, Problem, Retry, State, Verdict, at, leave};
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::run::Run;
@@ -173,7 +173,7 @@ impl Platform {
         job: Job,
         ended: Option<Ended>,
         verdict: Option<Verdict>,
-        log: Option<String>,
+        log: Option<BlobId>,
     ) -> Result<()> {
         let now = self.clock.now();
         let at = at(instance, &job);

@@ -66,7 +66,7 @@ impl Platform {
             return Err(Error::Unreachable(format!("the source {url} answers with the status {}", response.status)));
         }
         Ok(match response.body {
-            Body::Bytes(bytes) => bytes,
+            Body::Bytes(bytes) => bytes.to_vec(),
             Body::Text(text) => text.into_bytes(),
         })
     }

@@ -254,7 +254,7 @@ impl Platform {
     fn permissions_after_update(&self, instance: &Instance, slug: &Slug, old: &Manifest, new: &Manifest) -> Result<Permissions> {
         let stored = self.konnector_permissions(instance, slug)?;
         let added = stored.rules().iter().filter(|rule| !old.permissions.rules().contains(rule)).cloned();
-        Ok(new.permissions.rules().iter().cloned().chain(added).collect())
+        Ok(Permissions::from(new.permissions.rules().iter().cloned().chain(added).collect::<Vec<_>>()))
     }
 
     async fn write_blob(&self, bytes: Vec<u8>) -> Result<BlobId> {

@@ -141,7 +141,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn konnectors(&self, instance: &Instance) -> Result<Vec<Konnector>> {
-        Ok(self.all::<Konnector>(&instance.scope(), &KONNECTORS)?.into_iter().map(|found| found.value).collect())
+        Ok(self.all::<Konnector>(&instance.id, &KONNECTORS)?.into_iter().map(|found| found.value).collect())
     }
 
     /// The icon of a konnector and its media type.

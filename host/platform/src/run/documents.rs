@@ -151,7 +151,7 @@ impl Documents for RunDocuments {
             let page = scope
                 .platform
                 .store
-                .list(&scope.instance.scope(), &doctype, after.as_deref(), 500)
+                .list(&scope.instance.id, &doctype, after.as_deref(), 500)
                 .map_err(|error| told(error.into()))?;
             if page.is_empty() {
                 return Ok(Page { items, next: None });

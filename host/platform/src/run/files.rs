@@ -229,7 +229,7 @@ impl crate::Platform {
         let mut used = 0;
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(&instance.scope(), &FILES, after.as_deref(), 500)?;
+            let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
             let Some(last) = page.last() else { return Ok(used) };
             after = Some(last.id.clone());
             for document in &page {

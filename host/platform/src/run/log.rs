@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use konnector_sandbox::capability::{Log, LogLine};
-use konnector_store::DocRef;
+use konnector_store::{BlobId, DocRef};
 use serde_json::json;
 
 use crate::doctype::JOB_LOGS;
@@ -25,14 +25,14 @@ impl JobLog {
     }
 
     /// Keeps the lines; answers the blob, or nothing where there are no lines.
-    pub async fn store(&self) -> Result<Option<String>> {
+    pub async fn store(&self) -> Result<Option<BlobId>> {
         let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() {
             return Ok(None);
         }
         let mut writer = self.platform.store.blobs().create().await?;
         writer.write(Bytes::from(lines)).await?;
-        Ok(Some(writer.finish().await?.id.to_string()))
+        Ok(Some(writer.finish().await?.id))
     }
 }
 
@@ -70,7 +70,7 @@ impl Platform {
     /// [`crate::Error::NotFound`] when there is no such job.
     pub async fn job_log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
         match self.job(instance, id)?.log {
-            Some(blob) => self.read_blob(&blob.into()).await,
+            Some(blob) => self.read_blob(&blob).await,
             None => Ok(Vec::new()),
         }
     }

@@ -13,7 +13,7 @@ use konnector_manifest::{Manifest, Permissions};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError};
 use konnector_sandbox::http::{HttpBudget, SecretTable, SessionOptions};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Limits, Program};
-use konnector_store::{Changes, Lease};
+use konnector_store::{BlobId, Changes, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -111,7 +111,7 @@ impl Run {
             rules: permissions.http(&fields)?,
             cookies,
             budget: HttpBudget::default(),
-            secrets: Arc::new(SecretTable::new(secrets.clone())),
+            secrets: Arc::new(SecretTable::new(secrets.clone()).map_err(Error::Gate)?),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
         let run_job = run_job(instance, job, &manifest);
@@ -144,7 +144,7 @@ impl Run {
     }
 
     /// Keeps the log lines; answers where. A log that cannot be kept is no reason to lose the result.
-    pub async fn store_log(&self) -> Option<String> {
+    pub async fn store_log(&self) -> Option<BlobId> {
         match self.log.store().await {
             Ok(blob) => blob,
             Err(error) => {
@@ -164,7 +164,7 @@ fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
             Cause::Schedule => RunCause::Schedule,
             Cause::Retry => RunCause::Retry,
         },
-        parameters: serde_json::Value::Object(manifest.parameters.clone().unwrap_or_default()),
+        parameters: manifest.parameters.clone().unwrap_or_default(),
         payload: None,
         locale: instance.locale.clone(),
         time_zone: instance.tz.name().to_owned(),
@@ -174,7 +174,7 @@ fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
 impl Platform {
     /// The compiled component of an installed konnector: from memory, from the cache, or compiled again.
     async fn program(&self, konnector: &Konnector) -> Result<Program> {
-        if let Some(program) = self.sandbox.loaded(&konnector.checksum) {
+        if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.prepared(digest)) {
             return Ok(program);
         }
         let Some(blob) = &konnector.component else {

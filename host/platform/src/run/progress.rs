@@ -21,7 +21,7 @@ impl RunProgress {
     fn publish(&self, event: Value) {
         if let Value::Object(doc) = event {
             self.0.platform.bus.publish(Event {
-                instance: self.0.instance.scope(),
+                instance: self.0.instance.id.clone(),
                 happened: Happened::Created,
                 doctype: JOB_EVENTS.clone(),
                 id: self.0.job.id.clone(),

@@ -217,7 +217,7 @@ impl Platform {
         {
             members.insert("folder_to_save".to_owned(), json!("yes"));
         }
-        let arguments = crontab::generate(&manifest, slug.as_ref(), &instance.id, account);
+        let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account);
         let new = NewTrigger {
             kind: "@cron".to_owned(),
             arguments,
@@ -245,7 +245,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn triggers(&self, instance: &Instance) -> Result<Vec<Trigger>> {
-        Ok(self.all::<Trigger>(&instance.scope(), &TRIGGERS)?.into_iter().map(named).collect())
+        Ok(self.all::<Trigger>(&instance.id, &TRIGGERS)?.into_iter().map(named).collect())
     }
 
     /// When a trigger is due next.

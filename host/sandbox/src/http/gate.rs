@@ -159,6 +159,6 @@ mod tests {
     #[test]
     fn a_root_certificate_that_is_none_is_named() {
         let options = GateOptions { extra_roots: vec![CertificateDer::from(b"-----BEGIN".to_vec())], ..GateOptions::default() };
-        insta::assert_snapshot!(Gate::new(options).unwrap_err(), @"");
+        insta::assert_snapshot!(Gate::new(options).unwrap_err(), @"the additional root certificate number 1 cannot be used (invalid peer certificate: BadEncoding); it must be one X.509 certificate in DER form");
     }
 }

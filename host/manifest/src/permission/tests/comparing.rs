@@ -91,7 +91,11 @@ fn the_owner_may_grant_hosts() {
 
 fn small_set() -> impl Strategy<Value = Permissions> {
     let narrowing = prop::sample::select(vec![
-        (None, vec![]), (None, vec!["1"]), (None, vec!["1", "2"]), (Some("tag"), vec!["1"]), (Some("tag"), vec!["1", "2"]),
+        (None, vec![]),
+        (None, vec!["1"]),
+        (None, vec!["1", "2"]),
+        (Some("tag"), vec!["1"]),
+        (Some("tag"), vec!["1", "2"]),
     ]);
     let rule = (prop::sample::select(vec!["a.b.c", "a.b.c.d", "a.b.c.*"]), verbs(), narrowing);
     prop::collection::vec(rule, 0..4).prop_map(|rules| {
@@ -111,7 +115,10 @@ proptest! {
     /// The promise behind updates and grants: a subset allows nothing that the other set denies.
     #[test]
     fn a_subset_allows_no_more(one in small_set(), other in small_set(), verb in prop::sample::select(Verb::EACH.to_vec()), id in "[123]", tag in "[123]") {
-        prop_assume!(one.is_subset_of(&other));
+        // Two sets drawn at random are seldom nested; what `additions` leaves of one always is within the other.
+        let additions = one.additions(&other);
+        let one: Permissions = one.rules().iter().filter(|rule| !additions.contains(rule)).cloned().collect::<Vec<_>>().into();
+        prop_assert!(one.is_subset_of(&other));
         let body = object(json!({"tag": tag}));
         for doctype in ["a.b.c", "a.b.c.d", "a.b.c.e"].map(doctype) {
             for body in [&body, &Map::new()] {

@@ -33,7 +33,8 @@ fn values_are_ids() {
 
 #[test]
 fn a_selector_compares_a_field() {
-    let permissions = set(json!({"some": {"type": "io.cozy.contacts", "selector": "foo", "values": ["bar", "7", "true"]}}));
+    let permissions =
+        set(json!({"some": {"type": "io.cozy.contacts", "selector": "foo", "values": ["bar", "7", "true"]}}));
     let contacts = doctype("io.cozy.contacts");
     let allows = |id: &str, body| permissions.allows_document(Verb::Get, &contacts, id, &object(body));
     assert!(!permissions.allows_type(Verb::Get, &contacts));
@@ -41,11 +42,28 @@ fn a_selector_compares_a_field() {
         assert!(allows("x", reached.clone()), "{reached}");
     }
     for other in [
-        json!({}), json!({"foo": "Bar"}), json!({"foo": null}), json!({"foo": ["bar"]}), json!({"foo": {"bar": 1}}),
-        json!({"nested": {"foo": "bar"}}), json!({"foo": 7.5}),
+        json!({}),
+        json!({"foo": "Bar"}),
+        json!({"foo": null}),
+        json!({"foo": ["bar"]}),
+        json!({"foo": {"bar": 1}}),
+        json!({"nested": {"foo": "bar"}}),
+        json!({"foo": 7.5}),
     ] {
         assert!(!allows("bar", other.clone()), "{other}");
     }
+}
+
+#[test]
+fn the_selector_id_is_the_id() {
+    let permissions = set(json!({"one": {"type": "io.cozy.contacts", "selector": "_id", "values": ["id1"]}}));
+    assert!(permissions.allows_document(Verb::Get, &doctype("io.cozy.contacts"), "id1", &Map::new()));
+    assert!(!permissions.allows_document(
+        Verb::Get,
+        &doctype("io.cozy.contacts"),
+        "id2",
+        &object(json!({"_id": "id1"}))
+    ));
 }
 
 #[test]
@@ -96,13 +114,14 @@ fn denials_name_the_rule_to_add() {
         "contacts": {"type": "io.cozy.contacts", "values": ["id1"]},
     }));
     let bills = permissions.check_type(Verb::Post, &doctype("io.cozy.accounts")).unwrap_err();
-    insta::assert_snapshot!(bills, @"");
+    insta::assert_snapshot!(bills, @r#"the manifest has no rule for POST on io.cozy.accounts; add to "permissions": "accounts": { "type": "io.cozy.accounts", "verbs": ["POST"] }"#);
     let taken = permissions.check_document(Verb::Post, &doctype("io.cozy.bills"), "x", &Map::new()).unwrap_err();
-    insta::assert_snapshot!(taken, @"");
+    insta::assert_snapshot!(taken, @r#"the manifest has no rule for POST on io.cozy.bills; add to "permissions": "bills2": { "type": "io.cozy.bills", "verbs": ["POST"] }"#);
     let narrow = permissions.check_type(Verb::Get, &doctype("io.cozy.contacts")).unwrap_err();
-    insta::assert_snapshot!(narrow, @"");
-    let other = permissions.check_document(Verb::Get, &doctype("io.cozy.contacts"), "a \"b\"", &Map::new()).unwrap_err();
-    insta::assert_snapshot!(other, @"");
+    insta::assert_snapshot!(narrow, @r#"the manifest allows GET on some documents of io.cozy.contacts only, not on the whole type; add to "permissions": "contacts2": { "type": "io.cozy.contacts", "verbs": ["GET"] }"#);
+    let other =
+        permissions.check_document(Verb::Get, &doctype("io.cozy.contacts"), "a \"b\"", &Map::new()).unwrap_err();
+    insta::assert_snapshot!(other, @r#"the manifest has no rule for GET on the document "a \"b\"" of io.cozy.contacts; add to "permissions": "contacts2": { "type": "io.cozy.contacts", "verbs": ["GET"], "values": ["a \"b\""] }"#);
     assert_eq!(permissions.check_type(Verb::Get, &doctype("io.cozy.files")), Ok(()));
     assert_eq!(permissions.check_document(Verb::Put, &doctype("io.cozy.contacts"), "id1", &Map::new()), Ok(()));
 }

@@ -38,7 +38,8 @@ fn methods_and_hosts_are_named() {
 
 #[test]
 fn without_a_rule_there_is_no_network() {
-    let rules = set(json!({"bills": {"type": "io.cozy.bills"}})).http(&object(json!({"url": "https://x.example"}))).unwrap();
+    let rules =
+        set(json!({"bills": {"type": "io.cozy.bills"}})).http(&object(json!({"url": "https://x.example"}))).unwrap();
     assert!(rules.is_empty());
     assert!(rules.check("GET", &url("https://x.example/")).is_err());
     assert!(HttpRules::default().check("GET", &url("https://x.example/")).is_err());
@@ -63,7 +64,10 @@ fn a_rule_can_follow_the_account() {
         let rules = server().http(&object(json!({"url": written, "other": "https://evil.example"}))).unwrap();
         assert_eq!(rules.check("PROPFIND", &url("https://cloud.example:8443/any/path")), Ok(()), "{written}");
         for other in [
-            "https://cloud.example/", "http://cloud.example:8443/", "https://www.cloud.example:8443/", "https://evil.example/",
+            "https://cloud.example/",
+            "http://cloud.example:8443/",
+            "https://www.cloud.example:8443/",
+            "https://evil.example/",
         ] {
             assert!(rules.check("PROPFIND", &url(other)).is_err(), "{written} {other}");
         }
@@ -83,29 +87,39 @@ fn an_empty_field_of_the_account_allows_nothing() {
 #[test]
 fn a_bad_field_of_the_account_is_named_without_its_value() {
     let texts: Vec<_> = [
-        json!(7), json!("https://"), json!("ftp://cloud.example"), json!("https://me:hunter2@cloud.example"), json!("https://*.example"),
+        json!(7),
+        json!("https://"),
+        json!("ftp://cloud.example"),
+        json!("https://me:hunter2@cloud.example"),
+        json!("https://*.example"),
     ]
     .into_iter()
     .map(|value| server().http(&object(json!({"url": value}))).unwrap_err())
     .inspect(|error| assert!(matches!(error, Error::AccountAddress { field, .. } if field == "url")))
     .map(|error| error.to_string())
     .collect();
-    insta::assert_snapshot!(texts.join("\n"), @"");
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    the account's field "url" must hold a web address such as "https://cloud.example": it is not a text
+    the account's field "url" must hold a web address such as "https://cloud.example": it cannot be read as an address
+    the account's field "url" must hold a web address such as "https://cloud.example": it must begin with https:// or http://
+    the account's field "url" must hold a web address such as "https://cloud.example": it must not hold a user name or a password
+    the account's field "url" must hold a web address such as "https://cloud.example": it must name one host, without a star
+    "#);
 }
 
 #[test]
 fn denials_name_the_rule_to_add() {
     let denied = |method: &str, address: &str| vendor().check(method, &url(address)).unwrap_err().to_string();
-    insta::assert_snapshot!(denied("post", "https://www.bank101.example/login?password=x"), @"");
-    insta::assert_snapshot!(denied("GET", "http://login.example:8080/a/b"), @"");
-    insta::assert_snapshot!(denied("GET", "https://a.cdn.bank101.example/private/x"), @"");
-    insta::assert_snapshot!(denied("GET", "https://a.cdn.bank101.example/static/..%2fprivate"), @"");
-    insta::assert_snapshot!(denied("GET", "https://me:secret@www.bank101.example/"), @"");
-    insta::assert_snapshot!(denied("GET", "ftp://www.bank101.example/"), @"");
+    insta::assert_snapshot!(denied("post", "https://www.bank101.example/login?password=x"), @r#"the manifest has no rule for POST on https://www.bank101.example; add to "permissions": "vendor2": { "type": "http", "verbs": ["POST"], "values": ["https://www.bank101.example"] }"#);
+    insta::assert_snapshot!(denied("GET", "http://login.example:8080/a/b"), @r#"the manifest has no rule for GET on http://login.example:8080; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["http://login.example:8080"] }"#);
+    insta::assert_snapshot!(denied("GET", "https://a.cdn.bank101.example/private/x"), @r#"the manifest has no rule for GET on https://a.cdn.bank101.example/private/x; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://a.cdn.bank101.example/private/x"] }"#);
+    insta::assert_snapshot!(denied("GET", "https://a.cdn.bank101.example/static/..%2fprivate"), @r#"the manifest has no rule for GET on https://a.cdn.bank101.example; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://a.cdn.bank101.example"] }"#);
+    insta::assert_snapshot!(denied("GET", "https://me:secret@www.bank101.example/"), @"the address of www.bank101.example carries a user name or a password; send them in the Authorization header");
+    insta::assert_snapshot!(denied("GET", "ftp://www.bank101.example/"), @"konnectors reach http and https addresses only, not ftp");
     let first = HttpRules::default().check("POST", &url("https://www.bank101.example/")).unwrap_err();
-    insta::assert_snapshot!(first, @"");
+    insta::assert_snapshot!(first, @r#"the manifest has no rule for POST on https://www.bank101.example; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["https://www.bank101.example"] }"#);
     let waiting = server().http(&Map::new()).unwrap().check("PROPFIND", &url("https://cloud.example/")).unwrap_err();
-    insta::assert_snapshot!(waiting, @"");
+    insta::assert_snapshot!(waiting, @r#"the manifest has no rule for PROPFIND on https://cloud.example; add to "permissions": "vendor": { "type": "http", "verbs": ["PROPFIND"], "values": ["https://cloud.example"] } (a rule follows the account's field "url", which is empty)"#);
 }
 
 proptest! {

@@ -1,0 +1,135 @@
+use std::fmt;
+
+use scraper::ElementRef;
+use url::Url;
+
+use super::{Page, Select as _, select};
+use crate::{Error, Result};
+
+/// An element of a page.
+#[derive(Clone, Copy)]
+pub struct Element<'a> {
+    node: ElementRef<'a>,
+    page: &'a Page,
+}
+
+impl<'a> Element<'a> {
+    pub(super) fn new(node: ElementRef<'a>, page: &'a Page) -> Self {
+        Self { node, page }
+    }
+
+    pub(super) fn node(self) -> ElementRef<'a> {
+        self.node
+    }
+
+    pub(super) fn page(self) -> &'a Page {
+        self.page
+    }
+
+    /// Tag, such as `td`.
+    #[must_use]
+    pub fn tag(self) -> &'a str {
+        self.node.value().name()
+    }
+
+    /// Its text without markup, each run of white space (no-break spaces too) one space.
+    #[must_use]
+    pub fn inner_text(self) -> String {
+        let text: String = self.node.text().collect();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Its content with markup.
+    #[must_use]
+    pub fn inner_html(self) -> String {
+        self.node.inner_html()
+    }
+
+    /// One of its attributes.
+    #[must_use]
+    pub fn attribute(self, name: &str) -> Option<&'a str> {
+        self.node.attr(name)
+    }
+
+    /// Where it leads, as an absolute address: its `href`, else its `src`.
+    #[must_use]
+    pub fn address(self) -> Option<Url> {
+        let address = self.attribute("href").or_else(|| self.attribute("src"))?;
+        self.page.base().join(address.trim()).ok()
+    }
+
+    /// The elements directly within it.
+    #[must_use]
+    pub fn children(self) -> Vec<Self> {
+        self.node.child_elements().map(|node| Self::new(node, self.page)).collect()
+    }
+
+    /// The element around it.
+    #[must_use]
+    pub fn parent(self) -> Option<Self> {
+        self.node.parent().and_then(ElementRef::wrap).map(|node| Self::new(node, self.page))
+    }
+
+    /// The element after it, within the same parent.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        self.node.next_siblings().find_map(ElementRef::wrap).map(|node| Self::new(node, self.page))
+    }
+
+    /// The nearest of itself and the elements around it that matches.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when none does; [`Error::Bug`] for a wrong selector.
+    pub fn closest(self, css: &str) -> Result<Self> {
+        let selector = select::parse(css)?;
+        let around = std::iter::successors(Some(self), |element| element.parent());
+        let mut matching = around.filter(|element| selector.matches(&element.node));
+        let place = self.description().unwrap_or_default();
+        matching
+            .next()
+            .ok_or_else(|| Error::vendor_changed(format!("{} has no `{css}` around `{place}`", self.page.url())))
+    }
+
+    /// Tag, id and classes, as a selector would name them; `None` for the whole page.
+    pub(super) fn description(self) -> Option<String> {
+        self.parent()?;
+        let element = self.node.value();
+        let id = element.id().map(|id| format!("#{id}")).unwrap_or_default();
+        let classes: String = element.classes().map(|class| format!(".{class}")).collect();
+        Some(format!("{}{id}{classes}", element.name()))
+    }
+
+    /// Whether it is within a `tag` that has the attribute.
+    pub(super) fn is_within(self, tag: &str, attribute: &str) -> bool {
+        let around = std::iter::successors(self.parent(), |element| element.parent());
+        around.into_iter().any(|element| element.tag() == tag && element.attribute(attribute).is_some())
+    }
+
+    /// The elements that match within it, also where the selector is the SDK's own and known to be right.
+    pub(super) fn all(self, css: &str) -> Vec<Self> {
+        self.select(css).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Element<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.description().unwrap_or_else(|| self.tag().to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn walks_up_down_and_sideways() {
+        let text = "<dl id=list><dt>Name</dt> <dd>Claude <b>Dupont</b></dd></dl>";
+        let page = Page::new(text, Url::parse("https://a.example").unwrap());
+        let name = page.one("dt").unwrap();
+        assert_eq!(name.next().unwrap().inner_text(), "Claude Dupont");
+        assert_eq!(name.parent().unwrap().children().len(), 2);
+        assert_eq!(page.one("b").unwrap().closest("dl").unwrap().attribute("id"), Some("list"));
+        let error = page.one("b").unwrap().closest("form").unwrap_err();
+        insta::assert_snapshot!(error, @"the vendor's site changed: https://a.example/ has no `form` around `b`");
+    }
+}

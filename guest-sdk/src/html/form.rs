@@ -1,0 +1,216 @@
+use std::fmt::Display;
+
+use url::Url;
+
+use super::Element;
+use crate::http::{Client, RequestBuilder, Response};
+use crate::{Error, Result};
+
+/// A form of a page with what it would send: its successful controls, hidden ones included (HTML §4.10.21.4 "Constructing the entry list").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    method: String,
+    action: Url,
+    page: Url,
+    /// The controls' names, also of those that send nothing until they are set.
+    names: Vec<String>,
+    fields: Vec<(String, String)>,
+}
+
+impl Form {
+    pub(super) fn new(element: Element<'_>) -> Result<Self> {
+        let page = element.page().url();
+        if element.tag() != "form" {
+            return Err(Error::vendor_changed(format!("{page} has a `{}` where a form was expected", element.tag())));
+        }
+        let action = match element.attribute("action").map(str::trim).filter(|action| !action.is_empty()) {
+            None => page.clone(),
+            Some(action) => element.page().base().join(action).map_err(|error| {
+                Error::vendor_changed(format!("{page} has a form with the action `{action}`: {error}"))
+            })?,
+        };
+        let method = element.attribute("method").unwrap_or("get").trim().to_ascii_uppercase();
+        let mut form = Self { method, action, page: page.clone(), names: Vec::new(), fields: Vec::new() };
+        for control in controls(element) {
+            form.read(control);
+        }
+        Ok(form)
+    }
+
+    fn read(&mut self, control: Element<'_>) {
+        let Some(name) = control.attribute("name").filter(|name| !name.is_empty()) else { return };
+        if control.attribute("disabled").is_some() || control.is_within("fieldset", "disabled") {
+            return;
+        }
+        self.names.push(name.to_owned());
+        let values = match control.tag() {
+            "textarea" => vec![control.node().text().collect()],
+            "select" => selected(control),
+            "input" => input(control).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        self.fields.extend(values.into_iter().map(|value| (name.to_owned(), value)));
+    }
+
+    /// Fills in a control. The value may be a [`crate::Secret`].
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when the form has no such control, naming those it has.
+    pub fn set(self, name: &str, value: impl Display) -> Result<Self> {
+        if !self.names.iter().any(|known| known == name) {
+            let names = self.names.join(", ");
+            let text = format!("the form at {} has no control `{name}`, only: {names}", self.page);
+            return Err(Error::vendor_changed(text));
+        }
+        Ok(self.put(name, value))
+    }
+
+    /// Sends a field whether or not the form has such a control, for those that a script of the page would add.
+    #[must_use]
+    pub fn put(mut self, name: &str, value: impl Display) -> Self {
+        let value = value.to_string();
+        let place = self.fields.iter().position(|(known, _)| known == name).unwrap_or(self.fields.len());
+        self.fields.retain(|(known, _)| known != name);
+        self.fields.insert(place.min(self.fields.len()), (name.to_owned(), value));
+        self
+    }
+
+    /// What it would send under this name.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Where it is sent to.
+    #[must_use]
+    pub fn action(&self) -> &Url {
+        &self.action
+    }
+
+    /// The request that a browser would send, for one that needs more headers.
+    pub fn request<'c>(&self, client: &'c Client) -> RequestBuilder<'c> {
+        let fields = &self.fields;
+        let request = if self.method == "POST" {
+            client.post(&self.action).form(fields)
+        } else {
+            let mut url = self.action.clone();
+            url.query_pairs_mut().clear().extend_pairs(fields);
+            client.get(url)
+        };
+        request.header("referer", referer(&self.page))
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// As [`Client::send`] and [`Response::error_for_status`].
+    pub fn submit(&self, client: &Client) -> Result<Response> {
+        self.request(client).send()?.error_for_status()
+    }
+}
+
+/// The form's controls: those within it, and those elsewhere that name it.
+fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
+    let id = form.attribute("id");
+    let all = form.page().root().all("input, select, textarea, button");
+    let is_own = |control: &Element<'a>| match control.attribute("form") {
+        Some(named) => id == Some(named),
+        None => {
+            std::iter::successors(Some(*control), |element| element.parent()).any(|around| around.node() == form.node())
+        }
+    };
+    all.into_iter().filter(is_own).collect()
+}
+
+fn input(control: Element<'_>) -> Option<String> {
+    let value = control.attribute("value");
+    match control.attribute("type").unwrap_or("text").to_ascii_lowercase().as_str() {
+        // A button sends its value only when it is the one that is pressed; `set` does that.
+        "submit" | "image" | "reset" | "button" | "file" => None,
+        "checkbox" | "radio" => control.attribute("checked").map(|_| value.unwrap_or("on").to_owned()),
+        _ => Some(value.unwrap_or_default().to_owned()),
+    }
+}
+
+fn selected(control: Element<'_>) -> Vec<String> {
+    let options = control.all("option:not([disabled])");
+    let value = |option: &Element<'_>| option.attribute("value").map_or_else(|| option.inner_text(), ToOwned::to_owned);
+    let chosen: Vec<_> = options.iter().filter(|option| option.attribute("selected").is_some()).map(value).collect();
+    if chosen.is_empty() && control.attribute("multiple").is_none() {
+        // A browser shows the first option of a drop-down list, and sends what it shows.
+        return options.first().map(value).into_iter().collect();
+    }
+    chosen
+}
+
+/// RFC 9110 §10.1.3: without fragment and user.
+fn referer(page: &Url) -> String {
+    let mut page = page.clone();
+    page.set_fragment(None);
+    // Fails only for addresses that cannot have a user.
+    let _ = page.set_username("");
+    let _ = page.set_password(None);
+    page.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::html::Page;
+    use crate::testing::Host;
+
+    const PAGE: &str = r#"
+        <form id="login" method="post" action="session">
+          <input type="hidden" name="csrf_token" value="a+b">
+          <input name="login" value="old"><input type="password" name="password">
+          <input type="checkbox" name="remember"><input type="checkbox" name="news" checked>
+          <input type="radio" name="kind" value="1"><input type="radio" name="kind" value="2" checked>
+          <select name="country"><option value="fr">France</option><option>Suisse</option></select>
+          <select name="tags" multiple><option>a</option></select>
+          <textarea name="note">
+two lines</textarea>
+          <input name="off" disabled> <fieldset disabled><input name="off2" value="x"></fieldset>
+          <input type="submit" name="go" value="Go"><input value="nameless">
+        </form>
+        <input form="login" name="outside" value="in">
+        <form id="search" action="/search?old=1"><input name="q"></form>"#;
+
+    fn page() -> Page {
+        Page::new(PAGE, Url::parse("https://me:pass@a.example/account/login#top").unwrap())
+    }
+
+    #[test]
+    fn sends_what_a_browser_would_send() {
+        let form = page().form("#login").unwrap();
+        let pairs: Vec<_> = form.fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        insta::assert_snapshot!(pairs.join(" "), @"csrf_token=a+b login=old password= news=on kind=2 country=fr note=two lines outside=in");
+        assert_eq!(form.action().as_str(), "https://me:pass@a.example/account/session");
+    }
+
+    #[test]
+    fn filled_in_values_stand_in_place_of_the_pages() {
+        let host = Host::new().secret("password").answer("https://me:pass@a.example/account/session", "welcome");
+        let secret = crate::Secret::of_account("password").unwrap();
+        let form = page().form("#login").unwrap().set("login", "é").unwrap().set("password", secret).unwrap();
+        let answer = form.set("go", "Go").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
+        assert_eq!(answer.text().unwrap(), "welcome");
+        let sent = &host.requests()[0];
+        insta::assert_snapshot!(sent.body, @"csrf_token=a%2Bb&login=%C3%A9&password=secret-password-placeholder&news=on&kind=2&country=fr&note=two+lines&outside=in&go=Go");
+        assert!(sent.headers.contains(&("referer".to_owned(), "https://a.example/account/login".to_owned())));
+    }
+
+    #[test]
+    fn a_search_form_becomes_the_addresss_query() {
+        let host = Host::new().answer("https://me:pass@a.example/search?q=a+b", "found");
+        let form = page().form("#search").unwrap().set("q", "a b").unwrap();
+        form.submit(&Client::new("https://a.example").unwrap()).unwrap();
+        assert_eq!(host.requests()[0].method, "GET");
+    }
+
+    #[test]
+    fn a_control_that_is_gone_is_named() {
+        let error = page().form("#search").unwrap().set("login", "x").unwrap_err();
+        insta::assert_snapshot!(error, @"the vendor's site changed: the form at https://me:pass@a.example/account/login#top has no control `login`, only: q");
+        assert!(matches!(page().form("input"), Err(Error::VendorChanged(_))));
+    }
+}

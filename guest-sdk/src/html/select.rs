@@ -1,0 +1,159 @@
+use scraper::Selector;
+use url::Url;
+
+use super::{Element, Page};
+use crate::{Error, Result};
+
+/// What CSS selectors find, in a page or within an element. Selectors are standard CSS with `:is`, `:not`, `:has`, `:nth-child` and so on.
+///
+/// A selector that is no CSS is [`Error::Bug`] in every method.
+pub trait Select<'a>: Copy {
+    /// Where to look.
+    fn scope(self) -> Element<'a>;
+
+    /// All elements that match, in the order of the page; none is fine.
+    ///
+    /// # Errors
+    /// Only a wrong selector.
+    fn select(self, css: &str) -> Result<Vec<Element<'a>>> {
+        let scope = self.scope();
+        let selector = parse(css)?;
+        Ok(scope.node().select(&selector).map(|node| Element::new(node, scope.page())).collect())
+    }
+
+    /// The first element that matches, if any.
+    ///
+    /// # Errors
+    /// Only a wrong selector.
+    fn one_opt(self, css: &str) -> Result<Option<Element<'a>>> {
+        let scope = self.scope();
+        let selector = parse(css)?;
+        Ok(scope.node().select(&selector).next().map(|node| Element::new(node, scope.page())))
+    }
+
+    /// The first element that matches.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when there is none, naming selector and page.
+    fn one(self, css: &str) -> Result<Element<'a>> {
+        self.one_opt(css)?.ok_or_else(|| missing(self.scope(), &format!("`{css}`")))
+    }
+
+    /// Whether something matches.
+    ///
+    /// # Errors
+    /// Only a wrong selector.
+    fn has(self, css: &str) -> Result<bool> {
+        Ok(self.one_opt(css)?.is_some())
+    }
+
+    /// The text of the first element that matches, without markup, each run of white space one space.
+    ///
+    /// # Errors
+    /// As [`Self::one`].
+    fn text(self, css: &str) -> Result<String> {
+        Ok(self.one(css)?.inner_text())
+    }
+
+    /// The text of the first element that matches; `None` also where it is empty.
+    ///
+    /// # Errors
+    /// Only a wrong selector.
+    fn text_opt(self, css: &str) -> Result<Option<String>> {
+        Ok(self.one_opt(css)?.map(Element::inner_text).filter(|text| !text.is_empty()))
+    }
+
+    /// An attribute of the first element that matches.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when there is no such element, or it has no such attribute.
+    fn attr(self, css: &str, name: &str) -> Result<&'a str> {
+        let element = self.one(css)?;
+        element.attribute(name).ok_or_else(|| missing(self.scope(), &format!("attribute `{name}` of `{css}`")))
+    }
+
+    /// An attribute of the first element that matches, if both are there.
+    ///
+    /// # Errors
+    /// Only a wrong selector.
+    fn attr_opt(self, css: &str, name: &str) -> Result<Option<&'a str>> {
+        Ok(self.one_opt(css)?.and_then(|element| element.attribute(name)))
+    }
+
+    /// Where the first element that matches leads, as an absolute address: its `href`, else its `src`.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when there is no such element, or it leads nowhere.
+    fn link(self, css: &str) -> Result<Url> {
+        self.one(css)?.address().ok_or_else(|| missing(self.scope(), &format!("address of `{css}`")))
+    }
+
+    /// Where the first element that matches leads, if anywhere.
+    ///
+    /// # Errors
+    /// Only a wrong selector.
+    fn link_opt(self, css: &str) -> Result<Option<Url>> {
+        Ok(self.one_opt(css)?.and_then(Element::address))
+    }
+}
+
+impl<'a> Select<'a> for &'a Page {
+    fn scope(self) -> Element<'a> {
+        self.root()
+    }
+}
+
+impl<'a> Select<'a> for Element<'a> {
+    fn scope(self) -> Element<'a> {
+        self
+    }
+}
+
+pub(super) fn parse(css: &str) -> Result<Selector> {
+    Selector::parse(css).map_err(|_details| Error::bug(format!("`{css}` is no CSS selector")))
+}
+
+fn missing(scope: Element<'_>, what: &str) -> Error {
+    let place = scope.description().map(|element| format!(" within `{element}`")).unwrap_or_default();
+    Error::vendor_changed(format!("{} has no {what}{place}", scope.page().url()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BILLS: &str = r#"<table class="bills"><tbody>
+        <tr class="bill first"><td class="date"> 3&nbsp;nov.
+            2026 </td><td><a class="pdf" href="../1.pdf">PDF</a></td></tr>
+        <tr class="bill" id="two"><td class="date"></td><td><a class="pdf">none</a></td></tr>
+    </tbody></table>"#;
+
+    fn page() -> Page {
+        Page::new(BILLS, Url::parse("https://a.example/account/bills/").unwrap())
+    }
+
+    #[test]
+    fn finds_texts_attributes_and_links() {
+        let page = page();
+        let rows = page.select("table.bills tr").unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].text(".date").unwrap(), "3 nov. 2026");
+        assert_eq!(rows[0].link("a.pdf").unwrap().as_str(), "https://a.example/account/1.pdf");
+        assert_eq!(rows[0].attr("a", "class").unwrap(), "pdf");
+        assert_eq!(rows[1].text_opt(".date").unwrap(), None);
+        assert_eq!(rows[1].link_opt("a.pdf").unwrap(), None);
+        assert!(!rows[1].has(".amount").unwrap());
+        assert_eq!(page.select("tr:has(td a[href])").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_its_place() {
+        let page = page();
+        let rows = page.select("tr").unwrap();
+        insta::assert_snapshot!(page.one(".total").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.total`");
+        insta::assert_snapshot!(rows[0].text(".amount").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no `.amount` within `tr.bill.first`");
+        insta::assert_snapshot!(rows[1].link("a.pdf").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no address of `a.pdf` within `tr#two.bill`");
+        insta::assert_snapshot!(rows[1].attr("td", "title").unwrap_err(), @"the vendor's site changed: https://a.example/account/bills/ has no attribute `title` of `td` within `tr#two.bill`");
+        insta::assert_snapshot!(page.one("a[").unwrap_err(), @"`a[` is no CSS selector");
+    }
+}

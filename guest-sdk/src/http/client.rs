@@ -1,0 +1,124 @@
+use std::fmt::Display;
+
+use url::Url;
+
+use super::{Pages, Request, RequestBuilder, Response, exchange_error, parse_url};
+use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::http::Request as Wire;
+use crate::{Result, host};
+
+/// Where requests go and what they all carry.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: Url,
+    headers: Vec<(String, String)>,
+}
+
+impl Client {
+    /// A client for one site. Addresses are taken relative to `base` as in a page's links: `/x` from the root of the host, `x` below the
+    /// path of `base`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Bug`] when `base` is no absolute address.
+    pub fn new(base: impl AsRef<str>) -> Result<Self> {
+        let mut base = parse_url(None, base.as_ref())?;
+        if !base.path().ends_with('/') {
+            base.set_path(&format!("{}/", base.path()));
+        }
+        Ok(Self { base, headers: Vec::new() })
+    }
+
+    /// Adds a header to every request. `Authorization` goes to the host of `base` only, wherever links lead.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Display) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Signs every request with a name and a password (RFC 7617).
+    #[must_use]
+    pub fn basic_auth(self, user: &str, password: impl Display) -> Self {
+        let value = super::request::basic(user, &password);
+        self.header("authorization", value)
+    }
+
+    /// Signs every request with a token (RFC 6750).
+    #[must_use]
+    pub fn bearer(self, token: impl Display) -> Self {
+        self.header("authorization", format_args!("Bearer {token}"))
+    }
+
+    /// The address that others are relative to.
+    #[must_use]
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// A GET request.
+    pub fn get(&self, url: impl AsRef<str>) -> RequestBuilder<'_> {
+        self.request("GET", url)
+    }
+
+    /// A POST request.
+    pub fn post(&self, url: impl AsRef<str>) -> RequestBuilder<'_> {
+        self.request("POST", url)
+    }
+
+    /// A request with any method. A wrong address shows when it is sent.
+    pub fn request(&self, method: &str, url: impl AsRef<str>) -> RequestBuilder<'_> {
+        let request = parse_url(Some(&self.base), url.as_ref()).map(|url| Request::new(method, url));
+        RequestBuilder::new(self, request)
+    }
+
+    /// The pages of a list, from `first` on: each page's element that `next` selects links to the following one.
+    ///
+    /// ```no_run
+    /// # use konnector_sdk::prelude::*;
+    /// # fn run(client: &Client) -> Result<()> {
+    /// for page in client.pages("/bills", "a[rel=next]") {
+    ///     for row in page?.select("table.bills tbody tr")? {}
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn pages(&self, first: impl AsRef<str>, next: &str) -> Pages<'_> {
+        Pages::new(self, first.as_ref(), next)
+    }
+
+    /// Sends a request as it is, with this client's headers. Any status is an answer; see [`Response::error_for_status`].
+    ///
+    /// # Errors
+    /// When there is no answer: [`crate::Error::VendorDown`], or [`crate::Error::Denied`] by the manifest's rules.
+    pub fn send(&self, request: &Request) -> Result<Response> {
+        let wire = self.wire(request);
+        let answer = host::http::send(&wire).map_err(|error| exchange_error(&wire.method, &wire.url, error))?;
+        Response::new(&wire.method, answer)
+    }
+
+    /// Stores the answer's body as a file, without passing it through the konnector.
+    pub(crate) fn download(&self, request: &Request, target: &Target) -> Result<Stored> {
+        let wire = self.wire(request);
+        host::http::download(&wire, target).map_err(|error| exchange_error(&wire.method, &wire.url, error))
+    }
+
+    fn wire(&self, request: &Request) -> Wire {
+        let is_home = request.url().origin() == self.base.origin();
+        let headers = self.headers.iter().filter(|(name, _)| is_home || !name.eq_ignore_ascii_case("authorization"));
+        request.to_wire(headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+
+    #[test]
+    fn credentials_stay_with_the_clients_own_host() {
+        let host = Host::new().answer("https://a.example/x", "a").answer("https://b.example/x", "b");
+        let client = Client::new("https://a.example").unwrap().bearer("token").header("accept", "*/*");
+        client.get("/x").text().unwrap();
+        client.get("https://b.example/x").text().unwrap();
+        let sent: Vec<_> = host.requests().into_iter().map(|request| request.headers.len()).collect();
+        assert_eq!(sent, [2, 1]);
+    }
+}

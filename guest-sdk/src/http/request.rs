@@ -1,0 +1,229 @@
+use std::fmt::Display;
+use std::time::Duration;
+
+use base64::Engine as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{Client, Response};
+use crate::bindings::konnector::host::http::{Expect, Header, Request as Wire};
+use crate::html::Page;
+use crate::{Error, Result};
+
+/// A request that is not sent yet, on its own: what [`crate::http::FileSource`] keeps for later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    method: String,
+    url: Url,
+    headers: Vec<(String, String)>,
+    body: Option<Vec<u8>>,
+    expect_bytes: bool,
+    follow_redirects: bool,
+    timeout: Option<Duration>,
+}
+
+impl Request {
+    /// A request without headers and body.
+    #[must_use]
+    pub fn new(method: &str, url: Url) -> Self {
+        Self {
+            method: method.to_owned(),
+            url,
+            headers: Vec::new(),
+            body: None,
+            expect_bytes: false,
+            follow_redirects: true,
+            timeout: None,
+        }
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The request as the contract has it; `defaults` are the headers that it does not set itself.
+    pub(super) fn to_wire<'a>(&'a self, defaults: impl Iterator<Item = &'a (String, String)>) -> Wire {
+        let is_set = |name: &str| self.headers.iter().any(|(set, _)| set.eq_ignore_ascii_case(name));
+        let defaults = defaults.filter(|(name, _)| !is_set(name));
+        let headers = defaults.chain(&self.headers);
+        Wire {
+            method: self.method.clone(),
+            url: self.url.to_string(),
+            headers: headers.map(|(name, value)| Header { name: name.clone(), value: value.clone() }).collect(),
+            body: self.body.clone(),
+            expect: if self.expect_bytes { Expect::Bytes } else { Expect::Auto },
+            follow_redirects: self.follow_redirects,
+            timeout_ms: self.timeout.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
+        }
+    }
+}
+
+/// A request being made ready. What is wrong with it (an address, a body) shows when it is sent.
+#[derive(Debug, Clone)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct RequestBuilder<'a> {
+    client: &'a Client,
+    request: Result<Request>,
+}
+
+impl<'a> RequestBuilder<'a> {
+    pub(super) fn new(client: &'a Client, request: Result<Request>) -> Self {
+        Self { client, request }
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Request)) -> Self {
+        if let Ok(request) = &mut self.request {
+            change(request);
+        }
+        self
+    }
+
+    fn content(self, kind: &str, body: Result<Vec<u8>>) -> Self {
+        match body {
+            Ok(body) => self.header("content-type", kind).change(|request| request.body = Some(body)),
+            Err(error) => Self { client: self.client, request: self.request.and(Err(error)) },
+        }
+    }
+
+    /// Adds a pair to the address's query.
+    pub fn query(self, name: &str, value: impl Display) -> Self {
+        self.change(|request| {
+            request.url.query_pairs_mut().append_pair(name, &value.to_string());
+        })
+    }
+
+    /// Sets a header, in place of the client's of that name.
+    pub fn header(self, name: &str, value: impl Display) -> Self {
+        self.change(|request| request.headers.push((name.to_owned(), value.to_string())))
+    }
+
+    /// A name and a password (RFC 7617). The password may be a [`crate::Secret`].
+    pub fn basic_auth(self, user: &str, password: impl Display) -> Self {
+        self.header("authorization", basic(user, &password))
+    }
+
+    /// A token (RFC 6750).
+    pub fn bearer(self, token: impl Display) -> Self {
+        self.header("authorization", format_args!("Bearer {token}"))
+    }
+
+    /// A body as a browser's form sends it: `&[("name", "value")]`, `json!({…})` or a structure.
+    pub fn form<T: Serialize + ?Sized>(self, fields: &T) -> Self {
+        let body = serde_urlencoded::to_string(fields).map_err(|error| Error::bug(format!("the form: {error}")));
+        self.content("application/x-www-form-urlencoded", body.map(String::into_bytes))
+    }
+
+    /// A JSON body.
+    pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Self {
+        let body = serde_json::to_vec(value).map_err(|error| Error::bug(format!("the body: {error}")));
+        self.content("application/json", body)
+    }
+
+    /// Any other body, with its media type.
+    pub fn body(self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.content(media_type, Ok(body.into()))
+    }
+
+    /// Answers a redirect as it is, instead of following it.
+    pub fn no_redirects(self) -> Self {
+        self.change(|request| request.follow_redirects = false)
+    }
+
+    /// Time for the whole exchange; the host has a default and a ceiling.
+    pub fn timeout(self, time: Duration) -> Self {
+        self.change(|request| request.timeout = Some(time))
+    }
+
+    /// The request on its own, for later.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] for a wrong address or body.
+    pub fn build(self) -> Result<Request> {
+        self.request
+    }
+
+    /// Sends it. Any status is an answer.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub fn send(self) -> Result<Response> {
+        self.client.send(&self.request?)
+    }
+
+    /// Sends it and parses the page that comes back.
+    ///
+    /// # Errors
+    /// As [`Client::send`] and [`Response::error_for_status`].
+    pub fn html(self) -> Result<Page> {
+        self.send()?.error_for_status()?.html()
+    }
+
+    /// Sends it and reads the JSON that comes back.
+    ///
+    /// # Errors
+    /// As [`Client::send`], [`Response::error_for_status`] and [`Response::json`].
+    pub fn json_answer<T: DeserializeOwned>(self) -> Result<T> {
+        self.send()?.error_for_status()?.json()
+    }
+
+    /// Sends it and answers the text that comes back.
+    ///
+    /// # Errors
+    /// As [`Client::send`] and [`Response::error_for_status`].
+    pub fn text(self) -> Result<String> {
+        self.send()?.error_for_status()?.text()
+    }
+
+    /// Sends it and answers the bytes that come back. A file is better given to `save_bills` or `save_files`.
+    ///
+    /// # Errors
+    /// As [`Client::send`] and [`Response::error_for_status`].
+    pub fn bytes(self) -> Result<Vec<u8>> {
+        Ok(self.change(|request| request.expect_bytes = true).send()?.error_for_status()?.bytes())
+    }
+}
+
+pub(super) fn basic(user: &str, password: &dyn Display) -> String {
+    let pair = format!("{user}:{password}");
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+    use serde_json::json;
+
+    #[test]
+    fn addresses_are_relative_to_the_clients() {
+        let client = Client::new("https://a.example/api/v1").unwrap();
+        let address = |url: &str| client.get(url).query("q", "é &").build().unwrap().url().to_string();
+        assert_eq!(address("bills"), "https://a.example/api/v1/bills?q=%C3%A9+%26");
+        assert_eq!(address("/bills?page=2"), "https://a.example/bills?page=2&q=%C3%A9+%26");
+        assert_eq!(address("https://b.example/"), "https://b.example/?q=%C3%A9+%26");
+        insta::assert_snapshot!(Client::new("a.example").unwrap_err(), @"the address `a.example`: relative URL without a base");
+        assert!(matches!(client.get("https://[").form(&[("a", "b")]).send(), Err(Error::Bug(_))));
+    }
+
+    #[test]
+    fn a_requests_header_stands_in_place_of_the_clients() {
+        let host = Host::new().answer("https://a.example/x", "fine");
+        let client = Client::new("https://a.example").unwrap().header("Accept", "text/html").header("dnt", 1);
+        let text = client.post("x").header("accept", "application/json").form(&json!({ "a b": "é", "n": 1 })).text();
+        assert_eq!(text.unwrap(), "fine");
+        let sent = &host.requests()[0];
+        assert_eq!(sent.body, "a+b=%C3%A9&n=1");
+        let names: Vec<_> = sent.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(names, ["dnt: 1", "accept: application/json", "content-type: application/x-www-form-urlencoded"]);
+    }
+
+    #[test]
+    fn basic_authentication_encodes_the_placeholder() {
+        let _host = Host::new().secret("password");
+        let secret = crate::Secret::of_account("password").unwrap();
+        assert_eq!(basic("me", &secret), "Basic bWU6c2VjcmV0LXBhc3N3b3JkLXBsYWNlaG9sZGVy");
+    }
+}

@@ -1,0 +1,116 @@
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{status, status_error};
+use crate::bindings::konnector::host::http::{Body, Header, Response as Wire};
+use crate::html::Page;
+use crate::{Error, Result};
+
+/// An answer, its body read and decoded.
+#[derive(Debug, Clone)]
+pub struct Response {
+    method: String,
+    status: u16,
+    url: Url,
+    headers: Vec<Header>,
+    body: Body,
+}
+
+impl Response {
+    pub(super) fn new(method: &str, wire: Wire) -> Result<Self> {
+        let url = super::parse_url(None, &wire.url)?;
+        Ok(Self { method: method.to_owned(), status: wire.status, url, headers: wire.headers, body: wire.body })
+    }
+
+    /// The status, for example 200.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Where the answer came from, after redirects.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The first header of this name, in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
+    }
+
+    /// The answer, unless its status is 400 or more.
+    ///
+    /// # Errors
+    /// 401 is [`Error::BadCredentials`], 429 [`Error::RateLimited`], 503 with `Retry-After` [`Error::VendorMaintenance`], another 5xx
+    /// [`Error::VendorDown`], the rest [`Error::VendorChanged`]. Where a vendor means something else, look at [`Self::status`] first.
+    pub fn error_for_status(self) -> Result<Self> {
+        if self.status < 400 {
+            return Ok(self);
+        }
+        let after = self.header("retry-after").and_then(|value| status::retry_after(value, self.header("date")));
+        Err(status_error(self.status, after, &format!("{} {}", self.method, self.url)))
+    }
+
+    /// The body as text.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when it is no text.
+    pub fn text(self) -> Result<String> {
+        match self.body {
+            Body::Text(text) => Ok(text),
+            Body::Bytes(bytes) => String::from_utf8(bytes)
+                .map_err(|_not_text| Error::vendor_changed(format!("{} {} answered no text", self.method, self.url))),
+        }
+    }
+
+    /// The body as it is; a text in UTF-8.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        match self.body {
+            Body::Text(text) => text.into_bytes(),
+            Body::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// The body's JSON.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] saying where it is not as expected.
+    pub fn json<T: DeserializeOwned>(self) -> Result<T> {
+        let subject = format!("{} {}", self.method, self.url);
+        serde_json::from_slice(&self.bytes()).map_err(|error| Error::from(error).during(subject))
+    }
+
+    /// The body as a page.
+    ///
+    /// # Errors
+    /// [`Error::VendorChanged`] when it is no text.
+    pub fn html(self) -> Result<Page> {
+        let url = self.url.clone();
+        Ok(Page::new(&self.text()?, url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::Client;
+    use crate::testing::{Answer, Host};
+
+    #[test]
+    fn a_failure_names_the_request() {
+        let _host = Host::new()
+            .answer("https://a.example/down", Answer::status(503, "").header("Retry-After", "60"))
+            .answer("https://a.example/page", "<p>no JSON</p>")
+            .answer("https://a.example/image", Answer::bytes(&[0xff, 0xfe]));
+        let client = Client::new("https://a.example").unwrap();
+        let error = client.get("/down").text().unwrap_err();
+        insta::assert_snapshot!(error, @"the vendor is in maintenance: GET https://a.example/down answered 503 Service Unavailable");
+        let error = client.get("/page").json_answer::<Vec<u8>>().unwrap_err();
+        insta::assert_snapshot!(error, @"the vendor's site changed: GET https://a.example/page: expected value at line 1 column 1");
+        let error = client.post("/image").text().unwrap_err();
+        insta::assert_snapshot!(error, @"the vendor's site changed: POST https://a.example/image answered no text");
+        assert_eq!(client.get("/image").bytes().unwrap(), [0xff, 0xfe]);
+    }
+}

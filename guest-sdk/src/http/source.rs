@@ -1,0 +1,67 @@
+use std::fmt;
+
+use url::Url;
+
+use super::Request;
+use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::http::Client;
+use crate::{Result, host};
+
+/// Where a file's content comes from. It is fetched only when the user does not have the file yet.
+pub struct FileSource(Kind);
+
+enum Kind {
+    /// The host fetches it; the bytes do not pass through the konnector.
+    Request(Request),
+    Bytes(Vec<u8>),
+    Made(Box<dyn Fn() -> Result<Vec<u8>>>),
+}
+
+impl FileSource {
+    /// Content that is there already.
+    pub fn bytes(content: impl Into<Vec<u8>>) -> Self {
+        Self(Kind::Bytes(content.into()))
+    }
+
+    /// Content that the konnector makes, when it is needed.
+    pub fn made_by(make: impl Fn() -> Result<Vec<u8>> + 'static) -> Self {
+        Self(Kind::Made(Box::new(make)))
+    }
+
+    pub(crate) fn store(&self, client: &Client, target: &Target) -> Result<Stored> {
+        match &self.0 {
+            Kind::Request(request) => client.download(request, target),
+            Kind::Bytes(content) => host::store(target, content),
+            Kind::Made(make) => host::store(target, &make()?),
+        }
+    }
+
+    /// The last part of the address, where there is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        let Kind::Request(request) = &self.0 else { return None };
+        request.url().path_segments()?.next_back().filter(|name| !name.is_empty())
+    }
+}
+
+/// A GET request for that address.
+impl From<Url> for FileSource {
+    fn from(url: Url) -> Self {
+        Request::new("GET", url).into()
+    }
+}
+
+impl From<Request> for FileSource {
+    fn from(request: Request) -> Self {
+        Self(Kind::Request(request))
+    }
+}
+
+impl fmt::Debug for FileSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Request(request) => write!(formatter, "FileSource({})", request.url()),
+            Kind::Bytes(content) => write!(formatter, "FileSource({} bytes)", content.len()),
+            Kind::Made(_) => formatter.write_str("FileSource(made)"),
+        }
+    }
+}

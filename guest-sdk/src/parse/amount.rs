@@ -1,0 +1,312 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use crate::{Error, Result};
+
+/// A currency by its ISO 4217 code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// Euro.
+    pub const EUR: Self = Self(*b"EUR");
+    /// United States dollar.
+    pub const USD: Self = Self(*b"USD");
+    /// Pound sterling.
+    pub const GBP: Self = Self(*b"GBP");
+    /// Swiss franc.
+    pub const CHF: Self = Self(*b"CHF");
+
+    /// The code, for example `EUR`.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        // The letters were checked when the value was made.
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// A code, or what is written in its place: `€`, `euros`, `$`, `£`, `Fr.`.
+impl FromStr for Currency {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().trim_end_matches('.').to_lowercase().as_str() {
+            "€" | "euro" | "euros" => return Ok(Self::EUR),
+            "$" | "us$" | "$us" => return Ok(Self::USD),
+            "£" => return Ok(Self::GBP),
+            "fr" | "sfr" => return Ok(Self::CHF),
+            _ => {}
+        }
+        match text.trim().as_bytes() {
+            &[a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
+            _ => Err(Error::vendor_changed(format!("`{text}` is no currency"))),
+        }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.code())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+/// An amount of money, exact. Prints as `42.10 EUR`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Amount {
+    /// Hundredths of the currency's unit; negative for what is given back.
+    pub cents: i64,
+    /// Its currency.
+    pub currency: Currency,
+}
+
+impl Amount {
+    /// That many hundredths of the currency's unit.
+    #[must_use]
+    pub fn new(cents: i64, currency: Currency) -> Self {
+        Self { cents, currency }
+    }
+
+    /// The amount as a number of units, as JSON documents have it.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 90 trillion units")]
+    pub fn as_number(&self) -> f64 {
+        self.cents as f64 / 100.0
+    }
+
+    /// The units and hundredths with a point, as in `-42.10`.
+    pub(crate) fn decimal(&self) -> String {
+        let (sign, cents) = (if self.cents < 0 { "-" } else { "" }, self.cents.unsigned_abs());
+        format!("{sign}{}.{:02}", cents / 100, cents % 100)
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.decimal(), self.currency)
+    }
+}
+
+/// Reads an amount with its currency, the French, English or Swiss way: `1 234,56 €`, `€1,234.56`, `CHF 1'234.50`, `-12,00 EUR`.
+///
+/// # Errors
+/// [`Error::VendorChanged`] with the text in it: no currency (see [`amount_in`]), no number, or more than hundredths.
+pub fn amount(text: &str) -> Result<Amount> {
+    read(text, None)
+}
+
+/// Reads an amount that may be written without a currency, as in a column headed `Montant (€)`.
+///
+/// # Errors
+/// As [`amount`].
+pub fn amount_in(currency: Currency, text: &str) -> Result<Amount> {
+    read(text, Some(currency))
+}
+
+fn read(text: &str, default: Option<Currency>) -> Result<Amount> {
+    let wrong = |why: &str| Error::vendor_changed(format!("`{text}` is no amount: {why}"));
+    let normal: String = text.trim().chars().map(|letter| if "−–".contains(letter) { '-' } else { letter }).collect();
+    let (mut number, mut words) = (String::new(), Vec::new());
+    let mut word = String::new();
+    for letter in normal.chars() {
+        if letter.is_alphabetic() || "€$£".contains(letter) || (letter == '.' && !word.is_empty()) {
+            word.push(letter);
+            continue;
+        }
+        if !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+        }
+        number.push(letter);
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    let currency = match (words.as_slice(), default) {
+        ([word], _) => word.parse().map_err(|_no_currency| wrong("its currency is not known"))?,
+        ([], Some(default)) => default,
+        ([], None) => return Err(wrong("it has no currency")),
+        _ => return Err(wrong("it has more than a number and a currency")),
+    };
+    let (is_negative, number) = sign(number.trim()).ok_or_else(|| wrong("its sign is unclear"))?;
+    let cents = cents(number).ok_or_else(|| wrong("its number is unclear"))?;
+    Ok(Amount { cents: if is_negative { -cents } else { cents }, currency })
+}
+
+/// The sign and the rest: `-5`, `- 5`, `+5`, `5-` and, as accountants write it, `(5)`.
+fn sign(number: &str) -> Option<(bool, &str)> {
+    if let Some(inner) = number.strip_prefix('(') {
+        return inner.strip_suffix(')').map(|inner| (true, inner.trim()));
+    }
+    if let Some(rest) = number.strip_suffix('-') {
+        return Some((true, rest.trim()));
+    }
+    match (number.strip_prefix('-'), number.strip_prefix('+')) {
+        (Some(rest), _) => Some((true, rest.trim())),
+        (_, Some(rest)) => Some((false, rest.trim())),
+        _ => Some((false, number)),
+    }
+}
+
+/// Hundredths of a number without a sign.
+fn cents(number: &str) -> Option<i64> {
+    let (whole, fraction) = split_decimals(number);
+    let whole = without_groups(whole)?;
+    let fraction = match fraction.trim_end_matches('0') {
+        _ if !fraction.chars().all(|digit| digit.is_ascii_digit()) => return None,
+        "" => 0,
+        tenths if tenths.len() == 1 => tenths.parse::<i64>().ok()? * 10,
+        hundredths if hundredths.len() == 2 => hundredths.parse().ok()?,
+        _ => return None,
+    };
+    whole.checked_mul(100)?.checked_add(fraction)
+}
+
+/// Where the decimals begin. Of a point and a comma the last one begins them; one alone does, unless it stands as between thousands
+/// (`1.234`, three digits after it and no leading zero).
+fn split_decimals(number: &str) -> (&str, &str) {
+    let is_mark = |letter: char| letter == '.' || letter == ',';
+    let Some((whole, fraction)) = number.rsplit_once(is_mark) else { return (number, "") };
+    let mark = if number.ends_with([',', '.']) { None } else { number.chars().rev().find(|letter| is_mark(*letter)) };
+    let has_other_mark = whole.contains(is_mark) && !mark.is_some_and(|mark| whole.contains(mark));
+    let is_repeated = mark.is_some_and(|mark| whole.contains(mark));
+    let is_group =
+        fraction.len() == 3 && !whole.is_empty() && !whole.starts_with('0') && !has_other_mark && is_ungrouped(whole);
+    if is_repeated || is_group { (number, "") } else { (whole, fraction) }
+}
+
+/// Whether no thousands are marked by spaces or apostrophes.
+fn is_ungrouped(whole: &str) -> bool {
+    whole.chars().all(|letter| letter.is_ascii_digit())
+}
+
+/// A whole number whose thousands may be apart, all in the same way: `1234`, `1 234`, `1.234`, `1,234`, `1'234`.
+fn without_groups(whole: &str) -> Option<i64> {
+    let separators: Vec<char> = whole.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+    let kinds: std::collections::BTreeSet<_> = separators.iter().map(|letter| group_kind(*letter)).collect();
+    if kinds.contains(&None) || kinds.len() > 1 || whole.is_empty() {
+        return None;
+    }
+    let mut groups = whole.split(|letter: char| !letter.is_ascii_digit());
+    let first = groups.next()?;
+    let is_whole = separators.is_empty() || (1..=3).contains(&first.len());
+    if first.is_empty() || !is_whole || groups.any(|group| group.len() != 3) {
+        return None;
+    }
+    whole.chars().filter(char::is_ascii_digit).collect::<String>().parse().ok()
+}
+
+fn group_kind(separator: char) -> Option<char> {
+    match separator {
+        '.' | ',' => Some(separator),
+        '\'' | '’' => Some('\''),
+        space if space.is_whitespace() => Some(' '),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_french_english_and_swiss_vendors_write() {
+        let cases = [
+            ("1 234,56 €", "1234.56 EUR"),
+            ("1\u{202f}234,56\u{a0}€", "1234.56 EUR"),
+            ("€1,234.56", "1234.56 EUR"),
+            ("-€999.00", "-999.00 EUR"),
+            ("€ -5", "-5.00 EUR"),
+            ("CHF 1'234.50", "1234.50 CHF"),
+            ("1’234’567.05 Fr.", "1234567.05 CHF"),
+            ("Fr. 12.-", ""),
+            ("1.234,56 EUR", "1234.56 EUR"),
+            ("1.234 €", "1234.00 EUR"),
+            ("1,234,567 USD", "1234567.00 USD"),
+            ("$0.5", "0.50 USD"),
+            ("0,500 €", "0.50 EUR"),
+            ("12.340,00 €", "12340.00 EUR"),
+            ("+12 €", "12.00 EUR"),
+            ("− 42,10 €", "-42.10 EUR"),
+            ("42,10- EUR", "-42.10 EUR"),
+            ("(42,10) EUR", "-42.10 EUR"),
+            ("3 euros", "3.00 EUR"),
+            ("£12.3400", "12.34 GBP"),
+        ];
+        for (text, expected) in cases.into_iter().filter(|(_, expected)| !expected.is_empty()) {
+            assert_eq!(amount(text).map(|amount| amount.to_string()), Ok(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_certain_is_refused() {
+        for text in [
+            "",
+            "€",
+            "12",
+            "12 34 €",
+            "1,23,456 €",
+            "1 234.567 €",
+            "0,505 €",
+            "1.234.56 €",
+            "12 € 34 $",
+            "Total : 12 €",
+            "1'234 567 €",
+            "12 eur",
+            "--5 €",
+            "1..2 €",
+            ",5- -€",
+            "1234 567 €",
+            "99999999999999999999 €",
+        ] {
+            assert!(matches!(amount(text), Err(Error::VendorChanged(_))), "{text}: {:?}", amount(text));
+        }
+        insta::assert_snapshot!(amount("42,10").unwrap_err(), @"the vendor's site changed: `42,10` is no amount: it has no currency");
+        insta::assert_snapshot!(amount("à venir €").unwrap_err(), @"the vendor's site changed: `à venir €` is no amount: it has more than a number and a currency");
+        assert_eq!(amount_in(Currency::EUR, "42,10"), Ok(Amount::new(4210, Currency::EUR)));
+        assert_eq!(amount_in(Currency::EUR, "42,10 CHF").unwrap().currency, Currency::CHF);
+    }
+
+    fn grouped(number: u64, separator: &str) -> String {
+        let digits = number.to_string();
+        let first = (digits.len() - 1) % 3 + 1;
+        let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+        std::iter::once(digits[..first].to_owned()).chain(groups).collect::<Vec<_>>().join(separator)
+    }
+
+    proptest! {
+        #[test]
+        fn an_amount_written_in_any_of_the_ways_is_read_back(cents in -100_000_000_000_i64..100_000_000_000) {
+            let (units, rest) = (cents.unsigned_abs() / 100, cents.unsigned_abs() % 100);
+            let sign = if cents < 0 { "-" } else { "" };
+            let ways = [
+                format!("{sign}{},{rest:02}\u{a0}€", grouped(units, "\u{a0}")),
+                format!("{sign}{},{rest:02} EUR", grouped(units, ".")),
+                format!("{sign}€{}.{rest:02}", grouped(units, ",")),
+                format!("EUR {sign}{}.{rest:02}", grouped(units, "'")),
+                Amount::new(cents, Currency::EUR).to_string(),
+            ];
+            for text in ways {
+                prop_assert_eq!(amount(&text), Ok(Amount::new(cents, Currency::EUR)), "{}", text);
+            }
+        }
+
+        #[test]
+        fn any_text_is_an_amount_or_an_error(text in "\\PC{0,20}|[0-9 .,'€-]{0,12}") {
+            if let Ok(read) = amount(&text) {
+                prop_assert_eq!(amount(&read.to_string()), Ok(read));
+            }
+        }
+    }
+}

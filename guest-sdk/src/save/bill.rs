@@ -1,0 +1,154 @@
+use chrono::NaiveDate;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::Metadata;
+use super::metadata::{iso_instant, midnight};
+use crate::bindings::konnector::host::files::Target;
+use crate::http::FileSource;
+use crate::parse::Amount;
+use crate::{Error, Result};
+
+/// A bill with its file: a document of type `io.cozy.bills`.
+#[derive(Debug)]
+#[must_use = "a bill is saved by `save_bills`"]
+pub struct Bill {
+    pub(super) vendor: String,
+    pub(super) amount: Amount,
+    pub(super) date: NaiveDate,
+    pub(super) source: FileSource,
+    pub(super) reference: Option<String>,
+    contract: Option<(String, String)>,
+    file_name: Option<String>,
+    metadata: Metadata,
+    members: Map<String, Value>,
+}
+
+impl Bill {
+    /// A bill: who sent it, what it comes to, its day, and where its file is (an address, a request or bytes).
+    pub fn new(vendor: impl Into<String>, amount: Amount, date: NaiveDate, file: impl Into<FileSource>) -> Self {
+        Self {
+            vendor: vendor.into(),
+            amount,
+            date,
+            source: file.into(),
+            reference: None,
+            contract: None,
+            file_name: None,
+            metadata: Metadata::new(),
+            members: Map::new(),
+        }
+    }
+
+    /// The vendor's own number for the bill: what recognises it best in later runs.
+    pub fn vendor_ref(mut self, reference: impl Into<String>) -> Self {
+        self.reference = Some(reference.into());
+        self
+    }
+
+    /// What it is for.
+    pub fn subject(self, subject: impl Into<String>) -> Self {
+        self.with("subject", subject.into())
+    }
+
+    /// The contract it belongs to: its number, and its name, which becomes a folder of its own.
+    pub fn contract(mut self, id: impl Into<String>, label: impl Into<String>) -> Self {
+        self.contract = Some((id.into(), label.into()));
+        self
+    }
+
+    /// The file's name, in place of `2026-11-03_bank101_42.10EUR.pdf`.
+    pub fn file_name(mut self, name: impl Into<String>) -> Self {
+        self.file_name = Some(name.into());
+        self
+    }
+
+    /// Money that the vendor gives back.
+    pub fn refund(self) -> Self {
+        self.with("isRefund", true)
+    }
+
+    /// What is known about the file, besides vendor and day.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Any other member of the document, such as `originalAmount` or `matchingCriterias`. A value that is no JSON is left out.
+    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.members.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    /// Says what makes the bill impossible to save.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = |what: &str| Err(Error::bug(format!("the bill of {} over {}: {what}", self.date, self.amount)));
+        match &self.reference {
+            _ if self.vendor.trim().is_empty() => wrong("its vendor is empty"),
+            Some(reference) if reference.trim().is_empty() => wrong("its vendor_ref is empty; leave it out"),
+            _ => Ok(()),
+        }
+    }
+
+    /// What recognises it, but for a number that tells equal bills apart: the vendor's number, or contract, day and amount.
+    pub(super) fn natural_key(&self) -> String {
+        let contract = self.contract.as_ref().map(|(id, _)| format!("{id}/")).unwrap_or_default();
+        match &self.reference {
+            Some(reference) => format!("{contract}{reference}"),
+            None => format!("{contract}{}/{}{}", self.date, self.amount.decimal(), self.amount.currency),
+        }
+    }
+
+    /// How a report names it.
+    pub(super) fn label(&self) -> String {
+        let name = self.reference.as_deref().unwrap_or(&self.vendor);
+        format!("{name} of {}, {}", self.date, self.amount)
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.file_name.clone().unwrap_or_else(|| {
+            let vendor = self.vendor.trim().to_lowercase().replace(char::is_whitespace, "-");
+            format!("{}_{vendor}_{}{}.pdf", self.date, self.amount.decimal(), self.amount.currency)
+        })
+    }
+
+    /// Where its file goes.
+    pub(super) fn target(&self, key: &str) -> Target {
+        let metadata = Metadata::new().author(&self.vendor).issued(self.date);
+        let metadata = match &self.reference {
+            Some(reference) => metadata.with("vendorRef", reference),
+            None => metadata,
+        };
+        let folder = self.contract.as_ref().map(|(_, label)| label.replace('/', "-")).unwrap_or_default();
+        Target {
+            folder,
+            name: self.name(),
+            key: Some(key.to_owned()),
+            mime: None,
+            created_at: midnight(self.date),
+            metadata: self.metadata.clone().or(metadata).to_json(),
+        }
+    }
+
+    /// The document, once the file has an id (io.cozy.bills).
+    pub(super) fn document(&self, file_id: &str, file_name: &str) -> Value {
+        let mut document = json!({
+            "vendor": self.vendor,
+            "amount": self.amount.as_number(),
+            "currency": self.amount.currency,
+            "date": iso_instant(self.date),
+            "filename": file_name,
+            "invoice": format!("io.cozy.files:{file_id}"),
+        });
+        if let Value::Object(members) = &mut document {
+            members.extend(self.reference.iter().map(|reference| ("vendorRef".to_owned(), json!(reference))));
+            if let Some((id, label)) = &self.contract {
+                members.extend([("contractId".to_owned(), json!(id)), ("contractLabel".to_owned(), json!(label))]);
+            }
+            members.extend(self.members.clone());
+        }
+        document
+    }
+}

@@ -1,0 +1,244 @@
+use std::collections::HashMap;
+
+use super::documents::write;
+use super::files::{Patience, lookup};
+use super::{Bill, Saved, is_time_up};
+use crate::bindings::konnector::host::documents::Item;
+use crate::bindings::konnector::host::files::Stored;
+use crate::http::Client;
+use crate::progress::progress;
+use crate::{Error, Result};
+
+const DOCTYPE: &str = "io.cozy.bills";
+/// Bills in hand before they are written: what a broken run has to do again.
+const BATCH: usize = 50;
+
+/// Saves bills with their files. Give it all bills of the account (or of a contract) at once: of bills without the vendor's own number,
+/// two with the same day and amount stay two, told apart by their order in this call.
+///
+/// Nothing is saved unless every bill is complete. Files that the user has already are not fetched again. A bill whose file fails, also
+/// after three tries, is left out and becomes a problem of the report, while the others are saved. Near the end of the run's time the rest
+/// is left for the next run.
+///
+/// # Errors
+/// [`Error::Bug`] for an incomplete bill, and what concerns all of them: [`Error::Denied`], [`Error::QuotaExceeded`],
+/// [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file was there by then are saved also in that case.
+pub fn save_bills(client: &Client, bills: impl IntoIterator<Item = Bill>) -> Result<Saved> {
+    let mut saved = Saved::default();
+    let bills = keyed(bills, &mut saved)?;
+    let keys: Vec<_> = bills.iter().map(|(key, _)| key.clone()).collect();
+    let known = lookup(&keys)?;
+    let mut run = Run { client, patience: Patience::new(), items: Vec::new(), saved };
+    let fetched = run.fetch_all(&bills, known);
+    run.write()?;
+    fetched.map(|()| run.saved)
+}
+
+struct Run<'a> {
+    client: &'a Client,
+    patience: Patience,
+    items: Vec<Item>,
+    saved: Saved,
+}
+
+impl Run<'_> {
+    fn fetch_all(&mut self, bills: &[(String, Bill)], known: Vec<Option<Stored>>) -> Result<()> {
+        let total = bills.len();
+        let mut postponed = 0;
+        for (done, ((key, bill), known)) in bills.iter().zip(known).enumerate() {
+            progress(done, total, &bill.label());
+            let stored = match known {
+                Some(stored) => Ok(stored),
+                None if is_time_up() => {
+                    postponed += 1;
+                    continue;
+                }
+                None => self.patience.fetch(self.client, &bill.source, &bill.target(key)),
+            };
+            match stored {
+                Ok(stored) => self.take(key, bill, &stored)?,
+                Err(error) if error.concerns_one_item() => self.saved.problem(&bill.label(), &error),
+                Err(error) => return Err(error),
+            }
+        }
+        progress(total, total, "bills");
+        self.saved.postpone(postponed, "bills");
+        Ok(())
+    }
+
+    fn take(&mut self, key: &str, bill: &Bill, file: &Stored) -> Result<()> {
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        self.items.push(Item { key: key.to_owned(), body: bill.document(&file.id, name).to_string() });
+        if self.items.len() < BATCH { Ok(()) } else { self.write() }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        for written in write(DOCTYPE, &std::mem::take(&mut self.items))? {
+            self.saved.count(written.outcome);
+        }
+        Ok(())
+    }
+}
+
+/// Checks the bills and gives each its key.
+fn keyed(bills: impl IntoIterator<Item = Bill>, saved: &mut Saved) -> Result<Vec<(String, Bill)>> {
+    let mut keyed: Vec<(String, Bill)> = Vec::new();
+    let mut seen: HashMap<String, (usize, usize)> = HashMap::new();
+    for bill in bills {
+        bill.check()?;
+        let natural = bill.natural_key();
+        let place = keyed.len();
+        let (first, times) = seen.entry(natural.clone()).or_insert((place, 0));
+        *times += 1;
+        match keyed.get(*first) {
+            None => keyed.push((natural, bill)),
+            Some(_) if bill.reference.is_none() => keyed.push((format!("{natural}#{times}"), bill)),
+            // A list that moves while its pages are read shows a bill twice.
+            Some((_, same)) if (same.date, same.amount) == (bill.date, bill.amount) => {}
+            Some(_) => {
+                let error = Error::vendor_changed("another bill has the same number");
+                saved.problem(&bill.label(), &error);
+            }
+        }
+    }
+    Ok(keyed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Url;
+    use crate::bindings::konnector::host::http::HttpError;
+    use crate::parse::{self, Currency};
+    use crate::save::Metadata;
+    use crate::testing::{Answer, Host};
+    use serde_json::json;
+    use std::time::Duration;
+
+    const PDF: &str = "%PDF-1.7 a bill";
+
+    fn bill(date: &str, amount: &str, file: &str) -> Bill {
+        let amount = parse::amount_in(Currency::EUR, amount).unwrap();
+        let url = Url::parse(&format!("https://a.example/{file}")).unwrap();
+        Bill::new("Bank 101", amount, parse::date(date).unwrap(), url)
+    }
+
+    fn client() -> Client {
+        Client::new("https://a.example").unwrap()
+    }
+
+    #[test]
+    fn a_bill_becomes_a_file_and_a_document() {
+        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let bills =
+            || [bill("03/11/2026", "42,10", "1.pdf").vendor_ref("F-7").subject("Card").contract("C1", "Current/main")];
+        assert_eq!(save_bills(&client(), bills()).unwrap().created, 1);
+        assert_eq!(save_bills(&client(), bills()).unwrap().unchanged, 1);
+        assert_eq!(host.requests().len(), 1, "a file that is there is not fetched again");
+        let expected = json!({
+            "vendor": "Bank 101", "amount": 42.1, "currency": "EUR", "date": "2026-11-03T00:00:00.000Z",
+            "filename": "2026-11-03_bank-101_42.10EUR.pdf", "invoice": "io.cozy.files:file-0",
+            "vendorRef": "F-7", "contractId": "C1", "contractLabel": "Current/main", "subject": "Card",
+        });
+        assert_eq!(host.documents(DOCTYPE), [expected]);
+        let file = &host.files()[0];
+        assert_eq!(file.path, "Current-main/2026-11-03_bank-101_42.10EUR.pdf");
+        assert_eq!(file.metadata["vendorRef"], "F-7");
+        assert_eq!(file.metadata["issueDate"], "2026-11-03T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_authors_metadata_wins() {
+        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let metadata = Metadata::new().author("a.example").qualification("bank_statement");
+        save_bills(&client(), [bill("03/11/2026", "1", "1.pdf").metadata(metadata)]).unwrap();
+        assert_eq!(host.files()[0].metadata["contentAuthor"], "a.example");
+        assert_eq!(host.files()[0].metadata["qualification"]["label"], "bank_statement");
+    }
+
+    #[test]
+    fn two_equal_bills_on_one_day_stay_two() {
+        let host =
+            Host::new().answer("https://a.example/1.pdf", PDF).answer("https://a.example/2.pdf", "%PDF-1.7 other");
+        for _run in 0..2 {
+            let bills = ["1.pdf", "2.pdf"].map(|file| bill("03/11/2026", "5", file));
+            let saved = save_bills(&client(), bills).unwrap();
+            assert_eq!(saved.created + saved.unchanged, 2);
+        }
+        assert_eq!(host.documents(DOCTYPE).len(), 2);
+        assert_eq!(host.files().len(), 2);
+    }
+
+    #[test]
+    fn a_bill_seen_twice_is_saved_once_and_a_number_used_twice_is_a_problem() {
+        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let again = |amount: &str| bill("03/11/2026", amount, "1.pdf").vendor_ref("F-7");
+        let saved = save_bills(&client(), [again("5"), again("5"), again("6")]).unwrap();
+        assert_eq!(host.documents(DOCTYPE).len(), 1);
+        insta::assert_debug_snapshot!(saved.problems(), @r#"
+        [
+            (
+                "F-7 of 2026-11-03, 6.00 EUR",
+                "the vendor's site changed: another bill has the same number",
+            ),
+        ]
+        "#);
+    }
+
+    #[test]
+    fn nothing_is_fetched_while_a_bill_is_incomplete() {
+        let host = Host::new();
+        let error = save_bills(&client(), [bill("03/11/2026", "5", "1.pdf").vendor_ref(" ")]).unwrap_err();
+        insta::assert_snapshot!(error, @"the bill of 2026-11-03 over 5.00 EUR: its vendor_ref is empty; leave it out");
+        assert!(host.requests().is_empty());
+    }
+
+    #[test]
+    fn a_file_that_fails_leaves_out_its_bill_only() {
+        let host = Host::new()
+            .answer("https://a.example/page.pdf", "<html>an error page</html>")
+            .answer("https://a.example/fine.pdf", PDF);
+        let saved = save_bills(&client(), ["page.pdf", "fine.pdf"].map(|file| bill("03/11/2026", "5", file))).unwrap();
+        assert_eq!((saved.created, host.documents(DOCTYPE).len(), host.files().len()), (1, 1, 1));
+        insta::assert_debug_snapshot!(saved.problems(), @r#"
+        [
+            (
+                "Bank 101 of 2026-11-03, 5.00 EUR",
+                "the vendor's site changed: GET https://a.example/page.pdf: expected application/pdf",
+            ),
+        ]
+        "#);
+    }
+
+    #[test]
+    fn what_was_fetched_is_saved_before_the_run_fails() {
+        let host = Host::new()
+            .answer("https://a.example/1.pdf", PDF)
+            .answer("https://a.example/2.pdf", Answer::failure(HttpError::Status(429)));
+        let bills = [bill("03/11/2026", "5", "1.pdf"), bill("04/11/2026", "5", "2.pdf")];
+        assert_eq!(save_bills(&client(), bills), Err(Error::RateLimited(None)));
+        assert_eq!(host.documents(DOCTYPE).len(), 1);
+    }
+
+    #[test]
+    fn near_the_end_of_the_time_only_what_is_there_is_saved() {
+        let host = Host::new().answer("https://a.example/1.pdf", PDF);
+        let bills = || [bill("03/11/2026", "5", "1.pdf"), bill("04/11/2026", "5", "2.pdf")];
+        save_bills(&client(), bills().into_iter().take(1)).unwrap();
+        let host = host.time_left(Duration::from_secs(14));
+        let saved = save_bills(&client(), bills()).unwrap();
+        assert_eq!((saved.unchanged, saved.postponed), (1, 1));
+        assert_eq!(host.requests().len(), 1);
+    }
+
+    #[test]
+    fn a_vendor_that_fails_all_the_time_is_not_asked_three_times_each() {
+        let host = Host::new();
+        let bills: Vec<_> = (1..=28).map(|day| bill(&format!("2026-02-{day:02}"), "5", &day.to_string())).collect();
+        let host =
+            (1..=28).fold(host, |host, day| host.answer(&format!("https://a.example/{day}"), Answer::status(500, "")));
+        let saved = save_bills(&client(), bills).unwrap();
+        assert_eq!(saved.problems().len(), 28);
+        assert_eq!(host.requests().len(), 28 + 10);
+    }
+}

@@ -1,0 +1,87 @@
+use serde::Serialize;
+
+use super::Saved;
+use crate::bindings::konnector::host::documents::{Item as WitItem, Saved as WitSaved};
+use crate::{Error, Result, host};
+
+/// The contract's limit for one call.
+const BATCH: usize = 500;
+
+/// A document with the key by which it is recognised in later runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    key: String,
+    body: String,
+}
+
+impl Item {
+    /// A document and its key: the vendor's own number, or what makes it unique for this account.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when `body` is no JSON object.
+    pub fn new<T: Serialize>(key: impl Into<String>, body: T) -> Result<Self> {
+        let value = serde_json::to_value(body).map_err(|error| Error::bug(format!("a document: {error}")))?;
+        if !value.is_object() {
+            return Err(Error::bug("a document is a JSON object"));
+        }
+        Ok(Self { key: key.into(), body: value.to_string() })
+    }
+}
+
+/// Saves documents of one type: creates those whose key is new, updates those that changed. Members that a document no longer has stay.
+///
+/// # Errors
+/// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> Result<Saved> {
+    let items: Vec<_> = items.into_iter().map(|item| WitItem { key: item.key, body: item.body }).collect();
+    let mut saved = Saved::default();
+    for written in write(doctype, &items)? {
+        saved.count(written.outcome);
+    }
+    Ok(saved)
+}
+
+/// Deletes the documents that were saved under these keys; answers how many there were.
+///
+/// # Errors
+/// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<Item = K>) -> Result<u32> {
+    let keys: Vec<String> = keys.into_iter().map(Into::into).collect();
+    keys.chunks(BATCH).map(|batch| Ok(host::documents::delete(doctype, batch)?)).sum()
+}
+
+pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<WitSaved>> {
+    let mut written = Vec::with_capacity(items.len());
+    for batch in items.chunks(BATCH) {
+        written.extend(host::documents::save(doctype, batch)?);
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+    use serde_json::json;
+
+    #[test]
+    fn documents_are_recognised_by_their_key() {
+        let host = Host::new();
+        let save = |name: &str| save_documents("io.cozy.contacts", [Item::new("7", json!({ "name": name })).unwrap()]);
+        assert_eq!(save("a").unwrap().created, 1);
+        assert_eq!(save("b").unwrap().updated, 1);
+        assert_eq!(save("b").unwrap().unchanged, 1);
+        assert_eq!(host.documents("io.cozy.contacts"), [json!({ "name": "b" })]);
+        assert_eq!(delete_documents("io.cozy.contacts", ["7", "8"]), Ok(1));
+        assert!(host.documents("io.cozy.contacts").is_empty());
+    }
+
+    #[test]
+    fn more_than_one_call_takes_are_several_calls() {
+        let host = Host::new();
+        let items = (0..1201).map(|number| Item::new(format!("{number:04}"), json!({ "number": number })).unwrap());
+        assert_eq!(save_documents("io.cozy.contacts", items).unwrap().created, 1201);
+        assert_eq!(host.documents("io.cozy.contacts").len(), 1201);
+        assert!(matches!(Item::new("x", 7), Err(Error::Bug(_))));
+    }
+}

@@ -1,0 +1,100 @@
+use chrono::NaiveDate;
+
+use super::Metadata;
+use super::metadata::midnight;
+use crate::bindings::konnector::host::files::Target;
+use crate::http::FileSource;
+
+/// A file to save below the account's folder.
+#[derive(Debug)]
+#[must_use = "a file is saved by `save_files`"]
+pub struct File {
+    pub(super) source: FileSource,
+    folder: String,
+    name: String,
+    key: Option<String>,
+    mime: Option<String>,
+    created_on: Option<NaiveDate>,
+    metadata: Metadata,
+    pub(super) replaces: bool,
+}
+
+impl File {
+    /// A file of that name, from an address, a request or bytes. What a file name must not hold, the host replaces.
+    pub fn new(name: impl Into<String>, source: impl Into<FileSource>) -> Self {
+        Self {
+            source: source.into(),
+            folder: String::new(),
+            name: name.into(),
+            key: None,
+            mime: None,
+            created_on: None,
+            metadata: Metadata::new(),
+            replaces: false,
+        }
+    }
+
+    /// A file named as the last part of its address.
+    pub fn from_source(source: impl Into<FileSource>) -> Self {
+        let source = source.into();
+        let name = source.name().unwrap_or_default().to_owned();
+        Self::new(name, source)
+    }
+
+    /// A folder below the account's, `/`-separated.
+    pub fn folder(mut self, folder: impl Into<String>) -> Self {
+        self.folder = folder.into();
+        self
+    }
+
+    /// What recognises the file in later runs, wherever the user moved it: the vendor's own number, say. Without it folder and name do.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Media type; found out from the content and the name where it is not given.
+    pub fn mime(mut self, mime: impl Into<String>) -> Self {
+        self.mime = Some(mime.into());
+        self
+    }
+
+    /// The day that the user's files show for it.
+    pub fn created_on(mut self, day: NaiveDate) -> Self {
+        self.created_on = Some(day);
+        self
+    }
+
+    /// What is known about it.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Stores the content also where the user has the file already: it changed.
+    pub fn replacing(mut self) -> Self {
+        self.replaces = true;
+        self
+    }
+
+    /// The key, or what stands for it: folder and name.
+    pub(super) fn lookup_key(&self) -> String {
+        self.key.clone().unwrap_or_else(|| self.label())
+    }
+
+    /// How a report names it.
+    pub(super) fn label(&self) -> String {
+        if self.folder.is_empty() { self.name.clone() } else { format!("{}/{}", self.folder, self.name) }
+    }
+
+    pub(super) fn target(&self) -> Target {
+        Target {
+            folder: self.folder.clone(),
+            name: self.name.clone(),
+            key: Some(self.lookup_key()),
+            mime: self.mime.clone(),
+            created_at: self.created_on.and_then(midnight),
+            metadata: self.metadata.to_json(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::{File, Saved, is_time_up};
+use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::bindings::konnector::host::types::Outcome;
+use crate::http::{Client, FileSource};
+use crate::progress::progress;
+use crate::{Error, Result, host};
+
+/// Keys asked for at a time.
+const LOOKUP_BATCH: usize = 500;
+/// Pauses before the second and the third try of a download.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
+/// Saves files: those that the user has already are not fetched again, one that fails becomes a problem of the report while the others are
+/// saved, and near the end of the run's time the rest is left for the next run. Of two files with one key the first is saved.
+///
+/// # Errors
+/// What concerns all files: [`Error::Denied`], [`Error::QuotaExceeded`], [`Error::RateLimited`], [`Error::Cancelled`].
+pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Result<Saved> {
+    let mut keys = HashSet::new();
+    let files: Vec<_> = files.into_iter().filter(|file| keys.insert(file.lookup_key())).collect();
+    let keys: Vec<_> = files.iter().map(File::lookup_key).collect();
+    let known = lookup(&keys)?;
+    let (total, mut saved, mut patience) = (files.len(), Saved::default(), Patience::new());
+    for (done, (file, known)) in files.iter().zip(known).enumerate() {
+        if known.is_some() && !file.replaces {
+            saved.count(Outcome::Unchanged);
+            continue;
+        }
+        if is_time_up() {
+            saved.postpone(total - done, "files");
+            break;
+        }
+        let label = file.label();
+        progress(done, total, &label);
+        match patience.fetch(client, &file.source, &file.target()) {
+            Ok(stored) => saved.count(stored.outcome),
+            Err(error) if error.concerns_one_item() => saved.problem(&label, &error),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(saved)
+}
+
+/// Moves the files with these keys to the trash; answers how many there were.
+///
+/// # Errors
+/// As the host answers.
+pub fn remove_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<u32> {
+    let keys: Vec<String> = keys.into_iter().map(Into::into).collect();
+    keys.chunks(LOOKUP_BATCH).map(|batch| Ok(host::files::remove(batch)?)).sum()
+}
+
+/// The files with these keys, in the same order.
+pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<Stored>>> {
+    let mut found = Vec::with_capacity(keys.len());
+    for batch in keys.chunks(LOOKUP_BATCH) {
+        found.extend(host::files::lookup(batch)?);
+    }
+    Ok(found)
+}
+
+/// How often a save still asks a vendor again that does not answer. Many failures are no coincidence: then each file is tried once.
+pub(super) struct Patience(u32);
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self(10)
+    }
+
+    /// Stores one file, with up to three tries.
+    pub(super) fn fetch(&mut self, client: &Client, source: &FileSource, target: &Target) -> Result<Stored> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let error = match source.store(client, target) {
+                Ok(stored) => return Ok(stored),
+                Err(error) => error,
+            };
+            match pauses.next() {
+                Some(pause) if error.is_transient() && self.0 > 0 && !is_time_up() => wait(pause),
+                _ => return Err(error),
+            }
+            self.0 -= 1;
+        }
+    }
+}
+
+/// A test's vendor needs no time to recover.
+fn wait(pause: Duration) {
+    if cfg!(target_family = "wasm") {
+        std::thread::sleep(pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Url;
+    use crate::bindings::konnector::host::http::HttpError;
+    use crate::testing::{Answer, Host};
+
+    fn address(name: &str) -> Url {
+        Url::parse(&format!("https://a.example/{name}")).unwrap()
+    }
+
+    fn client() -> Client {
+        Client::new("https://a.example").unwrap()
+    }
+
+    #[test]
+    fn fetches_only_what_is_missing() {
+        let host = Host::new().answer("https://a.example/1.txt", "one").answer("https://a.example/2.txt", "two");
+        let files = || ["1.txt", "2.txt", "1.txt"].map(|name| File::from_source(address(name)).folder("papers"));
+        assert_eq!(save_files(&client(), files()).unwrap().created, 2);
+        let again = save_files(&client(), files()).unwrap();
+        assert_eq!((again.created, again.unchanged), (0, 2));
+        assert_eq!(host.requests().len(), 2);
+        assert_eq!(host.files()[1].path, "papers/2.txt");
+        assert_eq!(remove_files(["papers/1.txt", "papers/3.txt"]), Ok(1));
+    }
+
+    #[test]
+    fn a_changed_file_replaces_its_content() {
+        let host = Host::new();
+        let save =
+            |text: &str| save_files(&client(), [File::new("a.vcf", FileSource::bytes(text)).key("a").replacing()]);
+        assert_eq!(save("1").unwrap().created, 1);
+        assert_eq!(save("2").unwrap().updated, 1);
+        assert_eq!(save("2").unwrap().unchanged, 1);
+        assert_eq!(host.files()[0].content, b"2");
+    }
+
+    #[test]
+    fn a_vendor_that_recovers_is_asked_again_and_one_that_fails_is_reported() {
+        let host = Host::new()
+            .answer("https://a.example/slow.txt", Answer::failure(HttpError::Unreachable("reset".into())))
+            .answer("https://a.example/slow.txt", Answer::status(502, ""))
+            .answer("https://a.example/slow.txt", "at last")
+            .answer("https://a.example/down.txt", Answer::status(500, ""));
+        let files = ["slow.txt", "down.txt", "gone.txt"].map(|name| File::from_source(address(name)));
+        let saved = save_files(&client(), files).unwrap();
+        assert_eq!(saved.created, 1);
+        assert_eq!(host.requests().len(), 3 + 3 + 1);
+        let problems: Vec<_> = saved.problems().iter().map(|(item, message)| format!("{item}: {message}")).collect();
+        insta::assert_snapshot!(problems.join("\n"), @r"
+        down.txt: the vendor does not answer: GET https://a.example/down.txt answered 500 Internal Server Error
+        gone.txt: the vendor's site changed: GET https://a.example/gone.txt answered 404 Not Found
+        ");
+    }
+
+    #[test]
+    fn stops_before_the_time_is_up_and_says_so() {
+        let _host = Host::new().time_left(Duration::from_secs(14));
+        let files = ["1.txt", "2.txt"].map(|name| File::from_source(address(name)));
+        let saved = save_files(&client(), files).unwrap();
+        assert_eq!((saved.created, saved.postponed), (0, 2));
+        insta::assert_debug_snapshot!(saved.problems(), @r#"
+        [
+            (
+                "2 files",
+                "the time was up; the next run goes on with them",
+            ),
+        ]
+        "#);
+    }
+
+    #[test]
+    fn what_concerns_all_files_ends_the_save() {
+        let denied = HttpError::Denied("no rule for GET".into());
+        let _host = Host::new().answer("https://a.example/1.txt", Answer::failure(denied));
+        let error = save_files(&client(), [File::from_source(address("1.txt"))]).unwrap_err();
+        assert_eq!(error, Error::Denied("no rule for GET".into()));
+    }
+}

@@ -1,0 +1,64 @@
+use chrono::{NaiveDate, NaiveTime};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// What the user's Cozy knows about a file: kept as its `metadata`, shown and searched by other applications.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Metadata(Map<String, Value>);
+
+impl Metadata {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What kind of paper it is: a label of Cozy's catalogue such as `energy_invoice`, `isp_invoice`, `bank_statement`, `pay_sheet`.
+    #[must_use]
+    pub fn qualification(self, label: &str) -> Self {
+        self.with("qualification", json!({ "label": label }))
+    }
+
+    /// Who wrote it, for example the vendor's domain.
+    #[must_use]
+    pub fn author(self, name: &str) -> Self {
+        self.with("contentAuthor", name)
+    }
+
+    /// The day on the paper.
+    #[must_use]
+    pub fn issued(self, day: NaiveDate) -> Self {
+        let time = iso_instant(day);
+        self.with("issueDate", &time).with("datetime", &time).with("datetimeLabel", "issueDate")
+    }
+
+    /// Any other member. A value that is no JSON is left out.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
+        if let Ok(value) = serde_json::to_value(value) {
+            self.0.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    /// These members, and of `other` those that are not among them.
+    pub(super) fn or(self, other: Self) -> Self {
+        let mut members = other.0;
+        members.extend(self.0);
+        Self(members)
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+}
+
+/// A day as the instant that Cozy's documents have in its place.
+pub(super) fn iso_instant(day: NaiveDate) -> String {
+    format!("{day}T00:00:00.000Z")
+}
+
+/// The beginning of a day in milliseconds since 1970; `None` before that.
+pub(super) fn midnight(day: NaiveDate) -> Option<u64> {
+    u64::try_from(day.and_time(NaiveTime::MIN).and_utc().timestamp_millis()).ok()
+}

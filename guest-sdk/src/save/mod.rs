@@ -1,0 +1,29 @@
+//! Saving what was found, so that a run can be repeated: what the user has already is neither fetched nor stored again, what fails is
+//! reported while the rest is saved, and a run that comes near its end stops by itself and goes on in the next one.
+
+mod bill;
+mod bills;
+mod documents;
+mod file;
+mod files;
+mod metadata;
+mod saved;
+
+pub use bill::Bill;
+pub use bills::save_bills;
+pub use documents::{Item, delete_documents, save_documents};
+pub use file::File;
+pub use files::{remove_files, save_files};
+pub use metadata::Metadata;
+pub use saved::Saved;
+
+use std::time::Duration;
+
+use crate::progress::time_left;
+
+/// Enough to save what is in hand before the host ends the run.
+const RESERVE: Duration = Duration::from_secs(15);
+
+fn is_time_up() -> bool {
+    time_left() < RESERVE
+}

@@ -1,0 +1,56 @@
+use crate::bindings::konnector::host::types::Outcome;
+
+/// What a save did. As the answer of a konnector it becomes the report.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[must_use = "the problems in it belong into the run's report"]
+pub struct Saved {
+    /// How many were not there before.
+    pub created: usize,
+    /// How many were there and are different now.
+    pub updated: usize,
+    /// How many were there and the same.
+    pub unchanged: usize,
+    /// How many were left for the next run, for want of time.
+    pub postponed: usize,
+    pub(crate) problems: Vec<(String, String)>,
+}
+
+impl Saved {
+    /// The items that could not be saved, each with the reason.
+    #[must_use]
+    pub fn problems(&self) -> &[(String, String)] {
+        &self.problems
+    }
+
+    /// Adds what another save did.
+    pub fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.postponed += other.postponed;
+        self.problems.extend(other.problems);
+    }
+
+    pub(super) fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Created => self.created += 1,
+            Outcome::Updated => self.updated += 1,
+            Outcome::Unchanged => self.unchanged += 1,
+        }
+    }
+
+    pub(super) fn problem(&mut self, item: &str, message: &crate::Error) {
+        crate::warn!(item = item, "left out: {message}");
+        self.problems.push((item.to_owned(), message.to_string()));
+    }
+
+    /// Notes that the rest is left for the next run.
+    pub(super) fn postpone(&mut self, count: usize, what: &str) {
+        if count > 0 {
+            crate::info!("the time is nearly up: {count} {what} left for the next run");
+            self.postponed += count;
+            let message = "the time was up; the next run goes on with them".to_owned();
+            self.problems.push((format!("{count} {what}"), message));
+        }
+    }
+}

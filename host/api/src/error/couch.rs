@@ -1,0 +1,46 @@
+//! Errors below `/data`, as `CouchDB`'s clients expect them: `{"ok": false, "status": "404", "error": "not_found", "reason": "missing"}`;
+//! those of authentication and authorization are `{"error": "code=403, message=…"}`.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::{About, Failure};
+
+/// Layer that writes each error of the routes below it in this shape.
+pub async fn render(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Failure>() {
+        Some(failure) => {
+            let body = body(&failure).to_string();
+            let mut response = failure.respond("application/json", body);
+            // Written for good: no outer layer shall write it again.
+            response.extensions_mut().remove::<Failure>();
+            response
+        }
+        None => response,
+    }
+}
+
+fn body(failure: &Failure) -> Value {
+    let status = failure.status.as_str();
+    match failure.about {
+        About::Access => json!({ "error": format!("code={status}, message={}", failure.told()) }),
+        _ => json!({ "ok": false, "status": status, "error": name(failure), "reason": failure.told() }),
+    }
+}
+
+/// `CouchDB`'s name of the error.
+fn name(failure: &Failure) -> &'static str {
+    match (failure.about, failure.status) {
+        (About::Document(name), _) => name,
+        (_, StatusCode::NOT_FOUND) => "not_found",
+        (_, StatusCode::CONFLICT) => "conflict",
+        (_, StatusCode::PAYLOAD_TOO_LARGE) => "document_too_large",
+        (_, StatusCode::METHOD_NOT_ALLOWED) => "method_not_allowed",
+        (_, status) if status.is_client_error() => "bad_request",
+        _ => "unknown_error",
+    }
+}

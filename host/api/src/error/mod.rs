@@ -1,0 +1,217 @@
+//! What goes wrong, as clients see it. A [`Failure`] is made in one place from whatever went wrong; how its body looks depends on the
+//! route and on what the client accepts: [`jsonapi`] nearly everywhere, [`couch`] below `/data`, [`framework`] for whatever concerns
+//! authentication and authorization (Cozy API: error shapes).
+
+pub mod couch;
+pub mod framework;
+pub mod jsonapi;
+
+use axum::response::{IntoResponse, Response};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, StatusCode};
+use konnector_platform::Error;
+
+/// Why a request was not answered as asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// What it concerns.
+    pub about: About,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// How to authenticate instead.
+    challenge: Option<&'static str>,
+}
+
+/// What a failure concerns; decides the shape of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// Who asks and what they may do.
+    Access,
+    /// A parameter of the query string or path.
+    Parameter(&'static str),
+    /// A member of the body's attributes.
+    Attribute(&'static str),
+    /// The request as a whole.
+    Request,
+    /// A document, with `CouchDB`'s name of the error.
+    Document(&'static str),
+    /// Ourselves. The text is for the log, the client learns only that it was not its fault.
+    Server,
+}
+
+impl Failure {
+    fn new(status: StatusCode, about: About, message: impl Into<String>) -> Self {
+        Self { status, about, message: message.into(), challenge: None }
+    }
+
+    /// A status whose text says it all.
+    pub fn request(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, About::Request, message)
+    }
+
+    /// 400: the request as a whole cannot be understood.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::request(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 422: a parameter is wrong.
+    pub fn parameter(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, About::Parameter(name), message)
+    }
+
+    /// 422: a member of the body's attributes is wrong.
+    pub fn attribute(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, About::Attribute(name), message)
+    }
+
+    /// 403: not allowed.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, About::Access, message)
+    }
+
+    /// 401: no credentials.
+    pub fn unauthenticated(message: impl Into<String>, challenge: &'static str) -> Self {
+        Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, About::Access, message) }
+    }
+
+    /// A document cannot be read or written, with `CouchDB`'s name of the error.
+    pub fn document(status: StatusCode, name: &'static str, reason: impl Into<String>) -> Self {
+        Self::new(status, About::Document(name), reason)
+    }
+
+    /// 500: our fault.
+    pub fn server(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, About::Server, message)
+    }
+
+    /// What a client may read of it.
+    pub fn told(&self) -> &str {
+        match self.about {
+            About::Server => "the server failed; its log says why",
+            _ => &self.message,
+        }
+    }
+
+    /// The answer with a body; the failure travels with it, so that an outer layer can write another body.
+    fn respond(self, content_type: &'static str, body: String) -> Response {
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The one place where an error of the platform gets its status.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        const INVALID: &str = r#"Bearer error="invalid_token""#;
+        const EXPIRED: &str = r#"Bearer error="invalid_token" error_description="The access token expired""#;
+        let message = error.to_string();
+        let invalid_token =
+            |challenge| Self { challenge: Some(challenge), ..Self::new(StatusCode::BAD_REQUEST, About::Access, message.clone()) };
+        match error {
+            Error::NotFound(_) | Error::Unreachable(_) => Self::request(StatusCode::NOT_FOUND, message),
+            Error::Conflict(_) | Error::StaleLease => Self::request(StatusCode::CONFLICT, message),
+            Error::Parameter { name, .. } => Self::parameter(name, message),
+            Error::Attribute { name, .. } => Self::attribute(name, message),
+            Error::BadRequest(_) => Self::bad_request(message),
+            // Cozy refuses a manifest with a rule on an illegal doctype as it refuses whoever oversteps a rule.
+            Error::Manifest(manifest) if manifest.is_doctype() => Self::forbidden(message),
+            Error::Manifest(_) => Self::bad_request(message),
+            Error::Component(_) => Self::parameter("Source", message),
+            Error::Forbidden(_) => Self::forbidden(message),
+            Error::InvalidToken => invalid_token(INVALID),
+            Error::ExpiredToken => invalid_token(EXPIRED),
+            Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
+            Error::Store(store) => Self::from_store(&store, message),
+            Error::Sandbox(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
+        }
+    }
+}
+
+impl Failure {
+    fn from_store(error: &konnector_store::Error, message: String) -> Self {
+        use konnector_store::Error as Store;
+        match error {
+            Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
+            Store::Invalid { .. } => Self::bad_request(message),
+            Store::Poisoned | Store::Closed => Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::server(message) },
+            _ => Self::server(message),
+        }
+    }
+}
+
+impl From<konnector_store::Error> for Failure {
+    fn from(error: konnector_store::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<konnector_manifest::Denied> for Failure {
+    fn from(denied: konnector_manifest::Denied) -> Self {
+        Error::from(denied).into()
+    }
+}
+
+/// As JSON:API, or as a text where it is about access. [`couch::render`] writes it anew below `/data`, [`framework::render`] for clients
+/// that ask for JSON.
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        if self.about == About::Server {
+            tracing::error!(status = self.status.as_u16(), "{}", self.message);
+        }
+        match self.about {
+            About::Access => framework::text(self),
+            _ => jsonapi::body(self),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_of_the_platform_has_its_status() {
+        let syntax = konnector_manifest::Manifest::parse(b"{").expect_err("no JSON");
+        let web_app =
+            konnector_manifest::Manifest::parse(br#"{"name": "x", "version": "1.0.0", "type": "webapp"}"#).expect_err("a web app");
+        let doctype = "IO.COZY.FILES".parse::<konnector_manifest::Doctype>().expect_err("upper case");
+        let store = |error: konnector_store::Error| Error::from(error);
+        let table = [
+            (Error::NotFound("x".to_owned()), 404),
+            (Error::Unreachable("x".to_owned()), 404),
+            (Error::Conflict("x".to_owned()), 409),
+            (Error::StaleLease, 409),
+            (Error::Parameter { name: "slug", message: "x".to_owned() }, 422),
+            (Error::Attribute { name: "Type", message: "x".to_owned() }, 422),
+            (Error::BadRequest("x".to_owned()), 400),
+            (Error::Manifest(syntax), 400),
+            (Error::Manifest(web_app), 400),
+            (Error::Manifest(doctype), 403),
+            (Error::Forbidden("x".to_owned()), 403),
+            (Error::InvalidToken, 400),
+            (Error::ExpiredToken, 400),
+            (Error::TooLarge("x".to_owned()), 413),
+            (Error::Key("x".to_owned()), 500),
+            (store(konnector_store::Error::Poisoned), 503),
+            (store(konnector_store::Error::Invalid { field: "id", reason: "x".to_owned() }), 400),
+        ];
+        for (error, status) in table {
+            let text = error.to_string();
+            assert_eq!(Failure::from(error).status.as_u16(), status, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_our_fault_is_not_told_in_detail() {
+        let failure = Failure::from(Error::Stored { document: "io.cozy.jobs/1".to_owned(), message: "a secret".to_owned() });
+        assert!(!failure.told().contains("secret"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Answers as JSON:API documents, the way Cozy writes them (<https://jsonapi.org/format/>).
+
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use konnector_platform::Platform;
+use konnector_store::{DocRef, Map};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::Failure;
+
+/// The media type of JSON:API.
+pub const MEDIA_TYPE: &str = "application/vnd.api+json";
+
+/// One thing, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resource {
+    #[serde(rename = "type")]
+    kind: String,
+    id: String,
+    attributes: Map,
+    meta: Map,
+    links: Map,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    relationships: Map,
+}
+
+impl Resource {
+    /// The members of `value` as attributes, without those that begin with `_`, which are the platform's own.
+    ///
+    /// # Errors
+    ///
+    /// When `value` is no JSON object; cannot happen for the platform's types.
+    pub fn new(kind: impl Into<String>, id: impl Into<String>, value: &impl Serialize) -> Result<Self, Failure> {
+        let (kind, id) = (kind.into(), id.into());
+        match serde_json::to_value(value) {
+            Ok(Value::Object(mut attributes)) => {
+                attributes.retain(|name, _| !name.starts_with('_'));
+                Ok(Self { kind, id, attributes, meta: Map::new(), links: Map::new(), relationships: Map::new() })
+            }
+            Ok(_) => Err(Failure::server(format!("{kind}/{id} cannot be shown: it is no JSON object"))),
+            Err(error) => Err(Failure::server(format!("{kind}/{id} cannot be shown: {error}"))),
+        }
+    }
+
+    /// What is shown of a stored document, with its revision.
+    ///
+    /// # Errors
+    ///
+    /// As [`Resource::new`], and when the store fails.
+    pub fn stored(platform: &Platform, at: &DocRef, value: &impl Serialize) -> Result<Self, Failure> {
+        let resource = Self::new(at.doctype.as_str(), at.id.as_str(), value)?;
+        Ok(match platform.store.get(at)? {
+            Some(document) => resource.rev(&document.rev.to_string()),
+            None => resource,
+        })
+    }
+
+    /// With a revision; an empty one is left out.
+    #[must_use]
+    pub fn rev(mut self, rev: &str) -> Self {
+        if !rev.is_empty() {
+            self.meta.insert("rev".to_owned(), json!(rev));
+        }
+        self
+    }
+
+    /// With a link.
+    #[must_use]
+    pub fn link(mut self, name: &str, target: impl Into<String>) -> Self {
+        self.links.insert(name.to_owned(), Value::String(target.into()));
+        self
+    }
+
+    /// With one more attribute.
+    #[must_use]
+    pub fn attribute(mut self, name: &str, value: Value) -> Self {
+        self.attributes.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Without an attribute.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.attributes.shift_remove(name);
+        self
+    }
+
+    /// With a relationship.
+    #[must_use]
+    pub fn relationship(mut self, name: &str, value: Value) -> Self {
+        self.relationships.insert(name.to_owned(), value);
+        self
+    }
+
+    /// How another resource refers to it.
+    #[must_use]
+    pub fn identifier(&self) -> Value {
+        json!({ "type": self.kind, "id": self.id })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Data {
+    One(Box<Resource>),
+    Many(Vec<Resource>),
+}
+
+/// An answer. It has the status 200; for another one answer `(status, document)`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    data: Data,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    included: Vec<Resource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<Map>,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    meta: Map,
+}
+
+impl Document {
+    /// One thing.
+    #[must_use]
+    pub fn one(resource: Resource) -> Self {
+        Self { data: Data::One(Box::new(resource)), included: Vec::new(), links: None, meta: Map::new() }
+    }
+
+    /// One thing in an array, which is how installations are answered.
+    #[must_use]
+    pub fn array_of_one(resource: Resource) -> Self {
+        Self { data: Data::Many(vec![resource]), included: Vec::new(), links: None, meta: Map::new() }
+    }
+
+    /// A page of a list, counted.
+    #[must_use]
+    pub fn list(resources: Vec<Resource>) -> Self {
+        let mut meta = Map::new();
+        meta.insert("count".to_owned(), json!(resources.len()));
+        Self { data: Data::Many(resources), included: Vec::new(), links: Some(Map::new()), meta }
+    }
+
+    /// With the address of the next page, where there is one.
+    #[must_use]
+    pub fn next(mut self, address: Option<String>) -> Self {
+        if let Some(address) = address {
+            self.links.get_or_insert_default().insert("next".to_owned(), Value::String(address));
+        }
+        self
+    }
+
+    /// With other things that it refers to.
+    #[must_use]
+    pub fn including(mut self, resources: Vec<Resource>) -> Self {
+        self.included = resources;
+        self
+    }
+}
+
+impl IntoResponse for Document {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self) {
+            Ok(body) => ([(CONTENT_TYPE, MEDIA_TYPE)], body).into_response(),
+            Err(error) => Failure::server(format!("an answer cannot be written: {error}")).into_response(),
+        }
+    }
+}

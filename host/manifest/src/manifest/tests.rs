@@ -1,0 +1,261 @@
+// The samples have the shapes that real konnectors use.
+
+use serde_json::json;
+use url::Url;
+
+use super::*;
+use crate::{FieldKind, Source, Verb};
+
+const BANK101: &[u8] = include_bytes!("../../samples/bank101.konnector");
+const CARDDAV: &[u8] = include_bytes!("../../samples/carddav.konnector");
+const LEGACY_NODE: &[u8] = include_bytes!("../../samples/legacy-node.konnector");
+const TRAILING_COMMA: &[u8] = include_bytes!("../../samples/trailing-comma.konnector");
+
+fn parse(bytes: &[u8]) -> Manifest {
+    Manifest::parse(bytes).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    serde_json::from_value(value).expect("an object")
+}
+
+#[test]
+fn a_present_day_manifest() {
+    let manifest = parse(BANK101);
+    assert_eq!(manifest.name, "Bank101");
+    assert_eq!(manifest.slug.as_ref().expect("slug"), "bank101");
+    assert_eq!(manifest.version, "1.2.0");
+    assert_eq!(manifest.component, "konnector.wasm");
+    assert_eq!(manifest.frequency, Frequency::Daily);
+    assert_eq!(manifest.time_interval, (6, 22));
+    assert_eq!(manifest.terms.as_ref().map(|terms| terms.version.as_str()), Some("2"));
+    assert_eq!(manifest.identifier_field(), Some("login"));
+    assert_eq!(manifest.secret_fields().collect::<Vec<_>>(), ["password"]);
+    assert!(manifest.wants_folder() && !manifest.folders && !manifest.client_side);
+    assert_eq!(manifest.warnings(), <[String; 0]>::default());
+
+    let names: Vec<_> =
+        manifest.fields.iter().map(|field| (field.name.as_str(), field.required, field.advanced)).collect();
+    assert_eq!(
+        names,
+        [("login", true, false), ("password", true, false), ("branch", true, false), ("folderPath", false, true)]
+    );
+    let branch = &manifest.fields[2];
+    assert_eq!((branch.options[1].name.as_str(), branch.options[1].value.as_str()), ("South", "2"));
+    assert_eq!(branch.default, Some(json!({"name": "North", "value": "1"})));
+    assert_eq!((manifest.fields[0].min, manifest.fields[0].max), (Some(3), Some(12)));
+    assert_eq!(manifest.fields[3].kind, FieldKind::Folder);
+
+    let bills = "io.cozy.bills".parse().expect("doctype");
+    assert!(
+        manifest.permissions.allows_type(Verb::Put, &bills) && !manifest.permissions.allows_type(Verb::Delete, &bills)
+    );
+    let rules = manifest.permissions.http(&Map::new()).expect("hosts");
+    assert_eq!(rules.check("POST", &Url::parse("https://www.bank101.example/login").expect("url")), Ok(()));
+}
+
+#[test]
+fn a_server_that_the_user_names() {
+    let manifest = parse(CARDDAV);
+    assert_eq!(manifest.component, "build/carddav.wasm");
+    assert_eq!(manifest.identifier_field(), Some("user"));
+    assert_eq!(manifest.secret_fields().collect::<Vec<_>>(), ["token"]);
+    assert_eq!(manifest.time_interval, (0, 5));
+    assert_eq!(manifest.default_dir.as_deref(), Some("$administrative/$konnector/$account"));
+    assert!(manifest.wants_folder());
+    let rules = manifest.permissions.http(&object(json!({"url": "https://dav.example/dav"}))).expect("hosts");
+    assert_eq!(rules.check("PROPFIND", &Url::parse("https://dav.example/dav/me").expect("url")), Ok(()));
+    assert!(rules.check("PROPFIND", &Url::parse("https://dav.other.example/").expect("url")).is_err());
+}
+
+#[test]
+fn an_old_manifest_is_read_with_warnings() {
+    let manifest = parse(LEGACY_NODE);
+    assert_eq!(manifest.slug, None);
+    assert_eq!(manifest.version, "1.0");
+    assert_eq!(manifest.frequency, Frequency::Weekly);
+    assert_eq!(manifest.identifier_field(), None);
+    assert_eq!(manifest.fields[0].kind, FieldKind::Other("account".to_owned()));
+    insta::assert_snapshot!(manifest.warnings().join("\n"), @r#"
+    slug: "Old_One" is not a slug; use only a-z, 0-9 and "-"
+    frequency: "fortnightly" is unknown and means weekly; use hourly, daily, weekly or monthly
+    "#);
+}
+
+#[test]
+fn all_that_was_written_is_kept() {
+    for bytes in [BANK101, CARDDAV, LEGACY_NODE] {
+        let written: Map<String, Value> = serde_json::from_slice(bytes).expect("JSON");
+        let manifest = parse(bytes);
+        assert_eq!(serde_json::to_string(manifest.raw()).unwrap(), serde_json::to_string(&written).unwrap());
+        assert_eq!(Manifest::from_object(manifest.raw().clone()).expect("the same"), manifest);
+    }
+}
+
+#[test]
+fn not_json_is_told_with_line_and_column() {
+    let error = Manifest::parse(TRAILING_COMMA).expect_err("a trailing comma");
+    assert!(error.is_syntax());
+    assert!(matches!(error, Error::Syntax { line: 6, column: 3, .. }));
+    insta::assert_snapshot!(error, @"the manifest is not valid JSON: line 6, column 3: trailing comma");
+    for other in ["", "not json", "{\"name\": \"a\nb\"}", "{\"a\": \"\\ud800\"}", "{} {}"] {
+        assert!(Manifest::parse(other.as_bytes()).expect_err(other).is_syntax(), "{other:?}");
+    }
+    assert!(Manifest::parse(b"{\"name\": \"\xff\"}").expect_err("not UTF-8").is_syntax());
+}
+
+/// A small manifest with some fields changed; null leaves one out.
+fn with(changes: Value) -> Result<Manifest, Error> {
+    let mut manifest = object(json!({"name": "Bank101", "version": "1.0.0"}));
+    manifest.extend(object(changes));
+    Manifest::parse(Value::Object(manifest).to_string().as_bytes())
+}
+
+#[test]
+fn error_texts() {
+    let texts: Vec<_> = [
+        json!({"name": null}),
+        json!({"name": " "}),
+        json!({"name": 7}),
+        json!({"version": null}),
+        json!({"version": "../../etc"}),
+        json!({"version": ""}),
+        json!({"type": "webapp"}),
+        json!({"type": ["konnector"]}),
+        json!({"slug": 1}),
+        json!({"component": "../other.wasm"}),
+        json!({"icon": "/etc/passwd"}),
+        json!({"clientSide": "yes"}),
+        json!({"permissions": []}),
+        json!({"permissions": {"files": {"type": "io.cozy.Files"}}}),
+        json!({"permissions": {"files": {"verbs": ["GET"]}}}),
+        json!({"permissions": {"files": {"type": "io.cozy.files", "verbs": ["READ"]}}}),
+        json!({"permissions": {"vendor": {"type": "http", "values": ["*"]}}}),
+        json!({"fields": ["login"]}),
+        json!({"fields": {"login": "text"}}),
+        json!({"fields": {"login": {"type": 1}}}),
+        json!({"fields": {"advancedFields": {"folderPath": {"isRequired": "no"}}}}),
+        json!({"fields": {"branch": {"type": "dropdown", "options": [{"name": "North"}]}}}),
+        json!({"fields": {"branch": {"type": "dropdown", "options": [1]}}}),
+        json!({"fields": {"login": {"type": "text", "min": -1}}}),
+        json!({"parameters": "x"}),
+        json!({"frequency": 7}),
+        json!({"time_interval": [22, 5]}),
+        json!({"time_interval": [0, 25]}),
+        json!({"time_interval": ["0", "5"]}),
+        json!({"time_interval": 5}),
+        json!({"folders": {"defaultDir": "x"}}),
+        json!({"terms": {"id": "t"}}),
+        json!({"terms": "v1"}),
+    ]
+    .into_iter()
+    .map(|changes| with(changes.clone()).expect_err(&changes.to_string()).to_string())
+    .collect();
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    name: this field is required; add "name": "My Bank"
+    name: " " is not allowed; write the name that users know
+    name: expected a string, found a number
+    version: this field is required; add "version": "1.0.0"
+    version: "../../etc" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
+    version: "" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
+    type: "webapp" is not valid for a konnector; write "type": "konnector"
+    type: expected a string, found a list
+    slug: expected a string, found a number
+    component: "../other.wasm" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
+    icon: "/etc/passwd" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
+    clientSide: expected true or false, found a string
+    permissions: expected an object, found a list
+    permissions.files.type: "io.cozy.Files" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
+    permissions.files.type: this field is required; add "type": "io.cozy.bills"
+    permissions.files.verbs: "READ" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+    permissions.vendor.values[0]: "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    fields: expected an object, found a list
+    fields.login: expected an object, found a string
+    fields.login.type: expected a string, found a number
+    fields.advancedFields.folderPath.isRequired: expected true or false, found a string
+    fields.branch.options[0].value: this field is required; add "value": "…"
+    fields.branch.options[0]: expected an object with name and value, found a number
+    fields.login.min: expected a whole number from 0 on, found a number
+    parameters: expected an object, found a string
+    frequency: expected a string, found a number
+    time_interval: [22,5] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
+    time_interval: [0,25] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
+    time_interval: ["0","5"] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
+    time_interval: expected a list, found a number
+    folders: expected a list, found an object
+    terms.version: this field is required; add "version": "1"
+    terms: expected an object, found a string
+    "#);
+    insta::assert_snapshot!(Manifest::parse(b"[]").expect_err("a list"), @"the manifest: expected an object, found a list");
+}
+
+#[test]
+fn errors_can_be_told_apart() {
+    assert!(with(json!({"type": "webapp"})).expect_err("web app").is_web_app());
+    assert!(with(json!({"permissions": {"a": {"type": "A"}}})).expect_err("doctype").is_doctype());
+    let other = with(json!({"name": 7})).expect_err("name");
+    assert!(!other.is_syntax() && !other.is_doctype() && !other.is_web_app());
+}
+
+#[test]
+fn the_size_is_limited() {
+    let manifest = |size: usize| format!(r#"{{"name":"a","version":"1.0.0","x":"{}"}}"#, "x".repeat(size - 37));
+    assert_eq!(manifest(1000).len(), 1000);
+    assert!(Manifest::parse(manifest(Manifest::MAX_SIZE).as_bytes()).is_ok());
+    let error = Manifest::parse(manifest(Manifest::MAX_SIZE + 1).as_bytes()).expect_err("too large");
+    insta::assert_snapshot!(error, @"the manifest has 2097153 bytes, the limit is 2097152; move large data into files of the bundle");
+}
+
+#[test]
+fn of_duplicate_keys_the_last_wins() {
+    let text = r#"{"type": "webapp", "name": "a", "version": "1.0.0", "name": "b", "type": "konnector"}"#;
+    assert_eq!(parse(text.as_bytes()).name, "b");
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let text = format!("\u{feff}{}", r#"{"name": "a", "version": "1.0.0"}"#);
+    assert_eq!(parse(text.as_bytes()).name, "a");
+}
+
+#[test]
+fn a_small_manifest_has_defaults() {
+    let manifest = with(json!({})).expect("small");
+    assert!(manifest.permissions.rules().is_empty() && manifest.fields.is_empty() && !manifest.wants_folder());
+    assert_eq!(manifest.frequency, Frequency::Weekly);
+    let unknown = with(json!({"type": "service"})).expect("tolerated");
+    insta::assert_snapshot!(unknown.warnings().join("\n"), @r#"type: "service" is unknown; write "konnector""#);
+}
+
+#[test]
+fn the_identifier_is_the_declared_field_else_login_else_email() {
+    let identifier =
+        |fields: Value| with(json!({ "fields": fields })).expect("fields").identifier_field().map(str::to_owned);
+    assert_eq!(
+        identifier(json!({"login": {}, "mail": {"type": "email", "identifier": true}})).as_deref(),
+        Some("mail")
+    );
+    assert_eq!(identifier(json!({"login": {}, "key": {"role": "identifier"}})).as_deref(), Some("key"));
+    assert_eq!(identifier(json!({"key": {"type": "text", "login": true}})).as_deref(), Some("key"));
+    assert_eq!(identifier(json!({"email": {"type": "email"}, "login": {"type": "text"}})).as_deref(), Some("login"));
+    assert_eq!(
+        identifier(json!({"password": {"type": "password"}, "email": {"type": "email"}})).as_deref(),
+        Some("email")
+    );
+    assert_eq!(identifier(json!({"password": {"type": "password"}})), None);
+}
+
+#[test]
+fn folder_path_counts_in_both_old_groups() {
+    for group in ["advanced_fields", "advancedFields"] {
+        let fields = json!({ group: {"folderPath": {"advanced": true}} });
+        assert!(with(json!({ "fields": fields })).expect("fields").wants_folder(), "{group}");
+    }
+}
+
+#[test]
+fn a_source_of_a_manifest_is_informative() {
+    // Old manifests write `…git@build` there, which is no source to install from but must not matter.
+    let written = parse(LEGACY_NODE).raw().get("source").and_then(Value::as_str).map(str::to_owned).expect("source");
+    assert!(matches!(written.parse(), Ok(Source::Http { .. })));
+}

@@ -1,0 +1,24 @@
+//! What `bindgen!` makes of `wit/0.1.0`. Nothing outside of `host` and `outcome` uses these types: the public API has its own.
+
+#![allow(unsafe_code, unused_variables, dead_code, clippy::all, clippy::pedantic, clippy::restriction, missing_docs, reason = "generated from the WIT text, which is documented")]
+
+wasmtime::component::bindgen!({
+    path: "../../wit/0.1.0",
+    // The wider of the two worlds: a component that does not import `reveal` simply does not meet it.
+    world: "konnector-with-reveal",
+    imports: {
+        "konnector:host/account.describe": trappable,
+        "konnector:host/account.fields": trappable,
+        "konnector:host/secrets.names": trappable,
+        "konnector:host/secrets.placeholder": trappable,
+        "konnector:host/reveal.reveal": trappable,
+        "konnector:host/http.forget-session": trappable,
+        "konnector:host/log.emit": trappable,
+        "konnector:host/progress.report": trappable,
+        "konnector:host/progress.remaining-ms": trappable,
+        "konnector:host/progress.login-succeeded": trappable,
+        default: async | trappable,
+    },
+    exports: { default: async },
+    with: { "konnector:host/files.upload": crate::host::files::OpenUpload },
+});

@@ -1,0 +1,186 @@
+//! The one engine of the process, and the thread that makes busy guests yield.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+use crate::error::Error;
+
+/// How often a guest can be made to yield.
+const TICK: Duration = Duration::from_millis(10);
+/// A component of Rust is three or four core instances; other languages bring a few more.
+pub(crate) const CORE_INSTANCES_PER_RUN: u32 = 32;
+/// Memories that one component may have.
+pub(crate) const MEMORIES_PER_RUN: u32 = 4;
+/// Tables that one component may have.
+pub(crate) const TABLES_PER_RUN: u32 = 16;
+/// Elements of one table.
+const TABLE_ELEMENTS: usize = 20_000;
+
+/// What the engine is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) runs: u32,
+    pub(crate) memory_ceiling: usize,
+}
+
+/// Makes the engine. Several engines in one process cost memory and had type confusions between them (advisories hgjw, qw58), so a
+/// [`Sandbox`](crate::Sandbox) has one, and a process one sandbox.
+///
+/// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. It reserves about 8 GiB of address space per
+/// run, which `ulimit -v`, strict overcommit or some containers refuse; then instances are allocated on demand.
+pub(crate) fn engine(size: Size) -> Result<Engine, Error> {
+    let mut config = config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size)));
+    Engine::new(&config).or_else(|refusal| {
+        tracing::warn!(%refusal, runs = size.runs, "no address space for an instance pool, instances are allocated on demand");
+        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
+    })
+}
+
+fn pool(size: Size) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(size.runs)
+        .total_core_instances(size.runs.saturating_mul(8))
+        .total_memories(size.runs.saturating_mul(2))
+        .total_tables(size.runs.saturating_mul(4))
+        .total_stacks(size.runs)
+        .total_gc_heaps(0)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_RUN)
+        .max_memories_per_component(MEMORIES_PER_RUN)
+        .max_tables_per_component(TABLES_PER_RUN)
+        .max_memory_size(size.memory_ceiling)
+        .table_elements(TABLE_ELEMENTS)
+        .max_component_instance_size(1 << 20)
+        .max_core_instance_size(1 << 20)
+        .max_unused_warm_slots(size.runs.min(64))
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .memory_init_cow(true)
+        .epoch_interruption(true)
+        .consume_fuel(false)
+        .async_stack_size(1 << 20)
+        .max_wasm_stack(512 << 10)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(16))
+        // The default asks an environment variable.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .native_unwind_info(false)
+        .generate_address_map(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        // Off: what WASI 0.2 does not need. Most advisories of 2026 are in these. (The component model's async functions are not even
+        // compiled in.)
+        .concurrency_support(false)
+        .wasm_threads(false)
+        .shared_memory(false)
+        .wasm_memory64(false)
+        .wasm_gc(false)
+        .wasm_function_references(false)
+        .wasm_exceptions(false)
+        .gc_support(false);
+    config
+}
+
+/// Advances the engine's epoch while at least one run is going on, so that an idle server sleeps.
+#[derive(Debug)]
+pub(crate) struct Ticker(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    runs: usize,
+    stopped: bool,
+}
+
+impl Ticker {
+    /// Starts the thread. It is no tokio task, because it must go on when all workers of the runtime are busy.
+    pub(crate) fn start(engine: &Engine) -> Result<Self, Error> {
+        let shared = Arc::new(Shared::default());
+        let (engine, of_thread) = (engine.weak(), Arc::clone(&shared));
+        std::thread::Builder::new()
+            .name("konnector-epoch".to_owned())
+            .spawn(move || of_thread.tick(&engine))
+            .map_err(|error| Error::Engine(format!("cannot start the epoch thread: {error}")))?;
+        Ok(Self(shared))
+    }
+
+    /// Ticks as long as the answer lives.
+    pub(crate) fn keep_ticking(&self) -> Ticking {
+        self.0.state().runs += 1;
+        self.0.changed.notify_all();
+        Ticking(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.state().stopped = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// One run that wants ticks.
+#[derive(Debug)]
+pub(crate) struct Ticking(Arc<Shared>);
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.0.state().runs -= 1;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self, engine: &EngineWeak) {
+        loop {
+            let idle = |state: &mut State| state.runs == 0 && !state.stopped;
+            let state = self.changed.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
+            if state.stopped {
+                return;
+            }
+            drop(state);
+            std::thread::sleep(TICK);
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_that_does_not_fit_the_address_space_is_given_up() {
+        let engine = engine(Size { runs: 2_000_000, memory_ceiling: 256 << 20 }).unwrap();
+        assert!(engine.pooling_allocator_metrics().is_none());
+    }
+
+    #[test]
+    fn a_pool_of_ordinary_size_is_used() {
+        let engine = engine(Size { runs: 16, memory_ceiling: 256 << 20 }).unwrap();
+        assert!(engine.pooling_allocator_metrics().is_some());
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong before a run.
+
+use std::path::PathBuf;
+
+/// Why a component is not run, or a sandbox not made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Larger than accepted.
+    #[error(
+        "the component has {size} bytes, the limit is {limit}: build it with the guest profile (optimised, stripped)"
+    )]
+    TooLarge {
+        /// Bytes of the component.
+        size: usize,
+        /// Bytes accepted.
+        limit: usize,
+    },
+    /// The bytes are something else.
+    #[error("this is not WebAssembly: it begins with {beginning}; `component` in the manifest must name a .wasm file")]
+    NotWasm {
+        /// The first bytes, readable.
+        beginning: String,
+    },
+    /// WebAssembly, but not a component.
+    #[error(
+        "this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with \
+         `wasm-tools component new`)"
+    )]
+    CoreModule,
+    /// WebAssembly that breaks off or contradicts itself.
+    #[error("the component is damaged: {0}")]
+    Malformed(String),
+    /// No `konnector:host/run`.
+    #[error(
+        "the component does not export `konnector:host/run`, so there is nothing to start{}: mark a function with \
+         `#[konnector]` and build a `cdylib`",
+        match exports.as_slice() { [] => String::new(), some => format!(" (it exports {})", some.join(", ")) }
+    )]
+    NoRun {
+        /// What it exports instead.
+        exports: Vec<String>,
+    },
+    /// Built for another version of the contract.
+    #[error("the component was built for konnector:host {found}, this server runs {supported}: build it with a matching SDK")]
+    Version {
+        /// Version that the component exports.
+        found: String,
+        /// Versions that this host accepts.
+        supported: &'static str,
+    },
+    /// An import that is not granted.
+    #[error("the component imports `{interface}`, which no konnector is given: {advice}")]
+    Import {
+        /// Full name of the interface.
+        interface: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// wasmtime refuses it.
+    #[error("the component cannot be compiled: {0}")]
+    Compile(String),
+    /// wasmtime cannot link it.
+    #[error("the component does not fit its interfaces: {0}")]
+    Link(String),
+    /// The folder for compiled components.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Cache {
+        /// What was tried.
+        action: &'static str,
+        /// File or folder.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The engine cannot be made on this machine.
+    #[error("cannot start the WebAssembly engine: {0}")]
+    Engine(String),
+}

@@ -1,0 +1,170 @@
+//! The host functions: one file for each interface of the contract. They check arguments, keep the budget, count for the receipt, mask
+//! texts, answer `cancelled` at once when the run is cancelled, and leave the rest to the capabilities.
+
+mod account;
+mod documents;
+mod download;
+pub(crate) mod files;
+mod http;
+mod log;
+mod progress;
+mod promise;
+mod reveal;
+mod secrets;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::bindings::konnector::host::types as wit;
+use crate::capability::{Capabilities, Error, Quota, Written};
+use crate::clock::Clock;
+use crate::http::SecretTable;
+use crate::logs::Logs;
+use crate::memory::Limiter;
+use crate::meter::Meter;
+
+/// What the store of one run holds.
+pub(crate) struct Host {
+    pub(crate) wasi: WasiCtx,
+    pub(crate) table: ResourceTable,
+    pub(crate) limiter: Limiter,
+    pub(crate) context: Arc<Context>,
+}
+
+/// What host functions work with; whoever watches the run has it too.
+pub(crate) struct Context {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) logs: Logs,
+    uploads: files::OpenUploads,
+}
+
+impl Context {
+    pub(crate) fn new(capabilities: Capabilities, cancel: CancellationToken) -> Self {
+        let limits = &capabilities.limits;
+        let clock = Arc::new(Clock::start(limits.wall));
+        let meter = Arc::new(Meter::default());
+        let secrets = Arc::clone(capabilities.http.secrets());
+        let logs = Logs::new(Arc::clone(&capabilities.log), secrets, Arc::clone(&clock), Arc::clone(&meter), limits);
+        Self { capabilities, cancel, clock, meter, logs, uploads: files::OpenUploads::default() }
+    }
+
+    fn secrets(&self) -> &SecretTable {
+        self.capabilities.http.secrets()
+    }
+
+    /// Waits for a capability, unless the run is cancelled first.
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(Error::Cancelled),
+            result = work => result,
+        }
+    }
+}
+
+/// Why the host ends a run from inside a host function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Halt {
+    #[error("the lease is lost")]
+    LeaseLost,
+}
+
+/// What a host function answers: a result for the guest, or the end of the run.
+type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
+
+impl WasiView for Host {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Hands a capability's answer to the guest. A lost lease is not an answer: the guest must not do one more step.
+fn answer<T>(result: Result<T, Error>) -> Answer<T> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => Ok(Err(error_for_guest(error)?)),
+    }
+}
+
+fn error_for_guest(error: Error) -> Result<wit::Error, Halt> {
+    Ok(match error {
+        Error::Denied(text) => wit::Error::Denied(text),
+        Error::NotFound(text) => wit::Error::NotFound(text),
+        Error::Conflict(text) => wit::Error::Conflict(text),
+        Error::TooLarge(limit) => wit::Error::TooLarge(limit),
+        Error::QuotaExceeded(quota) => wit::Error::QuotaExceeded(match quota {
+            Quota::Storage => wit::Quota::Storage,
+            Quota::Files => wit::Quota::Files,
+            Quota::Documents => wit::Quota::Documents,
+            Quota::Requests => wit::Quota::Requests,
+            Quota::Traffic => wit::Quota::Traffic,
+            Quota::Uploads => wit::Quota::Uploads,
+        }),
+        Error::Invalid(text) => wit::Error::Invalid(text),
+        Error::Unattended => wit::Error::Unattended,
+        Error::Cancelled => wit::Error::Cancelled,
+        Error::LeaseLost => return Err(Halt::LeaseLost),
+        Error::Other(text) => wit::Error::Other(text),
+    })
+}
+
+impl From<Written> for wit::Outcome {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Created => Self::Created,
+            Written::Updated => Self::Updated,
+            Written::Unchanged => Self::Unchanged,
+        }
+    }
+}
+
+/// Reads a JSON text of the guest; `argument` names it in the error.
+fn json(argument: &str, text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{argument}: not JSON: {error}")))
+}
+
+/// Reads a JSON object of the guest.
+fn object(argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
+    match json(argument, text)? {
+        Value::Object(object) => Ok(object),
+        other => Err(Error::Invalid(format!("{argument}: expected a JSON object, got {}", kind(&other)))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl crate::bindings::konnector::host::types::Host for Host {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_argument() {
+        insta::assert_snapshot!(object("metadata", "[1]").unwrap_err(), @"metadata: expected a JSON object, got an array");
+        insta::assert_snapshot!(object("body", "{").unwrap_err(), @"body: not JSON: EOF while parsing an object at line 1 column 1");
+    }
+
+    #[test]
+    fn a_lost_lease_ends_the_run() {
+        let error = answer::<()>(Err(Error::LeaseLost)).unwrap_err();
+        assert_eq!(error.downcast_ref::<Halt>(), Some(&Halt::LeaseLost));
+    }
+}

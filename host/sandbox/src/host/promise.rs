@@ -1,0 +1,128 @@
+//! What a file's name or media type promises of its content. A vendor whose session ran out answers a login page where a bill should be,
+//! with status 200: such a page must not be kept as `bill.pdf`.
+
+use crate::capability::Target;
+
+/// A kind of content that can be told from others by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pdf,
+    /// Also OpenDocument, Office Open XML and EPUB, which are ZIP archives.
+    Zip,
+    Gzip,
+    Image,
+    /// HTML and its relatives.
+    Markup,
+    /// Text that is not HTML.
+    Text,
+    /// Known to be something else, such as sound.
+    Other,
+}
+
+/// What was promised.
+#[derive(Debug)]
+pub(super) struct Promise(Option<(Kind, String)>);
+
+impl Promise {
+    /// The media type counts where it is given, else the extension of the name.
+    pub(super) fn of(target: &Target) -> Self {
+        let given = target.mime.as_deref().map(|mime| mime.split(';').next().unwrap_or(mime).trim().to_ascii_lowercase());
+        let mime = given
+            .filter(|mime| !mime.is_empty() && mime != "application/octet-stream")
+            .or_else(|| mime_guess::from_path(&target.name).first_raw().map(str::to_owned));
+        Self(mime.map(|mime| (kind(&mime), mime)))
+    }
+
+    /// Compares the promise with the first bytes of the content.
+    ///
+    /// # Errors
+    /// A sentence that says what was promised and what came.
+    pub(super) fn check(&self, beginning: &[u8]) -> Result<(), String> {
+        let Some((promised, mime)) = &self.0 else { return Ok(()) };
+        let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+        let found = infer::get(beginning);
+        let found_kind = found.as_ref().map(|found| kind(found.mime_type()));
+        let kept = match promised {
+            // Readers accept up to 1 KiB before the header (ISO 32000-1, annex H, note 13).
+            Kind::Pdf => beginning.get(..1 << 10).unwrap_or(beginning).windows(5).any(|window| window == b"%PDF-"),
+            Kind::Zip | Kind::Gzip | Kind::Image => found_kind == Some(*promised),
+            Kind::Markup => found_kind.is_none_or(|found| matches!(found, Kind::Markup | Kind::Text)),
+            Kind::Text => found_kind.is_none_or(|found| found == Kind::Text),
+            Kind::Other => found_kind != Some(Kind::Markup),
+        };
+        if kept {
+            return Ok(());
+        }
+        let came = match found {
+            _ if beginning.is_empty() => "nothing: the answer is empty".to_owned(),
+            Some(found) => found.mime_type().to_owned(),
+            None => "something else".to_owned(),
+        };
+        Err(format!("expected {mime}, got {came}"))
+    }
+}
+
+fn kind(mime: &str) -> Kind {
+    match mime {
+        "application/pdf" => Kind::Pdf,
+        "application/zip" | "application/epub+zip" | "application/java-archive" => Kind::Zip,
+        "application/gzip" | "application/x-gzip" => Kind::Gzip,
+        "text/html" | "application/xhtml+xml" | "application/xml" | "text/xml" | "image/svg+xml" => Kind::Markup,
+        "application/json" | "application/x-ndjson" | "application/x-ofx" => Kind::Text,
+        mime if mime.starts_with("application/vnd.oasis.opendocument.") => Kind::Zip,
+        mime if mime.starts_with("application/vnd.openxmlformats-officedocument.") => Kind::Zip,
+        mime if mime.starts_with("image/") => Kind::Image,
+        mime if mime.starts_with("text/") || mime.ends_with("+json") => Kind::Text,
+        mime if mime.ends_with("+xml") => Kind::Markup,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HTML: &[u8] = b"<!DOCTYPE html><html><title>Please sign in</title>";
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+
+    fn check(name: &str, mime: Option<&str>, content: &[u8]) -> Result<(), String> {
+        let target = Target {
+            folder: String::new(),
+            name: name.to_owned(),
+            key: None,
+            mime: mime.map(str::to_owned),
+            created_at: None,
+            metadata: serde_json::Map::new(),
+        };
+        Promise::of(&target).check(content)
+    }
+
+    #[test]
+    fn a_login_page_is_no_bill() {
+        insta::assert_snapshot!(check("bill.pdf", None, HTML).unwrap_err(), @"expected application/pdf, got text/html");
+        insta::assert_snapshot!(check("2026-01", Some("application/pdf"), HTML).unwrap_err(), @"expected application/pdf, got text/html");
+        insta::assert_snapshot!(check("bill.PDF", None, b"").unwrap_err(), @"expected application/pdf, got nothing: the answer is empty");
+        insta::assert_snapshot!(check("photo.jpg", None, b"{}").unwrap_err(), @"expected image/jpeg, got something else");
+        insta::assert_snapshot!(check("lines.csv", None, HTML).unwrap_err(), @"expected text/csv, got text/html");
+        insta::assert_snapshot!(check("lines.csv", None, b"PK\x03\x04\x14\0\x06\0").unwrap_err(), @"expected text/csv, got application/zip");
+        insta::assert_snapshot!(check("song.mp3", None, HTML).unwrap_err(), @"expected audio/mpeg, got text/html");
+    }
+
+    #[test]
+    fn what_was_promised_is_kept() {
+        for (name, mime, content) in [
+            ("bill.pdf", None, &b"%PDF-1.7\n"[..]),
+            ("bill.pdf", None, b"\n\njunk %PDF-1.4"),
+            ("photo.jpg", None, PNG),
+            ("scan.png", Some("image/png; charset=binary"), PNG),
+            ("sheet.xlsx", None, b"PK\x03\x04\x14\0\x06\0[Content_Types].xml"),
+            ("page.html", None, HTML),
+            ("lines.csv", None, b"\xef\xbb\xbfdate;amount\n"),
+            ("lines.csv", None, b""),
+            ("bill", None, HTML),
+            ("data", Some("application/octet-stream"), PNG),
+        ] {
+            assert_eq!(check(name, mime, content), Ok(()), "{name} {mime:?}");
+        }
+    }
+}

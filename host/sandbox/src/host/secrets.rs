@@ -1,0 +1,39 @@
+//! The interface `secrets`.
+
+use super::{Answer, Host, answer};
+use crate::bindings::konnector::host::secrets as wit;
+use crate::capability::Error;
+
+/// Bytes of a secret's value; the longest tokens in use have a few KiB.
+const VALUE: u64 = 16 << 10;
+/// Bytes of a secret's name.
+const NAME: u64 = 128;
+
+impl wit::Host for Host {
+    fn names(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.context.secrets().names())
+    }
+
+    fn placeholder(&mut self, name: String) -> Answer<String> {
+        answer(self.context.secrets().placeholder(&name).ok_or_else(|| missing(&name)))
+    }
+
+    async fn put(&mut self, name: String, value: String) -> Answer<()> {
+        let put = async {
+            if name.is_empty() || name.len() as u64 > NAME {
+                return Err(Error::Invalid(format!("name: expected 1 to {NAME} bytes, got {}", name.len())));
+            }
+            if value.len() as u64 > VALUE {
+                return Err(Error::TooLarge(VALUE));
+            }
+            // Masked before it is kept: from here on the value may turn up in what the vendor answers.
+            self.context.secrets().put(&name, &value).map_err(|error| Error::Other(error.to_string()))?;
+            self.context.capabilities.secrets.put(&name, &value).await
+        };
+        answer(self.context.unless_cancelled(put).await)
+    }
+}
+
+pub(super) fn missing(name: &str) -> Error {
+    Error::NotFound(format!("the account has no secret field `{name}`"))
+}

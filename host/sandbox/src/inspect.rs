@@ -1,0 +1,164 @@
+//! What can be known of a component before anything is compiled.
+
+use wasmparser::{Encoding, Parser, Payload};
+
+use crate::error::Error;
+
+/// Bytes of the largest component accepted.
+pub const MAX_COMPONENT_SIZE: usize = 32 << 20;
+/// Versions of `konnector:host` that this host runs.
+const SUPPORTED: &str = "0.1.x";
+
+/// Interfaces of WASI 0.2 that are linked. Together with [`OURS`] this is all that a component can reach.
+const WASI: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// Interfaces of `konnector:host`.
+const OURS: &[&str] = &[
+    "konnector:host/account",
+    "konnector:host/documents",
+    "konnector:host/files",
+    "konnector:host/http",
+    "konnector:host/log",
+    "konnector:host/progress",
+    REVEAL,
+    // Types that `run` uses are an instance of their own.
+    "konnector:host/run",
+    "konnector:host/secrets",
+    "konnector:host/types",
+];
+const RUN: &str = "konnector:host/run";
+const REVEAL: &str = "konnector:host/reveal";
+
+/// What a component is and wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentInfo {
+    /// Version of `konnector:host` that it was built for.
+    pub version: String,
+    /// Full names of the interfaces that it imports.
+    pub imports: Vec<String>,
+    /// It imports `reveal`: it can read the account's passwords.
+    pub reads_secrets: bool,
+    /// Bytes.
+    pub size: usize,
+}
+
+/// Reads names and versions of a component's imports and exports.
+///
+/// # Errors
+/// What [`Error`] lists from `TooLarge` to `Import`.
+pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
+    if bytes.len() > MAX_COMPONENT_SIZE {
+        return Err(Error::TooLarge { size: bytes.len(), limit: MAX_COMPONENT_SIZE });
+    }
+    let Surface { imports, exports } = Surface::read(bytes)?;
+    let version = exports
+        .iter()
+        .find_map(|name| match name.split_once('@') {
+            Some((RUN, version)) => Some(version.to_owned()),
+            _ => None,
+        })
+        .ok_or(Error::NoRun { exports })?;
+    if !is_supported(&version) {
+        return Err(Error::Version { found: version, supported: SUPPORTED });
+    }
+    imports.iter().try_for_each(|name| check_import(name))?;
+    let reads_secrets = imports.iter().any(|name| interface(name) == REVEAL);
+    Ok(ComponentInfo { version, imports, reads_secrets, size: bytes.len() })
+}
+
+/// Names at the outermost level of a component.
+#[derive(Debug, Default)]
+struct Surface {
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Surface {
+    fn read(bytes: &[u8]) -> Result<Self, Error> {
+        if !bytes.starts_with(b"\0asm") {
+            return Err(Error::NotWasm { beginning: beginning(bytes) });
+        }
+        let malformed = |error: wasmparser::BinaryReaderError| Error::Malformed(error.to_string());
+        let mut surface = Self::default();
+        // Nested modules and components have imports and exports of their own.
+        let mut depth = 0_usize;
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(malformed)? {
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => return Err(Error::CoreModule),
+                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+                Payload::End(_) => depth = depth.saturating_sub(1),
+                Payload::ComponentImportSection(section) if depth == 0 => {
+                    for import in section {
+                        surface.imports.push(import.map_err(malformed)?.name.full_name().into_owned());
+                    }
+                }
+                Payload::ComponentExportSection(section) if depth == 0 => {
+                    for export in section {
+                        surface.exports.push(export.map_err(malformed)?.name.full_name().into_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(surface)
+    }
+}
+
+fn check_import(name: &str) -> Result<(), Error> {
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if OURS.contains(&interface) && is_supported(version) {
+        return Ok(());
+    }
+    if WASI.contains(&interface) && version.starts_with("0.2.") {
+        return Ok(());
+    }
+    let advice = match interface.split_once('/').map_or(interface, |(package, _)| package) {
+        "wasi:sockets" => {
+            "sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`), and leave out crates that open \
+             connections themselves"
+        }
+        "wasi:http" => "use the SDK's HTTP client (`konnector:host/http`), whose hosts the manifest names",
+        "konnector:host" => "this version of the contract does not have it; build with a matching SDK",
+        package if package.starts_with("wasi:") => {
+            "only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`"
+        }
+        _ => "a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)",
+    };
+    Err(Error::Import { interface: name.to_owned(), advice })
+}
+
+fn interface(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(interface, _)| interface)
+}
+
+fn is_supported(version: &str) -> bool {
+    version.strip_prefix("0.1.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn beginning(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "nothing, it is empty".to_owned(),
+        some => format!("\"{}\"", some.get(..16).unwrap_or(some).escape_ascii()),
+    }
+}

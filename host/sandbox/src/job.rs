@@ -1,0 +1,108 @@
+//! What a run is started with, and what it answers: the WIT interface `run` in the host's own types.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Why a run is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Somebody asked for it.
+    Manual,
+    /// Its time came.
+    Schedule,
+    /// A document changed.
+    Event,
+    /// A webhook was called.
+    Webhook,
+    /// The run before failed in a way that is worth another try.
+    Retry,
+}
+
+/// One execution of a konnector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Id of the job, the same for all its executions.
+    pub id: String,
+    /// 1 for the first execution.
+    pub attempt: u32,
+    /// Why it is started.
+    pub cause: Cause,
+    /// The manifest's `parameters`.
+    pub parameters: Map<String, Value>,
+    /// What a webhook was sent.
+    pub payload: Option<Value>,
+    /// The user's language, for example `fr`.
+    pub locale: String,
+    /// IANA name of the user's time zone.
+    pub time_zone: String,
+}
+
+/// One item that could not be saved while the rest was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which item.
+    pub item: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// What a run that came to its end tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Items that were left out.
+    pub problems: Vec<Problem>,
+}
+
+/// What the user must do at the vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Accept new terms of service.
+    AcceptTerms,
+    /// Choose a new password.
+    ChangePassword,
+    /// Set up a second factor.
+    StrongAuthentication,
+    /// Sign in once in a browser.
+    WebAuthentication,
+    /// Give the konnector access again.
+    Reconnect,
+    /// The account is no longer there.
+    AccountRemoved,
+    /// The vendor asks for other permissions.
+    PermissionsChanged,
+    /// Something else; the text says what.
+    Other,
+}
+
+/// Why a konnector says that it failed. Each case has one error code, one retry rule and one sentence for the user; texts are the
+/// konnector's own, masked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "detail")]
+pub enum Failure {
+    /// The vendor refused the credentials.
+    BadCredentials(String),
+    /// The vendor locked the account for a while.
+    TooManyAttempts(String),
+    /// The user must do something at the vendor.
+    UserAction(Action, String),
+    /// A second factor was not given in time, or given wrong.
+    ChallengeFailed(String),
+    /// The vendor does not answer.
+    VendorDown(String),
+    /// The vendor says that it cannot answer.
+    VendorMaintenance(String),
+    /// Seconds after which the vendor may be asked again.
+    RateLimited(Option<u32>),
+    /// The site is not as the konnector expects it.
+    VendorChanged(String),
+    /// A permission is missing from the manifest.
+    Denied(String),
+    /// A limit is used up.
+    QuotaExceeded(String),
+    /// The konnector ended because it was told to.
+    Cancelled,
+    /// The konnector found itself to be wrong.
+    Bug(String),
+}

@@ -1,0 +1,71 @@
+//! What a component can reach. WASI is linked interface by interface and never as a whole: this list is the security review. What is not
+//! in it does not exist for a guest: no sockets, no name resolution, no directories.
+
+use wasmtime::Engine;
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
+use wasmtime_wasi::WasiView as _;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
+use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+use wasmtime_wasi_io::bindings::wasi::io;
+
+use crate::bindings::konnector::host as ours;
+use crate::host::Host;
+
+/// Links every interface that a konnector may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    link_wasi(&mut linker)?;
+    link_ours(&mut linker)?;
+    Ok(linker)
+}
+
+/// The streams and pollables of `wasi:io` live in the resource table alone.
+struct Io;
+
+impl HasData for Io {
+    type Data<'a> = &'a mut ResourceTable;
+}
+
+fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    // Only `TZ` and `LANG`, no arguments; standard input is at its end; the outputs are lines of the run's log.
+    cli::environment::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::exit::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    // The standard library asks these whether it writes to a terminal; it never does.
+    cli::terminal_input::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_output::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    cli::terminal_stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
+    io::error::add_to_linker::<Host, Io>(linker, |host| host.ctx().table)?;
+    io::poll::add_to_linker::<Host, Io>(linker, |host| host.ctx().table)?;
+    io::streams::add_to_linker::<Host, Io>(linker, |host| host.ctx().table)?;
+    clocks::wall_clock::add_to_linker::<Host, WasiClocks>(linker, Host::clocks)?;
+    clocks::monotonic_clock::add_to_linker::<Host, WasiClocks>(linker, Host::clocks)?;
+    random::random::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
+    random::insecure::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
+    random::insecure_seed::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
+    // Without directories: there is no descriptor to call a method on.
+    filesystem::types::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
+    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
+    Ok(())
+}
+
+fn link_ours(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    type Own = HasSelf<Host>;
+    ours::types::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::account::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::secrets::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::reveal::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::documents::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::files::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::http::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::log::add_to_linker::<Host, Own>(linker, |host| host)?;
+    ours::progress::add_to_linker::<Host, Own>(linker, |host| host)?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What a run has used so far. Shared by the store, the host functions and whoever watches, so that it outlives a dropped store.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that only this module's users add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    pub(crate) fn raise_to(&self, value: u64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many of something were written, by what happened to each.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) created: Counter,
+    pub(crate) updated: Counter,
+    pub(crate) unchanged: Counter,
+    pub(crate) deleted: Counter,
+}
+
+impl Writes {
+    pub(crate) fn count(&self, written: crate::capability::Written) {
+        use crate::capability::Written;
+        match written {
+            Written::Created => self.created.add(1),
+            Written::Updated => self.updated.add(1),
+            Written::Unchanged => self.unchanged.add(1),
+        }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.created.get() + self.updated.get() + self.unchanged.get() + self.deleted.get()
+    }
+}
+
+/// Everything that is counted during a run.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    pub(crate) documents: Writes,
+    pub(crate) files: Writes,
+    /// Bytes written to uploads, kept or not.
+    pub(crate) file_bytes: Counter,
+    cpu_ns: Counter,
+    pub(crate) instantiate_us: Counter,
+    pub(crate) peak_memory: Counter,
+    /// The memory limit refused a growth.
+    memory_refused: AtomicBool,
+    pub(crate) log_bytes: Counter,
+    pub(crate) log_lines: Counter,
+    pub(crate) log_lines_dropped: Counter,
+    pub(crate) secrets_revealed: Counter,
+}
+
+impl Meter {
+    /// Adds time on a processor and answers the sum.
+    pub(crate) fn add_cpu(&self, time: Duration) -> Duration {
+        self.cpu_ns.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.cpu()
+    }
+
+    pub(crate) fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_ns.get())
+    }
+
+    pub(crate) fn refuse_memory(&self) {
+        self.memory_refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory_was_refused(&self) -> bool {
+        self.memory_refused.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,204 @@
+//! How a run ended.
+
+use std::time::Duration;
+
+use wasmtime::Trap;
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::exports::konnector::host::run as wit;
+use crate::clock::CpuUsedUp;
+use crate::host::Halt;
+use crate::job::{Action, Failure, Problem, Report};
+use crate::limits::Limits;
+use crate::logs::Logs;
+use crate::meter::Meter;
+use crate::receipt::Receipt;
+use crate::text;
+
+/// Bytes of one text in a failure or a problem.
+const TEXT: usize = 2 << 10;
+/// Problems that one report may have; the rest is counted in a last one.
+const PROBLEMS: usize = 1_000;
+
+/// A run that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used and did, however it ended.
+    pub receipt: Receipt,
+}
+
+/// The three ways in which a run ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The konnector did its work.
+    Completed(Report),
+    /// The konnector says why it could not.
+    Failed(Failure),
+    /// The host ended it, or it fell over.
+    Ended(Ending),
+}
+
+/// Why a run has no answer of its own. The texts are sentences for the user interface and the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// It took longer than it may.
+    #[error("the run was ended after {} seconds, the longest that it may take", .0.as_secs_f64())]
+    Deadline(Duration),
+    /// It used more processor time than it may.
+    #[error("the run was ended because it used up its {} seconds of processor time", .0.as_secs_f64())]
+    CpuBudget(Duration),
+    /// It asked for more memory than it may have, and could not go on without.
+    #[error("the run was ended because it needs more than its {} MiB of memory", .0 >> 20)]
+    Memory(u64),
+    /// It fell over; the text says how.
+    #[error("{0}")]
+    Trap(String),
+    /// Somebody cancelled it.
+    #[error("the run was cancelled")]
+    Cancelled,
+    /// Another worker has the job now.
+    #[error("the run was given up, because the job was started again elsewhere")]
+    LeaseLost,
+    /// The component could not be started.
+    #[error("the component could not be started: {0}")]
+    Start(String),
+    /// A fault of the host. The server's log has the details.
+    #[error("the run was ended by a fault of the server: {0}")]
+    Fault(String),
+}
+
+/// What the task of a run comes to.
+pub(crate) enum GuestEnd {
+    Returned(Result<wit::Report, wit::Failure>),
+    Trapped(wasmtime::Error),
+    NotStarted(wasmtime::Error),
+}
+
+/// Finds the words for the end of a run.
+pub(crate) struct Judge<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) meter: &'a Meter,
+    pub(crate) logs: &'a Logs,
+    pub(crate) cancelled: bool,
+}
+
+impl Judge<'_> {
+    pub(crate) fn outcome(&self, end: Result<GuestEnd, CpuUsedUp>) -> Outcome {
+        match end {
+            Err(CpuUsedUp) => Outcome::Ended(Ending::CpuBudget(self.limits.cpu)),
+            // A run that comes to its own end while it is being cancelled keeps it: a refused password must not get lost.
+            Ok(GuestEnd::Returned(Err(wit::Failure::Cancelled))) if self.cancelled => Outcome::Ended(Ending::Cancelled),
+            Ok(GuestEnd::Returned(Ok(report))) => Outcome::Completed(self.report(report)),
+            Ok(GuestEnd::Returned(Err(failure))) => Outcome::Failed(self.failure(failure)),
+            Ok(GuestEnd::Trapped(error)) => Outcome::Ended(self.trap(&error)),
+            Ok(GuestEnd::NotStarted(error)) if self.meter.memory_was_refused() => {
+                tracing::debug!(?error, "the component's memory does not fit the limit");
+                Outcome::Ended(Ending::Memory(self.limits.memory))
+            }
+            Ok(GuestEnd::NotStarted(error)) => Outcome::Ended(Ending::Start(format!("{error:#}"))),
+        }
+    }
+
+    fn report(&self, report: wit::Report) -> Report {
+        let more = report.problems.len().saturating_sub(PROBLEMS);
+        let problem = |problem: wit::Problem| Problem { item: self.text(&problem.item), message: self.text(&problem.message) };
+        let mut problems: Vec<_> = report.problems.into_iter().take(PROBLEMS).map(problem).collect();
+        if more > 0 {
+            problems.push(Problem { item: String::new(), message: format!("{more} more problems") });
+        }
+        Report { problems }
+    }
+
+    fn failure(&self, failure: wit::Failure) -> Failure {
+        match failure {
+            wit::Failure::BadCredentials(message) => Failure::BadCredentials(self.text(&message)),
+            wit::Failure::TooManyAttempts(message) => Failure::TooManyAttempts(self.text(&message)),
+            wit::Failure::UserAction((what, message)) => Failure::UserAction(action(what), self.text(&message)),
+            wit::Failure::ChallengeFailed(message) => Failure::ChallengeFailed(self.text(&message)),
+            wit::Failure::VendorDown(message) => Failure::VendorDown(self.text(&message)),
+            wit::Failure::VendorMaintenance(message) => Failure::VendorMaintenance(self.text(&message)),
+            wit::Failure::RateLimited(seconds) => Failure::RateLimited(seconds),
+            wit::Failure::VendorChanged(message) => Failure::VendorChanged(self.text(&message)),
+            wit::Failure::Denied(message) => Failure::Denied(self.text(&message)),
+            wit::Failure::QuotaExceeded(message) => Failure::QuotaExceeded(self.text(&message)),
+            wit::Failure::Cancelled => Failure::Cancelled,
+            wit::Failure::Bug(message) => Failure::Bug(self.text(&message)),
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        text::cut(self.logs.readable(text), TEXT)
+    }
+
+    fn trap(&self, error: &wasmtime::Error) -> Ending {
+        tracing::debug!(?error, "a konnector trapped");
+        if let Some(halt) = error.downcast_ref::<Halt>() {
+            return match halt {
+                Halt::LeaseLost => Ending::LeaseLost,
+            };
+        }
+        if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+            return Ending::Trap(format!(
+                "the konnector called exit({code}) instead of returning a result; return a failure that says what is wrong"
+            ));
+        }
+        let panic = self.logs.panic_message();
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::UnreachableCodeReached) => match panic {
+                Some(message) => Ending::Trap(format!("the konnector panicked: {message}")),
+                // An allocation that fails aborts without a panic.
+                None if self.meter.memory_was_refused() => Ending::Memory(self.limits.memory),
+                None => Ending::Trap("the konnector aborted; standard error in its log may say why".to_owned()),
+            },
+            Some(Trap::StackOverflow) => Ending::Trap(
+                "the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack"
+                    .to_owned(),
+            ),
+            Some(trap) => Ending::Trap(format!("the konnector did what WebAssembly forbids: {}", reason(*trap))),
+            None => self.other_error(error),
+        }
+    }
+
+    /// Errors of wasmtime and of its WASI implementation that have no type to recognise them by.
+    fn other_error(&self, error: &wasmtime::Error) -> Ending {
+        let Limits { handles, host_call_bytes, .. } = self.limits;
+        let text = format!("{error:#}");
+        if matches!(
+            error.downcast_ref::<wasmtime::component::ResourceTableError>(),
+            Some(wasmtime::component::ResourceTableError::Full)
+        ) || text.contains("resource table has no free keys")
+            || text.contains("handles")
+        {
+            return Ending::Trap(format!(
+                "the konnector holds more than {handles} resources (streams, timers, uploads) at one time; drop those it is done with"
+            ));
+        }
+        if text.contains("fuel allocated for hostcalls has been exhausted") {
+            return Ending::Trap(format!(
+                "the konnector passed more than {host_call_bytes} bytes in one call; save documents in smaller batches, write \
+                 files in parts of at most 1 MiB"
+            ));
+        }
+        Ending::Trap(format!("the konnector was stopped: {}", text::cut(self.logs.readable(&error.root_cause().to_string()), TEXT)))
+    }
+}
+
+fn reason(trap: Trap) -> String {
+    let text = trap.to_string();
+    text.strip_prefix("wasm trap: ").map(str::to_owned).unwrap_or(text)
+}
+
+fn action(action: wit::Action) -> Action {
+    match action {
+        wit::Action::AcceptTerms => Action::AcceptTerms,
+        wit::Action::ChangePassword => Action::ChangePassword,
+        wit::Action::StrongAuthentication => Action::StrongAuthentication,
+        wit::Action::WebAuthentication => Action::WebAuthentication,
+        wit::Action::Reconnect => Action::Reconnect,
+        wit::Action::AccountRemoved => Action::AccountRemoved,
+        wit::Action::PermissionsChanged => Action::PermissionsChanged,
+        wit::Action::Other => Action::Other,
+    }
+}

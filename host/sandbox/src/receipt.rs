@@ -1,0 +1,98 @@
+//! What a run contacted, did and used. Kept with the job, so that its user can read it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::http::HostRecord;
+use crate::meter::{Meter, Writes};
+
+/// The receipt of one run. Reading an older one must always work, so every member has a default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receipt {
+    /// What was exchanged with each host.
+    pub hosts: Vec<HostRecord>,
+    /// Requests sent, all hosts together.
+    pub requests: u64,
+    /// Bytes sent over the network.
+    pub bytes_up: u64,
+    /// Bytes received over the network.
+    pub bytes_down: u64,
+    /// Documents, by what happened to them.
+    pub documents: WriteCount,
+    /// Files, by what happened to them.
+    pub files: WriteCount,
+    /// Bytes written to files.
+    pub file_bytes: u64,
+    /// Milliseconds on a processor.
+    pub cpu_ms: u64,
+    /// Milliseconds from start to end, waiting for the user included.
+    pub wall_ms: u64,
+    /// Milliseconds of `wall_ms` in which the user was waited for.
+    pub waited_ms: u64,
+    /// Microseconds that making the instance took.
+    pub instantiate_us: u64,
+    /// Most bytes of linear memory held at one time.
+    pub peak_memory: u64,
+    /// Log lines kept.
+    pub log_lines: u64,
+    /// Log lines over the budget.
+    pub log_lines_dropped: u64,
+    /// The konnector is able to read the account's passwords.
+    pub reads_secrets: bool,
+    /// How often it did.
+    pub secrets_read: u64,
+}
+
+/// How many documents or files were written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WriteCount {
+    /// Were not there before.
+    pub created: u64,
+    /// Were there, and are different now.
+    pub updated: u64,
+    /// Were there, and the same.
+    pub unchanged: u64,
+    /// Were deleted, or moved to the trash.
+    pub deleted: u64,
+}
+
+impl Receipt {
+    pub(crate) fn new(meter: &Meter, clock: &Clock, hosts: Vec<HostRecord>, reads_secrets: bool) -> Self {
+        let wall = clock.since_start();
+        Self {
+            requests: hosts.iter().map(|host| host.requests).sum(),
+            bytes_up: hosts.iter().map(|host| host.bytes_up).sum(),
+            bytes_down: hosts.iter().map(|host| host.bytes_down).sum(),
+            hosts,
+            documents: (&meter.documents).into(),
+            files: (&meter.files).into(),
+            file_bytes: meter.file_bytes.get(),
+            cpu_ms: milliseconds(meter.cpu()),
+            wall_ms: milliseconds(wall),
+            waited_ms: milliseconds(wall.saturating_sub(clock.elapsed())),
+            instantiate_us: meter.instantiate_us.get(),
+            peak_memory: meter.peak_memory.get(),
+            log_lines: meter.log_lines.get(),
+            log_lines_dropped: meter.log_lines_dropped.get(),
+            reads_secrets,
+            secrets_read: meter.secrets_revealed.get(),
+        }
+    }
+}
+
+impl From<&Writes> for WriteCount {
+    fn from(writes: &Writes) -> Self {
+        Self {
+            created: writes.created.get(),
+            updated: writes.updated.get(),
+            unchanged: writes.unchanged.get(),
+            deleted: writes.deleted.get(),
+        }
+    }
+}
+
+pub(crate) fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

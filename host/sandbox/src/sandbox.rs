@@ -1,0 +1,149 @@
+//! The sandbox itself: the one engine, what is ready to run, and the room for runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::capability::Capabilities;
+use crate::engine::{Size, Ticker, engine};
+use crate::error::Error;
+use crate::inspect::{self, ComponentInfo};
+use crate::job::Job;
+use crate::linker::linker;
+use crate::memory::SharedMemory;
+use crate::outcome::{Ended, Ending};
+use crate::program::{Digest, Program, Programs};
+use crate::run::Run;
+
+/// How large a sandbox is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Runs at the same time; more wait for their turn.
+    pub max_runs: u32,
+    /// Bytes of linear memory that no run may exceed, whatever its [`Limits`](crate::Limits) say.
+    pub memory_ceiling: usize,
+    /// Bytes of linear memory that all runs may hold together.
+    pub total_memory: u64,
+    /// Threads of a runtime for guests alone, so that a busy guest never delays other work of the process. `None` runs them on the
+    /// caller's runtime.
+    pub worker_threads: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_runs: 64, memory_ceiling: 512 << 20, total_memory: 2 << 30, worker_threads: None }
+    }
+}
+
+/// Runs components. A process has one.
+pub struct Sandbox {
+    programs: Programs,
+    room: Arc<Semaphore>,
+    memory: Arc<SharedMemory>,
+    ticker: Ticker,
+    guests: Option<GuestRuntime>,
+}
+
+/// A runtime that may be dropped inside of another one.
+struct GuestRuntime(Option<Runtime>);
+
+impl Sandbox {
+    /// Makes the engine, its instance pool, and the runtime for guests.
+    ///
+    /// # Errors
+    /// The machine lacks what the engine needs, or a thread cannot be started.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let Options { max_runs, memory_ceiling, total_memory, worker_threads } = options;
+        let engine = engine(Size { runs: max_runs, memory_ceiling })?;
+        let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let ticker = Ticker::start(&engine)?;
+        Ok(Self {
+            programs: Programs::new(engine, linker),
+            room: Arc::new(Semaphore::new(max_runs as usize)),
+            memory: Arc::new(SharedMemory::new(total_memory)),
+            ticker,
+            guests: worker_threads.map(GuestRuntime::new).transpose()?,
+        })
+    }
+
+    /// Reads what a component is and wants, without compiling it: fit for bytes of unknown origin.
+    ///
+    /// # Errors
+    /// It is no component that could be run here; the text says why and what to do.
+    pub fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
+        inspect::inspect(bytes)
+    }
+
+    /// Compiles a component, or finds it compiled in `cache_dir` or in memory. Cancel-safe; a compilation once begun goes on and fills the
+    /// cache.
+    ///
+    /// # Errors
+    /// Those of [`inspect`](Self::inspect); it cannot be compiled or linked; the cache cannot be written.
+    pub async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
+        self.programs.prepare(bytes, cache_dir).await
+    }
+
+    /// A program that was prepared lately: saves reading the component's bytes.
+    pub fn prepared(&self, digest: Digest) -> Option<Program> {
+        self.programs.prepared(digest)
+    }
+
+    /// Runs a konnector to its end, and always comes to one: its own, or a limit's. Waits for its turn first when
+    /// [`Options::max_runs`] are going on; that time does not count.
+    ///
+    /// After `cancel` every host function answers `cancelled` at once, and after [`Limits::grace`](crate::Limits::grace) the run is ended.
+    /// When this future is dropped, the run is ended without a receipt and without keeping its cookies.
+    pub async fn run(
+        &self,
+        program: &Program,
+        job: Job,
+        capabilities: Capabilities,
+        cancel: CancellationToken,
+    ) -> Ended {
+        let turn = tokio::select! {
+            biased;
+            () = cancel.cancelled() => None,
+            // The semaphore is never closed.
+            turn = self.room.acquire() => turn.ok(),
+        };
+        let run = Run::new(program, capabilities, cancel);
+        let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
+        let _ticking = self.ticker.keep_ticking();
+        let guests = self.guests.as_ref().and_then(GuestRuntime::handle).unwrap_or_else(Handle::current);
+        run.drive(program.clone(), job, Arc::clone(&self.memory), &guests).await
+    }
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("room", &self.room.available_permits()).finish_non_exhaustive()
+    }
+}
+
+impl GuestRuntime {
+    fn new(threads: usize) -> Result<Self, Error> {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name("konnector-guest")
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(|error| Error::Engine(format!("cannot start the guests' threads: {error}")))
+    }
+
+    fn handle(&self) -> Option<Handle> {
+        self.0.as_ref().map(|runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for GuestRuntime {
+    fn drop(&mut self) {
+        // Dropping a runtime inside of another one panics, because it would block; guests are not waited for.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

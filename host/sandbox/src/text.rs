@@ -1,0 +1,97 @@
+//! Text that comes from a guest and will be read by a person: on a terminal, in a browser, in a log.
+
+/// Takes out what could make a reader see something else than was written: control characters and escape sequences (ECMA-48), characters
+/// that turn the direction of text (Unicode TR 36), and those that take no space. Tabs become a space.
+pub(crate) fn clean(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\u{1b}' => skip_escape_sequence(&mut characters),
+            // The one-character form of ESC [.
+            '\u{9b}' => skip_control_sequence(&mut characters),
+            '\t' => cleaned.push(' '),
+            _ if character.is_control() || is_invisible(character) => {}
+            _ => cleaned.push(character),
+        }
+    }
+    cleaned
+}
+
+fn skip_escape_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match characters.next_if(|next| ('\u{20}'..='\u{7e}').contains(next)) {
+        Some('[') => skip_control_sequence(characters),
+        // Operating system command and its kin: up to BEL or ESC \.
+        Some(']' | 'P' | 'X' | '^' | '_') => {
+            while let Some(next) = characters.next_if(|next| *next != '\n') {
+                if next == '\u{7}' || (next == '\u{1b}' && characters.next_if_eq(&'\\').is_some()) {
+                    break;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn skip_control_sequence(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    while characters.next_if(|next| ('\u{20}'..='\u{3f}').contains(next)).is_some() {}
+    let _final = characters.next_if(|next| ('\u{40}'..='\u{7e}').contains(next));
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Cuts a text to at most `limit` bytes at a character, and says so with an ellipsis.
+pub(crate) fn cut(mut text: String, limit: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len())));
+        text.push_str(ELLIPSIS);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn escape_sequences_go_with_their_parameters() {
+        assert_eq!(clean("\u{1b}[1;31mred\u{1b}[0m"), "red");
+        assert_eq!(clean("\u{1b}]0;title\u{7}after"), "after");
+        assert_eq!(clean("\u{1b}]8;;http://x\u{1b}\\link"), "link");
+        assert_eq!(clean("\u{9b}2Jafter"), "after");
+        assert_eq!(clean("\u{1b}"), "");
+    }
+
+    #[test]
+    fn direction_and_width_cannot_be_forged() {
+        assert_eq!(clean("invoice\u{202e}fdp.exe"), "invoicefdp.exe");
+        assert_eq!(clean("pass\u{200b}word"), "password");
+        assert_eq!(clean("a\rb\0c\td"), "abc d");
+    }
+
+    #[test]
+    fn ordinary_text_stays() {
+        let text = "Übertrag 3 €, 请稍候 👩🏽 — “ok”";
+        assert_eq!(clean(text), text);
+    }
+
+    proptest! {
+        #[test]
+        fn cleaned_text_holds_nothing_that_moves_a_cursor(text in any::<String>()) {
+            let cleaned = clean(&text);
+            prop_assert!(!cleaned.chars().any(|character| character.is_control() || is_invisible(character)));
+        }
+
+        #[test]
+        fn cut_text_fits(text in any::<String>(), limit in 3_usize..64) {
+            prop_assert!(cut(text, limit).len() <= limit);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Opening sled so that a kill at the wrong moment does not keep it shut.
+//!
+//! While it starts, sled writes its state to `snap.<number>.generating` and then renames it. Killed in between, it takes that
+//! torn file for its newest state at the next start and fails, at every start (spacejam/sled#1527). The states before it and
+//! the log are whole, so the file is set aside first.
+
+use std::any::Any;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+
+use crate::error::{Error, Result};
+
+/// sled lets go of its files a moment after its last handle is dropped.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens the database in `dir`. Whatever stands in the way is moved or copied to `quarantine`, never deleted.
+pub(super) fn open(dir: &Path, quarantine: &Path, cache_bytes: u64) -> Result<sled::Db> {
+    for torn in states(dir)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "generating")) {
+        set_aside(&torn, quarantine)?;
+    }
+    let reason = match attempt(dir, cache_bytes)? {
+        Attempt::Opened(db) => return Ok(*db),
+        Attempt::Damaged(reason) => reason,
+    };
+    let states_left = states(dir)?;
+    if states_left.is_empty() {
+        // The whole log was read already, perhaps by an earlier start, which made a copy.
+        return Err(Error::Damaged { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason });
+    }
+    let copy = quarantine.join(format!("{}-sled", stamp()));
+    tracing::error!(%reason, copy = %copy.display(), "the database does not open: copying it, then reading its whole log");
+    copy_dir(dir, &copy)?;
+    for state in states_left {
+        set_aside(&state, quarantine)?;
+    }
+    match attempt(dir, cache_bytes)? {
+        Attempt::Opened(db) => Ok(*db),
+        Attempt::Damaged(reason) => Err(Error::Damaged { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason }),
+    }
+}
+
+enum Attempt {
+    Opened(Box<sled::Db>),
+    Damaged(String),
+}
+
+fn attempt(dir: &Path, cache_bytes: u64) -> Result<Attempt> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes)
+        .mode(sled::Mode::LowSpace)
+        .flush_every_ms(Some(1000))
+        .use_compression(false);
+    let started = Instant::now();
+    loop {
+        // On some damage, sled panics instead of answering.
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(Attempt::Opened(Box::new(db))),
+            Ok(Err(error @ sled::Error::Corruption { .. })) => return Ok(Attempt::Damaged(error.to_string())),
+            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+                if started.elapsed() > LOCK_PATIENCE {
+                    return Err(Error::Locked { path: dir.to_owned(), process: None });
+                }
+                sleep(Duration::from_millis(20));
+            }
+            Ok(Err(error)) => return Err(error.into()),
+            Err(panic) => return Ok(Attempt::Damaged(message(panic.as_ref()))),
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("sled panicked").to_owned()
+}
+
+/// sled's state files, finished or not.
+fn states(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let entry = entry.map_err(Error::io("list", dir))?;
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn set_aside(file: &Path, quarantine: &Path) -> Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let place = quarantine.join(format!("{}-{name}", stamp()));
+    fs::rename(file, &place).map_err(Error::io("set aside", file))?;
+    tracing::warn!(from = %file.display(), to = %place.display(), "set aside a state file of the database");
+    Ok(())
+}
+
+fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).map_err(Error::io("create", to))?;
+    for entry in fs::read_dir(from).map_err(Error::io("list", from))? {
+        let entry = entry.map_err(Error::io("list", from))?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type().map_err(Error::io("read", &source))?.is_dir() {
+            copy_dir(&source, &target)?;
+        } else {
+            fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sorts by time and does not repeat.
+fn stamp() -> String {
+    Utc::now().format("%Y%m%dT%H%M%S%.6fZ").to_string()
+}

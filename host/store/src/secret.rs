@@ -1,0 +1,138 @@
+//! Account secrets, sealed before they reach the store.
+//!
+//! Each account has a key of its own, derived from the master key, and each sealed text is bound to its instance, account and
+//! field: moved to another place, it does not open.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use crate::error::{Error, Result};
+use crate::id::InstanceId;
+
+mod file;
+
+/// Names the format of a sealed text; part of what is authenticated.
+const VERSION: &str = "sealed-v1";
+const NONCE_BYTES: usize = 24;
+/// How much of the fingerprint a sealed text carries, to tell a wrong key from a damaged text.
+const HINT_DIGITS: usize = 8;
+
+/// The key under which all secrets of a data folder are sealed: 32 random bytes, kept outside of it.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey([u8; 32]);
+
+/// Where a secret belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretContext {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The id of the account.
+    pub account: String,
+    /// The field of the account, such as `password`.
+    pub field: String,
+}
+
+impl MasterKey {
+    /// A public name of this key: 16 hexadecimal digits that tell nothing about it. Store it at the first start, compare it at
+    /// each later one.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.derive("fingerprint").iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A key for another purpose; different labels give independent keys, and none leads back (HKDF, RFC 5869).
+    #[must_use]
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        self.expand(&[b"label", label.as_bytes()])
+    }
+
+    /// Seals a secret as `sealed-v1.<key hint>.<base64url>`: XChaCha20-Poly1305 with a random nonce.
+    ///
+    /// # Errors
+    /// [`Error::Secret`] when the system has no random numbers.
+    pub fn seal(&self, context: &SecretContext, secret: &[u8]) -> Result<String> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|error| context.refuse(format!("no random numbers: {error}")))?;
+        let payload = Payload { msg: secret, aad: &context.authenticated() };
+        let sealed = self
+            .cipher(context)
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| context.refuse("it is too large to seal"))?;
+        let text = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
+        Ok(format!("{VERSION}.{}.{text}", self.hint()))
+    }
+
+    /// Opens what [`MasterKey::seal`] made for the same context.
+    ///
+    /// # Errors
+    /// [`Error::Secret`] when the text was sealed with another key or for another context, or was changed.
+    pub fn open(&self, context: &SecretContext, sealed: &str) -> Result<Zeroizing<Vec<u8>>> {
+        let mut parts = sealed.splitn(3, '.');
+        let (Some(VERSION), Some(hint), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(context.refuse(format!("it is not of the form {VERSION}.<key>.<text>; enter it again")));
+        };
+        if hint != self.hint() {
+            let ours = self.hint();
+            let reason = format!("it was sealed with the key {hint}…, this server has {ours}…; start it with that key");
+            return Err(context.refuse(reason));
+        }
+        let changed = || context.refuse("it was changed, or belongs to another account or field; enter it again");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| changed())?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(changed)?;
+        let payload = Payload { msg: sealed, aad: &context.authenticated() };
+        let secret = self.cipher(context).decrypt(&XNonce::from(*nonce), payload).map_err(|_| changed())?;
+        Ok(Zeroizing::new(secret))
+    }
+
+    fn hint(&self) -> String {
+        let mut hint = self.fingerprint();
+        hint.truncate(HINT_DIGITS);
+        hint
+    }
+
+    fn cipher(&self, context: &SecretContext) -> XChaCha20Poly1305 {
+        let key = self.expand(&[b"account", context.instance.as_bytes(), context.account.as_bytes()]);
+        XChaCha20Poly1305::new((&*key).into())
+    }
+
+    fn expand(&self, info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+        let mut key = Zeroizing::new([0; 32]);
+        let info = joined([b"konnector-key-1".as_slice()].into_iter().chain(info.iter().copied()));
+        #[expect(clippy::expect_used, reason = "HKDF-SHA-256 gives up to 8160 bytes")]
+        Hkdf::<Sha256>::new(None, &self.0).expand(&info, key.as_mut_slice()).expect("32 bytes are within HKDF's limit");
+        key
+    }
+}
+
+impl SecretContext {
+    fn authenticated(&self) -> Vec<u8> {
+        let (account, field) = (self.account.as_bytes(), self.field.as_bytes());
+        joined([VERSION.as_bytes(), self.instance.as_bytes(), account, field].into_iter())
+    }
+
+    fn refuse(&self, reason: impl Into<String>) -> Error {
+        Error::Secret { account: self.account.clone(), field: self.field.clone(), reason: reason.into() }
+    }
+}
+
+/// Each part with its length, so that no two lists of parts read the same.
+fn joined<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    parts.flat_map(|part| [&(part.len() as u64).to_be_bytes(), part].concat()).collect()
+}
+
+/// Shows the fingerprint, never the key.
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MasterKey").field(&self.fingerprint()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The ordered map on sled 0.34.7.
+//!
+//! What this version does otherwise than one would expect, and what stands against it here:
+//! - `flush` starts the write-back of the log but does not wait for the drive: [`barrier`] adds the fsync;
+//! - large pages become files that are never synced: entries stay small ([`crate::Batch::validate`]);
+//! - a failed write leaves memory ahead of the disk: after a failure nothing is accepted any more;
+//! - reading its state after a kill at the wrong moment fails: [`crate::open`] removes the cause;
+//! - transactions share one lock across all databases of a process: none are used. Batches are, from one thread.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Error, Result};
+use crate::kv::{Batch, Committed, Kv};
+
+mod barrier;
+mod writer;
+
+use barrier::{Barrier, FileBarrier};
+use writer::{Request, Writer};
+
+/// How many commits may wait for the writer; more wait for their turn to wait.
+const WAITING: usize = 1024;
+
+/// A sled database with one thread that writes.
+pub(crate) struct SledKv {
+    db: sled::Db,
+    /// `None` only while being dropped.
+    requests: Option<mpsc::Sender<Request>>,
+    closed: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SledKv {
+    /// Takes over a database that was opened in `dir`, and makes durable what is in it.
+    pub(crate) fn new(db: sled::Db, dir: &Path) -> Result<Self> {
+        let mut barrier = FileBarrier::new(db.clone(), dir)?;
+        barrier.wait().map_err(Error::io("sync", dir))?;
+        Self::with_barrier(db, Box::new(barrier)).map_err(Error::io("start the thread that writes to", dir))
+    }
+
+    fn with_barrier(db: sled::Db, barrier: Box<dyn Barrier>) -> std::io::Result<Self> {
+        let (requests, incoming) = mpsc::channel(WAITING);
+        let closed = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(db.clone(), barrier, incoming, Arc::clone(&closed));
+        let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
+        Ok(Self { db, requests: Some(requests), closed, writer: Some(writer) })
+    }
+
+    /// Why the writer does not answer. If it died, it may have written before.
+    fn gone(&self) -> Error {
+        if self.closed.load(Ordering::Acquire) { Error::Closed } else { Error::Poisoned }
+    }
+
+    async fn send(&self, request: Request) -> Result<()> {
+        let requests = self.requests.as_ref().ok_or(Error::Closed)?;
+        requests.send(request).await.map_err(|_| self.gone())
+    }
+}
+
+#[async_trait]
+impl Kv for SledKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.db.get(key)?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let entries = self.db.range(from..to);
+        let copy = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = entry?;
+            Ok((key.to_vec(), value.to_vec()))
+        };
+        if reverse { entries.rev().take(limit).map(copy).collect() } else { entries.take(limit).map(copy).collect() }
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Committed> {
+        batch.validate()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Commit { batch, reply }).await?;
+        answer.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.send(Request::Close { reply }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+impl Drop for SledKv {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the thread that writes to the database had died");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,354 @@
+//! The store as the rest of the program sees it.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::Doctype;
+
+use crate::Map;
+use crate::blob::{BlobId, Blobs, MemoryBlobs};
+use crate::changes::{Changes, Step};
+use crate::document::{self, Document, Record};
+use crate::error::{Conflict, Error, Result};
+use crate::id::{DocRef, InstanceId};
+use crate::key::{self, Space};
+use crate::kv::{Committed, Kv, MemoryKv};
+use crate::open::{self, Options};
+use crate::plan::{Plan, plan};
+use crate::queue::{self, Claim, Lease, Queued};
+use crate::rev::Rev;
+use crate::{due, index, view};
+
+/// How often a commit is planned anew before it gives up: each time, another commit has succeeded in between.
+const ATTEMPTS: usize = 100;
+/// How many entries are read at once.
+const PAGE: usize = 256;
+
+/// Documents, queue, schedule and blobs of one data folder. Clones share it.
+///
+/// Reads are synchronous and short, and are consistent with every commit that has answered. Several reads are no snapshot;
+/// what must fit together is decided by a commit, which fails when something it depends on has changed.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// The fields are dropped in this order: the lock on the folder goes last.
+struct Inner {
+    kv: Box<dyn Kv>,
+    blobs: Box<dyn Blobs>,
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens a data folder, which is created when it is missing.
+    ///
+    /// Blocks while the database reads its log. Blobs need a Tokio runtime, this call needs none.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] when another process runs on the folder; [`Error::Damaged`], [`Error::Format`],
+    /// [`Error::Io`].
+    pub fn open(dir: &Path, options: Options) -> Result<Self> {
+        let open::Opened { kv, blobs, lock } = open::open(dir, options)?;
+        Ok(Self { inner: Arc::new(Inner { kv: Box::new(kv), blobs: Box::new(blobs), _lock: Some(lock) }) })
+    }
+
+    /// A store that ends with the process, for tests.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let (kv, blobs) = (Box::<MemoryKv>::default(), Box::<MemoryBlobs>::default());
+        Self { inner: Arc::new(Inner { kv, blobs, _lock: None }) }
+    }
+
+    pub(crate) fn kv(&self) -> &dyn Kv {
+        self.inner.kv.as_ref()
+    }
+
+    /// The contents of files.
+    #[must_use]
+    pub fn blobs(&self) -> &dyn Blobs {
+        self.inner.blobs.as_ref()
+    }
+
+    /// Refuses new commits, waits for those accepted and lets go of the data folder, once the last clone is dropped.
+    pub async fn close(self) {
+        self.kv().close().await;
+    }
+}
+
+/// Documents.
+impl Store {
+    /// A document, `None` when it was deleted or never created.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] and failures of the database, as for every read.
+    pub fn get(&self, document: &DocRef) -> Result<Option<Document>> {
+        document::read(self.kv(), self.blobs(), document)
+    }
+
+    /// Whether a document existed and was deleted.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn was_deleted(&self, document: &DocRef) -> Result<bool> {
+        Ok(self.kv().get(&key::of_document(Space::Tombstone, document)?)?.is_some())
+    }
+
+    /// Up to `limit` documents of a type in the order of their ids (by bytes), from behind `after` on.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn list(
+        &self,
+        instance: &InstanceId,
+        doctype: &Doctype,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Document>> {
+        let mut range = key::documents(instance, doctype);
+        if let Some(after) = after {
+            range.behind(&key::of_document(Space::Document, &DocRef::new(instance, doctype, after))?);
+        }
+        let mut documents = Vec::new();
+        for (key, record) in view::scan(self.kv(), &range, limit)? {
+            let document = DocRef::new(instance, doctype, key::document_id(&key)?);
+            documents.extend(document::resolve(self.kv(), self.blobs(), &document, Some(record))?);
+        }
+        Ok(documents)
+    }
+
+    /// The types that an instance has documents of, in no particular order.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn doctypes(&self, instance: &InstanceId) -> Result<Vec<Doctype>> {
+        let mut range = key::all_documents(instance);
+        let mut doctypes = Vec::new();
+        while let Some((_, Record { doctype, .. })) = view::scan(self.kv(), &range, 1)?.pop() {
+            range.from = key::documents(instance, &doctype).to;
+            doctypes.push(doctype);
+        }
+        Ok(doctypes)
+    }
+
+    /// Makes all changes or none, and answers once they are durable: one revision per document created, replaced or deleted,
+    /// in order.
+    ///
+    /// Cancel safety: when the call is dropped, the changes may or may not be made, never in part.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::StaleLease`], [`Error::NotFound`], [`Error::TooLarge`],
+    /// [`Error::Invalid`]: nothing was written. [`Error::Poisoned`]: the disk failed, and only a restart tells
+    /// whether the changes are there.
+    pub async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
+        let mut spilled = Vec::new();
+        match self.try_commit(&mut changes, &mut spilled).await {
+            Ok(Plan { revs, freed, .. }) => {
+                self.discard(freed).await;
+                Ok(revs)
+            }
+            // The batch may be on the disk, and its documents may then refer to these blobs after a restart.
+            Err(Error::Poisoned) => Err(Error::Poisoned),
+            Err(error) => {
+                self.discard(spilled).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_commit(&self, changes: &mut Changes, spilled: &mut Vec<BlobId>) -> Result<Plan> {
+        for step in &mut changes.steps {
+            if let Step::Create { document, body } | Step::Put { document, body, .. } = step {
+                spilled.extend(body.spill(self.blobs(), document).await?);
+            }
+        }
+        for _ in 0..ATTEMPTS {
+            let mut plan = plan(self.kv(), changes)?;
+            match self.kv().commit(std::mem::take(&mut plan.batch)).await? {
+                Committed::Applied => return Ok(plan),
+                Committed::Refused => {}
+            }
+        }
+        Err(Conflict::Contention.into())
+    }
+
+    async fn discard(&self, blobs: Vec<BlobId>) {
+        for blob in blobs {
+            if let Err(error) = self.blobs().remove(&blob).await {
+                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
+            }
+        }
+    }
+
+    /// Blobs that no document's own content is in and that are not `used`, made before `before`. For a sweep: give it time for
+    /// the slowest upload, because a blob is written before the commit that refers to it.
+    ///
+    /// Reads every document's entry, page by page.
+    ///
+    /// # Errors
+    /// Like [`Store::get`], and [`Error::Io`].
+    pub async fn orphans(&self, used: &HashSet<BlobId>, before: DateTime<Utc>) -> Result<Vec<BlobId>> {
+        let mut orphans: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
+        orphans.retain(|blob| blob.created_at() < before && !used.contains(blob));
+        let mut range = key::all_instances();
+        while !orphans.is_empty() {
+            let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
+            let Some((last, _)) = page.last() else { break };
+            range.behind(last);
+            for (key, bytes) in page.iter().filter(|(key, _)| key::is_document(key)) {
+                if let Some(blob) = view::decode::<Record>(key, bytes)?.content.blob() {
+                    orphans.remove(&blob);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(orphans.into_iter().collect())
+    }
+}
+
+/// Unique indexes.
+impl Store {
+    /// The value that has a key in a unique index.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong index name; like [`Store::get`].
+    pub fn lookup(&self, instance: &InstanceId, index: &str, key: &str) -> Result<Option<String>> {
+        index::lookup(self.kv(), instance, index, key)
+    }
+
+    /// Up to `limit` keys that start with `prefix`, with their values, from behind the key `after` on.
+    ///
+    /// They come in the order of their bytes, except that keys over 160 bytes which share their first 128 bytes come in an
+    /// order of their own; paging by `after` meets each of them once.
+    ///
+    /// # Errors
+    /// Like [`Store::lookup`].
+    pub fn lookup_prefix(
+        &self,
+        instance: &InstanceId,
+        index: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, String)>> {
+        index::lookup_prefix(self.kv(), instance, index, prefix, after, limit)
+    }
+}
+
+/// The queue of jobs.
+impl Store {
+    /// Leases up to `limit` jobs that are due at `now` to `worker`, oldest first. A job is passed over while its lock is held,
+    /// or when it is not `eligible`; those behind it are not held up.
+    ///
+    /// Each lease is one atomic commit: the job leaves the queue, takes its lock, gets its next epoch, and its document becomes
+    /// what `started` makes of it. `worker` is a name that no other process has. `eligible` and `started` must be quick.
+    ///
+    /// Cancel safety: leases of a dropped call may have been taken; they expire after `ttl`.
+    ///
+    /// # Errors
+    /// Failures of the database, when no job could be leased.
+    pub async fn claim(
+        &self,
+        worker: &str,
+        now: DateTime<Utc>,
+        ttl: Duration,
+        limit: usize,
+        eligible: &(dyn Fn(&DocRef, &Document) -> bool + Send + Sync),
+        started: &(dyn Fn(&mut Map) + Send + Sync),
+    ) -> Result<Vec<Lease>> {
+        queue::claim(self, Claim { worker, now, ttl, limit, eligible, started }).await
+    }
+
+    /// Up to `limit` waiting jobs in the order of their time, those up to and including `until` or all.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn queued(&self, until: Option<DateTime<Utc>>, limit: usize) -> Result<Vec<Queued>> {
+        queue::queued(self.kv(), until, limit)
+    }
+
+    /// The place of a job in the queue, `None` unless it waits.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn waiting(&self, job: &DocRef) -> Result<Option<Queued>> {
+        queue::waiting(self.kv(), job)
+    }
+
+    /// When the first waiting job may be claimed. That job may need a lock which is held: look again after a lease ended.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn next_ready(&self) -> Result<Option<DateTime<Utc>>> {
+        Ok(self.queued(None, 1)?.pop().map(|queued| queued.run_at))
+    }
+
+    /// Moves the end of a lease to `until`.
+    ///
+    /// # Errors
+    /// [`Error::StaleLease`] when the lease is no longer held: the run must stop. Like [`Store::commit`] otherwise.
+    pub async fn renew(&self, lease: &Lease, until: DateTime<Utc>) -> Result<()> {
+        let mut changes = Changes::new();
+        changes.step(Step::Renew { lease: Lease { until, ..lease.clone() } });
+        self.commit(changes).await.map(drop)
+    }
+
+    /// The leases that ended by `now` without being completed. Each is still held until a commit with [`Changes::complete`]
+    /// ends it, which may also queue the job again.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn expired(&self, now: DateTime<Utc>) -> Result<Vec<Lease>> {
+        let mut leases = self.leases()?;
+        leases.retain(|lease| lease.until <= now);
+        Ok(leases)
+    }
+
+    /// All leases.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn leases(&self) -> Result<Vec<Lease>> {
+        queue::leases(self.kv())
+    }
+
+    /// The lease of a job, `None` unless it runs.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn lease(&self, job: &DocRef) -> Result<Option<Lease>> {
+        queue::lease(self.kv(), job)
+    }
+}
+
+/// The schedule of triggers.
+impl Store {
+    /// Up to `limit` triggers that are due at `now`, each with its due instant, oldest first. They stay due until
+    /// [`Changes::fire`] uses that instant up.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn due(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
+        due::due(self.kv(), now, limit)
+    }
+
+    /// When the first trigger is due.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
+        due::next_due(self.kv())
+    }
+
+    /// When a trigger is due, `None` when it is not scheduled.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn due_at(&self, trigger: &DocRef) -> Result<Option<DateTime<Utc>>> {
+        due::due_at(self.kv(), trigger)
+    }
+}

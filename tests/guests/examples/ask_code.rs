@@ -1,0 +1,16 @@
+//! Asks for a one-time code, and tells how its clock went on meanwhile.
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(_job: Job) -> Result<Report, Failure> {
+    let before = progress::remaining_ms();
+    let answer = progress::ask_code(progress::Medium::Sms, "sent to +33 6 •• •• 12");
+    let passed = before.saturating_sub(progress::remaining_ms());
+    say(format!("{answer:?}"));
+    say(if passed < 100 { "the clock stood still" } else { "the clock went on" });
+    match answer {
+        Ok(_) => Ok(done()),
+        Err(error) => Err(Failure::ChallengeFailed(format!("{error:?}"))),
+    }
+}

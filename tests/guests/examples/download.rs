@@ -1,0 +1,26 @@
+//! Downloads what the test asks for.
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(job: Job) -> Result<Report, Failure> {
+    let parameters = parameters(&job);
+    for download in parameters["downloads"].as_array().into_iter().flatten() {
+        let text = |name: &str| download[name].as_str().unwrap_or_default().to_owned();
+        let request = http::Request {
+            method: "GET".to_owned(),
+            url: text("url"),
+            headers: Vec::new(),
+            body: None,
+            expect: http::Expect::Auto,
+            follow_redirects: true,
+            timeout_ms: None,
+        };
+        let outcome = match http::download(&request, &target(&text("name"))) {
+            Ok(stored) => format!("{} {} {} bytes {:?}", stored.path, stored.mime, stored.size, stored.outcome),
+            Err(error) => format!("{error:?}"),
+        };
+        say(format!("{}: {outcome}", text("name")));
+    }
+    Ok(done())
+}

@@ -1,0 +1,11 @@
+//! Takes memory until there is none.
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(_job: Job) -> Result<Report, Failure> {
+    let mut hoard = Vec::new();
+    loop {
+        hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
+}

@@ -1,0 +1,8 @@
+//! Does nothing: what a run costs at least.
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(_job: Job) -> Result<Report, Failure> {
+    Ok(done())
+}

@@ -1,0 +1,14 @@
+//! Calls itself until the stack is used up.
+
+use test_guests::prelude::*;
+
+fn dig(depth: u64) -> u64 {
+    let floor = std::hint::black_box([depth; 64]);
+    dig(std::hint::black_box(depth + 1)) + floor.iter().sum::<u64>()
+}
+
+#[konnector]
+fn run(_job: Job) -> Result<Report, Failure> {
+    say(dig(0).to_string());
+    Ok(done())
+}

@@ -1,0 +1,9 @@
+//! Passes more in one call than the host takes.
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(job: Job) -> Result<Report, Failure> {
+    say("x".repeat(parameters(&job)["bytes"].as_u64().unwrap_or(0) as usize));
+    Ok(done())
+}

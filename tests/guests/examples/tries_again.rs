@@ -1,0 +1,20 @@
+//! Survives a refused allocation: memory limits are an answer, not an end.
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(_job: Job) -> Result<Report, Failure> {
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
+    loop {
+        let mut piece = Vec::new();
+        if piece.try_reserve_exact(1 << 20).is_err() {
+            break;
+        }
+        piece.resize(1 << 20, 1);
+        hoard.push(std::hint::black_box(piece));
+    }
+    let got = hoard.len();
+    drop(hoard);
+    say(format!("got {got} MiB, then did with less"));
+    Ok(done())
+}

@@ -1,0 +1,134 @@
+//! A client of the public API, as thin as the tests need it.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// A client with a token.
+pub struct Client {
+    pub(crate) http: reqwest::Client,
+    /// Address of the public API.
+    pub url: String,
+    /// Domain of the instance.
+    pub domain: String,
+    /// What it may do is in here.
+    pub token: String,
+}
+
+/// A status and a JSON body, `Null` where there is none.
+pub type Answer = (u16, Value);
+
+impl Client {
+    /// Sends a request.
+    pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a text");
+        (status, serde_json::from_str(&text).unwrap_or_else(|_| if text.is_empty() { Value::Null } else { json!(text) }))
+    }
+
+    /// GET that must answer 200.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.request(Method::GET, path, None).await;
+        assert_eq!(status, 200, "GET {path}: {body}");
+        body
+    }
+
+    /// POST.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.request(Method::POST, path, Some(body)).await
+    }
+
+    /// Raw bytes of an answer that must be 200.
+    pub async fn bytes(&self, path: &str) -> Vec<u8> {
+        let answer = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "GET {path}");
+        answer.bytes().await.expect("a body").to_vec()
+    }
+
+    /// Installs a bundle and waits until it is ready; answers the final event.
+    pub async fn install(&self, slug: &str, source: &str) -> Answer {
+        let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)]).expect("a URL");
+        let answer = self
+            .http
+            .post(url)
+            .bearer_auth(&self.token)
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("a text");
+        let body = serde_json::from_str(&text).unwrap_or_else(|_| json!(text));
+        if status == 202 {
+            let deadline = Instant::now() + Duration::from_secs(120);
+            while self.request(Method::GET, &format!("/konnectors/{slug}"), None).await.0 != 200 {
+                assert!(Instant::now() < deadline, "{slug} is not ready in time");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        (status, body)
+    }
+
+    /// Creates an account; answers its id.
+    pub async fn account(&self, slug: &str, auth: Value) -> String {
+        let (status, body) = self.post("/data/io.cozy.accounts/", json!({ "account_type": slug, "auth": auth })).await;
+        assert_eq!(status, 201, "{body}");
+        body["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Creates the trigger of an account; answers its id.
+    pub async fn trigger(&self, slug: &str, account: &str) -> String {
+        let (status, body) = self.post(&format!("/konnectors/{slug}/trigger?AccountID={account}"), Value::Null).await;
+        assert_eq!(status, 201, "{body}");
+        body["data"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Launches a trigger; answers the job's id.
+    pub async fn launch(&self, trigger: &str) -> String {
+        let (status, body) = self.post(&format!("/jobs/triggers/{trigger}/launch"), Value::Null).await;
+        assert_eq!(status, 201, "{body}");
+        body["data"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Waits for the end of a job; answers its attributes.
+    pub async fn finished(&self, job: &str) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let body = self.get(&format!("/jobs/{job}")).await;
+            let attributes = body["data"]["attributes"].clone();
+            if matches!(attributes["state"].as_str(), Some("done" | "errored")) {
+                return attributes;
+            }
+            assert!(Instant::now() < deadline, "the job does not end: {attributes:#}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Launches a trigger and waits for the end.
+    pub async fn run(&self, trigger: &str) -> Value {
+        let job = self.launch(trigger).await;
+        self.finished(&job).await
+    }
+
+    /// All documents of a type; none where there is no such type yet.
+    pub async fn documents(&self, doctype: &str) -> Vec<Value> {
+        let (status, body) = self.request(Method::GET, &format!("/data/{doctype}/_normal_docs?limit=1000"), None).await;
+        match status {
+            200 => body["rows"].as_array().cloned().expect("rows"),
+            404 => Vec::new(),
+            _ => panic!("{status}: {body}"),
+        }
+    }
+
+    /// All files, directories left out.
+    pub async fn files(&self) -> Vec<Value> {
+        let mut files = self.documents("io.cozy.files").await;
+        files.retain(|file| file["type"] == "file" && file["trashed"] != true);
+        files
+    }
+}

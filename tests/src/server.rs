@@ -1,0 +1,134 @@
+//! A real server: the `konnector` binary in a process of its own, with a data folder that outlives it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    data: PathBuf,
+    /// Address of the public API.
+    pub url: String,
+    /// Address of the admin API.
+    pub admin_url: String,
+}
+
+/// The binary under test, built beside the tests.
+fn binary() -> PathBuf {
+    if let Ok(path) = std::env::var("KONNECTOR_BINARY") {
+        return path.into();
+    }
+    let tests = std::env::current_exe().expect("the path of the test");
+    let binary = tests.ancestors().nth(2).expect("the target folder").join("konnector");
+    assert!(binary.exists(), "{} is missing; run `cargo build -p konnector` or `cargo xtask test`", binary.display());
+    binary
+}
+
+impl Server {
+    /// Starts a server that may reach the loopback addresses, where the vendors of the tests listen.
+    pub fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        let described = data.join("server.json");
+        // What a killed server left behind must not be taken for the new one's.
+        drop(std::fs::remove_file(&described));
+        let log = std::fs::File::options().create(true).append(true).open(data.join("server.log")).expect("the log");
+        let child = Command::new(binary())
+            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .args(["--allow-address", "127.0.0.1", "--retry-delay-seconds", "1", "--data-dir"])
+            .arg(data)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        let mut server = Self { child, data: data.to_owned(), url: String::new(), admin_url: String::new() };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(description) = std::fs::read(&described).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
+                let text = |name: &str| description[name].as_str().expect(name).to_owned();
+                (server.url, server.admin_url) = (text("public_url"), text("admin_url"));
+                return server;
+            }
+            if let Some(status) = server.child.try_wait().expect("a child") {
+                panic!("the server ended with {status}: {}", server.log());
+            }
+            assert!(Instant::now() < deadline, "the server does not start: {}", server.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default()
+    }
+
+    /// The password of the admin API.
+    #[must_use]
+    pub fn passphrase(&self) -> String {
+        std::fs::read_to_string(self.data.join("admin-passphrase")).expect("the passphrase").trim().to_owned()
+    }
+
+    /// A client with every right on the instance that a fresh server makes.
+    pub async fn client(&self) -> Client {
+        self.client_with_scope("*").await
+    }
+
+    /// A client with some rights.
+    pub async fn client_with_scope(&self, scope: &str) -> Client {
+        let http = reqwest_client();
+        let admin = |request: reqwest::RequestBuilder| request.basic_auth("admin", Some(self.passphrase()));
+        let instances: Value = read(admin(http.get(format!("{}/instances", self.admin_url)))).await;
+        let domain = instances["data"][0]["attributes"]["domain"].as_str().expect("an instance").to_owned();
+        let mut url = url::Url::parse(&format!("{}/instances/token", self.admin_url)).expect("a URL");
+        url.query_pairs_mut().extend_pairs([("Domain", domain.as_str()), ("Audience", "cli"), ("Subject", "tests"), ("Scope", scope)]);
+        let answer = admin(http.post(url)).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        let token = answer.text().await.expect("a token");
+        Client { http, url: self.url.clone(), domain, token: token.trim().to_owned() }
+    }
+
+    /// Resident memory in KiB.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or_default()
+    }
+
+    /// SIGKILL: no chance to tidy up.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("a status");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Reads a JSON answer.
+async fn read(request: reqwest::RequestBuilder) -> Value {
+    let answer = request.send().await.expect("an answer");
+    let status = answer.status();
+    let text = answer.text().await.expect("a text");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status}: {error}: {text}"))
+}
+
+fn reqwest_client() -> reqwest::Client {
+    // Plain HTTP only, but the library wants to know whose cryptography it would use.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}

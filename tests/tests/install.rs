@@ -1,0 +1,92 @@
+//! What cannot be installed: each a clear error with the status of the API's documentation, and nothing installed.
+
+use std::path::Path;
+
+use konnector_tests::client::{Answer, Client};
+use konnector_tests::server::Server;
+use konnector_tests::{bundle, guest};
+use serde_json::{Value, json};
+
+struct Case<'a> {
+    client: &'a Client,
+    folder: &'a Path,
+}
+
+impl Case<'_> {
+    /// Tries to install what `change` made of a good bundle.
+    async fn refused(&self, change: impl FnOnce(&Path)) -> String {
+        let folder = self.folder.join("bundle");
+        drop(std::fs::remove_dir_all(&folder));
+        let source = bundle::bank101(&folder, "http://127.0.0.1:9091", |_| {});
+        change(&folder);
+        self.answer("bank101", &source).await
+    }
+
+    async fn answer(&self, slug: &str, source: &str) -> String {
+        let (status, body): Answer = self.client.install(slug, source).await;
+        let (gone, _) = self.client.request(reqwest::Method::GET, "/konnectors/bank101", None).await;
+        assert_eq!(gone, 404, "something was installed: {body}");
+        let error = &body["errors"][0];
+        let text = error["detail"].as_str().map_or_else(|| body.to_string(), str::to_owned);
+        let text = text.replace(&self.folder.display().to_string(), "<folder>");
+        format!("{status} {text}")
+    }
+}
+
+fn edit(folder: &Path, change: impl FnOnce(&mut Value)) {
+    let path = folder.join("manifest.konnector");
+    let mut manifest = serde_json::from_slice(&std::fs::read(&path).expect("a manifest")).expect("JSON");
+    change(&mut manifest);
+    std::fs::write(path, manifest.to_string()).expect("written");
+}
+
+fn component(bytes: &[u8]) -> impl FnOnce(&Path) {
+    let bytes = bytes.to_vec();
+    move |folder| std::fs::write(folder.join("konnector.wasm"), bytes).expect("written")
+}
+
+#[tokio::test]
+async fn nothing_unusable_is_installed() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    let case = Case { client: &client, folder: data.path() };
+    let good = guest("bank101");
+
+    let manifest = |text: &'static str| move |folder: &Path| std::fs::write(folder.join("manifest.konnector"), text).expect("written");
+    let answers = [
+        ("not JSON", case.refused(manifest("{\n  \"name\": \"A\",\n}")).await),
+        ("no name", case.refused(|folder| edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("name")))).await),
+        ("no version", case.refused(|folder| edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("version")))).await),
+        ("a web app", case.refused(|folder| edit(folder, |manifest| manifest["type"] = json!("webapp"))).await),
+        ("illegal doctype", case.refused(|folder| edit(folder, |manifest| manifest["permissions"]["bills"]["type"] = json!("IO.COZY.BILLS"))).await),
+        ("no manifest", case.refused(|folder| std::fs::remove_file(folder.join("manifest.konnector")).expect("removed")).await),
+        ("no component", case.refused(|folder| std::fs::remove_file(folder.join("konnector.wasm")).expect("removed")).await),
+        ("not wasm", case.refused(component(b"#!/usr/bin/env node\n")).await),
+        ("a core module", case.refused(component(b"\0asm\x01\0\0\0")).await),
+        ("cut off", case.refused(component(&good[..good.len() / 2])).await),
+        ("another version", case.refused(component(&renamed(&good, "konnector:host/run@0.1.0", "konnector:host/run@9.1.0"))).await),
+        ("bad slug", case.answer("Bank_101", "file:///nowhere").await),
+        ("unknown scheme", case.answer("bank101", "foo://bar.baz").await),
+        ("no folder", case.answer("bank101", "file:///there/is/no/such/folder").await),
+        ("unreachable", case.answer("bank101", "http://127.0.0.1:1/konnector.tar.gz").await),
+    ];
+    let listing: Vec<String> = answers.iter().map(|(what, answer)| format!("{what}: {answer}")).collect();
+    insta::assert_snapshot!(listing.join("\n"), @"");
+
+    let source = bundle::bank101(&data.path().join("bundle"), "http://127.0.0.1:9091", |_| {});
+    assert_eq!(client.install("bank101", &source).await.0, 202);
+    assert_eq!(client.install("bank101", &source).await.0, 409);
+}
+
+/// The bytes with every occurrence of a name replaced by one of the same length.
+fn renamed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from.as_bytes()) {
+        at += found;
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    bytes
+}

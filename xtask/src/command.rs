@@ -1,0 +1,135 @@
+//! Other programs, with errors that say what was run.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{self, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A program with its arguments.
+pub struct Command(process::Command);
+
+impl Command {
+    /// A program found in `PATH`, or by its path.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self(process::Command::new(program))
+    }
+
+    /// The cargo that runs this program, so that the toolchain is the same.
+    pub fn cargo() -> Self {
+        Self::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.0.arg(argument);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    /// Hides an environment variable.
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.0.env_remove(name);
+        self
+    }
+
+    /// Runs in this folder.
+    pub fn directory(mut self, directory: impl AsRef<Path>) -> Self {
+        self.0.current_dir(directory);
+        self
+    }
+
+    /// Runs it to its end on our terminal.
+    pub fn run(mut self) -> Result<()> {
+        let status = self.0.status().with_context(|| self.cannot_start())?;
+        if status.success() {
+            return Ok(());
+        }
+        bail!("`{self}` failed ({status})")
+    }
+
+    /// Runs it to its end and answers its standard output; its standard error is part of the error.
+    pub fn output(mut self) -> Result<String> {
+        let output = self.0.stdin(Stdio::null()).output().with_context(|| self.cannot_start())?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        bail!("`{self}` failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end())
+    }
+
+    /// Like [`Command::output`], with `input` on its standard input.
+    pub fn output_with_input(mut self, input: &str) -> Result<String> {
+        let mut child = self
+            .0
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| self.cannot_start())?;
+        if let Some(mut stdin) = child.stdin.take() {
+            use std::io::Write as _;
+            stdin.write_all(input.as_bytes()).with_context(|| format!("`{self}` took no input"))?;
+        }
+        let output = child.wait_with_output().with_context(|| format!("`{self}` was lost"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        bail!("`{self}` failed ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end())
+    }
+
+    /// Runs it to its end, its standard error line by line to ours and to `line`.
+    pub fn watch_stderr(mut self, mut line: impl FnMut(&str)) -> Result<()> {
+        let mut child = self.0.stderr(Stdio::piped()).spawn().with_context(|| self.cannot_start())?;
+        if let Some(stderr) = child.stderr.take() {
+            for text in BufReader::new(stderr).split(b'\n') {
+                let text = text.with_context(|| format!("`{self}` was lost"))?;
+                let text = String::from_utf8_lossy(&text);
+                eprintln!("{text}");
+                line(&text);
+            }
+        }
+        let status = child.wait().with_context(|| format!("`{self}` was lost"))?;
+        if status.success() {
+            return Ok(());
+        }
+        bail!("`{self}` failed ({status})")
+    }
+
+    /// Starts it without waiting.
+    pub fn spawn(mut self, configure: impl FnOnce(&mut process::Command)) -> Result<process::Child> {
+        configure(&mut self.0);
+        self.0.spawn().with_context(|| self.cannot_start())
+    }
+
+    /// Whether it can be started and ends well; prints nothing.
+    pub fn works(mut self) -> bool {
+        let quiet = self.0.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        quiet.status().is_ok_and(|status| status.success())
+    }
+
+    fn cannot_start(&self) -> String {
+        format!("cannot start `{self}`")
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let program = Path::new(self.0.get_program());
+        let name = program.file_name().unwrap_or(self.0.get_program());
+        write!(f, "{}", name.display())?;
+        self.0.get_args().try_for_each(|argument| write!(f, " {}", argument.display()))
+    }
+}

@@ -1,0 +1,81 @@
+//! The programs that run inside the sandbox: example konnectors, as bundles to install, and the guests of the tests.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::term;
+use crate::wasm_target::{self, TARGET};
+use crate::workspace::Workspace;
+
+/// The example konnectors, by the name of their package and folder.
+const EXAMPLES: [&str; 2] = ["bank101", "carddav"];
+/// Small and without unwinding, as an author would ship them.
+const PROFILE: &str = "guest";
+
+/// Which guests to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The example konnectors and the guests of the tests.
+    All,
+    /// One example konnector.
+    Example(&'static str),
+}
+
+/// Builds guests and puts each example's bundle into `bundles/<name>`; answers that folder.
+pub fn build(workspace: &Workspace, which: Which) -> Result<PathBuf> {
+    wasm_target::ensure(workspace)?;
+    let examples: &[&str] = match &which {
+        Which::All => &EXAMPLES,
+        Which::Example(name) => std::slice::from_ref(name),
+    };
+    term::timed("konnectors compiled", || compile(workspace, examples))?;
+    for name in examples {
+        assemble(workspace, name).with_context(|| format!("the bundle of {name} is not complete"))?;
+    }
+    if which == Which::All {
+        term::timed("guests of the tests compiled", || {
+            let build = workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]);
+            build.args(["-p", "test-guests", "--examples"]).run()
+        })?;
+    }
+    Ok(workspace.bundles())
+}
+
+fn compile(workspace: &Workspace, examples: &[&str]) -> Result<()> {
+    let packages = examples.iter().flat_map(|name| ["-p", name]);
+    workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]).args(packages).run()
+}
+
+/// Copies manifest, component and icon to where an installation finds them.
+fn assemble(workspace: &Workspace, name: &str) -> Result<()> {
+    let source = workspace.root().join("examples").join(name);
+    let bundle = workspace.bundles().join(name);
+    let text = fs::read(source.join("manifest.konnector")).context("no manifest.konnector")?;
+    let manifest: Value = serde_json::from_slice(&text).context("manifest.konnector is no JSON")?;
+    let member = |key: &str| manifest.get(key).and_then(Value::as_str);
+    if bundle.exists() {
+        fs::remove_dir_all(&bundle)?;
+    }
+    fs::create_dir_all(&bundle)?;
+    fs::write(bundle.join("manifest.konnector"), &text)?;
+    let component = workspace.target().join(TARGET).join(PROFILE).join(format!("{}.wasm", name.replace('-', "_")));
+    put(&component, &bundle, member("component").unwrap_or("konnector.wasm"))?;
+    if let Some(icon) = member("icon") {
+        put(&source.join(icon), &bundle, icon)?;
+    }
+    Ok(())
+}
+
+fn put(from: &Path, bundle: &Path, name: &str) -> Result<()> {
+    if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+        bail!("the manifest names '{name}', which is not inside the bundle");
+    }
+    let to = bundle.join(name);
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display())).map(drop)
+}

@@ -1,0 +1,58 @@
+//! What the person at the terminal sees.
+
+use std::time::{Duration, Instant};
+
+use owo_colors::{OwoColorize as _, Stream};
+
+/// A heading.
+pub fn heading(text: &str) {
+    eprintln!("\n{}", text.if_supports_color(Stream::Stderr, |text| text.bold()));
+}
+
+/// Something that went well.
+pub fn done(text: &str, took: Duration) {
+    let mark = "✓".if_supports_color(Stream::Stderr, |mark| mark.green());
+    let time = duration(took);
+    let time = time.if_supports_color(Stream::Stderr, |time| time.dimmed());
+    eprintln!("{mark} {text} {time}");
+}
+
+/// A remark.
+pub fn note(text: &str) {
+    eprintln!("  {}", text.if_supports_color(Stream::Stderr, |text| text.dimmed()));
+}
+
+/// A warning.
+pub fn warning(text: &str) {
+    eprintln!("{} {text}", "!".if_supports_color(Stream::Stderr, |mark| mark.yellow()));
+}
+
+/// Why the program ends with a failure.
+pub fn failure(error: &anyhow::Error) {
+    eprintln!("{} {error:#}", "error:".if_supports_color(Stream::Stderr, |mark| mark.red()));
+}
+
+/// Does something and says how long it took.
+pub fn timed<T>(text: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let start = Instant::now();
+    let result = work()?;
+    done(text, start.elapsed());
+    Ok(result)
+}
+
+/// Seconds with one digit, minutes where there are some.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 60.0 { format!("{seconds:.1} s") } else { format!("{} min {:02.0} s", time.as_secs() / 60, seconds % 60.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_readable() {
+        assert_eq!(duration(Duration::from_millis(420)), "0.4 s");
+        assert_eq!(duration(Duration::from_secs(125)), "2 min 05 s");
+    }
+}

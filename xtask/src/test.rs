@@ -1,0 +1,85 @@
+//! `cargo xtask test`: everything that CI runs.
+
+mod radicale;
+mod report;
+
+use anyhow::Result;
+
+use crate::command::Command;
+use crate::guests;
+use crate::workspace::Workspace;
+
+use self::report::{Outcome, Report};
+
+/// One step after the other; a failed step does not keep the others from telling what they know.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Leave out the end-to-end tests and what only they need.
+    #[arg(long)]
+    no_e2e: bool,
+}
+
+/// The package of the end-to-end tests.
+const END_TO_END: &str = "konnector-tests";
+
+/// Runs all steps and sums up.
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let mut report = Report::default();
+    report.step("Format", || workspace.cargo().args(["fmt", "--all", "--check"]).run().map(|()| Outcome::Passed));
+    report.step("Lints", || {
+        let lints = workspace.cargo().args(["clippy", "--workspace", "--all-targets", "--locked"]);
+        lints.args(["--", "-D", "warnings"]).run().map(|()| Outcome::Passed)
+    });
+    report.step("Licences and advisories", || licences(workspace));
+    report.step("Documentation tests", || {
+        workspace.cargo().args(["test", "--workspace", "--doc", "--locked"]).run().map(|()| Outcome::Passed)
+    });
+    let mut radicale = None;
+    if !arguments.no_e2e {
+        report.step("Konnectors and guests", || guests::build(workspace, guests::Which::All).map(|_| Outcome::Passed));
+        report.step("Programs", || {
+            workspace.cargo().args(["build", "-p", "konnector", "-p", "demo-vendor"]).run().map(|()| Outcome::Passed)
+        });
+        report.step("CardDAV server", || {
+            let (outcome, program) = radicale::install(workspace)?;
+            radicale = program;
+            Ok(outcome)
+        });
+    }
+    report.step("Tests", || {
+        let mut tests = workspace.cargo();
+        let nextest = Command::cargo().args(["nextest", "--version"]).works();
+        tests = if nextest { tests.args(["nextest", "run"]) } else { tests.args(["test", "--all-targets"]) };
+        tests = tests.args(["--workspace", "--locked"]).env("KONNECTOR_TEST_BUNDLES", workspace.bundles());
+        if arguments.no_e2e {
+            tests = tests.args(["--exclude", END_TO_END]);
+        }
+        if let Some(program) = &radicale {
+            tests = tests.env("KONNECTOR_TEST_RADICALE", program);
+        }
+        if !nextest {
+            return tests.run().map(|()| Outcome::Passed);
+        }
+        let mut last = None;
+        let result = tests.watch_stderr(|line| {
+            let line = report::plain(line);
+            if line.trim_start().starts_with("Summary [") {
+                last = Some(line.trim().to_owned());
+            }
+        });
+        match (result, last) {
+            (Ok(()), Some(summary)) => Ok(Outcome::PassedWith(summary)),
+            (Ok(()), None) => Ok(Outcome::Passed),
+            (Err(error), Some(summary)) => Err(error.context(summary)),
+            (Err(error), None) => Err(error),
+        }
+    });
+    report.finish()
+}
+
+fn licences(workspace: &Workspace) -> Result<Outcome> {
+    if !Command::cargo().args(["deny", "--version"]).works() {
+        return Ok(Outcome::Skipped("cargo-deny is not installed".to_owned()));
+    }
+    workspace.cargo().args(["deny", "--workspace", "check"]).run().map(|()| Outcome::Passed)
+}

@@ -1,0 +1,119 @@
+//! The steps of a test run, as they pass and at the end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use owo_colors::{OwoColorize as _, Stream};
+
+use crate::term;
+
+/// How a step ended, unless it failed.
+#[derive(Debug)]
+pub enum Outcome {
+    Passed,
+    /// With a line worth repeating at the end.
+    PassedWith(String),
+    /// It could not be done here; why.
+    Skipped(String),
+}
+
+/// What became of each step.
+#[derive(Debug, Default)]
+pub struct Report {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    title: &'static str,
+    took: Duration,
+    result: Result<Outcome>,
+}
+
+impl Report {
+    /// Runs a step under its title.
+    pub fn step(&mut self, title: &'static str, work: impl FnOnce() -> Result<Outcome>) {
+        term::heading(&format!("▶ {title}"));
+        let start = Instant::now();
+        let result = work();
+        let took = start.elapsed();
+        match &result {
+            Ok(Outcome::Skipped(reason)) => term::note(&format!("skipped: {reason}")),
+            Ok(_) => term::done(title, took),
+            Err(error) => term::failure(error),
+        }
+        self.steps.push(Step { title, took, result });
+    }
+
+    /// Prints all steps again, one line each.
+    ///
+    /// # Errors
+    ///
+    /// When a step failed.
+    pub fn finish(self) -> Result<()> {
+        term::heading("Summary");
+        let width = self.steps.iter().map(|step| step.title.chars().count()).max().unwrap_or(0);
+        for step in &self.steps {
+            let (mark, detail) = match &step.result {
+                Ok(Outcome::Passed) => (green("✓"), String::new()),
+                Ok(Outcome::PassedWith(detail)) => (green("✓"), detail.clone()),
+                Ok(Outcome::Skipped(reason)) => ("-".to_owned(), format!("skipped: {reason}")),
+                Err(error) => ("✗".if_supports_color(Stream::Stderr, |mark| mark.red()).to_string(), first_line(error)),
+            };
+            let time = term::duration(step.took);
+            eprintln!("{}", format!("{mark} {title:width$} {time:>12}  {detail}", title = step.title).trim_end());
+        }
+        let failed: Vec<_> = self.steps.iter().filter(|step| step.result.is_err()).map(|step| step.title).collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        bail!("failed: {}", failed.join(", "))
+    }
+}
+
+fn green(mark: &str) -> String {
+    mark.if_supports_color(Stream::Stderr, |mark| mark.green()).to_string()
+}
+
+fn first_line(error: &anyhow::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// A line without the control sequences that colour it.
+pub fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line.chars();
+    while let Some(character) = rest.next() {
+        if character == '\u{1b}' {
+            // A sequence ends with its first letter (ECMA-48 §5.4).
+            rest.by_ref().take_while(|character| !character.is_ascii_alphabetic()).for_each(drop);
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_taken_out() {
+        assert_eq!(plain("\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] 3 tests run"), "     Summary [   0.1s] 3 tests run");
+        assert_eq!(plain("plain"), "plain");
+    }
+
+    #[test]
+    fn one_failed_step_fails_the_run_and_the_others_still_run() {
+        let mut report = Report::default();
+        let mut ran = 0;
+        report.step("first", || bail!("broken\nwith details"));
+        report.step("second", || {
+            ran += 1;
+            Ok(Outcome::Skipped("nothing here".to_owned()))
+        });
+        assert_eq!(ran, 1);
+        assert_eq!(report.finish().unwrap_err().to_string(), "failed: first");
+    }
+}

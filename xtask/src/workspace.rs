@@ -1,0 +1,58 @@
+//! Where things lie.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::command::Command;
+
+/// The workspace this program was built from.
+#[derive(Debug)]
+pub struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Workspace {
+    /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration count.
+    pub fn find() -> Result<Self> {
+        let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let answer = Command::cargo()
+            .args(["metadata", "--no-deps", "--format-version=1"])
+            .directory(manifest_dir)
+            .output()
+            .context("cargo cannot read the workspace")?;
+        let metadata: Value = serde_json::from_str(&answer).context("cargo metadata answered no JSON")?;
+        let path = |name: &str| {
+            let path = metadata.get(name).and_then(Value::as_str).map(PathBuf::from);
+            path.with_context(|| format!("cargo metadata has no '{name}'"))
+        };
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")? })
+    }
+
+    /// The folder of the root `Cargo.toml`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where cargo puts what it builds.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where [`crate::guests`] puts the bundles.
+    pub fn bundles(&self) -> PathBuf {
+        self.target.join("bundles")
+    }
+
+    /// A program that was built in the dev profile.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.target.join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    /// Cargo in the root folder.
+    pub fn cargo(&self) -> Command {
+        Command::cargo().directory(&self.root)
+    }
+}
