@@ -31,6 +31,54 @@ impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<Typed<T
 /// Runs the author's function. A panic is logged before it ends the run, because a trap alone carries no text.
 pub fn start<Form>(function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
     #[cfg(target_family = "wasm")]
-    std::panic::set_hook(Box::new(|panic| crate::log::panic(panic)));
+    std::panic::set_hook(Box::new(crate::log::panic));
     function.call(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bindings::exports::konnector::host::run::{Cause, Problem};
+
+    fn job() -> Job {
+        Job {
+            id: "1".to_owned(),
+            attempt: 1,
+            cause: Cause::Schedule,
+            parameters: r#"{"url": "https://a.example"}"#.to_owned(),
+            payload: None,
+            locale: "fr-CH".to_owned(),
+            time_zone: "Europe/Zurich".to_owned(),
+        }
+    }
+
+    #[test]
+    fn both_forms_of_a_konnector_start() {
+        fn raw(job: Job) -> Result<WitReport, Failure> {
+            Ok(WitReport { problems: vec![Problem { item: job.locale, message: "raw".to_owned() }] })
+        }
+        fn typed(context: Context) -> crate::Result<Report> {
+            let mut report = Report::new();
+            report.problem(context.parameter("url")?, format!("{:?}", context.language()));
+            Ok(report)
+        }
+        let problem = |report: Result<WitReport, Failure>| {
+            report
+                .ok()
+                .and_then(|report| report.problems.into_iter().next())
+                .map(|problem| (problem.item, problem.message))
+        };
+        assert_eq!(problem(start(raw, job())), Some(("fr-CH".to_owned(), "raw".to_owned())));
+        assert_eq!(problem(start(typed, job())), Some(("https://a.example".to_owned(), "French".to_owned())));
+    }
+
+    #[test]
+    fn an_error_becomes_one_failure() {
+        fn fails(context: Context) -> crate::Result<()> {
+            context.parameter("missing").map(|_value| ())
+        }
+        let failure = start(fails, job()).err();
+        let Some(Failure::Bug(text)) = failure else { panic!("{failure:?}") };
+        insta::assert_snapshot!(text, @"the manifest's parameters have no text `missing`");
+    }
 }

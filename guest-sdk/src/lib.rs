@@ -40,6 +40,7 @@ pub mod http;
 pub mod log;
 pub mod parse;
 mod progress;
+pub mod read;
 mod report;
 pub mod save;
 mod secret;
@@ -95,6 +96,7 @@ pub use bindings::konnector::host::progress::Medium;
 pub mod prelude {
     pub use crate::html::{Element, Form, Page, Select};
     pub use crate::http::{Client, FileSource, Response};
+    pub use crate::read::{find_documents, read_file};
     pub use crate::save::{
         Bill, File, Item, Metadata, Saved, delete_documents, remove_files, save_bills, save_documents, save_files,
     };

@@ -1,1 +1,32 @@
-//! stub
+//! What the end-to-end tests share: where the guest programs are, components written by hand, and capabilities that live in memory.
+
+// Support for tests: a panic is how it says that a test cannot go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "see above")]
+
+pub mod fakes;
+pub mod handmade;
+
+use std::path::{Path, PathBuf};
+
+/// The bytes of a guest program: an example of `tests/guests`, or a konnector of `examples/`.
+///
+/// # Panics
+/// It was not built.
+pub fn guest(name: &str) -> Vec<u8> {
+    let folder = guests_folder();
+    let places = [folder.join("examples").join(format!("{name}.wasm")), folder.join(format!("{name}.wasm"))];
+    places.iter().find_map(|place| std::fs::read(place).ok()).unwrap_or_else(|| {
+        panic!("there is no guest program `{name}` in {}: run `cargo xtask guests` to build them", folder.display())
+    })
+}
+
+/// `KONNECTOR_GUESTS`, else the folder beside the one that this test was built into.
+fn guests_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("KONNECTOR_GUESTS") {
+        return folder.into();
+    }
+    let test = std::env::current_exe().expect("the path of this test");
+    // <target>/debug/deps/sandbox-0123456789abcdef
+    let target = test.ancestors().nth(3).unwrap_or(Path::new("target"));
+    target.join("wasm32-wasip2/guest")
+}

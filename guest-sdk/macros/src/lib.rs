@@ -59,3 +59,31 @@ fn problem(arguments: &proc_macro2::TokenStream, function: &syn::ItemFn) -> Opti
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn text(arguments: proc_macro2::TokenStream, function: &syn::ItemFn) -> Option<String> {
+        problem(&arguments, function).map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_no_konnector_is_explained() {
+        let run: syn::ItemFn = parse_quote! { fn run(context: Context) -> Result<Report> { todo!() } };
+        assert_eq!(text(quote! {}, &run), None);
+        assert_eq!(text(quote! { name = 1 }, &run).as_deref(), Some("#[konnector] takes no arguments"));
+        let cases: [(syn::ItemFn, &str); 3] = [
+            (
+                parse_quote! { async fn run(context: Context) {} },
+                "a konnector is not async: the host's imports wait by themselves",
+            ),
+            (parse_quote! { fn run<T>(context: T) {} }, "a konnector has no generic parameters"),
+            (parse_quote! { fn run() {} }, "a konnector is `fn run(context: Context) -> Result<Report>`"),
+        ];
+        for (function, expected) in cases {
+            assert_eq!(text(quote! {}, &function).as_deref(), Some(expected));
+        }
+    }
+}

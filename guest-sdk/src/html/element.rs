@@ -35,8 +35,13 @@ impl<'a> Element<'a> {
     /// Its text without markup, each run of white space (no-break spaces too) one space.
     #[must_use]
     pub fn inner_text(self) -> String {
-        let text: String = self.node.text().collect();
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        self.raw_text().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Its text as it stands, which is also how the text of a script is read.
+    #[must_use]
+    pub fn raw_text(self) -> String {
+        self.node.text().collect()
     }
 
     /// Its content with markup.

@@ -55,7 +55,7 @@ impl Page {
     /// # Errors
     /// [`Error::VendorChanged`] when the element is missing or its JSON is of another form.
     pub fn json<T: DeserializeOwned>(&self, css: &str) -> Result<T> {
-        let text = self.one(css)?.inner_html();
+        let text = self.one(css)?.raw_text();
         serde_json::from_str(&text).map_err(|error| Error::from(error).during(format_args!("{} `{css}`", self.url)))
     }
 
@@ -65,7 +65,7 @@ impl Page {
     /// [`Error::VendorChanged`] when no script has the marker, or what follows is of another form.
     pub fn script_json<T: DeserializeOwned>(&self, marker: &str) -> Result<T> {
         let subject = format!("{} after `{marker}` in a script", self.url);
-        let scripts = self.select("script")?.into_iter().map(Element::inner_html);
+        let scripts = self.select("script")?.into_iter().map(Element::raw_text);
         let after = scripts.filter_map(|script| script.split_once(marker).map(|(_, after)| after.to_owned())).next();
         let after = after.ok_or_else(|| Error::vendor_changed(format!("{subject}: not found")))?;
         let json = after.trim_start_matches(|letter: char| letter.is_whitespace() || "=:(\"'".contains(letter));

@@ -104,7 +104,7 @@ impl<'a> Select<'a> for &'a Page {
 }
 
 impl<'a> Select<'a> for Element<'a> {
-    fn scope(self) -> Element<'a> {
+    fn scope(self) -> Self {
         self
     }
 }

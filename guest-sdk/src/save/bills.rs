@@ -151,7 +151,7 @@ mod tests {
     fn the_authors_metadata_wins() {
         let host = Host::new().answer("https://a.example/1.pdf", PDF);
         let metadata = Metadata::new().author("a.example").qualification("bank_statement");
-        save_bills(&client(), [bill("03/11/2026", "1", "1.pdf").metadata(metadata)]).unwrap();
+        let _ = save_bills(&client(), [bill("03/11/2026", "1", "1.pdf").metadata(metadata)]).unwrap();
         assert_eq!(host.files()[0].metadata["contentAuthor"], "a.example");
         assert_eq!(host.files()[0].metadata["qualification"]["label"], "bank_statement");
     }
@@ -224,7 +224,7 @@ mod tests {
     fn near_the_end_of_the_time_only_what_is_there_is_saved() {
         let host = Host::new().answer("https://a.example/1.pdf", PDF);
         let bills = || [bill("03/11/2026", "5", "1.pdf"), bill("04/11/2026", "5", "2.pdf")];
-        save_bills(&client(), bills().into_iter().take(1)).unwrap();
+        let _ = save_bills(&client(), bills().into_iter().take(1)).unwrap();
         let host = host.time_left(Duration::from_secs(14));
         let saved = save_bills(&client(), bills()).unwrap();
         assert_eq!((saved.unchanged, saved.postponed), (1, 1));

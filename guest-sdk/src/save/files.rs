@@ -6,7 +6,7 @@ use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::types::Outcome;
 use crate::http::{Client, FileSource};
 use crate::progress::progress;
-use crate::{Error, Result, host};
+use crate::{Result, host};
 
 /// Keys asked for at a time.
 const LOOKUP_BATCH: usize = 500;
@@ -97,9 +97,9 @@ fn wait(pause: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Url;
     use crate::bindings::konnector::host::http::HttpError;
     use crate::testing::{Answer, Host};
+    use crate::{Error, Url};
 
     fn address(name: &str) -> Url {
         Url::parse(&format!("https://a.example/{name}")).unwrap()

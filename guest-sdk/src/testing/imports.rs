@@ -56,7 +56,34 @@ pub(crate) mod secrets {
 
 pub(crate) mod documents {
     use super::{Error, Outcome, with};
-    use crate::bindings::konnector::host::documents::{Item, Saved};
+    use crate::bindings::konnector::host::documents::{Document, Item, Page, Saved};
+
+    pub(crate) fn get(kind: &str, id: &str) -> Result<Document, Error> {
+        let place = (kind.to_owned(), id.to_owned());
+        let found = with(|state| state.documents.get(&place).map(|body| document(id, body)));
+        found.ok_or_else(|| Error::NotFound(format!("{kind} {id}")))
+    }
+
+    /// Pages as the contract has them; the cursor is the number of documents before the page.
+    pub(crate) fn query(kind: &str, selector: &str, limit: u32, cursor: Option<&str>) -> Result<Page, Error> {
+        let selector: serde_json::Map<_, _> =
+            serde_json::from_str(selector).map_err(|error| Error::Invalid(error.to_string()))?;
+        let skipped: usize = cursor.and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
+        let matching: Vec<_> = with(|state| {
+            let of_kind = state.documents.iter().filter(|((known, _), _)| known == kind);
+            let matches =
+                |body: &serde_json::Map<String, _>| selector.iter().all(|(name, value)| body.get(name) == Some(value));
+            of_kind.filter(|(_, body)| matches(body)).map(|((_, id), body)| document(id, body)).collect()
+        });
+        let end = skipped + limit as usize;
+        let next = (end < matching.len()).then(|| end.to_string());
+        Ok(Page { items: matching.into_iter().skip(skipped).take(limit as usize).collect(), next })
+    }
+
+    fn document(id: &str, body: &serde_json::Map<String, serde_json::Value>) -> Document {
+        let body = serde_json::Value::Object(body.clone()).to_string();
+        Document { id: id.to_owned(), rev: "1-0".to_owned(), body }
+    }
 
     pub(crate) fn save(kind: &str, items: &[Item]) -> Result<Vec<Saved>, Error> {
         if items.len() > 500 {
@@ -139,6 +166,13 @@ pub(crate) mod files {
             before - state.files.len()
         });
         Ok(u32::try_from(removed).unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn read(id: &str, offset: u64, max: u32) -> Result<Vec<u8>, Error> {
+        let content = with(|state| state.files.iter().find(|file| file.id == id).map(|file| file.content.clone()));
+        let content = content.ok_or_else(|| Error::NotFound(format!("file {id}")))?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(content.into_iter().skip(start).take(max as usize).collect())
     }
 
     pub(super) fn keep(target: &Target, content: Vec<u8>) -> Stored {

@@ -1,1 +1,49 @@
-//! stub
+//! The HTTP APIs: the public one, which speaks as Cozy's does, and the operator's.
+//!
+//! [`public`] and [`admin`] make routers, [`serve`] serves them. Each noun has its routes in the module of its name; whatever goes wrong
+//! becomes an [`error::Failure`], whose body is written in one of three shapes.
+
+mod admin;
+mod credentials;
+mod data;
+mod error;
+mod extract;
+mod files;
+mod health;
+mod instances;
+mod jobs;
+mod jsonapi;
+mod konnectors;
+mod limits;
+mod passphrase;
+mod permissions;
+mod server;
+mod sse;
+mod triggers;
+
+use axum::{Router, middleware};
+use konnector_platform::Platform;
+
+pub use admin::{ServerInfo, admin};
+pub use passphrase::Passphrase;
+pub use server::{LocalAddress, serve};
+
+/// The public API. Requests are for the instance that their host names; `/livez`, `/readyz` and `/version` are for everybody.
+pub fn public(platform: Platform) -> Router {
+    let quick = Router::new()
+        .merge(konnectors::routes())
+        .merge(jobs::routes())
+        .merge(triggers::routes())
+        .merge(files::routes())
+        .merge(permissions::routes());
+    let personal = limits::usual(quick)
+        .merge(limits::patient(konnectors::installing()))
+        .merge(limits::usual(data::routes()).layer(middleware::from_fn(error::couch::render)))
+        .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
+    let all = personal
+        .merge(limits::usual(health::routes()))
+        .fallback(limits::no_such_route)
+        .method_not_allowed_fallback(limits::no_such_method)
+        .layer(middleware::from_fn(error::framework::render));
+    limits::guarded(all).with_state(platform)
+}

@@ -47,8 +47,12 @@ impl Event {
 
 /// Answers with the events as they come. The stream ends with them; while there is none, a comment every ten seconds keeps the connection.
 pub fn response(events: impl Stream<Item = Event> + Send + 'static) -> Response {
-    let body = stream::unfold(Box::pin(events), async |mut events| {
-        let bytes = match tokio::time::timeout(STILL_WORKING, events.next()).await {
+    stream_with(events, STILL_WORKING)
+}
+
+fn stream_with(events: impl Stream<Item = Event> + Send + 'static, patience: Duration) -> Response {
+    let body = stream::unfold(Box::pin(events), move |mut events| async move {
+        let bytes = match tokio::time::timeout(patience, events.next()).await {
             Ok(None) => return None,
             Ok(Some(Event(bytes))) => bytes,
             Err(_) => Bytes::from_static(b": still working\r\n"),
@@ -76,13 +80,16 @@ mod tests {
         assert_eq!(event.0, "event: state\r\ndata: {\"text\":\"two\\nlines\\r\\n\"}\r\n\r\n");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_silent_stream_shows_that_it_is_alive() {
-        let late = stream::once(async {
-            tokio::time::sleep(Duration::from_secs(25)).await;
-            Event::error("late")
-        });
-        let body = response(late).into_body().collect().await.expect("a body").to_bytes();
-        assert_eq!(body, ": still working\r\n: still working\r\nevent: error\r\ndata: \"late\"\r\n\r\n");
+        let (sender, events) = tokio::sync::mpsc::channel(1);
+        let events = tokio_stream::wrappers::ReceiverStream::new(events);
+        let mut body = stream_with(events, Duration::from_millis(5)).into_body();
+        let first = body.frame().await.expect("not ended").expect("a frame").into_data().expect("data");
+        assert_eq!(first, ": still working\r\n");
+        sender.send(Event::error("late")).await.expect("somebody listens");
+        drop(sender);
+        let rest = body.collect().await.expect("a body").to_bytes();
+        assert!(rest.ends_with(b"event: error\r\ndata: \"late\"\r\n\r\n"), "{rest:?}");
     }
 }

@@ -1,1 +1,144 @@
-fn main() {}
+//! The `konnector` program: the server, the commands of its operator, and the commands of konnector authors.
+
+mod accounts;
+mod author;
+mod client;
+mod data;
+mod data_dir;
+mod doctor;
+mod error;
+mod files;
+mod follow;
+mod healthcheck;
+mod instances;
+mod jobs;
+mod konnectors;
+mod output;
+mod receipt;
+mod serve;
+mod triggers;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Connection;
+use crate::error::Result;
+
+const EXAMPLES: &str = "Examples:
+  konnector serve                                          start a server in ./data
+  konnector konnectors install bank101 file:///srv/bank101 install a konnector
+  konnector accounts add bank101 --field login=ada         asks for the password
+  konnector triggers add bank101 --account ID              run it by itself, as its manifest says
+  konnector konnectors run bank101                         run it now and watch
+  konnector files ls / --recursive                         what it saved
+
+Commands talk to the server whose data folder is ./data, or --data-dir, or KONNECTOR_DATA_DIR.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the key does not fit the data.";
+
+/// A self-hosted server that fetches your bills, documents and data from your accounts, with sandboxed konnectors.
+#[derive(Debug, Parser)]
+#[command(name = "konnector", version, after_help = EXAMPLES, max_term_width = 110)]
+struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server.
+    Serve(Box<serve::Arguments>),
+    /// Add, list and remove people's stores; issue tokens.
+    #[command(subcommand)]
+    Instances(instances::Command),
+    /// Install, update, list and run konnectors.
+    #[command(subcommand)]
+    Konnectors(konnectors::Command),
+    /// Add, list and change the accounts that konnectors log into.
+    #[command(subcommand)]
+    Accounts(accounts::Command),
+    /// Add, list and launch schedules.
+    #[command(subcommand)]
+    Triggers(triggers::Command),
+    /// See what ran, with its log and receipt.
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    /// List and fetch files.
+    #[command(subcommand)]
+    Files(files::Command),
+    /// List and find documents.
+    #[command(subcommand)]
+    Data(data::Command),
+    /// End with 0 when the server is ready, with 1 when it is not.
+    Healthcheck,
+    /// Look for what is wrong with this installation, and say what to do.
+    Doctor,
+    /// Write a new konnector to start from.
+    New(author::new::Arguments),
+    /// Check the manifest and the component of a konnector.
+    Check(author::check::Arguments),
+    /// Compile a konnector.
+    Build(author::build::Arguments),
+    /// Pack a konnector into an archive that can be published.
+    Pack(author::pack::Arguments),
+    /// Run a konnector here, without a server, and show all that it does.
+    Run(author::run::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The only provider that is compiled in; asked for by the HTTP client.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("konnector: another TLS provider is installed already");
+    }
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            error.print();
+            error.exit_code()
+        }
+    }
+}
+
+fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting"))?;
+    let output = output::Output { json: connection.json };
+    runtime.block_on(async {
+        match command {
+            Command::Serve(arguments) => serve::run(&connection, *arguments).await.map(|()| ExitCode::SUCCESS),
+            Command::Instances(command) => instances::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Konnectors(command) => konnectors::run(&connection, output, command).await,
+            Command::Accounts(command) => accounts::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Triggers(command) => triggers::run(&connection, output, command).await,
+            Command::Jobs(command) => jobs::run(&connection, output, command).await,
+            Command::Files(command) => files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Data(command) => data::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Healthcheck => healthcheck::run(&connection, output).await.map(|()| ExitCode::SUCCESS),
+            Command::Doctor => doctor::run(&connection, output).await,
+            Command::New(arguments) => author::new::run(output, &arguments).map(|()| ExitCode::SUCCESS),
+            Command::Check(arguments) => author::check::run(output, &arguments),
+            Command::Build(arguments) => author::build::run(output, &arguments).map(|()| ExitCode::SUCCESS),
+            Command::Pack(arguments) => author::pack::run(output, &arguments).map(|()| ExitCode::SUCCESS),
+            Command::Run(arguments) => author::run::run(output, &arguments).await,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_teaches() {
+        insta::assert_snapshot!(Arguments::command().render_help(), @"");
+    }
+}

@@ -33,7 +33,8 @@ impl BlobId {
     #[must_use]
     pub fn created_at(&self) -> DateTime<Utc> {
         let made = self.0.get_timestamp().map(|timestamp| timestamp.to_unix());
-        made.and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)).unwrap_or_default()
+        made.and_then(|(seconds, nanos)| DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos))
+            .unwrap_or_default()
     }
 }
 
@@ -150,6 +151,6 @@ pub trait BlobWriter: Send {
     /// Makes the blob durable. Only then may anything refer to it.
     ///
     /// # Errors
-    /// [`Error::Io`]; the blob is then not there.
+    /// [`Error::Io`]; nothing may refer to the blob then.
     async fn finish(self: Box<Self>) -> Result<BlobInfo>;
 }

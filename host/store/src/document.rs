@@ -219,13 +219,7 @@ fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Ve
     }
 }
 
-fn write(
-    view: &mut View<'_>,
-    key: Vec<u8>,
-    document: &DocRef,
-    previous: Option<&Rev>,
-    body: &Body,
-) -> Result<Rev> {
+fn write(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, previous: Option<&Rev>, body: &Body) -> Result<Rev> {
     let rev = Rev::after(previous, body.digest);
     let record = Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content.clone() };
     view.put(key, &record)?;

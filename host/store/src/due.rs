@@ -55,13 +55,13 @@ pub(crate) fn fire(
 }
 
 pub(crate) fn due(kv: &dyn Kv, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
-    let places = view::scan::<Place>(kv, &key::timeline(Timeline::Due, Some(now)), limit)?;
-    Ok(places.into_iter().map(|(_, place)| (place.trigger, place.due)).collect())
+    let places = view::scan_readable::<Place>(kv, key::timeline(Timeline::Due, Some(now)), limit)?;
+    Ok(places.into_iter().map(|place| (place.trigger, place.due)).collect())
 }
 
 pub(crate) fn next_due(kv: &dyn Kv) -> Result<Option<DateTime<Utc>>> {
-    let first = view::scan::<Place>(kv, &key::timeline(Timeline::Due, None), 1)?;
-    Ok(first.into_iter().next().map(|(_, place)| place.due))
+    let first = view::scan_readable::<Place>(kv, key::timeline(Timeline::Due, None), 1)?;
+    Ok(first.into_iter().next().map(|place| place.due))
 }
 
 pub(crate) fn due_at(kv: &dyn Kv, trigger: &DocRef) -> Result<Option<DateTime<Utc>>> {

@@ -57,7 +57,7 @@ pub enum Error {
         reason: String,
     },
     /// Stored bytes that are not what was written.
-    #[error("{what} is damaged ({reason}): stop the server and restore the last backup, or remove this entry with fsck")]
+    #[error("{what} is damaged ({reason}): run konnector fsck, or restore the last backup")]
     Corrupt {
         /// Which entry or file.
         what: String,

@@ -89,7 +89,10 @@ pub(crate) fn format() -> Vec<u8> {
 /// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a type over 200 bytes.
 pub(crate) fn of_document(space: Space, document: &DocRef) -> Result<Vec<u8>> {
     if document.id.is_empty() {
-        return Err(Error::Invalid { field: "document id", reason: format!("it is empty (type {})", document.doctype) });
+        return Err(Error::Invalid {
+            field: "document id",
+            reason: format!("it is empty (type {})", document.doctype),
+        });
     }
     if document.id.len() > ID_LIMIT {
         let what = format!("the id of document {document}");
@@ -123,7 +126,17 @@ pub(crate) fn all_documents(instance: &InstanceId) -> Range {
 pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
     let path = key.get(DOCUMENT_PREFIX..).unwrap_or_default();
     let id = path.splitn(2, |byte| *byte == 0).nth(1).and_then(|id| str::from_utf8(id).ok());
-    id.ok_or_else(|| Error::Corrupt { what: format!("key {}", key.escape_ascii()), reason: "it names no document".into() })
+    id.ok_or_else(|| Error::Corrupt {
+        what: format!("key {}", key.escape_ascii()),
+        reason: "it names no document".into(),
+    })
+}
+
+/// Everything that belongs to an instance, apart from its places on timelines.
+pub(crate) fn of_instance(instance: &InstanceId) -> Range {
+    let mut prefix = space(instance, 0);
+    prefix.pop();
+    Range::starting_with(prefix)
 }
 
 /// Everything that belongs to any instance, in the order of the instances.

@@ -14,6 +14,7 @@ mod blob;
 mod changes;
 mod document;
 mod due;
+mod erase;
 mod error;
 mod frame;
 mod id;

@@ -50,8 +50,7 @@ pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
         let path = dir.join(name);
         create_dir(&path).map(|()| path)
     };
-    let (database, blobs, tmp, quarantine) =
-        (folder("sled")?, folder("blobs")?, folder("tmp")?, folder("quarantine")?);
+    let (database, blobs, tmp, quarantine) = (folder("sled")?, folder("blobs")?, folder("tmp")?, folder("quarantine")?);
     let db = database::open(&database, &quarantine, options.cache_bytes)?;
     check_format(&db, &dir)?;
     let kv = SledKv::new(db, &database)?;
@@ -88,3 +87,6 @@ fn create_dir(path: &Path) -> Result<()> {
 fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,8 +156,7 @@ pub(crate) fn complete(view: &mut View<'_>, lease: &Lease) -> Result<()> {
 
 /// The first `limit` waiting jobs in the order of their time, up to and including `until`.
 pub(crate) fn queued(kv: &dyn Kv, until: Option<DateTime<Utc>>, limit: usize) -> Result<Vec<Queued>> {
-    let entries = view::scan(kv, &key::timeline(Timeline::Ready, until), limit)?;
-    Ok(entries.into_iter().map(|(_, queued)| queued).collect())
+    view::scan_readable(kv, key::timeline(Timeline::Ready, until), limit)
 }
 
 /// The place of one waiting job.
@@ -171,8 +170,7 @@ pub(crate) fn waiting(kv: &dyn Kv, job: &DocRef) -> Result<Option<Queued>> {
 
 /// All leases. There are as many as runs at a time, so no order by expiry is kept.
 pub(crate) fn leases(kv: &dyn Kv) -> Result<Vec<Lease>> {
-    let leases = view::scan(kv, &key::leases(), usize::MAX)?;
-    Ok(leases.into_iter().map(|(_, lease)| lease).collect())
+    view::scan_readable(kv, key::leases(), usize::MAX)
 }
 
 /// The lease of one job.
@@ -185,3 +183,6 @@ fn standing(view: &mut View<'_>, job: &DocRef) -> Result<(Vec<u8>, Standing)> {
     let standing = view.get(&key)?.unwrap_or(Standing { epoch: 0, state: State::Ended });
     Ok((key, standing))
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,7 +97,7 @@ mod tests {
     fn a_revision_follows_from_its_history() {
         let first = Rev::after(None, BodyDigest::of(b"{\"a\":1}"));
         let second = Rev::after(Some(&first), BodyDigest::of(b"{\"a\":1}"));
-        insta::assert_snapshot!(format!("{first}\n{second}"));
+        insta::assert_snapshot!(format!("{first} {second}"), @"1-9e680e4ad7dd24b1ae34fa328c5bf3bf 2-20013fad86bc4e31740332331b95fa16");
         assert_eq!(first, Rev::after(None, BodyDigest::of(b"{\"a\":1}")));
         assert_ne!(second, Rev::after(Some(&first), BodyDigest::of(b"{\"a\":2}")));
         assert_ne!(second, Rev::after(Some(&first), BodyDigest::DELETED));

@@ -44,7 +44,7 @@ impl MasterKey {
     /// each later one.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.derive("fingerprint").iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        self.expand(&[b"fingerprint"]).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A key for another purpose; different labels give independent keys, and none leads back (HKDF, RFC 5869).

@@ -69,6 +69,23 @@ pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &Range, limit: usize
     entries.into_iter().map(|(key, value)| decode(&key, &value).map(|record| (key, record))).collect()
 }
 
+/// Reads the first `limit` readable entries of a range that all instances share, outside of any commit: one damaged entry
+/// must not stop the others.
+pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: Range, limit: usize) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    loop {
+        let page = kv.scan(&range.from, &range.to, limit.saturating_sub(found.len()), false)?;
+        let Some((last, _)) = page.last() else { return Ok(found) };
+        range.behind(last);
+        for (key, value) in &page {
+            match decode(key, value) {
+                Ok(record) => found.push(record),
+                Err(error) => tracing::error!(%error, "an entry is passed over"),
+            }
+        }
+    }
+}
+
 /// Reads the bytes of an entry.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T> {
     frame::decode(|| describe(key), bytes)

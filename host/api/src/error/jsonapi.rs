@@ -34,8 +34,9 @@ fn title(failure: &Failure) -> &'static str {
         About::Attribute(_) => "Invalid Attribute",
         About::Document(name) => name,
         About::Server => "Unqualified error",
-        About::Access | About::Request => {
-            failure.status.canonical_reason().unwrap_or_else(|| StatusCode::BAD_REQUEST.canonical_reason().unwrap_or_default())
-        }
+        About::Access | About::Request => failure
+            .status
+            .canonical_reason()
+            .unwrap_or_else(|| StatusCode::BAD_REQUEST.canonical_reason().unwrap_or_default()),
     }
 }

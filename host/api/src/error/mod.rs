@@ -86,6 +86,11 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, About::Server, message)
     }
 
+    /// 503: our fault, and it may pass.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, About::Server, message)
+    }
+
     /// What a client may read of it.
     pub fn told(&self) -> &str {
         match self.about {
@@ -113,8 +118,10 @@ impl From<Error> for Failure {
         const INVALID: &str = r#"Bearer error="invalid_token""#;
         const EXPIRED: &str = r#"Bearer error="invalid_token" error_description="The access token expired""#;
         let message = error.to_string();
-        let invalid_token =
-            |challenge| Self { challenge: Some(challenge), ..Self::new(StatusCode::BAD_REQUEST, About::Access, message.clone()) };
+        let invalid_token = |challenge| Self {
+            challenge: Some(challenge),
+            ..Self::new(StatusCode::BAD_REQUEST, About::Access, message.clone())
+        };
         match error {
             Error::NotFound(_) | Error::Unreachable(_) => Self::request(StatusCode::NOT_FOUND, message),
             Error::Conflict(_) | Error::StaleLease => Self::request(StatusCode::CONFLICT, message),
@@ -130,7 +137,7 @@ impl From<Error> for Failure {
             Error::ExpiredToken => invalid_token(EXPIRED),
             Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Error::Store(store) => Self::from_store(&store, message),
-            Error::Sandbox(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
+            Error::Sandbox(_) | Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
         }
     }
 }
@@ -141,7 +148,9 @@ impl Failure {
         match error {
             Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Store::Invalid { .. } => Self::bad_request(message),
-            Store::Poisoned | Store::Closed => Self { status: StatusCode::SERVICE_UNAVAILABLE, ..Self::server(message) },
+            Store::Poisoned | Store::Closed => {
+                Self::unavailable(message)
+            }
             _ => Self::server(message),
         }
     }
@@ -180,8 +189,8 @@ mod tests {
     #[test]
     fn each_error_of_the_platform_has_its_status() {
         let syntax = konnector_manifest::Manifest::parse(b"{").expect_err("no JSON");
-        let web_app =
-            konnector_manifest::Manifest::parse(br#"{"name": "x", "version": "1.0.0", "type": "webapp"}"#).expect_err("a web app");
+        let web_app = konnector_manifest::Manifest::parse(br#"{"name": "x", "version": "1.0.0", "type": "webapp"}"#)
+            .expect_err("a web app");
         let doctype = "IO.COZY.FILES".parse::<konnector_manifest::Doctype>().expect_err("upper case");
         let store = |error: konnector_store::Error| Error::from(error);
         let table = [
@@ -211,7 +220,8 @@ mod tests {
 
     #[test]
     fn what_is_our_fault_is_not_told_in_detail() {
-        let failure = Failure::from(Error::Stored { document: "io.cozy.jobs/1".to_owned(), message: "a secret".to_owned() });
+        let failure =
+            Failure::from(Error::Stored { document: "io.cozy.jobs/1".to_owned(), message: "a secret".to_owned() });
         assert!(!failure.told().contains("secret"));
     }
 }

@@ -124,6 +124,14 @@ mod tests {
             .iter()
             .map(|text| text.parse::<Crontab>().expect_err(text).to_string())
             .collect();
-        insta::assert_snapshot!(errors.join("\n"), @"");
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        the crontab cannot be read: '* * * *' has 4 fields; write 5, or 6 with the seconds first
+        the crontab cannot be read: '60' is no second: use 0 to 59
+        the crontab cannot be read: '7' is no day of week: use 0 to 6 or a name
+        the crontab cannot be read: '10-5' is no minute: a range goes from the smaller to the larger value
+        the crontab cannot be read: '*/0' is no minute: the step after / is a number from 1
+        the crontab cannot be read: 'funday' is no day of week: use 0 to 6 or a name
+        the crontab cannot be read: the time zone 'Mars/Base' is unknown; use an IANA name, for example Europe/Paris
+        ");
     }
 }

@@ -313,7 +313,8 @@ async fn grace_over(stopping: &CancellationToken) {
 
 fn random_u16() -> u16 {
     let mut bytes = [0; 2];
-    // Without randomness the delay is merely not spread.
-    drop(getrandom::fill(&mut bytes));
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        tracing::warn!(%error, "no randomness; the delay is not spread");
+    }
     u16::from_be_bytes(bytes)
 }

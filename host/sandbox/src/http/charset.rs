@@ -158,7 +158,12 @@ mod tests {
 
     #[test]
     fn what_is_no_statement_is_passed_over() {
-        for page in ["<metadata charset=windows-1252>", "<!-- <meta charset=windows-1252>", "<p>charset=windows-1252</p>", "<meta charset>"] {
+        for page in [
+            "<metadata charset=windows-1252>",
+            "<!-- <meta charset=windows-1252>",
+            "<p>charset=windows-1252</p>",
+            "<meta charset>",
+        ] {
             assert_eq!(text(format!("{page}é").as_bytes(), "text/html"), format!("{page}é"));
         }
         let late = format!("{}<meta charset=windows-1252>é", " ".repeat(PRESCAN));
@@ -174,10 +179,21 @@ mod tests {
 
     #[test]
     fn textual_types() {
-        for yes in ["text/csv", "application/json", "application/vnd.api+json", "application/atom+xml", "image/svg+xml", "application/xhtml+xml", "application/x-javascript", "application/x-ndjson"] {
+        for yes in [
+            "text/csv",
+            "application/json",
+            "application/vnd.api+json",
+            "application/atom+xml",
+            "image/svg+xml",
+            "application/xhtml+xml",
+            "application/x-javascript",
+            "application/x-ndjson",
+        ] {
             assert!(ContentType::parse(yes).is_textual(), "{yes}");
         }
-        for no in ["", "application/pdf", "image/png", "application/octet-stream", "application/zip", "multipart/form-data"] {
+        for no in
+            ["", "application/pdf", "image/png", "application/octet-stream", "application/zip", "multipart/form-data"]
+        {
             assert!(!ContentType::parse(no).is_textual(), "{no}");
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use cookie_store::{Cookie, CookieStore, RawCookie, StoreAction};
+use cookie_store::{Cookie, CookieDomain, CookieStore, RawCookie, StoreAction};
 use http::{HeaderMap, HeaderValue, header};
-use url::{Host, Url};
+use url::Url;
 
 /// Largest jar, serialised.
 pub const MAX_JAR: usize = 256 << 10;
@@ -26,11 +26,17 @@ impl Jar {
             return Self::default();
         }
         let cookies = serde_json::from_slice::<Vec<Cookie<'static>>>(saved);
-        match cookies.map(|cookies| CookieStore::from_cookies(cookies.into_iter().map(Ok::<_, serde_json::Error>), false)) {
+        match cookies
+            .map(|cookies| CookieStore::from_cookies(cookies.into_iter().map(Ok::<_, serde_json::Error>), false))
+        {
             Ok(Ok(store)) => Self { store },
             Ok(Err(error)) | Err(error) => {
                 // Not the error's own text, which may quote a cookie.
-                tracing::warn!(line = error.line(), column = error.column(), "a saved cookie jar cannot be read and is forgotten");
+                tracing::warn!(
+                    line = error.line(),
+                    column = error.column(),
+                    "a saved cookie jar cannot be read and is forgotten"
+                );
                 Self::default()
             }
         }
@@ -54,8 +60,11 @@ impl Jar {
         let mut used = None;
         for line in headers.get_all(header::SET_COOKIE) {
             let Some(cookie) = parse(line, url) else { continue };
-            let (domain, path, name) =
-                (cookie.domain.as_cow().unwrap_or_default().into_owned(), cookie.path.to_string(), cookie.name().to_owned());
+            let (domain, path, name) = (
+                cookie.domain.as_cow().unwrap_or_default().into_owned(),
+                cookie.path.to_string(),
+                cookie.name().to_owned(),
+            );
             let used = used.get_or_insert_with(|| self.size());
             let replaced = self.store.get(&domain, &path, &name).map_or(0, serialised);
             let size = serialised(&cookie);
@@ -68,7 +77,9 @@ impl Jar {
                     *used = used.saturating_sub(replaced);
                     self.store.remove(&domain, &path, &name);
                 }
-                Ok(StoreAction::Inserted | StoreAction::UpdatedExisting) => *used = used.saturating_sub(replaced) + size,
+                Ok(StoreAction::Inserted | StoreAction::UpdatedExisting) => {
+                    *used = used.saturating_sub(replaced) + size
+                }
                 Err(error) => tracing::debug!(%domain, name, %error, "a cookie is not accepted"),
             }
         }
@@ -77,7 +88,8 @@ impl Jar {
     /// The header `Cookie` of a request, those of the guest's own header added; where both have a name, the guest's counts.
     pub(super) fn header(&self, url: &Url, own: Option<&HeaderValue>) -> Option<HeaderValue> {
         let own = own.map(HeaderValue::as_bytes).unwrap_or_default();
-        let own: Vec<&[u8]> = own.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
+        let own: Vec<&[u8]> =
+            own.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
         let own_names: HashSet<&[u8]> = own.iter().map(|pair| name_of(pair)).collect();
         let mut stored = self.store.matches(url);
         stored.retain(|cookie| !own_names.contains(cookie.name().as_bytes()));
@@ -109,20 +121,22 @@ fn serialised(cookie: &Cookie<'_>) -> usize {
 
 fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
     let line = String::from_utf8_lossy(line.as_bytes());
-    let mut raw = RawCookie::parse(line).ok()?.into_owned();
+    let raw = RawCookie::parse(line).ok()?.into_owned();
     if raw.name().len() + raw.value().len() > MAX_COOKIE || !prefix_holds(&raw, url) {
         return None;
     }
-    if let Some(domain) = raw.domain().map(|domain| domain.trim_start_matches('.').to_ascii_lowercase())
-        && is_public_suffix(&domain)
+    let mut cookie = Cookie::try_from_raw_cookie(&raw, url).ok()?.into_owned();
+    // The domain as the store compares it, not as the header spells it: any difference between the two would be a way around.
+    if let CookieDomain::Suffix(domain) = &cookie.domain
+        && is_public_suffix(domain)
     {
         // RFC 6265 §5.3, step 5: a site that is a public suffix itself may set cookies for itself and for nobody else.
-        if url.host() != Some(Host::Domain(domain.as_str())) {
+        if !cookie.domain.host_is_identical(url) {
             return None;
         }
-        raw.unset_domain();
+        cookie.domain = CookieDomain::HostOnly(domain.clone());
     }
-    Cookie::try_from_raw_cookie(&raw, url).ok().map(Cookie::into_owned)
+    Some(cookie)
 }
 
 /// Whether anybody can register names below this one (publicsuffix.org). What the list does not know counts when it is a single label.
@@ -143,6 +157,8 @@ fn prefix_holds(cookie: &RawCookie<'_>, url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn url(text: &str) -> Url {
@@ -170,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_cookie_goes_back_to_its_host_only() {
-        let jar = jar("https://www.bank.example/login", &["sid=1; Path=/; HttpOnly", "wide=2; Domain=bank.example; Path=/"]);
+        let jar =
+            jar("https://www.bank.example/login", &["sid=1; Path=/; HttpOnly", "wide=2; Domain=bank.example; Path=/"]);
         assert_eq!(sent(&jar, "https://api.bank.example/", None), "wide=2");
         assert_eq!(sent(&jar, "https://bank.example/", None), "wide=2");
         assert_eq!(sent(&jar, "https://evilbank.example/", None), "");
@@ -183,11 +200,42 @@ mod tests {
     fn public_suffixes_and_foreign_domains_are_refused() {
         let jar = jar(
             "https://shop.co.uk/",
-            &["a=1; Domain=co.uk", "b=1; Domain=.co.uk", "c=1; Domain=uk", "d=1; Domain=other.co.uk", "e=1; Domain=example", "ok=1; Domain=shop.co.uk"],
+            &[
+                "a=1; Domain=co.uk",
+                "b=1; Domain=.co.uk",
+                "c=1; Domain=uk",
+                "d=1; Domain=other.co.uk",
+                "e=1; Domain=example",
+                "ok=1; Domain=shop.co.uk",
+            ],
         );
         assert_eq!(sent(&jar, "https://www.shop.co.uk/", None), "ok=1");
         assert_eq!(sent(&jar, "https://www.other.co.uk/", None), "");
         assert_eq!(self::jar("https://me.github.io/", &["a=1; Domain=github.io"]).save(), None);
+    }
+
+    #[test]
+    fn suffixes_in_other_scripts_count() {
+        for domain in ["xn--55qx5d.cn", "\u{516c}\u{53f8}.cn", "XN--55QX5D.CN"] {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                header::SET_COOKIE,
+                HeaderValue::from_bytes(format!("a=1; Domain={domain}").as_bytes()).unwrap(),
+            );
+            let mut jar = Jar::default();
+            jar.store(&headers, &url("https://shop.xn--55qx5d.cn/"));
+            assert_eq!(sent(&jar, "https://other.xn--55qx5d.cn/", None), "", "{domain}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_spelling_of_a_domain_reaches_strangers(domain in "[. ]{0,2}((www\\.)?shop)?[.]{0,2}([cC]o)?[.]?(uk|UK)?[. ]{0,2}") {
+            let jar = jar("https://www.shop.co.uk/", &[&format!("a=1; Domain={domain}; Path=/")]);
+            for stranger in ["https://other.co.uk/", "https://www.other.co.uk/", "https://co.uk/", "https://other.uk/"] {
+                prop_assert_eq!(sent(&jar, stranger, None), "");
+            }
+        }
     }
 
     #[test]
@@ -201,17 +249,32 @@ mod tests {
     fn secure_cookies_and_prefixes() {
         let jar = jar(
             "https://a.example/",
-            &["s=1; Secure", "__Host-x=1; Secure; Path=/", "__Host-y=1; Secure; Path=/; Domain=a.example", "__Secure-z=1", "p=1"],
+            &[
+                "s=1; Secure",
+                "__Host-x=1; Secure; Path=/",
+                "__Host-y=1; Secure; Path=/; Domain=a.example",
+                "__Secure-z=1",
+                "p=1",
+            ],
         );
         assert_eq!(sent(&jar, "http://a.example/", None), "p=1");
         let all = sent(&jar, "https://a.example/", None);
-        assert!(all.contains("s=1") && all.contains("__Host-x=1") && !all.contains("__Host-y") && !all.contains("__Secure-z"), "{all}");
+        assert!(
+            all.contains("s=1")
+                && all.contains("__Host-x=1")
+                && !all.contains("__Host-y")
+                && !all.contains("__Secure-z"),
+            "{all}"
+        );
     }
 
     #[test]
     fn longer_paths_come_first_and_the_guests_own_cookies_count_more() {
         let jar = jar("https://a.example/", &["root=1; Path=/", "deep=2; Path=/a/b", "both=3; Path=/"]);
-        assert_eq!(sent(&jar, "https://a.example/a/b/c", Some("both=mine; extra=4")), "deep=2; root=1; both=mine; extra=4");
+        assert_eq!(
+            sent(&jar, "https://a.example/a/b/c", Some("both=mine; extra=4")),
+            "deep=2; root=1; both=mine; extra=4"
+        );
         assert_eq!(sent(&Jar::default(), "https://a.example/", Some(" ; ")), "");
     }
 

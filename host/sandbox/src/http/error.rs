@@ -89,13 +89,17 @@ impl HttpError {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// An entry of the operator's list of private addresses is not an address.
-    #[error("`{entry}` is no address to allow; write an IP address or a network, with a port if you like: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443")]
+    #[error(
+        "`{entry}` is no address to allow; write an IP address or a network, with a port if you like: 192.168.1.5, 192.168.0.0/16, 127.0.0.1:8081, [fd00::/8]:443"
+    )]
     AddressRule {
         /// As it was written.
         entry: String,
     },
     /// A further root certificate cannot be read.
-    #[error("the additional root certificate number {position} cannot be used ({reason}); it must be one X.509 certificate in DER form")]
+    #[error(
+        "the additional root certificate number {position} cannot be used ({reason}); it must be one X.509 certificate in DER form"
+    )]
     RootCertificate {
         /// Counted from 1.
         position: usize,

@@ -23,7 +23,8 @@ pub(super) fn translate(error: &reqwest::Error, origin: &str) -> HttpError {
     }
     let cause = deepest(error);
     if error.is_connect() {
-        let handshake = find::<io::Error>(error).is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof);
+        let mut io = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
+        let handshake = io.any(|cause| cause.kind() == io::ErrorKind::UnexpectedEof);
         return if handshake {
             HttpError::Tls(format!("no secure connection with {origin}: it hung up during the handshake"))
         } else {
@@ -36,18 +37,19 @@ pub(super) fn translate(error: &reqwest::Error, origin: &str) -> HttpError {
     HttpError::Protocol(format!("the exchange with {origin} broke off: {cause}"))
 }
 
-/// The first error of a type in the chain of causes. An [`io::Error`] shows the causes of what it wraps, but not what it wraps.
+/// The first error of a type in the chain of causes.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    causes(error).find_map(|cause| {
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        cause.downcast_ref().or_else(|| wrapped.and_then(|wrapped| wrapped.downcast_ref()))
-    })
+    causes(error).find_map(|cause| cause.downcast_ref())
 }
 
 fn deepest(error: &(dyn Error + 'static)) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
+/// The error, its cause, the cause of that, and so on. `source` of an [`io::Error`] is the cause of what it wraps, and would pass that over.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    })
 }

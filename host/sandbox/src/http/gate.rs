@@ -129,7 +129,10 @@ impl Gate {
 
 impl fmt::Debug for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("filter", &self.shared.filter).field("timeouts", &self.shared.timeouts).finish_non_exhaustive()
+        f.debug_struct("Gate")
+            .field("filter", &self.shared.filter)
+            .field("timeouts", &self.shared.timeouts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,9 +148,7 @@ impl Shared {
 fn roots(extra: Vec<CertificateDer<'static>>) -> Result<RootCertStore, SetupError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for (position, certificate) in (1..).zip(extra) {
-        roots
-            .add(certificate)
-            .map_err(|error| SetupError::RootCertificate { position, reason: error.to_string() })?;
+        roots.add(certificate).map_err(|error| SetupError::RootCertificate { position, reason: error.to_string() })?;
     }
     Ok(roots)
 }
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_root_certificate_that_is_none_is_named() {
-        let options = GateOptions { extra_roots: vec![CertificateDer::from(b"-----BEGIN".to_vec())], ..GateOptions::default() };
+        let options =
+            GateOptions { extra_roots: vec![CertificateDer::from(b"-----BEGIN".to_vec())], ..GateOptions::default() };
         insta::assert_snapshot!(Gate::new(options).unwrap_err(), @"the additional root certificate number 1 cannot be used (invalid peer certificate: BadEncoding); it must be one X.509 certificate in DER form");
     }
 }

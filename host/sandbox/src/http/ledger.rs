@@ -29,6 +29,31 @@ pub struct HostRecord {
     pub bytes_down: u64,
 }
 
+impl HostRecord {
+    /// Enters a request that is about to be sent: one that is cancelled on its way is in the receipt, too.
+    pub(super) fn sent(&mut self, method: &str, bytes: u64) {
+        self.requests += 1;
+        self.bytes_up += bytes;
+        *self.methods.entry(method.to_owned()).or_default() += 1;
+    }
+
+    /// Takes back what [`Self::sent`] entered: the name led to no address that may be dialled.
+    pub(super) fn not_sent(&mut self, method: &str, bytes: u64) {
+        self.requests = self.requests.saturating_sub(1);
+        self.bytes_up = self.bytes_up.saturating_sub(bytes);
+        if let Some(count) = self.methods.get_mut(method) {
+            *count = count.saturating_sub(1);
+        }
+        self.methods.retain(|_, count| *count > 0);
+    }
+
+    /// Enters the head of an answer.
+    pub(super) fn answered(&mut self, status: u16, bytes: u64) {
+        self.bytes_down += bytes;
+        *self.statuses.entry(status).or_default() += 1;
+    }
+}
+
 /// Collects the records of one run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -40,9 +65,7 @@ impl Ledger {
     pub(super) fn host(&mut self, origin: &str) -> &mut HostRecord {
         let known = self.hosts.contains_key(origin) || self.hosts.len() < MAX_HOSTS;
         let key = if known { origin } else { OTHERS };
-        self.hosts
-            .entry(key.to_owned())
-            .or_insert_with(|| HostRecord { host: key.to_owned(), ..HostRecord::default() })
+        self.hosts.entry(key.to_owned()).or_insert_with(|| HostRecord { host: key.to_owned(), ..HostRecord::default() })
     }
 
     /// All records, by name.

@@ -23,8 +23,7 @@ const SHORTEST_PART: usize = 6;
 const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// JavaScript's `encodeURIComponent`.
-const NOT_URI_COMPONENT: &AsciiSet =
-    &NOT_UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+const NOT_URI_COMPONENT: &AsciiSet = &NOT_UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
 
 /// Looks for a set of values.
 #[derive(Debug, Default)]
@@ -96,7 +95,11 @@ fn forms(value: &str) -> Vec<String> {
     forms.push(quotes);
     forms.push(minimal);
     for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-        forms.extend((0..3).map(|offset| base64_part(&engine, value.as_bytes(), offset)).filter(|part| part.len() >= SHORTEST_PART));
+        forms.extend(
+            (0..3)
+                .map(|offset| base64_part(&engine, value.as_bytes(), offset))
+                .filter(|part| part.len() >= SHORTEST_PART),
+        );
         forms.push(engine.encode(value));
     }
     forms
@@ -110,7 +113,7 @@ fn base64_part(engine: &impl Engine, value: &[u8], offset: usize) -> String {
     let encoded = engine.encode(&bytes);
     // The first characters hold bits of what stands before; the last one holds bits of what follows, unless a group ends there.
     let first = [0, 2, 3].get(offset).copied().unwrap_or_default();
-    let last = if bytes.len() % 3 == 0 { encoded.len() } else { encoded.len() - 1 };
+    let last = if bytes.len().is_multiple_of(3) { encoded.len() } else { encoded.len() - 1 };
     encoded.get(first..last).unwrap_or_default().to_owned()
 }
 
@@ -122,12 +125,7 @@ pub(super) fn json_escape(value: &str) -> String {
 
 /// For the content of an element as well as for an attribute in either kind of quotes.
 pub(super) fn xml_escape(value: &str) -> String {
-    value
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&apos;")
+    value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }
 
 /// `\u00e9` in the place of what is not ASCII, as PHP and Python write JSON.

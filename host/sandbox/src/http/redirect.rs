@@ -34,7 +34,10 @@ pub(super) fn next(
     let Some(location) = headers.get(header::LOCATION) else { return Ok(None) };
     let location = String::from_utf8_lossy(location.as_bytes());
     let unusable = |reason: String| {
-        HttpError::Protocol(format!("a redirect from {} cannot be followed: {reason}", draft.url.origin().ascii_serialization()))
+        HttpError::Protocol(format!(
+            "a redirect from {} cannot be followed: {reason}",
+            draft.url.origin().ascii_serialization()
+        ))
     };
     let url = draft.url.join(&location).map_err(|error| unusable(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -79,7 +82,12 @@ mod tests {
         follow_with(&SecretTable::default(), request, status, location)
     }
 
-    fn follow_with(table: &SecretTable, request: Request, status: u16, location: &str) -> Result<Option<Draft>, HttpError> {
+    fn follow_with(
+        table: &SecretTable,
+        request: Request,
+        status: u16,
+        location: &str,
+    ) -> Result<Option<Draft>, HttpError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::LOCATION, location.parse().unwrap());
         next(&Draft::new(request).unwrap(), StatusCode::from_u16(status).unwrap(), &headers, &table.snapshot())
@@ -92,8 +100,16 @@ mod tests {
     #[test]
     fn the_method_and_the_body_follow_the_status() {
         for (method, status, expected) in [
-            ("POST", 301, "GET"), ("POST", 302, "GET"), ("POST", 303, "GET"), ("POST", 307, "POST"), ("POST", 308, "POST"),
-            ("PUT", 301, "PUT"), ("PUT", 302, "PUT"), ("PUT", 303, "GET"), ("HEAD", 303, "HEAD"), ("GET", 302, "GET"),
+            ("POST", 301, "GET"),
+            ("POST", 302, "GET"),
+            ("POST", 303, "GET"),
+            ("POST", 307, "POST"),
+            ("POST", 308, "POST"),
+            ("PUT", 301, "PUT"),
+            ("PUT", 302, "PUT"),
+            ("PUT", 303, "GET"),
+            ("HEAD", 303, "HEAD"),
+            ("GET", 302, "GET"),
         ] {
             let draft = follow(Request { method: method.into(), ..post() }, status, "/x").unwrap().unwrap();
             assert_eq!(draft.method, expected, "{method} {status}");
@@ -108,12 +124,19 @@ mod tests {
             assert!(follow(post(), status, "/x").unwrap().is_none(), "{status}");
         }
         let draft = Draft::new(post()).unwrap();
-        assert!(next(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot()).unwrap().is_none());
+        assert!(
+            next(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot()).unwrap().is_none()
+        );
     }
 
     #[test]
     fn locations_are_relative_to_the_page() {
-        for (location, expected) in [("next", "https://a.example/dir/next"), ("?p", "https://a.example/dir/page?p"), ("//b.example/#f", "https://b.example/"), ("https://A.example.:443/", "https://a.example/")] {
+        for (location, expected) in [
+            ("next", "https://a.example/dir/next"),
+            ("?p", "https://a.example/dir/page?p"),
+            ("//b.example/#f", "https://b.example/"),
+            ("https://A.example.:443/", "https://a.example/"),
+        ] {
             assert_eq!(follow(post(), 302, location).unwrap().unwrap().url.as_str(), expected);
         }
     }
@@ -121,10 +144,22 @@ mod tests {
     #[test]
     fn credentials_stay_with_their_origin() {
         let table = SecretTable::new([("key".to_owned(), "value".to_owned())]).unwrap();
-        let request = || post().header("Authorization", "x").header("Cookie", "a=b").header("X-Key", &table.placeholder("key").unwrap()).header("X-Other", "1");
+        let request = || {
+            post()
+                .header("Authorization", "x")
+                .header("Cookie", "a=b")
+                .header("X-Key", &table.placeholder("key").unwrap())
+                .header("X-Other", "1")
+        };
         let names = |location| {
             let draft = follow_with(&table, request(), 307, location).unwrap().unwrap();
-            draft.headers.keys().map(|name| name.as_str().to_owned()).collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+            draft
+                .headers
+                .keys()
+                .map(|name| name.as_str().to_owned())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
         };
         assert_eq!(names("/x"), ["authorization", "content-type", "cookie", "x-key", "x-other"]);
         for other in ["https://b.example/", "https://a.example:8443/", "https://www.a.example/"] {

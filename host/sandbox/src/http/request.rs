@@ -72,7 +72,8 @@ impl Request {
 
     /// A POST that follows redirects.
     pub fn post(url: impl Into<String>, content_type: &str, body: impl Into<Bytes>) -> Self {
-        Self { method: "POST".to_owned(), body: Some(body.into()), ..Self::get(url) }.header("content-type", content_type)
+        Self { method: "POST".to_owned(), body: Some(body.into()), ..Self::get(url) }
+            .header("content-type", content_type)
     }
 
     /// The same request with one more header.
@@ -157,7 +158,8 @@ pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
     if text.len() > MAX_URL {
         return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", text.len())));
     }
-    let url = Url::parse(text).map_err(|error| invalid(format!("url: {error}; an absolute http or https URL is expected")))?;
+    let url = Url::parse(text)
+        .map_err(|error| invalid(format!("url: {error}; an absolute http or https URL is expected")))?;
     normalise(url)
 }
 
@@ -167,11 +169,16 @@ pub(super) fn normalise(mut url: Url) -> Result<Url, HttpError> {
         return Err(invalid(format!("url: the scheme is {}, expected is http or https", url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid("url: holds a user or a password before the host; send a header Authorization instead".to_owned()));
+        return Err(invalid(
+            "url: holds a user or a password before the host; send a header Authorization instead".to_owned(),
+        ));
     }
     url.set_fragment(None);
     if let Some(host) = url.domain().and_then(|host| host.strip_suffix('.')).map(str::to_owned) {
         url.set_host(Some(&host)).map_err(|error| invalid(format!("url: {error}")))?;
+    }
+    if url.domain().is_some_and(|host| host.split('.').any(str::is_empty)) {
+        return Err(invalid("url: the host has an empty label, two dots in a row".to_owned()));
     }
     if url.as_str().len() > MAX_URL {
         return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", url.as_str().len())));
@@ -183,7 +190,10 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
     let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     if size > MAX_HEADERS.0 || headers.len() > MAX_HEADERS.1 {
         let (bytes, number) = MAX_HEADERS;
-        return Err(invalid(format!("headers: {} with {size} bytes, the limits are {number} and {bytes} bytes", headers.len())));
+        return Err(invalid(format!(
+            "headers: {} with {size} bytes, the limits are {number} and {bytes} bytes",
+            headers.len()
+        )));
     }
     let mut map = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
@@ -198,8 +208,9 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
         if parsed == header::ACCEPT_ENCODING {
             continue;
         }
-        let value = HeaderValue::from_bytes(value.trim().as_bytes())
-            .map_err(|_| invalid(format!("headers: the value of {parsed} holds a line break or another control character")))?;
+        let value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
+            invalid(format!("headers: the value of {parsed} holds a line break or another control character"))
+        })?;
         map.append(parsed, value);
     }
     Ok(map)
@@ -263,7 +274,21 @@ mod tests {
 
     #[test]
     fn other_urls_are_refused() {
-        for text in ["", "/path", "bank.example/x", "ftp://bank.example/", "file:///etc/passwd", "https://", "https://ok@evil.example/", "https://:x@evil.example/", "https://a b/", "data:,x"] {
+        for text in [
+            "",
+            "/path",
+            "bank.example/x",
+            "ftp://bank.example/",
+            "file:///etc/passwd",
+            "https://",
+            "https://ok@evil.example/",
+            "https://:x@evil.example/",
+            "https://a b/",
+            "https://a.example../",
+            "https://..",
+            "https://.a.example/",
+            "data:,x",
+        ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
         assert!(parse_url(&format!("https://a.example/{}", "x".repeat(MAX_URL))).is_err());
@@ -272,7 +297,17 @@ mod tests {
 
     #[test]
     fn headers_of_the_connection_are_refused() {
-        for (name, value) in [("Host", "evil.example"), ("content-length", "4"), ("Transfer-Encoding", "chunked"), ("Connection", "upgrade"), ("Proxy-Authorization", "x"), ("Cookie2", "x"), ("TE", "trailers"), ("Upgrade", "websocket"), ("Expect", "100-continue")] {
+        for (name, value) in [
+            ("Host", "evil.example"),
+            ("content-length", "4"),
+            ("Transfer-Encoding", "chunked"),
+            ("Connection", "upgrade"),
+            ("Proxy-Authorization", "x"),
+            ("Cookie2", "x"),
+            ("TE", "trailers"),
+            ("Upgrade", "websocket"),
+            ("Expect", "100-continue"),
+        ] {
             let text = refused(Request::post("https://a.example/", "text/plain", "abc").header(name, value));
             assert_eq!(text, format!("headers: {} is set by the host; leave it out", name.to_ascii_lowercase()));
         }

@@ -141,7 +141,8 @@ fn random_word() -> Result<String, SetupError> {
         let mut bytes = [0; 2 * RANDOM];
         getrandom::fill(&mut bytes)?;
         // A byte beyond the last multiple of 62 would make some characters likelier than others.
-        let characters = bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
+        let characters =
+            bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
         word.extend(characters.take(PREFIX.len() + RANDOM - word.len()).map(|character| char::from(*character)));
     }
     Ok(word)
@@ -152,7 +153,8 @@ mod tests {
     use super::*;
 
     fn table() -> SecretTable {
-        SecretTable::new([("password".to_owned(), "hunter22".to_owned()), ("pin".to_owned(), "1234".to_owned())]).unwrap()
+        SecretTable::new([("password".to_owned(), "hunter22".to_owned()), ("pin".to_owned(), "1234".to_owned())])
+            .unwrap()
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use konnector_manifest::HttpRules;
 use rustls::ClientConfig;
 use url::{Origin, Url};
@@ -183,6 +184,12 @@ impl Run {
         if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
             headers.insert(header::COOKIE, cookies);
         }
+        if body.as_ref().is_none_or(Bytes::is_empty)
+            && matches!(draft.method, Method::POST | Method::PUT | Method::PATCH)
+        {
+            // Methods that carry a body say so even when it is empty (RFC 9110 §8.6); some servers answer 411 otherwise.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let site = self.site(&draft.url)?;
         // The own quota before the shared one: a run that waits for itself takes nobody's place.
         let place = deadline.total(site.exchanges.clone().acquire_owned()).await?.map_err(closed)?;
@@ -190,32 +197,36 @@ impl Run {
 
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
         self.meter.up(bytes)?;
-        self.ledger(|ledger| {
-            let record = ledger.host(origin);
-            record.requests += 1;
-            record.bytes_up += bytes;
-            *record.methods.entry(draft.method.to_string()).or_default() += 1;
-        });
+        let method = draft.method.as_str();
+        self.ledger(|ledger| ledger.host(origin).sent(method, bytes));
         let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
         *request.headers_mut() = headers;
-        // These methods carry a body, and an empty one has a length too (RFC 9110 §8.6).
-        let carries = matches!(draft.method, Method::POST | Method::PUT | Method::PATCH);
-        *request.body_mut() = body.or_else(|| carries.then(Default::default)).map(Into::into);
+        *request.body_mut() = body.map(Into::into);
         let sent = deadline.within(self.gate.timeouts.headers, Phase::Headers, site.client.execute(request)).await?;
-        let response = sent.map_err(|error| translate(&error, origin))?;
+        let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
+            if matches!(error, HttpError::AddressProhibited(_)) {
+                self.ledger(|ledger| ledger.host(origin).not_sent(method, bytes));
+            }
+        })?;
 
         let bytes = sizes(response.headers());
-        self.ledger(|ledger| {
-            let record = ledger.host(origin);
-            record.bytes_down += bytes;
-            *record.statuses.entry(response.status().as_u16()).or_default() += 1;
-        });
+        self.ledger(|ledger| ledger.host(origin).answered(response.status().as_u16(), bytes));
         self.meter.down(bytes)?;
         if bytes > u64::from(MAX_HEADERS.0) {
-            return Err(HttpError::Protocol(format!("the answer of {origin} has {bytes} bytes of headers, the limit is {}", MAX_HEADERS.0)));
+            return Err(HttpError::Protocol(format!(
+                "the answer of {origin} has {bytes} bytes of headers, the limit is {}",
+                MAX_HEADERS.0
+            )));
         }
         lock(&self.jar).store(response.headers(), &draft.url);
-        Ok(Stream { response, url: draft.url.to_string(), origin: origin.to_owned(), deadline, run: self.clone(), _places: places })
+        Ok(Stream {
+            response,
+            url: draft.url.to_string(),
+            origin: origin.to_owned(),
+            deadline,
+            run: self.clone(),
+            _places: places,
+        })
     }
 
     fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
@@ -244,7 +255,10 @@ impl Run {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("budget", self.run.meter.budget()).field("secrets", &self.run.secrets).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("budget", self.run.meter.budget())
+            .field("secrets", &self.run.secrets)
+            .finish_non_exhaustive()
     }
 }
 

@@ -32,8 +32,7 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig) -> Result<Self, HttpError> {
         let port = port(url)?;
-        let resolver =
-            VettedResolver { resolver: gate.resolver.clone(), filter: gate.filter.clone(), port };
+        let resolver = VettedResolver { resolver: gate.resolver.clone(), filter: gate.filter.clone(), port };
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .dns_resolver(resolver)

@@ -17,13 +17,16 @@ use super::session::Run;
 /// Largest part of a redirect's body that is read so that its connection can be used again, and how long that may take.
 const DRAIN: (u64, Duration) = (32 << 10, Duration::from_millis(300));
 
+/// More than any exchange may take; a setting beyond it could not be added to the clock.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The moment by which an exchange must have ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(Instant);
 
 impl Deadline {
     pub(super) fn after(time: Duration) -> Self {
-        Self(Instant::now() + time)
+        Self(Instant::now() + time.min(LONGEST))
     }
 
     /// Waits for `work`, at most for `limit`, and never beyond the deadline. Which of the two passed is what the error says.
@@ -33,7 +36,7 @@ impl Deadline {
         phase: Phase,
         work: impl Future<Output = T>,
     ) -> Result<T, HttpError> {
-        let end = Instant::now() + limit;
+        let end = Instant::now() + limit.min(LONGEST);
         let phase = if self.0 <= end { Phase::Total } else { phase };
         timeout_at(self.0.min(end), work).await.map_err(|_| HttpError::Timeout(phase))
     }

@@ -35,7 +35,10 @@ pub(super) fn fill(draft: &Draft, secrets: &Snapshot, bound: bool) -> Result<Fil
             return Ok(());
         }
         let host = draft.url.host_str().unwrap_or_default();
-        Err(HttpError::Denied(format!("the secret {} is not sent to {host}, which the manifest does not name", secret.name)))
+        Err(HttpError::Denied(format!(
+            "the secret {} is not sent to {host}, which the manifest does not name",
+            secret.name
+        )))
     };
     let mut headers = HeaderMap::with_capacity(draft.headers.len());
     for (name, value) in &draft.headers {
@@ -148,11 +151,18 @@ mod tests {
     #[test]
     fn each_kind_of_body_is_escaped_in_its_own_way() {
         let fixture = fixture(VALUE);
-        assert_eq!(fixture.body("application/x-www-form-urlencoded", "u=me&p=@&q=@"), "u=me&p=p%26s+%22w%C3%B6rd%22%3C%2B%3E&q=p%26s+%22w%C3%B6rd%22%3C%2B%3E");
-        let json: serde_json::Value = serde_json::from_str(&fixture.body("application/vnd.api+json; charset=utf-8", r#"{"p":"@"}"#)).unwrap();
+        assert_eq!(
+            fixture.body("application/x-www-form-urlencoded", "u=me&p=@&q=@"),
+            "u=me&p=p%26s+%22w%C3%B6rd%22%3C%2B%3E&q=p%26s+%22w%C3%B6rd%22%3C%2B%3E"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&fixture.body("application/vnd.api+json; charset=utf-8", r#"{"p":"@"}"#)).unwrap();
         assert_eq!(json["p"], VALUE);
         assert_eq!(fixture.body("application/soap+xml", "<p>@</p>"), "<p>p&amp;s &quot;w\u{f6}rd&quot;&lt;+&gt;</p>");
-        assert_eq!(fixture.body("multipart/form-data; boundary=x", "--x\r\n\r\n@\r\n--x--"), format!("--x\r\n\r\n{VALUE}\r\n--x--"));
+        assert_eq!(
+            fixture.body("multipart/form-data; boundary=x", "--x\r\n\r\n@\r\n--x--"),
+            format!("--x\r\n\r\n{VALUE}\r\n--x--")
+        );
     }
 
     #[test]
@@ -185,7 +195,8 @@ mod tests {
         let credentials = STANDARD.encode(format!("me:{}", fixture.word));
         let basic = Request::get("https://a.example/").header("authorization", &format!("Basic {credentials}"));
         assert!(matches!(fixture.fill(basic, false), Err(HttpError::Denied(_))));
-        let form = Request::post("https://a.example/", "application/x-www-form-urlencoded", format!("p={}", fixture.word));
+        let form =
+            Request::post("https://a.example/", "application/x-www-form-urlencoded", format!("p={}", fixture.word));
         assert!(matches!(fixture.fill(form, false), Err(HttpError::Denied(_))));
     }
 
@@ -193,7 +204,8 @@ mod tests {
     fn without_placeholders_nothing_changes() {
         let fixture = fixture("s3cret-value");
         let body = Bytes::from(vec![0xff; MAX_BODY + 1]);
-        let request = Request { body: Some(body.clone()), ..Request::get("https://a.example/") }.header("authorization", "Basic !!!");
+        let request = Request { body: Some(body.clone()), ..Request::get("https://a.example/") }
+            .header("authorization", "Basic !!!");
         let filled = fixture.fill(request, false).unwrap();
         assert_eq!(filled.body, Some(body));
         assert_eq!(filled.headers["authorization"], "Basic !!!");

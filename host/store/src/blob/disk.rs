@@ -55,16 +55,21 @@ impl DiskBlobs {
 }
 
 impl Folders {
-    fn error(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
-        let path = self.path.join(location(id));
-        move |source| match source.kind() {
+    fn failed(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
+        Error::io(action, self.path.join(location(id)))
+    }
+
+    /// Like `failed`, for a blob that should be there.
+    fn missing_or_failed(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
+        let failed = self.failed(action, id);
+        move |error| match error.kind() {
             io::ErrorKind::NotFound => Error::BlobNotFound { blob: id },
-            _ => Error::Io { action, path, source },
+            _ => failed(error),
         }
     }
 
     fn open(&self, id: BlobId) -> Result<File> {
-        self.blobs.open(location(id)).map_err(self.error("open", id))
+        self.blobs.open(location(id)).map_err(self.missing_or_failed("open", id))
     }
 
     /// Moves a synced file to its place, durably.
@@ -96,7 +101,7 @@ impl Blobs for DiskBlobs {
         let blobs = self.clone();
         let draft = self
             .blocking(move |folders| {
-                let file = folders.tmp.create(id.to_string()).map_err(folders.error("create", id))?;
+                let file = folders.tmp.create(id.to_string()).map_err(folders.failed("create", id))?;
                 Ok(Draft { blobs, id, file, digests: Digests::default(), published: false })
             })
             .await?;
@@ -111,14 +116,14 @@ impl Blobs for DiskBlobs {
 
     fn read(&self, id: &BlobId) -> Result<Vec<u8>> {
         let mut content = Vec::new();
-        self.folders.open(*id)?.read_to_end(&mut content).map_err(self.folders.error("read", *id))?;
+        self.folders.open(*id)?.read_to_end(&mut content).map_err(self.folders.missing_or_failed("read", *id))?;
         Ok(content)
     }
 
     async fn size(&self, id: &BlobId) -> Result<u64> {
         let id = *id;
         self.blocking(move |folders| {
-            let metadata = folders.blobs.metadata(location(id)).map_err(folders.error("read", id))?;
+            let metadata = folders.blobs.metadata(location(id)).map_err(folders.missing_or_failed("read", id))?;
             Ok(metadata.len())
         })
         .await
@@ -128,7 +133,9 @@ impl Blobs for DiskBlobs {
         let id = *id;
         // No fsync: a removal that is lost in a power cut leaves an orphan, which a sweep finds.
         let removed = self
-            .blocking(move |folders| folders.blobs.remove_file(location(id)).map_err(folders.error("remove", id)))
+            .blocking(move |folders| {
+                folders.blobs.remove_file(location(id)).map_err(folders.missing_or_failed("remove", id))
+            })
             .await;
         match removed {
             Err(Error::BlobNotFound { .. }) => Ok(()),
@@ -170,12 +177,12 @@ struct Draft {
 impl Draft {
     fn write(&mut self, chunk: &[u8]) -> Result<()> {
         self.digests.update(chunk);
-        self.file.write_all(chunk).map_err(self.blobs.folders.error("write", self.id))
+        self.file.write_all(chunk).map_err(self.blobs.folders.failed("write", self.id))
     }
 
     fn publish(mut self) -> Result<BlobInfo> {
-        self.file.sync_all().map_err(self.blobs.folders.error("write", self.id))?;
-        self.blobs.folders.publish(self.id).map_err(self.blobs.folders.error("write", self.id))?;
+        self.file.sync_all().map_err(self.blobs.folders.failed("write", self.id))?;
+        self.blobs.folders.publish(self.id).map_err(self.blobs.folders.failed("write", self.id))?;
         self.published = true;
         Ok(std::mem::take(&mut self.digests).finish(self.id))
     }

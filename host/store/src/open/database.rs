@@ -40,7 +40,9 @@ pub(super) fn open(dir: &Path, quarantine: &Path, cache_bytes: u64) -> Result<sl
     }
     match attempt(dir, cache_bytes)? {
         Attempt::Opened(db) => Ok(*db),
-        Attempt::Damaged(reason) => Err(Error::Damaged { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason }),
+        Attempt::Damaged(reason) => {
+            Err(Error::Damaged { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason })
+        }
     }
 }
 

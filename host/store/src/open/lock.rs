@@ -12,7 +12,13 @@ use crate::error::{Error, Result};
 /// [`Error::Locked`] when another process has it.
 pub(super) fn take(dir: &Path) -> Result<File> {
     let path = dir.join("LOCK");
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(Error::io("open", &path))?;
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -31,7 +31,9 @@ impl MasterKey {
             let length = URL_SAFE_NO_PAD.decode_slice(text, key.as_mut_slice()).ok()?;
             (length == key.len()).then_some(Self(*key))
         });
-        let reason = || format!("does not hold a key ({PREFIX}<43 letters>): put the right file there, or restore it from a backup");
+        let reason = || {
+            format!("does not hold a key ({PREFIX}<43 letters>): put the right file there, or restore it from a backup")
+        };
         key.map(Some).ok_or_else(|| Error::Key { path: path.to_owned(), reason: reason() })
     }
 
@@ -52,7 +54,8 @@ impl MasterKey {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let reason = "exists already: a key is never overwritten, because what it sealed would be lost".to_owned();
+                let reason =
+                    "exists already: a key is never overwritten, because what it sealed would be lost".to_owned();
                 return Err(Error::Key { path: path.to_owned(), reason });
             }
             other => other.map_err(Error::io("create", path))?,

@@ -1,0 +1,222 @@
+//! vCard 3.0 (RFC 2426) and 4.0 (RFC 6350): lines, parameters, escapes.
+
+use konnector_sdk::{Error, Result};
+
+/// A card as its properties.
+#[derive(Debug, PartialEq, Eq)]
+pub struct VCard {
+    properties: Vec<Property>,
+}
+
+/// One line of a card, its value not yet unescaped because that depends on its structure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Property {
+    /// Upper-case, without a group.
+    name: String,
+    /// Upper-case names and their values; a bare one (`TEL;HOME:`) is a TYPE.
+    parameters: Vec<(String, String)>,
+    value: String,
+}
+
+impl VCard {
+    /// Parses the first card of a text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let lines = unfold(text);
+        let mut lines = lines.iter().filter(|line| !line.trim().is_empty());
+        if !lines.next().is_some_and(|line| line.trim().eq_ignore_ascii_case("BEGIN:VCARD")) {
+            return Err(Error::vendor_changed("a card does not begin with BEGIN:VCARD"));
+        }
+        let mut properties = Vec::new();
+        for line in lines {
+            if line.trim().eq_ignore_ascii_case("END:VCARD") {
+                return Ok(Self { properties });
+            }
+            let property = Property::parse(line);
+            properties.push(property.ok_or_else(|| Error::vendor_changed(format!("a card has the line `{line}`")))?);
+        }
+        Err(Error::vendor_changed("a card does not end with END:VCARD"))
+    }
+
+    /// The properties of that name, the preferred ones first.
+    pub fn all(&self, name: &str) -> Vec<&Property> {
+        let mut found: Vec<_> = self.properties.iter().filter(|property| property.name == name).collect();
+        found.sort_by_key(|property| property.preference());
+        found
+    }
+
+    /// The text of the preferred property of that name, unless it is empty.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.all(name).first().map(|property| property.text()).filter(|text| !text.is_empty())
+    }
+}
+
+impl Property {
+    fn parse(line: &str) -> Option<Self> {
+        let (head, value) = split_once_unquoted(line, ':')?;
+        let mut parts = split_unquoted(head, ';').into_iter();
+        let name = parts.next()?.rsplit('.').next().unwrap_or_default().trim().to_ascii_uppercase();
+        let parameter = |part: &str| match part.split_once('=') {
+            Some((name, value)) => (name.trim().to_ascii_uppercase(), value.to_owned()),
+            None => ("TYPE".to_owned(), part.to_owned()),
+        };
+        let parameters = parts.map(parameter).collect();
+        (!name.is_empty()).then(|| Self { name, parameters, value: value.to_owned() })
+    }
+
+    /// The values of a parameter, however often it is given, lower-case.
+    fn parameter(&self, name: &str) -> impl Iterator<Item = String> {
+        let given = self.parameters.iter().filter(move |(known, _)| known == name);
+        let values = given.flat_map(|(_, value)| split_unquoted(value, ','));
+        values.map(|value| value.trim_matches('"').to_lowercase()).flat_map(|value| {
+            // iOS writes TYPE="home,work" where two values are meant.
+            value.split(',').map(|value| value.trim().to_owned()).collect::<Vec<_>>()
+        })
+    }
+
+    /// Its types that say something of it, such as `home` and `cell`.
+    pub fn types(&self) -> Vec<String> {
+        self.parameter("TYPE").filter(|kind| !matches!(kind.as_str(), "pref" | "internet" | "voice" | "")).collect()
+    }
+
+    /// Whether the person prefers it: `TYPE=PREF` (3.0) or `PREF=1` (4.0).
+    pub fn is_preferred(&self) -> bool {
+        self.preference() == 1
+    }
+
+    fn preference(&self) -> u8 {
+        if self.parameter("TYPE").any(|kind| kind == "pref") {
+            return 1;
+        }
+        self.parameter("PREF").find_map(|value| value.parse().ok()).unwrap_or(u8::MAX)
+    }
+
+    /// Its value as one text.
+    pub fn text(&self) -> String {
+        unescape(&self.value).trim().to_owned()
+    }
+
+    /// The component at that place of a structured value, such as the family name of N; several values of one are joined by a space.
+    pub fn component(&self, index: usize) -> Option<String> {
+        let components = split_unescaped(&self.value, ';');
+        let values =
+            split_unescaped(components.get(index)?, ',').into_iter().map(|value| unescape(value).trim().to_owned());
+        let text = values.filter(|value| !value.is_empty()).collect::<Vec<_>>().join(" ");
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+/// Joins folded lines (RFC 6350 §3.2).
+fn unfold(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.trim_start_matches('\u{feff}').split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
+        match (line.strip_prefix([' ', '\t']), lines.last_mut()) {
+            (Some(rest), Some(before)) => before.push_str(rest),
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines
+}
+
+/// Undoes `\n`, `\,`, `\;` and `\\` (RFC 6350 §3.4).
+fn unescape(value: &str) -> String {
+    let (mut text, mut letters) = (String::with_capacity(value.len()), value.chars());
+    while let Some(letter) = letters.next() {
+        match (letter, if letter == '\\' { letters.next() } else { None }) {
+            ('\\', Some('n' | 'N')) => text.push('\n'),
+            ('\\', Some(escaped)) => text.push(escaped),
+            (letter, _) => text.push(letter),
+        }
+    }
+    text
+}
+
+fn split_unescaped(value: &str, separator: char) -> Vec<&str> {
+    let mut is_escaped = false;
+    split_where(value, |letter| {
+        let here = letter == separator && !is_escaped;
+        is_escaped = letter == '\\' && !is_escaped;
+        here
+    })
+}
+
+fn split_unquoted(value: &str, separator: char) -> Vec<&str> {
+    let mut is_quoted = false;
+    split_where(value, |letter| {
+        is_quoted ^= letter == '"';
+        letter == separator && !is_quoted
+    })
+}
+
+fn split_once_unquoted(line: &str, separator: char) -> Option<(&str, &str)> {
+    let head = *split_unquoted(line, separator).first()?;
+    line.get(head.len() + separator.len_utf8()..).map(|rest| (head, rest))
+}
+
+fn split_where(value: &str, is_separator: impl FnMut(char) -> bool) -> Vec<&str> {
+    value.split(is_separator).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn card(lines: &str) -> VCard {
+        VCard::parse(&format!("BEGIN:VCARD\r\nVERSION:4.0\r\n{lines}\r\nEND:VCARD\r\n")).unwrap()
+    }
+
+    #[test]
+    fn lines_are_unfolded_and_values_unescaped() {
+        let card = card("NOTE:one\\, two\\; three\\nfo\r\n ur \\\\n five\r\nFN:Zo\r\n\té");
+        assert_eq!(card.text("NOTE").unwrap(), "one, two; three\nfour \\n five");
+        assert_eq!(card.text("FN").unwrap(), "Zoé");
+    }
+
+    #[test]
+    fn components_are_split_before_they_are_unescaped() {
+        let card = card("N:Dupont\\;Durand;Marie,Anne;;Dr.;");
+        let name = card.all("N")[0];
+        let parts: Vec<_> = (0..6).map(|index| name.component(index)).collect();
+        assert_eq!(parts[0].as_deref(), Some("Dupont;Durand"));
+        assert_eq!(parts[1].as_deref(), Some("Marie Anne"));
+        assert_eq!((parts[2].as_deref(), parts[3].as_deref(), parts[5].as_deref()), (None, Some("Dr."), None));
+    }
+
+    #[test]
+    fn parameters_of_both_versions_are_read() {
+        let card = card(
+            "TEL;TYPE=HOME,VOICE:1\r\nitem1.TEL;type=CELL;type=pref:2\r\nTEL;WORK:3\r\nTEL;TYPE=\"home,fax\";X-A=\"a:b;c\";PREF=2:tel:+4",
+        );
+        let phones: Vec<_> = card.all("TEL").iter().map(|tel| (tel.text(), tel.types().join("+"))).collect();
+        let expected = [("2", "cell"), ("tel:+4", "home+fax"), ("1", "home"), ("3", "work")];
+        assert_eq!(phones, expected.map(|(number, types)| (number.to_owned(), types.to_owned())));
+        assert!(card.all("TEL")[0].is_preferred());
+    }
+
+    #[test]
+    fn what_is_no_card_is_refused() {
+        for text in ["", "FN:x", "BEGIN:VCARD\nFN:x", "BEGIN:VCARD\nno colon\nEND:VCARD"] {
+            assert!(matches!(VCard::parse(text), Err(Error::VendorChanged(_))), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_is_escaped_and_folded_is_read_back(text in "[^\r\u{feff}]{0,80}", width in 5_usize..20) {
+            let escaped = text.replace('\\', "\\\\").replace('\n', "\\n").replace(',', "\\,").replace(';', "\\;");
+            let letters: Vec<char> = format!("NOTE:{escaped}").chars().collect();
+            let folded: Vec<String> = letters.chunks(width).map(|chunk| chunk.iter().collect()).collect();
+            let read = card(&folded.join("\r\n ")).text("NOTE").unwrap_or_default();
+            prop_assert_eq!(read, text.trim());
+        }
+
+        #[test]
+        fn no_text_breaks_the_parser(text in "(BEGIN:VCARD\n)?(\\PC|\n|;|:|\"|\\\\){0,60}(\nEND:VCARD)?") {
+            if let Ok(card) = VCard::parse(&text) {
+                for property in &card.properties {
+                    let _ = (property.text(), property.types(), property.component(1));
+                }
+            }
+        }
+    }
+}

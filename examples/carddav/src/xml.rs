@@ -1,0 +1,116 @@
+//! A small tree of an XML answer. Names are without their prefix: no two that CardDAV answers hold differ in it alone.
+
+use konnector_sdk::{Error, Result};
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, Event};
+
+/// An element.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Element {
+    name: String,
+    text: String,
+    children: Vec<Self>,
+}
+
+impl Element {
+    /// Parses a document and answers its outermost element.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut reader = Reader::from_str(text);
+        let mut open = vec![Self::default()];
+        loop {
+            let event = reader.read_event().map_err(|error| broken(&error.to_string()))?;
+            match event {
+                Event::Start(start) => open.push(Self::named(start.local_name().as_ref())),
+                Event::Empty(start) => close(&mut open, Self::named(start.local_name().as_ref())),
+                Event::End(_) => {
+                    let done = open.pop().ok_or_else(|| broken("an element ends twice"))?;
+                    close(&mut open, done);
+                }
+                Event::Text(text) => write(&mut open, &text.xml10_content()),
+                Event::CData(text) => write(&mut open, &text.into_inner()),
+                Event::GeneralRef(reference) => write(&mut open, &resolve(&reference)?),
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        // An answer that was cut off has more than the document itself left open.
+        let document = if open.len() == 1 { open.pop() } else { None };
+        let root = document.and_then(|document| document.children.into_iter().next());
+        root.ok_or_else(|| broken("it ends too early"))
+    }
+
+    fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// Its text, without the white space around it.
+    pub fn text(&self) -> &str {
+        self.text.trim()
+    }
+
+    /// The elements of that name directly within it.
+    pub fn into_all(self, name: &'static str) -> impl Iterator<Item = Self> {
+        self.children.into_iter().filter(move |child| child.name == name)
+    }
+
+    /// The first element along a path of names, each directly within the one before.
+    pub fn find(&self, path: &[&str]) -> Option<&Self> {
+        path.iter().try_fold(self, |element, name| element.children.iter().find(|child| child.name == *name))
+    }
+}
+
+fn close(open: &mut [Element], done: Element) {
+    if let Some(around) = open.last_mut() {
+        around.children.push(done);
+    }
+}
+
+fn write(open: &mut [Element], text: &str) {
+    if let Some(around) = open.last_mut() {
+        around.text.push_str(text);
+    }
+}
+
+fn resolve(reference: &BytesRef<'_>) -> Result<String> {
+    if let Some(letter) = reference.resolve_char_ref().map_err(|error| broken(&error.to_string()))? {
+        return Ok(letter.to_string());
+    }
+    let known = resolve_predefined_entity(reference);
+    known.map(ToOwned::to_owned).ok_or_else(|| broken(&format!("`&{};` is not known", &**reference)))
+}
+
+fn broken(why: &str) -> Error {
+    Error::vendor_changed(format!("the server's answer is no XML: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_prefixes_references_and_character_data() {
+        let text = r#"<?xml version="1.0"?><d:a xmlns:d="DAV:"><d:b>x &amp; y&#13;<![CDATA[<z>]]></d:b><d:b/><!-- no --></d:a>"#;
+        let root = Element::parse(text).unwrap();
+        assert_eq!(root.find(&["b"]).unwrap().text(), "x & y\r<z>");
+        assert!(root.find(&["b", "c"]).is_none());
+        assert_eq!(root.into_all("b").count(), 2);
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_refused() {
+        for text in ["", "<a><b>", "<a></b>", "<a>&unknown;</a>", "no markup"] {
+            assert!(matches!(Element::parse(text), Err(Error::VendorChanged(_))), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_escaping(text in "\\PC{0,40}") {
+            let xml = format!("<a>{}</a>", quick_xml::escape::escape(text.as_str()));
+            let root = Element::parse(&xml).unwrap();
+            prop_assert_eq!(root.text(), text.trim());
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
+
+mod list;
+
+use axum::extract::{Path, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::IF_MATCH;
+use http::{HeaderMap, StatusCode};
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_store::{Document, Map, Rev};
+use serde_json::{Value, json};
+
+use crate::error::Failure;
+use crate::extract::{Caller, JsonObject, Params};
+
+/// The routes of this module.
+pub fn routes() -> Router<Platform> {
+    Router::new()
+        .route("/data/_all_doctypes", get(doctypes))
+        .route("/data/{doctype}", axum::routing::post(create))
+        .route("/data/{doctype}/", axum::routing::post(create))
+        .route("/data/{doctype}/_all_docs", get(list::all_docs))
+        .route("/data/{doctype}/_normal_docs", get(list::normal_docs))
+        .route("/data/{doctype}/{id}", get(read).put(write).delete(delete))
+}
+
+/// The doctype of a path.
+fn doctype(name: &str) -> Result<Doctype, Failure> {
+    name.parse().map_err(|error: konnector_manifest::Error| {
+        Failure::document(StatusCode::BAD_REQUEST, "illegal_database_name", error.to_string())
+    })
+}
+
+fn revision(text: &str) -> Result<Rev, Failure> {
+    text.parse().map_err(|error: konnector_store::Error| Failure::bad_request(error.to_string()))
+}
+
+/// Ids that begin with `_` are `CouchDB`'s own.
+fn check_id(id: &str) -> Result<(), Failure> {
+    if id.starts_with('_') {
+        let reason = format!("the id '{id}' begins with _, which only the database's own ids do");
+        return Err(Failure::document(StatusCode::BAD_REQUEST, "bad_id", reason));
+    }
+    Ok(())
+}
+
+/// A document with the members that `CouchDB` and Cozy add.
+fn shown(doctype: &Doctype, document: Document) -> Map {
+    let Document { id, rev, body } = document;
+    let mut members = Map::new();
+    members.insert("_id".to_owned(), json!(id));
+    members.insert("_rev".to_owned(), json!(rev));
+    members.insert("_type".to_owned(), json!(doctype));
+    members.extend(body);
+    members
+}
+
+/// The answer to a write.
+fn written(doctype: &Doctype, document: Document) -> Json<Value> {
+    let (id, rev) = (document.id.clone(), document.rev.clone());
+    Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "data": shown(doctype, document) }))
+}
+
+async fn doctypes(State(platform): State<Platform>, caller: Caller) -> Result<Json<Vec<Doctype>>, Failure> {
+    caller.check_type(Verb::Get, &doctype("io.cozy.doctypes")?)?;
+    Ok(Json(platform.doctypes(&caller.instance)?))
+}
+
+async fn read(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<Map>, Failure> {
+    let doctype = doctype(&name)?;
+    check_id(&id)?;
+    let document = platform.read_document(&caller.instance, &caller.principal, &doctype, &id)?;
+    if let Some(rev) = params.filled("rev")
+        && revision(rev)? != document.rev
+    {
+        // Old revisions are not kept, as in a CouchDB after a compaction.
+        return Err(Failure::document(StatusCode::NOT_FOUND, "not_found", "missing"));
+    }
+    Ok(Json(shown(&doctype, document)))
+}
+
+async fn create(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let doctype = doctype(&name)?;
+    if body.get("_id").is_some_and(|id| id.as_str() != Some("")) {
+        return Err(Failure::bad_request("document _id should be empty"));
+    }
+    let document = platform.create_document(&caller.instance, &caller.principal, &doctype, None, body).await?;
+    Ok((StatusCode::CREATED, written(&doctype, document)))
+}
+
+/// What a PUT asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Write {
+    Create,
+    Update(Rev),
+}
+
+impl Write {
+    /// A body with neither `_id` nor `_rev` creates; with both it updates; anything else is a mistake.
+    fn of(body: &Map, id: &str) -> Result<Self, Failure> {
+        match (body.get("_id"), body.get("_rev")) {
+            (None, None) => Ok(Self::Create),
+            (Some(Value::String(own)), Some(Value::String(rev))) if own == id => revision(rev).map(Self::Update),
+            (Some(Value::String(own)), Some(Value::String(_))) => {
+                Err(Failure::bad_request(format!("the document's _id '{own}' is not the id '{id}' of the address")))
+            }
+            _ => Err(Failure::bad_request(
+                "give both _id and _rev, as texts, to update a document, or neither to create one",
+            )),
+        }
+    }
+}
+
+async fn write(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    check_id(&id)?;
+    let Caller { instance, principal } = &caller;
+    let document = match Write::of(&body, &id)? {
+        Write::Create => platform.create_document(instance, principal, &doctype, Some(id), body).await?,
+        Write::Update(rev) => platform.update_document(instance, principal, &doctype, &id, &rev, body).await?,
+    };
+    Ok(written(&doctype, document))
+}
+
+/// The revision to delete: from `rev`, from `If-Match`, or from both when they agree.
+fn wanted_revision(params: &Params, headers: &HeaderMap) -> Result<Rev, Failure> {
+    let header = headers.get(IF_MATCH).and_then(|value| value.to_str().ok()).map(|value| value.trim_matches('"'));
+    match (params.filled("rev"), header) {
+        (Some(rev), Some(other)) if rev != other => {
+            Err(Failure::bad_request("the parameter rev and the header If-Match name different revisions"))
+        }
+        (Some(rev), _) | (None, Some(rev)) => revision(rev),
+        (None, None) => Err(Failure::bad_request("name the revision to delete, as the parameter rev or as If-Match")),
+    }
+}
+
+async fn delete(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    check_id(&id)?;
+    let rev = wanted_revision(&params, &headers)?;
+    let rev = platform.delete_document(&caller.instance, &caller.principal, &doctype, &id, &rev).await?;
+    Ok(Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "deleted": true })))
+}

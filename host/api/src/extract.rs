@@ -1,0 +1,249 @@
+//! What handlers take out of a request: whose instance it is about, who asks, parameters and bodies.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Uri};
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_platform::instance::Instance;
+use konnector_platform::token::Principal;
+use konnector_store::Map;
+use serde_json::Value;
+
+use crate::credentials;
+use crate::error::Failure;
+
+/// The host a request is for (RFC 9112 §3.2): that of the request line where it is there, else that of the `Host` header.
+pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    uri.authority().map(http::uri::Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok())
+}
+
+/// Layer that finds the instance by the host; the handlers below it have a [`Caller`].
+pub async fn find_instance(State(platform): State<Platform>, mut request: Request, next: Next) -> Response {
+    let found = match host(request.uri(), request.headers()) {
+        Some(host) => platform.instance(host).map_err(Failure::from),
+        None => {
+            Err(Failure::bad_request("the request has no Host header, so it is not known which instance it is for"))
+        }
+    };
+    match found {
+        Ok(instance) => {
+            request.extensions_mut().insert(instance);
+            next.run(request).await
+        }
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Who asks, and about whose data. A handler that takes one answers 401 without a token.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Whose data.
+    pub instance: Instance,
+    /// Who asks, and what they may do.
+    pub principal: Principal,
+}
+
+impl Caller {
+    /// Refuses whoever has no rule for the whole type.
+    pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
+        Ok(self.principal.permissions.check_type(verb, doctype)?)
+    }
+
+    /// Refuses whoever has no rule for the type, the document's id, or one of its members.
+    pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), Failure> {
+        Ok(self.principal.permissions.check_document(verb, doctype, id, body)?)
+    }
+}
+
+impl FromRequestParts<Platform> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
+        let instance =
+            parts.extensions.get::<Instance>().cloned().ok_or_else(|| {
+                Failure::server("a route that needs an instance is not below the layer that finds it")
+            })?;
+        let token = credentials::bearer(&parts.headers)
+            .or_else(|| credentials::basic_password(&parts.headers))
+            .or_else(|| Params::of(&parts.uri).text("bearer_token").map(str::to_owned))
+            .ok_or_else(|| Failure::unauthenticated("No token in request", "Bearer"))?;
+        let principal = platform.authenticate(&instance, &token)?;
+        Ok(Self { instance, principal })
+    }
+}
+
+/// The parameters of the query string. Names have a case; of equal names the first counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Params(Vec<(String, String)>);
+
+impl Params {
+    /// Those of an address.
+    pub fn of(uri: &Uri) -> Self {
+        Self(url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// A parameter as it stands.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter as it stands, where an empty one is as good as none.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        self.text(name).filter(|value| !value.is_empty())
+    }
+
+    /// A list with commas between its items; empty items are left out.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let items = self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(str::to_owned).collect()
+    }
+
+    /// Whether a parameter is true; `absent` where it is not there. What reads neither as true nor as false is false: whoever writes
+    /// `PermissionsAcked=no` has not accepted anything.
+    pub fn flag(&self, name: &str, absent: bool) -> bool {
+        self.text(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    ///
+    /// 400 when it is none.
+    pub fn number(&self, name: &'static str) -> Result<Option<usize>, Failure> {
+        let parse = |value: &str| {
+            value
+                .parse()
+                .map_err(|_| Failure::bad_request(format!("the parameter {name} is a number, '{value}' is none")))
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// A JSON object.
+    ///
+    /// # Errors
+    ///
+    /// 400 when it is none.
+    pub fn object(&self, name: &'static str) -> Result<Option<Map>, Failure> {
+        let parse = |value: &str| {
+            serde_json::from_str(value)
+                .map_err(|error| Failure::bad_request(format!("the parameter {name} is no JSON object: {error}")))
+        };
+        self.filled(name).map(parse).transpose()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Params {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self::of(&parts.uri))
+    }
+}
+
+/// A body that is a JSON object, whatever its media type says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonObject(pub Map);
+
+impl<S: Send + Sync> FromRequest<S> for JsonObject {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "a JSON body has at most 1 MiB")
+            }
+            status => Failure::request(status, rejection.body_text()),
+        })?;
+        match serde_json::from_slice(&body) {
+            Ok(members) => Ok(Self(members)),
+            Err(error) => Err(Failure::bad_request(format!("the body is no JSON object: {error}"))),
+        }
+    }
+}
+
+/// The attributes in a JSON:API body, `{"data": {"attributes": {…}}}`; none where there is only `data`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attributes(Map);
+
+impl Attributes {
+    /// An attribute; null is as good as none.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.shift_remove(name).filter(|value| !value.is_null())
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    ///
+    /// 422 when it is something else.
+    pub fn take_text(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Failure::attribute(name, format!("the attribute {name} is a text"))),
+        }
+    }
+
+    /// Yes or no; no where it is absent.
+    ///
+    /// # Errors
+    ///
+    /// 422 when it is something else.
+    pub fn take_flag(&mut self, name: &'static str) -> Result<bool, Failure> {
+        match self.take(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(Failure::attribute(name, format!("the attribute {name} is true or false"))),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Attributes {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let JsonObject(mut body) = JsonObject::from_request(request, state).await?;
+        let malformed = || Failure::bad_request("JSON input is malformed or is missing mandatory fields");
+        let Some(Value::Object(mut data)) = body.shift_remove("data") else { return Err(malformed()) };
+        match data.shift_remove("attributes") {
+            Some(Value::Object(attributes)) => Ok(Self(attributes)),
+            None => Ok(Self(Map::new())),
+            Some(_) => Err(malformed()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(query: &str) -> Params {
+        Params::of(&format!("/?{query}").parse().expect("an address"))
+    }
+
+    #[test]
+    fn a_flag_that_reads_as_nothing_is_false() {
+        assert!(params("").flag("PermissionsAcked", true));
+        for yes in ["1", "t", "true", "TRUE"] {
+            assert!(params(&format!("PermissionsAcked={yes}")).flag("PermissionsAcked", true), "{yes}");
+        }
+        for no in ["0", "false", "maybe", "", "yes", "tRuE"] {
+            assert!(!params(&format!("PermissionsAcked={no}")).flag("PermissionsAcked", true), "{no}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_have_a_case() {
+        let params = params("Source=file%3A%2F%2F%2Fa+b&Worker=a,%20b,,c&page[limit]=12");
+        assert_eq!(params.text("Source"), Some("file:///a b"));
+        assert_eq!(params.text("source"), None);
+        assert_eq!(params.list("Worker"), ["a", "b", "c"]);
+        assert_eq!(params.number("page[limit]"), Ok(Some(12)));
+        assert_eq!(params.number("Source").map_err(|failure| failure.status), Err(StatusCode::BAD_REQUEST));
+    }
+}

@@ -1,0 +1,212 @@
+//! Contents of files: in parts (RFC 9110 §14), conditionally (§13), and never as a page that a browser would run.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::file::File;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
+
+use super::access;
+use crate::error::Failure;
+use crate::extract::{Caller, Params};
+
+/// Bytes that are held in memory of a content on its way.
+const CHUNK: usize = 64 << 10;
+
+pub async fn by_id(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+    content(&platform, &file, params.flag("Dl", false), &headers).await
+}
+
+pub async fn by_path(
+    State(platform): State<Platform>,
+    caller: Caller,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
+    content(&platform, &file, params.flag("Dl", false), &headers).await
+}
+
+/// What is sent of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Portion {
+    Whole,
+    Part { first: u64, last: u64 },
+    Unsatisfiable,
+}
+
+impl Portion {
+    /// One range is answered as a part. Several at once, and what is no range at all, are answered with the whole, as RFC 9110 §14.2 allows;
+    /// so is a range of another version than the client's.
+    fn asked(headers: &HeaderMap, etag: &str, size: u64) -> Self {
+        let Some(range) = headers.get(RANGE).and_then(|range| range.to_str().ok()) else { return Self::Whole };
+        if headers.get(IF_RANGE).is_some_and(|version| version.as_bytes() != etag.as_bytes()) {
+            return Self::Whole;
+        }
+        let Ok(ranges) = http_range_header::parse_range_header(range) else { return Self::Whole };
+        if ranges.ranges.len() != 1 {
+            return Self::Whole;
+        }
+        match ranges.validate(size).as_deref() {
+            Ok([range]) => Self::Part { first: *range.start(), last: *range.end() },
+            _ => Self::Unsatisfiable,
+        }
+    }
+}
+
+async fn content(platform: &Platform, file: &File, attachment: bool, headers: &HeaderMap) -> Result<Response, Failure> {
+    let Some(stored) = &file.content else {
+        return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
+    };
+    let etag = format!("\"{}\"", stored.sha256);
+    if headers.get_all(IF_NONE_MATCH).iter().any(|known| matches(known, &etag)) {
+        return Ok((StatusCode::NOT_MODIFIED, described(file, &etag, attachment)?).into_response());
+    }
+    let size = file.len();
+    let mut described = described(file, &etag, attachment)?;
+    let (status, first, length) = match Portion::asked(headers, &etag, size) {
+        Portion::Whole => (StatusCode::OK, 0, size),
+        Portion::Part { first, last } => {
+            described.insert(CONTENT_RANGE, value(format!("bytes {first}-{last}/{size}"))?);
+            (StatusCode::PARTIAL_CONTENT, first, (last - first).saturating_add(1))
+        }
+        Portion::Unsatisfiable => {
+            let message = format!("the content has {size} bytes, the range lies outside of them");
+            let mut refused = Failure::request(StatusCode::RANGE_NOT_SATISFIABLE, message).into_response();
+            refused.headers_mut().insert(CONTENT_RANGE, value(format!("bytes */{size}"))?);
+            return Ok(refused);
+        }
+    };
+    described.insert(CONTENT_LENGTH, length.into());
+    let reader = platform.open_file(file, first).await?.take(length);
+    Ok((status, described, Body::from_stream(ReaderStream::with_capacity(reader, CHUNK))).into_response())
+}
+
+/// Whether one of the tags in an `If-None-Match` is the content's; a weak tag counts (RFC 9110 §13.1.2).
+fn matches(known: &HeaderValue, etag: &str) -> bool {
+    let tags = known.to_str().unwrap_or_default().split(',').map(str::trim);
+    tags.into_iter().any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+}
+
+fn value(text: impl TryInto<HeaderValue>) -> Result<HeaderValue, Failure> {
+    text.try_into().map_err(|_| Failure::server("a header of a download cannot be written"))
+}
+
+fn described(file: &File, etag: &str, attachment: bool) -> Result<HeaderMap, Failure> {
+    let mime = file.mime.as_deref().and_then(|mime| HeaderValue::from_str(mime).ok());
+    let headers: [(HeaderName, HeaderValue); 6] = [
+        (CONTENT_TYPE, mime.unwrap_or(HeaderValue::from_static("application/octet-stream"))),
+        (CONTENT_DISPOSITION, value(disposition(&file.name, attachment))?),
+        // A file comes from a stranger; in a sandbox it has no origin, no scripts and no forms.
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'; style-src 'unsafe-inline'")),
+        (ETAG, value(etag)?),
+        (ACCEPT_RANGES, HeaderValue::from_static("bytes")),
+        (CACHE_CONTROL, HeaderValue::from_static("private, no-cache")),
+    ];
+    Ok(headers.into_iter().collect())
+}
+
+/// `Content-Disposition` (RFC 6266): the name twice where it is not plain ASCII, for old clients and for others.
+fn disposition(name: &str, attachment: bool) -> String {
+    /// `attr-char` of RFC 8187 §3.2.1.
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'!')
+        .remove(b'#')
+        .remove(b'$')
+        .remove(b'&')
+        .remove(b'+')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'^')
+        .remove(b'_')
+        .remove(b'`')
+        .remove(b'|')
+        .remove(b'~');
+    let kind = if attachment { "attachment" } else { "inline" };
+    let is_plain = |c: char| (c == ' ' || c.is_ascii_graphic()) && !matches!(c, '"' | '\\' | '%');
+    let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    if plain == name {
+        return format!("{kind}; filename=\"{plain}\"");
+    }
+    format!("{kind}; filename=\"{plain}\"; filename*=UTF-8''{}", utf8_percent_encode(name, KEPT))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn portion(range: &str, size: u64) -> Portion {
+        let headers = HeaderMap::from_iter([(RANGE, HeaderValue::from_str(range).expect("a header"))]);
+        Portion::asked(&headers, "\"tag\"", size)
+    }
+
+    #[test]
+    fn ranges() {
+        let table = [
+            ("bytes=0-4", 10, Portion::Part { first: 0, last: 4 }),
+            ("bytes=5-", 10, Portion::Part { first: 5, last: 9 }),
+            ("bytes=-3", 10, Portion::Part { first: 7, last: 9 }),
+            ("bytes=5-100", 10, Portion::Part { first: 5, last: 9 }),
+            ("bytes=10-", 10, Portion::Unsatisfiable),
+            ("bytes=0-", 0, Portion::Unsatisfiable),
+            ("bytes=0-1,4-5", 10, Portion::Whole),
+            ("lines=1-2", 10, Portion::Whole),
+            ("bytes=x-y", 10, Portion::Whole),
+        ];
+        for (range, size, expected) in table {
+            assert_eq!(portion(range, size), expected, "{range} of {size}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_another_version_is_answered_with_the_whole() {
+        let asked = |version: &'static str| {
+            let range = (RANGE, HeaderValue::from_static("bytes=0-1"));
+            let headers = HeaderMap::from_iter([range, (IF_RANGE, HeaderValue::from_static(version))]);
+            Portion::asked(&headers, "\"tag\"", 10)
+        };
+        assert_eq!(asked("\"tag\""), Portion::Part { first: 0, last: 1 });
+        assert_eq!(asked("\"other\""), Portion::Whole);
+    }
+
+    #[test]
+    fn names_in_headers() {
+        assert_eq!(disposition("bill.pdf", false), r#"inline; filename="bill.pdf""#);
+        assert_eq!(
+            disposition("Facture n°12 \"x\".pdf", true),
+            r#"attachment; filename="Facture n_12 _x_.pdf"; filename*=UTF-8''Facture%20n%C2%B012%20%22x%22.pdf"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_lies_within_the_content(range in "bytes=[0-9]{0,20}-[0-9]{0,20}", size in 0_u64..1_000) {
+            if let Portion::Part { first, last } = portion(&range, size) {
+                prop_assert!(first <= last && last < size);
+            }
+        }
+
+        #[test]
+        fn any_name_makes_a_header(name in "\\PC{0,80}|[\"\\\\\r\n;= a-z]{0,40}") {
+            prop_assert!(HeaderValue::from_str(&disposition(&name, true)).is_ok());
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `/jobs/:id/events`: a job as it goes, as a stream of events. `state` comes first and with each change, with the document that
+//! `/jobs/:id` answers; between them `progress`, `log`, `login_success` and `code_needed`. The stream ends when the job has ended.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use futures_util::stream;
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
+use konnector_platform::instance::Instance;
+use konnector_platform::job::State as JobState;
+use konnector_platform::realtime::Event;
+use serde_json::Value;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::error::Failure;
+use crate::extract::Caller;
+use crate::jsonapi::Document;
+use crate::sse;
+
+pub async fn follow(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    // Listening begins before the look at the job, so that no change falls in between.
+    let events = platform.bus.subscribe();
+    super::allowed(&platform, &caller, Verb::Get, &id)?;
+    let watch = Watch { platform, instance: caller.instance, id, events, next: Next::State };
+    Ok(sse::response(stream::unfold(watch, Watch::advance)))
+}
+
+/// What the stream sends next.
+enum Next {
+    State,
+    Event,
+    Nothing,
+}
+
+struct Watch {
+    platform: Platform,
+    instance: Instance,
+    id: String,
+    events: Receiver<Event>,
+    next: Next,
+}
+
+impl Watch {
+    async fn advance(mut self) -> Option<(sse::Event, Self)> {
+        loop {
+            match self.next {
+                Next::Nothing => return None,
+                Next::State => return Some((self.state(), self)),
+                Next::Event => {}
+            }
+            match self.events.recv().await {
+                Ok(event) if event.id != self.id || event.instance != self.instance.id => {}
+                Ok(event) if event.doctype == *JOBS => self.next = Next::State,
+                Ok(event) if event.doctype == *JOB_LOGS => return Some((sse::Event::json("log", &event.doc), self)),
+                Ok(event) if event.doctype == *JOB_EVENTS => {
+                    let name = event.doc.get("type").and_then(Value::as_str).unwrap_or("event");
+                    return Some((sse::Event::json(name, &event.doc), self));
+                }
+                Ok(_) => {}
+                // Some events were missed; the job itself is the truth.
+                Err(RecvError::Lagged(_)) => self.next = Next::State,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The job as it is now; the last event when it has ended, or is gone.
+    fn state(&mut self) -> sse::Event {
+        let shown = self.platform.job(&self.instance, &self.id).map_err(Failure::from).and_then(|job| {
+            let resource = super::resource(&self.platform, &self.instance, &job)?;
+            Ok((job.state, Document::one(resource)))
+        });
+        match shown {
+            Ok((state, document)) => {
+                self.next = match state {
+                    JobState::Queued | JobState::Running => Next::Event,
+                    JobState::Done | JobState::Errored => Next::Nothing,
+                };
+                sse::Event::json("state", &document)
+            }
+            Err(failure) => {
+                self.next = Next::Nothing;
+                sse::Event::failure(&failure)
+            }
+        }
+    }
+}

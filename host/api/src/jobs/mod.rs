@@ -1,0 +1,128 @@
+//! `/jobs`: push jobs and see what becomes of them (Cozy API: jobs).
+
+mod events;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::doctype::JOBS;
+use konnector_platform::instance::Instance;
+use konnector_platform::job::{Cause, Job, JobOptions, JobRequest};
+use konnector_platform::token::Audience;
+use konnector_platform::trigger::KONNECTOR_WORKER;
+use konnector_store::Map;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::Failure;
+use crate::extract::{Attributes, Caller};
+use crate::jsonapi::{Document, Resource};
+
+/// The routes of this module.
+pub fn routes() -> Router<Platform> {
+    Router::new()
+        .route("/jobs/queue/{worker}", get(list).post(push))
+        .route("/jobs/{id}", get(show).patch(patch))
+        .route("/jobs/{id}/log", get(log))
+        .route("/jobs/{id}/events", get(events::follow))
+}
+
+/// How a job is shown.
+pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<Resource, Failure> {
+    let at = instance.doc(&JOBS, job.id.as_str());
+    Ok(Resource::stored(platform, &at, job)?.link("self", format!("/jobs/{}", job.id)))
+}
+
+/// What rules see of a job: they may be narrowed to a worker.
+fn seen_by_rules(worker: &str) -> Map {
+    Map::from_iter([("worker".to_owned(), json!(worker))])
+}
+
+/// The job of a path, if the caller has a rule for it.
+fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Job, Failure> {
+    match platform.job(&caller.instance, id) {
+        Ok(job) => {
+            caller.check_document(verb, &JOBS, id, &seen_by_rules(&job.worker))?;
+            Ok(job)
+        }
+        Err(missing) => {
+            // Whether it exists is told only to those who may know.
+            caller.check_document(verb, &JOBS, id, &seen_by_rules(KONNECTOR_WORKER))?;
+            Err(missing.into())
+        }
+    }
+}
+
+async fn list(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(worker): Path<String>,
+) -> Result<Document, Failure> {
+    caller.check_document(Verb::Get, &JOBS, "", &seen_by_rules(&worker))?;
+    let jobs = platform.live_jobs(&caller.instance, &worker)?;
+    let shown = jobs.iter().map(|job| resource(&platform, &caller.instance, job));
+    Ok(Document::list(shown.collect::<Result<_, _>>()?))
+}
+
+/// Limits of a pushed job; the timeout is in seconds here, unlike that of a trigger's jobs (cozy-stack).
+#[derive(Deserialize)]
+struct Options {
+    max_exec_count: Option<u32>,
+    timeout: Option<u64>,
+}
+
+impl Options {
+    const NANOSECONDS: u64 = 1_000_000_000;
+
+    fn read(options: Value) -> Result<JobOptions, Failure> {
+        let Self { max_exec_count, timeout } = serde_json::from_value(options).map_err(|error| {
+            Failure::attribute("options", format!("max_exec_count and timeout (in seconds) are numbers: {error}"))
+        })?;
+        Ok(JobOptions { max_exec_count, timeout: timeout.map(|seconds| seconds.saturating_mul(Self::NANOSECONDS)) })
+    }
+}
+
+async fn push(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(worker): Path<String>,
+    mut body: Attributes,
+) -> Result<Response, Failure> {
+    caller.check_document(Verb::Post, &JOBS, "", &seen_by_rules(&worker))?;
+    if body.take_flag("forward_logs")? && caller.principal.claims.aud != Audience::Cli {
+        return Err(Failure::forbidden("only a token of the command line may ask for forward_logs"));
+    }
+    let request = JobRequest {
+        worker,
+        message: body.take("arguments").unwrap_or_default(),
+        options: body.take("options").map(Options::read).transpose()?,
+        // A client that does not say "manual" pushes on behalf of some schedule of its own.
+        cause: if body.take_flag("manual")? { Cause::Manual } else { Cause::Schedule },
+        trigger: None,
+    };
+    let job = platform.push_job(&caller.instance, request).await?;
+    Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
+}
+
+async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
+    let job = allowed(&platform, &caller, Verb::Get, &id)?;
+    Ok(Document::one(resource(&platform, &caller.instance, &job)?))
+}
+
+/// Clients may end the jobs of Cozy's worker `client`, which they run themselves. There is no such worker here.
+async fn patch(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
+    let job = allowed(&platform, &caller, Verb::Patch, &id)?;
+    Err(Failure::forbidden(format!("jobs of the worker '{}' are ended by the server, not by clients", job.worker)))
+}
+
+/// The log lines that were kept, one JSON object a line (<https://github.com/ndjson/ndjson-spec>).
+async fn log(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+    allowed(&platform, &caller, Verb::Get, &id)?;
+    let lines = platform.job_log(&caller.instance, &id).await?;
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+}

@@ -1,0 +1,268 @@
+//! `/konnectors`: install, update, list, show, uninstall, schedule (Cozy API: konnectors).
+
+use std::future::ready;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use futures_util::{StreamExt as _, stream};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, StatusCode};
+use konnector_manifest::{Slug, Verb};
+use konnector_platform::Platform;
+use konnector_platform::doctype::{KONNECTORS, TRIGGERS};
+use konnector_platform::instance::Instance;
+use konnector_platform::konnector::{
+    Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, UpdateRequest,
+};
+use konnector_platform::token::Audience;
+use konnector_platform::trigger::KONNECTOR_WORKER;
+use konnector_store::Map;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::error::Failure;
+use crate::extract::{Caller, Params};
+use crate::jsonapi::{Document, Resource};
+use crate::{sse, triggers};
+
+/// Konnectors on a page where the client names no number.
+const PAGE: usize = 100;
+/// Cozy's app from which people install konnectors.
+const STORE: &str = "store";
+
+/// The routes that answer at once.
+pub fn routes() -> Router<Platform> {
+    Router::new()
+        .route("/konnectors", get(list))
+        .route("/konnectors/", get(list))
+        .route("/konnectors/{slug}", get(show).delete(uninstall))
+        .route("/konnectors/{slug}/icon", get(icon))
+        .route("/konnectors/{slug}/icon/{version}", get(icon_of_version))
+        .route("/konnectors/{slug}/trigger", post(create_trigger))
+}
+
+/// The routes that fetch a bundle before they answer.
+pub fn installing() -> Router<Platform> {
+    Router::new()
+        .route("/konnectors/", post(install))
+        .route("/konnectors/{slug}", post(install))
+        .route("/konnectors/{slug}", put(update))
+}
+
+/// How a konnector is shown. `rev` is empty for one that is not stored yet.
+fn resource(konnector: &Konnector, rev: &str) -> Result<Resource, Failure> {
+    let slug = &konnector.slug;
+    let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), konnector)?
+        .rev(rev)
+        .link("self", format!("/konnectors/{slug}"))
+        .link("permissions", format!("/permissions/konnectors/{slug}"));
+    if konnector.members.get("icon").and_then(Value::as_str).is_none_or(str::is_empty) {
+        return Ok(resource);
+    }
+    let version = utf8_percent_encode(&konnector.version, &VERSION);
+    Ok(resource.link("icon", format!("/konnectors/{slug}/icon/{version}")))
+}
+
+/// What is written as it is in the version in a path.
+const VERSION: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+
+/// The konnector of a path that the caller may see. An unknown slug is answered before a missing right, as clients expect.
+fn installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), Failure> {
+    let not_installed = || Failure::request(StatusCode::NOT_FOUND, "Application is not installed");
+    let slug: Slug = slug.parse().map_err(|_| not_installed())?;
+    let found = platform.stored_konnector(&caller.instance, &slug)?;
+    Ok((found.value, found.rev.to_string()))
+}
+
+fn visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), Failure> {
+    let (konnector, rev) = installed(platform, caller, slug)?;
+    caller.check_document(Verb::Get, &KONNECTORS, &konnector.doc_id(), &konnector.members)?;
+    Ok((konnector, rev))
+}
+
+/// Whether the caller may install, update or uninstall. Apps and konnectors may not, except the store, and that only from the registry;
+/// neither may OAuth clients, unless they are the owner's own app with every right.
+fn check_managing(caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), Failure> {
+    let principal = &caller.principal;
+    if principal.permissions.is_everything() {
+        return Ok(());
+    }
+    let registry = verb == Verb::Delete || source.is_some_and(|source| source.starts_with("registry://"));
+    match principal.claims.aud {
+        Audience::Cli => {}
+        Audience::App | Audience::Konnector if principal.claims.sub == STORE && registry => {}
+        Audience::App | Audience::Konnector => {
+            return Err(Failure::forbidden(
+                "only the store may install, update and uninstall konnectors, from a registry:// source",
+            ));
+        }
+        Audience::Access => {
+            return Err(Failure::forbidden("an OAuth client may not install, update and uninstall konnectors"));
+        }
+    }
+    caller.check_type(verb, &KONNECTORS)
+}
+
+async fn list(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
+    caller.check_type(Verb::Get, &KONNECTORS)?;
+    // A number that is none, or 0, is as good as none (cozy-stack).
+    let limit = params.text("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0).unwrap_or(PAGE);
+    let start = params.text("start_key").unwrap_or_default();
+    let mut konnectors = platform.konnectors(&caller.instance)?;
+    konnectors.retain(|konnector| konnector.doc_id().as_str() >= start);
+    let next = konnectors.get(limit).map(|next| {
+        let key = utf8_percent_encode(&next.doc_id(), &VERSION).to_string();
+        let (scheme, domain) = (platform.config.scheme, &caller.instance.domain);
+        format!("{scheme}://{domain}/konnectors/?limit={limit}&start_key={key}")
+    });
+    let page = konnectors.iter().take(limit).map(|konnector| {
+        let rev = platform.stored_konnector(&caller.instance, &konnector.slug)?.rev;
+        resource(konnector, &rev.to_string())
+    });
+    Ok(Document::list(page.collect::<Result<_, _>>()?).next(next))
+}
+
+async fn show(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Document, Failure> {
+    let (konnector, rev) = visible(&platform, &caller, &slug)?;
+    Ok(Document::one(resource(&konnector, &rev)?))
+}
+
+async fn install(
+    State(platform): State<Platform>,
+    caller: Caller,
+    slug: Option<Path<String>>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let slug = slug.map(|Path(slug)| slug).unwrap_or_default();
+    let source = params.text("Source").map_or_else(|| format!("registry://{slug}/stable"), str::to_owned);
+    check_managing(&caller, Verb::Post, Some(&source))?;
+    let request = InstallRequest { slug, source, parameters: params.object("Parameters")? };
+    let start = {
+        let (platform, instance) = (platform.clone(), caller.instance.clone());
+        async move { platform.install_konnector(&instance, request).await }
+    };
+    answer(platform, caller.instance, &headers, start).await
+}
+
+async fn update(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let source = params.filled("Source").map(str::to_owned);
+    check_managing(&caller, Verb::Post, source.as_deref())?;
+    let request = UpdateRequest {
+        slug,
+        source,
+        parameters: params.object("Parameters")?,
+        permissions_acked: params.flag("PermissionsAcked", true),
+    };
+    let start = {
+        let (platform, instance) = (platform.clone(), caller.instance.clone());
+        async move { platform.update_konnector(&instance, request).await }
+    };
+    answer(platform, caller.instance, &headers, start).await
+}
+
+/// 202 once the manifest was read, or at once a stream of what happens, for clients that accept exactly that.
+async fn answer(
+    platform: Platform,
+    instance: Instance,
+    headers: &HeaderMap,
+    start: impl Future<Output = konnector_platform::Result<Installing>> + Send + 'static,
+) -> Result<Response, Failure> {
+    if headers.get(ACCEPT).is_some_and(|accept| accept == sse::MEDIA_TYPE) {
+        return Ok(sse::response(stream::once(start).flat_map(move |started| match started {
+            Ok(Installing { rev, events, .. }) => {
+                let (platform, instance) = (platform.clone(), instance.clone());
+                ReceiverStream::new(events).map(move |event| show_event(&platform, &instance, &rev, event)).boxed()
+            }
+            Err(error) => stream::once(ready(sse::Event::failure(&error.into()))).boxed(),
+        })));
+    }
+    let Installing { konnector, rev, .. } = start.await?;
+    Ok((StatusCode::ACCEPTED, Document::array_of_one(resource(&konnector, &rev)?)).into_response())
+}
+
+fn show_event(platform: &Platform, instance: &Instance, rev: &str, event: InstallEvent) -> sse::Event {
+    let shown = match event {
+        InstallEvent::Failed(message) => return sse::Event::error(&message),
+        InstallEvent::State(konnector) => {
+            let rev = match konnector.state {
+                KonnectorState::Ready => platform
+                    .stored_konnector(instance, &konnector.slug)
+                    .map_or_else(|_| rev.to_owned(), |found| found.rev.to_string()),
+                KonnectorState::Installing | KonnectorState::Upgrading | KonnectorState::Errored => rev.to_owned(),
+            };
+            resource(&konnector, &rev)
+        }
+    };
+    match shown {
+        Ok(resource) => sse::Event::json("state", &Document::one(resource)),
+        Err(failure) => sse::Event::failure(&failure),
+    }
+}
+
+async fn uninstall(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<StatusCode, Failure> {
+    check_managing(&caller, Verb::Delete, None)?;
+    let (konnector, _) = installed(&platform, &caller, &slug)?;
+    Ok(match platform.delete_konnector(&caller.instance, &konnector.slug).await? {
+        Deleted::Now => StatusCode::NO_CONTENT,
+        Deleted::AfterItsAccounts => StatusCode::ACCEPTED,
+    })
+}
+
+async fn icon(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Response, Failure> {
+    picture(&platform, &caller, &slug, "private, no-cache").await
+}
+
+async fn icon_of_version(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((slug, _)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    // The version in the path only makes the address change when the icon may; the text is not checked (cozy-stack).
+    picture(&platform, &caller, &slug, "private, max-age=31536000, immutable").await
+}
+
+async fn picture(platform: &Platform, caller: &Caller, slug: &str, cache: &'static str) -> Result<Response, Failure> {
+    let (konnector, _) = visible(platform, caller, slug)?;
+    let (bytes, mime) = platform.konnector_icon(&caller.instance, &konnector.slug).await?;
+    let headers: [(HeaderName, &str); 3] = [
+        (CONTENT_TYPE, &mime),
+        (CACHE_CONTROL, cache),
+        // An SVG is a program if the browser lets it.
+        (CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'"),
+    ];
+    Ok((headers, bytes).into_response())
+}
+
+async fn create_trigger(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+    params: Params,
+) -> Result<Response, Failure> {
+    let (konnector, _) = installed(&platform, &caller, &slug)?;
+    let worker = Map::from_iter([("worker".to_owned(), json!(KONNECTOR_WORKER))]);
+    caller.check_document(Verb::Post, &TRIGGERS, "", &worker)?;
+    let account = params.text("AccountID").unwrap_or_default();
+    let created_by = &caller.principal.claims.sub;
+    let trigger = platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by).await?;
+    if params.flag("ExecNow", false)
+        && let Err(error) = platform.launch_trigger(&caller.instance, &trigger.id).await
+    {
+        tracing::warn!(trigger = trigger.id, %error, "the first run could not be pushed; the trigger stays");
+    }
+    Ok((StatusCode::CREATED, Document::one(triggers::resource(&platform, &caller.instance, &trigger)?)).into_response())
+}

@@ -1,0 +1,140 @@
+//! `konnector accounts …`: the logins that konnectors use. Passwords are sealed by the server and never shown.
+
+mod fields;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::client::{Connection, Session, flat, segment};
+use crate::data;
+use crate::error::{Error, Result};
+use crate::output::{Output, Rows, cell, done, print_json};
+
+pub use fields::{Given, given};
+
+const DOCTYPE: &str = "io.cozy.accounts";
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add an account. Passwords that the konnector wants are asked for, without showing them.
+    #[command(after_help = "Examples:
+  konnector accounts add bank101 --field login=ada                            asks for the password
+  pass show bank101 | konnector accounts add bank101 --field login=ada --password-stdin")]
+    Add {
+        /// The konnector it is for.
+        slug: String,
+        /// A field of the form; may be repeated. A password given this way stays in the shell's history.
+        #[arg(long, value_name = "NAME=VALUE")]
+        field: Vec<String>,
+        /// Read the password from standard input, one line.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// List accounts.
+    Ls {
+        /// Only those of this konnector.
+        slug: Option<String>,
+    },
+    /// Show an account; secrets stay sealed.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Change fields of an account; a schedule that waited for it goes on.
+    #[command(after_help = "Example:\n  konnector accounts set ID --password-stdin < new-password")]
+    Set {
+        /// Its id.
+        id: String,
+        /// A field of the form; may be repeated.
+        #[arg(long, value_name = "NAME=VALUE")]
+        field: Vec<String>,
+        /// Read the password from standard input, one line.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Remove an account and its triggers; what was saved stays.
+    Rm {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
+    let session = connection.session().await?;
+    match command {
+        Command::Add { slug, field, password_stdin } => add(&session, output, &slug, &field, password_stdin).await,
+        Command::Ls { slug } => list(&session, output, slug.as_deref()).await,
+        Command::Show { id } => {
+            print_json(&read(&session, &id).await?);
+            Ok(())
+        }
+        Command::Set { id, field, password_stdin } => {
+            let given = given(&field, password_stdin)?;
+            if given.is_empty() {
+                return Err(Error::usage("there is nothing to change", "name a field: --field login=ada, or --password-stdin"));
+            }
+            let mut body = read(&session, &id).await?;
+            let members = body.as_object_mut().ok_or_else(|| Error::told(format!("the account {id} is no object")))?;
+            let auth = members.entry("auth").or_insert_with(|| json!({}));
+            if let Some(auth) = auth.as_object_mut() {
+                auth.extend(given);
+            }
+            session.send_json(Method::PUT, &path(&id), &body).await?;
+            output.show(&json!({ "id": id }), || done("the account is changed; a schedule that waited for it goes on"));
+            Ok(())
+        }
+        Command::Rm { id } => {
+            let rev = cell(read(&session, &id).await?.get("_rev"));
+            session.call(Method::DELETE, &path(&id), &[("rev", &rev)]).await?;
+            output.show(&json!({ "removed": id }), || done("the account and its triggers are removed"));
+            Ok(())
+        }
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("data/{DOCTYPE}/{}", segment(id))
+}
+
+async fn read(session: &Session, id: &str) -> Result<Value> {
+    session.get(&path(id), &[]).await
+}
+
+async fn add(session: &Session, output: Output, slug: &str, field: &[String], password_stdin: bool) -> Result<()> {
+    let konnector = flat(&session.get(&format!("konnectors/{}", segment(slug)), &[]).await?);
+    let manifest = konnector.as_object().cloned().unwrap_or_default();
+    let manifest = konnector_manifest::Manifest::from_object(manifest)?;
+    let auth = fields::complete(&manifest, given(field, password_stdin)?)?;
+    let mut body = Map::new();
+    body.insert("account_type".to_owned(), json!(slug));
+    if let Some(identifier) = manifest.identifier_field() {
+        body.insert("identifier".to_owned(), json!(identifier));
+    }
+    body.insert("auth".to_owned(), Value::Object(auth));
+    let answer = session.send_json(Method::POST, &format!("data/{DOCTYPE}/"), &Value::Object(body)).await?;
+    let id = cell(answer.get("id"));
+    output.show(&json!({ "id": id, "rev": answer.get("rev"), "account": answer.get("data") }), || {
+        done(&format!("account {id} is added"));
+        crate::output::note(&format!("next: konnector triggers add {slug} --account {id}"));
+    });
+    Ok(())
+}
+
+async fn list(session: &Session, output: Output, slug: Option<&str>) -> Result<()> {
+    let mut accounts = data::all(session, DOCTYPE).await?;
+    accounts.retain(|account| slug.is_none_or(|slug| account.get("account_type").and_then(Value::as_str) == Some(slug)));
+    let mut rows = Rows::new(["id", "konnector", "name", "state"]);
+    for account in &accounts {
+        rows.row([
+            cell(account.get("_id")),
+            cell(account.get("account_type")),
+            cell(account.get("name")),
+            cell(account.get("state")),
+        ]);
+    }
+    output.table(&json!(accounts), "no account; add one: konnector accounts add SLUG --field login=…", rows);
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The fields of an account's form: given, read from standard input, or asked for.
+
+use std::io::{BufRead as _, IsTerminal as _, stdin};
+
+use konnector_manifest::{Field, Manifest};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result, io};
+
+/// Fields by name.
+pub type Given = Map<String, Value>;
+
+/// What the command line and standard input give.
+pub fn given(fields: &[String], password_stdin: bool) -> Result<Given> {
+    let mut given = Map::new();
+    for field in fields {
+        let (name, value) = field.split_once('=').ok_or_else(|| {
+            Error::usage(format!("'{field}' has no ="), "write a field as NAME=VALUE, for example --field login=ada")
+        })?;
+        given.insert(name.trim().to_owned(), Value::String(value.to_owned()));
+    }
+    if password_stdin {
+        let mut line = String::new();
+        stdin().lock().read_line(&mut line).map_err(io("reading the password"))?;
+        let password = line.trim_end_matches(['\r', '\n']);
+        if password.is_empty() {
+            return Err(Error::usage("standard input holds no password", "give it as one line, or leave out --password-stdin"));
+        }
+        given.insert("password".to_owned(), Value::String(password.to_owned()));
+    }
+    Ok(given)
+}
+
+/// Checks the fields against the manifest's form, asks for passwords that are missing, and names what else is.
+pub fn complete(manifest: &Manifest, mut given: Given) -> Result<Given> {
+    check_names(manifest, &given)?;
+    for field in manifest.fields.iter().filter(|field| wanted(field, &given)) {
+        if field.secret && stdin().is_terminal() {
+            let question = format!("{}: ", field.label.as_deref().unwrap_or(&field.name));
+            let answer = rpassword::prompt_password(question).map_err(io("asking for a password"))?;
+            given.insert(field.name.clone(), Value::String(answer));
+        }
+    }
+    let missing: Vec<_> = manifest.fields.iter().filter(|field| wanted(field, &given)).collect();
+    if missing.is_empty() {
+        return Ok(given);
+    }
+    let names: Vec<_> = missing.iter().map(|field| field.name.as_str()).collect();
+    let how: Vec<_> = missing
+        .iter()
+        .map(|field| if field.name == "password" { "--password-stdin".to_owned() } else { format!("--field {}=…", field.name) })
+        .collect();
+    Err(Error::usage(format!("{} wants {}", manifest.name, names.join(" and ")), format!("add {}", how.join(" "))))
+}
+
+fn wanted(field: &Field, given: &Given) -> bool {
+    field.required && !field.advanced && field.default.is_none() && !given.contains_key(&field.name)
+}
+
+/// A misspelt name would be kept without being used.
+fn check_names(manifest: &Manifest, given: &Given) -> Result<()> {
+    let known = |name: &str| manifest.fields.iter().any(|field| field.name == name);
+    let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));
+    unknown.map_or(Ok(()), |unknown| {
+        let names: Vec<_> = manifest.fields.iter().map(|field| field.name.as_str()).collect();
+        Err(Error::usage(format!("{} has no field '{unknown}'", manifest.name), format!("its fields are {}", names.join(", "))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let text = br#"{"name":"Bank101","type":"konnector","version":"1.0.0","permissions":{},
+            "fields":{"login":{"type":"text"},"password":{"type":"password"},"branch":{"type":"text","required":false}}}"#;
+        Manifest::parse(text).unwrap()
+    }
+
+    fn told(error: Error) -> String {
+        match error {
+            Error::Usage { message, advice } => format!("{message} | {advice}"),
+            other => other.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_equals_signs() {
+        let fields = given(&["login=a=b".to_owned()], false).unwrap();
+        assert_eq!(fields.get("login").and_then(Value::as_str), Some("a=b"));
+    }
+
+    #[test]
+    fn what_is_missing_or_misspelt_is_named() {
+        let fields = |list: &[&str]| given(&list.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(), false).unwrap();
+        assert!(complete(&manifest(), fields(&["login=ada", "password=x"])).is_ok());
+        let errors = [
+            given(&["login".to_owned()], false).unwrap_err(),
+            complete(&manifest(), fields(&["user=ada"])).unwrap_err(),
+        ];
+        insta::assert_snapshot!(errors.map(told).join("\n"), @"");
+    }
+}

@@ -1,0 +1,142 @@
+//! Talking to a server: which one, with which passphrase, for whose store.
+
+mod answer;
+mod events;
+mod session;
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use url::Url;
+
+use crate::data_dir::{self, DataDir};
+use crate::error::{Error, Result};
+
+pub use answer::{flat, flat_list};
+pub use events::{Event, Events};
+pub use session::{Session, segment};
+
+/// Which server, and whose store. `serve` uses some of it too.
+#[derive(Debug, clap::Args)]
+pub struct Connection {
+    /// The data folder of the server [default: data].
+    #[arg(long, global = true, value_name = "FOLDER", env = "KONNECTOR_DATA_DIR", help_heading = "Server")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the admin API [default: that of the server on the data folder, else http://127.0.0.1:6060].
+    #[arg(long, global = true, value_name = "URL", env = "KONNECTOR_ADMIN_URL", help_heading = "Server")]
+    pub admin_url: Option<String>,
+    /// Domain of the instance, that is, whose store [default: the only one].
+    #[arg(long, global = true, value_name = "DOMAIN", env = "KONNECTOR_DOMAIN", help_heading = "Server")]
+    pub domain: Option<String>,
+    /// Print JSON, for programs.
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// A client of the admin API.
+pub struct Admin {
+    http: reqwest::Client,
+    url: Url,
+    passphrase: String,
+}
+
+impl Connection {
+    /// The data folder that is meant.
+    pub fn data(&self) -> DataDir {
+        DataDir::new(self.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT)))
+    }
+
+    /// The address of the admin API.
+    pub fn admin_address(&self) -> Result<Url> {
+        let announced = || self.data().addresses().map(|addresses| addresses.admin_url);
+        let text = self.admin_url.clone().or_else(announced).unwrap_or_else(|| "http://127.0.0.1:6060".to_owned());
+        text.parse().map_err(|error| {
+            Error::usage(format!("--admin-url is '{text}', which is no URL: {error}"), "write it as in http://127.0.0.1:6060")
+        })
+    }
+
+    /// A client of the admin API.
+    pub fn admin(&self) -> Result<Admin> {
+        Ok(Admin { http: http()?, url: self.admin_address()?, passphrase: self.passphrase()? })
+    }
+
+    fn passphrase(&self) -> Result<String> {
+        const VARIABLE: &str = "KONNECTOR_ADMIN_PASSPHRASE";
+        if let Ok(passphrase) = std::env::var(VARIABLE) {
+            return Ok(passphrase);
+        }
+        if let Some(path) = std::env::var_os(format!("{VARIABLE}_FILE")).map(PathBuf::from) {
+            let text = std::fs::read_to_string(&path).map_err(crate::error::file("read", &path))?;
+            return Ok(text.trim().to_owned());
+        }
+        let data = self.data();
+        data.passphrase()?.ok_or_else(|| {
+            Error::usage(
+                format!("there is no passphrase in {}", data.passphrase_file().display()),
+                format!("name the server's data folder with --data-dir, or set {VARIABLE}; `konnector serve` starts a server"),
+            )
+        })
+    }
+
+    /// A client of the public API for the instance that is meant, with a token of its own.
+    pub async fn session(&self) -> Result<Session> {
+        let admin = self.admin()?;
+        let domain = match &self.domain {
+            Some(domain) => domain.clone(),
+            None => admin.only_instance().await?,
+        };
+        let query = [("Domain", domain.as_str()), ("Audience", "cli"), ("Subject", "konnector"), ("Scope", "*")];
+        let token = admin.text(reqwest::Method::POST, "instances/token", &query).await?;
+        let status = admin.json(reqwest::Method::GET, "status", &[]).await?;
+        let public = status.get("public_url").and_then(Value::as_str).unwrap_or_default();
+        let url = public.parse().map_err(|error| {
+            Error::failed(format!("the server says that its public address is '{public}', which is no URL: {error}"), "")
+        })?;
+        Ok(Session::new(admin.http, url, domain, token.trim().to_owned()))
+    }
+}
+
+impl Admin {
+    /// The answer of the admin API as text.
+    pub async fn text(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<String> {
+        let url = answer::address(&self.url, path, query)?;
+        let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
+        let answer = request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?;
+        answer::text(answer).await
+    }
+
+    /// The answer of the admin API as JSON; null where it is empty.
+    pub async fn json(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
+        answer::parse(&self.text(method, path, query).await?)
+    }
+
+    /// All instances, flattened.
+    pub async fn instances(&self) -> Result<Vec<Value>> {
+        Ok(flat_list(&self.json(reqwest::Method::GET, "instances", &[("page[limit]", "1000")]).await?))
+    }
+
+    async fn only_instance(&self) -> Result<String> {
+        let instances = self.instances().await?;
+        let domains: Vec<_> = instances.iter().filter_map(|instance| instance.get("domain")?.as_str()).collect();
+        match domains.as_slice() {
+            [only] => Ok((*only).to_owned()),
+            [] => Err(Error::usage("the server has no instance", "add one: konnector instances add alice.example.com")),
+            several => Err(Error::usage(
+                format!("the server has {} instances", several.len()),
+                format!("choose one with --domain: {}", several.join(", ")),
+            )),
+        }
+    }
+}
+
+/// A client that waits for an answer, and longer for one that goes on.
+pub fn http() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(std::time::Duration::from_secs(5))
+        .read_timeout(std::time::Duration::from_secs(60))
+        // The server is on this machine or in a network that the operator trusts; a proxy would hear the passphrase.
+        .no_proxy()
+        .user_agent(concat!("konnector-cli/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| Error::failed(format!("the HTTP client cannot be set up: {error}"), ""))
+}

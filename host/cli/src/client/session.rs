@@ -1,0 +1,94 @@
+//! The public API under a token of one instance.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::answer;
+use super::events::Events;
+use crate::error::Result;
+
+/// What may stand in a segment of a path as it is (RFC 3986 §2.3).
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Text as one segment of a path.
+pub fn segment(text: &str) -> String {
+    utf8_percent_encode(text, UNRESERVED).to_string()
+}
+
+/// A client of the public API.
+pub struct Session {
+    http: reqwest::Client,
+    url: Url,
+    domain: String,
+    token: String,
+}
+
+impl Session {
+    pub(super) const fn new(http: reqwest::Client, url: Url, domain: String, token: String) -> Self {
+        Self { http, url, domain, token }
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<RequestBuilder> {
+        let url = answer::address(&self.url, path, query)?;
+        // The connection goes to the server's address, the request to the instance.
+        Ok(self.http.request(method, url).bearer_auth(&self.token).header(HOST, &self.domain))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        answer::good(request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?).await
+    }
+
+    /// A request without body; the answer as JSON.
+    pub async fn call(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
+        let answer = self.send(self.request(method, path, query)?).await?;
+        answer::parse(&answer::text(answer).await?)
+    }
+
+    /// `GET`.
+    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
+        self.call(Method::GET, path, query).await
+    }
+
+    /// A request with a JSON body; the answer as JSON.
+    pub async fn send_json(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
+        let request = self.request(method, path, &[])?.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        let answer = self.send(request).await?;
+        answer::parse(&answer::text(answer).await?)
+    }
+
+    /// A request with the attributes of a JSON:API resource.
+    pub async fn send_attributes(&self, method: Method, path: &str, attributes: &Value) -> Result<Value> {
+        self.send_json(method, path, &json!({ "data": { "attributes": attributes } })).await
+    }
+
+    /// `GET` of a text.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let answer = self.send(self.request(Method::GET, path, &[])?).await?;
+        answer::text(answer).await
+    }
+
+    /// `GET` of something large, to be read part by part.
+    pub async fn download(&self, path: &str, query: &[(&str, &str)]) -> Result<Response> {
+        self.send(self.request(Method::GET, path, query)?).await
+    }
+
+    /// A request that answers with events.
+    pub async fn events(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Events> {
+        let request = self.request(method, path, query)?.header(ACCEPT, "text/event-stream");
+        Ok(Events::new(self.send(request).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_with_slashes_is_one_segment() {
+        assert_eq!(segment("io.cozy.konnectors/bank101"), "io.cozy.konnectors%2Fbank101");
+        assert_eq!(segment("a?b#é"), "a%3Fb%23%C3%A9");
+    }
+}

@@ -1,0 +1,158 @@
+//! `konnector data …`: the JSON documents.
+
+use std::collections::BTreeSet;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, Session, segment};
+use crate::error::{Error, Result};
+use crate::output::{Output, Rows, cell, print_json};
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the documents of a type, or the types.
+    Ls {
+        /// The type, for example io.cozy.bills.
+        doctype: Option<String>,
+    },
+    /// Show one document.
+    Get {
+        /// Its type.
+        doctype: String,
+        /// Its id.
+        id: String,
+    },
+    /// List the documents whose members have these values.
+    #[command(after_help = "Example:\n  konnector data find io.cozy.bills vendor=Bank101 amount=12.5")]
+    Find {
+        /// The type.
+        doctype: String,
+        /// Members, by dots where they lie deeper.
+        #[arg(value_name = "MEMBER=VALUE", required = true)]
+        condition: Vec<String>,
+    },
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
+    let session = connection.session().await?;
+    match command {
+        Command::Ls { doctype: None } => {
+            let doctypes = session.get("data/_all_doctypes", &[]).await?;
+            output.show(&doctypes, || {
+                for doctype in doctypes.as_array().into_iter().flatten() {
+                    println!("{}", cell(Some(doctype)));
+                }
+            });
+        }
+        Command::Ls { doctype: Some(doctype) } => show(output, &doctype, &all(&session, &doctype).await?),
+        Command::Get { doctype, id } => {
+            print_json(&session.get(&format!("data/{}/{}", segment(&doctype), segment(&id)), &[]).await?);
+        }
+        Command::Find { doctype, condition } => {
+            let conditions = condition.iter().map(|text| Condition::parse(text)).collect::<Result<Vec<_>>>()?;
+            let mut documents = all(&session, &doctype).await?;
+            documents.retain(|document| conditions.iter().all(|condition| condition.holds(document)));
+            show(output, &doctype, &documents);
+        }
+    }
+    Ok(())
+}
+
+/// All documents of a type.
+pub async fn all(session: &Session, doctype: &str) -> Result<Vec<Value>> {
+    let path = format!("data/{}/_normal_docs", segment(doctype));
+    let mut documents = Vec::new();
+    let mut bookmark = String::new();
+    loop {
+        let page = session.get(&path, &[("limit", "500"), ("bookmark", &bookmark)]).await?;
+        let rows = page.get("rows").and_then(Value::as_array).cloned().unwrap_or_default();
+        documents.extend(rows);
+        bookmark = cell(page.get("bookmark"));
+        if bookmark.is_empty() {
+            return Ok(documents);
+        }
+    }
+}
+
+/// A member and the value it must have.
+struct Condition<'a> {
+    path: Vec<&'a str>,
+    value: &'a str,
+}
+
+impl<'a> Condition<'a> {
+    fn parse(text: &'a str) -> Result<Self> {
+        let (path, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::usage(format!("'{text}' has no ="), "write a condition as MEMBER=VALUE, for example vendor=Bank101"))?;
+        Ok(Self { path: path.split('.').collect(), value })
+    }
+
+    fn holds(&self, document: &Value) -> bool {
+        let found = self.path.iter().try_fold(document, |value, name| value.get(name));
+        found.is_some_and(|found| cell(Some(found)) == self.value)
+    }
+}
+
+/// Members that tell most of a document, in the order they are read best.
+const TELLING: [&str; 14] = [
+    "name", "fullname", "vendor", "title", "subtype", "reference", "vendorRef", "date", "amount", "currency", "filename", "email", "state", "type",
+];
+/// Columns besides the id.
+const COLUMNS: usize = 6;
+
+fn show(output: Output, doctype: &str, documents: &[Value]) {
+    let columns = columns(documents);
+    let names = std::iter::once("id").chain(columns.iter().map(String::as_str));
+    let mut rows = Rows::with_columns(names);
+    for document in documents {
+        let id = cell(document.get("_id"));
+        let cells = columns.iter().map(|name| short(&cell(document.get(name))));
+        rows.row(std::iter::once(id).chain(cells));
+    }
+    output.table(&json!(documents), &format!("no document of the type {doctype}"), rows);
+}
+
+/// The members worth a column: those of the list first, then other single values.
+fn columns(documents: &[Value]) -> Vec<String> {
+    let single = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
+    let mut present = BTreeSet::new();
+    for members in documents.iter().filter_map(Value::as_object) {
+        present.extend(members.iter().filter(|(name, value)| !name.starts_with('_') && single(value)).map(|(name, _)| name.as_str()));
+    }
+    let telling = TELLING.into_iter().filter(|name| present.contains(name));
+    let others = present.iter().copied().filter(|name| !TELLING.contains(name));
+    telling.chain(others).take(COLUMNS).map(str::to_owned).collect()
+}
+
+fn short(text: &str) -> String {
+    const MOST: usize = 40;
+    if text.chars().count() <= MOST {
+        // A day is enough where the time is midnight.
+        return text.strip_suffix("T00:00:00Z").or_else(|| text.strip_suffix("T00:00:00.000Z")).unwrap_or(text).to_owned();
+    }
+    text.chars().take(MOST - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_reach_into_documents() {
+        let document = json!({ "amount": 12.5, "metadata": { "contract": "FR-2041" } });
+        for (text, holds) in [("amount=12.5", true), ("metadata.contract=FR-2041", true), ("amount=12", false), ("vendor=", false)] {
+            assert_eq!(Condition::parse(text).unwrap().holds(&document), holds, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_most_telling_members_come_first() {
+        let documents = [json!({ "_id": "1", "zeta": 1, "amount": 3, "vendor": "Bank101", "metadata": {}, "date": "2026-11-03T00:00:00Z" })];
+        assert_eq!(columns(&documents), ["vendor", "date", "amount", "zeta"]);
+        assert_eq!(short("2026-11-03T00:00:00Z"), "2026-11-03");
+    }
+}

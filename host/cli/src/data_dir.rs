@@ -1,0 +1,179 @@
+//! The data folder: what lies where, and who may read it.
+//!
+//! ```text
+//! <folder>/master-key         seals the secrets; 0600; back it up apart from the data
+//! <folder>/admin-passphrase   opens the admin API; 0600
+//! <folder>/store/             everything that must not be lost
+//! <folder>/cache/             compiled components; may be emptied at any time
+//! <folder>/server.json        where the running server is reached; gone when it is
+//! ```
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, file, io as io_error};
+
+/// Where the data is unless somebody says otherwise.
+pub const DEFAULT: &str = "data";
+
+/// A data folder, which need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir(PathBuf);
+
+/// Where a running server is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// The public API, without a slash at the end.
+    pub public_url: String,
+    /// The admin API, without a slash at the end.
+    pub admin_url: String,
+    /// The server's process.
+    pub pid: u32,
+}
+
+/// Removes `server.json` when the server ends, however it ends.
+pub struct Announced(PathBuf);
+
+impl DataDir {
+    /// The folder at a path.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Unless the operator keeps the key elsewhere.
+    pub fn key_file(&self) -> PathBuf {
+        self.0.join("master-key")
+    }
+
+    /// See the module.
+    pub fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    /// See the module.
+    pub fn cache(&self) -> PathBuf {
+        self.0.join("cache")
+    }
+
+    /// See the module.
+    pub fn passphrase_file(&self) -> PathBuf {
+        self.0.join("admin-passphrase")
+    }
+
+    fn addresses_file(&self) -> PathBuf {
+        self.0.join("server.json")
+    }
+
+    /// Makes the folder and the cache, for the owner only.
+    pub fn create(&self) -> Result<()> {
+        for path in [self.0.clone(), self.cache()] {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            builder.create(&path).map_err(file("create", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is data that a key was used for.
+    pub fn has_data(&self) -> bool {
+        fs::read_dir(self.store()).is_ok_and(|mut entries| entries.next().is_some())
+    }
+
+    /// The passphrase of the admin API, where there is one.
+    pub fn passphrase(&self) -> Result<Option<String>> {
+        let path = self.passphrase_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file("read", &path)(error)),
+        }
+    }
+
+    /// The passphrase of the admin API; a new one where there is none.
+    pub fn passphrase_or_new(&self) -> Result<String> {
+        if let Some(passphrase) = self.passphrase()? {
+            return Ok(passphrase);
+        }
+        let mut random = [0; 24];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::failed(format!("the system has no random numbers: {error}"), ""))?;
+        let passphrase = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random);
+        write_private(&self.passphrase_file(), format!("{passphrase}\n").as_bytes())?;
+        Ok(passphrase)
+    }
+
+    /// Tells the commands where the server is.
+    pub fn announce(&self, addresses: &Addresses) -> Result<Announced> {
+        let path = self.addresses_file();
+        let text = serde_json::to_vec_pretty(addresses).map_err(Error::told)?;
+        // In one step: a command never reads half a file.
+        let beside = path.with_extension("json.new");
+        write_private(&beside, &text)?;
+        fs::rename(&beside, &path).map_err(file("write", &path))?;
+        Ok(Announced(path))
+    }
+
+    /// Where the running server is, if one wrote it here.
+    pub fn addresses(&self) -> Option<Addresses> {
+        serde_json::from_slice(&fs::read(self.addresses_file()).ok()?).ok()
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::debug!(%error, path = %self.0.display(), "the announcement stays");
+        }
+    }
+}
+
+/// Writes a file that only its owner may read, and makes it durable.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut handle = options.open(path).map_err(file("write", path))?;
+    handle.write_all(bytes).and_then(|()| handle.sync_all()).map_err(io_error("writing a private file"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn only_the_owner_may_read_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path().join("a/data"));
+        data.create().unwrap();
+        let passphrase = data.passphrase_or_new().unwrap();
+        assert!(passphrase.len() >= 32, "{passphrase}");
+        assert_eq!(data.passphrase_or_new().unwrap(), passphrase, "kept, not made again");
+        assert_eq!([mode(data.path()), mode(&data.cache()), mode(&data.passphrase_file())], [0o700, 0o700, 0o600]);
+    }
+
+    #[test]
+    fn the_announcement_goes_with_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::new(folder.path());
+        let addresses =
+            Addresses { public_url: "http://127.0.0.1:1".to_owned(), admin_url: "http://127.0.0.1:2".to_owned(), pid: 7 };
+        let announced = data.announce(&addresses).unwrap();
+        assert_eq!(data.addresses(), Some(addresses));
+        drop(announced);
+        assert_eq!(data.addresses(), None);
+    }
+}

@@ -1,0 +1,134 @@
+//! Why a command did not do what it was asked, and what to do about it.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+
+use owo_colors::{OwoColorize as _, Stream};
+
+/// Result of this program.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The one error of this program. Each text says what happened; `advice` says what to do, where the text does not.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command was not given what it needs.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        advice: String,
+    },
+    /// It could not be done.
+    #[error("{message}")]
+    Failed {
+        /// What happened.
+        message: String,
+        /// What to do; empty where the message says it.
+        advice: String,
+    },
+    /// The key does not fit the data; the server must not start, and must not be restarted in a loop either.
+    #[error("{0}")]
+    Key(String),
+}
+
+/// `EX_CONFIG` of sysexits(3).
+const KEY_DOES_NOT_FIT: u8 = 78;
+
+impl Error {
+    /// Wrong usage.
+    pub fn usage(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), advice: advice.into() }
+    }
+
+    /// A failure with advice.
+    pub fn failed(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), advice: advice.into() }
+    }
+
+    /// A failure whose text says what to do.
+    pub fn told(message: impl ToString) -> Self {
+        Self::failed(message.to_string(), "")
+    }
+
+    /// With what the program ends.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Failed { .. } => 1,
+            Self::Usage { .. } => 2,
+            Self::Key(_) => KEY_DOES_NOT_FIT,
+        })
+    }
+
+    /// Shows it to the person at the terminal.
+    pub fn print(&self) {
+        eprintln!("{} {self}", "error:".if_supports_color(Stream::Stderr, |text| text.red()));
+        if let Self::Usage { advice, .. } | Self::Failed { advice, .. } = self
+            && !advice.is_empty()
+        {
+            eprintln!("  {} {advice}", "→".if_supports_color(Stream::Stderr, |text| text.cyan()));
+        }
+    }
+}
+
+/// An error of the operating system while doing something that no file stands for.
+pub fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |error| Error::failed(format!("{doing} failed: {error}"), "")
+}
+
+/// An error of the operating system on a file.
+pub fn file<'a>(action: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |error| {
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                format!("run as the user who owns {}, or choose another place", owned(path).display())
+            }
+            io::ErrorKind::NotFound => "check the path".to_owned(),
+            io::ErrorKind::StorageFull => "free some space on the disk".to_owned(),
+            _ => String::new(),
+        };
+        Error::failed(format!("cannot {action} {}: {error}", path.display()), advice)
+    }
+}
+
+/// The file, or the nearest folder above it that exists.
+fn owned(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(path)
+}
+
+impl From<konnector_platform::Error> for Error {
+    fn from(error: konnector_platform::Error) -> Self {
+        match error {
+            konnector_platform::Error::Key(message) => Self::Key(message),
+            other => Self::told(other),
+        }
+    }
+}
+
+impl From<konnector_store::Error> for Error {
+    fn from(error: konnector_store::Error) -> Self {
+        match error {
+            konnector_store::Error::Key { .. } => Self::Key(error.to_string()),
+            other => Self::told(other),
+        }
+    }
+}
+
+impl From<konnector_sandbox::Error> for Error {
+    fn from(error: konnector_sandbox::Error) -> Self {
+        Self::told(error)
+    }
+}
+
+impl From<konnector_sandbox::http::SetupError> for Error {
+    fn from(error: konnector_sandbox::http::SetupError) -> Self {
+        Self::told(error)
+    }
+}
+
+impl From<konnector_manifest::Error> for Error {
+    fn from(error: konnector_manifest::Error) -> Self {
+        Self::told(error)
+    }
+}

@@ -1,0 +1,178 @@
+//! Watching a job: its states, progress and log as they come, then its receipt.
+
+use std::io::{IsTerminal as _, stderr, stdin};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use owo_colors::{OwoColorize as _, Stream};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Event, Session, flat, segment};
+use crate::error::{Error, Result};
+use crate::output::{Output, cell, done, printable};
+use crate::receipt;
+
+/// Watches a job until it ends and prints its receipt. The exit code is that of the job.
+pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Result<ExitCode> {
+    let id = cell(job.get("id"));
+    let live = Live::new(output);
+    let ended = live.watch(session, &id).await?;
+    live.finish();
+    let went_well = ended.get("state").and_then(Value::as_str) == Some("done");
+    output.show(&ended, || {
+        if went_well {
+            done(&format!("job {id} is done"));
+        } else {
+            let code = cell(ended.get("error"));
+            let message = cell(ended.get("error_message"));
+            eprintln!("{} job {id} failed: {code}", "✗".if_supports_color(Stream::Stderr, |mark| mark.red()));
+            eprintln!("  {}", printable(&message));
+        }
+        for problem in ended.get("problems").and_then(Value::as_array).into_iter().flatten() {
+            crate::output::warning(&format!("{}: {}", cell(problem.get("item")), cell(problem.get("message"))));
+        }
+        if let Some(receipt) = receipt::of(&ended) {
+            receipt::print(&receipt);
+        }
+    });
+    Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints a line of a log.
+pub fn log_line(line: &Value) -> String {
+    let seconds = Duration::from_millis(line.get("after_ms").and_then(Value::as_u64).unwrap_or(0)).as_secs_f64();
+    let level = cell(line.get("level"));
+    let mark = format!("{level:<5}");
+    let mark = match level.as_str() {
+        "error" => mark.if_supports_color(Stream::Stderr, |mark| mark.red()).to_string(),
+        "warn" => mark.if_supports_color(Stream::Stderr, |mark| mark.yellow()).to_string(),
+        "debug" => mark.if_supports_color(Stream::Stderr, |mark| mark.dimmed()).to_string(),
+        _ => mark.if_supports_color(Stream::Stderr, |mark| mark.green()).to_string(),
+    };
+    let fields = line.get("fields").and_then(Value::as_object);
+    let fields: String = fields
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!(" {name}={}", cell(Some(value))))
+        .collect();
+    let text = printable(&format!("{}{fields}", cell(line.get("message"))));
+    format!("{seconds:>8.3} s  {mark} {text}")
+}
+
+/// What is seen while a job runs: on a terminal a line that changes with the log above it, else only the log.
+pub struct Live {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Live {
+    /// Nothing is shown where JSON was asked for.
+    pub fn new(output: Output) -> Self {
+        let bar = if output.json || !stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:.dim} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, quiet: output.json }
+    }
+
+    /// Shows a line for good.
+    pub fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Shows what is done at this moment.
+    pub fn status(&self, text: &str) {
+        self.bar.set_message(printable(text));
+    }
+
+    /// Shows an event of a job.
+    pub fn event(&self, event: &Event) {
+        match event.name.as_str() {
+            "log" => self.line(&log_line(&event.data)),
+            "progress" => {
+                let done = event.data.get("done").and_then(Value::as_u64).unwrap_or(0);
+                let label = cell(event.data.get("label"));
+                self.status(&match event.data.get("total").and_then(Value::as_u64) {
+                    Some(total) => format!("{done} of {total}  {label}"),
+                    None => format!("{done}  {label}"),
+                });
+            }
+            "login_success" => self.line(&format!("{:>10}  {:<5} the vendor accepted the login", "", "")),
+            _ => {}
+        }
+    }
+
+    /// Takes the changing line away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    async fn watch(&self, session: &Session, id: &str) -> Result<Value> {
+        self.status("waiting for a worker");
+        let path = format!("jobs/{}/events", segment(id));
+        let mut events = session.events(Method::GET, &path, &[]).await?;
+        let mut job = Value::Null;
+        while let Some(event) = events.next().await? {
+            match event.name.as_str() {
+                "state" => {
+                    job = flat(&event.data);
+                    match job.get("state").and_then(Value::as_str) {
+                        Some("queued") => self.status("waiting for a worker"),
+                        Some("running") => self.status("running"),
+                        _ => return Ok(job),
+                    }
+                }
+                "error" => return Err(Error::told(cell(Some(&event.data)))),
+                "code_needed" => self.ask_code(session, &job, &event.data).await?,
+                _ => self.event(&event),
+            }
+        }
+        // The stream ended without an end of the job: the server stopped. The job itself is the truth.
+        Ok(flat(&session.get(&format!("jobs/{}", segment(id)), &[]).await?))
+    }
+
+    /// The vendor wants a one-time code: asks for it where somebody is there.
+    async fn ask_code(&self, session: &Session, job: &Value, question: &Value) -> Result<()> {
+        let account = cell(job.get("message").and_then(|message| message.get("account")));
+        let medium = cell(question.get("medium"));
+        self.line(&format!("the vendor asks for a one-time code ({medium}) {}", printable(&cell(question.get("hint")))));
+        if self.quiet || !stdin().is_terminal() {
+            self.line(&format!("nobody is here to type it; set twoFACode of the account {account}"));
+            return Ok(());
+        }
+        let bar = self.bar.clone();
+        let code = tokio::task::spawn_blocking(move || {
+            bar.suspend(|| {
+                eprint!("code: ");
+                let mut code = String::new();
+                stdin().read_line(&mut code).map(|_| code.trim().to_owned())
+            })
+        })
+        .await
+        .map_err(|error| Error::failed(format!("reading the code was cut off: {error}"), ""))?
+        .map_err(crate::error::io("reading the code"))?;
+        let path = format!("data/io.cozy.accounts/{}", segment(&account));
+        let mut body = session.get(&path, &[]).await?;
+        if let Some(members) = body.as_object_mut() {
+            members.insert("twoFACode".to_owned(), json!(code));
+        }
+        session.send_json(Method::PUT, &path, &body).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_shows_its_fields_and_no_control_characters() {
+        let line = json!({ "after_ms": 1234, "level": "info", "message": "saved\u{1b}[2J", "fields": { "count": "3" } });
+        assert_eq!(log_line(&line), "   1.234 s  info  saved [2J count=3");
+    }
+}

@@ -1,0 +1,30 @@
+//! `konnector healthcheck`: for containers and service managers.
+
+use serde_json::json;
+
+use crate::client::{self, Connection};
+use crate::error::{Error, Result};
+use crate::output::Output;
+
+/// Asks the server whether it is ready; needs no passphrase where the data folder says where it is.
+pub async fn run(connection: &Connection, output: Output) -> Result<()> {
+    let url = match connection.data().addresses() {
+        Some(addresses) if connection.admin_url.is_none() => addresses.public_url,
+        _ => {
+            let status = connection.admin()?.json(reqwest::Method::GET, "status", &[]).await?;
+            crate::output::cell(status.get("public_url"))
+        }
+    };
+    let answer = client::http()?.get(format!("{url}/readyz")).timeout(std::time::Duration::from_secs(5)).send().await;
+    match answer {
+        Ok(answer) if answer.status().is_success() => {
+            output.show(&json!({ "ready": true, "url": url }), || println!("ready: {url}"));
+            Ok(())
+        }
+        Ok(answer) => Err(Error::failed(format!("{url} is not ready: {}", answer.status()), "the server's log says why")),
+        Err(error) => Err(Error::failed(
+            format!("{url} does not answer: {error}"),
+            "start the server with `konnector serve`; if it runs, look into its log",
+        )),
+    }
+}

@@ -1,0 +1,131 @@
+//! `konnector instances …`: whose stores the server keeps.
+
+use clap::{Subcommand, ValueEnum};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, flat, segment};
+use crate::error::Result;
+use crate::output::{Output, Rows, cell, date, done};
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add an instance.
+    #[command(after_help = "Example:\n  konnector instances add alice.example.com --timezone Europe/Paris --locale fr")]
+    Add {
+        /// Host name under which it is reached, with the port where it is not the usual one.
+        domain: String,
+        /// Another host name; may be repeated.
+        #[arg(long, value_name = "DOMAIN")]
+        alias: Vec<String>,
+        /// Language of the owner, such as fr.
+        #[arg(long)]
+        locale: Option<String>,
+        /// IANA time zone in which schedules are read, such as Europe/Paris.
+        #[arg(long)]
+        timezone: Option<String>,
+        /// Mail address of the owner.
+        #[arg(long)]
+        email: Option<String>,
+        /// Name of the owner.
+        #[arg(long)]
+        public_name: Option<String>,
+        /// Bytes that its files may take.
+        #[arg(long, value_name = "BYTES")]
+        disk_quota: Option<u64>,
+    },
+    /// List all instances.
+    Ls,
+    /// Show one instance.
+    Show {
+        /// Its domain.
+        instance: String,
+    },
+    /// Remove an instance with all that it holds.
+    Rm {
+        /// Its domain.
+        instance: String,
+    },
+    /// Print a token for the public API, alone.
+    #[command(after_help = "Examples:
+  konnector instances token 127.0.0.1:8080 --scope '*'
+  konnector instances token alice.example.com --scope \"io.cozy.files io.cozy.bills:GET\"
+  curl -H \"Authorization: Bearer $(konnector instances token 127.0.0.1:8080 --scope '*')\" http://127.0.0.1:8080/konnectors/")]
+    Token {
+        /// Domain of the instance.
+        instance: String,
+        /// For whom; decides how long the token is valid.
+        #[arg(long, value_enum, default_value_t = Audience::Cli)]
+        audience: Audience,
+        /// Slug of the app or konnector, or a name.
+        #[arg(long, default_value = "CLI")]
+        subject: String,
+        /// What it may do: doctypes with verbs, or '*' for everything.
+        #[arg(long, default_value = "")]
+        scope: String,
+    },
+}
+
+/// For whom a token is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Audience {
+    /// A command line; 30 minutes.
+    Cli,
+    /// A web application; 24 hours.
+    App,
+    /// A konnector; 30 minutes, with the rights of its manifest.
+    Konn,
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
+    let admin = connection.admin()?;
+    match command {
+        Command::Add { domain, alias, locale, timezone, email, public_name, disk_quota } => {
+            let (aliases, quota) = (alias.join(","), disk_quota.map(|bytes| bytes.to_string()));
+            let query = [
+                ("Domain", Some(domain)),
+                ("DomainAliases", Some(aliases).filter(|aliases| !aliases.is_empty())),
+                ("Locale", locale),
+                ("Timezone", timezone),
+                ("Email", email),
+                ("PublicName", public_name),
+                ("DiskQuota", quota),
+            ];
+            let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+            let instance = flat(&admin.json(Method::POST, "instances", &query).await?);
+            output.show(&instance, || done(&format!("{} is added", cell(instance.get("domain")))));
+        }
+        Command::Ls => {
+            let instances = admin.instances().await?;
+            let mut rows = Rows::new(["domain", "aliases", "locale", "created"]);
+            for instance in &instances {
+                let aliases = instance.get("domain_aliases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let aliases = aliases.iter().map(|alias| cell(Some(alias))).collect::<Vec<_>>().join(", ");
+                rows.row([cell(instance.get("domain")), aliases, cell(instance.get("locale")), date(instance.get("created_at"))]);
+            }
+            output.table(&json!(instances), "no instance; add one: konnector instances add alice.example.com", rows);
+        }
+        Command::Show { instance } => {
+            let path = format!("instances/{}", segment(&instance));
+            crate::output::print_json(&flat(&admin.json(Method::GET, &path, &[]).await?));
+        }
+        Command::Rm { instance } => {
+            admin.text(Method::DELETE, &format!("instances/{}", segment(&instance)), &[]).await?;
+            output.show(&json!({ "removed": instance }), || done(&format!("{instance} is removed")));
+        }
+        Command::Token { instance, audience, subject, scope } => {
+            let audience = match audience {
+                Audience::Cli => "cli",
+                Audience::App => "app",
+                Audience::Konn => "konn",
+            };
+            let query = [("Domain", instance.as_str()), ("Audience", audience), ("Subject", &subject), ("Scope", &scope)];
+            let token = admin.text(Method::POST, "instances/token", &query).await?;
+            let token = token.trim();
+            output.show(&json!({ "token": token }), || println!("{token}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `konnector jobs …`: what ran, and what became of it.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, Session, flat, segment};
+use crate::error::Result;
+use crate::follow;
+use crate::output::{Output, Rows, cell, date, note};
+use crate::receipt;
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the newest jobs.
+    Ls {
+        /// How many.
+        #[arg(long, default_value_t = 20, value_name = "NUMBER")]
+        limit: u64,
+    },
+    /// Show a job with its receipt.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Print the log of a job.
+    Logs {
+        /// Its id.
+        id: String,
+        /// Go on until the job ends.
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Run a konnector without a trigger.
+    Push {
+        /// The konnector.
+        slug: String,
+        /// The account it works for.
+        #[arg(long, value_name = "ID")]
+        account: Option<String>,
+        /// Do not wait for the end.
+        #[arg(long)]
+        no_follow: bool,
+    },
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
+    let session = connection.session().await?;
+    match command {
+        Command::Ls { limit } => list(&session, output, limit).await?,
+        Command::Show { id } => show(output, &read(&session, &id).await?),
+        Command::Logs { id, follow: true } => {
+            let job = read(&session, &id).await?;
+            if !ended(&job) {
+                return follow::to_the_end(&session, output, &job).await;
+            }
+            logs(&session, output, &id).await?;
+        }
+        Command::Logs { id, follow: false } => logs(&session, output, &id).await?,
+        Command::Push { slug, account, no_follow } => {
+            let mut arguments = json!({ "konnector": slug });
+            if let (Some(account), Some(members)) = (account, arguments.as_object_mut()) {
+                members.insert("account".to_owned(), json!(account));
+            }
+            let attributes = json!({ "arguments": arguments, "manual": true });
+            let job = flat(&session.send_attributes(Method::POST, "jobs/queue/konnector", &attributes).await?);
+            if !no_follow {
+                return follow::to_the_end(&session, output, &job).await;
+            }
+            output.show(&job, || note(&format!("job {} is accepted", cell(job.get("id")))));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ended(job: &Value) -> bool {
+    matches!(job.get("state").and_then(Value::as_str), Some("done" | "errored"))
+}
+
+async fn read(session: &Session, id: &str) -> Result<Value> {
+    Ok(flat(&session.get(&format!("jobs/{}", segment(id)), &[]).await?))
+}
+
+/// Ids of later jobs sort after those of earlier ones, so the newest are the last.
+async fn list(session: &Session, output: Output, limit: u64) -> Result<()> {
+    const PATH: &str = "data/io.cozy.jobs/_normal_docs";
+    let limit = limit.clamp(1, 1_000);
+    let count = session.get(PATH, &[("limit", "1")]).await?.get("total_rows").and_then(Value::as_u64).unwrap_or(0);
+    let skip = count.saturating_sub(limit).to_string();
+    let page = session.get(PATH, &[("limit", &limit.to_string()), ("skip", &skip)]).await?;
+    let mut jobs = page.get("rows").and_then(Value::as_array).cloned().unwrap_or_default();
+    jobs.reverse();
+    let mut rows = Rows::new(["id", "konnector", "state", "started", "finished", "error"]);
+    for job in &jobs {
+        rows.row([
+            cell(job.get("_id")),
+            cell(job.get("message").and_then(|message| message.get("konnector"))),
+            cell(job.get("state")),
+            date(job.get("started_at")),
+            date(job.get("finished_at")),
+            cell(job.get("error")),
+        ]);
+    }
+    output.table(&json!(jobs), "no job yet; run a konnector: konnector konnectors run SLUG", rows);
+    Ok(())
+}
+
+fn show(output: Output, job: &Value) {
+    output.show(job, || {
+        for (name, value) in job.as_object().into_iter().flatten().filter(|(name, _)| *name != "receipt") {
+            println!("{name:<16} {}", crate::output::printable(&cell(Some(value))));
+        }
+        if let Some(receipt) = receipt::of(job) {
+            receipt::print(&receipt);
+        }
+    });
+}
+
+async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
+    let text = session.text(&format!("jobs/{}/log", segment(id))).await?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    if output.json {
+        // One object a line, as they are kept: for programs that read a stream.
+        lines.for_each(|line| println!("{line}"));
+    } else {
+        lines.for_each(|line| println!("{}", follow::log_line(&line)));
+    }
+    Ok(())
+}

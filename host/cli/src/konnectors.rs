@@ -1,0 +1,163 @@
+//! `konnector konnectors …`: the programs that fetch.
+
+mod install;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, Session, flat, flat_list, segment};
+use crate::error::{Error, Result};
+use crate::follow;
+use crate::output::{Output, Rows, cell, date, done, note};
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install a konnector and watch how it goes.
+    #[command(after_help = "Sources:
+  file:///srv/konnectors/bank101                      a folder on the server
+  https://example.com/bank101.tar.gz#SHA256           an archive; the checksum may be left out
+  git+https://example.com/bank101.git#BRANCH          a repository
+  registry://bank101/stable                           a registry
+  oci://ghcr.io/example/bank101:1.0.0                 an image registry
+
+Example:
+  konnector konnectors install bank101 file:///srv/konnectors/bank101")]
+    Install {
+        /// Name in URLs: lower-case letters, digits and -.
+        slug: String,
+        /// Where it comes from.
+        source: String,
+        /// A JSON object that replaces the manifest's parameters.
+        #[arg(long, value_name = "JSON")]
+        parameters: Option<String>,
+    },
+    /// Update a konnector from its source, or from another one.
+    Update {
+        /// Which.
+        slug: String,
+        /// Another source.
+        source: Option<String>,
+        /// Keep the old version when the new one wants more permissions.
+        #[arg(long)]
+        safe: bool,
+    },
+    /// Remove a konnector, its triggers and its accounts; what it saved stays.
+    Uninstall {
+        /// Which.
+        slug: String,
+    },
+    /// List the installed konnectors.
+    Ls,
+    /// Show one konnector with its manifest.
+    Show {
+        /// Which.
+        slug: String,
+    },
+    /// Launch the trigger of a konnector, watch the run, and print its receipt.
+    #[command(after_help = "Examples:
+  konnector konnectors run bank101
+  konnector konnectors run bank101 --account ID --json      the job with its receipt, for programs
+  konnector konnectors run bank101 --no-follow              do not wait")]
+    Run {
+        /// Which.
+        slug: String,
+        /// For which account; needed where there are several.
+        #[arg(long, value_name = "ID")]
+        account: Option<String>,
+        /// Do not wait for the end.
+        #[arg(long)]
+        no_follow: bool,
+    },
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
+    let session = connection.session().await?;
+    match command {
+        Command::Install { slug, source, parameters } => {
+            let mut query = vec![("Source", source.as_str())];
+            query.extend(parameters.as_deref().map(|parameters| ("Parameters", parameters)));
+            install::follow(&session, output, Method::POST, &slug, &query).await?;
+        }
+        Command::Update { slug, source, safe } => {
+            let mut query = vec![("PermissionsAcked", if safe { "false" } else { "true" })];
+            query.extend(source.as_deref().map(|source| ("Source", source)));
+            install::follow(&session, output, Method::PUT, &slug, &query).await?;
+        }
+        Command::Uninstall { slug } => {
+            session.call(Method::DELETE, &format!("konnectors/{}", segment(&slug)), &[]).await?;
+            output.show(&json!({ "uninstalled": slug }), || {
+                done(&format!("{slug} is uninstalled; its accounts, where it has some, are removed first"));
+            });
+        }
+        Command::Ls => list(&session, output).await?,
+        Command::Show { slug } => {
+            let konnector = flat(&session.get(&format!("konnectors/{}", segment(&slug)), &[]).await?);
+            crate::output::print_json(&konnector);
+        }
+        Command::Run { slug, account, no_follow } => {
+            let trigger = trigger_of(&session, &slug, account.as_deref()).await?;
+            let path = format!("jobs/triggers/{}/launch", segment(&trigger));
+            let job = flat(&session.call(Method::POST, &path, &[]).await?);
+            if no_follow {
+                output.show(&job, || note(&format!("job {} is accepted; watch it: konnector jobs logs -f {0}", cell(job.get("id")))));
+                return Ok(ExitCode::SUCCESS);
+            }
+            return follow::to_the_end(&session, output, &job).await;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(session: &Session, output: Output) -> Result<()> {
+    let konnectors = flat_list(&session.get("konnectors/", &[("limit", "1000")]).await?);
+    let mut rows = Rows::new(["slug", "version", "state", "name", "updated", "source"]);
+    for konnector in &konnectors {
+        let version = match konnector.get("available_version").and_then(Value::as_str) {
+            Some(newer) => format!("{} ({newer} waits for consent)", cell(konnector.get("version"))),
+            None => cell(konnector.get("version")),
+        };
+        rows.row([
+            cell(konnector.get("slug")),
+            version,
+            cell(konnector.get("state")),
+            cell(konnector.get("name")),
+            date(konnector.get("updated_at")),
+            cell(konnector.get("source")),
+        ]);
+    }
+    output.table(&json!(konnectors), "no konnector; install one: konnector konnectors install SLUG SOURCE", rows);
+    Ok(())
+}
+
+/// The trigger that runs a konnector (for an account).
+async fn trigger_of(session: &Session, slug: &str, account: Option<&str>) -> Result<String> {
+    let triggers = flat_list(&session.get("jobs/triggers", &[("Worker", "konnector")]).await?);
+    let named = |trigger: &Value, name: &str| cell(trigger.get("message").and_then(|message| message.get(name)));
+    let fitting: Vec<_> = triggers
+        .iter()
+        .filter(|trigger| named(trigger, "konnector") == slug)
+        .filter(|trigger| account.is_none_or(|account| named(trigger, "account") == account))
+        .collect();
+    let mut accounts: Vec<_> = fitting.iter().map(|trigger| named(trigger, "account")).collect();
+    accounts.sort();
+    accounts.dedup();
+    match (fitting.first(), accounts.len()) {
+        (Some(trigger), 1) => Ok(cell(trigger.get("id"))),
+        (Some(_), _) => Err(Error::usage(
+            format!("{slug} has triggers for {} accounts", accounts.len()),
+            format!("choose one with --account: {}", accounts.join(", ")),
+        )),
+        (None, _) => Err(Error::failed(
+            match account {
+                Some(account) => format!("{slug} has no trigger for the account {account}"),
+                None => format!("{slug} has no trigger"),
+            },
+            format!("add one: konnector triggers add {slug} --account ID (konnector accounts ls names the accounts)"),
+        )),
+    }
+}

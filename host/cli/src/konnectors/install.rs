@@ -1,0 +1,45 @@
+//! Installing and updating, state by state.
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::client::{Session, flat, segment};
+use crate::error::{Error, Result};
+use crate::output::{Output, cell, done, note, warning};
+
+/// Sends the request and shows each state until the konnector is ready.
+pub async fn follow(session: &Session, output: Output, method: Method, slug: &str, query: &[(&str, &str)]) -> Result<()> {
+    let mut events = session.events(method, &format!("konnectors/{}", segment(slug)), query).await?;
+    let mut last = Value::Null;
+    while let Some(event) = events.next().await? {
+        match event.name.as_str() {
+            "state" => {
+                last = flat(&event.data);
+                let state = cell(last.get("state"));
+                if !output.json && state != "ready" {
+                    note(&format!("{slug}: {state} …"));
+                }
+            }
+            "error" => {
+                return Err(Error::failed(format!("{slug}: {}", cell(Some(&event.data))), "nothing was changed"));
+            }
+            _ => {}
+        }
+    }
+    if last.get("state").and_then(Value::as_str) != Some("ready") {
+        return Err(Error::failed(
+            format!("the server ended before {slug} was ready"),
+            format!("see what became of it: konnector konnectors show {slug}"),
+        ));
+    }
+    output.show(&last, || {
+        done(&format!("{} {} is ready", cell(last.get("name")), cell(last.get("version"))));
+        if let Some(newer) = last.get("available_version").and_then(Value::as_str) {
+            warning(&format!("version {newer} wants more permissions; accept them: konnector konnectors update {slug}"));
+        }
+        if last.get("reads_secrets").and_then(Value::as_bool) == Some(true) {
+            warning(&format!("{slug} can read the passwords of its accounts, not only use them"));
+        }
+    });
+    Ok(())
+}

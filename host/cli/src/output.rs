@@ -1,0 +1,162 @@
+//! What commands print: tables for people, JSON for programs.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use owo_colors::{OwoColorize as _, Stream};
+use serde_json::Value;
+
+/// How to print.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// JSON alone on standard output.
+    pub json: bool,
+}
+
+impl Output {
+    /// Prints JSON where it was asked for, else what `text` prints.
+    pub fn show(self, json: &Value, text: impl FnOnce()) {
+        if self.json { print_json(json) } else { text() }
+    }
+
+    /// Prints a table, or the same as JSON. Where there are no rows, says so.
+    pub fn table(self, json: &Value, none: &str, table: Rows) {
+        self.show(json, || {
+            if table.is_empty() {
+                note(none);
+            } else {
+                println!("{}", table.render());
+            }
+        });
+    }
+}
+
+/// Prints JSON with line breaks.
+pub fn print_json(value: &Value) {
+    println!("{value:#}");
+}
+
+/// A remark for people.
+pub fn note(text: &str) {
+    eprintln!("{}", text.if_supports_color(Stream::Stderr, |text| text.dimmed()));
+}
+
+/// Something that went well, for people.
+pub fn done(text: &str) {
+    eprintln!("{} {text}", "✓".if_supports_color(Stream::Stderr, |mark| mark.green()));
+}
+
+/// Something to look at, for people.
+pub fn warning(text: &str) {
+    eprintln!("{} {text}", "!".if_supports_color(Stream::Stderr, |mark| mark.yellow()));
+}
+
+/// Rows under a heading.
+pub struct Rows {
+    table: Table,
+    empty: bool,
+}
+
+impl Rows {
+    /// A table with these columns.
+    pub fn new<const N: usize>(columns: [&str; N]) -> Self {
+        Self::with_columns(columns)
+    }
+
+    /// A table with columns that are known only now.
+    pub fn with_columns<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut table = Table::new();
+        table.load_preset(NOTHING);
+        table.set_header(columns.into_iter().map(|name| bold(&name.to_uppercase())));
+        Self { table, empty: true }
+    }
+
+    /// Adds a row.
+    pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
+        self.table.add_row(cells.into_iter().map(|cell| printable(&cell.into())));
+        self.empty = false;
+        self
+    }
+
+    /// Aligns a column of numbers.
+    pub fn right(mut self, column: usize) -> Self {
+        if let Some(column) = self.table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// The table as text.
+    pub fn render(&self) -> String {
+        self.table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn bold(text: &str) -> String {
+    text.if_supports_color(Stream::Stdout, |text| text.bold()).to_string()
+}
+
+/// Text of a server without control characters, which could drive the terminal.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+}
+
+/// Bytes as people write them; binary units.
+pub fn bytes(count: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+    let count_f = count as f64;
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, size)| count >= *size) {
+        #[expect(clippy::cast_precision_loss, reason = "a power of two")]
+        Some((unit, size)) => format!("{:.1} {unit}", count_f / size as f64),
+        None => format!("{count} B"),
+    }
+}
+
+/// The value of a member as a cell: texts without quotation marks, nothing for null.
+pub fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// A date without its fraction of a second.
+pub fn date(value: Option<&Value>) -> String {
+    let text = cell(value);
+    match chrono::DateTime::parse_from_rfc3339(&text) {
+        // The zero time of Cozy's API.
+        Ok(date) if date.timestamp() <= 0 => String::new(),
+        Ok(date) => date.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+        Err(_) => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn sizes_have_one_digit() {
+        assert_eq!([0, 1023, 1024, 1_572_864, 3 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "3.0 GiB"]);
+    }
+
+    #[test]
+    fn the_zero_time_is_no_date() {
+        assert_eq!(date(Some(&json!("0001-01-01T00:00:00Z"))), "");
+        assert_eq!(date(Some(&json!("2026-11-20T06:07:08.123Z"))), "2026-11-20 06:07:08Z");
+    }
+
+    #[test]
+    fn a_name_from_a_server_cannot_drive_the_terminal() {
+        let mut rows = Rows::new(["name"]);
+        rows.row(["evil\u{1b}[2Jname"]);
+        assert!(!rows.render().contains('\u{1b}'), "{}", rows.render());
+    }
+}

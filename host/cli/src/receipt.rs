@@ -1,0 +1,92 @@
+//! The receipt of a run: what it contacted, saved and used.
+
+use std::fmt::Write as _;
+
+use konnector_sandbox::Receipt;
+use serde_json::Value;
+
+use crate::output::{Rows, bytes, printable};
+
+/// The receipt of a job, where it has one that can be read.
+pub fn of(job: &Value) -> Option<Receipt> {
+    serde_json::from_value(job.get("receipt")?.clone()).ok()
+}
+
+/// Prints a receipt.
+pub fn print(receipt: &Receipt) {
+    println!("\n{}", render(receipt));
+}
+
+fn render(receipt: &Receipt) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a text cannot fail.
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    let written = |count: &konnector_sandbox::WriteCount| {
+        format!("{} created, {} updated, {} unchanged, {} deleted", count.created, count.updated, count.unchanged, count.deleted)
+    };
+    line("documents", written(&receipt.documents));
+    line("files", format!("{} ({})", written(&receipt.files), bytes(receipt.file_bytes)));
+    let traffic = format!("{} up, {} down", bytes(receipt.bytes_up), bytes(receipt.bytes_down));
+    line("network", format!("{} requests to {} hosts, {traffic}", receipt.requests, receipt.hosts.len()));
+    let waited = if receipt.waited_ms > 0 { format!(", {} of it waiting for the user", time(receipt.waited_ms)) } else { String::new() };
+    line("time", format!("{} in all{waited}, {} ms of processor", time(receipt.wall_ms), receipt.cpu_ms));
+    line("memory", format!("{} at its peak; started in {} µs", bytes(receipt.peak_memory), receipt.instantiate_us));
+    let dropped =
+        if receipt.log_lines_dropped > 0 { format!(", {} more dropped", receipt.log_lines_dropped) } else { String::new() };
+    line("log", format!("{} lines{dropped}", receipt.log_lines));
+    line("passwords", passwords(receipt));
+    if !receipt.hosts.is_empty() {
+        let mut hosts = Rows::new(["host", "requests", "refused", "up", "down"]).right(1).right(2).right(3).right(4);
+        for host in &receipt.hosts {
+            hosts.row([
+                printable(&host.host),
+                host.requests.to_string(),
+                host.denied.to_string(),
+                bytes(host.bytes_up),
+                bytes(host.bytes_down),
+            ]);
+        }
+        text.push('\n');
+        text.push_str(&hosts.render());
+    }
+    text
+}
+
+fn passwords(receipt: &Receipt) -> String {
+    match (receipt.reads_secrets, receipt.secrets_read) {
+        (false, _) => "used, never seen by the konnector".to_owned(),
+        (true, 0) => "could have been read, were not".to_owned(),
+        (true, count) => format!("read {count} times by the konnector"),
+    }
+}
+
+fn time(milliseconds: u64) -> String {
+    if milliseconds < 1_000 {
+        return format!("{milliseconds} ms");
+    }
+    format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_reads_like_one() {
+        let receipt = Receipt {
+            requests: 12,
+            bytes_up: 900,
+            bytes_down: 1_234_567,
+            file_bytes: 700_000,
+            cpu_ms: 41,
+            wall_ms: 1_530,
+            peak_memory: 3 << 20,
+            instantiate_us: 70,
+            log_lines: 9,
+            ..Receipt::default()
+        };
+        insta::assert_snapshot!(render(&receipt), @"");
+    }
+}

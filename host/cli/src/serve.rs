@@ -1,0 +1,180 @@
+//! `konnector serve`.
+
+pub mod config;
+mod first_instance;
+mod key;
+mod listeners;
+mod logging;
+mod shutdown;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use konnector_api::{Passphrase, ServerInfo};
+use konnector_platform::clock::SystemClock;
+use konnector_platform::{Config, Parts, Platform};
+use konnector_sandbox::Sandbox;
+use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_store::Store;
+use toml::{Table, Value};
+
+use crate::client::Connection;
+use crate::data_dir::Addresses;
+use crate::error::{Error, Result, io};
+
+use self::config::{LogFormat, Settings};
+use self::listeners::Listeners;
+
+const EXAMPLES: &str = "Examples:
+  konnector serve                                            everything in ./data, http://127.0.0.1:8080
+  konnector --data-dir /var/lib/konnector serve              another data folder
+  konnector serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0   any free ports; server.json in the data folder names them
+  konnector serve --allow-address 192.168.1.20:5232          konnectors may reach this private address
+  konnector serve --config /etc/konnector.toml               settings from a file, one per line: listen = \"127.0.0.1:8080\"
+
+Every setting has a key in the file (admin_listen), a variable (KONNECTOR_ADMIN_LISTEN, or KONNECTOR_ADMIN_LISTEN_FILE for a file that
+holds the value) and a flag (--admin-listen). A flag wins over a variable, a variable over the file.";
+
+/// How long running jobs, requests and the store may take to end. Docker kills after ten seconds.
+const PATIENCE: Duration = Duration::from_secs(9);
+
+/// Flags of `konnector serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Address of the public API; port 0 takes any free port [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Address of the admin API [default: 127.0.0.1:6060].
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// File with settings, in TOML.
+    #[arg(long, value_name = "FILE", env = "KONNECTOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// File with the master key, which seals secrets [default: master-key in the data folder].
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Address or network in private ranges that konnectors may reach, with or without port; may be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    allow_address: Vec<String>,
+    /// Jobs that run at the same time [default: 4].
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<u32>,
+    /// Seconds after which a job of a worker that is gone is given to another [default: 45].
+    #[arg(long, value_name = "SECONDS")]
+    lease_seconds: Option<u32>,
+    /// Seconds before a failed run is tried again for the first time; the delay doubles each time [default: 300].
+    #[arg(long, value_name = "SECONDS")]
+    retry_delay_seconds: Option<u32>,
+    /// How log lines are written to standard error [default: text].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+impl Arguments {
+    /// The layer of the flags.
+    fn table(&self, connection: &Connection) -> Table {
+        let text = |text: &String| Value::String(text.clone());
+        let path = |path: &PathBuf| Value::String(path.to_string_lossy().into_owned());
+        let format = |format: LogFormat| {
+            Value::String(match format {
+                LogFormat::Text => "text".to_owned(),
+                LogFormat::Json => "json".to_owned(),
+            })
+        };
+        let addresses = Some(&self.allow_address).filter(|list| !list.is_empty());
+        [
+            ("data_dir", connection.data_dir.as_ref().map(path)),
+            ("domain", connection.domain.as_ref().map(text)),
+            ("listen", self.listen.as_ref().map(text)),
+            ("admin_listen", self.admin_listen.as_ref().map(text)),
+            ("key_file", self.key_file.as_ref().map(path)),
+            ("allow_address", addresses.map(|list| Value::Array(list.iter().map(text).collect()))),
+            ("workers", self.workers.map(|number| Value::Integer(number.into()))),
+            ("lease_seconds", self.lease_seconds.map(|number| Value::Integer(number.into()))),
+            ("retry_delay_seconds", self.retry_delay_seconds.map(|number| Value::Integer(number.into()))),
+            ("log_format", self.log_format.map(format)),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
+    }
+}
+
+/// Runs until a signal asks it to stop.
+pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
+    let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
+    let variable = |name: &str| std::env::var(name).ok();
+    let settings = Settings::merge(file, &variable, arguments.table(connection))?;
+    logging::start(settings.log_format);
+    let signals = shutdown::Signals::listen()?;
+    // Before the data is touched: a port that is taken is the most frequent reason not to start.
+    let listeners = Listeners::bind(&settings).await?;
+    settings.data_dir.create()?;
+    let platform = platform(&settings).await?;
+    let domain = first_instance::ensure(&platform, &settings, listeners.public_address()).await?;
+    let passphrase = match &settings.admin_passphrase {
+        Some(passphrase) => passphrase.clone(),
+        None => settings.data_dir.passphrase_or_new()?,
+    };
+    platform.start().await?;
+
+    let addresses = listeners.addresses();
+    let info = ServerInfo { version: env!("CARGO_PKG_VERSION").to_owned(), public_url: addresses.public_url.clone() };
+    let public = konnector_api::public(platform.clone());
+    let admin = konnector_api::admin(platform.clone(), Passphrase::new(&passphrase), info);
+    let announced = settings.data_dir.announce(&addresses)?;
+    greet(&settings, &addresses, &domain);
+
+    let stop = signals.stop_token();
+    let served = tokio::try_join!(
+        konnector_api::serve(listeners.public, public, stop.clone().cancelled_owned()),
+        konnector_api::serve(listeners.admin, admin, stop.clone().cancelled_owned()),
+        async {
+            stop.cancelled().await;
+            tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");
+            // Begins with the requests, so that both fit into the time a container gives.
+            if tokio::time::timeout(PATIENCE, platform.stop()).await.is_err() {
+                tracing::warn!("some jobs did not end in time; they start again with the server");
+            }
+            Ok(())
+        },
+    );
+    drop(announced);
+    served.map(drop).map_err(io("serving"))
+}
+
+async fn platform(settings: &Settings) -> Result<Platform> {
+    let key = key::load(settings)?;
+    let store = {
+        let folder = settings.data_dir.store();
+        // Reading the log of a large store takes its time.
+        tokio::task::spawn_blocking(move || Store::open(&folder, konnector_store::Options::default()))
+            .await
+            .map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))??
+    };
+    let sandbox = Sandbox::new(konnector_sandbox::Options {
+        max_runs: settings.workers.max(konnector_sandbox::Options::default().max_runs),
+        ..konnector_sandbox::Options::default()
+    })?;
+    let gate = Gate::new(GateOptions { allowed_private: settings.allow_address.clone(), ..GateOptions::default() })?;
+    let config = Config {
+        workers: settings.workers,
+        lease: settings.lease,
+        retry_delay: settings.retry_delay,
+        ..Config::new(settings.data_dir.cache())
+    };
+    let parts = Parts { store, sandbox, gate, key, clock: Arc::new(SystemClock), config };
+    Ok(Platform::new(parts).await?)
+}
+
+/// Says where the server is and how to get in.
+fn greet(settings: &Settings, addresses: &Addresses, domain: &str) {
+    let folder = settings.data_dir.path().display();
+    println!("konnector {} is ready", env!("CARGO_PKG_VERSION"));
+    println!("  public API  {}", addresses.public_url);
+    println!("  admin API   {}", addresses.admin_url);
+    println!("  data        {folder}");
+    println!("  a token     konnector --data-dir {folder} instances token {domain} --scope '*'");
+}

@@ -1,0 +1,267 @@
+//! The server's settings: file < environment < flag.
+//!
+//! Each layer is a table with the same keys, so that one reader checks them all.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use konnector_sandbox::http::AddressRule;
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::data_dir::{self, DataDir};
+use crate::error::{Error, Result};
+
+/// What kind of value a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    List,
+}
+
+/// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
+const KEYS: [(&str, Kind); 11] = [
+    ("data_dir", Kind::Text),
+    ("listen", Kind::Text),
+    ("admin_listen", Kind::Text),
+    ("key_file", Kind::Text),
+    ("domain", Kind::Text),
+    ("allow_address", Kind::List),
+    ("workers", Kind::Number),
+    ("lease_seconds", Kind::Number),
+    ("retry_delay_seconds", Kind::Number),
+    ("log_format", Kind::Text),
+    ("admin_passphrase", Kind::Text),
+];
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What the server is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// See [`DataDir`].
+    pub data_dir: DataDir,
+    /// Address of the public API.
+    pub listen: String,
+    /// Address of the admin API.
+    pub admin_listen: String,
+    /// The master key.
+    pub key_file: PathBuf,
+    /// Domain of the first instance; the public address where absent.
+    pub domain: Option<String>,
+    /// Private addresses that konnectors may reach.
+    pub allow_address: Vec<AddressRule>,
+    /// Jobs that run at the same time.
+    pub workers: u32,
+    /// How long a worker's lease lasts without a heartbeat.
+    pub lease: Duration,
+    /// First delay before a run is tried again.
+    pub retry_delay: Duration,
+    /// See [`LogFormat`].
+    pub log_format: LogFormat,
+    /// The operator's own passphrase, in place of the one in the data folder.
+    pub admin_passphrase: Option<String>,
+}
+
+/// The settings as the layers give them.
+#[derive(Debug, Default, Deserialize)]
+struct Given {
+    data_dir: Option<PathBuf>,
+    listen: Option<String>,
+    admin_listen: Option<String>,
+    key_file: Option<PathBuf>,
+    domain: Option<String>,
+    allow_address: Option<Vec<AddressRule>>,
+    workers: Option<u32>,
+    lease_seconds: Option<u64>,
+    retry_delay_seconds: Option<u64>,
+    log_format: Option<LogFormat>,
+    admin_passphrase: Option<String>,
+}
+
+impl Settings {
+    /// Puts the layers together; `variable` reads the environment.
+    pub fn merge(file: Table, variable: &dyn Fn(&str) -> Option<String>, flags: Table) -> Result<Self> {
+        let mut merged = file;
+        merged.extend(environment(variable)?);
+        merged.extend(flags);
+        let given: Given = merged.try_into().map_err(|error: toml::de::Error| {
+            let message = error.to_string();
+            Error::usage(format!("a setting has a wrong value: {}", message.trim()), "see `konnector serve --help`")
+        })?;
+        given.complete()
+    }
+}
+
+impl Given {
+    fn complete(self) -> Result<Settings> {
+        let data_dir = DataDir::new(self.data_dir.unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT)));
+        let at_least_one = |name: &str, value: u64| {
+            if value > 0 { Ok(value) } else { Err(Error::usage(format!("{name} is 0"), format!("set {name} to 1 or more"))) }
+        };
+        let workers = self.workers.unwrap_or(4);
+        at_least_one("workers", workers.into())?;
+        Ok(Settings {
+            key_file: self.key_file.unwrap_or_else(|| data_dir.key_file()),
+            data_dir,
+            listen: self.listen.unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+            admin_listen: self.admin_listen.unwrap_or_else(|| "127.0.0.1:6060".to_owned()),
+            domain: self.domain,
+            allow_address: self.allow_address.unwrap_or_default(),
+            workers,
+            lease: Duration::from_secs(at_least_one("lease_seconds", self.lease_seconds.unwrap_or(45))?),
+            retry_delay: Duration::from_secs(at_least_one("retry_delay_seconds", self.retry_delay_seconds.unwrap_or(300))?),
+            log_format: self.log_format.unwrap_or_default(),
+            admin_passphrase: self.admin_passphrase,
+        })
+    }
+}
+
+/// Reads a configuration file. A relative path in it counts from the folder of the file.
+pub fn read_file(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).map_err(crate::error::file("read", path))?;
+    let mut table = parse(&text, path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for key in ["data_dir", "key_file"] {
+        if let Some(Value::String(value)) = table.get_mut(key) {
+            *value = folder.join(&*value).to_string_lossy().into_owned();
+        }
+    }
+    Ok(table)
+}
+
+fn parse(text: &str, path: &Path) -> Result<Table> {
+    let table: Table = text.parse().map_err(|error: toml::de::Error| {
+        Error::usage(format!("{} is no TOML: {error}", path.display()), "correct the line, for example: listen = \"127.0.0.1:8080\"")
+    })?;
+    match table.keys().find(|key| !KEYS.iter().any(|(known, _)| known == key)) {
+        Some(unknown) => Err(unknown_key(unknown, path)),
+        None => Ok(table),
+    }
+}
+
+fn unknown_key(unknown: &str, path: &Path) -> Error {
+    let nearest = KEYS
+        .iter()
+        .map(|(known, _)| (strsim::jaro_winkler(&unknown.replace('-', "_").to_lowercase(), known), *known))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let advice = match nearest {
+        Some((_, known)) => format!("did you mean '{known}'?"),
+        None => format!("the keys are {}", KEYS.map(|(known, _)| known).join(", ")),
+    };
+    Error::usage(format!("unknown key '{unknown}' in {}", path.display()), advice)
+}
+
+/// The layer of the environment. `KONNECTOR_X_FILE` names a file that holds the value, for secrets of containers and systemd.
+fn environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Table> {
+    let mut table = Table::new();
+    for (key, kind) in KEYS {
+        let name = format!("KONNECTOR_{}", key.to_uppercase());
+        let in_file = variable(&format!("{name}_FILE")).filter(|path| !path.is_empty());
+        let value = match (variable(&name).filter(|value| !value.is_empty()), in_file) {
+            (Some(_), Some(_)) => {
+                return Err(Error::usage(format!("both {name} and {name}_FILE are set"), "unset one of them"));
+            }
+            (Some(value), None) => value,
+            (None, Some(path)) => {
+                let path = PathBuf::from(path);
+                std::fs::read_to_string(&path).map_err(crate::error::file("read", &path))?.trim().to_owned()
+            }
+            (None, None) => continue,
+        };
+        table.insert(key.to_owned(), typed(&name, kind, &value)?);
+    }
+    Ok(table)
+}
+
+fn typed(name: &str, kind: Kind, value: &str) -> Result<Value> {
+    match kind {
+        Kind::Text => Ok(Value::String(value.to_owned())),
+        Kind::Number => value.parse().map(Value::Integer).map_err(|_| {
+            Error::usage(format!("{name} is '{value}', which is no whole number"), format!("set it to a number, as in {name}=4"))
+        }),
+        Kind::List => {
+            let parts = value.split([',', ' ']).filter(|part| !part.is_empty());
+            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Table {
+        parse(text, Path::new("konnector.toml")).unwrap()
+    }
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn nothing_is_needed() {
+        let settings = Settings::merge(Table::new(), &nothing, Table::new()).unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:8080");
+        assert_eq!(settings.admin_listen, "127.0.0.1:6060");
+        assert_eq!(settings.key_file, Path::new("data/master-key"));
+        assert_eq!(settings.workers, 4);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
+        let file = file("listen = '1.1.1.1:1'\nadmin_listen = '1.1.1.1:2'\nworkers = 2\nallow_address = ['10.0.0.0/8']");
+        let variable = |name: &str| match name {
+            "KONNECTOR_ADMIN_LISTEN" => Some("2.2.2.2:2".to_owned()),
+            "KONNECTOR_WORKERS" => Some("3".to_owned()),
+            "KONNECTOR_ALLOW_ADDRESS" => Some("127.0.0.1:9091, 192.168.0.0/16".to_owned()),
+            _ => None,
+        };
+        let flags: Table = "workers = 8".parse().unwrap();
+        let settings = Settings::merge(file, &variable, flags).unwrap();
+        assert_eq!((settings.listen.as_str(), settings.admin_listen.as_str(), settings.workers), ("1.1.1.1:1", "2.2.2.2:2", 8));
+        let addresses: Vec<_> = settings.allow_address.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1:9091", "192.168.0.0/16"]);
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file() {
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "correct horse\n").unwrap();
+        let path = secret.path().to_str().unwrap().to_owned();
+        let variable = |name: &str| (name == "KONNECTOR_ADMIN_PASSPHRASE_FILE").then(|| path.clone());
+        let settings = Settings::merge(Table::new(), &variable, Table::new()).unwrap();
+        assert_eq!(settings.admin_passphrase.as_deref(), Some("correct horse"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let told = |error: Error| match error {
+            Error::Usage { message, advice } => format!("{message} | {advice}"),
+            other => other.to_string(),
+        };
+        let path = Path::new("konnector.toml");
+        let both = |name: &str| name.starts_with("KONNECTOR_LISTEN").then(|| "x".to_owned());
+        let number = |name: &str| (name == "KONNECTOR_WORKERS").then(|| "many".to_owned());
+        let errors = [
+            parse("admin-listen = 'x'", path).map(drop).unwrap_err(),
+            parse("adress = 'x'", path).map(drop).unwrap_err(),
+            parse("colour = 'x'", path).map(drop).unwrap_err(),
+            Settings::merge(Table::new(), &both, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(Table::new(), &number, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("workers = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
+        ];
+        insta::assert_snapshot!(errors.map(told).join("\n"), @"");
+    }
+}

@@ -1,0 +1,42 @@
+//! A new server has one instance, so that it can be used at once.
+
+use std::net::SocketAddr;
+
+use konnector_platform::Platform;
+use konnector_platform::instance::NewInstance;
+
+use super::config::Settings;
+use crate::error::Result;
+
+/// Makes the first instance where there is none; answers the domain of an instance to get a token for.
+pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAddr) -> Result<String> {
+    let reached = settings.domain.clone().unwrap_or_else(|| reachable(address).to_string());
+    let instances = platform.instances()?;
+    if let Some(first) = instances.first() {
+        if platform.instance(&reached).is_err() {
+            tracing::warn!(
+                address = reached,
+                instance = first.domain,
+                "no instance has this address as its domain; requests must carry the domain of one as their Host header"
+            );
+            return Ok(first.domain.clone());
+        }
+        return Ok(reached);
+    }
+    let aliases = if settings.domain.is_none() && address.ip().is_loopback() {
+        vec![format!("localhost:{}", address.port())]
+    } else {
+        Vec::new()
+    };
+    let instance = platform.create_instance(NewInstance { domain: reached, aliases, ..NewInstance::default() }).await?;
+    tracing::info!(domain = instance.domain, "the first instance was made");
+    Ok(instance.domain)
+}
+
+/// An address that a client on this machine can connect to.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    if !address.ip().is_unspecified() {
+        return address;
+    }
+    SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
+}

@@ -1,0 +1,53 @@
+//! The master key: made once, with the first data, and never again.
+
+use konnector_store::MasterKey;
+
+use super::config::Settings;
+use crate::error::{Error, Result};
+
+/// The key of the file. A new one only where there is no data yet: another key would open none of its secrets.
+pub fn load(settings: &Settings) -> Result<MasterKey> {
+    if let Some(key) = MasterKey::load(&settings.key_file)? {
+        return Ok(key);
+    }
+    if settings.data_dir.has_data() {
+        return Err(Error::Key(format!(
+            "there is data in {}, but its key {} is missing: put the key file back from its backup, or name it with --key-file. \
+             Nothing was changed",
+            settings.data_dir.store().display(),
+            settings.key_file.display()
+        )));
+    }
+    let key = MasterKey::create(&settings.key_file)?;
+    tracing::info!(
+        path = %settings.key_file.display(),
+        "a master key was made; keep a copy apart from the data, without it no password can be read"
+    );
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::Table;
+
+    use super::*;
+
+    fn settings(folder: &std::path::Path) -> Settings {
+        let table: Table = format!("data_dir = {:?}", folder.to_str().unwrap()).parse().unwrap();
+        Settings::merge(table, &|_| None, Table::new()).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_made_for_new_data_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let made = load(&settings).unwrap().fingerprint();
+        assert_eq!(load(&settings).unwrap().fingerprint(), made);
+
+        std::fs::create_dir_all(settings.data_dir.store().join("sled")).unwrap();
+        std::fs::remove_file(&settings.key_file).unwrap();
+        let error = load(&settings).map(drop).unwrap_err();
+        assert!(matches!(&error, Error::Key(text) if text.contains("put the key file back")), "{error}");
+        assert!(!settings.key_file.exists(), "nothing was made");
+    }
+}

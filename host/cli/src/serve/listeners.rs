@@ -1,0 +1,89 @@
+//! The two addresses of the server.
+
+use std::io;
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use super::config::Settings;
+use super::first_instance::reachable;
+use crate::data_dir::Addresses;
+use crate::error::{Error, Result, io as io_error};
+
+/// Bound, not yet served.
+pub struct Listeners {
+    /// For everybody.
+    pub public: TcpListener,
+    /// For the operator.
+    pub admin: TcpListener,
+    public_address: SocketAddr,
+    admin_address: SocketAddr,
+}
+
+impl Listeners {
+    /// Takes both ports.
+    pub async fn bind(settings: &Settings) -> Result<Self> {
+        let (public, public_address) = bind("listen", &settings.listen).await?;
+        let (admin, admin_address) = bind("admin-listen", &settings.admin_listen).await?;
+        if !public_address.ip().is_loopback() {
+            tracing::warn!(
+                address = %public_address,
+                "others can reach this address, and plain HTTP shows them every token; put a proxy with HTTPS before it"
+            );
+        }
+        if !admin_address.ip().is_loopback() {
+            tracing::warn!(
+                address = %admin_address,
+                "others can reach the admin API, and plain HTTP shows them the passphrase; listen on 127.0.0.1"
+            );
+        }
+        Ok(Self { public, admin, public_address, admin_address })
+    }
+
+    /// With the real port, also where any free one was asked for.
+    pub const fn public_address(&self) -> SocketAddr {
+        self.public_address
+    }
+
+    /// As clients on this machine use them.
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            public_url: format!("http://{}", reachable(self.public_address)),
+            admin_url: format!("http://{}", reachable(self.admin_address)),
+            pid: std::process::id(),
+        }
+    }
+}
+
+async fn bind(flag: &str, address: &str) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.map_err(|error| refused(flag, address, &error))?;
+    let real = listener.local_addr().map_err(io_error("listening"))?;
+    Ok((listener, real))
+}
+
+fn refused(flag: &str, address: &str, error: &io::Error) -> Error {
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program uses this port, perhaps another konnector; stop it, or use --{flag} with another port (0: any)")
+        }
+        io::ErrorKind::PermissionDenied => format!("ports below 1024 are reserved; use --{flag} with a higher one"),
+        io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; use --{flag} with one it has"),
+        _ => format!("write host and port, as in --{flag} 127.0.0.1:8080"),
+    };
+    Error::failed(format!("cannot listen on {address}: {error}"), advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_explained() {
+        let (_held, address) = bind("listen", "127.0.0.1:0").await.unwrap();
+        let Err(Error::Failed { message, advice }) = bind("listen", &address.to_string()).await else {
+            panic!("two listeners on {address}");
+        };
+        assert!(message.starts_with(&format!("cannot listen on {address}")), "{message}");
+        assert!(advice.contains("--listen with another port"), "{advice}");
+    }
+}

@@ -1,0 +1,145 @@
+//! What becomes of answers, well-formed or not.
+
+use konnector_sandbox::http::{Body, Expect, HttpError, Request, Session};
+
+use super::fixture::{Fixture, get, text};
+use super::server::{Answer, Server, Step, answer, raw};
+
+/// `héllo`, compressed with gzip.
+const GZIPPED: &str = "1f8b08000000000002ffcb38bc3227271f0036823b9e06000000";
+
+/// 4 MiB of zeros, compressed with gzip.
+const GZIP_BOMB: &[u8] = include_bytes!("material/zeros.gz");
+
+/// 64 MiB of zeros, compressed with Brotli.
+const BROTLI_BOMB: &str = "cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefd1fffffffe09f0088c30200ddfb3ffeffffc13f0110870500baf77ffcffff837f02200e0b0074effff8ffff07ff04401c1600e8defff1ffff0ffe0980382c00d0bdffe3ffff1ffc1300715800a07bff37";
+
+async fn serving(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Server, Session) {
+    let server = Server::start(move |_| answer()).await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.body_limit = 1 << 20).session();
+    (server, session)
+}
+
+async fn fetch(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Body, HttpError> {
+    let (server, session) = serving(answer).await;
+    Ok(get(&session, server.url("a.example", "/")).await?.body)
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn compressed_text_arrives_as_text() {
+    let compressed = || answer(200, &[("Content-Type", "text/plain"), ("Content-Encoding", "gzip")], bytes(GZIPPED));
+    let (server, session) = serving(compressed).await;
+    let response = get(&session, server.url("a.example", "/")).await.unwrap();
+    assert_eq!(response.body, Body::Text("h\u{e9}llo".into()));
+    assert!(!response.headers.iter().any(|(name, _)| name == "content-encoding" || name == "content-length"));
+    let asked = server.last().header("accept-encoding").unwrap().to_owned();
+    assert!(["gzip", "br", "zstd", "deflate"].iter().all(|encoding| asked.contains(encoding)), "{asked}");
+}
+
+#[tokio::test]
+async fn a_page_in_another_charset_is_decoded() {
+    let latin = fetch(|| answer(200, &[("Content-Type", "text/html; charset=ISO-8859-1")], b"caf\xe9")).await.unwrap();
+    assert_eq!(latin, Body::Text("caf\u{e9}".into()));
+    let meta = || answer(200, &[("Content-Type", "text/html")], b"<html><meta charset=windows-1252><p>10 \x80");
+    assert_eq!(fetch(meta).await.unwrap(), Body::Text("<html><meta charset=windows-1252><p>10 \u{20ac}".into()));
+}
+
+#[tokio::test]
+async fn the_guest_says_whether_it_wants_text() {
+    for (expect, content_type, textual) in [
+        (Expect::Auto, "application/json", true),
+        (Expect::Auto, "application/pdf", false),
+        (Expect::Text, "application/pdf", true),
+        (Expect::Bytes, "text/html", false),
+    ] {
+        let (server, session) = serving(move || answer(200, &[("Content-Type", content_type)], "x")).await;
+        let request = Request { expect, ..Request::get(server.url("a.example", "/")) };
+        let body = session.send(request).await.unwrap().body;
+        assert_eq!(matches!(body, Body::Text(_)), textual, "{expect:?} {content_type}");
+    }
+}
+
+#[tokio::test]
+async fn header_values_that_are_not_utf8_are_readable() {
+    let (server, session) = serving(|| raw(b"HTTP/1.1 200 X\r\nX-Name: caf\xe9\r\nContent-Length: 0\r\n\r\n")).await;
+    let response = get(&session, server.url("a.example", "/")).await.unwrap();
+    assert!(response.headers.contains(&("x-name".into(), "caf\u{e9}".into())));
+}
+
+#[tokio::test]
+async fn what_a_small_answer_unfolds_to_counts() {
+    for (encoding, bomb) in [("gzip", GZIP_BOMB.to_vec()), ("br", bytes(BROTLI_BOMB))] {
+        assert!(bomb.len() < 5_000);
+        let body = fetch(move || answer(200, &[("Content-Encoding", encoding)], &bomb)).await;
+        assert_eq!(body.unwrap_err(), HttpError::TooLarge(1 << 20), "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_body_ends_at_the_limit() {
+    let endless = || {
+        let part = format!("4000\r\n{}\r\n", "x".repeat(0x4000)).into_bytes();
+        vec![Step::Write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()), Step::Repeat(part)]
+    };
+    assert_eq!(fetch(endless).await.unwrap_err(), HttpError::TooLarge(1 << 20));
+    let announced = || vec![Step::Write(b"HTTP/1.1 200 X\r\nContent-Length: 1048577\r\n\r\n".to_vec()), Step::Stall];
+    assert_eq!(fetch(announced).await.unwrap_err(), HttpError::TooLarge(1 << 20));
+    let exact = || answer(200, &[], vec![b'x'; 1 << 20]);
+    assert!(fetch(exact).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_flood_of_headers_is_refused() {
+    let many = || raw(format!("HTTP/1.1 200 X\r\n{}\r\n", "X-Y: z\r\n".repeat(10_000)));
+    let long = || raw(format!("HTTP/1.1 200 X\r\nX-Y: {}\r\n\r\n", "z".repeat(100_000)));
+    let endless = || vec![Step::Write(b"HTTP/1.1 200 X\r\nX-Y: ".to_vec()), Step::Repeat(vec![b'z'; 1 << 16])];
+    assert!(matches!(fetch(many).await, Err(HttpError::Protocol(_))));
+    assert!(matches!(fetch(long).await, Err(HttpError::Protocol(_))));
+    assert!(matches!(fetch(endless).await, Err(HttpError::Protocol(_))));
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_told_apart_from_silence() {
+    for bytes in [
+        "SSH-2.0-OpenSSH\r\n",
+        "",
+        "HTTP/1.1 200 X\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nhello",
+        "HTTP/1.1 200 X\r\nContent-Length: -1\r\n\r\n",
+        "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "HTTP/1.1 200 X\r\nBad Header: 1\r\n\r\n",
+        "HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+    ] {
+        let body = fetch(move || raw(bytes)).await;
+        assert!(matches!(body, Err(HttpError::Protocol(_))), "{bytes:?}: {body:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_gives_the_body_in_parts() {
+    let part = || Step::Write(b"5\r\nhello\r\n".to_vec());
+    let (server, session) = serving(move || {
+        vec![
+            Step::Write(b"HTTP/1.1 404 X\r\nX-Y: z\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            part(),
+            part(),
+            Step::Write(b"0\r\n\r\n".to_vec()),
+        ]
+    })
+    .await;
+    let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+    assert_eq!((stream.status(), stream.url()), (404, server.url("a.example", "/").as_str()));
+    assert!(stream.headers().contains(&("x-y".into(), "z".into())));
+    let mut body = Vec::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        body.extend(chunk);
+    }
+    assert_eq!(body, b"hellohello");
+    assert_eq!(stream.chunk().await.unwrap(), None);
+    assert_eq!(text(&get(&session, server.url("a.example", "/")).await.unwrap()), "hellohello");
+}

@@ -1,0 +1,62 @@
+//! The account's cookies.
+
+use konnector_sandbox::http::{Request, Session};
+
+use super::fixture::{Fixture, get, text};
+use super::server::{Server, answer, ok};
+
+async fn vendor() -> Server {
+    Server::start(|seen| match seen.target.as_str() {
+        "/login" => {
+            answer(200, &[("Set-Cookie", "sid=secret; Path=/; HttpOnly"), ("Set-Cookie", "theme=dark; Max-Age=60")], "")
+        }
+        "/logout" => answer(200, &[("Set-Cookie", "sid=; Path=/; Max-Age=0"), ("Set-Cookie", "theme=; Max-Age=0")], ""),
+        _ => ok(seen.header("cookie").unwrap_or("none")),
+    })
+    .await
+}
+
+async fn shown(session: &Session, url: String) -> String {
+    text(&get(session, url).await.unwrap()).to_owned()
+}
+
+#[tokio::test]
+async fn a_login_lasts_beyond_the_run() {
+    let server = vendor().await;
+    let mut fixture = Fixture::new().allow(server.url("a.example", "")).allow(server.url("b.example", ""));
+    let session = fixture.session();
+    assert_eq!(session.cookies(), None);
+    get(&session, server.url("a.example", "/login")).await.unwrap();
+
+    fixture.cookies = session.cookies();
+    let next = fixture.session();
+    let cookies = shown(&next, server.url("a.example", "/")).await;
+    assert!(cookies.contains("sid=secret") && cookies.contains("theme=dark"), "{cookies}");
+    assert_eq!(shown(&next, server.url("b.example", "/")).await, "none");
+
+    get(&next, server.url("a.example", "/logout")).await.unwrap();
+    assert_eq!(next.cookies(), None);
+    assert_eq!(shown(&next, server.url("a.example", "/")).await, "none");
+}
+
+#[tokio::test]
+async fn accounts_do_not_share_and_a_session_can_be_forgotten() {
+    let server = vendor().await;
+    let fixture = Fixture::new().allow(server.url("a.example", ""));
+    let gate = fixture.gate();
+    let (one, two) = (fixture.session_of(&gate), fixture.session_of(&gate));
+    get(&one, server.url("a.example", "/login")).await.unwrap();
+    assert_eq!(shown(&two, server.url("a.example", "/")).await, "none");
+    one.forget_cookies();
+    assert_eq!(shown(&one, server.url("a.example", "/")).await, "none");
+}
+
+#[tokio::test]
+async fn the_guests_own_cookies_are_added() {
+    let server = vendor().await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    get(&session, server.url("a.example", "/login")).await.unwrap();
+    let request = Request::get(server.url("a.example", "/")).header("Cookie", "mine=1; theme=light");
+    let cookies = text(&session.send(request).await.unwrap()).to_owned();
+    assert_eq!(cookies, "sid=secret; mine=1; theme=light");
+}

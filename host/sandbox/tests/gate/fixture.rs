@@ -1,0 +1,138 @@
+//! Sessions for tests: names lead where a test says, and loopback is allowed unless a test says otherwise.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use konnector_manifest::{HttpRules, Permissions};
+use konnector_sandbox::http::{
+    Gate, GateOptions, HostRecord, HttpBudget, HttpError, Request, Resolver, Response, SecretTable, Session,
+    SessionOptions, Timeouts,
+};
+use serde_json::{Map, json};
+
+/// Names that end in `.example` lead to 127.0.0.1 unless told otherwise; no other name exists.
+#[derive(Default)]
+pub struct Names {
+    told: Mutex<HashMap<String, Vec<IpAddr>>>,
+}
+
+#[async_trait]
+impl Resolver for Names {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if let Some(addresses) = self.told.lock().unwrap().get(host) {
+            return Ok(addresses.clone());
+        }
+        if host.ends_with(".example") {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "no such name"))
+    }
+}
+
+pub struct Fixture {
+    pub options: GateOptions,
+    pub budget: HttpBudget,
+    pub cookies: Option<Vec<u8>>,
+    pub secrets: Arc<SecretTable>,
+    names: Arc<Names>,
+    rules: Vec<(Vec<String>, Vec<String>)>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let names = Arc::new(Names::default());
+        let options = GateOptions {
+            allowed_private: vec!["127.0.0.0/8".parse().unwrap()],
+            resolver: names.clone(),
+            ..GateOptions::default()
+        };
+        Self {
+            options,
+            budget: HttpBudget::default(),
+            cookies: None,
+            secrets: Arc::default(),
+            names,
+            rules: Vec::new(),
+        }
+    }
+
+    /// A rule for all methods.
+    pub fn allow(self, host: impl Into<String>) -> Self {
+        self.allow_only(&[], host)
+    }
+
+    pub fn allow_only(mut self, methods: &[&str], host: impl Into<String>) -> Self {
+        self.rules.push((methods.iter().map(ToString::to_string).collect(), vec![host.into()]));
+        self
+    }
+
+    pub fn name(self, host: &str, addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.names.told.lock().unwrap().insert(host.to_owned(), addresses);
+        self
+    }
+
+    pub fn secret(self, name: &str, value: &str) -> Self {
+        self.secrets.put(name, value).unwrap();
+        self
+    }
+
+    pub fn budget(mut self, change: impl FnOnce(&mut HttpBudget)) -> Self {
+        change(&mut self.budget);
+        self
+    }
+
+    pub fn timeouts(mut self, change: impl FnOnce(&mut Timeouts)) -> Self {
+        change(&mut self.options.timeouts);
+        self
+    }
+
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.options.clone()).unwrap()
+    }
+
+    pub fn session_of(&self, gate: &Gate) -> Session {
+        gate.session(SessionOptions {
+            rules: self.http_rules(),
+            cookies: self.cookies.clone(),
+            budget: self.budget,
+            secrets: self.secrets.clone(),
+        })
+    }
+
+    pub fn session(&self) -> Session {
+        self.session_of(&self.gate())
+    }
+
+    fn http_rules(&self) -> HttpRules {
+        let mut manifest = Map::new();
+        for (number, (methods, hosts)) in self.rules.iter().enumerate() {
+            manifest.insert(format!("rule{number}"), json!({ "type": "http", "verbs": methods, "values": hosts }));
+        }
+        Permissions::from_manifest(&manifest).unwrap().http(&Map::new()).unwrap()
+    }
+}
+
+pub async fn get(session: &Session, url: String) -> Result<Response, HttpError> {
+    session.send(Request::get(url)).await
+}
+
+pub fn text(response: &Response) -> &str {
+    match &response.body {
+        konnector_sandbox::http::Body::Text(text) => text,
+        konnector_sandbox::http::Body::Bytes(bytes) => std::str::from_utf8(bytes).unwrap(),
+    }
+}
+
+pub fn record(session: &Session, url: &str) -> HostRecord {
+    let origin = url::Url::parse(url).unwrap().origin().ascii_serialization();
+    session.ledger().into_iter().find(|record| record.host == origin).unwrap_or_default()
+}
+
+pub fn milliseconds(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}

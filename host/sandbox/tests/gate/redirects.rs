@@ -1,0 +1,110 @@
+//! Redirects pass the gate anew.
+
+use konnector_sandbox::http::{HttpError, MAX_REDIRECTS, Request};
+
+use super::fixture::{Fixture, get, record, text};
+use super::server::{Server, answer, ok, redirect};
+
+#[tokio::test]
+async fn a_post_becomes_a_get() {
+    let server =
+        Server::start(|seen| if seen.target == "/form" { redirect(303, "/done?x=1") } else { ok("done") }).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let response = session.send(Request::post(server.url("a.example", "/form"), "text/plain", "x")).await.unwrap();
+    assert_eq!((text(&response), response.url.as_str()), ("done", server.url("a.example", "/done?x=1").as_str()));
+    let seen = server.last();
+    assert_eq!((seen.method.as_str(), seen.header("content-type"), seen.body.as_str()), ("GET", None, ""));
+    assert_eq!(server.connections(), 1, "the connection is used again");
+    let record = record(&session, &server.url("a.example", "/"));
+    assert_eq!((record.methods["POST"], record.methods["GET"], record.statuses[&303]), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_for_whoever_does_not_follow() {
+    let server = Server::start(|_| redirect(302, "app://callback?code=1")).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let request = Request { follow_redirects: false, ..Request::get(server.url("a.example", "/")) };
+    let response = session.send(request).await.unwrap();
+    assert!(response.headers.contains(&("location".into(), "app://callback?code=1".into())));
+    let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
+    assert!(matches!(error, HttpError::Protocol(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_chain_has_an_end() {
+    let server = Server::start(|seen| match seen.target.trim_start_matches('/').parse::<usize>() {
+        Ok(0) => ok("end"),
+        Ok(left) => redirect(302, &format!("/{}", left - 1)),
+        Err(_) => ok("?"),
+    })
+    .await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let response = get(&session, server.url("a.example", &format!("/{MAX_REDIRECTS}"))).await.unwrap();
+    assert_eq!(text(&response), "end");
+    let before = server.seen().len();
+    let error = get(&session, server.url("a.example", &format!("/{}", MAX_REDIRECTS + 1))).await.unwrap_err();
+    assert_eq!(error, HttpError::TooManyRedirects);
+    assert_eq!(server.seen().len() - before, MAX_REDIRECTS + 1);
+}
+
+#[tokio::test]
+async fn a_host_that_no_rule_names_is_not_reached_by_redirect() {
+    let other = Server::start(|_| ok("")).await;
+    let target = other.url("b.example", "/");
+    let location = target.clone();
+    let server = Server::start(move |_| redirect(302, &location)).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
+    assert!(matches!(error, HttpError::Denied(_)), "{error}");
+    assert_eq!(other.connections(), 0);
+    assert_eq!(record(&session, &target).denied, 1);
+}
+
+#[tokio::test]
+async fn a_private_address_is_not_reached_by_redirect() {
+    let inside = Server::start(|_| ok("")).await;
+    for target in [
+        inside.url("inside.example", "/"),
+        "http://169.254.169.254/latest/meta-data/".to_owned(),
+        format!("http://[::ffff:7f00:1]:{}/", inside.port()),
+    ] {
+        let location = target.clone();
+        let server = Server::listen("127.0.0.2:0", move |_| redirect(302, &location)).await;
+        let mut fixture = Fixture::new()
+            .allow(server.url("a.example", ""))
+            .allow(target.trim_end_matches("/latest/meta-data/").trim_end_matches('/'))
+            .name("a.example", &["127.0.0.2"]);
+        fixture.options.allowed_private = vec!["127.0.0.2".parse().unwrap()];
+        let error = get(&fixture.session(), server.url("a.example", "/")).await.unwrap_err();
+        assert!(matches!(error, HttpError::AddressProhibited(_)), "{target}: {error}");
+    }
+    assert_eq!(inside.connections(), 0);
+}
+
+#[tokio::test]
+async fn credentials_stay_with_their_origin() {
+    let other = Server::start(|_| ok("")).await;
+    let location = other.url("b.example", "/");
+    let server = Server::start(move |_| redirect(307, &location)).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).allow(other.url("b.example", "")).session();
+    let request = Request::post(server.url("a.example", "/"), "text/plain", "kept")
+        .header("Authorization", "Bearer x")
+        .header("Cookie", "own=1")
+        .header("X-Kept", "1");
+    session.send(request).await.unwrap();
+    assert_eq!(server.last().header("cookie"), Some("own=1"));
+    let seen = other.last();
+    assert_eq!((seen.header("authorization"), seen.header("cookie"), seen.header("x-kept")), (None, None, Some("1")));
+    assert_eq!((seen.method.as_str(), seen.body.as_str()), ("POST", "kept"));
+}
+
+#[tokio::test]
+async fn cookies_of_a_redirect_are_kept() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/login" => answer(302, &[("Location", "/home"), ("Set-Cookie", "sid=7; Path=/")], ""),
+        _ => ok(seen.header("cookie").unwrap_or("none")),
+    })
+    .await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    assert_eq!(text(&get(&session, server.url("a.example", "/login")).await.unwrap()), "sid=7");
+}

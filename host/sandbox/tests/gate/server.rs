@@ -1,0 +1,203 @@
+//! A server that answers byte for byte what a test wants, and remembers what it was asked.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What a server was asked.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// One step of an answer.
+#[derive(Debug, Clone)]
+pub enum Step {
+    Write(Vec<u8>),
+    /// Until the other side hangs up.
+    Repeat(Vec<u8>),
+    Wait(Duration),
+    /// Until the other side hangs up; then `hung_up` counts.
+    Stall,
+    Close,
+}
+
+pub type Answer = Vec<Step>;
+
+/// An answer with a body and its length.
+pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+    let body = body.as_ref();
+    let mut bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len()).into_bytes();
+    for (name, value) in headers {
+        bytes.extend(format!("{name}: {value}\r\n").bytes());
+    }
+    bytes.extend(b"\r\n");
+    bytes.extend(body);
+    vec![Step::Write(bytes)]
+}
+
+pub fn ok(body: &str) -> Answer {
+    answer(200, &[], body)
+}
+
+pub fn redirect(status: u16, location: &str) -> Answer {
+    answer(status, &[("Location", location)], "")
+}
+
+/// Exactly these bytes, then the end of the connection.
+pub fn raw(bytes: impl AsRef<[u8]>) -> Answer {
+    vec![Step::Write(bytes.as_ref().to_vec()), Step::Close]
+}
+
+type Handler = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
+
+pub struct Server {
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Mutex<Vec<Seen>>,
+    connections: AtomicUsize,
+    hung_up: AtomicUsize,
+    busy: AtomicUsize,
+    busiest: AtomicUsize,
+}
+
+impl Server {
+    pub async fn start(handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen("127.0.0.1:0", handler).await
+    }
+
+    pub async fn listen(address: &str, handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let (handler, shared): (Handler, _) = (Arc::new(handler), state.clone());
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                let (handler, state) = (handler.clone(), shared.clone());
+                tokio::spawn(async move { serve(socket, &handler, &state).await });
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// A URL of this server under a name.
+    pub fn url(&self, host: &str, target: &str) -> String {
+        format!("http://{host}:{}{target}", self.port())
+    }
+
+    /// An address that nobody listens on.
+    pub async fn closed_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    pub fn last(&self) -> Seen {
+        self.seen().pop().expect("the server was asked nothing")
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+
+    /// The largest number of requests that were being answered at one time.
+    pub fn busiest(&self) -> usize {
+        self.state.busiest.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a stalled answer was given up by the other side.
+    pub async fn hung_up(&self) {
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while self.state.hung_up.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the connection stays open");
+    }
+}
+
+async fn serve(mut socket: TcpStream, handler: &Handler, state: &State) {
+    while let Some(seen) = read(&mut socket).await {
+        state.seen.lock().unwrap().push(seen.clone());
+        let busy = state.busy.fetch_add(1, Ordering::SeqCst) + 1;
+        state.busiest.fetch_max(busy, Ordering::SeqCst);
+        let open = write(&mut socket, handler(&seen), state).await;
+        state.busy.fetch_sub(1, Ordering::SeqCst);
+        if !open {
+            return;
+        }
+    }
+}
+
+async fn write(socket: &mut TcpStream, steps: Answer, state: &State) -> bool {
+    for step in steps {
+        match step {
+            Step::Write(bytes) => {
+                if socket.write_all(&bytes).await.is_err() || socket.flush().await.is_err() {
+                    return false;
+                }
+            }
+            Step::Repeat(bytes) => {
+                while socket.write_all(&bytes).await.is_ok() {}
+                return false;
+            }
+            Step::Wait(time) => tokio::time::sleep(time).await,
+            Step::Stall => {
+                while !matches!(socket.read(&mut [0; 64]).await, Ok(0) | Err(_)) {}
+                state.hung_up.fetch_add(1, Ordering::SeqCst);
+                return false;
+            }
+            Step::Close => {
+                let _ = socket.shutdown().await;
+                return false;
+            }
+        }
+    }
+    true
+}
+
+async fn read(socket: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(socket.read_u8().await.ok()?);
+    }
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let mut lines = head.trim_end().lines();
+    let mut first = lines.next()?.split(' ');
+    let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let mut seen = Seen { method, target, headers, body: String::new() };
+    let mut body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
+    socket.read_exact(&mut body).await.ok()?;
+    seen.body = String::from_utf8_lossy(&body).into_owned();
+    Some(seen)
+}

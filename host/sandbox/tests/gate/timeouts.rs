@@ -1,0 +1,100 @@
+//! Every wait has an end, and the error says which one it was.
+
+use std::time::{Duration, Instant};
+
+use konnector_sandbox::http::{HttpError, Phase, Request};
+use tokio::net::TcpListener;
+
+use super::fixture::{Fixture, get, milliseconds};
+use super::server::{Server, Step, answer};
+
+const HEAD: &[u8] = b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n";
+
+fn timed_out(error: HttpError, phase: Phase) {
+    assert_eq!(error, HttpError::Timeout(phase));
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing() {
+    let server = Server::start(|_| vec![Step::Stall]).await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.headers = milliseconds(100)).session();
+    timed_out(get(&session, server.url("a.example", "/")).await.unwrap_err(), Phase::Headers);
+    server.hung_up().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_never_finished() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://a.example:{}", listener.local_addr().unwrap().port());
+    let session = Fixture::new().allow(&*url).timeouts(|times| times.connect = milliseconds(100)).session();
+    timed_out(get(&session, url).await.unwrap_err(), Phase::Connect);
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still() {
+    let server = Server::start(|_| vec![Step::Write(HEAD.to_vec()), Step::Write(b"x".to_vec()), Step::Stall]).await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.idle = milliseconds(100)).session();
+    timed_out(get(&session, server.url("a.example", "/")).await.unwrap_err(), Phase::Body);
+    server.hung_up().await;
+    let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+    assert_eq!(stream.chunk().await.unwrap().unwrap(), "x");
+    timed_out(stream.chunk().await.unwrap_err(), Phase::Body);
+}
+
+#[tokio::test]
+async fn a_body_that_drips() {
+    let server = Server::start(|_| {
+        let mut steps = vec![Step::Write(HEAD.to_vec())];
+        for _ in 0..1000 {
+            steps.extend([Step::Write(b"x".to_vec()), Step::Wait(milliseconds(20))]);
+        }
+        steps
+    })
+    .await;
+    let session = Fixture::new()
+        .allow(server.url("a.example", ""))
+        .timeouts(|times| {
+            times.idle = milliseconds(500);
+            times.stream = milliseconds(1_200);
+        })
+        .session();
+    // Zero and other times below one second count as one second.
+    let request = || Request { timeout: Some(Duration::ZERO), ..Request::get(server.url("a.example", "/")) };
+    let start = Instant::now();
+    timed_out(session.send(request()).await.unwrap_err(), Phase::Total);
+    assert!(start.elapsed() >= milliseconds(950), "{:?}", start.elapsed());
+    let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+    let error = loop {
+        if let Err(error) = stream.chunk().await {
+            break error;
+        }
+    };
+    timed_out(error, Phase::Total);
+}
+
+#[tokio::test]
+async fn a_guest_cannot_ask_for_more_than_the_ceiling() {
+    let server = Server::start(|_| vec![Step::Stall]).await;
+    let session = Fixture::new()
+        .allow(server.url("a.example", ""))
+        .timeouts(|times| times.total_ceiling = milliseconds(1_100))
+        .session();
+    let request = Request { timeout: Some(Duration::MAX), ..Request::get(server.url("a.example", "/")) };
+    timed_out(session.send(request).await.unwrap_err(), Phase::Total);
+}
+
+#[tokio::test]
+async fn the_time_counts_over_redirects() {
+    let server = Server::start(|_| {
+        let mut steps = vec![Step::Wait(milliseconds(300))];
+        steps.extend(answer(302, &[("Location", "/")], ""));
+        steps
+    })
+    .await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.total = milliseconds(1_000)).session();
+    timed_out(get(&session, server.url("a.example", "/")).await.unwrap_err(), Phase::Total);
+    assert!(server.seen().len() <= 4);
+}

@@ -1,0 +1,53 @@
+//! Removing an instance with everything it has.
+
+use crate::changes::Changes;
+use crate::error::{Error, Result};
+use crate::id::{DocRef, InstanceId};
+use crate::key;
+use crate::kv::{Batch, Committed};
+use crate::store::Store;
+
+/// How many entries are removed in one commit.
+const PAGE: usize = 200;
+
+impl Store {
+    /// Removes all documents of an instance with their places in the queue and the schedule, then its indexes and the traces of
+    /// earlier deletions. The contents of its files are the caller's, who knows which they are.
+    ///
+    /// Works in many commits and can be repeated after a failure; nobody may write to the instance meanwhile.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::Running`] while one of its jobs runs, [`Error::Invalid`] for [`InstanceId::global`]; like
+    /// [`Store::commit`] otherwise.
+    pub async fn erase(&self, instance: &InstanceId) -> Result<()> {
+        if instance.is_global() {
+            let reason = "what belongs to no instance cannot be erased".to_owned();
+            return Err(Error::Invalid { field: "instance id", reason });
+        }
+        for doctype in self.doctypes(instance)? {
+            loop {
+                let documents = self.list(instance, &doctype, None, PAGE)?;
+                if documents.is_empty() {
+                    break;
+                }
+                let mut changes = Changes::new();
+                for document in documents {
+                    changes.purge(DocRef::new(instance, &doctype, document.id), &document.rev);
+                }
+                self.commit(changes).await?;
+            }
+        }
+        let range = key::of_instance(instance);
+        loop {
+            let mut batch = Batch::default();
+            for (key, _) in self.kv().scan(&range.from, &range.to, PAGE, false)? {
+                batch.remove(key);
+            }
+            if batch.writes().is_empty() {
+                return Ok(());
+            }
+            // Without checks it cannot be refused.
+            let _: Committed = self.kv().commit(batch).await?;
+        }
+    }
+}

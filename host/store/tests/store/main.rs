@@ -1,0 +1,12 @@
+//! What every backend of the store must do, and what only the one on disk can show.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod blobs;
+mod crash;
+mod documents;
+mod due;
+mod index;
+mod model;
+mod queue;
+mod support;
+mod throughput;

@@ -1,0 +1,265 @@
+use chrono::TimeDelta;
+use konnector_store::{Changes, Conflict, Error, Lease, Map, Store};
+use serde_json::json;
+
+use crate::support::{TTL, at, bill, body, claim, create, ids, instance, job, on_every_backend, queue};
+
+on_every_backend!(
+    jobs_are_claimed_in_the_order_of_time,
+    a_claim_rewrites_the_job_and_takes_its_lock,
+    a_held_lock_does_not_hold_up_others,
+    a_job_that_is_not_eligible_is_passed_over,
+    each_job_is_leased_once_however_many_claim,
+    epochs_grow_across_retries,
+    a_zombie_cannot_write,
+    an_expired_lease_is_held_until_it_is_ended,
+    a_lease_is_renewed,
+    a_waiting_job_can_be_moved_and_cancelled,
+    a_running_job_is_neither_queued_nor_deleted,
+    locks_belong_to_an_instance,
+    a_deleted_job_is_not_claimed,
+);
+
+async fn complete(store: &Store, lease: &Lease) -> konnector_store::Result<()> {
+    let mut changes = Changes::new();
+    changes.complete(lease);
+    store.commit(changes).await.map(drop)
+}
+
+async fn jobs_are_claimed_in_the_order_of_time(store: Store) {
+    assert_eq!(store.next_ready().unwrap(), None);
+    for (id, second) in [("c", 30), ("a", 10), ("b", 20), ("d", 20)] {
+        queue(&store, &job(id), second, None).await;
+    }
+    assert_eq!(store.next_ready().unwrap(), Some(at(10)));
+    let waiting: Vec<String> =
+        store.queued(Some(at(20)), 10).unwrap().into_iter().map(|queued| queued.job.id).collect();
+    assert_eq!(waiting, ["a", "b", "d"]);
+    assert_eq!(ids(&claim(&store, "w", 9, 10).await), [""; 0]);
+    assert_eq!(ids(&claim(&store, "w", 20, 2).await), ["a", "b"]);
+    assert_eq!(ids(&claim(&store, "w", 100, 0).await), [""; 0]);
+    assert_eq!(ids(&claim(&store, "w", 100, 10).await), ["d", "c"]);
+    assert_eq!(store.queued(None, 10).unwrap(), []);
+    assert_eq!(store.next_ready().unwrap(), None);
+}
+
+async fn a_claim_rewrites_the_job_and_takes_its_lock(store: Store) {
+    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    assert_eq!(store.waiting(&job("one")).unwrap().unwrap().lock.as_deref(), Some("acct/1"));
+    let leases = claim(&store, "worker-7", 10, 1).await;
+    let expected = Lease {
+        job: job("one"),
+        epoch: 1,
+        worker: "worker-7".to_owned(),
+        until: at(10) + TTL,
+        lock: Some("acct/1".to_owned()),
+    };
+    assert_eq!(leases, std::slice::from_ref(&expected));
+    assert_eq!(store.leases().unwrap(), leases);
+    assert_eq!(store.lease(&job("one")).unwrap(), Some(expected.clone()));
+    assert_eq!(store.waiting(&job("one")).unwrap(), None);
+    let document = store.get(&job("one")).unwrap().unwrap();
+    assert_eq!((document.rev.generation(), &document.body["state"]), (2, &json!("running")));
+
+    complete(&store, &expected).await.unwrap();
+    assert_eq!(store.leases().unwrap(), []);
+    assert!(complete(&store, &expected).await.unwrap_err().is_stale_lease(), "a lease ends once");
+}
+
+async fn a_held_lock_does_not_hold_up_others(store: Store) {
+    for number in 0..200 {
+        queue(&store, &job(format!("{number:03}")), number, Some("acct/busy")).await;
+    }
+    queue(&store, &job("free"), 300, Some("acct/free")).await;
+    queue(&store, &job("open"), 301, None).await;
+    let leases = claim(&store, "w", 400, 10).await;
+    assert_eq!(ids(&leases), ["000", "free", "open"], "one per lock, also within one claim");
+    assert_eq!(ids(&claim(&store, "w", 400, 10).await), [""; 0]);
+    complete(&store, &leases[0]).await.unwrap();
+    assert_eq!(ids(&claim(&store, "w", 400, 10).await), ["001"]);
+}
+
+async fn a_job_that_is_not_eligible_is_passed_over(store: Store) {
+    for id in ["a", "b", "c"] {
+        queue(&store, &job(id), 10, None).await;
+    }
+    let not_a = |job: &konnector_store::DocRef, document: &konnector_store::Document| {
+        assert_eq!(document.body["state"], json!("queued"));
+        job.id != "a"
+    };
+    let leases = store.claim("w", at(10), TTL, 1, &not_a, &|_: &mut Map| {}).await.unwrap();
+    assert_eq!(ids(&leases), ["b"]);
+    assert_eq!(store.queued(None, 10).unwrap().len(), 2);
+}
+
+async fn each_job_is_leased_once_however_many_claim(store: Store) {
+    for number in 0..60 {
+        queue(&store, &job(format!("{number:02}")), 0, Some(&format!("acct/{}", number % 20))).await;
+    }
+    let workers = (0..8).map(|worker| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut ran: Vec<String> = Vec::new();
+            while store.next_ready().unwrap().is_some() {
+                for lease in claim(&store, &format!("w{worker}"), 10, 5).await {
+                    assert_eq!(lease.epoch, 1);
+                    // The lock is ours alone: nobody else creates or deletes this document meanwhile.
+                    let guard = bill(lease.lock.clone().unwrap());
+                    let rev = create(&store, &guard, json!({})).await;
+                    let mut changes = Changes::new();
+                    changes.fence(&lease).delete(guard, &rev).complete(&lease);
+                    store.commit(changes).await.unwrap();
+                    ran.push(lease.job.id);
+                }
+                tokio::task::yield_now().await;
+            }
+            ran
+        })
+    });
+    let mut ran = Vec::new();
+    for worker in workers.collect::<Vec<_>>() {
+        ran.extend(worker.await.unwrap());
+    }
+    ran.sort();
+    assert_eq!(ran, (0..60).map(|number| format!("{number:02}")).collect::<Vec<_>>());
+    assert_eq!(store.leases().unwrap(), []);
+}
+
+async fn epochs_grow_across_retries(store: Store) {
+    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    for epoch in 1..=3 {
+        let lease = claim(&store, "w", 10, 1).await.remove(0);
+        assert_eq!(lease.epoch, epoch);
+        let mut again = Changes::new();
+        again.complete(&lease).enqueue(job("one"), at(10), Some("acct/1".to_owned()));
+        store.commit(again).await.unwrap();
+    }
+}
+
+async fn a_zombie_cannot_write(store: Store) {
+    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    let old = claim(&store, "w", 10, 1).await.remove(0);
+    let mut reclaim = Changes::new();
+    reclaim.complete(&old).enqueue(job("one"), at(20), old.lock.clone());
+    store.commit(reclaim).await.unwrap();
+
+    let write = |lease: &Lease, id: &str| {
+        let mut changes = Changes::new();
+        changes.create(bill(id), body(json!({}))).fence(lease);
+        let store = store.clone();
+        async move { store.commit(changes).await }
+    };
+    let error = write(&old, "while-waiting").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the lease on job io.cozy.jobs/one (epoch 1) is no longer held: stop this run, its writes are refused"
+    );
+
+    let new = claim(&store, "w", 20, 1).await.remove(0);
+    assert!(write(&old, "while-leased").await.unwrap_err().is_stale_lease());
+    assert!(store.renew(&old, at(1000)).await.unwrap_err().is_stale_lease());
+    assert!(complete(&store, &old).await.unwrap_err().is_stale_lease());
+    assert_eq!(store.leases().unwrap(), std::slice::from_ref(&new), "nothing of the new lease was touched");
+    write(&new, "by-the-new-run").await.unwrap();
+    let doctype = bill("").doctype;
+    assert_eq!(store.list(&instance(1), &doctype, None, 10).unwrap().len(), 1);
+
+    let never = Lease { job: job("other"), ..new };
+    assert!(write(&never, "never").await.unwrap_err().is_stale_lease());
+}
+
+async fn an_expired_lease_is_held_until_it_is_ended(store: Store) {
+    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    queue(&store, &job("two"), 11, Some("acct/1")).await;
+    let lease = claim(&store, "w", 20, 5).await.remove(0);
+    let end = at(20) + TTL;
+    assert_eq!(store.expired(end - TimeDelta::microseconds(1)).unwrap(), []);
+    assert_eq!(store.expired(end).unwrap(), std::slice::from_ref(&lease));
+    assert_eq!(ids(&claim(&store, "w", 1000, 5).await), [""; 0], "its lock is still held");
+    let mut retry = Changes::new();
+    retry.complete(&lease).enqueue(job("one"), at(2000), lease.lock.clone());
+    store.commit(retry).await.unwrap();
+    assert_eq!(store.expired(at(5000)).unwrap(), []);
+    assert_eq!(ids(&claim(&store, "w", 1000, 5).await), ["two"]);
+}
+
+async fn a_lease_is_renewed(store: Store) {
+    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    let lease = claim(&store, "w", 10, 1).await.remove(0);
+    store.renew(&lease, at(500)).await.unwrap();
+    assert_eq!(store.expired(at(499)).unwrap(), []);
+    assert_eq!(store.leases().unwrap(), [Lease { until: at(500), ..lease.clone() }]);
+    // The old value of `until` does not matter to who holds the lease.
+    let mut changes = Changes::new();
+    changes.fence(&lease).create(bill("one"), body(json!({})));
+    store.commit(changes).await.unwrap();
+    complete(&store, &lease).await.unwrap();
+    assert!(store.renew(&lease, at(900)).await.unwrap_err().is_stale_lease());
+    assert_eq!(store.leases().unwrap(), []);
+}
+
+async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
+    queue(&store, &job("one"), 10, None).await;
+    let mut later = Changes::new();
+    later.enqueue(job("one"), at(50), Some("acct/1".to_owned()));
+    store.commit(later).await.unwrap();
+    let queued = store.queued(None, 10).unwrap();
+    assert_eq!((queued.len(), queued[0].run_at, queued[0].lock.as_deref()), (1, at(50), Some("acct/1")));
+    assert_eq!(store.waiting(&job("one")).unwrap().as_ref(), queued.first());
+
+    let mut cancel = Changes::new();
+    cancel.dequeue(&job("one"));
+    store.commit(cancel.clone()).await.unwrap();
+    assert_eq!(store.queued(None, 10).unwrap(), []);
+    let error = store.commit(cancel).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "conflict: job io.cozy.jobs/one is not waiting: it has started, ended or was never queued"
+    );
+
+    let mut missing = Changes::new();
+    missing.enqueue(job("missing"), at(0), None);
+    let error = store.commit(missing).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "document io.cozy.jobs/missing does not exist: create it before, or in the same commit"
+    );
+}
+
+async fn a_running_job_is_neither_queued_nor_deleted(store: Store) {
+    queue(&store, &job("one"), 10, None).await;
+    let lease = claim(&store, "w", 10, 1).await.remove(0);
+    let rev = store.get(&job("one")).unwrap().unwrap().rev;
+    let mut again = Changes::new();
+    again.enqueue(job("one"), at(20), None);
+    let mut delete = Changes::new();
+    delete.delete(job("one"), &rev);
+    for changes in [again, delete.clone()] {
+        let error = store.commit(changes).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(Conflict::Running { .. })), "{error}");
+    }
+    let mut end = Changes::new();
+    end.complete(&lease).delete(job("one"), &rev);
+    store.commit(end).await.unwrap();
+    assert_eq!(store.leases().unwrap(), []);
+    assert!(store.was_deleted(&job("one")).unwrap());
+}
+
+async fn locks_belong_to_an_instance(store: Store) {
+    for number in [1, 2] {
+        let mut of_instance = job("one");
+        of_instance.instance = instance(number);
+        queue(&store, &of_instance, 10, Some("acct/1")).await;
+    }
+    assert_eq!(claim(&store, "w", 10, 5).await.len(), 2);
+}
+
+async fn a_deleted_job_is_not_claimed(store: Store) {
+    queue(&store, &job("one"), 10, None).await;
+    let rev = store.get(&job("one")).unwrap().unwrap().rev;
+    let mut changes = Changes::new();
+    changes.purge(job("one"), &rev);
+    store.commit(changes).await.unwrap();
+    assert_eq!(store.queued(None, 10).unwrap(), []);
+    assert_eq!(ids(&claim(&store, "w", 10, 5).await), [""; 0]);
+}

@@ -1,0 +1,156 @@
+//! Capabilities that live in memory, for tests of the sandbox alone. Some doctypes behave badly on purpose; see [`documents`].
+
+pub mod account;
+pub mod documents;
+pub mod files;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use konnector_manifest::Permissions;
+use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, Medium, Progress, Secrets};
+use konnector_sandbox::http::{Gate, GateOptions, SecretTable, SessionOptions};
+use konnector_sandbox::{Cause, Job, Limits};
+use serde_json::{Map, Value, json};
+
+/// A person's data for one run, and what the run did to it.
+pub struct World {
+    /// The account.
+    pub account: Arc<account::FakeAccount>,
+    /// The documents.
+    pub documents: Arc<documents::FakeDocuments>,
+    /// The files.
+    pub files: Arc<files::FakeFiles>,
+    /// Who watches.
+    pub watcher: Arc<Watcher>,
+    /// Secrets that the run kept.
+    pub kept: Arc<Kept>,
+    /// What the run may use up.
+    pub limits: Limits,
+    /// Origins that the manifest names, such as `http://127.0.0.1:8081`.
+    pub hosts: Vec<String>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            account: Arc::default(),
+            documents: Arc::default(),
+            files: Arc::default(),
+            watcher: Arc::default(),
+            kept: Arc::default(),
+            limits: Limits::default(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    /// A world with other limits.
+    pub fn limited(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut world = Self::default();
+        change(&mut world.limits);
+        world
+    }
+
+    /// What a run is given.
+    pub fn capabilities(&self) -> Capabilities {
+        let secrets = Arc::new(SecretTable::new(self.kept.all()).expect("random numbers"));
+        let rules: Map<String, Value> = match json!({ "vendor": { "type": "http", "values": self.hosts } }) {
+            Value::Object(rules) if !self.hosts.is_empty() => rules,
+            _ => Map::new(),
+        };
+        let rules = Permissions::from_manifest(&rules).and_then(|rules| rules.http(&Map::new())).expect("correct rules");
+        let allowed_private = ["127.0.0.1".parse().expect("an address rule")].into();
+        let gate = Gate::new(GateOptions { allowed_private, ..GateOptions::default() }).expect("a gate");
+        let session = gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets });
+        Capabilities {
+            account: self.account.clone(),
+            secrets: self.kept.clone(),
+            documents: self.documents.clone(),
+            files: self.files.clone(),
+            progress: self.watcher.clone(),
+            log: self.watcher.clone(),
+            http: Arc::new(session),
+            limits: self.limits.clone(),
+        }
+    }
+
+    /// The log so far, one line each.
+    pub fn log(&self) -> String {
+        let line = |line: &LogLine| {
+            let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            format!("{:?}: {}{fields}", line.level, line.message)
+        };
+        self.watcher.lines.lock().unwrap().iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A job with these parameters.
+pub fn job(parameters: Value) -> Job {
+    let Value::Object(parameters) = parameters else { panic!("parameters are an object") };
+    Job {
+        id: "job-1".to_owned(),
+        attempt: 1,
+        cause: Cause::Manual,
+        parameters,
+        payload: None,
+        locale: "fr".to_owned(),
+        time_zone: "Europe/Paris".to_owned(),
+    }
+}
+
+/// Collects log lines and progress, and answers questions.
+#[derive(Default)]
+pub struct Watcher {
+    /// Lines of the log.
+    pub lines: Mutex<Vec<LogLine>>,
+    /// Everything else that a watcher sees.
+    pub events: Mutex<Vec<String>>,
+    /// The answer to a question, and how long it takes; nobody answers without one.
+    pub code: Mutex<Option<(Duration, String)>>,
+}
+
+impl Log for Watcher {
+    fn line(&self, line: LogLine) {
+        self.lines.lock().unwrap().push(line);
+    }
+}
+
+#[async_trait]
+impl Progress for Watcher {
+    fn report(&self, done: u64, total: Option<u64>, label: &str) {
+        self.events.lock().unwrap().push(format!("{done} of {total:?}: {label}"));
+    }
+
+    fn login_succeeded(&self) {
+        self.events.lock().unwrap().push("login succeeded".to_owned());
+    }
+
+    async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {
+        self.events.lock().unwrap().push(format!("{medium:?}: {hint}"));
+        let code = self.code.lock().unwrap().clone();
+        let (delay, code) = code.ok_or(Error::Unattended)?;
+        tokio::time::sleep(delay).await;
+        Ok(code)
+    }
+}
+
+/// Secrets: the password is `hunter22`.
+#[derive(Default)]
+pub struct Kept(pub Mutex<Vec<(String, String)>>);
+
+#[async_trait]
+impl Secrets for Kept {
+    fn all(&self) -> Vec<(String, String)> {
+        let mut all = vec![("password".to_owned(), "hunter22".to_owned())];
+        all.extend(self.0.lock().unwrap().clone());
+        all
+    }
+
+    async fn put(&self, name: &str, value: &str) -> Result<(), Error> {
+        self.0.lock().unwrap().push((name.to_owned(), value.to_owned()));
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! `http.download`, against a server that answers from memory.
+
+use konnector_sandbox::{Ended, Outcome, Report};
+use konnector_tests::fakes::World;
+use konnector_tests::guest;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::run;
+
+/// Answers every request by its path; answers its own address.
+async fn server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 4_096];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]);
+            let (status, body) = match request.split(' ').nth(1) {
+                Some("/bill.pdf") => ("200 OK", format!("%PDF-1.7\n{}", "x".repeat(100_000))),
+                Some("/login.pdf") => ("200 OK", "<!DOCTYPE html><html><title>Sign in</title></html>".to_owned()),
+                Some("/empty.pdf") => ("200 OK", String::new()),
+                _ => ("404 Not Found", "no such bill".to_owned()),
+            };
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    format!("http://{address}")
+}
+
+async fn download(world: &mut World, names: &[&str]) -> Ended {
+    let server = server().await;
+    world.hosts = vec![server.clone()];
+    let downloads: Vec<_> = names.iter().map(|name| json!({ "url": format!("{server}/{name}"), "name": name })).collect();
+    run(&guest("download"), json!({ "downloads": downloads }), world).await
+}
+
+#[tokio::test]
+async fn a_bill_is_stored_and_a_login_page_is_not() {
+    let mut world = World::default();
+    let ended = download(&mut world, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf"]).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
+    Info: login.pdf: HttpError::UnexpectedContent("expected application/pdf, got text/html")
+    Info: empty.pdf: HttpError::UnexpectedContent("expected application/pdf, got nothing: the answer is empty")
+    Info: missing.pdf: HttpError::Status(404)
+    "#);
+    let stored = world.files.stored.lock().unwrap();
+    assert_eq!(stored.keys().collect::<Vec<_>>(), ["bill.pdf"]);
+    assert_eq!(stored["bill.pdf"].len(), 100_009);
+    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!((ended.receipt.files.created, ended.receipt.file_bytes, ended.receipt.requests), (1, 100_009, 4));
+    assert_eq!(ended.receipt.hosts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_download_keeps_to_the_limits() {
+    let mut world = World::limited(|limits| limits.files = 1);
+    download(&mut world, &["bill.pdf", "bill.pdf"]).await;
+    insta::assert_snapshot!(world.log(), @r"
+    Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
+    Info: bill.pdf: HttpError::File(Error::QuotaExceeded(Quota::Files))
+    ");
+
+    let mut world = World::limited(|limits| limits.file_bytes = 50_000);
+    download(&mut world, &["bill.pdf"]).await;
+    insta::assert_snapshot!(world.log(), @"Info: bill.pdf: HttpError::File(Error::QuotaExceeded(Quota::Storage))");
+    assert!(world.files.stored.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_host_that_the_manifest_does_not_name_is_denied() {
+    let world = World::default();
+    let downloads = json!({ "downloads": [{ "url": "https://elsewhere.example/a.pdf", "name": "a.pdf" }] });
+    run(&guest("download"), downloads, &world).await;
+    insta::assert_snapshot!(world.log(), @r#"Info: a.pdf: HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }")"#);
+}

@@ -1,0 +1,144 @@
+//! How runs end: by their own failure, by a limit, by somebody's will.
+
+use std::time::{Duration, Instant};
+
+use konnector_sandbox::{Ended, Ending, Failure, Outcome, Sandbox};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::guest;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{SANDBOX, prepare, run, sentence};
+
+/// Cancels a run after a while.
+async fn cancelled(name: &str, parameters: Value, world: &World, after: Duration) -> (Ended, Duration) {
+    let (program, cancel) = (prepare(&guest(name)).await, CancellationToken::new());
+    let sandbox: &Sandbox = &SANDBOX;
+    let run = sandbox.run(&program, job(parameters), world.capabilities(), cancel.clone());
+    let cancelling = async {
+        tokio::time::sleep(after).await;
+        cancel.cancel();
+        Instant::now()
+    };
+    let (ended, at) = tokio::join!(run, cancelling);
+    (ended, at.elapsed())
+}
+
+#[tokio::test]
+async fn each_failure_arrives_as_itself_without_secrets() {
+    let cases = [
+        ("bad-credentials", Failure::BadCredentials("[masked] refused".to_owned())),
+        ("too-many-attempts", Failure::TooManyAttempts("[masked] refused".to_owned())),
+        ("challenge-failed", Failure::ChallengeFailed("[masked] refused".to_owned())),
+        ("vendor-down", Failure::VendorDown("[masked] refused".to_owned())),
+        ("vendor-maintenance", Failure::VendorMaintenance("[masked] refused".to_owned())),
+        ("rate-limited", Failure::RateLimited(Some(60))),
+        ("vendor-changed", Failure::VendorChanged("[masked] refused".to_owned())),
+        ("user-action", Failure::UserAction(konnector_sandbox::Action::AcceptTerms, "[masked] refused".to_owned())),
+        ("denied", Failure::Denied("[masked] refused".to_owned())),
+        ("quota-exceeded", Failure::QuotaExceeded("[masked] refused".to_owned())),
+        ("cancelled", Failure::Cancelled),
+        ("bug", Failure::Bug("[masked] refused".to_owned())),
+    ];
+    for (name, expected) in cases {
+        let ended = run(&guest("fails"), json!({ "failure": name, "text": "hunter22\u{7} refused" }), &World::default()).await;
+        assert_eq!(ended.outcome, Outcome::Failed(expected), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_is_bounded_and_masked() {
+    let text = format!("{}hunter22", "x".repeat(5_000));
+    let ended = run(&guest("fails"), json!({ "text": text, "problems": 1_500 }), &World::default()).await;
+    let Outcome::Completed(report) = ended.outcome else { panic!("{:?}", ended.outcome) };
+    assert_eq!(report.problems.len(), 1_001);
+    assert!(report.problems[0].message.len() <= 2_048);
+    assert_eq!(report.problems[1_000].message, "500 more problems");
+}
+
+#[tokio::test]
+async fn a_spinning_guest_is_ended_at_its_deadline() {
+    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let started = Instant::now();
+    let ended = run(&guest("spin"), json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.3 seconds, the longest that it may take");
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_spinning_guest_is_ended_when_its_processor_time_is_used_up() {
+    let world = World::limited(|limits| limits.cpu = Duration::from_millis(200));
+    let ended = run(&guest("spin"), json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it used up its 0.2 seconds of processor time");
+    assert!((200..400).contains(&ended.receipt.cpu_ms), "{}", ended.receipt.cpu_ms);
+}
+
+#[tokio::test]
+async fn a_sleeping_guest_is_ended_and_not_billed() {
+    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let ended = run(&guest("sleep"), json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.3 seconds, the longest that it may take");
+    assert!(ended.receipt.cpu_ms < 100, "{}", ended.receipt.cpu_ms);
+}
+
+#[tokio::test]
+async fn a_guest_inside_a_host_call_is_ended() {
+    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let ended = run(&guest("blocked"), json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Ended(Ending::Deadline(Duration::from_millis(300))));
+}
+
+#[tokio::test]
+async fn a_cancelled_host_call_returns_at_once() {
+    let world = World::default();
+    let (ended, took) = cancelled("blocked", json!({}), &world, Duration::from_millis(100)).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was cancelled");
+    assert!(took < Duration::from_millis(1_500), "{took:?}: sooner than the grace");
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_heed_is_ended_after_its_grace() {
+    let world = World::limited(|limits| limits.grace = Duration::from_millis(200));
+    for (name, parameters) in [("blocked", json!({ "stubborn": true })), ("spin", json!({})), ("sleep", json!({}))] {
+        let (ended, took) = cancelled(name, parameters, &world, Duration::from_millis(50)).await;
+        assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled), "{name}");
+        assert!((Duration::from_millis(200)..Duration::from_secs(10)).contains(&took), "{name}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_it_begins_never_begins() {
+    let world = World::default();
+    let (ended, _) = cancelled("noop", json!({}), &world, Duration::ZERO).await;
+    assert!(matches!(ended.outcome, Outcome::Completed(_) | Outcome::Ended(Ending::Cancelled)));
+    let (program, cancel) = (prepare(&guest("noop")).await, CancellationToken::new());
+    cancel.cancel();
+    let ended = SANDBOX.run(&program, job(json!({})), world.capabilities(), cancel).await;
+    assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled));
+    assert_eq!(ended.receipt.instantiate_us, 0);
+}
+
+#[tokio::test]
+async fn a_lost_lease_ends_the_run_at_once() {
+    let ended = run(&guest("blocked"), json!({ "doctype": "io.cozy.lost" }), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was given up, because the job was started again elsewhere");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_host_is_one_failed_run() {
+    let world = World::default();
+    let ended = run(&guest("blocked"), json!({ "doctype": "io.cozy.broken" }), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended by a fault of the server: a part of the server failed while the konnector used it");
+    let ended = run(&guest("noop"), json!({}), &world).await;
+    assert!(matches!(ended.outcome, Outcome::Completed(_)), "the next run is not touched");
+}
+
+#[tokio::test]
+async fn a_run_whose_future_is_dropped_stops() {
+    let world = World::default();
+    let program = prepare(&guest("uploads")).await;
+    let running = SANDBOX.run(&program, job(json!({ "uploads": 1 })), world.capabilities(), CancellationToken::new());
+    let _ = tokio::time::timeout(Duration::from_millis(1), running).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0);
+}

@@ -1,0 +1,176 @@
+//! Guests that take more than they are given.
+
+use std::time::Duration;
+
+use konnector_sandbox::{Outcome, Report};
+use konnector_tests::fakes::World;
+use konnector_tests::{guest, handmade};
+use serde_json::json;
+
+use super::{run, sentence};
+
+#[tokio::test]
+async fn memory() {
+    let world = World::limited(|limits| limits.memory = 64 << 20);
+    let ended = run(&guest("memory_hog"), json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 64 MiB of memory");
+    assert!((32 << 20..=64 << 20).contains(&ended.receipt.peak_memory), "{}", ended.receipt.peak_memory);
+}
+
+#[tokio::test]
+async fn memory_that_does_not_even_fit_at_the_start() {
+    let world = World::limited(|limits| limits.memory = 64 << 10);
+    let ended = run(&guest("noop"), json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 0 MiB of memory");
+}
+
+#[tokio::test]
+async fn several_memories() {
+    let items = "(memory $second 1) (memory $third 1)";
+    let body = ["$second", "$third"].map(|memory| {
+        format!("(loop $more{memory} (br_if $more{memory} (i32.ne (memory.grow {memory} (i32.const 1)) (i32.const -1))))")
+    });
+    let component = handmade::konnector("", items, &body.join("\n"));
+    let world = World::limited(|limits| limits.memory = 4 << 20);
+    let ended = run(&component, json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    assert_eq!(ended.receipt.peak_memory, 4 << 20, "one limit for all memories");
+}
+
+#[tokio::test]
+async fn tables() {
+    let body = "(loop $more
+        (br_if $more (i32.ne (table.grow $hoard (ref.null func) (i32.const 100)) (i32.const -1))))
+        (if (i32.gt_u (table.size $hoard) (i32.const 5000)) (then unreachable))";
+    let component = handmade::konnector("", "(table $hoard 1 funcref)", body);
+    let world = World::limited(|limits| limits.table_elements = 5_000);
+    let ended = run(&component, json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+}
+
+#[tokio::test]
+async fn time_before_the_start() {
+    let component = handmade::konnector("", "(func $spin (loop $more (br $more))) (start $spin)", "");
+    let world = World::limited(|limits| limits.wall = Duration::from_millis(200));
+    let ended = run(&component, json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended after 0.2 seconds, the longest that it may take");
+}
+
+#[tokio::test]
+async fn stack() {
+    let ended = run(&guest("recursion"), json!({}), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector did what WebAssembly forbids: out of bounds memory access");
+}
+
+#[tokio::test]
+async fn a_panic_is_told_without_secrets() {
+    let world = World::default();
+    let ended = run(&guest("panics"), json!({}), &world).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector panicked: cannot read the page of [masked] (at tests/guests/examples/panics.rs:8:5)");
+    insta::assert_snapshot!(world.log(), @r"
+    Warn: 
+    Warn: thread '<unnamed>' (1) panicked at tests/guests/examples/panics.rs:8:5:
+    Warn: cannot read the page of [masked]
+    Warn: note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    ");
+    assert!(ended.receipt.reads_secrets);
+    assert_eq!(ended.receipt.secrets_read, 1);
+}
+
+#[tokio::test]
+async fn the_back_door() {
+    let ended = run(&guest("exits"), json!({ "code": 3 }), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector called exit(1) instead of returning a result; return a failure that says what is wrong");
+    let ended = run(&guest("exits"), json!({ "code": 0 }), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector called exit(0) instead of returning a result; return a failure that says what is wrong");
+}
+
+#[tokio::test]
+async fn nonsense() {
+    let ended = run(&handmade::konnector("", "", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"), json!({}), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector did what WebAssembly forbids: integer divide by zero");
+    let ended = run(&handmade::konnector("", "", "(drop (i32.load (i32.const -8)))"), json!({}), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector did what WebAssembly forbids: out of bounds memory access");
+}
+
+#[tokio::test]
+async fn log_lines() {
+    let world = World::default();
+    let ended = run(&guest("log_flood"), json!({ "lines": 100_000 }), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    let lines = world.watcher.lines.lock().unwrap();
+    insta::assert_snapshot!(lines.last().unwrap().message, @"90000 more lines dropped: a run may log 10000 lines and 1048576 bytes");
+    assert_eq!(lines.len(), 10_001);
+    assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines_dropped), (10_000, 90_000));
+}
+
+#[tokio::test]
+async fn log_bytes() {
+    let world = World::default();
+    let ended = run(&guest("log_flood"), json!({ "lines": 200, "length": 100_000 }), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    let lines = world.watcher.lines.lock().unwrap();
+    assert!(lines.iter().all(|line| line.message.len() <= 8_192));
+    assert!(lines.iter().map(|line| line.message.len()).sum::<usize>() <= (1 << 20) + 8_192);
+    assert_eq!(ended.receipt.log_lines + ended.receipt.log_lines_dropped, 200);
+}
+
+#[tokio::test]
+async fn standard_output() {
+    let world = World::default();
+    let ended = run(&guest("output_flood"), json!({ "lines": 100_000 }), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines + ended.receipt.log_lines_dropped), (10_000, 100_005));
+}
+
+#[tokio::test]
+async fn empty_writes() {
+    let world = "import wasi:cli/stdout@0.2.0; import wasi:io/streams@0.2.0;";
+    let items = r#"
+        (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
+        (import "wasi:io/streams@0.2.0" "[method]output-stream.write" (func $write (param i32 i32 i32 i32)))"#;
+    let body = "
+        (local.set 0 (call $stdout))
+        (loop $more
+          (call $write (local.get 0) (i32.const 0) (i32.const 0) (i32.const 2048))
+          (local.set $count (i32.add (local.get $count) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $count) (i32.const 100000))))";
+    let the_world = World::default();
+    let ended = run(&handmade::konnector(world, items, body), json!({}), &the_world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    assert_eq!(the_world.log(), "");
+}
+
+#[tokio::test]
+async fn handles() {
+    let world = "import wasi:clocks/monotonic-clock@0.2.0;";
+    let items = r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $timer (param i64) (result i32)))"#;
+    let body = "
+        (loop $more
+          (drop (call $timer (i64.const 1000000000)))
+          (local.set $count (i32.add (local.get $count) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $count) (i32.const 100000))))";
+    let ended = run(&handmade::konnector(world, items, body), json!({}), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector holds more than 2048 resources (streams, timers, uploads) at one time; drop those it is done with");
+}
+
+#[tokio::test]
+async fn one_large_call() {
+    let ended = run(&guest("too_much"), json!({ "bytes": 17 << 20 }), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector passed more than 16777216 bytes in one call; save documents in smaller batches, write files in parts of at most 1 MiB");
+}
+
+#[tokio::test]
+async fn documents() {
+    let world = World::limited(|limits| limits.documents = 1_000);
+    let ended = run(&guest("documents_flood"), json!({ "batch": 300 }), &world).await;
+    insta::assert_debug_snapshot!(ended.outcome, @r#"
+    Failed(
+        QuotaExceeded(
+            "in round 3: Error::QuotaExceeded(Quota::Documents)",
+        ),
+    )
+    "#);
+    assert_eq!(ended.receipt.documents.created, 900);
+    assert_eq!(world.documents.0.lock().unwrap().len(), 900);
+}

@@ -1,0 +1,43 @@
+//! The sandbox against guests of all kinds, most of them hostile. What each is answered is spelled out, because people will read it.
+
+mod components;
+mod downloads;
+mod endings;
+mod hostile;
+mod measure;
+mod orderly;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use konnector_sandbox::{Ended, Options, Outcome, Program, Sandbox};
+use konnector_tests::fakes::{World, job};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// One engine for all tests of this process; guests have threads of their own, because each test has a runtime of its own.
+static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
+    Sandbox::new(Options { max_runs: 32, worker_threads: Some(2), ..Options::default() }).expect("a sandbox")
+});
+
+fn cache() -> &'static Path {
+    Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"))
+}
+
+async fn prepare(component: &[u8]) -> Program {
+    SANDBOX.prepare(component, cache()).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a component in a world.
+async fn run(component: &[u8], parameters: Value, world: &World) -> Ended {
+    let program = prepare(component).await;
+    SANDBOX.run(&program, job(parameters), world.capabilities(), CancellationToken::new()).await
+}
+
+/// The sentence for a run that the host ended.
+fn sentence(ended: &Ended) -> String {
+    match &ended.outcome {
+        Outcome::Ended(ending) => ending.to_string(),
+        other => panic!("expected the host to end the run, got {other:?}"),
+    }
+}

@@ -1,0 +1,183 @@
+//! Konnectors that behave.
+
+use std::time::Duration;
+
+use konnector_sandbox::{Outcome, Report};
+use konnector_tests::fakes::World;
+use konnector_tests::guest;
+use serde_json::json;
+
+use super::run;
+
+#[tokio::test]
+async fn doing_nothing_is_reported_as_such() {
+    let world = World::default();
+    let ended = run(&guest("noop"), json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    assert_eq!(world.log(), "");
+    assert!(ended.receipt.peak_memory > 0 && ended.receipt.instantiate_us > 0);
+    assert_eq!((ended.receipt.requests, ended.receipt.documents), Default::default());
+    assert_eq!(*world.account.sessions.lock().unwrap(), 1, "the session is kept once");
+}
+
+#[tokio::test]
+async fn every_function_of_the_contract_answers() {
+    let world = World::default();
+    let ended = run(&guest("echo"), json!({ "deep": { "er": 1 } }), &world).await;
+    insta::assert_debug_snapshot!(ended.outcome, @r#"
+    Completed(
+        Report {
+            problems: [
+                Problem {
+                    item: "bill 7",
+                    message: "no amount",
+                },
+            ],
+        },
+    )
+    "#);
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: Job { id: "job-1", attempt: 1, cause: Cause::Manual, parameters: "{\"deep\":{\"er\":1}}", payload: None, locale: "fr", time-zone: "Europe/Paris" }
+    Info: Some(Info { id: "account-1", konnector: "bank101", name: Some("My bank"), identifier: Some("claude@example.org") })
+    Info: {"login":"claude@example.org"}
+    Info: Ok(None)
+    Info: Ok(())
+    Info: Ok(Some("{\"cursor\":7}"))
+    Info: Err(Error::Invalid("state: not JSON: EOF while parsing an object at line 1 column 1"))
+    Info: Err(Error::TooLarge(65536))
+    Info: ["password"]
+    Info: Ok(true)
+    Info: Err(Error::NotFound("the account has no secret field `pin`"))
+    Info: Err(Error::NotFound("the account has no secret field `pin`"))
+    Info: the password has 8 characters: [masked]
+    Info: Ok(())
+    Info: the token is [masked]
+    Info: ["password", "refresh_token"]
+    Info: Ok([Saved { id: "io.cozy.bills-1", rev: "1-0", outcome: Outcome::Created }, Saved { id: "io.cozy.bills-2", rev: "1-0", outcome: Outcome::Created }])
+    Info: Ok([Saved { id: "io.cozy.bills-1", rev: "1-0", outcome: Outcome::Unchanged }, Saved { id: "io.cozy.bills-2", rev: "2-0", outcome: Outcome::Updated }])
+    Info: Err(Error::Invalid("items[0].body (key `1`): expected a JSON object, got an array"))
+    Info: Err(Error::Invalid("items: at most 500 at a time, got 501"))
+    Info: Ok(Document { id: "io.cozy.bills-2", rev: "2-0", body: "{\"amount\":3}" })
+    Info: Err(Error::NotFound("io.cozy.bills nothing"))
+    Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.contacts"))
+    Info: Ok(Page { items: [Document { id: "io.cozy.bills-2", rev: "2-0", body: "{\"amount\":3}" }], next: None })
+    Info: Err(Error::Invalid("limit: expected 1 to 1000, got 0"))
+    Info: Ok(1)
+    Info: Ok(Stored { id: "bill.pdf", path: "/Administration/Bank101/bill.pdf", size: 8, mime: "application/pdf", sha256: "86edbaa24831badfa0a8b04bb410141e2ee4182b6d0014493fe262a7a331c20b", outcome: Outcome::Created })
+    Info: Ok([Some("/Administration/Bank101/bill.pdf"), None])
+    Info: Ok([49, 46])
+    Info: Err(Error::NotFound("file nothing"))
+    Info: Err(Error::Invalid("metadata: not JSON: EOF while parsing a list at line 1 column 1"))
+    Info: Ok(1)
+    Info: true
+    Error: two user=[masked]
+    Error: lines of [masked]
+    Info: [("TZ", "Europe/Paris"), ("LANG", "fr")]
+    Info: []
+    Info: true
+    Info: Some("")
+    "#);
+    insta::assert_debug_snapshot!(world.watcher.events.lock().unwrap(), @r#"
+    [
+        "1 of Some(2): bills of [masked]",
+        "login succeeded",
+    ]
+    "#);
+    let mut receipt = ended.receipt;
+    (receipt.cpu_ms, receipt.wall_ms, receipt.instantiate_us, receipt.peak_memory) = (0, 0, 0, 0);
+    insta::assert_json_snapshot!(receipt, @r#"
+    {
+      "hosts": [],
+      "requests": 0,
+      "bytes_up": 0,
+      "bytes_down": 0,
+      "documents": {
+        "created": 2,
+        "updated": 1,
+        "unchanged": 1,
+        "deleted": 1
+      },
+      "files": {
+        "created": 1,
+        "updated": 0,
+        "unchanged": 0,
+        "deleted": 1
+      },
+      "file_bytes": 8,
+      "cpu_ms": 0,
+      "wall_ms": 0,
+      "waited_ms": 0,
+      "instantiate_us": 0,
+      "peak_memory": 0,
+      "log_lines": 39,
+      "log_lines_dropped": 0,
+      "reads_secrets": true,
+      "secrets_read": 1
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn the_clock_stands_still_while_the_user_is_asked() {
+    let world = World::limited(|limits| limits.wall = Duration::from_millis(1_000));
+    *world.watcher.code.lock().unwrap() = Some((Duration::from_millis(1_500), "123456".to_owned()));
+    let ended = run(&guest("ask_code"), json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: Ok("123456")
+    Info: the clock stood still
+    "#);
+    assert!(ended.receipt.waited_ms >= 1_500, "{}", ended.receipt.waited_ms);
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_has_an_end() {
+    let world = World::limited(|limits| limits.answer = Duration::from_millis(50));
+    *world.watcher.code.lock().unwrap() = Some((Duration::from_secs(60), "too late".to_owned()));
+    let ended = run(&guest("ask_code"), json!({}), &world).await;
+    insta::assert_debug_snapshot!(ended.outcome, @r#"
+    Failed(
+        ChallengeFailed(
+            "Error::Unattended",
+        ),
+    )
+    "#);
+}
+
+#[tokio::test]
+async fn a_refused_allocation_can_be_survived() {
+    let world = World::limited(|limits| limits.memory = 32 << 20);
+    let ended = run(&guest("tries_again"), json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
+    assert!((16 << 20..=32 << 20).contains(&ended.receipt.peak_memory), "{}", ended.receipt.peak_memory);
+}
+
+#[tokio::test]
+async fn uploads_that_are_not_committed_leave_nothing() {
+    let world = World::limited(|limits| limits.uploads = 3);
+    let ended = run(&guest("uploads"), json!({ "uploads": 100_000 }), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: Err(Error::TooLarge(1048576))
+    Info: Err(Error::Other("the disk is full"))
+    Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
+    Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
+    Info: after 3 uploads: Error::QuotaExceeded(Quota::Uploads)
+    "#);
+    assert!(world.files.stored.lock().unwrap().is_empty());
+    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host drops what the guest forgot");
+}
+
+#[tokio::test]
+async fn standard_output_is_log_lines_and_nothing_else() {
+    let world = World::default();
+    let ended = run(&guest("output_flood"), json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: {"type":"error","message":"LOGIN_FAILED"}
+    Info: all is well fdp.exe
+    Warn: a warning
+    Info: not � text
+    Info: no line feed
+    "#);
+}

@@ -1,0 +1,148 @@
+//! `cargo xtask demo`: everything at work, on this machine alone.
+
+mod background;
+mod konnector;
+mod manifest;
+mod proof;
+mod site;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use owo_colors::{OwoColorize as _, Stream};
+
+use crate::guests::{self, Which};
+use crate::term;
+use crate::workspace::Workspace;
+
+use self::background::Background;
+use self::konnector::Konnector;
+use self::site::Site;
+
+/// The konnector that is shown.
+const SLUG: &str = "bank101";
+
+/// Builds what it needs, starts a vendor and a server, and lets a konnector fetch bills.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// End after the runs, instead of leaving the server up until Ctrl-C.
+    #[arg(long)]
+    once: bool,
+    /// Where data and logs go; a new folder for temporary files where absent.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Shows everything.
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let start = Instant::now();
+    term::heading("1  Building the konnector, the server and the demo vendor");
+    let bundles = guests::build(workspace, Which::Example(SLUG))?;
+    term::timed("server and vendor compiled", || {
+        workspace.cargo().args(["build", "-p", "konnector", "-p", "demo-vendor"]).run()
+    })?;
+
+    let place = Place::prepare(arguments)?;
+    let background = Background::new()?;
+    term::heading("2  Starting the vendor and the server");
+    let site = Site::start(workspace, &place.folder, &background)?;
+    term::note(&format!("Bank101, a bank that does not exist, is at {} (login {}, password {})", site.url, site.login, site.password));
+    let server = Konnector::start(workspace, &place.folder, &site, &background)?;
+    term::note(&format!("the server is at {}, its data in {}", server.public_url, server.data_dir.display()));
+
+    term::heading("3  Installing the konnector, adding an account and its schedule");
+    let bundle = place.folder.join(SLUG);
+    copy_folder(&bundles.join(SLUG), &bundle)?;
+    manifest::point_at(&bundle.join("manifest.konnector"), &site.url)?;
+    server.show(["konnectors", "install", SLUG, &format!("file://{}", bundle.display())])?;
+    let account = server.add_account(SLUG, &site)?;
+    server.show(["triggers", "add", SLUG, "--account", &account])?;
+
+    term::heading("4  Running it");
+    server.show(["konnectors", "run", SLUG, "--account", &account])?;
+
+    term::heading("5  What it saved");
+    server.show(["data", "ls", "io.cozy.bills"])?;
+    server.show(["files", "ls", "/", "--recursive"])?;
+    proof::show(&server, &site)?;
+
+    term::heading("6  Running it again: nothing is saved twice");
+    second_run(&server, &account)?;
+
+    let took = term::duration(start.elapsed());
+    term::heading(&format!("The demo took {took}."));
+    if arguments.once {
+        drop(background);
+        return place.clean_up();
+    }
+    server.next_commands(SLUG, &account);
+    eprintln!("\n{}", "Ctrl-C ends the vendor and the server.".if_supports_color(Stream::Stderr, |text| text.bold()));
+    background.wait()
+}
+
+/// What the first run saved must still be all there is.
+fn second_run(server: &Konnector, account: &str) -> Result<()> {
+    let before = (server.count_documents("io.cozy.bills")?, server.files()?.len());
+    let job = server.json(["konnectors", "run", SLUG, "--account", account])?;
+    let state = job.get("state").and_then(serde_json::Value::as_str).unwrap_or("unknown");
+    if state != "done" {
+        let reason = job.get("error_message").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
+        bail!("the second run ended as '{state}': {reason}");
+    }
+    let after = (server.count_documents("io.cozy.bills")?, server.files()?.len());
+    if before != after {
+        bail!("the second run saved again: {} bills and {} files before, {} and {} after", before.0, before.1, after.0, after.1);
+    }
+    eprintln!(
+        "{} still {} bills and {} files: a bill is known by its reference at the vendor, so it is never saved twice",
+        "✓".if_supports_color(Stream::Stderr, |mark| mark.green()),
+        after.0,
+        after.1
+    );
+    Ok(())
+}
+
+/// Where the demo keeps what it writes.
+struct Place {
+    folder: PathBuf,
+    temporary: bool,
+}
+
+impl Place {
+    fn prepare(arguments: &Arguments) -> Result<Self> {
+        if let Some(folder) = &arguments.data_dir {
+            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            let folder = fs::canonicalize(folder)?;
+            if folder.join("data").exists() {
+                bail!("{} holds data of an earlier demo; name another folder, or remove it", folder.display());
+            }
+            return Ok(Self { folder, temporary: false });
+        }
+        let folder = tempfile::Builder::new().prefix("konnector-demo-").tempdir().context("no folder for temporary files")?;
+        Ok(Self { folder: folder.keep(), temporary: arguments.once })
+    }
+
+    fn clean_up(self) -> Result<()> {
+        if self.temporary {
+            fs::remove_dir_all(&self.folder).with_context(|| format!("cannot remove {}", self.folder.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies the files of a bundle, icons in folders included.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The manifest of the example names the vendor's usual address; in the demo the vendor takes a free port.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// Where the manifest expects the vendor.
+const USUAL: &str = "http://127.0.0.1:9091";
+
+/// Rewrites the manifest of a bundle so that it talks to `vendor`, the vendor's address without a slash at its end.
+pub fn point_at(manifest: &Path, vendor: &str) -> Result<()> {
+    let text = fs::read(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let mut value: Value = serde_json::from_slice(&text).context("the manifest is no JSON")?;
+    let replaced = retarget(&mut value, vendor);
+    if replaced == 0 {
+        bail!("{} names {USUAL} nowhere, so the konnector cannot be pointed at {vendor}", manifest.display());
+    }
+    fs::write(manifest, serde_json::to_vec_pretty(&value)?).with_context(|| format!("cannot write {}", manifest.display()))
+}
+
+/// Replaces the usual address in the values of `http` rules and in the parameters; answers how often.
+fn retarget(manifest: &mut Value, vendor: &str) -> usize {
+    let mut replaced = 0;
+    if let Some(rules) = manifest.get_mut("permissions").and_then(Value::as_object_mut) {
+        let http = rules.values_mut().filter(|rule| rule.get("type").and_then(Value::as_str) == Some("http"));
+        replaced += http.filter_map(|rule| rule.get_mut("values")).map(|values| replace(values, vendor)).sum::<usize>();
+    }
+    if let Some(parameters) = manifest.get_mut("parameters") {
+        replaced += replace(parameters, vendor);
+    }
+    replaced
+}
+
+fn replace(value: &mut Value, vendor: &str) -> usize {
+    match value {
+        Value::String(text) => match text.strip_prefix(USUAL).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            Some(rest) => {
+                *text = format!("{vendor}{rest}");
+                1
+            }
+            None => 0,
+        },
+        Value::Array(items) => items.iter_mut().map(|item| replace(item, vendor)).sum(),
+        Value::Object(members) => members.values_mut().map(|member| replace(member, vendor)).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules_and_parameters_follow_the_vendor_and_nothing_else_does() {
+        let mut manifest = json!({
+            "vendor_link": "http://127.0.0.1:9091",
+            "permissions": {
+                "bills": { "type": "io.cozy.bills", "values": ["http://127.0.0.1:9091"] },
+                "vendor": { "type": "http", "values": ["http://127.0.0.1:9091", "http://127.0.0.1:90911", "https://bank.example"] },
+            },
+            "parameters": { "url": "http://127.0.0.1:9091/login", "pages": 3 },
+        });
+        assert_eq!(retarget(&mut manifest, "http://127.0.0.1:40123"), 2);
+        insta::assert_json_snapshot!(manifest, @r#"
+        {
+          "vendor_link": "http://127.0.0.1:9091",
+          "permissions": {
+            "bills": {
+              "type": "io.cozy.bills",
+              "values": [
+                "http://127.0.0.1:9091"
+              ]
+            },
+            "vendor": {
+              "type": "http",
+              "values": [
+                "http://127.0.0.1:40123",
+                "http://127.0.0.1:90911",
+                "https://bank.example"
+              ]
+            }
+          },
+          "parameters": {
+            "url": "http://127.0.0.1:40123/login",
+            "pages": 3
+          }
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_manifest_without_the_usual_address_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manifest.konnector");
+        fs::write(&file, r#"{"permissions":{}}"#).unwrap();
+        let error = point_at(&file, "http://127.0.0.1:1").unwrap_err().to_string();
+        assert!(error.contains("names http://127.0.0.1:9091 nowhere"), "{error}");
+    }
+}
