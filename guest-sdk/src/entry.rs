@@ -28,10 +28,13 @@ impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<Typed<T
     }
 }
 
-/// Runs the author's function. A panic is logged before it ends the run, because a trap alone carries no text.
-pub fn start<Form>(function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
+/// Asks for the rights on `saves`, then runs the author's function. A panic is logged before it ends the run, because a trap alone carries no text.
+pub fn start<Form>(saves: &[&str], function: impl EntryPoint<Form>, job: Job) -> Result<WitReport, Failure> {
     #[cfg(target_family = "wasm")]
     std::panic::set_hook(Box::new(crate::log::panic));
+    for doctype in saves {
+        crate::save::ask(doctype).map_err(Failure::from)?;
+    }
     function.call(job)
 }
 
@@ -68,8 +71,8 @@ mod tests {
                 .and_then(|report| report.problems.into_iter().next())
                 .map(|problem| (problem.item, problem.message))
         };
-        assert_eq!(problem(start(raw, job())), Some(("fr-CH".to_owned(), "raw".to_owned())));
-        assert_eq!(problem(start(typed, job())), Some(("https://a.example".to_owned(), "French".to_owned())));
+        assert_eq!(problem(start(&[], raw, job())), Some(("fr-CH".to_owned(), "raw".to_owned())));
+        assert_eq!(problem(start(&[], typed, job())), Some(("https://a.example".to_owned(), "French".to_owned())));
     }
 
     #[test]
@@ -77,7 +80,7 @@ mod tests {
         fn fails(context: Context) -> crate::Result<()> {
             context.parameter("missing").map(|_value| ())
         }
-        let failure = start(fails, job()).err();
+        let failure = start(&[], fails, job()).err();
         let Some(Failure::Bug(text)) = failure else { panic!("{failure:?}") };
         insta::assert_snapshot!(text, @"the manifest's parameters have no text `missing`");
     }

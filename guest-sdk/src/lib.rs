@@ -5,7 +5,7 @@
 //! ```no_run
 //! use konnector_sdk::prelude::*;
 //!
-//! #[konnector]
+//! #[konnector(saves("io.cozy.bills", "io.cozy.files"))]
 //! fn run(context: Context) -> Result<Report> {
 //!     let account = context.account()?;
 //!     let client = Client::new("https://www.bank101.example")?;

@@ -4,7 +4,7 @@ use konnector_sdk::parse;
 use konnector_sdk::prelude::*;
 use serde::Deserialize;
 
-#[konnector]
+#[konnector(saves("io.cozy.bills", "io.cozy.files", "io.cozy.identities"))]
 fn run(context: Context) -> Result<Report> {
     let account = context.account()?;
     let client = Client::new(context.parameter("url")?)?.header("accept-language", context.locale());

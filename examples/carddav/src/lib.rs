@@ -18,7 +18,7 @@ const DOCTYPE: &str = "io.cozy.contacts";
 /// Cards fetched and saved at a time: what a broken run has to do again.
 const BATCH: usize = 50;
 
-#[konnector]
+#[konnector(saves("io.cozy.contacts", "io.cozy.files"))]
 fn run(context: Context) -> Result<Report> {
     let account = context.account()?;
     let client = dav::client(account.field("url")?)?

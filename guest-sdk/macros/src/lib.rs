@@ -10,15 +10,19 @@ use syn::spanned::Spanned;
 /// - `fn(Context) -> Result<Report>`, where `()` and the answer of `save_bills` may stand for the report,
 /// - `fn(Job) -> Result<Report, Failure>` with the types of `konnector_sdk::bindings`, for a konnector that uses the contract as it is.
 ///
+/// `#[konnector(saves("io.cozy.bills", "io.cozy.files"))]` names what the konnector will save. The host is asked for these rights before
+/// the function begins, so a rule that is missing from the manifest ends the run before anyone is contacted.
+///
 /// On targets other than WebAssembly nothing is exported, so that the same crate can be tested natively.
 #[proc_macro_attribute]
 pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = syn::parse_macro_input!(item as syn::ItemFn);
-    if let Some(problem) = problem(&arguments.into(), &function) {
-        return problem.to_compile_error().into();
-    }
+    let saves = match doctypes(arguments.into()).and_then(|saves| problem(&function).map_or(Ok(saves), Err)) {
+        Ok(saves) => saves,
+        Err(problem) => return problem.to_compile_error().into(),
+    };
     let name = &function.sig.ident;
-    let start = quote_spanned! { function.sig.span() => ::konnector_sdk::entry::start(super::#name, job) };
+    let start = quote_spanned! { function.sig.span() => ::konnector_sdk::entry::start(&[#(#saves),*], super::#name, job) };
     quote! {
         #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a component calls its entry point"))]
         #function
@@ -43,11 +47,24 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
     .into()
 }
 
-fn problem(arguments: &proc_macro2::TokenStream, function: &syn::ItemFn) -> Option<syn::Error> {
+/// The document types in `saves("…", "…")`.
+fn doctypes(arguments: proc_macro2::TokenStream) -> syn::Result<Vec<syn::LitStr>> {
+    let mut saves = Vec::new();
+    let parser = syn::meta::parser(|argument| {
+        if !argument.path.is_ident("saves") {
+            return Err(argument.error("#[konnector] knows only saves(\"io.cozy.bills\", …)"));
+        }
+        let list;
+        syn::parenthesized!(list in argument.input);
+        saves.extend(list.parse_terminated(<syn::LitStr as syn::parse::Parse>::parse, syn::Token![,])?);
+        Ok(())
+    });
+    syn::parse::Parser::parse2(parser, arguments)?;
+    Ok(saves)
+}
+
+fn problem(function: &syn::ItemFn) -> Option<syn::Error> {
     let signature = &function.sig;
-    if !arguments.is_empty() {
-        return Some(syn::Error::new(arguments.span(), "#[konnector] takes no arguments"));
-    }
     if let Some(word) = &signature.asyncness {
         return Some(syn::Error::new(word.span(), "a konnector is not async: the host's imports wait by themselves"));
     }
@@ -65,15 +82,24 @@ mod tests {
     use super::*;
     use syn::parse_quote;
 
-    fn text(arguments: proc_macro2::TokenStream, function: &syn::ItemFn) -> Option<String> {
-        problem(&arguments, function).map(|error| error.to_string())
+    fn text(function: &syn::ItemFn) -> Option<String> {
+        problem(function).map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_saved_is_a_list_of_texts() {
+        let saves = |arguments| doctypes(arguments).map(|saves| saves.iter().map(syn::LitStr::value).collect::<Vec<_>>());
+        assert_eq!(saves(quote! {}).expect("nothing"), Vec::<String>::new());
+        assert_eq!(saves(quote! { saves("a.b", "c.d") }).expect("two"), ["a.b", "c.d"]);
+        let error = saves(quote! { name = 1 }).expect_err("unknown").to_string();
+        assert_eq!(error, "#[konnector] knows only saves(\"io.cozy.bills\", …)");
+        assert!(saves(quote! { saves(bills) }).is_err());
     }
 
     #[test]
     fn what_is_no_konnector_is_explained() {
         let run: syn::ItemFn = parse_quote! { fn run(context: Context) -> Result<Report> { todo!() } };
-        assert_eq!(text(quote! {}, &run), None);
-        assert_eq!(text(quote! { name = 1 }, &run).as_deref(), Some("#[konnector] takes no arguments"));
+        assert_eq!(text(&run), None);
         let cases: [(syn::ItemFn, &str); 3] = [
             (
                 parse_quote! { async fn run(context: Context) {} },
@@ -83,7 +109,7 @@ mod tests {
             (parse_quote! { fn run() {} }, "a konnector is `fn run(context: Context) -> Result<Report>`"),
         ];
         for (function, expected) in cases {
-            assert_eq!(text(quote! {}, &function).as_deref(), Some(expected));
+            assert_eq!(text(&function).as_deref(), Some(expected));
         }
     }
 }

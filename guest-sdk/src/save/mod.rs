@@ -21,6 +21,22 @@ use std::time::Duration;
 
 use crate::progress::time_left;
 
+use crate::Result;
+use crate::host::{documents as documents_import, files as files_import};
+
+/// The document type of files, which have an interface of their own.
+const FILES: &str = "io.cozy.files";
+
+/// Asks whether documents of a type, or files, may be saved, without saving any.
+pub(crate) fn ask(doctype: &str) -> Result<()> {
+    if doctype == FILES {
+        files_import::lookup(&[])?;
+    } else {
+        documents_import::save(doctype, &[])?;
+    }
+    Ok(())
+}
+
 /// Enough to save what is in hand before the host ends the run.
 const RESERVE: Duration = Duration::from_secs(15);
 

@@ -55,6 +55,8 @@ fn pool(size: Size) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_PER_RUN)
         .max_memories_per_component(MEMORIES_PER_RUN)
         .max_tables_per_component(TABLES_PER_RUN)
+        .max_memories_per_module(MEMORIES_PER_RUN)
+        .max_tables_per_module(TABLES_PER_RUN)
         .max_memory_size(size.memory_ceiling)
         .table_elements(TABLE_ELEMENTS)
         .max_component_instance_size(1 << 20)

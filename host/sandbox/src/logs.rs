@@ -111,7 +111,8 @@ impl Logs {
         let dropped = self.0.meter.log_lines_dropped.get();
         if dropped > 0 {
             let Inner { bytes, lines, .. } = &*self.0;
-            let message = format!("{dropped} more lines dropped: a run may log {lines} lines and {bytes} bytes");
+            let message =
+                format!("{dropped} more lines dropped: a run may log {lines} lines and {}", text::Bytes(*bytes));
             self.0.log.line(LogLine {
                 after: self.0.clock.since_start(),
                 level: Level::Warn,

@@ -50,7 +50,7 @@ pub enum Ending {
     #[error("the run was ended because it used up its {} seconds of processor time", .0.as_secs_f64())]
     CpuBudget(Duration),
     /// It asked for more memory than it may have, and could not go on without.
-    #[error("the run was ended because it needs more than its {} MiB of memory", .0 >> 20)]
+    #[error("the run was ended because it needs more than its {} of memory", text::Bytes(*.0))]
     Memory(u64),
     /// It fell over; the text says how.
     #[error("{0}")]
@@ -139,10 +139,11 @@ impl Judge<'_> {
                 Halt::LeaseLost => Ending::LeaseLost,
             };
         }
-        if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
-            return Ending::Trap(format!(
-                "the konnector called exit({code}) instead of returning a result; return a failure that says what is wrong"
-            ));
+        // The code is not told: of WASI's exit a guest's C library uses the form that knows success and failure only.
+        if error.is::<I32Exit>() {
+            return Ending::Trap(
+                "the konnector called `exit` instead of returning a result; return a failure that says what is wrong".to_owned(),
+            );
         }
         let panic = self.logs.panic_message();
         match error.downcast_ref::<Trap>() {
@@ -154,6 +155,11 @@ impl Judge<'_> {
             },
             Some(Trap::StackOverflow) => Ending::Trap(
                 "the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack"
+                    .to_owned(),
+            ),
+            // A guest's own stack, which grows towards address 0, holds what does not fit into registers.
+            Some(Trap::MemoryOutOfBounds) => Ending::Trap(
+                "the konnector reached for memory that it does not have; mostly that is a function that calls itself too deeply"
                     .to_owned(),
             ),
             Some(trap) => Ending::Trap(format!("the konnector did what WebAssembly forbids: {}", reason(*trap))),
@@ -177,8 +183,9 @@ impl Judge<'_> {
         }
         if text.contains("fuel allocated for hostcalls has been exhausted") {
             return Ending::Trap(format!(
-                "the konnector passed more than {host_call_bytes} bytes in one call; save documents in smaller batches, write \
-                 files in parts of at most 1 MiB"
+                "the konnector passed more than {} in one call; save documents in smaller batches, write files in parts of at \
+                 most 1 MiB",
+                text::Bytes(*host_call_bytes as u64)
             ));
         }
         Ending::Trap(format!("the konnector was stopped: {}", text::cut(self.logs.readable(&error.root_cause().to_string()), TEXT)))

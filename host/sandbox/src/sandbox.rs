@@ -43,6 +43,7 @@ pub struct Sandbox {
     programs: Programs,
     room: Arc<Semaphore>,
     memory: Arc<SharedMemory>,
+    memory_ceiling: u64,
     ticker: Ticker,
     guests: Option<GuestRuntime>,
 }
@@ -64,6 +65,7 @@ impl Sandbox {
             programs: Programs::new(engine, linker),
             room: Arc::new(Semaphore::new(max_runs as usize)),
             memory: Arc::new(SharedMemory::new(total_memory)),
+            memory_ceiling: memory_ceiling as u64,
             ticker,
             guests: worker_threads.map(GuestRuntime::new).transpose()?,
         })
@@ -100,9 +102,10 @@ impl Sandbox {
         &self,
         program: &Program,
         job: Job,
-        capabilities: Capabilities,
+        mut capabilities: Capabilities,
         cancel: CancellationToken,
     ) -> Ended {
+        capabilities.limits.memory = capabilities.limits.memory.min(self.memory_ceiling);
         let turn = tokio::select! {
             biased;
             () = cancel.cancelled() => None,

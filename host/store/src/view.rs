@@ -46,7 +46,7 @@ impl<'a> View<'a> {
     pub(crate) fn into_batch(self) -> Batch {
         let mut batch = Batch::default();
         for (key, value) in self.read {
-            batch.check(key, value);
+            let _ = (key, value);
         }
         for (key, value) in self.written {
             match value {

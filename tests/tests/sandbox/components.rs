@@ -27,7 +27,8 @@ fn what_is_no_component() {
     insta::assert_snapshot!(refusal(b"<!DOCTYPE html><html>"), @r#"this is not WebAssembly: it begins with "<!DOCTYPE html><"; `component` in the manifest must name a .wasm file"#);
     insta::assert_snapshot!(refusal(&vec![0; (32 << 20) + 1]), @"the component has 33554433 bytes, the limit is 33554432: build it with the guest profile (optimised, stripped)");
     insta::assert_snapshot!(refusal(&wat::parse_str("(module)").unwrap()), @"this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with `wasm-tools component new`)");
-    insta::assert_snapshot!(refusal(&guest("noop")[..5_000]), @"the component is damaged: unexpected end-of-file (at offset 0x1319)");
+    let cut_off = refusal(&guest("noop")[..5_000]);
+    assert!(cut_off.starts_with("the component is damaged: unexpected end-of-file"), "{cut_off}");
 }
 
 #[test]
@@ -51,6 +52,19 @@ fn what_imports_more_than_there_is() {
     insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
     insta::assert_snapshot!(refusal(&with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which no konnector is given: this version of the contract does not have it; build with a matching SDK");
     insta::assert_snapshot!(refusal(&with_names(&["evil:keylogger/keys"], &[RUN])), @"the component imports `evil:keylogger/keys`, which no konnector is given: a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)");
+}
+
+#[tokio::test]
+async fn a_later_version_of_the_same_track_runs() {
+    let mut component = handmade::konnector("", "", "");
+    let name = b"konnector:host/run@0.1.0";
+    let places: Vec<_> = (0..component.len()).filter(|at| component[*at..].starts_with(name)).collect();
+    for at in places {
+        component[at + name.len() - 1] = b'7';
+    }
+    assert_eq!(Sandbox::inspect(&component).unwrap().version, "0.1.7");
+    let ended = super::run(&component, serde_json::json!({}), &konnector_tests::fakes::World::default()).await;
+    assert!(matches!(ended.outcome, konnector_sandbox::Outcome::Completed(_)), "{:?}", ended.outcome);
 }
 
 #[test]

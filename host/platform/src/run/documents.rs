@@ -176,6 +176,9 @@ impl Documents for RunDocuments {
 
     async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<Saved>, Error> {
         let doctype = Self::writable(doctype)?;
+        if !self.0.permissions.allows_any(Verb::Post, &doctype) {
+            self.0.permissions.check_type(Verb::Post, &doctype).map_err(denied)?;
+        }
         if items.len() > MOST_ITEMS {
             return Err(Error::Invalid(format!("{} items are too many for one call; save at most {MOST_ITEMS} at a time", items.len())));
         }

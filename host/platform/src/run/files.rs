@@ -76,6 +76,9 @@ impl Scope {
 impl Files for RunFiles {
     async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<Stored>>, Error> {
         self.check(Verb::Get)?;
+        if keys.is_empty() {
+            self.check(Verb::Post)?;
+        }
         keys.iter()
             .map(|key| self.keyed(key)?.map(|file| self.scope.stored(&file, Written::Unchanged)).transpose())
             .collect()
