@@ -61,7 +61,8 @@ impl World {
             Value::Object(rules) if !self.hosts.is_empty() => rules,
             _ => Map::new(),
         };
-        let rules = Permissions::from_manifest(&rules).and_then(|rules| rules.http(&Map::new())).expect("correct rules");
+        let rules =
+            Permissions::from_manifest(&rules).and_then(|rules| rules.http(&Map::new())).expect("correct rules");
         let allowed_private = ["127.0.0.1".parse().expect("an address rule")].into();
         let gate = Gate::new(GateOptions { allowed_private, ..GateOptions::default() }).expect("a gate");
         let session = gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets });

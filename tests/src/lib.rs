@@ -3,8 +3,11 @@
 // Support for tests: a panic is how it says that a test cannot go on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "see above")]
 
+pub mod bundle;
+pub mod client;
 pub mod fakes;
 pub mod handmade;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 

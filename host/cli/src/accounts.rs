@@ -11,7 +11,7 @@ use crate::data;
 use crate::error::{Error, Result};
 use crate::output::{Output, Rows, cell, done, print_json};
 
-pub use fields::{Given, given};
+pub use fields::{complete, given};
 
 const DOCTYPE: &str = "io.cozy.accounts";
 
@@ -107,7 +107,7 @@ async fn add(session: &Session, output: Output, slug: &str, field: &[String], pa
     let konnector = flat(&session.get(&format!("konnectors/{}", segment(slug)), &[]).await?);
     let manifest = konnector.as_object().cloned().unwrap_or_default();
     let manifest = konnector_manifest::Manifest::from_object(manifest)?;
-    let auth = fields::complete(&manifest, given(field, password_stdin)?)?;
+    let auth = complete(&manifest, given(field, password_stdin)?)?;
     let mut body = Map::new();
     body.insert("account_type".to_owned(), json!(slug));
     if let Some(identifier) = manifest.identifier_field() {

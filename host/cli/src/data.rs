@@ -105,6 +105,11 @@ const TELLING: [&str; 14] = [
 const COLUMNS: usize = 6;
 
 fn show(output: Output, doctype: &str, documents: &[Value]) {
+    output.table(&json!(documents), &format!("no document of the type {doctype}"), rows(documents));
+}
+
+/// Documents as a table of their most telling members.
+pub fn rows(documents: &[Value]) -> Rows {
     let columns = columns(documents);
     let names = std::iter::once("id").chain(columns.iter().map(String::as_str));
     let mut rows = Rows::with_columns(names);
@@ -113,7 +118,7 @@ fn show(output: Output, doctype: &str, documents: &[Value]) {
         let cells = columns.iter().map(|name| short(&cell(document.get(name))));
         rows.row(std::iter::once(id).chain(cells));
     }
-    output.table(&json!(documents), &format!("no document of the type {doctype}"), rows);
+    rows
 }
 
 /// The members worth a column: those of the list first, then other single values.

@@ -128,7 +128,7 @@ impl Live {
                     }
                 }
                 "error" => return Err(Error::told(cell(Some(&event.data)))),
-                "code_needed" => self.ask_code(session, &job, &event.data).await?,
+                "code_needed" => self.answer(session, &job, &event.data).await?,
                 _ => self.event(&event),
             }
         }
@@ -136,29 +136,35 @@ impl Live {
         Ok(flat(&session.get(&format!("jobs/{}", segment(id)), &[]).await?))
     }
 
-    /// The vendor wants a one-time code: asks for it where somebody is there.
-    async fn ask_code(&self, session: &Session, job: &Value, question: &Value) -> Result<()> {
-        let account = cell(job.get("message").and_then(|message| message.get("account")));
-        let medium = cell(question.get("medium"));
-        self.line(&format!("the vendor asks for a one-time code ({medium}) {}", printable(&cell(question.get("hint")))));
+    /// The vendor wants a one-time code: asks for it where somebody is there; nothing otherwise.
+    pub async fn code(&self, question: &Value) -> Result<Option<String>> {
+        let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
+        self.line(&format!("the vendor asks for a one-time code ({medium}) {}", printable(&hint)));
         if self.quiet || !stdin().is_terminal() {
-            self.line(&format!("nobody is here to type it; set twoFACode of the account {account}"));
-            return Ok(());
+            self.line("nobody is here to type it; set twoFACode of the account");
+            return Ok(None);
         }
         let bar = self.bar.clone();
-        let code = tokio::task::spawn_blocking(move || {
+        let typed = tokio::task::spawn_blocking(move || {
             bar.suspend(|| {
                 eprint!("code: ");
                 let mut code = String::new();
                 stdin().read_line(&mut code).map(|_| code.trim().to_owned())
             })
-        })
-        .await
-        .map_err(|error| Error::failed(format!("reading the code was cut off: {error}"), ""))?
-        .map_err(crate::error::io("reading the code"))?;
+        });
+        let typed = typed.await.map_err(|error| Error::told(format!("reading the code was cut off: {error}")))?;
+        typed.map(Some).map_err(crate::error::io("reading the code"))
+    }
+
+    /// Puts the code where the run looks for it: into the account.
+    async fn answer(&self, session: &Session, job: &Value, question: &Value) -> Result<()> {
+        let Some(code) = self.code(question).await? else { return Ok(()) };
+        let account = cell(job.get("message").and_then(|message| message.get("account")));
         let path = format!("data/io.cozy.accounts/{}", segment(&account));
         let mut body = session.get(&path, &[]).await?;
         if let Some(members) = body.as_object_mut() {
+            // Its type is no member of the document, only of the answer.
+            members.shift_remove("_type");
             members.insert("twoFACode".to_owned(), json!(code));
         }
         session.send_json(Method::PUT, &path, &body).await?;

@@ -188,7 +188,8 @@ impl Platform {
             let page = self.store.list(&instance.id, &ACCOUNTS, after.as_deref(), 200)?;
             let Some(last) = page.last() else { return Ok(accounts) };
             after = Some(last.id.clone());
-            let found = page.into_iter().map(|document| Account { id: document.id, rev: document.rev, body: document.body });
+            let found =
+                page.into_iter().map(|document| Account { id: document.id, rev: document.rev, body: document.body });
             accounts.extend(found.filter(|account| slug.is_none_or(|slug| account.account_type() == Some(slug))));
         }
     }
@@ -232,7 +233,12 @@ impl Platform {
     }
 
     /// The sealed cookie jar as a member; `Null` removes it.
-    pub(crate) fn session_member(&self, instance: &Instance, account: &str, cookies: Option<&[u8]>) -> Result<(String, Value)> {
+    pub(crate) fn session_member(
+        &self,
+        instance: &Instance,
+        account: &str,
+        cookies: Option<&[u8]>,
+    ) -> Result<(String, Value)> {
         let value = match cookies {
             None => Value::Null,
             Some(cookies) => json!(self.key.seal(&Self::context(instance, account, SESSION), cookies)?),
@@ -241,7 +247,14 @@ impl Platform {
     }
 
     /// Keeps a rotated credential in `body`.
-    pub(crate) fn put_secret(&self, instance: &Instance, account: &str, body: &mut Object, name: &str, value: &str) -> Result<()> {
+    pub(crate) fn put_secret(
+        &self,
+        instance: &Instance,
+        account: &str,
+        body: &mut Object,
+        name: &str,
+        value: &str,
+    ) -> Result<()> {
         let sealed = self.key.seal(&Self::context(instance, account, name), value.as_bytes())?;
         let auth = body.entry("auth").or_insert_with(|| json!({}));
         if let Some(members) = auth.as_object_mut() {

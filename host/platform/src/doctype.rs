@@ -107,7 +107,16 @@ mod tests {
     #[test]
     fn every_constant_parses_and_the_lists_hold_valid_names() {
         for known in [
-            &INSTANCES, &KONNECTORS, &PERMISSIONS, &ACCOUNTS, &FILES, &JOBS, &JOB_EVENTS, &JOB_LOGS, &TRIGGERS, &SETTINGS,
+            &INSTANCES,
+            &KONNECTORS,
+            &PERMISSIONS,
+            &ACCOUNTS,
+            &FILES,
+            &JOBS,
+            &JOB_EVENTS,
+            &JOB_LOGS,
+            &TRIGGERS,
+            &SETTINGS,
         ] {
             assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));
         }

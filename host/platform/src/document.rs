@@ -45,16 +45,26 @@ pub struct DocumentPage {
 }
 
 fn readable(doctype: &Doctype) -> Result<()> {
-    if doctype::is_readable(doctype) { Ok(()) } else { Err(Error::Forbidden(format!("reserved doctype {doctype} unreadable"))) }
+    if doctype::is_readable(doctype) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden(format!("reserved doctype {doctype} unreadable")))
+    }
 }
 
 fn writable(doctype: &Doctype) -> Result<()> {
-    if doctype::is_writable(doctype) { Ok(()) } else { Err(Error::Forbidden(format!("reserved doctype {doctype} unwritable"))) }
+    if doctype::is_writable(doctype) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden(format!("reserved doctype {doctype} unwritable")))
+    }
 }
 
 fn valid_id(id: &str) -> Result<()> {
     if id.is_empty() || id.starts_with('_') || id.len() > 200 || id.chars().any(char::is_control) {
-        return Err(Error::BadRequest(format!("the id '{id}' is not valid; an id has 1 to 200 characters and does not begin with _")));
+        return Err(Error::BadRequest(format!(
+            "the id '{id}' is not valid; an id has 1 to 200 characters and does not begin with _"
+        )));
     }
     Ok(())
 }
@@ -71,7 +81,13 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Forbidden`] by the doctype or the rules; [`Error::NotFound`] with CouchDB's reason as text.
-    pub fn read_document(&self, instance: &Instance, principal: &Principal, doctype: &Doctype, id: &str) -> Result<Document> {
+    pub fn read_document(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+    ) -> Result<Document> {
         readable(doctype)?;
         valid_id(id)?;
         let at = instance.doc(doctype, id);
@@ -93,7 +109,13 @@ impl Platform {
     }
 
     /// Takes out what the platform keeps for itself; a konnector sees the secrets of accounts, nobody else does.
-    fn shown(&self, instance: &Instance, principal: &Principal, doctype: &Doctype, document: Document) -> Result<Document> {
+    fn shown(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        document: Document,
+    ) -> Result<Document> {
         let Document { id, rev, mut body } = document;
         if *doctype == *ACCOUNTS && principal.konnector().is_some() {
             self.unseal_account(instance, &id, &mut body)?;
@@ -131,10 +153,8 @@ impl Platform {
         documents.truncate(limit);
         let next = documents.last().filter(|_| more).map(|document| document.id.clone());
         // Lists never show secrets, to nobody (cozy-stack, account documents).
-        let documents = documents
-            .into_iter()
-            .map(|Document { id, rev, body }| Document { id, rev, body: public(body) })
-            .collect();
+        let documents =
+            documents.into_iter().map(|Document { id, rev, body }| Document { id, rev, body: public(body) }).collect();
         Ok(DocumentPage { documents, next })
     }
 

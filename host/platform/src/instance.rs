@@ -96,7 +96,9 @@ fn check_domain(domain: &str) -> Result<String> {
     }
     Err(Error::Parameter {
         name: "domain",
-        message: format!("the domain '{domain}' is not a host name; use for example alice.example.com or localhost:8080"),
+        message: format!(
+            "the domain '{domain}' is not a host name; use for example alice.example.com or localhost:8080"
+        ),
     })
 }
 
@@ -137,9 +139,10 @@ impl Platform {
         file::create_roots(&instance, &mut changes, self.clock.now())?;
         match self.store.commit(changes).await {
             Ok(_) => Ok(instance),
-            Err(error) if error.is_conflict() => {
-                Err(Error::Conflict(format!("an instance with the domain '{}' or one of its aliases exists already", instance.domain)))
-            }
+            Err(error) if error.is_conflict() => Err(Error::Conflict(format!(
+                "an instance with the domain '{}' or one of its aliases exists already",
+                instance.domain
+            ))),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,6 +1,15 @@
 //! What `bindgen!` makes of `wit/0.1.0`. Nothing outside of `host` and `outcome` uses these types: the public API has its own.
 
-#![allow(unsafe_code, unused_variables, dead_code, clippy::all, clippy::pedantic, clippy::restriction, missing_docs, reason = "generated from the WIT text, which is documented")]
+#![allow(
+    unsafe_code,
+    unused_variables,
+    dead_code,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    missing_docs,
+    reason = "generated from the WIT text, which is documented"
+)]
 
 wasmtime::component::bindgen!({
     path: "../../wit/0.1.0",

@@ -58,7 +58,9 @@ impl Artefact {
         #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
         let component = unsafe { Component::deserialize_file(engine, &self.code) };
         component
-            .inspect_err(|error| tracing::warn!(%error, file = %self.code.display(), "a compiled component does not load"))
+            .inspect_err(
+                |error| tracing::warn!(%error, file = %self.code.display(), "a compiled component does not load"),
+            )
             .ok()
     }
 

@@ -41,7 +41,9 @@ pub enum Error {
         exports: Vec<String>,
     },
     /// Built for another version of the contract.
-    #[error("the component was built for konnector:host {found}, this server runs {supported}: build it with a matching SDK")]
+    #[error(
+        "the component was built for konnector:host {found}, this server runs {supported}: build it with a matching SDK"
+    )]
     Version {
         /// Version that the component exports.
         found: String,

@@ -153,7 +153,9 @@ fn interface(name: &str) -> &str {
 }
 
 fn is_supported(version: &str) -> bool {
-    version.strip_prefix("0.1.").is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
+    version
+        .strip_prefix("0.1.")
+        .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn beginning(bytes: &[u8]) -> String {

@@ -149,3 +149,90 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Keeps what it is given.
+    #[derive(Default)]
+    pub(crate) struct Kept(pub(crate) Mutex<Vec<LogLine>>);
+
+    impl Log for Kept {
+        fn line(&self, line: LogLine) {
+            self.0.lock().unwrap().push(line);
+        }
+    }
+
+    impl Kept {
+        pub(crate) fn messages(&self) -> Vec<String> {
+            self.0.lock().unwrap().iter().map(|line| line.message.clone()).collect()
+        }
+    }
+
+    /// Logs with one secret, `hunter22`.
+    pub(crate) fn logs(limits: &Limits) -> (Logs, Arc<Kept>, Arc<Meter>) {
+        let (kept, meter) = (Arc::new(Kept::default()), Arc::new(Meter::default()));
+        let secrets = SecretTable::new([("password".to_owned(), "hunter22".to_owned())]).unwrap();
+        let clock = Arc::new(Clock::start(Duration::from_secs(1)));
+        let logs = Logs::new(Arc::clone(&kept) as Arc<dyn Log>, Arc::new(secrets), clock, Arc::clone(&meter), limits);
+        (logs, kept, meter)
+    }
+
+    #[test]
+    fn a_secret_is_masked_also_when_control_characters_interrupt_it() {
+        let (logs, kept, _) = logs(&Limits::default());
+        logs.message(
+            Level::Info,
+            "it is hunt\u{1b}[0mer\u{200b}22",
+            vec![("hunter22".to_owned(), "a hunter22".to_owned())],
+        );
+        let lines = kept.0.lock().unwrap();
+        assert_eq!(lines[0].message, "it is [masked]");
+        assert_eq!(lines[0].fields, [("[masked]".to_owned(), "a [masked]".to_owned())]);
+    }
+
+    #[test]
+    fn a_line_is_cut_after_its_secrets_are_masked() {
+        let limits = Limits { log_line_bytes: 20, ..Limits::default() };
+        let (logs, kept, _) = logs(&limits);
+        logs.message(Level::Info, "0123456789012 hunter22", Vec::new());
+        logs.message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())]);
+        let lines = kept.0.lock().unwrap();
+        assert!(!lines[0].message.contains("hunter"), "{}", lines[0].message);
+        assert!(lines[0].message.len() <= 20);
+        let (name, value) = &lines[1].fields[0];
+        assert!(lines[1].message.len() + name.len() + value.len() <= 20, "{value}");
+    }
+
+    #[test]
+    fn lines_over_the_budget_are_counted_and_told_at_the_end() {
+        let limits = Limits { log_lines: 3, ..Limits::default() };
+        let (logs, kept, meter) = logs(&limits);
+        logs.message(Level::Info, "1\n2\n3\n4\n5", Vec::new());
+        logs.finish();
+        assert_eq!(kept.messages(), ["1", "2", "3", "2 more lines dropped: a run may log 3 lines and 1 MiB"]);
+        assert_eq!((meter.log_lines.get(), meter.log_lines_dropped.get()), (3, 2));
+    }
+
+    #[test]
+    fn empty_lines_use_up_the_budget_too() {
+        let limits = Limits { log_bytes: 10, ..Limits::default() };
+        let (logs, kept, _) = logs(&limits);
+        logs.message(Level::Info, &"\n".repeat(99), Vec::new());
+        assert_eq!(kept.messages().len(), 10);
+    }
+
+    #[test]
+    fn what_a_panicking_guest_says_is_kept() {
+        let (logs, ..) = logs(&Limits::default());
+        assert_eq!(logs.panic_message(), None);
+        logs.error_line("thread 'main' (1) panicked at src/lib.rs:3:5:");
+        assert_eq!(logs.panic_message().as_deref(), Some("at src/lib.rs:3:5"));
+        logs.error_line("no page for hunter22");
+        logs.error_line("note: run with `RUST_BACKTRACE=1`");
+        assert_eq!(logs.panic_message().as_deref(), Some("no page for [masked] (at src/lib.rs:3:5)"));
+    }
+}

@@ -52,8 +52,7 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let growth = desired.saturating_sub(current) as u64;
         let possible = maximum.is_none_or(|maximum| desired <= maximum);
-        let granted =
-            possible && self.memory.saturating_add(growth) <= self.memory_limit && self.shared.take(growth);
+        let granted = possible && self.memory.saturating_add(growth) <= self.memory_limit && self.shared.take(growth);
         if granted {
             self.memory += growth;
             self.meter.peak_memory.raise_to(self.memory);

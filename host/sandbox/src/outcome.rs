@@ -103,7 +103,8 @@ impl Judge<'_> {
 
     fn report(&self, report: wit::Report) -> Report {
         let more = report.problems.len().saturating_sub(PROBLEMS);
-        let problem = |problem: wit::Problem| Problem { item: self.text(&problem.item), message: self.text(&problem.message) };
+        let problem =
+            |problem: wit::Problem| Problem { item: self.text(&problem.item), message: self.text(&problem.message) };
         let mut problems: Vec<_> = report.problems.into_iter().take(PROBLEMS).map(problem).collect();
         if more > 0 {
             problems.push(Problem { item: String::new(), message: format!("{more} more problems") });
@@ -142,7 +143,8 @@ impl Judge<'_> {
         // The code is not told: of WASI's exit a guest's C library uses the form that knows success and failure only.
         if error.is::<I32Exit>() {
             return Ending::Trap(
-                "the konnector called `exit` instead of returning a result; return a failure that says what is wrong".to_owned(),
+                "the konnector called `exit` instead of returning a result; return a failure that says what is wrong"
+                    .to_owned(),
             );
         }
         let panic = self.logs.panic_message();
@@ -188,7 +190,10 @@ impl Judge<'_> {
                 text::Bytes(*host_call_bytes as u64)
             ));
         }
-        Ending::Trap(format!("the konnector was stopped: {}", text::cut(self.logs.readable(&error.root_cause().to_string()), TEXT)))
+        Ending::Trap(format!(
+            "the konnector was stopped: {}",
+            text::cut(self.logs.readable(&error.root_cause().to_string()), TEXT)
+        ))
     }
 }
 

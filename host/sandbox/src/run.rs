@@ -99,7 +99,9 @@ impl Run {
         // The run is over only when its store is gone: nothing that it began may go on after its end was reported.
         task.abort();
         if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
-            tracing::error!("the task of a run did not end within {PATIENCE:?} of being aborted: a host function blocks");
+            tracing::error!(
+                "the task of a run did not end within {PATIENCE:?} of being aborted: a host function blocks"
+            );
         }
         Outcome::Ended(ending)
     }

@@ -131,3 +131,52 @@ impl AsyncWrite for LineStream {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::Limits;
+    use crate::logs::tests::logs;
+
+    fn lines_of(writes: &[&[u8]]) -> Vec<String> {
+        let (logs, kept, _) = logs(&Limits::default());
+        let stream = LineStream::new(logs, Source::Output);
+        for bytes in writes {
+            stream.push(bytes);
+        }
+        stream.finish();
+        kept.messages()
+    }
+
+    #[test]
+    fn writes_are_put_together_into_lines() {
+        assert_eq!(lines_of(&[b"a", b"b\nc", b"\n", b"", b"\nlast"]), ["ab", "c", "", "last"]);
+        assert_eq!(lines_of(&["é".as_bytes().get(..1).unwrap(), "é".as_bytes().get(1..).unwrap()]), ["é"]);
+        assert_eq!(lines_of(&[b"a\n"]), ["a"]);
+        assert!(lines_of(&[b"", b""]).is_empty());
+    }
+
+    #[test]
+    fn a_line_without_end_is_held_to_a_bound() {
+        let (logs, kept, _) = logs(&Limits::default());
+        let stream = LineStream::new(logs, Source::Output);
+        for _ in 0..1_000 {
+            stream.push(&[b'x'; 4_096]);
+        }
+        assert!(stream.lines().unfinished.len() <= LINE);
+        stream.finish();
+        assert_eq!(kept.messages().len(), 1);
+        assert!(kept.messages()[0].len() <= Limits::default().log_line_bytes);
+    }
+
+    proptest! {
+        /// However a text is cut into writes, the lines are the same.
+        #[test]
+        fn lines_do_not_depend_on_writes(text in "[ab\n]{0,40}", cut in 0_usize..40) {
+            let (one, two) = text.as_bytes().split_at(cut.min(text.len()));
+            prop_assert_eq!(lines_of(&[one, two]), lines_of(&[text.as_bytes()]));
+        }
+    }
+}

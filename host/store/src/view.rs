@@ -46,7 +46,7 @@ impl<'a> View<'a> {
     pub(crate) fn into_batch(self) -> Batch {
         let mut batch = Batch::default();
         for (key, value) in self.read {
-            let _ = (key, value);
+            batch.check(key, value);
         }
         for (key, value) in self.written {
             match value {

@@ -56,9 +56,11 @@ fn files() {
     upload.write(b"%PDF-").expect("written");
     upload.write(b"1.7").expect("written");
     say(format!("{:?}", files::Upload::commit(upload)));
-    say(format!("{:?}", files::lookup(&["bill.pdf".to_owned(), "other.pdf".to_owned()]).map(|found| {
-        found.into_iter().map(|file| file.map(|file| file.path)).collect::<Vec<_>>()
-    })));
+    say(format!(
+        "{:?}",
+        files::lookup(&["bill.pdf".to_owned(), "other.pdf".to_owned()])
+            .map(|found| { found.into_iter().map(|file| file.map(|file| file.path)).collect::<Vec<_>>() })
+    ));
     say(format!("{:?}", files::read("bill.pdf", 5, 2)));
     say(format!("{:?}", files::read("nothing", 0, 2)));
     let broken = files::Target { metadata: "[".to_owned(), ..target("x") };

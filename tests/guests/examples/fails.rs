@@ -20,6 +20,13 @@ fn run(job: Job) -> Result<Report, Failure> {
         "quota-exceeded" => Failure::QuotaExceeded(text),
         "cancelled" => Failure::Cancelled,
         "bug" => Failure::Bug(text),
-        _ => return Ok(Report { problems: vec![Problem { item: "bill 7".to_owned(), message: text }; parameters["problems"].as_u64().unwrap_or(1) as usize] }),
+        _ => {
+            return Ok(Report {
+                problems: vec![
+                    Problem { item: "bill 7".to_owned(), message: text };
+                    parameters["problems"].as_u64().unwrap_or(1) as usize
+                ],
+            });
+        }
     })
 }

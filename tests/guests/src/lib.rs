@@ -8,7 +8,9 @@ use konnector_sdk::bindings::konnector::host::log;
 /// The contract's types that nearly every guest needs.
 pub mod prelude {
     pub use konnector_sdk::bindings::exports::konnector::host::run::{Failure, Job, Problem, Report};
-    pub use konnector_sdk::bindings::konnector::host::{account, documents, files, http, progress, reveal, secrets, types};
+    pub use konnector_sdk::bindings::konnector::host::{
+        account, documents, files, http, progress, reveal, secrets, types,
+    };
     pub use konnector_sdk_macros::konnector;
     pub use serde_json::Value;
 

@@ -34,7 +34,8 @@ async fn server() -> String {
 async fn download(world: &mut World, names: &[&str]) -> Ended {
     let server = server().await;
     world.hosts = vec![server.clone()];
-    let downloads: Vec<_> = names.iter().map(|name| json!({ "url": format!("{server}/{name}"), "name": name })).collect();
+    let downloads: Vec<_> =
+        names.iter().map(|name| json!({ "url": format!("{server}/{name}"), "name": name })).collect();
     run(&guest("download"), json!({ "downloads": downloads }), world).await
 }
 

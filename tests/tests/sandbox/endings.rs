@@ -41,7 +41,8 @@ async fn each_failure_arrives_as_itself_without_secrets() {
         ("bug", Failure::Bug("[masked] refused".to_owned())),
     ];
     for (name, expected) in cases {
-        let ended = run(&guest("fails"), json!({ "failure": name, "text": "hunter22\u{7} refused" }), &World::default()).await;
+        let ended =
+            run(&guest("fails"), json!({ "failure": name, "text": "hunter22\u{7} refused" }), &World::default()).await;
         assert_eq!(ended.outcome, Outcome::Failed(expected), "{name}");
     }
 }

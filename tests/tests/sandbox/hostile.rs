@@ -21,14 +21,16 @@ async fn memory() {
 async fn memory_that_does_not_even_fit_at_the_start() {
     let world = World::limited(|limits| limits.memory = 64 << 10);
     let ended = run(&guest("noop"), json!({}), &world).await;
-    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 0 MiB of memory");
+    insta::assert_snapshot!(sentence(&ended), @"the run was ended because it needs more than its 64 KiB of memory");
 }
 
 #[tokio::test]
 async fn several_memories() {
     let items = "(memory $second 1) (memory $third 1)";
     let body = ["$second", "$third"].map(|memory| {
-        format!("(loop $more{memory} (br_if $more{memory} (i32.ne (memory.grow {memory} (i32.const 1)) (i32.const -1))))")
+        format!(
+            "(loop $more{memory} (br_if $more{memory} (i32.ne (memory.grow {memory} (i32.const 1)) (i32.const -1))))"
+        )
     });
     let component = handmade::konnector("", items, &body.join("\n"));
     let world = World::limited(|limits| limits.memory = 4 << 20);
@@ -59,10 +61,11 @@ async fn time_before_the_start() {
 #[tokio::test]
 async fn stack() {
     let ended = run(&guest("recursion"), json!({}), &World::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector reached for memory that it does not have; mostly that is a function that calls itself too deeply");
     let dig = "(func $dig (param i32) (result i32) (i32.add (call $dig (local.get 0)) (i32.const 1)))";
-    let ended = run(&handmade::konnector("", dig, "(drop (call $dig (i32.const 0)))"), json!({}), &World::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"");
+    let ended =
+        run(&handmade::konnector("", dig, "(drop (call $dig (i32.const 0)))"), json!({}), &World::default()).await;
+    insta::assert_snapshot!(sentence(&ended), @"the konnector used up its stack of 512 KiB: a function calls itself too deeply, or holds too much on the stack");
 }
 
 #[tokio::test]
@@ -83,14 +86,19 @@ async fn a_panic_is_told_without_secrets() {
 #[tokio::test]
 async fn the_back_door() {
     let ended = run(&guest("exits"), json!({ "code": 3 }), &World::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector called exit(1) instead of returning a result; return a failure that says what is wrong");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector called `exit` instead of returning a result; return a failure that says what is wrong");
     let ended = run(&guest("exits"), json!({ "code": 0 }), &World::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector called exit(0) instead of returning a result; return a failure that says what is wrong");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector called `exit` instead of returning a result; return a failure that says what is wrong");
 }
 
 #[tokio::test]
 async fn nonsense() {
-    let ended = run(&handmade::konnector("", "", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"), json!({}), &World::default()).await;
+    let ended = run(
+        &handmade::konnector("", "", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"),
+        json!({}),
+        &World::default(),
+    )
+    .await;
     insta::assert_snapshot!(sentence(&ended), @"the konnector did what WebAssembly forbids: integer divide by zero");
 }
 
@@ -100,7 +108,7 @@ async fn log_lines() {
     let ended = run(&guest("log_flood"), json!({ "lines": 100_000 }), &world).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     let lines = world.watcher.lines.lock().unwrap();
-    insta::assert_snapshot!(lines.last().unwrap().message, @"90000 more lines dropped: a run may log 10000 lines and 1048576 bytes");
+    insta::assert_snapshot!(lines.last().unwrap().message, @"90000 more lines dropped: a run may log 10000 lines and 1 MiB");
     assert_eq!(lines.len(), 10_001);
     assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines_dropped), (10_000, 90_000));
 }
@@ -145,7 +153,8 @@ async fn empty_writes() {
 #[tokio::test]
 async fn handles() {
     let world = "import wasi:clocks/monotonic-clock@0.2.0;";
-    let items = r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $timer (param i64) (result i32)))"#;
+    let items =
+        r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $timer (param i64) (result i32)))"#;
     let body = "
         (loop $more
           (drop (call $timer (i64.const 1000000000)))
@@ -158,7 +167,7 @@ async fn handles() {
 #[tokio::test]
 async fn one_large_call() {
     let ended = run(&guest("too_much"), json!({ "bytes": 17 << 20 }), &World::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector passed more than 16777216 bytes in one call; save documents in smaller batches, write files in parts of at most 1 MiB");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector passed more than 16 MiB in one call; save documents in smaller batches, write files in parts of at most 1 MiB");
 }
 
 #[tokio::test]

@@ -137,7 +137,9 @@ impl From<Error> for Failure {
             Error::ExpiredToken => invalid_token(EXPIRED),
             Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Error::Store(store) => Self::from_store(&store, message),
-            Error::Sandbox(_) | Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
+            Error::Sandbox(_) | Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => {
+                Self::server(message)
+            }
         }
     }
 }
@@ -148,9 +150,7 @@ impl Failure {
         match error {
             Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Store::Invalid { .. } => Self::bad_request(message),
-            Store::Poisoned | Store::Closed => {
-                Self::unavailable(message)
-            }
+            Store::Poisoned | Store::Closed => Self::unavailable(message),
             _ => Self::server(message),
         }
     }

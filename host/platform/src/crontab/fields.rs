@@ -51,9 +51,14 @@ impl Fields {
         let words: Vec<&str> = text.split_whitespace().collect();
         let [second, minute, hour, day_of_month, month, day_of_week] = match *words.as_slice() {
             [minute, hour, day_of_month, month, day_of_week] => ["0", minute, hour, day_of_month, month, day_of_week],
-            [second, minute, hour, day_of_month, month, day_of_week] => [second, minute, hour, day_of_month, month, day_of_week],
+            [second, minute, hour, day_of_month, month, day_of_week] => {
+                [second, minute, hour, day_of_month, month, day_of_week]
+            }
             _ => {
-                return Err(CrontabError(format!("'{text}' has {} fields; write 5, or 6 with the seconds first", words.len())));
+                return Err(CrontabError(format!(
+                    "'{text}' has {} fields; write 5, or 6 with the seconds first",
+                    words.len()
+                )));
             }
         };
         Ok(Self {
@@ -113,7 +118,15 @@ impl Kind {
         let named = self.names.iter().zip(self.first..).find(|(name, _)| **name == lower).map(|(_, value)| value);
         match named.or_else(|| text.parse().ok()) {
             Some(value) if (self.first..=self.last).contains(&value) => Ok(value),
-            _ => Err(self.error(text, &format!("use {} to {}{}", self.first, self.last, if self.names.is_empty() { "" } else { " or a name" }))),
+            _ => Err(self.error(
+                text,
+                &format!(
+                    "use {} to {}{}",
+                    self.first,
+                    self.last,
+                    if self.names.is_empty() { "" } else { " or a name" }
+                ),
+            )),
         }
     }
 

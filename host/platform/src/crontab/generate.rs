@@ -8,8 +8,10 @@ use sha2::{Digest as _, Sha256};
 #[must_use]
 pub fn generate(manifest: &Manifest, slug: &str, instance: &str, account: &str) -> String {
     let digest = Sha256::digest(format!("{slug}\0{instance}\0{account}"));
-    let mut draws = digest.chunks_exact(4).map(|chunk| chunk.iter().fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte)));
-    let mut draw = |range: std::ops::Range<u32>| range.start + draws.next().unwrap_or_default() % range.len().max(1) as u32;
+    let mut draws =
+        digest.chunks_exact(4).map(|chunk| chunk.iter().fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte)));
+    let mut draw =
+        |range: std::ops::Range<u32>| range.start + draws.next().unwrap_or_default() % range.len().max(1) as u32;
 
     let (start, end) = manifest.time_interval;
     let hours = if start < end { u32::from(start)..u32::from(end) } else { 0..5 };

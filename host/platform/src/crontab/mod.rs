@@ -36,9 +36,11 @@ impl std::str::FromStr for Crontab {
                 let (name, rest) = zoned
                     .split_once(char::is_whitespace)
                     .ok_or_else(|| CrontabError("after TZ= come the time zone, a space and the fields".to_owned()))?;
-                let zone: Tz = name
-                    .parse()
-                    .map_err(|_| CrontabError(format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris")))?;
+                let zone: Tz = name.parse().map_err(|_| {
+                    CrontabError(format!(
+                        "the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"
+                    ))
+                })?;
                 (Some(zone), rest)
             }
         };
@@ -46,7 +48,9 @@ impl std::str::FromStr for Crontab {
             .expressions()
             .into_iter()
             .map(|expression| {
-                expression.parse().map_err(|error| CrontabError(format!("'{rest}' has no meaning as {expression}: {error}")))
+                expression
+                    .parse()
+                    .map_err(|error| CrontabError(format!("'{rest}' has no meaning as {expression}: {error}")))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { schedules, zone })
@@ -120,10 +124,18 @@ mod tests {
 
     #[test]
     fn errors_name_the_field() {
-        let errors: Vec<String> = ["* * * *", "60 * * * * *", "0 0 0 * * 7", "10-5 * * * *", "*/0 * * * *", "0 0 * * funday", "TZ=Mars/Base 0 0 * * *"]
-            .iter()
-            .map(|text| text.parse::<Crontab>().expect_err(text).to_string())
-            .collect();
+        let errors: Vec<String> = [
+            "* * * *",
+            "60 * * * * *",
+            "0 0 0 * * 7",
+            "10-5 * * * *",
+            "*/0 * * * *",
+            "0 0 * * funday",
+            "TZ=Mars/Base 0 0 * * *",
+        ]
+        .iter()
+        .map(|text| text.parse::<Crontab>().expect_err(text).to_string())
+        .collect();
         insta::assert_snapshot!(errors.join("\n"), @r"
         the crontab cannot be read: '* * * *' has 4 fields; write 5, or 6 with the seconds first
         the crontab cannot be read: '60' is no second: use 0 to 59

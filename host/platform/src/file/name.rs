@@ -47,7 +47,9 @@ pub fn safe_name(wanted: &str) -> String {
     let name = name.trim_end_matches(['.', ' ']);
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
-        || (stem.len() == 4 && (stem.starts_with("COM") || stem.starts_with("LPT")) && stem.ends_with(|c: char| c.is_ascii_digit()));
+        || (stem.len() == 4
+            && (stem.starts_with("COM") || stem.starts_with("LPT"))
+            && stem.ends_with(|c: char| c.is_ascii_digit()));
     match name {
         "" | "." | ".." => "file".to_owned(),
         _ if device => format!("_{name}"),

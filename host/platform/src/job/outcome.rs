@@ -102,7 +102,12 @@ impl Verdict {
 
     /// The konnector is not installed (any more): the trigger makes no sense.
     pub(crate) fn not_installed(slug: &str) -> Self {
-        Self::new(Code::NotInstalled, Retry::Never, false, format!("The konnector '{slug}' is not installed; install it and start again."))
+        Self::new(
+            Code::NotInstalled,
+            Retry::Never,
+            false,
+            format!("The konnector '{slug}' is not installed; install it and start again."),
+        )
     }
 
     /// The account is gone: the trigger makes no sense.
@@ -121,7 +126,9 @@ impl Verdict {
             Code::UnknownErrorInterrupted,
             Retry::Never,
             false,
-            format!("The server stopped {times} times while this job ran, so it is not started again by itself. Look for the reason in the server's log, then launch it by hand."),
+            format!(
+                "The server stopped {times} times while this job ran, so it is not started again by itself. Look for the reason in the server's log, then launch it by hand."
+            ),
         )
     }
 
@@ -136,26 +143,36 @@ impl Verdict {
     }
 
     fn of_failure(failure: &Failure) -> Self {
-        let back_off = |seconds: Option<u32>| Retry::BackOff { at_least: Duration::from_secs(seconds.unwrap_or_default().into()) };
+        let back_off =
+            |seconds: Option<u32>| Retry::BackOff { at_least: Duration::from_secs(seconds.unwrap_or_default().into()) };
         match failure {
             Failure::BadCredentials(detail) => Self::new(
                 Code::LoginFailed,
                 Retry::Never,
                 true,
-                with(detail, "The vendor refused the login or the password. Correct them in the account; until then the schedule waits."),
+                with(
+                    detail,
+                    "The vendor refused the login or the password. Correct them in the account; until then the schedule waits.",
+                ),
             ),
             Failure::TooManyAttempts(detail) => Self::new(
                 Code::LoginFailedTooManyAttempts,
                 Retry::Never,
                 true,
-                with(detail, "The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site."),
+                with(
+                    detail,
+                    "The vendor locked the account for a while after too many attempts. Wait, then sign in at the vendor's site.",
+                ),
             ),
             Failure::UserAction(action, detail) => Self::of_action(*action, detail),
             Failure::ChallengeFailed(detail) => Self::new(
                 Code::UserActionNeededTwoFactorExpired,
                 Retry::Never,
                 true,
-                with(detail, "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready."),
+                with(
+                    detail,
+                    "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.",
+                ),
             ),
             Failure::VendorDown(detail) => Self::new(
                 Code::VendorDown,
@@ -179,13 +196,19 @@ impl Verdict {
                 Code::UnknownErrorVendorChanged,
                 Retry::Never,
                 false,
-                with(detail, "The vendor's site is not as the konnector expects it. The konnector's author must adapt it."),
+                with(
+                    detail,
+                    "The vendor's site is not as the konnector expects it. The konnector's author must adapt it.",
+                ),
             ),
             Failure::Denied(detail) => Self::new(
                 Code::UnknownErrorPermissionDenied,
                 Retry::Never,
                 true,
-                with(detail, "The konnector asked for something its manifest does not allow. The konnector's author must add the rule."),
+                with(
+                    detail,
+                    "The konnector asked for something its manifest does not allow. The konnector's author must add the rule.",
+                ),
             ),
             Failure::QuotaExceeded(detail) => Self::new(
                 Code::DiskQuotaExceeded,
@@ -193,9 +216,7 @@ impl Verdict {
                 false,
                 with(detail, "A limit is used up. Free some space, or ask the operator for more."),
             ),
-            Failure::Cancelled => {
-                Self::new(Code::UnknownErrorCancelled, Retry::Never, false, "The run was cancelled.")
-            }
+            Failure::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, "The run was cancelled."),
             Failure::Bug(detail) => Self::new(
                 Code::UnknownError,
                 Retry::Once,
@@ -209,23 +230,40 @@ impl Verdict {
         let (code, sentence, pause) = match action {
             // Cozy lets the schedule go on after this one: the terms are often optional.
             Action::AcceptTerms => (Code::UserActionNeededTerms, "The vendor wants its new terms accepted.", false),
-            Action::ChangePassword => (Code::UserActionNeededChangePassword, "The vendor wants the password changed.", true),
+            Action::ChangePassword => {
+                (Code::UserActionNeededChangePassword, "The vendor wants the password changed.", true)
+            }
             Action::StrongAuthentication => {
                 (Code::UserActionNeededStrongAuthentication, "The vendor wants a strong authentication.", true)
             }
-            Action::WebAuthentication => (Code::UserActionNeededWebAuthentication, "The vendor wants a login on its own page.", true),
-            Action::Reconnect => (Code::UserActionNeededReconnect, "The vendor no longer accepts the connection.", true),
-            Action::AccountRemoved => (Code::UserActionNeededAccountRemoved, "The account does not exist at the vendor any more.", true),
-            Action::PermissionsChanged => (Code::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true),
+            Action::WebAuthentication => {
+                (Code::UserActionNeededWebAuthentication, "The vendor wants a login on its own page.", true)
+            }
+            Action::Reconnect => {
+                (Code::UserActionNeededReconnect, "The vendor no longer accepts the connection.", true)
+            }
+            Action::AccountRemoved => {
+                (Code::UserActionNeededAccountRemoved, "The account does not exist at the vendor any more.", true)
+            }
+            Action::PermissionsChanged => {
+                (Code::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true)
+            }
             Action::Other => (Code::UserActionNeeded, "The vendor wants something from you.", true),
         };
-        Self::new(code, Retry::Never, pause, with(detail, &format!("{sentence} Sign in at the vendor's site, then launch the konnector.")))
+        Self::new(
+            code,
+            Retry::Never,
+            pause,
+            with(detail, &format!("{sentence} Sign in at the vendor's site, then launch the konnector.")),
+        )
     }
 
     fn of_ending(ending: &Ending) -> Self {
         let message = format!("The run was ended: {ending}.");
         match ending {
-            Ending::Deadline(_) | Ending::CpuBudget(_) => Self::new(Code::UnknownErrorTimeout, Retry::Once, false, message),
+            Ending::Deadline(_) | Ending::CpuBudget(_) => {
+                Self::new(Code::UnknownErrorTimeout, Retry::Once, false, message)
+            }
             Ending::Memory(_) => Self::new(Code::UnknownErrorMemory, Retry::Once, false, message),
             Ending::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, message),
             _ => Self::new(Code::UnknownError, Retry::Once, false, message),

@@ -67,9 +67,10 @@ impl Platform {
             }
             drop(slot);
             let sleep = match self.store.next_ready() {
-                Ok(Some(ready)) => {
-                    (ready - self.clock.now()).to_std().unwrap_or_default().clamp(Duration::from_millis(50), LONGEST_SLEEP)
-                }
+                Ok(Some(ready)) => (ready - self.clock.now())
+                    .to_std()
+                    .unwrap_or_default()
+                    .clamp(Duration::from_millis(50), LONGEST_SLEEP),
                 Ok(None) | Err(_) => LONGEST_SLEEP,
             };
             tokio::select! {
@@ -101,8 +102,12 @@ impl Platform {
         };
         match result {
             Ok(()) => {}
-            Err(Error::StaleLease) => tracing::warn!(job = lease.job.id, "this worker lost its lease; another one has the job"),
-            Err(error) => tracing::error!(job = lease.job.id, %error, "the end of the job could not be stored; its lease will expire"),
+            Err(Error::StaleLease) => {
+                tracing::warn!(job = lease.job.id, "this worker lost its lease; another one has the job")
+            }
+            Err(error) => {
+                tracing::error!(job = lease.job.id, %error, "the end of the job could not be stored; its lease will expire")
+            }
         }
     }
 
@@ -187,8 +192,11 @@ impl Platform {
         if let Some(Ended { outcome, receipt }) = ended {
             job.receipt = Some(receipt);
             if let Outcome::Completed(report) = outcome {
-                job.problems =
-                    report.problems.into_iter().map(|problem| Problem { item: problem.item, message: problem.message }).collect();
+                job.problems = report
+                    .problems
+                    .into_iter()
+                    .map(|problem| Problem { item: problem.item, message: problem.message })
+                    .collect();
             }
         }
         let mut retry = None;
@@ -241,7 +249,13 @@ impl Platform {
         Some(now + delay)
     }
 
-    fn stage_retry(&self, instance: &Instance, failed: &Job, run_at: DateTime<Utc>, changes: &mut Changes) -> Result<()> {
+    fn stage_retry(
+        &self,
+        instance: &Instance,
+        failed: &Job,
+        run_at: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Result<()> {
         let job = Job {
             id: new_id(),
             state: State::Queued,
@@ -264,12 +278,18 @@ impl Platform {
     }
 
     /// A success lets the schedule go on, an error that only the user can mend makes it wait; a trigger that makes no sense is deleted.
-    fn judge_trigger(&self, instance: &Instance, job: &Job, verdict: Option<&Verdict>, changes: &mut Changes) -> Result<()> {
+    fn judge_trigger(
+        &self,
+        instance: &Instance,
+        job: &Job,
+        verdict: Option<&Verdict>,
+        changes: &mut Changes,
+    ) -> Result<()> {
         let Some(id) = &job.trigger_id else { return Ok(()) };
         let at = instance.doc(&crate::doctype::TRIGGERS, id.as_str());
         let Some(Stored { rev, value: mut trigger, .. }) = self.stored::<Trigger>(&at)? else { return Ok(()) };
-        let senseless =
-            verdict.is_some_and(|verdict| matches!(verdict.code, super::Code::NotInstalled | super::Code::AccountNotFound));
+        let senseless = verdict
+            .is_some_and(|verdict| matches!(verdict.code, super::Code::NotInstalled | super::Code::AccountNotFound));
         let pause = verdict
             .filter(|verdict| verdict.pause)
             .map(|verdict| Pause { code: verdict.code.to_string(), since: self.clock.now() });

@@ -56,7 +56,10 @@ impl Bundle {
             }
         };
         let manifest = read(MANIFEST)?.ok_or_else(|| {
-            Error::Unreachable(format!("there is no {MANIFEST} in '{}'; check the path of the source", folder.display()))
+            Error::Unreachable(format!(
+                "there is no {MANIFEST} in '{}'; check the path of the source",
+                folder.display()
+            ))
         })?;
         Self::new(&manifest, read)
     }
@@ -71,7 +74,9 @@ impl Bundle {
             .map(|name| name.trim_end_matches(MANIFEST).to_owned())
             .min_by_key(String::len)
             .filter(|prefix| prefix.matches('/').count() <= 1)
-            .ok_or_else(|| Error::Unreachable(format!("the archive has no {MANIFEST}, neither at its top nor below one folder")))?;
+            .ok_or_else(|| {
+                Error::Unreachable(format!("the archive has no {MANIFEST}, neither at its top nor below one folder"))
+            })?;
         let manifest = files.remove(&format!("{prefix}{MANIFEST}")).unwrap_or_default();
         Self::new(&manifest, |name| Ok(files.remove(&format!("{prefix}{}", inside(name)?))))
     }
@@ -90,7 +95,8 @@ fn unpack(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
         if !entry.header().entry_type().is_file() {
             continue;
         }
-        let name = entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").trim_start_matches('/').to_owned();
+        let name =
+            entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").trim_start_matches('/').to_owned();
         let bytes = bounded(entry, &name)?;
         total += bytes.len() as u64;
         if total > LARGEST_BUNDLE {
@@ -119,7 +125,9 @@ fn inside(name: &str) -> Result<&str> {
     if stays && !name.is_empty() {
         return Ok(name.trim_start_matches("./"));
     }
-    Err(Error::BadRequest(format!("the manifest names the file '{name}', which is not inside the bundle; use a relative path without ..")))
+    Err(Error::BadRequest(format!(
+        "the manifest names the file '{name}', which is not inside the bundle; use a relative path without .."
+    )))
 }
 
 #[cfg(test)]
@@ -148,8 +156,10 @@ mod tests {
     #[test]
     fn an_archive_may_have_one_folder_at_its_top() {
         for prefix in ["", "./", "bank-1.0/"] {
-            let bytes =
-                archive(&[(&format!("{prefix}{MANIFEST}"), MANIFEST_TEXT), (&format!("{prefix}konnector.wasm"), b"\0asm")]);
+            let bytes = archive(&[
+                (&format!("{prefix}{MANIFEST}"), MANIFEST_TEXT),
+                (&format!("{prefix}konnector.wasm"), b"\0asm"),
+            ]);
             let bundle = Bundle::from_archive(&bytes).expect(prefix);
             assert_eq!(bundle.component, b"\0asm");
         }

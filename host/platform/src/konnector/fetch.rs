@@ -37,7 +37,9 @@ impl Platform {
             }
             other => Err(Error::Parameter {
                 name: "Source",
-                message: format!("sources such as {other} cannot be installed yet; use file:// or https://….tar.gz#<sha256>"),
+                message: format!(
+                    "sources such as {other} cannot be installed yet; use file:// or https://….tar.gz#<sha256>"
+                ),
             }),
         }
     }
@@ -48,7 +50,12 @@ impl Platform {
         let session = self.gate.session(SessionOptions {
             rules: HttpRules::origin(url),
             cookies: None,
-            budget: HttpBudget { requests: 12, bytes_up: 1 << 16, bytes_down: LARGEST_ARCHIVE, body_limit: LARGEST_ARCHIVE },
+            budget: HttpBudget {
+                requests: 12,
+                bytes_up: 1 << 16,
+                bytes_down: LARGEST_ARCHIVE,
+                body_limit: LARGEST_ARCHIVE,
+            },
             secrets: Arc::new(SecretTable::default()),
         });
         let request = Request {

@@ -79,7 +79,9 @@ fn parse_slug(slug: &str) -> Result<Slug> {
 
 fn parse_source(source: &str) -> Result<Source> {
     if source.is_empty() {
-        return Err(Error::BadRequest("the source is empty; give the parameter Source, for example file:///path/to/bundle".to_owned()));
+        return Err(Error::BadRequest(
+            "the source is empty; give the parameter Source, for example file:///path/to/bundle".to_owned(),
+        ));
     }
     Source::from_str(source).map_err(|error| Error::Parameter { name: "Source", message: error.to_string() })
 }
@@ -230,7 +232,8 @@ impl Platform {
             }
             Some(before) => {
                 changes.put(at.clone(), &before.rev, object(&konnector)?);
-                let kept = self.permissions_after_update(instance, &konnector.slug, &before.value.manifest()?, &manifest)?;
+                let kept =
+                    self.permissions_after_update(instance, &konnector.slug, &before.value.manifest()?, &manifest)?;
                 self.stage_permissions(instance, &konnector.slug, &kept, &mut changes)?;
                 Happened::Updated
             }
@@ -251,7 +254,13 @@ impl Platform {
     }
 
     /// The new manifest's rules, and those the user added since the installation.
-    fn permissions_after_update(&self, instance: &Instance, slug: &Slug, old: &Manifest, new: &Manifest) -> Result<Permissions> {
+    fn permissions_after_update(
+        &self,
+        instance: &Instance,
+        slug: &Slug,
+        old: &Manifest,
+        new: &Manifest,
+    ) -> Result<Permissions> {
         let stored = self.konnector_permissions(instance, slug)?;
         let added = stored.rules().iter().filter(|rule| !old.permissions.rules().contains(rule)).cloned();
         Ok(Permissions::from(new.permissions.rules().iter().cloned().chain(added).collect::<Vec<_>>()))

@@ -73,7 +73,16 @@ pub struct Konnector {
 
 /// Members of a manifest that the platform sets.
 const MANAGED: [&str; 10] = [
-    "slug", "state", "source", "version", "available_version", "checksum", "created_at", "updated_at", "error", "reads_secrets",
+    "slug",
+    "state",
+    "source",
+    "version",
+    "available_version",
+    "checksum",
+    "created_at",
+    "updated_at",
+    "error",
+    "reads_secrets",
 ];
 
 impl Konnector {

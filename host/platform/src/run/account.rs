@@ -24,7 +24,11 @@ impl RunAccount {
     async fn set(&self, name: String, value: Value) -> Result<(), Error> {
         let scope = &self.0;
         let change = |body: &mut Object| {
-            if value.is_null() { body.shift_remove(&name) } else { body.insert(name.clone(), value.clone()) };
+            if value.is_null() {
+                body.shift_remove(&name)
+            } else {
+                body.insert(name.clone(), value.clone())
+            };
             Ok(())
         };
         scope

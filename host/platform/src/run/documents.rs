@@ -37,7 +37,9 @@ impl RunDocuments {
         if doctype::is_readable(&parsed) && parsed != *ACCOUNTS {
             return Ok(parsed);
         }
-        Err(Error::Denied(format!("documents of the type {doctype} are not for konnectors; use the interfaces account and files")))
+        Err(Error::Denied(format!(
+            "documents of the type {doctype} are not for konnectors; use the interfaces account and files"
+        )))
     }
 
     fn writable(doctype: &str) -> Result<Doctype, Error> {
@@ -53,7 +55,8 @@ impl RunDocuments {
         let scope = &self.0;
         let id = scope.keyed_id(doctype.as_ref(), &item.key);
         let wanted = public(item.body.clone());
-        let found = scope.platform.store.get(&scope.instance.doc(doctype, id.as_str())).map_err(|error| told(error.into()))?;
+        let found =
+            scope.platform.store.get(&scope.instance.doc(doctype, id.as_str())).map_err(|error| told(error.into()))?;
         let Some(found) = found else {
             scope.permissions.check_document(Verb::Post, doctype, &id, &wanted).map_err(denied)?;
             let mut body = wanted;
@@ -118,7 +121,11 @@ impl RunDocuments {
                 let happened = if plan.written == Written::Created { Happened::Created } else { Happened::Updated };
                 scope.platform.publish(&scope.instance.doc(doctype, plan.id.as_str()), happened, plan.body);
             }
-            saved.push(Saved { id: plan.id, rev: rev.map(|rev| rev.to_string()).unwrap_or_default(), written: plan.written });
+            saved.push(Saved {
+                id: plan.id,
+                rev: rev.map(|rev| rev.to_string()).unwrap_or_default(),
+                written: plan.written,
+            });
         }
         Ok(Some(saved))
     }
@@ -180,7 +187,10 @@ impl Documents for RunDocuments {
             self.0.permissions.check_type(Verb::Post, &doctype).map_err(denied)?;
         }
         if items.len() > MOST_ITEMS {
-            return Err(Error::Invalid(format!("{} items are too many for one call; save at most {MOST_ITEMS} at a time", items.len())));
+            return Err(Error::Invalid(format!(
+                "{} items are too many for one call; save at most {MOST_ITEMS} at a time",
+                items.len()
+            )));
         }
         let mut keys = std::collections::HashSet::new();
         if let Some(twice) = items.iter().find(|item| !keys.insert(item.key.as_str())) {

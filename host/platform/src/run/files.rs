@@ -184,7 +184,10 @@ impl Upload for RunUpload {
             drop(platform.store.blobs().remove(&blob.id).await);
             Err(error)
         };
-        let same = before.as_ref().and_then(|file| file.content.as_ref()).is_some_and(|old| old.sha256 == hex::encode(blob.sha256));
+        let same = before
+            .as_ref()
+            .and_then(|file| file.content.as_ref())
+            .is_some_and(|old| old.sha256 == hex::encode(blob.sha256));
         if let Some(file) = before.as_ref().filter(|file| same && file.metadata == target.metadata) {
             drop(platform.store.blobs().remove(&blob.id).await);
             return scope.stored(file, Written::Unchanged);
@@ -236,10 +239,13 @@ impl crate::Platform {
             let Some(last) = page.last() else { return Ok(used) };
             after = Some(last.id.clone());
             for document in &page {
-                let size = document.body.get("size").and_then(serde_json::Value::as_str).and_then(|size| size.parse::<u64>().ok());
+                let size = document
+                    .body
+                    .get("size")
+                    .and_then(serde_json::Value::as_str)
+                    .and_then(|size| size.parse::<u64>().ok());
                 used += size.unwrap_or_default();
             }
         }
     }
 }
-

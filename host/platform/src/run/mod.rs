@@ -45,7 +45,8 @@ impl Scope {
     /// The id that a natural key stands for. It is the same in every run for the same account at the vendor, also after the account was
     /// deleted and created again, so nothing is saved twice.
     fn keyed_id(&self, space: &str, key: &str) -> String {
-        let account = self.identifier.as_deref().or(self.account.as_ref().map(|account| account.id.as_str())).unwrap_or_default();
+        let account =
+            self.identifier.as_deref().or(self.account.as_ref().map(|account| account.id.as_str())).unwrap_or_default();
         let mut hash = Sha256::new();
         for part in [self.konnector.slug.as_ref(), account, space, key] {
             hash.update((part.len() as u64).to_be_bytes());

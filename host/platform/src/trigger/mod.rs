@@ -1,7 +1,7 @@
 //! Triggers: when a job is pushed by itself.
 
-mod scheduler;
 mod schedule;
+mod scheduler;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
@@ -150,7 +150,9 @@ impl Trigger {
     #[must_use]
     pub fn runs(&self, slug: &str, account: Option<&str>) -> bool {
         let text = |name: &str| self.message.get(name).and_then(Value::as_str);
-        self.worker == KONNECTOR_WORKER && text("konnector") == Some(slug) && account.is_none_or(|id| text("account") == Some(id))
+        self.worker == KONNECTOR_WORKER
+            && text("konnector") == Some(slug)
+            && account.is_none_or(|id| text("account") == Some(id))
     }
 
     /// The account that its jobs work for.
@@ -316,7 +318,10 @@ impl Platform {
                     if trigger.kind != "@cron" {
                         return Err(Error::Attribute {
                             name: "Type",
-                            message: format!("only the arguments of a @cron trigger can be changed, this one is {}", trigger.kind),
+                            message: format!(
+                                "only the arguments of a @cron trigger can be changed, this one is {}",
+                                trigger.kind
+                            ),
                         });
                     }
                     let schedule = Schedule::parse(&trigger.kind, arguments, now)?;
@@ -363,13 +368,16 @@ impl Platform {
     /// [`Error::NotFound`] when there is none with this id.
     pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
         let trigger = self.trigger(instance, id)?;
-        self.push_job(instance, JobRequest {
-            worker: trigger.worker,
-            message: trigger.message,
-            options: trigger.options,
-            cause: Cause::Manual,
-            trigger: Some(id.to_owned()),
-        })
+        self.push_job(
+            instance,
+            JobRequest {
+                worker: trigger.worker,
+                message: trigger.message,
+                options: trigger.options,
+                cause: Cause::Manual,
+                trigger: Some(id.to_owned()),
+            },
+        )
         .await
     }
 

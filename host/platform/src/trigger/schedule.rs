@@ -28,12 +28,18 @@ impl Schedule {
     pub fn parse(kind: &str, arguments: &str, created: DateTime<Utc>) -> Result<Self> {
         let unparsable = |message: String| Error::BadRequest(format!("Trigger unparsable: {message}"));
         match kind {
-            "@cron" => Ok(Self::Cron(arguments.parse().map_err(|error: crate::crontab::CrontabError| unparsable(error.to_string()))?)),
-            "@every" => duration(arguments).map(|every| Self::Every(every.max(Duration::from_secs(1)))).map_err(unparsable),
+            "@cron" => Ok(Self::Cron(
+                arguments.parse().map_err(|error: crate::crontab::CrontabError| unparsable(error.to_string()))?,
+            )),
+            "@every" => {
+                duration(arguments).map(|every| Self::Every(every.max(Duration::from_secs(1)))).map_err(unparsable)
+            }
             "@in" => duration(arguments).map(|after| Self::Once(created + after)).map_err(unparsable),
             "@at" => DateTime::parse_from_rfc3339(arguments)
                 .map(|instant| Self::Once(instant.with_timezone(&Utc)))
-                .map_err(|error| unparsable(format!("'{arguments}' is no RFC 3339 date such as 2026-11-20T08:00:00Z: {error}"))),
+                .map_err(|error| {
+                    unparsable(format!("'{arguments}' is no RFC 3339 date such as 2026-11-20T08:00:00Z: {error}"))
+                }),
             other => Err(Error::Attribute {
                 name: "Type",
                 message: format!("Unknown trigger type '{other}'; use @cron, @every, @at or @in"),

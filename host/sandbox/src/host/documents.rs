@@ -46,10 +46,15 @@ impl wit::Host for Host {
 
     async fn save(&mut self, kind: String, items: Vec<wit::Item>) -> Answer<Vec<wit::Saved>> {
         let saved = self.context.unless_cancelled(self.context.save_documents(&kind, items)).await;
-        answer(saved.map(|saved| saved.into_iter().map(|saved| {
-            self.context.meter.documents.count(saved.written);
-            wit::Saved { id: saved.id, rev: saved.rev, outcome: saved.written.into() }
-        }).collect()))
+        answer(saved.map(|saved| {
+            saved
+                .into_iter()
+                .map(|saved| {
+                    self.context.meter.documents.count(saved.written);
+                    wit::Saved { id: saved.id, rev: saved.rev, outcome: saved.written.into() }
+                })
+                .collect()
+        }))
     }
 
     async fn delete(&mut self, kind: String, keys: Vec<String>) -> Answer<u32> {

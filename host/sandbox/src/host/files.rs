@@ -80,7 +80,8 @@ impl wit::Host for Host {
     }
 
     async fn read(&mut self, id: String, offset: u64, max: u32) -> Answer<Vec<u8>> {
-        let read = self.context.unless_cancelled(self.context.capabilities.files.read(&id, offset, max.min(CHUNK))).await;
+        let read =
+            self.context.unless_cancelled(self.context.capabilities.files.read(&id, offset, max.min(CHUNK))).await;
         answer(read.map(|bytes| bytes.to_vec()))
     }
 

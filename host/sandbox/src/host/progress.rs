@@ -36,7 +36,9 @@ impl wit::Host for Host {
         let _pause = self.context.clock.pause();
         let asked = async {
             let question = self.context.capabilities.progress.ask_code(medium, &hint);
-            tokio::time::timeout(self.context.capabilities.limits.answer, question).await.unwrap_or(Err(Error::Unattended))
+            tokio::time::timeout(self.context.capabilities.limits.answer, question)
+                .await
+                .unwrap_or(Err(Error::Unattended))
         };
         answer(self.context.unless_cancelled(asked).await)
     }

@@ -26,7 +26,8 @@ pub(super) struct Promise(Option<(Kind, String)>);
 impl Promise {
     /// The media type counts where it is given, else the extension of the name.
     pub(super) fn of(target: &Target) -> Self {
-        let given = target.mime.as_deref().map(|mime| mime.split(';').next().unwrap_or(mime).trim().to_ascii_lowercase());
+        let given =
+            target.mime.as_deref().map(|mime| mime.split(';').next().unwrap_or(mime).trim().to_ascii_lowercase());
         let mime = given
             .filter(|mime| !mime.is_empty() && mime != "application/octet-stream")
             .or_else(|| mime_guess::from_path(&target.name).first_raw().map(str::to_owned));

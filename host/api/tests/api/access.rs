@@ -1,0 +1,179 @@
+//! Who gets in: every route without a token, with somebody else's, and with one that allows something else.
+
+use http::Method;
+use http::header::WWW_AUTHENTICATE;
+use konnector_platform::token::Audience;
+use serde_json::json;
+
+use crate::support::{Api, Call};
+
+/// Every route that needs a token and a right, as a request that would do something with both.
+fn routes() -> Vec<(Method, String)> {
+    let missing = "0123456789abcdef0123456789abcdef";
+    let table = [
+        (Method::GET, "/konnectors/"),
+        (Method::POST, "/konnectors/new?Source=file:///nowhere"),
+        (Method::PUT, "/konnectors/bank"),
+        (Method::GET, "/konnectors/bank"),
+        (Method::DELETE, "/konnectors/bank"),
+        (Method::GET, "/konnectors/bank/icon"),
+        (Method::GET, "/konnectors/bank/icon/1.0.0"),
+        (Method::POST, "/konnectors/bank/trigger?AccountID=a"),
+        (Method::GET, "/jobs/queue/konnector"),
+        (Method::POST, "/jobs/queue/konnector"),
+        (Method::GET, "/jobs/{id}"),
+        (Method::PATCH, "/jobs/{id}"),
+        (Method::GET, "/jobs/{id}/log"),
+        (Method::GET, "/jobs/{id}/events"),
+        (Method::GET, "/jobs/triggers"),
+        (Method::GET, "/jobs/triggers?Worker=konnector"),
+        (Method::POST, "/jobs/triggers"),
+        (Method::GET, "/jobs/triggers/{id}"),
+        (Method::GET, "/jobs/triggers/{id}/state"),
+        (Method::GET, "/jobs/triggers/{id}/jobs"),
+        (Method::PATCH, "/jobs/triggers/{id}"),
+        (Method::POST, "/jobs/triggers/{id}/launch"),
+        (Method::DELETE, "/jobs/triggers/{id}"),
+        (Method::GET, "/data/_all_doctypes"),
+        (Method::GET, "/data/io.cozy.bills/one"),
+        (Method::GET, "/data/io.cozy.never.seen/one"),
+        (Method::POST, "/data/io.cozy.bills/"),
+        (Method::PUT, "/data/io.cozy.bills/one"),
+        (Method::DELETE, "/data/io.cozy.bills/one?rev=1-0123456789abcdef0123456789abcdef"),
+        (Method::GET, "/data/io.cozy.bills/_all_docs"),
+        (Method::GET, "/data/io.cozy.bills/_normal_docs"),
+        (Method::GET, "/files/io.cozy.files.root-dir"),
+        (Method::HEAD, "/files/io.cozy.files.root-dir"),
+        (Method::GET, "/files/{id}"),
+        (Method::GET, "/files/metadata?Path=/"),
+        (Method::GET, "/files/io.cozy.files.root-dir/relationships/contents"),
+        (Method::GET, "/files/download/{id}"),
+        (Method::GET, "/files/download?Path=/a"),
+    ];
+    table.into_iter().map(|(method, path)| (method, path.replace("{id}", missing))).collect()
+}
+
+fn call(method: &Method, path: &str) -> Call {
+    Call::new(method.clone(), path).attributes(json!({
+        "type": "@cron", "arguments": "0 0 0 * * 1", "worker": "konnector", "message": { "konnector": "bank" },
+    }))
+}
+
+#[tokio::test]
+async fn each_route_wants_a_token_of_its_instance_with_the_right() {
+    let api = Api::new().await;
+    let foreign = api.platform.issue_token(&api.bob, Audience::Cli, "CLI", "*").expect("a token");
+    let narrow = api.token("io.cozy.contacts");
+    for (method, path) in routes() {
+        let statuses = [
+            api.send(call(&method, &path)).await.status,
+            api.send(call(&method, &path).token(&foreign)).await.status,
+            api.send(call(&method, &path).token(&narrow)).await.status,
+        ];
+        assert_eq!(statuses, [401, 400, 403], "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_for_one_verb_is_none_for_another() {
+    let api = Api::new().await;
+    let types = ["konnectors", "jobs", "triggers", "bills", "never.seen", "files", "doctypes"];
+    let other_verbs = |method: &Method| {
+        let verbs = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+        // Updates need the verb of an installation.
+        let needed = if method == Method::HEAD { "GET" } else { method.as_str() };
+        let others = verbs.into_iter().filter(|verb| *verb != needed && !(needed == "PUT" && *verb == "POST"));
+        others.collect::<Vec<_>>().join(",")
+    };
+    for (method, path) in routes() {
+        let scope: Vec<String> = types.iter().map(|name| format!("io.cozy.{name}:{}", other_verbs(&method))).collect();
+        let answer = api.send(call(&method, &path).token(&api.token(&scope.join(" ")))).await;
+        assert_eq!(answer.status, 403, "{method} {path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn errors_of_access_are_texts_or_json_by_what_the_client_accepts() {
+    let api = Api::new().await;
+    let narrow = api.token("io.cozy.contacts");
+    let forged = format!("{}x", narrow.trim_end_matches(|c: char| c.is_ascii_alphanumeric()));
+    let calls = [
+        Call::get("/konnectors/"),
+        Call::get("/konnectors/").accept("application/vnd.api+json"),
+        Call::get("/konnectors/").accept("application/json, text/plain"),
+        Call::get("/konnectors/").token(&narrow),
+        Call::get("/konnectors/").token(&forged),
+        Call::get("/konnectors/").token("garbage").accept("application/json"),
+        Call::get("/data/io.cozy.bills/one"),
+        Call::get("/data/io.cozy.bills/one").token(&narrow),
+        Call::get("/data/io.cozy.bills/one").token("garbage"),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+#[tokio::test]
+async fn a_token_is_taken_from_three_places() {
+    use base64::Engine as _;
+    let api = Api::new().await;
+    let token = api.token("io.cozy.konnectors");
+    let basic = base64::engine::general_purpose::STANDARD.encode(format!("anyone:{token}"));
+    let calls = [
+        Call::get("/konnectors/").token(&token),
+        Call::get("/konnectors/").header(http::header::AUTHORIZATION, &format!("Basic {basic}")),
+        Call::get(&format!("/konnectors/?bearer_token={token}")),
+    ];
+    for call in calls {
+        assert_eq!(api.send(call).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_token_expires() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    api.clock.set("2026-11-20T12:31:00Z".parse().expect("a date"));
+    let answer = api.send(Call::get("/konnectors/").token(&token)).await;
+    assert_eq!((answer.status, answer.text()), (400, "Expired token"));
+    assert_eq!(
+        answer.header(WWW_AUTHENTICATE),
+        r#"Bearer error="invalid_token" error_description="The access token expired""#
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_host_has_no_instance_and_an_unknown_path_no_route() {
+    let api = Api::new().await;
+    let calls = [
+        Call::get("/konnectors/").host("nobody.example"),
+        Call::get("/data/io.cozy.bills/one").host("nobody.example"),
+        Call::get("/nothing/here"),
+        Call::delete("/jobs/triggers"),
+        Call::get("/livez").host("nobody.example"),
+        Call::get("/readyz").host("nobody.example"),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+/// P8 of the behaviour reference.
+#[tokio::test]
+async fn the_bearer_reads_its_own_rules() {
+    let api = Api::new().await;
+    let calls = [
+        Call::get("/permissions/self").token(&api.token("io.cozy.files:GET:a,b io.cozy.contacts")),
+        Call::get("/permissions/self").token(&api.token_of(Audience::Konnector, "bank", "")),
+        Call::get("/permissions/self").token("garbage"),
+        Call::get("/permissions/self"),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+#[tokio::test]
+async fn every_answer_is_guarded_against_browsers() {
+    let api = Api::new().await;
+    for path in ["/livez", "/konnectors/", "/nothing"] {
+        let answer = api.send(Call::get(path)).await;
+        assert_eq!(answer.header(http::header::X_CONTENT_TYPE_OPTIONS), "nosniff", "{path}");
+        assert!(answer.header(http::header::CONTENT_SECURITY_POLICY).contains("default-src 'none'"), "{path}");
+        assert_eq!(answer.header(http::header::CACHE_CONTROL), "no-store", "{path}");
+    }
+}

@@ -1,0 +1,147 @@
+//! `/files`.
+
+use http::Method;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, RANGE,
+};
+use konnector_platform::file::ROOT_ID;
+use serde_json::json;
+
+use crate::support::{Api, Call};
+
+const BILL: &str = "0123456789abcdef0123456789abcde0";
+
+async fn with_bill() -> Api {
+    let api = Api::new().await;
+    api.file(BILL, "/Administrative/Bank", "bill n°1.html", b"0123456789").await;
+    api
+}
+
+/// F9.
+#[tokio::test]
+async fn files_and_directories_are_shown_by_id_and_path() {
+    let api = with_bill().await;
+    let token = api.token("io.cozy.files:GET");
+    let calls = [
+        Call::get(&format!("/files/{BILL}")).token(&token),
+        Call::get("/files/metadata?Path=/Administrative/Bank").token(&token),
+        Call::get("/files/metadata?Path=/nothing/here").token(&token),
+        Call::get("/files/metadata?Path=relative").token(&token),
+        Call::get("/files/metadata").token(&token),
+        Call::get("/files/unknown").token(&token),
+        Call::new(Method::HEAD, &format!("/files/{BILL}")).token(&token),
+        Call::new(Method::HEAD, "/files/unknown?Type=file").token(&token),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+#[tokio::test]
+async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
+    let api = Api::new().await;
+    for number in 0..35 {
+        let path = format!("/Many/{number:02} & more");
+        api.platform.ensure_directory(&api.alice, &path, &|_| {}).await.expect("a directory");
+    }
+    let token = api.token("io.cozy.files");
+    let directory = api.send(Call::get("/files/metadata?Path=/Many").token(&token)).await.json();
+    assert_eq!(directory["included"].as_array().map(Vec::len), Some(30));
+    let contents = &directory["data"]["relationships"]["contents"];
+    assert_eq!(contents["data"][29]["id"], directory["included"][29]["id"]);
+    let mut names = Vec::new();
+    let id = directory["data"]["id"].as_str().expect("an id");
+    let mut next = Some(format!("/files/{id}/relationships/contents?page[limit]=10"));
+    let mut pages = 0;
+    while let Some(path) = next {
+        let page = api.send(Call::get(&path).token(&token)).await.json();
+        let children = page["data"].as_array().expect("a list").iter();
+        names.extend(children.map(|child| child["attributes"]["name"].as_str().expect("a name").to_owned()));
+        next = page["links"]["next"].as_str().map(str::to_owned);
+        pages += 1;
+    }
+    assert_eq!(pages, 4);
+    assert_eq!(names, (0..35).map(|number| format!("{number:02} & more")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_content_is_downloaded_whole_in_parts_and_conditionally() {
+    let api = with_bill().await;
+    let token = api.token("io.cozy.files");
+    let download = || Call::get(&format!("/files/download/{BILL}")).token(&token);
+    let whole = api.send(download()).await;
+    assert_eq!((whole.status, whole.text(), whole.header(CONTENT_LENGTH)), (200, "0123456789", "10"));
+    assert_eq!((whole.header(CONTENT_TYPE), whole.header(ACCEPT_RANGES)), ("text/html", "bytes"));
+    assert!(whole.header(CONTENT_SECURITY_POLICY).starts_with("sandbox;"));
+    assert_eq!(
+        whole.header(CONTENT_DISPOSITION),
+        "inline; filename=\"bill n_1.html\"; filename*=UTF-8''bill%20n%C2%B01.html"
+    );
+    let attachment = Call::get("/files/download?Path=/Administrative/Bank/bill%20n%C2%B01.html&Dl=1").token(&token);
+    let attachment = api.send(attachment).await;
+    assert!(attachment.header(CONTENT_DISPOSITION).starts_with("attachment;"), "{attachment}");
+
+    let part = api.send(download().header(RANGE, "bytes=2-4")).await;
+    assert_eq!((part.status, part.text(), part.header(CONTENT_LENGTH)), (206, "234", "3"));
+    assert_eq!(part.header(CONTENT_RANGE), "bytes 2-4/10");
+    let outside = api.send(download().header(RANGE, "bytes=10-")).await;
+    assert_eq!((outside.status, outside.header(CONTENT_RANGE)), (416, "bytes */10"));
+
+    let known = api.send(download().header(IF_NONE_MATCH, whole.header(ETAG))).await;
+    assert_eq!((known.status, known.text(), known.header(ETAG)), (304, "", whole.header(ETAG)));
+    assert_eq!(api.send(download().header(IF_NONE_MATCH, "\"other\"")).await.status, 200);
+
+    let head = api.send(Call::new(Method::HEAD, &format!("/files/download/{BILL}")).token(&token)).await;
+    assert_eq!((head.status, head.text(), head.header(CONTENT_LENGTH)), (200, "", "10"));
+    assert_eq!(api.send(Call::get(&format!("/files/download/{ROOT_ID}")).token(&token)).await.status, 400);
+}
+
+/// A large content comes in chunks, whole.
+#[tokio::test]
+async fn a_large_content_is_streamed() {
+    let api = Api::new().await;
+    let content: &'static [u8] = (0..300_000_u32).flat_map(u32::to_le_bytes).collect::<Vec<u8>>().leak();
+    api.file(BILL, "/", "large.bin", content).await;
+    let answer = api.send(Call::get(&format!("/files/download/{BILL}")).token(&api.token("io.cozy.files"))).await;
+    assert!(answer.body == content, "{} bytes", answer.body.len());
+}
+
+#[tokio::test]
+async fn a_rule_reaches_what_lies_below_its_directory() {
+    let api = with_bill().await;
+    let id_of = async |path: &str| {
+        api.send(Call::get(&format!("/files/metadata?Path={path}")).token(&api.token("*"))).await.id()
+    };
+    let (bank, administrative) = (id_of("/Administrative/Bank").await, id_of("/Administrative").await);
+    api.platform.ensure_directory(&api.alice, "/Other", &|_| {}).await.expect("a directory");
+    let other = id_of("/Other").await;
+    for allowed in [
+        format!("io.cozy.files:GET:{BILL}"),
+        format!("io.cozy.files:GET:{bank}"),
+        format!("io.cozy.files:GET:{administrative}"),
+        format!("io.cozy.files:GET:{ROOT_ID}"),
+        "io.cozy.files:GET:text:class".to_owned(),
+        "io.cozy.files:GET:tax:tags".to_owned(),
+        "io.cozy.files:GET:Bank:name".to_owned(),
+    ] {
+        let token = api.token(&allowed);
+        for path in [format!("/files/{BILL}"), format!("/files/download/{BILL}")] {
+            assert_eq!(api.send(Call::get(&path).token(&token)).await.status, 200, "{allowed} {path}");
+        }
+    }
+    for refused in [
+        format!("io.cozy.files:GET:{other}"),
+        format!("io.cozy.files:POST:{bank}"),
+        // Only the file itself has a class; its directory lends it none.
+        "io.cozy.files:GET:directory:type".to_owned(),
+    ] {
+        let token = api.token(&refused);
+        let by_path = "/files/download?Path=/Administrative/Bank/bill%20n%C2%B01.html";
+        for path in [format!("/files/{BILL}"), format!("/files/download/{BILL}"), by_path.to_owned()] {
+            assert_eq!(api.send(Call::get(&path).token(&token)).await.status, 403, "{refused} {path}");
+        }
+    }
+    assert_eq!(
+        api.send(Call::get(&format!("/files/{BILL}")).token(&api.token("*"))).await.json()["data"]["attributes"]["tags"],
+        json!(["tax"])
+    );
+}

@@ -1,0 +1,189 @@
+//! `/konnectors`.
+
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use konnector_platform::token::Audience;
+use serde_json::json;
+
+use crate::support::{Api, Call, bundle};
+
+/// A manifest that is valid; K12: of two `type` members the last one counts.
+const MANIFEST: &str = r#"{ "name": "New", "type": "node", "type": "konnector", "version": "2.0.0",
+    "permissions": { "bills": { "type": "io.cozy.bills" } } }"#;
+
+#[tokio::test]
+async fn a_konnector_is_listed_and_shown() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.konnectors");
+    let calls = [Call::get("/konnectors/").token(&token), Call::get("/konnectors/bank").token(&token)];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+#[tokio::test]
+async fn a_long_list_has_pages() {
+    let api = Api::new().await;
+    for slug in ["alpha", "coffee"] {
+        api.install(slug, json!({})).await;
+    }
+    let token = api.token("io.cozy.konnectors");
+    let first = api.send(Call::get("/konnectors/?limit=2").token(&token)).await.json();
+    let slugs = |page: &serde_json::Value| -> Vec<String> {
+        let resources = page["data"].as_array().expect("a list").iter();
+        resources.map(|resource| resource["attributes"]["slug"].as_str().expect("a slug").to_owned()).collect()
+    };
+    assert_eq!(slugs(&first), ["alpha", "bank"]);
+    assert_eq!(first["meta"]["count"], 2);
+    let next = first["links"]["next"].as_str().expect("a next page");
+    assert_eq!(next, "http://alice.example/konnectors/?limit=2&start_key=io.cozy.konnectors%2Fcoffee");
+    let path = next.trim_start_matches("http://alice.example");
+    let second = api.send(Call::get(path).token(&token)).await.json();
+    assert_eq!(slugs(&second), ["coffee"]);
+    assert_eq!(second["links"], json!({}));
+}
+
+/// K2, K10, K13, K23, K25 and what the answers look like.
+#[tokio::test]
+async fn what_cannot_be_installed_is_refused_with_the_reason() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.konnectors");
+    let source = |name: &str, manifest: &str| bundle(&api.folder.path().join(name), manifest);
+    let illegal = MANIFEST.replace("io.cozy.bills", "IO.COZY.FILES");
+    let (broken, web_app) = (source("broken", "{"), source("webapp", &MANIFEST.replace("konnector\"", "webapp\"")));
+    let (illegal, core) = (source("illegal", &illegal), source("core", MANIFEST));
+    std::fs::write(api.folder.path().join("core/konnector.wasm"), b"\0asm\x01\0\0\0").expect("written");
+    let post = |path: &str| Call::post(path).token(&token);
+    let calls = [
+        post("/konnectors/?Source=file:///nowhere"),
+        post("/konnectors/coucou%2F?Source=file:///nowhere"),
+        post("/konnectors/Upper?Source=file:///nowhere"),
+        post("/konnectors/new?Source=foo://bar.baz"),
+        post("/konnectors/new?Source="),
+        post("/konnectors/new?Source=file:///nowhere"),
+        post("/konnectors/new?Source=file:///nowhere&Parameters=[1]"),
+        post("/konnectors/bank?Source=file:///nowhere"),
+        post(&format!("/konnectors/new?Source={broken}")),
+        post(&format!("/konnectors/new?Source={web_app}")),
+        post(&format!("/konnectors/new?Source={illegal}")),
+        post(&format!("/konnectors/new?Source={core}")),
+        Call::put("/konnectors/unknown").token(&token),
+        Call::delete("/konnectors/unknown").token(&token),
+        Call::get("/konnectors/unknown").token(&api.token("io.cozy.contacts")),
+        Call::post("/konnectors/unknown/trigger").token(&api.token("io.cozy.contacts")),
+    ];
+    let folder = api.folder.path().display().to_string();
+    insta::assert_snapshot!(api.transcript(calls).await.replace(&folder, "<folder>"));
+}
+
+#[tokio::test]
+async fn apps_and_clients_may_not_install_except_the_store_from_the_registry() {
+    let api = Api::new().await;
+    let install = |audience, subject, source: &str| {
+        let token = api.token_of(audience, subject, "io.cozy.konnectors");
+        api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&token))
+    };
+    assert_eq!(install(Audience::App, "drive", "registry://new/stable").await.status, 403);
+    assert_eq!(install(Audience::App, "store", "file:///nowhere").await.status, 403);
+    assert_eq!(install(Audience::Access, "client", "registry://new/stable").await.status, 403);
+    // Not refused for who asks: there is no registry yet.
+    assert_eq!(install(Audience::App, "store", "registry://new/stable").await.status, 422);
+    assert_eq!(install(Audience::Cli, "CLI", "file:///nowhere").await.status, 404);
+    let update = Call::put("/konnectors/bank").token(&api.token_of(Audience::App, "store", "io.cozy.konnectors"));
+    assert_eq!(api.send(update).await.status, 403);
+    let owner = api.token_of(Audience::Access, "flagship", "*");
+    assert_eq!(api.send(Call::post("/konnectors/new?Source=file:///nowhere").token(&owner)).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_installation_is_accepted_before_it_is_done() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let source = bundle(&api.folder.path().join("new"), MANIFEST);
+    let answer = api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&token)).await;
+    assert_eq!(answer.status, 202, "{answer}");
+    let body = answer.json();
+    let resource = &body["data"][0];
+    assert_eq!(resource["id"], "io.cozy.konnectors/new");
+    assert_eq!(resource["attributes"]["state"], "installing");
+    assert_eq!(resource["attributes"]["source"], source.as_str());
+    assert_eq!(resource["meta"], json!({}));
+}
+
+#[tokio::test]
+async fn an_installation_can_be_followed() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let source = bundle(&api.folder.path().join("new"), MANIFEST);
+    let follow = |path: String| api.send(Call::post(&path).token(&token).accept("text/event-stream"));
+    let answer = follow(format!("/konnectors/new?Source={source}")).await;
+    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "text/event-stream"));
+    // The component has the right export and no function in it: it passes the inspection and fails when it is linked.
+    let events: Vec<&str> = answer.text().split("\r\n\r\n").collect();
+    assert!(events[0].starts_with("event: state\r\ndata: {\"data\":{\"type\":\"io.cozy.konnectors\""), "{}", events[0]);
+    assert!(events[0].contains("\"state\":\"installing\""), "{}", events[0]);
+    assert!(events[1].starts_with("event: error\r\ndata: \"the component cannot be used"), "{}", events[1]);
+    assert_eq!(events[2..], [""]);
+    // A failed installation leaves nothing.
+    assert_eq!(api.send(Call::get("/konnectors/new").token(&token)).await.status, 404);
+    // What is refused at once is an event too, because the status is sent before.
+    let refused = follow("/konnectors/Upper?Source=file:///nowhere".to_owned()).await;
+    assert_eq!(refused.status, 200);
+    assert!(refused.text().starts_with("event: error\r\ndata: \"Invalid slug name"), "{}", refused.text());
+    // Only exactly this media type asks for a stream.
+    let mixed = Call::post("/konnectors/Upper?Source=file:///nowhere").token(&token).accept("text/event-stream, */*");
+    assert_eq!(api.send(mixed).await.status, 422);
+}
+
+#[tokio::test]
+async fn an_update_waits_for_consent_only_when_told_so() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let source = bundle(&api.folder.path().join("new"), &MANIFEST.replace("bills", "contacts"));
+    let blocked = format!("/konnectors/bank?Source={source}&PermissionsAcked=maybe");
+    let answer = api.send(Call::put(&blocked).token(&token)).await;
+    assert_eq!(answer.status, 202, "{answer}");
+    let attributes = &answer.json()["data"][0]["attributes"];
+    assert_eq!(
+        (&attributes["state"], &attributes["version"], &attributes["available_version"]),
+        (&json!("ready"), &json!("1.0.0"), &json!("2.0.0"))
+    );
+    let answer = api.send(Call::put(&format!("/konnectors/bank?Source={source}")).token(&token)).await;
+    assert_eq!(answer.json()["data"][0]["attributes"]["state"], "upgrading", "{answer}");
+}
+
+#[tokio::test]
+async fn a_konnector_without_accounts_goes_at_once() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.konnectors");
+    let answer = api.send(Call::delete("/konnectors/bank").token(&token)).await;
+    assert_eq!((answer.status, answer.text()), (204, ""));
+    assert_eq!(api.send(Call::get("/konnectors/bank").token(&token)).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_icon_is_shown_and_runs_nothing() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.konnectors");
+    let answer = api.send(Call::get("/konnectors/bank/icon").token(&token)).await;
+    assert_eq!((answer.status, answer.text(), answer.header(CONTENT_TYPE)), (200, "<svg/>", "image/svg+xml"));
+    assert!(answer.header(CONTENT_SECURITY_POLICY).starts_with("sandbox;"));
+    let answer = api.send(Call::get("/konnectors/bank/icon/1.0.0").token(&token)).await;
+    assert!(answer.header(CACHE_CONTROL).ends_with("immutable"));
+}
+
+#[tokio::test]
+async fn a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let narrow = api.token("io.cozy.triggers:POST:konnector:worker");
+    let answer = api.send(Call::post("/konnectors/bank/trigger?AccountID=a1").token(&narrow)).await;
+    assert_eq!(answer.status, 201, "{answer}");
+    let attributes = &answer.json()["data"]["attributes"];
+    assert_eq!(attributes["type"], "@cron");
+    assert_eq!(attributes["arguments"].as_str().expect("a crontab").split(' ').count(), 6);
+    assert_eq!(attributes["message"], json!({ "account": "a1", "konnector": "bank", "folder_to_save": "yes" }));
+    let queue = || api.send(Call::get("/jobs/queue/konnector").token(&token));
+    assert_eq!(queue().await.json()["meta"]["count"], 0);
+    let now = api.send(Call::post("/konnectors/bank/trigger?AccountID=a1&ExecNow=true").token(&token)).await;
+    let queued = queue().await.json();
+    assert_eq!(queued["data"][0]["attributes"]["trigger_id"], now.id().as_str());
+    assert_eq!(queued["data"][0]["attributes"]["manual_execution"], true);
+}

@@ -1,0 +1,299 @@
+//! What the tests share: an instance with a konnector, a way to send requests, and answers as text for snapshots.
+
+use std::fmt::{self, Display, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt as _;
+use konnector_platform::clock::ManualClock;
+use konnector_platform::doctype::{FILES, KONNECTORS, PERMISSIONS};
+use konnector_platform::file::{Content, File, Kind};
+use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::token::Audience;
+use konnector_platform::{Config, Parts, Platform};
+use konnector_sandbox::Sandbox;
+use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_store::{Changes, Map, MasterKey, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+pub const NOW: &str = "2026-11-20T12:00:00Z";
+
+pub struct Api {
+    pub platform: Platform,
+    pub clock: Arc<ManualClock>,
+    pub alice: Instance,
+    pub bob: Instance,
+    pub folder: TempDir,
+    router: Router,
+}
+
+impl Api {
+    /// Two instances, alice's with the konnector `bank`.
+    pub async fn new() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
+        let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
+        let platform = Platform::new(Parts {
+            store: Store::in_memory(),
+            sandbox: Sandbox::new(options).expect("a sandbox"),
+            gate: Gate::new(GateOptions::default()).expect("a gate"),
+            key: MasterKey::create(&folder.path().join("key")).expect("a key"),
+            clock: clock.clone(),
+            config: Config::new(folder.path().join("cache")),
+        })
+        .await
+        .expect("a platform");
+        let new = |domain: &str| NewInstance { domain: domain.to_owned(), ..NewInstance::default() };
+        let alice = platform.create_instance(new("alice.example")).await.expect("an instance");
+        let bob = platform.create_instance(new("bob.example")).await.expect("an instance");
+        let router = konnector_api::public(platform.clone());
+        let api = Self { platform, clock, alice, bob, folder, router };
+        api.install("bank", json!({ "bills": { "type": "io.cozy.bills" } })).await;
+        api
+    }
+
+    /// Puts a konnector into the store without the work of compiling it.
+    pub async fn install(&self, slug: &str, permissions: Value) {
+        let icon = self.blob(b"<svg/>").await;
+        let mut changes = Changes::new();
+        changes.create(
+            self.alice.doc(&KONNECTORS, format!("io.cozy.konnectors/{slug}")),
+            object(json!({
+                "slug": slug, "state": "ready", "source": "file:///nowhere", "version": "1.0.0", "checksum": "00",
+                "created_at": NOW, "updated_at": NOW, "_component": null, "_icon": icon.blob,
+                "name": slug, "type": "konnector", "icon": "icon.svg", "frequency": "daily", "permissions": permissions,
+                "folders": [{ "defaultDir": "$administrative/$konnector/$account" }],
+            })),
+        );
+        changes.create(
+            self.alice.doc(&PERMISSIONS, format!("konnector-{slug}")),
+            object(json!({
+                "type": "konnector", "source_id": format!("io.cozy.konnectors/{slug}"), "permissions": permissions,
+            })),
+        );
+        self.platform.store.commit(changes).await.expect("stored");
+    }
+
+    async fn blob(&self, content: &'static [u8]) -> Content {
+        let mut writer = self.platform.store.blobs().create().await.expect("a blob");
+        writer.write(Bytes::from_static(content)).await.expect("written");
+        let blob = writer.finish().await.expect("finished");
+        let sha256 = blob.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+        Content { blob: blob.id, sha256, size: blob.size }
+    }
+
+    /// Puts a file into alice's store, as a run would.
+    pub async fn file(&self, id: &str, directory: &str, name: &str, content: &'static [u8]) {
+        let parent = self.platform.ensure_directory(&self.alice, directory, &|_| {}).await.expect("a directory");
+        let stored = self.blob(content).await;
+        let now = NOW.parse().expect("a date");
+        let file = File {
+            id: id.to_owned(),
+            kind: Kind::File,
+            name: name.to_owned(),
+            dir_id: parent.id.clone(),
+            path: None,
+            created_at: now,
+            updated_at: now,
+            tags: vec!["tax".to_owned()],
+            size: Some(stored.size.to_string()),
+            md5sum: Some("md5".to_owned()),
+            mime: Some("text/html".to_owned()),
+            class: Some("text".to_owned()),
+            executable: Some(false),
+            trashed: false,
+            metadata: Map::new(),
+            referenced_by: Vec::new(),
+            cozy_metadata: Map::new(),
+            content: Some(stored),
+        };
+        let mut changes = Changes::new();
+        changes.create(self.alice.doc(&FILES, id), object(serde_json::to_value(&file).expect("a document")));
+        changes.unique(&self.alice.id, "files.children", format!("{}/{name}", parent.id), id);
+        self.platform.store.commit(changes).await.expect("stored");
+    }
+
+    /// A token of the command line for alice's data.
+    pub fn token(&self, scope: &str) -> String {
+        self.token_of(Audience::Cli, "CLI", scope)
+    }
+
+    pub fn token_of(&self, audience: Audience, subject: &str, scope: &str) -> String {
+        self.platform.issue_token(&self.alice, audience, subject, scope).expect("a token")
+    }
+
+    pub async fn send(&self, call: Call) -> Answer {
+        send(self.router.clone(), call).await
+    }
+
+    /// Sends calls one after the other; the text of them all.
+    pub async fn transcript(&self, calls: impl IntoIterator<Item = Call>) -> String {
+        let mut text = String::new();
+        for call in calls {
+            let line = call.line();
+            writeln!(text, "{line}\n{}", self.send(call).await).expect("a text");
+        }
+        text
+    }
+}
+
+pub fn object(value: Value) -> Map {
+    match value {
+        Value::Object(members) => members,
+        other => panic!("{other} is no object"),
+    }
+}
+
+pub async fn send(router: Router, call: Call) -> Answer {
+    let response = router.oneshot(call.0).await.expect("infallible");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+/// A request.
+pub struct Call(Request<Body>);
+
+impl Call {
+    pub fn new(method: Method, path: &str) -> Self {
+        let request = Request::builder().method(method).uri(path).header(HOST, "alice.example");
+        Self(request.body(Body::empty()).expect("a request"))
+    }
+
+    pub fn get(path: &str) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub fn post(path: &str) -> Self {
+        Self::new(Method::POST, path)
+    }
+
+    pub fn put(path: &str) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
+    pub fn patch(path: &str) -> Self {
+        Self::new(Method::PATCH, path)
+    }
+
+    pub fn delete(path: &str) -> Self {
+        Self::new(Method::DELETE, path)
+    }
+
+    pub fn header(mut self, name: http::HeaderName, value: &str) -> Self {
+        self.0.headers_mut().insert(name, value.parse().expect("a header"));
+        self
+    }
+
+    pub fn host(self, host: &str) -> Self {
+        self.header(HOST, host)
+    }
+
+    pub fn accept(self, media_type: &str) -> Self {
+        self.header(ACCEPT, media_type)
+    }
+
+    pub fn token(self, token: &str) -> Self {
+        self.header(AUTHORIZATION, &format!("Bearer {token}"))
+    }
+
+    pub fn text(self, body: impl Into<Body>) -> Self {
+        Self(Request::from_parts(self.0.into_parts().0, body.into()))
+    }
+
+    pub fn json(self, body: &Value) -> Self {
+        self.text(body.to_string())
+    }
+
+    /// A JSON:API body with these attributes.
+    pub fn attributes(self, attributes: Value) -> Self {
+        self.json(&json!({ "data": { "attributes": attributes } }))
+    }
+
+    fn line(&self) -> String {
+        redacted(&format!("{} {}", self.0.method(), self.0.uri()))
+    }
+}
+
+impl From<Call> for Request<Body> {
+    fn from(Call(request): Call) -> Self {
+        request
+    }
+}
+
+/// An answer. Shown with ids and revisions replaced, so that it is the same each time.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text")
+    }
+
+    pub fn header(&self, name: http::HeaderName) -> &str {
+        self.headers.get(&name).map(|value| value.to_str().expect("a text")).unwrap_or_default()
+    }
+
+    /// The id of the one resource of a JSON:API answer.
+    pub fn id(&self) -> String {
+        self.json()["data"]["id"].as_str().expect("an id").to_owned()
+    }
+}
+
+impl Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} {}", self.status, self.header(CONTENT_TYPE))?;
+        for name in [http::header::WWW_AUTHENTICATE, http::header::CONTENT_RANGE, http::header::ALLOW] {
+            if let Some(value) = self.headers.get(&name) {
+                writeln!(f, "{name}: {}", value.to_str().expect("a text"))?;
+            }
+        }
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(json) => writeln!(f, "{}", redacted(&serde_json::to_string_pretty(&json).expect("a text"))),
+            Err(_) => writeln!(f, "{}", redacted(self.text())),
+        }
+    }
+}
+
+/// The text with each run of 32 hexadecimal digits replaced.
+fn redacted(text: &str) -> String {
+    let mut out = String::new();
+    let mut run = String::new();
+    for character in text.chars().chain(['\0']) {
+        if character.is_ascii_digit() || ('a'..='f').contains(&character) {
+            run.push(character);
+            continue;
+        }
+        out.push_str(if run.len() == 32 { "<id>" } else { &run });
+        run.clear();
+        if character != '\0' {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// Writes a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
+pub fn bundle(folder: &Path, manifest: &str) -> String {
+    let mut component = wasm_encoder::ComponentBuilder::default();
+    let instance = component.instantiate_exports::<[(&str, wasm_encoder::ComponentExportKind, u32); 0]>([]);
+    component.export("konnector:host/run@0.1.0", wasm_encoder::ComponentExportKind::Instance, instance, None);
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::write(folder.join("konnector.wasm"), component.finish()).expect("written");
+    std::fs::write(folder.join("manifest.konnector"), manifest).expect("written");
+    format!("file://{}", folder.display())
+}

@@ -1,0 +1,86 @@
+//! `konnector build`: compiles a konnector and puts the component where its manifest says.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use konnector_sandbox::Sandbox;
+use serde_json::{Value, json};
+
+use super::bundle::Bundle;
+use crate::error::{Error, Result, file, io};
+use crate::output::{Output, bytes, done};
+
+/// What konnectors are compiled for.
+const TARGET: &str = "wasm32-wasip2";
+
+/// Arguments of `konnector build`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Folder of the konnector, with its Cargo.toml.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// Compiles, checks and copies.
+pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
+    let bundle = Bundle::read(folder)?;
+    if !folder.join("Cargo.toml").is_file() {
+        return Err(Error::failed(
+            format!("there is no Cargo.toml in {}", folder.display()),
+            format!("build the component with your language's tools and put it at {}", bundle.manifest.component),
+        ));
+    }
+    let artifact = compile(folder)?;
+    let component = std::fs::read(&artifact).map_err(file("read", &artifact))?;
+    let info = Sandbox::inspect(&component)?;
+    let target = folder.join(&bundle.manifest.component);
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent).map_err(file("create", parent))?;
+    }
+    std::fs::write(&target, &component).map_err(file("write", &target))?;
+    output.show(&json!({ "component": target, "size": info.size, "imports": info.imports }), || {
+        done(&format!("{} ({}), contract {}", target.display(), bytes(info.size as u64), info.version));
+    });
+    Ok(())
+}
+
+/// Runs cargo; answers the component that it made.
+fn compile(folder: &Path) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let child = Command::new(cargo)
+        .args(["build", "--release", "--target", TARGET, "--message-format=json-render-diagnostics"])
+        .current_dir(folder)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| Error::failed(format!("cargo cannot be started: {error}"), "install Rust with rustup"))?;
+    let made = child.wait_with_output().map_err(io("compiling"))?;
+    if !made.status.success() {
+        return Err(Error::failed(
+            "the konnector does not compile",
+            format!("see cargo's messages above; if the target is missing: rustup target add {TARGET}"),
+        ));
+    }
+    artifact(&String::from_utf8_lossy(&made.stdout)).ok_or_else(|| {
+        Error::failed("cargo made no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]")
+    })
+}
+
+/// The last WebAssembly file among cargo's messages: dependencies come before what depends on them.
+fn artifact(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let files = messages.filter_map(|message| message.get("filenames")?.as_array().cloned()).flatten();
+    files.filter_map(|name| Some(PathBuf::from(name.as_str()?))).filter(|path| path.extension().is_some_and(|end| end == "wasm")).last()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_component_is_found_among_the_messages() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"filenames\":[\"/t/libserde.rlib\"]}\nnoise\n\
+                        {\"reason\":\"compiler-artifact\",\"filenames\":[\"/t/wasm32-wasip2/release/shop.wasm\"]}\n{\"reason\":\"build-finished\"}";
+        assert_eq!(artifact(messages), Some(PathBuf::from("/t/wasm32-wasip2/release/shop.wasm")));
+        assert_eq!(artifact("{}"), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! `konnector check`: all problems of a konnector at once, each with its line or with what to do.
+
+mod line;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use konnector_manifest::{Manifest, RuleKind};
+use konnector_sandbox::Sandbox;
+use owo_colors::{OwoColorize as _, Stream};
+use serde::Serialize;
+use serde_json::json;
+
+use super::bundle;
+use crate::error::Result;
+use crate::output::{Output, bytes, done};
+
+/// Arguments of `konnector check`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Folder of the konnector.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// One thing to mend or to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Problem {
+    /// Must be mended before it can be installed.
+    error: bool,
+    /// File, with line where there is one.
+    place: String,
+    message: String,
+}
+
+/// Checks a folder; fails when something must be mended.
+pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode> {
+    let text = bundle::manifest_text(folder)?;
+    let mut problems = Vec::new();
+    let manifest = manifest(&text, &mut problems);
+    if let Some(manifest) = &manifest {
+        files(folder, manifest, &mut problems);
+    }
+    let errors = problems.iter().filter(|problem| problem.error).count();
+    output.show(&json!({ "problems": problems, "errors": errors }), || {
+        for problem in &problems {
+            let mark = if problem.error {
+                "error".if_supports_color(Stream::Stdout, |mark| mark.red()).to_string()
+            } else {
+                "warning".if_supports_color(Stream::Stdout, |mark| mark.yellow()).to_string()
+            };
+            println!("{mark} {}: {}", problem.place, problem.message);
+        }
+        match (errors, &manifest) {
+            (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),
+            _ => eprintln!("{errors} to mend"),
+        }
+    });
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
+    let at = |line: Option<usize>| match line {
+        Some(line) => format!("{}:{line}", Manifest::FILE_NAME),
+        None => Manifest::FILE_NAME.to_owned(),
+    };
+    match Manifest::parse(text) {
+        Ok(manifest) => {
+            for warning in manifest.warnings() {
+                let path = warning.split_once(": ").map_or("", |(path, _)| path);
+                problems.push(Problem { error: false, place: at(line::of(text, path)), message: warning.clone() });
+            }
+            Some(manifest)
+        }
+        Err(error) => {
+            let line = match &error {
+                konnector_manifest::Error::Syntax { line, .. } => Some(*line),
+                konnector_manifest::Error::At { path, .. } => line::of(text, path),
+                _ => None,
+            };
+            problems.push(Problem { error: true, place: at(line), message: error.to_string() });
+            None
+        }
+    }
+}
+
+fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
+    let mut found = |error: bool, place: &str, message: String| {
+        problems.push(Problem { error, place: place.to_owned(), message });
+    };
+    for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
+        if !folder.join(name).is_file() {
+            found(true, name, "the manifest names this file, but it is not there".to_owned());
+        }
+    }
+    let Ok(component) = std::fs::read(folder.join(&manifest.component)) else {
+        found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
+        return;
+    };
+    let info = match Sandbox::inspect(&component) {
+        Ok(info) => info,
+        Err(error) => {
+            found(true, &manifest.component, error.to_string());
+            return;
+        }
+    };
+    let uses = |interface: &str| info.imports.iter().any(|import| import.starts_with(&format!("konnector:host/{interface}@")));
+    let http = manifest.permissions.rules().iter().any(|rule| matches!(rule.kind, RuleKind::Http));
+    if uses("http") && !http {
+        found(
+            false,
+            Manifest::FILE_NAME,
+            r#"the component uses the network, but no rule names a host; add to "permissions": "vendor": { "type": "http", "values": ["https://www.vendor.example"] }"#.to_owned(),
+        );
+    }
+    if info.reads_secrets {
+        found(
+            false,
+            &manifest.component,
+            "it reads passwords (konnector:host/reveal), which users are warned of; fill forms with secrets instead, if you can".to_owned(),
+        );
+    }
+    if info.size > 8 << 20 {
+        found(false, &manifest.component, format!("it has {}; build it in the release profile, with strip = true", bytes(info.size as u64)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> String {
+        let mut problems = Vec::new();
+        manifest(text.as_bytes(), &mut problems);
+        problems.iter().map(|problem| format!("{}: {}\n", problem.place, problem.message)).collect()
+    }
+
+    #[test]
+    fn problems_of_a_manifest_have_their_line() {
+        let verbs = "{\n  \"name\": \"A\",\n  \"version\": \"1.0.0\",\n  \"permissions\": {\n    \"bills\": {\n      \"type\": \"io.cozy.bills\",\n      \"verbs\": [\"FETCH\"]\n    }\n  }\n}";
+        let comma = "{\n  \"name\": \"A\",\n}";
+        insta::assert_snapshot!([checked(verbs), checked(comma)].concat(), @"");
+    }
+
+    #[test]
+    fn a_folder_without_component_says_how_to_get_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","permissions":{}}"#).unwrap();
+        let mut problems = Vec::new();
+        files(folder.path(), &manifest, &mut problems);
+        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
+        insta::assert_snapshot!(told.join("\n"), @"");
+    }
+}

@@ -1,0 +1,74 @@
+//! `konnector doctor`: what is wrong here, and what to do. The first thing to send along with a question.
+
+mod checks;
+
+use std::process::ExitCode;
+
+use owo_colors::{OwoColorize as _, Stream};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::client::Connection;
+use crate::error::Result;
+use crate::output::Output;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Good,
+    Warning,
+    Problem,
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    level: Level,
+    what: String,
+    /// What to do; empty when nothing.
+    advice: String,
+}
+
+impl Finding {
+    fn good(what: impl Into<String>) -> Self {
+        Self { level: Level::Good, what: what.into(), advice: String::new() }
+    }
+
+    fn warning(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level: Level::Warning, what: what.into(), advice: advice.into() }
+    }
+
+    fn problem(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { level: Level::Problem, what: what.into(), advice: advice.into() }
+    }
+
+    fn print(&self) {
+        let mark = match self.level {
+            Level::Good => "✓".if_supports_color(Stream::Stdout, |mark| mark.green()).to_string(),
+            Level::Warning => "!".if_supports_color(Stream::Stdout, |mark| mark.yellow()).to_string(),
+            Level::Problem => "✗".if_supports_color(Stream::Stdout, |mark| mark.red()).to_string(),
+        };
+        println!("{mark} {}", self.what);
+        if !self.advice.is_empty() {
+            println!("    → {}", self.advice);
+        }
+    }
+}
+
+/// Runs all checks; fails when one found a problem.
+pub async fn run(connection: &Connection, output: Output) -> Result<ExitCode> {
+    let data = connection.data();
+    let mut findings = checks::files(&data);
+    let reachable = checks::server(connection, &mut findings).await;
+    findings.extend(checks::lock(&data, reachable));
+    findings.extend(checks::disk(&data));
+    findings.push(checks::clock(&data, chrono::Utc::now()));
+    findings.push(checks::wasm_target());
+    let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
+    output.show(&json!({ "version": env!("CARGO_PKG_VERSION"), "problems": problems, "findings": findings }), || {
+        println!("konnector {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+        findings.iter().for_each(Finding::print);
+    });
+    Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
