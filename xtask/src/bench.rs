@@ -17,7 +17,9 @@ pub struct Arguments {
 /// Builds, then measures.
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let bundles = guests::build(workspace, guests::Which::All)?;
-    term::timed("programs compiled", || workspace.cargo().args(["build", "--release", "-p", "konnector", "-p", "demo-vendor"]).run())?;
+    term::timed("programs compiled", || {
+        workspace.cargo().args(["build", "--release", "-p", "konnector", "-p", "demo-vendor"]).run()
+    })?;
     term::timed("bench program compiled", || {
         workspace.cargo().args(["build", "--release", "-p", "konnector-tests", "--bin", "bench"]).run()
     })?;

@@ -48,7 +48,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let background = Background::new()?;
     term::heading("2  Starting the vendor and the server");
     let site = Site::start(workspace, &place.folder, &background)?;
-    term::note(&format!("Bank101, a bank that does not exist, is at {} (login {}, password {})", site.url, site.login, site.password));
+    term::note(&format!(
+        "Bank101, a bank that does not exist, is at {} (login {}, password {})",
+        site.url, site.login, site.password
+    ));
     let server = Konnector::start(workspace, &place.folder, &site, &background)?;
     term::note(&format!("the server is at {}, its data in {}", server.public_url, server.data_dir.display()));
 
@@ -93,7 +96,13 @@ fn second_run(server: &Konnector, account: &str) -> Result<()> {
     }
     let after = (server.count_documents("io.cozy.bills")?, server.files()?.len());
     if before != after {
-        bail!("the second run saved again: {} bills and {} files before, {} and {} after", before.0, before.1, after.0, after.1);
+        bail!(
+            "the second run saved again: {} bills and {} files before, {} and {} after",
+            before.0,
+            before.1,
+            after.0,
+            after.1
+        );
     }
     eprintln!(
         "{} still {} bills and {} files: a bill is known by its reference at the vendor, so it is never saved twice",
@@ -120,7 +129,8 @@ impl Place {
             }
             return Ok(Self { folder, temporary: false });
         }
-        let folder = tempfile::Builder::new().prefix("konnector-demo-").tempdir().context("no folder for temporary files")?;
+        let folder =
+            tempfile::Builder::new().prefix("konnector-demo-").tempdir().context("no folder for temporary files")?;
         Ok(Self { folder: folder.keep(), temporary: arguments.once })
     }
 

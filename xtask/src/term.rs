@@ -43,7 +43,11 @@ pub fn timed<T>(text: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow:
 /// Seconds with one digit, minutes where there are some.
 pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs_f64();
-    if seconds < 60.0 { format!("{seconds:.1} s") } else { format!("{} min {:02.0} s", time.as_secs() / 60, seconds % 60.0) }
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} min {:02.0} s", time.as_secs() / 60, seconds % 60.0)
+    }
 }
 
 #[cfg(test)]

@@ -51,12 +51,38 @@ pub struct Caller {
 impl Caller {
     /// Refuses whoever has no rule for the whole type.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
-        Ok(self.principal.permissions.check_type(verb, doctype)?)
+        self.permit(self.principal.permissions.allows_type(verb, doctype), verb, doctype)
+    }
+
+    /// Refuses whoever has no rule for any document of the type, before it is known which document is asked for.
+    pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
+        self.permit(self.principal.permissions.allows_any(verb, doctype), verb, doctype)
     }
 
     /// Refuses whoever has no rule for the type, the document's id, or one of its members.
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), Failure> {
-        Ok(self.principal.permissions.check_document(verb, doctype, id, body)?)
+        self.permit(self.principal.permissions.allows_document(verb, doctype, id, body), verb, doctype)
+    }
+
+    /// Refuses whoever has no rule for the jobs or triggers of a worker; `id` is empty for one that is to be made.
+    pub fn check_worker(&self, verb: Verb, doctype: &Doctype, id: &str, worker: &str) -> Result<(), Failure> {
+        let seen_by_rules = Map::from_iter([("worker".to_owned(), Value::String(worker.to_owned()))]);
+        self.check_document(verb, doctype, id, &seen_by_rules)
+    }
+
+    fn permit(&self, allowed: bool, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
+        if allowed {
+            return Ok(());
+        }
+        if self.principal.konnector().is_some()
+            && let Err(denied) = self.principal.permissions.check_type(verb, doctype)
+        {
+            return Err(Failure::forbidden(denied.message));
+        }
+        let some = if self.principal.permissions.allows_any(verb, doctype) { " in this case" } else { "" };
+        Err(Failure::forbidden(format!(
+            "the token does not allow {verb} on {doctype}{some}; use one whose scope has {doctype}:{verb}"
+        )))
     }
 }
 

@@ -18,9 +18,8 @@ use konnector_platform::konnector::{
 };
 use konnector_platform::token::Audience;
 use konnector_platform::trigger::KONNECTOR_WORKER;
-use konnector_store::Map;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::error::Failure;
@@ -254,8 +253,7 @@ async fn create_trigger(
     params: Params,
 ) -> Result<Response, Failure> {
     let (konnector, _) = installed(&platform, &caller, &slug)?;
-    let worker = Map::from_iter([("worker".to_owned(), json!(KONNECTOR_WORKER))]);
-    caller.check_document(Verb::Post, &TRIGGERS, "", &worker)?;
+    caller.check_worker(Verb::Post, &TRIGGERS, "", KONNECTOR_WORKER)?;
     let account = params.text("AccountID").unwrap_or_default();
     let created_by = &caller.principal.claims.sub;
     let trigger = platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by).await?;

@@ -1,6 +1,6 @@
 //! What no request may exceed, and what no answer goes without.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -41,6 +41,16 @@ async fn within(limit: Duration, request: Request, next: Next) -> Response {
     }
 }
 
+/// Notes each request for the log, without its query string, which may hold a token.
+async fn note(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let (status, milliseconds) = (response.status().as_u16(), begun.elapsed().as_millis());
+    tracing::debug!(%method, path, status, milliseconds, "answered");
+    response
+}
+
 /// Limits the bodies of requests, and gives each answer the headers that keep browsers from making something else of it.
 pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     let unless_set = |name: HeaderName, value: &'static str| {
@@ -53,6 +63,7 @@ pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S>
         .layer(unless_set(X_FRAME_OPTIONS, "DENY"))
         .layer(unless_set(REFERRER_POLICY, "no-referrer"))
         .layer(unless_set(CACHE_CONTROL, "no-store"))
+        .layer(middleware::from_fn(note))
 }
 
 /// The answer to a path that no route has.

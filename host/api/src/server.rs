@@ -20,7 +20,7 @@ use tokio_io_timeout::TimeoutStream;
 const CONNECTIONS: usize = 4_096;
 /// Time for the head of a request, and for which a connection may be idle between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of the head of a request.
+/// Bytes of the head of a request; hyper looks after each read, so that a head may have twice as many before it is refused.
 const LARGEST_HEAD: usize = 64 << 10;
 /// How long a client may take nothing of an answer that is there for it.
 const STALLED: Duration = Duration::from_secs(60);

@@ -11,8 +11,7 @@ use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::JobOptions;
 use konnector_platform::trigger::{KONNECTOR_WORKER, NewTrigger, Schedule, Trigger};
-use konnector_store::Map;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
@@ -46,21 +45,16 @@ fn resource_with_state(platform: &Platform, instance: &Instance, trigger: &Trigg
     Ok(resource(platform, instance, trigger)?.attribute("current_state", state))
 }
 
-/// What rules see of a trigger: they may be narrowed to a worker.
-fn seen_by_rules(worker: &str) -> Map {
-    Map::from_iter([("worker".to_owned(), json!(worker))])
-}
-
 /// The trigger of a path, if the caller has a rule for it.
 fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, Failure> {
     match platform.trigger(&caller.instance, id) {
         Ok(trigger) => {
-            caller.check_document(verb, &TRIGGERS, id, &seen_by_rules(&trigger.worker))?;
+            caller.check_worker(verb, &TRIGGERS, id, &trigger.worker)?;
             Ok(trigger)
         }
         Err(missing) => {
             // Whether it exists is told only to those who may know.
-            caller.check_document(verb, &TRIGGERS, id, &seen_by_rules(KONNECTOR_WORKER))?;
+            caller.check_worker(verb, &TRIGGERS, id, KONNECTOR_WORKER)?;
             Err(missing.into())
         }
     }
@@ -82,7 +76,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     if let Err(failure) = caller.check_type(Verb::Get, &TRIGGERS) {
         // A rule that is narrowed to a worker allows to list the triggers of this one worker.
         let [worker] = workers.as_slice() else { return Err(failure) };
-        caller.check_document(Verb::Get, &TRIGGERS, "", &seen_by_rules(worker))?;
+        caller.check_worker(Verb::Get, &TRIGGERS, "", worker)?;
     }
     let mut triggers = platform.triggers(&caller.instance)?;
     triggers.retain(|trigger| {
@@ -94,7 +88,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
 
 async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attributes) -> Result<Response, Failure> {
     let worker = body.take_text("worker")?.unwrap_or_default();
-    caller.check_document(Verb::Post, &TRIGGERS, "", &seen_by_rules(&worker))?;
+    caller.check_worker(Verb::Post, &TRIGGERS, "", &worker)?;
     if let Some(debounce) = body.take_text("debounce")?.filter(|debounce| !debounce.is_empty()) {
         // Time does not bounce, so nothing comes of it here; a wrong value is told all the same.
         Schedule::parse("@every", &debounce, platform.clock.now())

@@ -74,7 +74,10 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Set { id, field, password_stdin } => {
             let given = given(&field, password_stdin)?;
             if given.is_empty() {
-                return Err(Error::usage("there is nothing to change", "name a field: --field login=ada, or --password-stdin"));
+                return Err(Error::usage(
+                    "there is nothing to change",
+                    "name a field: --field login=ada, or --password-stdin",
+                ));
             }
             let mut body = read(&session, &id).await?;
             let members = body.as_object_mut().ok_or_else(|| Error::told(format!("the account {id} is no object")))?;
@@ -125,7 +128,8 @@ async fn add(session: &Session, output: Output, slug: &str, field: &[String], pa
 
 async fn list(session: &Session, output: Output, slug: Option<&str>) -> Result<()> {
     let mut accounts = data::all(session, DOCTYPE).await?;
-    accounts.retain(|account| slug.is_none_or(|slug| account.get("account_type").and_then(Value::as_str) == Some(slug)));
+    accounts
+        .retain(|account| slug.is_none_or(|slug| account.get("account_type").and_then(Value::as_str) == Some(slug)));
     let mut rows = Rows::new(["id", "konnector", "name", "state"]);
     for account in &accounts {
         rows.row([

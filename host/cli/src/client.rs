@@ -13,7 +13,7 @@ use crate::data_dir::{self, DataDir};
 use crate::error::{Error, Result};
 
 pub use answer::{flat, flat_list};
-pub use events::{Event, Events};
+pub use events::Event;
 pub use session::{Session, segment};
 
 /// Which server, and whose store. `serve` uses some of it too.
@@ -51,7 +51,10 @@ impl Connection {
         let announced = || self.data().addresses().map(|addresses| addresses.admin_url);
         let text = self.admin_url.clone().or_else(announced).unwrap_or_else(|| "http://127.0.0.1:6060".to_owned());
         text.parse().map_err(|error| {
-            Error::usage(format!("--admin-url is '{text}', which is no URL: {error}"), "write it as in http://127.0.0.1:6060")
+            Error::usage(
+                format!("--admin-url is '{text}', which is no URL: {error}"),
+                "write it as in http://127.0.0.1:6060",
+            )
         })
     }
 
@@ -90,7 +93,10 @@ impl Connection {
         let status = admin.json(reqwest::Method::GET, "status", &[]).await?;
         let public = status.get("public_url").and_then(Value::as_str).unwrap_or_default();
         let url = public.parse().map_err(|error| {
-            Error::failed(format!("the server says that its public address is '{public}', which is no URL: {error}"), "")
+            Error::failed(
+                format!("the server says that its public address is '{public}', which is no URL: {error}"),
+                "",
+            )
         })?;
         Ok(Session::new(admin.http, url, domain, token.trim().to_owned()))
     }

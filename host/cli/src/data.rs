@@ -85,9 +85,9 @@ struct Condition<'a> {
 
 impl<'a> Condition<'a> {
     fn parse(text: &'a str) -> Result<Self> {
-        let (path, value) = text
-            .split_once('=')
-            .ok_or_else(|| Error::usage(format!("'{text}' has no ="), "write a condition as MEMBER=VALUE, for example vendor=Bank101"))?;
+        let (path, value) = text.split_once('=').ok_or_else(|| {
+            Error::usage(format!("'{text}' has no ="), "write a condition as MEMBER=VALUE, for example vendor=Bank101")
+        })?;
         Ok(Self { path: path.split('.').collect(), value })
     }
 
@@ -99,7 +99,20 @@ impl<'a> Condition<'a> {
 
 /// Members that tell most of a document, in the order they are read best.
 const TELLING: [&str; 14] = [
-    "name", "fullname", "vendor", "title", "subtype", "reference", "vendorRef", "date", "amount", "currency", "filename", "email", "state", "type",
+    "name",
+    "fullname",
+    "vendor",
+    "title",
+    "subtype",
+    "reference",
+    "vendorRef",
+    "date",
+    "amount",
+    "currency",
+    "filename",
+    "email",
+    "state",
+    "type",
 ];
 /// Columns besides the id.
 const COLUMNS: usize = 6;
@@ -126,7 +139,12 @@ fn columns(documents: &[Value]) -> Vec<String> {
     let single = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
     let mut present = BTreeSet::new();
     for members in documents.iter().filter_map(Value::as_object) {
-        present.extend(members.iter().filter(|(name, value)| !name.starts_with('_') && single(value)).map(|(name, _)| name.as_str()));
+        present.extend(
+            members
+                .iter()
+                .filter(|(name, value)| !name.starts_with('_') && single(value))
+                .map(|(name, _)| name.as_str()),
+        );
     }
     let telling = TELLING.into_iter().filter(|name| present.contains(name));
     let others = present.iter().copied().filter(|name| !TELLING.contains(name));
@@ -137,7 +155,11 @@ fn short(text: &str) -> String {
     const MOST: usize = 40;
     if text.chars().count() <= MOST {
         // A day is enough where the time is midnight.
-        return text.strip_suffix("T00:00:00Z").or_else(|| text.strip_suffix("T00:00:00.000Z")).unwrap_or(text).to_owned();
+        return text
+            .strip_suffix("T00:00:00Z")
+            .or_else(|| text.strip_suffix("T00:00:00.000Z"))
+            .unwrap_or(text)
+            .to_owned();
     }
     text.chars().take(MOST - 1).chain(['…']).collect()
 }
@@ -149,14 +171,18 @@ mod tests {
     #[test]
     fn conditions_reach_into_documents() {
         let document = json!({ "amount": 12.5, "metadata": { "contract": "FR-2041" } });
-        for (text, holds) in [("amount=12.5", true), ("metadata.contract=FR-2041", true), ("amount=12", false), ("vendor=", false)] {
+        for (text, holds) in
+            [("amount=12.5", true), ("metadata.contract=FR-2041", true), ("amount=12", false), ("vendor=", false)]
+        {
             assert_eq!(Condition::parse(text).unwrap().holds(&document), holds, "{text}");
         }
     }
 
     #[test]
     fn the_most_telling_members_come_first() {
-        let documents = [json!({ "_id": "1", "zeta": 1, "amount": 3, "vendor": "Bank101", "metadata": {}, "date": "2026-11-03T00:00:00Z" })];
+        let documents = [
+            json!({ "_id": "1", "zeta": 1, "amount": 3, "vendor": "Bank101", "metadata": {}, "date": "2026-11-03T00:00:00Z" }),
+        ];
         assert_eq!(columns(&documents), ["vendor", "date", "amount", "zeta"]);
         assert_eq!(short("2026-11-03T00:00:00Z"), "2026-11-03");
     }

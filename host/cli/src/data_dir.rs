@@ -169,8 +169,11 @@ mod tests {
     fn the_announcement_goes_with_the_server() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::new(folder.path());
-        let addresses =
-            Addresses { public_url: "http://127.0.0.1:1".to_owned(), admin_url: "http://127.0.0.1:2".to_owned(), pid: 7 };
+        let addresses = Addresses {
+            public_url: "http://127.0.0.1:1".to_owned(),
+            admin_url: "http://127.0.0.1:2".to_owned(),
+            pid: 7,
+        };
         let announced = data.announce(&addresses).unwrap();
         assert_eq!(data.addresses(), Some(addresses));
         drop(announced);

@@ -23,7 +23,9 @@ pub enum Command {
         recursive: bool,
     },
     /// Fetch a file.
-    #[command(after_help = "Examples:\n  konnector files get /Administrative/Bank101/ada/FA-2026-0020.pdf\n  konnector files get /notes.txt -o -")]
+    #[command(
+        after_help = "Examples:\n  konnector files get /Administrative/Bank101/ada/FA-2026-0020.pdf\n  konnector files get /notes.txt -o -"
+    )]
     Get {
         /// Its path.
         path: String,
@@ -109,20 +111,25 @@ async fn children(session: &Session, id: &str) -> Result<Vec<Value>> {
 
 async fn get(session: &Session, output: Output, path: &str, target: Option<PathBuf>) -> Result<()> {
     let own_name = || path.rsplit('/').next().filter(|name| !name.is_empty()).map(PathBuf::from);
-    let target = target
-        .or_else(own_name)
-        .ok_or_else(|| Error::usage(format!("'{path}' names no file"), "give the path of a file; `konnector files ls -r` lists them"))?;
+    let target = target.or_else(own_name).ok_or_else(|| {
+        Error::usage(format!("'{path}' names no file"), "give the path of a file; `konnector files ls -r` lists them")
+    })?;
     let mut answer = session.download("files/download", &[("Path", path)]).await?;
     let to_output = target == Path::new("-");
     if to_output && stdout().is_terminal() {
-        return Err(Error::usage("a file would be written to the terminal", "pipe it into a program, or name a file with -o"));
+        return Err(Error::usage(
+            "a file would be written to the terminal",
+            "pipe it into a program, or name a file with -o",
+        ));
     }
     // Written beside and renamed, so that a broken download leaves no half file under the name.
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut beside = (!to_output).then(|| tempfile::NamedTempFile::new_in(folder)).transpose().map_err(file("write to", folder))?;
+    let mut beside =
+        (!to_output).then(|| tempfile::NamedTempFile::new_in(folder)).transpose().map_err(file("write to", folder))?;
     let mut size = 0;
     loop {
-        let part = answer.chunk().await.map_err(|error| Error::failed(format!("the download broke: {error}"), "try again"))?;
+        let part =
+            answer.chunk().await.map_err(|error| Error::failed(format!("the download broke: {error}"), "try again"))?;
         let Some(part) = part else { break };
         size += part.len() as u64;
         match &mut beside {

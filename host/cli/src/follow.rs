@@ -52,11 +52,8 @@ pub fn log_line(line: &Value) -> String {
         _ => mark.if_supports_color(Stream::Stderr, |mark| mark.green()).to_string(),
     };
     let fields = line.get("fields").and_then(Value::as_object);
-    let fields: String = fields
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| format!(" {name}={}", cell(Some(value))))
-        .collect();
+    let fields: String =
+        fields.into_iter().flatten().map(|(name, value)| format!(" {name}={}", cell(Some(value)))).collect();
     let text = printable(&format!("{}{fields}", cell(line.get("message"))));
     format!("{seconds:>8.3} s  {mark} {text}")
 }
@@ -70,8 +67,10 @@ pub struct Live {
 impl Live {
     /// Nothing is shown where JSON was asked for.
     pub fn new(output: Output) -> Self {
-        let bar = if output.json || !stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-        let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:.dim} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let bar =
+            if output.json || !stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:.dim} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_spinner());
         bar.set_style(style);
         bar.enable_steady_tick(Duration::from_millis(100));
         Self { bar, quiet: output.json }
@@ -163,8 +162,6 @@ impl Live {
         let path = format!("data/io.cozy.accounts/{}", segment(&account));
         let mut body = session.get(&path, &[]).await?;
         if let Some(members) = body.as_object_mut() {
-            // Its type is no member of the document, only of the answer.
-            members.shift_remove("_type");
             members.insert("twoFACode".to_owned(), json!(code));
         }
         session.send_json(Method::PUT, &path, &body).await?;
@@ -178,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_log_line_shows_its_fields_and_no_control_characters() {
-        let line = json!({ "after_ms": 1234, "level": "info", "message": "saved\u{1b}[2J", "fields": { "count": "3" } });
+        let line =
+            json!({ "after_ms": 1234, "level": "info", "message": "saved\u{1b}[2J", "fields": { "count": "3" } });
         assert_eq!(log_line(&line), "   1.234 s  info  saved [2J count=3");
     }
 }

@@ -21,7 +21,9 @@ pub async fn run(connection: &Connection, output: Output) -> Result<()> {
             output.show(&json!({ "ready": true, "url": url }), || println!("ready: {url}"));
             Ok(())
         }
-        Ok(answer) => Err(Error::failed(format!("{url} is not ready: {}", answer.status()), "the server's log says why")),
+        Ok(answer) => {
+            Err(Error::failed(format!("{url} is not ready: {}", answer.status()), "the server's log says why"))
+        }
         Err(error) => Err(Error::failed(
             format!("{url} does not answer: {error}"),
             "start the server with `konnector serve`; if it runs, look into its log",

@@ -101,9 +101,15 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let instances = admin.instances().await?;
             let mut rows = Rows::new(["domain", "aliases", "locale", "created"]);
             for instance in &instances {
-                let aliases = instance.get("domain_aliases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                let aliases =
+                    instance.get("domain_aliases").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
                 let aliases = aliases.iter().map(|alias| cell(Some(alias))).collect::<Vec<_>>().join(", ");
-                rows.row([cell(instance.get("domain")), aliases, cell(instance.get("locale")), date(instance.get("created_at"))]);
+                rows.row([
+                    cell(instance.get("domain")),
+                    aliases,
+                    cell(instance.get("locale")),
+                    date(instance.get("created_at")),
+                ]);
             }
             output.table(&json!(instances), "no instance; add one: konnector instances add alice.example.com", rows);
         }
@@ -121,7 +127,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 Audience::App => "app",
                 Audience::Konn => "konn",
             };
-            let query = [("Domain", instance.as_str()), ("Audience", audience), ("Subject", &subject), ("Scope", &scope)];
+            let query =
+                [("Domain", instance.as_str()), ("Audience", audience), ("Subject", &subject), ("Scope", &scope)];
             let token = admin.text(Method::POST, "instances/token", &query).await?;
             let token = token.trim();
             output.show(&json!({ "token": token }), || println!("{token}"));

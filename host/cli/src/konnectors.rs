@@ -104,7 +104,9 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let path = format!("jobs/triggers/{}/launch", segment(&trigger));
             let job = flat(&session.call(Method::POST, &path, &[]).await?);
             if no_follow {
-                output.show(&job, || note(&format!("job {} is accepted; watch it: konnector jobs logs -f {0}", cell(job.get("id")))));
+                output.show(&job, || {
+                    note(&format!("job {} is accepted; watch it: konnector jobs logs -f {0}", cell(job.get("id"))))
+                });
                 return Ok(ExitCode::SUCCESS);
             }
             return follow::to_the_end(&session, output, &job).await;

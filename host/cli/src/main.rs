@@ -108,7 +108,9 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
     runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(&connection, *arguments).await.map(|()| ExitCode::SUCCESS),
-            Command::Instances(command) => instances::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Instances(command) => {
+                instances::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS)
+            }
             Command::Konnectors(command) => konnectors::run(&connection, output, command).await,
             Command::Accounts(command) => accounts::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Triggers(command) => triggers::run(&connection, output, command).await,

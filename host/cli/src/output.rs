@@ -65,8 +65,8 @@ impl Rows {
     /// A table with columns that are known only now.
     pub fn with_columns<'a>(columns: impl IntoIterator<Item = &'a str>) -> Self {
         let mut table = Table::new();
-        table.load_preset(NOTHING);
-        table.set_header(columns.into_iter().map(|name| bold(&name.to_uppercase())));
+        table.load_style(NOTHING);
+        table.set_header(columns.into_iter().map(str::to_uppercase));
         Self { table, empty: true }
     }
 
@@ -89,14 +89,14 @@ impl Rows {
         self.empty
     }
 
-    /// The table as text.
+    /// The table as text. The heading is coloured only now, because the table counts characters.
     pub fn render(&self) -> String {
-        self.table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+        let mut lines: Vec<_> = self.table.lines().map(|line| line.trim_end().to_owned()).collect();
+        if let Some(heading) = lines.first_mut() {
+            *heading = heading.if_supports_color(Stream::Stdout, |text| text.bold()).to_string();
+        }
+        lines.join("\n")
     }
-}
-
-fn bold(text: &str) -> String {
-    text.if_supports_color(Stream::Stdout, |text| text.bold()).to_string()
 }
 
 /// Text of a server without control characters, which could drive the terminal.

@@ -24,17 +24,27 @@ fn render(receipt: &Receipt) -> String {
         let _ = writeln!(text, "{name:<12} {value}");
     };
     let written = |count: &konnector_sandbox::WriteCount| {
-        format!("{} created, {} updated, {} unchanged, {} deleted", count.created, count.updated, count.unchanged, count.deleted)
+        format!(
+            "{} created, {} updated, {} unchanged, {} deleted",
+            count.created, count.updated, count.unchanged, count.deleted
+        )
     };
     line("documents", written(&receipt.documents));
     line("files", format!("{} ({})", written(&receipt.files), bytes(receipt.file_bytes)));
     let traffic = format!("{} up, {} down", bytes(receipt.bytes_up), bytes(receipt.bytes_down));
     line("network", format!("{} requests to {} hosts, {traffic}", receipt.requests, receipt.hosts.len()));
-    let waited = if receipt.waited_ms > 0 { format!(", {} of it waiting for the user", time(receipt.waited_ms)) } else { String::new() };
+    let waited = if receipt.waited_ms > 0 {
+        format!(", {} of it waiting for the user", time(receipt.waited_ms))
+    } else {
+        String::new()
+    };
     line("time", format!("{} in all{waited}, {} ms of processor", time(receipt.wall_ms), receipt.cpu_ms));
     line("memory", format!("{} at its peak; started in {} µs", bytes(receipt.peak_memory), receipt.instantiate_us));
-    let dropped =
-        if receipt.log_lines_dropped > 0 { format!(", {} more dropped", receipt.log_lines_dropped) } else { String::new() };
+    let dropped = if receipt.log_lines_dropped > 0 {
+        format!(", {} more dropped", receipt.log_lines_dropped)
+    } else {
+        String::new()
+    };
     line("log", format!("{} lines{dropped}", receipt.log_lines));
     line("passwords", passwords(receipt));
     if !receipt.hosts.is_empty() {

@@ -87,13 +87,19 @@ async fn add(session: &Session, output: Output, slug: &str, account: Option<&str
             if let (Some(account), Some(members)) = (account, message.as_object_mut()) {
                 members.insert("account".to_owned(), json!(account));
             }
-            let attributes = json!({ "type": "@cron", "arguments": crontab, "worker": "konnector", "message": message });
+            let attributes =
+                json!({ "type": "@cron", "arguments": crontab, "worker": "konnector", "message": message });
             session.send_attributes(Method::POST, "jobs/triggers", &attributes).await?
         }
     };
     let trigger = flat(&answer);
     output.show(&trigger, || {
-        done(&format!("trigger {} is added: {} {}", cell(trigger.get("id")), cell(trigger.get("type")), cell(trigger.get("arguments"))));
+        done(&format!(
+            "trigger {} is added: {} {}",
+            cell(trigger.get("id")),
+            cell(trigger.get("type")),
+            cell(trigger.get("arguments"))
+        ));
     });
     Ok(())
 }

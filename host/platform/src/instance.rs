@@ -180,18 +180,15 @@ impl Platform {
         self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect()
     }
 
-    /// Removes an instance from the directory of domains and forgets its schedule. Its documents are no longer reachable.
+    /// Removes an instance with all its documents, jobs and triggers. The contents of its files go with the next sweep of blobs.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none.
+    /// [`Error::NotFound`] when there is none, [`Error::Conflict`] while one of its jobs runs.
     pub async fn delete_instance(&self, domain: &str) -> Result<()> {
         let instance = self.instance(domain)?;
-        for slug in self.konnectors(&instance)?.into_iter().map(|konnector| konnector.slug) {
-            self.delete_konnector(&instance, &slug).await?;
-        }
-        for trigger in self.triggers(&instance)? {
-            self.delete_trigger(&instance, &trigger.id).await?;
+        if self.store.leases()?.iter().any(|lease| lease.job.instance == instance.id) {
+            return Err(Error::Conflict(format!("a konnector is running on '{domain}'; wait for its end and delete it again")));
         }
         let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
         let Some(found) = self.stored::<Instance>(&at)? else { return Ok(()) };
@@ -201,6 +198,7 @@ impl Platform {
             changes.release(&InstanceId::global(), DOMAINS, name);
         }
         self.store.commit(changes).await?;
+        self.store.erase(&instance.id).await?;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ pub mod permission;
 pub mod realtime;
 mod run;
 mod stored;
+mod sweep;
 pub mod token;
 pub mod trigger;
 
@@ -144,6 +145,8 @@ impl Platform {
         self.recover_jobs().await?;
         let workers = self.clone();
         self.tasks.spawn(async move { workers.worker_loop().await });
+        let sweeper = self.clone();
+        self.tasks.spawn(async move { sweeper.sweep_once().await });
         let scheduler = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {

@@ -91,7 +91,11 @@ impl Background {
                 let log = std::fs::read_to_string(&process.log).unwrap_or_default();
                 let lines: Vec<_> = log.lines().collect();
                 let tail = lines.get(lines.len().saturating_sub(15)..).unwrap_or_default().join("\n");
-                bail!("{} ended by itself ({status}). The end of its log {}:\n{tail}", process.name, process.log.display());
+                bail!(
+                    "{} ended by itself ({status}). The end of its log {}:\n{tail}",
+                    process.name,
+                    process.log.display()
+                );
             }
         }
         Ok(())

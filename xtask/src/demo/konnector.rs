@@ -115,7 +115,10 @@ impl Konnector {
     /// What to try while the server is up.
     pub fn next_commands(&self, slug: &str, account: &str) {
         let Self { program, data_dir, public_url } = self;
-        eprintln!("\nThe server is at {}. Try in another terminal:\n", public_url.if_supports_color(Stream::Stderr, |url| url.bold()));
+        eprintln!(
+            "\nThe server is at {}. Try in another terminal:\n",
+            public_url.if_supports_color(Stream::Stderr, |url| url.bold())
+        );
         eprintln!("  alias konnector='{} --data-dir {}'", program.display(), data_dir.display());
         for command in [
             format!("konnector konnectors run {slug} --account {account}"),

@@ -17,7 +17,8 @@ pub fn point_at(manifest: &Path, vendor: &str) -> Result<()> {
     if replaced == 0 {
         bail!("{} names {USUAL} nowhere, so the konnector cannot be pointed at {vendor}", manifest.display());
     }
-    fs::write(manifest, serde_json::to_vec_pretty(&value)?).with_context(|| format!("cannot write {}", manifest.display()))
+    fs::write(manifest, serde_json::to_vec_pretty(&value)?)
+        .with_context(|| format!("cannot write {}", manifest.display()))
 }
 
 /// Replaces the usual address in the values of `http` rules and in the parameters; answers how often.

@@ -34,7 +34,8 @@ impl Site {
 
     /// What the vendor prints when it is ready, in full.
     fn greeted(output: &str) -> Option<Self> {
-        let value = |start: &str| output.lines().find_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned());
+        let value =
+            |start: &str| output.lines().find_map(|line| line.strip_prefix(start)).map(|rest| rest.trim().to_owned());
         value("switches: ")?;
         Some(Self { url: value("Bank101 is at ")?, login: value("login: ")?, password: value("password: ")? })
     }
@@ -94,6 +95,9 @@ mod tests {
         let greeting = "Bank101 is at http://127.0.0.1:9\nlogin: ada\npassword: correct horse\n";
         assert!(Site::greeted(greeting).is_none());
         let site = Site::greeted(&format!("{greeting}switches: …\n")).unwrap();
-        assert_eq!((site.url.as_str(), site.authority(), site.password.as_str()), ("http://127.0.0.1:9", "127.0.0.1:9", "correct horse"));
+        assert_eq!(
+            (site.url.as_str(), site.authority(), site.password.as_str()),
+            ("http://127.0.0.1:9", "127.0.0.1:9", "correct horse")
+        );
     }
 }

@@ -100,7 +100,10 @@ mod tests {
 
     #[test]
     fn colours_are_taken_out() {
-        assert_eq!(plain("\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] 3 tests run"), "     Summary [   0.1s] 3 tests run");
+        assert_eq!(
+            plain("\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] 3 tests run"),
+            "     Summary [   0.1s] 3 tests run"
+        );
         assert_eq!(plain("plain"), "plain");
     }
 

@@ -102,13 +102,17 @@ impl PackageIndex {
         let listing = self.apt("apt-cache").args(["madison", name]).output()?;
         let mut newest: Option<&str> = None;
         for version in versions(&listing).filter(|version| wanted(version)) {
-            let newer = newest.is_none_or(|best| Command::new("dpkg").args(["--compare-versions", version, "gt", best]).works());
+            let newer = newest
+                .is_none_or(|best| Command::new("dpkg").args(["--compare-versions", version, "gt", best]).works());
             if newer {
                 newest = Some(version);
             }
         }
         let version = newest.with_context(|| {
-            format!("Debian has no fitting package {name} (found: {})", versions(&listing).collect::<Vec<_>>().join(", "))
+            format!(
+                "Debian has no fitting package {name} (found: {})",
+                versions(&listing).collect::<Vec<_>>().join(", ")
+            )
         })?;
         Ok(Package { name, version: version.to_owned() })
     }
@@ -253,7 +257,8 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_the_listing() {
-        let listing = " rust-src | 1.95.0+dfsg1-1 | http://m/debian sid/main amd64 Packages\n rust-src | 1.94.1+dfsg1-2 | …\n";
+        let listing =
+            " rust-src | 1.95.0+dfsg1-1 | http://m/debian sid/main amd64 Packages\n rust-src | 1.94.1+dfsg1-2 | …\n";
         assert_eq!(versions(listing).collect::<Vec<_>>(), ["1.95.0+dfsg1-1", "1.94.1+dfsg1-2"]);
     }
 }

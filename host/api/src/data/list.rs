@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use konnector_manifest::Doctype;
+use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_store::Document;
 use serde_json::{Value, json};
@@ -35,6 +35,7 @@ impl Page {
         (skip, limit): (usize, usize),
         keep: impl Fn(&str) -> bool,
     ) -> Result<Self, Failure> {
+        caller.check_type(Verb::Get, doctype)?;
         let mut page = Self { documents: Vec::new(), offset: 0, total: 0, more: false };
         let mut skipped = 0;
         let mut after: Option<String> = None;

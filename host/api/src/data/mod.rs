@@ -75,6 +75,7 @@ async fn read(
     params: Params,
 ) -> Result<Json<Map>, Failure> {
     let doctype = doctype(&name)?;
+    caller.check_any(Verb::Get, &doctype)?;
     check_id(&id)?;
     let document = platform.read_document(&caller.instance, &caller.principal, &doctype, &id)?;
     if let Some(rev) = params.filled("rev")
@@ -93,6 +94,7 @@ async fn create(
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let doctype = doctype(&name)?;
+    caller.check_any(Verb::Post, &doctype)?;
     if body.get("_id").is_some_and(|id| id.as_str() != Some("")) {
         return Err(Failure::bad_request("document _id should be empty"));
     }
@@ -108,6 +110,13 @@ enum Write {
 }
 
 impl Write {
+    fn verb(&self) -> Verb {
+        match self {
+            Self::Create => Verb::Post,
+            Self::Update(_) => Verb::Put,
+        }
+    }
+
     /// A body with neither `_id` nor `_rev` creates; with both it updates; anything else is a mistake.
     fn of(body: &Map, id: &str) -> Result<Self, Failure> {
         match (body.get("_id"), body.get("_rev")) {
@@ -131,8 +140,10 @@ async fn write(
 ) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
     check_id(&id)?;
+    let write = Write::of(&body, &id)?;
+    caller.check_any(write.verb(), &doctype)?;
     let Caller { instance, principal } = &caller;
-    let document = match Write::of(&body, &id)? {
+    let document = match write {
         Write::Create => platform.create_document(instance, principal, &doctype, Some(id), body).await?,
         Write::Update(rev) => platform.update_document(instance, principal, &doctype, &id, &rev, body).await?,
     };
@@ -159,6 +170,7 @@ async fn delete(
     headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
+    caller.check_any(Verb::Delete, &doctype)?;
     check_id(&id)?;
     let rev = wanted_revision(&params, &headers)?;
     let rev = platform.delete_document(&caller.instance, &caller.principal, &doctype, &id, &rev).await?;

@@ -162,12 +162,6 @@ impl From<konnector_store::Error> for Failure {
     }
 }
 
-impl From<konnector_manifest::Denied> for Failure {
-    fn from(denied: konnector_manifest::Denied) -> Self {
-        Error::from(denied).into()
-    }
-}
-
 /// As JSON:API, or as a text where it is about access. [`couch::render`] writes it anew below `/data`, [`framework::render`] for clients
 /// that ask for JSON.
 impl IntoResponse for Failure {

@@ -28,9 +28,7 @@ pub fn by_id(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Resu
 
 /// A file by the path in the parameter `Path`, if the caller may reach it.
 pub fn by_path(platform: &Platform, caller: &Caller, verb: Verb, params: &Params) -> Result<File, Failure> {
-    if !caller.principal.permissions.allows_any(verb, &FILES) {
-        caller.check_type(verb, &FILES)?;
-    }
+    caller.check_any(verb, &FILES)?;
     let path =
         params.filled("Path").ok_or_else(|| Failure::parameter("Path", "give the parameter Path, an absolute path"))?;
     let file = platform.file_by_path(&caller.instance, path)?;

@@ -64,7 +64,8 @@ impl Portion {
             return Self::Whole;
         }
         match ranges.validate(size).as_deref() {
-            Ok([range]) => Self::Part { first: *range.start(), last: *range.end() },
+            // Nothing lies in an empty content, whatever the range.
+            Ok([range]) if size > 0 => Self::Part { first: *range.start(), last: *range.end() },
             _ => Self::Unsatisfiable,
         }
     }

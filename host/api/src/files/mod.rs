@@ -41,10 +41,7 @@ fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resourc
         .without("referenced_by")
         .attribute("path", json!(path))
         .link("self", format!("/files/{}", file.id))
-        .relationship(
-            "referenced_by",
-            json!({ "links": { "self": format!("/files/{}/relationships/references", file.id) }, "data": references }),
-        );
+        .relationship("referenced_by", json!({ "data": references }));
     if file.dir_id.is_empty() {
         return Ok(resource);
     }

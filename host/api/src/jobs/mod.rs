@@ -15,9 +15,8 @@ use konnector_platform::instance::Instance;
 use konnector_platform::job::{Cause, Job, JobOptions, JobRequest};
 use konnector_platform::token::Audience;
 use konnector_platform::trigger::KONNECTOR_WORKER;
-use konnector_store::Map;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller};
@@ -38,21 +37,16 @@ pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<R
     Ok(Resource::stored(platform, &at, job)?.link("self", format!("/jobs/{}", job.id)))
 }
 
-/// What rules see of a job: they may be narrowed to a worker.
-fn seen_by_rules(worker: &str) -> Map {
-    Map::from_iter([("worker".to_owned(), json!(worker))])
-}
-
 /// The job of a path, if the caller has a rule for it.
 fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Job, Failure> {
     match platform.job(&caller.instance, id) {
         Ok(job) => {
-            caller.check_document(verb, &JOBS, id, &seen_by_rules(&job.worker))?;
+            caller.check_worker(verb, &JOBS, id, &job.worker)?;
             Ok(job)
         }
         Err(missing) => {
             // Whether it exists is told only to those who may know.
-            caller.check_document(verb, &JOBS, id, &seen_by_rules(KONNECTOR_WORKER))?;
+            caller.check_worker(verb, &JOBS, id, KONNECTOR_WORKER)?;
             Err(missing.into())
         }
     }
@@ -63,7 +57,7 @@ async fn list(
     caller: Caller,
     Path(worker): Path<String>,
 ) -> Result<Document, Failure> {
-    caller.check_document(Verb::Get, &JOBS, "", &seen_by_rules(&worker))?;
+    caller.check_worker(Verb::Get, &JOBS, "", &worker)?;
     let jobs = platform.live_jobs(&caller.instance, &worker)?;
     let shown = jobs.iter().map(|job| resource(&platform, &caller.instance, job));
     Ok(Document::list(shown.collect::<Result<_, _>>()?))
@@ -93,7 +87,7 @@ async fn push(
     Path(worker): Path<String>,
     mut body: Attributes,
 ) -> Result<Response, Failure> {
-    caller.check_document(Verb::Post, &JOBS, "", &seen_by_rules(&worker))?;
+    caller.check_worker(Verb::Post, &JOBS, "", &worker)?;
     if body.take_flag("forward_logs")? && caller.principal.claims.aud != Audience::Cli {
         return Err(Failure::forbidden("only a token of the command line may ask for forward_logs"));
     }

@@ -1,6 +1,7 @@
 //! `/jobs`.
 
 use axum::body::Body;
+use http::Request;
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt as _;
 use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
@@ -88,7 +89,7 @@ async fn a_job_without_kept_lines_has_an_empty_log() {
 /// The stream of a job's events. Its listening has begun when this returns; the job is looked at when the first frame is read.
 async fn follow(api: &Api, id: &str) -> Body {
     let request = Call::get(&format!("/jobs/{id}/events")).token(&api.token("io.cozy.jobs"));
-    konnector_api::public(api.platform.clone()).oneshot(request.into()).await.expect("infallible").into_body()
+    konnector_api::public(api.platform.clone()).oneshot(Request::from(request)).await.expect("infallible").into_body()
 }
 
 #[tokio::test]

@@ -290,7 +290,7 @@ fn redacted(text: &str) -> String {
 /// Writes a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
 pub fn bundle(folder: &Path, manifest: &str) -> String {
     let mut component = wasm_encoder::ComponentBuilder::default();
-    let instance = component.instantiate_exports::<[(&str, wasm_encoder::ComponentExportKind, u32); 0]>([]);
+    let instance = component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());
     component.export("konnector:host/run@0.1.0", wasm_encoder::ComponentExportKind::Instance, instance, None);
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("konnector.wasm"), component.finish()).expect("written");

@@ -24,7 +24,10 @@ pub fn given(fields: &[String], password_stdin: bool) -> Result<Given> {
         stdin().lock().read_line(&mut line).map_err(io("reading the password"))?;
         let password = line.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
-            return Err(Error::usage("standard input holds no password", "give it as one line, or leave out --password-stdin"));
+            return Err(Error::usage(
+                "standard input holds no password",
+                "give it as one line, or leave out --password-stdin",
+            ));
         }
         given.insert("password".to_owned(), Value::String(password.to_owned()));
     }
@@ -34,8 +37,8 @@ pub fn given(fields: &[String], password_stdin: bool) -> Result<Given> {
 /// Checks the fields against the manifest's form, asks for passwords that are missing, and names what else is.
 pub fn complete(manifest: &Manifest, mut given: Given) -> Result<Given> {
     check_names(manifest, &given)?;
-    for field in manifest.fields.iter().filter(|field| wanted(field, &given)) {
-        if field.secret && stdin().is_terminal() {
+    for field in &manifest.fields {
+        if field.secret && wanted(field, &given) && stdin().is_terminal() {
             let question = format!("{}: ", field.label.as_deref().unwrap_or(&field.name));
             let answer = rpassword::prompt_password(question).map_err(io("asking for a password"))?;
             given.insert(field.name.clone(), Value::String(answer));
@@ -48,7 +51,9 @@ pub fn complete(manifest: &Manifest, mut given: Given) -> Result<Given> {
     let names: Vec<_> = missing.iter().map(|field| field.name.as_str()).collect();
     let how: Vec<_> = missing
         .iter()
-        .map(|field| if field.name == "password" { "--password-stdin".to_owned() } else { format!("--field {}=…", field.name) })
+        .map(|field| {
+            if field.name == "password" { "--password-stdin".to_owned() } else { format!("--field {}=…", field.name) }
+        })
         .collect();
     Err(Error::usage(format!("{} wants {}", manifest.name, names.join(" and ")), format!("add {}", how.join(" "))))
 }
@@ -63,7 +68,10 @@ fn check_names(manifest: &Manifest, given: &Given) -> Result<()> {
     let unknown = given.keys().find(|name| !manifest.fields.is_empty() && !known(name));
     unknown.map_or(Ok(()), |unknown| {
         let names: Vec<_> = manifest.fields.iter().map(|field| field.name.as_str()).collect();
-        Err(Error::usage(format!("{} has no field '{unknown}'", manifest.name), format!("its fields are {}", names.join(", "))))
+        Err(Error::usage(
+            format!("{} has no field '{unknown}'", manifest.name),
+            format!("its fields are {}", names.join(", ")),
+        ))
     })
 }
 
@@ -92,7 +100,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_misspelt_is_named() {
-        let fields = |list: &[&str]| given(&list.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(), false).unwrap();
+        let fields =
+            |list: &[&str]| given(&list.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(), false).unwrap();
         assert!(complete(&manifest(), fields(&["login=ada", "password=x"])).is_ok());
         let errors = [
             given(&["login".to_owned()], false).unwrap_err(),

@@ -60,16 +60,18 @@ fn compile(folder: &Path) -> Result<PathBuf> {
             format!("see cargo's messages above; if the target is missing: rustup target add {TARGET}"),
         ));
     }
-    artifact(&String::from_utf8_lossy(&made.stdout)).ok_or_else(|| {
-        Error::failed("cargo made no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]")
-    })
+    artifact(&String::from_utf8_lossy(&made.stdout))
+        .ok_or_else(|| Error::failed("cargo made no component", "set in Cargo.toml: [lib] crate-type = [\"cdylib\"]"))
 }
 
 /// The last WebAssembly file among cargo's messages: dependencies come before what depends on them.
 fn artifact(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let files = messages.filter_map(|message| message.get("filenames")?.as_array().cloned()).flatten();
-    files.filter_map(|name| Some(PathBuf::from(name.as_str()?))).filter(|path| path.extension().is_some_and(|end| end == "wasm")).last()
+    files
+        .filter_map(|name| Some(PathBuf::from(name.as_str()?)))
+        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
+        .last()
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ impl Bundle {
     /// Reads the manifest of a folder.
     pub fn read(folder: &Path) -> Result<Self> {
         let text = manifest_text(folder)?;
-        let manifest = Manifest::parse(&text)
-            .map_err(|error| Error::failed(error.to_string(), format!("all at once: konnector check {}", folder.display())))?;
+        let manifest = Manifest::parse(&text).map_err(|error| {
+            Error::failed(error.to_string(), format!("all at once: konnector check {}", folder.display()))
+        })?;
         Ok(Self { folder: folder.to_owned(), text, manifest })
     }
 

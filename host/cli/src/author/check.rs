@@ -104,7 +104,8 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             return;
         }
     };
-    let uses = |interface: &str| info.imports.iter().any(|import| import.starts_with(&format!("konnector:host/{interface}@")));
+    let uses =
+        |interface: &str| info.imports.iter().any(|import| import.starts_with(&format!("konnector:host/{interface}@")));
     let http = manifest.permissions.rules().iter().any(|rule| matches!(rule.kind, RuleKind::Http));
     if uses("http") && !http {
         found(
@@ -121,7 +122,11 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
         );
     }
     if info.size > 8 << 20 {
-        found(false, &manifest.component, format!("it has {}; build it in the release profile, with strip = true", bytes(info.size as u64)));
+        found(
+            false,
+            &manifest.component,
+            format!("it has {}; build it in the release profile, with strip = true", bytes(info.size as u64)),
+        );
     }
 }
 
@@ -145,7 +150,9 @@ mod tests {
     #[test]
     fn a_folder_without_component_says_how_to_get_one() {
         let folder = tempfile::tempdir().unwrap();
-        let manifest = Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","permissions":{}}"#).unwrap();
+        let manifest =
+            Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","permissions":{}}"#)
+                .unwrap();
         let mut problems = Vec::new();
         files(folder.path(), &manifest, &mut problems);
         let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();

@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn the_templates_are_sound_for_every_name() {
         let name: Slug = "my-shop2".parse().unwrap();
-        let all: Vec<_> = TEMPLATES.iter().map(|(file, template)| (*file, filled(template, &name, "\"0.1\""))).collect();
+        let all: Vec<_> =
+            TEMPLATES.iter().map(|(file, template)| (*file, filled(template, &name, "\"0.1\""))).collect();
         for (file, text) in &all {
             assert!(!text.contains("{{"), "{file} has a gap");
         }

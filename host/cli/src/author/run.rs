@@ -86,6 +86,9 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
 
 fn parse_parameters(text: &str) -> Result<serde_json::Map<String, Value>> {
     serde_json::from_str(text).map_err(|error| {
-        Error::usage(format!("--parameters is no JSON object: {error}"), r#"write it as in '{"url": "http://127.0.0.1:9091"}'"#)
+        Error::usage(
+            format!("--parameters is no JSON object: {error}"),
+            r#"write it as in '{"url": "http://127.0.0.1:9091"}'"#,
+        )
     })
 }

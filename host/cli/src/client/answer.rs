@@ -44,7 +44,11 @@ pub async fn text(answer: Response) -> Result<String> {
 
 /// A good answer, or what the refusal says.
 pub async fn good(answer: Response) -> Result<Response> {
-    if answer.status().is_success() { Ok(answer) } else { text(answer).await.and(Err(Error::told("the server refused"))) }
+    if answer.status().is_success() {
+        Ok(answer)
+    } else {
+        text(answer).await.and(Err(Error::told("the server refused")))
+    }
 }
 
 /// JSON, or null where the body is empty.
@@ -74,7 +78,9 @@ fn detail(body: &str) -> Option<String> {
         let text = body.trim();
         return (!text.is_empty() && !text.starts_with('<')).then(|| text.to_owned());
     };
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let text = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+    };
     if let Some(error) = value.get("errors").and_then(|errors| errors.get(0)) {
         let source = error.get("source");
         let place = source.and_then(|source| text(source, "parameter").or_else(|| text(source, "pointer")));
@@ -97,7 +103,9 @@ pub fn flat(document: &Value) -> Value {
         members.insert("id".to_owned(), id.clone());
     }
     if let Some(attributes) = resource.get("attributes").and_then(Value::as_object) {
-        members.extend(attributes.iter().filter(|(name, _)| *name != "id").map(|(name, value)| (name.clone(), value.clone())));
+        members.extend(
+            attributes.iter().filter(|(name, _)| *name != "id").map(|(name, value)| (name.clone(), value.clone())),
+        );
     }
     if let Some(rev) = resource.get("meta").and_then(|meta| meta.get("rev")).filter(|rev| **rev != json!("")) {
         members.insert("rev".to_owned(), rev.clone());

@@ -22,7 +22,10 @@ const SLACK: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 pub fn files(data: &DataDir) -> Vec<Finding> {
     if !data.path().is_dir() {
         let what = format!("there is no data folder {}", data.path().display());
-        return vec![Finding::problem(what, "name it with --data-dir, or start a server, which makes it: konnector serve")];
+        return vec![Finding::problem(
+            what,
+            "name it with --data-dir, or start a server, which makes it: konnector serve",
+        )];
     }
     let mut findings = vec![private(data.path(), 0o700)];
     for (path, meaning) in [(data.key_file(), "the master key"), (data.passphrase_file(), "the admin passphrase")] {
@@ -40,7 +43,9 @@ pub fn files(data: &DataDir) -> Vec<Finding> {
 
 fn private(path: &Path, mode: u32) -> Finding {
     match path.metadata() {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => Finding::good(format!("{} is private", path.display())),
+        Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => {
+            Finding::good(format!("{} is private", path.display()))
+        }
         Ok(metadata) => Finding::problem(
             format!("others may read {} (mode {:03o})", path.display(), metadata.permissions().mode() & 0o777),
             format!("chmod {mode:03o} {}", path.display()),
@@ -126,7 +131,8 @@ pub fn disk(data: &DataDir) -> Option<Finding> {
 
 /// Schedules follow the clock. It cannot be right when it is before the data was written or this program was made.
 pub fn clock(data: &DataDir, now: DateTime<Utc>) -> Finding {
-    let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok().map(DateTime::<Utc>::from);
+    let written =
+        |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok().map(DateTime::<Utc>::from);
     let program = std::env::current_exe().ok();
     let newest = [program.as_deref().and_then(written), written(&data.store().join("sled")), written(&data.store())];
     match newest.into_iter().flatten().max() {
@@ -152,7 +158,10 @@ pub fn wasm_target() -> Finding {
     if Path::new(&sysroot).join("lib/rustlib/wasm32-wasip2/lib").is_dir() {
         return Finding::good("konnectors can be compiled here (wasm32-wasip2)");
     }
-    Finding::warning("konnectors cannot be compiled here yet; only authors need that", "rustup target add wasm32-wasip2")
+    Finding::warning(
+        "konnectors cannot be compiled here yet; only authors need that",
+        "rustup target add wasm32-wasip2",
+    )
 }
 
 #[cfg(test)]

@@ -8,7 +8,13 @@ use crate::error::{Error, Result};
 use crate::output::{Output, cell, done, note, warning};
 
 /// Sends the request and shows each state until the konnector is ready.
-pub async fn follow(session: &Session, output: Output, method: Method, slug: &str, query: &[(&str, &str)]) -> Result<()> {
+pub async fn follow(
+    session: &Session,
+    output: Output,
+    method: Method,
+    slug: &str,
+    query: &[(&str, &str)],
+) -> Result<()> {
     let mut events = session.events(method, &format!("konnectors/{}", segment(slug)), query).await?;
     let mut last = Value::Null;
     while let Some(event) = events.next().await? {
@@ -35,7 +41,9 @@ pub async fn follow(session: &Session, output: Output, method: Method, slug: &st
     output.show(&last, || {
         done(&format!("{} {} is ready", cell(last.get("name")), cell(last.get("version"))));
         if let Some(newer) = last.get("available_version").and_then(Value::as_str) {
-            warning(&format!("version {newer} wants more permissions; accept them: konnector konnectors update {slug}"));
+            warning(&format!(
+                "version {newer} wants more permissions; accept them: konnector konnectors update {slug}"
+            ));
         }
         if last.get("reads_secrets").and_then(Value::as_bool) == Some(true) {
             warning(&format!("{slug} can read the passwords of its accounts, not only use them"));

@@ -107,7 +107,11 @@ impl Given {
     fn complete(self) -> Result<Settings> {
         let data_dir = DataDir::new(self.data_dir.unwrap_or_else(|| PathBuf::from(data_dir::DEFAULT)));
         let at_least_one = |name: &str, value: u64| {
-            if value > 0 { Ok(value) } else { Err(Error::usage(format!("{name} is 0"), format!("set {name} to 1 or more"))) }
+            if value > 0 {
+                Ok(value)
+            } else {
+                Err(Error::usage(format!("{name} is 0"), format!("set {name} to 1 or more")))
+            }
         };
         let workers = self.workers.unwrap_or(4);
         at_least_one("workers", workers.into())?;
@@ -120,7 +124,10 @@ impl Given {
             allow_address: self.allow_address.unwrap_or_default(),
             workers,
             lease: Duration::from_secs(at_least_one("lease_seconds", self.lease_seconds.unwrap_or(45))?),
-            retry_delay: Duration::from_secs(at_least_one("retry_delay_seconds", self.retry_delay_seconds.unwrap_or(300))?),
+            retry_delay: Duration::from_secs(at_least_one(
+                "retry_delay_seconds",
+                self.retry_delay_seconds.unwrap_or(300),
+            )?),
             log_format: self.log_format.unwrap_or_default(),
             admin_passphrase: self.admin_passphrase,
         })
@@ -142,7 +149,10 @@ pub fn read_file(path: &Path) -> Result<Table> {
 
 fn parse(text: &str, path: &Path) -> Result<Table> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
-        Error::usage(format!("{} is no TOML: {error}", path.display()), "correct the line, for example: listen = \"127.0.0.1:8080\"")
+        Error::usage(
+            format!("{} is no TOML: {error}", path.display()),
+            "correct the line, for example: listen = \"127.0.0.1:8080\"",
+        )
     })?;
     match table.keys().find(|key| !KEYS.iter().any(|(known, _)| known == key)) {
         Some(unknown) => Err(unknown_key(unknown, path)),
@@ -189,7 +199,10 @@ fn typed(name: &str, kind: Kind, value: &str) -> Result<Value> {
     match kind {
         Kind::Text => Ok(Value::String(value.to_owned())),
         Kind::Number => value.parse().map(Value::Integer).map_err(|_| {
-            Error::usage(format!("{name} is '{value}', which is no whole number"), format!("set it to a number, as in {name}=4"))
+            Error::usage(
+                format!("{name} is '{value}', which is no whole number"),
+                format!("set it to a number, as in {name}=4"),
+            )
         }),
         Kind::List => {
             let parts = value.split([',', ' ']).filter(|part| !part.is_empty());
@@ -221,7 +234,8 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
-        let file = file("listen = '1.1.1.1:1'\nadmin_listen = '1.1.1.1:2'\nworkers = 2\nallow_address = ['10.0.0.0/8']");
+        let file =
+            file("listen = '1.1.1.1:1'\nadmin_listen = '1.1.1.1:2'\nworkers = 2\nallow_address = ['10.0.0.0/8']");
         let variable = |name: &str| match name {
             "KONNECTOR_ADMIN_LISTEN" => Some("2.2.2.2:2".to_owned()),
             "KONNECTOR_WORKERS" => Some("3".to_owned()),
@@ -230,7 +244,10 @@ mod tests {
         };
         let flags: Table = "workers = 8".parse().unwrap();
         let settings = Settings::merge(file, &variable, flags).unwrap();
-        assert_eq!((settings.listen.as_str(), settings.admin_listen.as_str(), settings.workers), ("1.1.1.1:1", "2.2.2.2:2", 8));
+        assert_eq!(
+            (settings.listen.as_str(), settings.admin_listen.as_str(), settings.workers),
+            ("1.1.1.1:1", "2.2.2.2:2", 8)
+        );
         let addresses: Vec<_> = settings.allow_address.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1:9091", "192.168.0.0/16"]);
     }

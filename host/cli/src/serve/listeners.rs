@@ -64,7 +64,9 @@ async fn bind(flag: &str, address: &str) -> Result<(TcpListener, SocketAddr)> {
 fn refused(flag: &str, address: &str, error: &io::Error) -> Error {
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("another program uses this port, perhaps another konnector; stop it, or use --{flag} with another port (0: any)")
+            format!(
+                "another program uses this port, perhaps another konnector; stop it, or use --{flag} with another port (0: any)"
+            )
         }
         io::ErrorKind::PermissionDenied => format!("ports below 1024 are reserved; use --{flag} with a higher one"),
         io::ErrorKind::AddrNotAvailable => format!("this machine has no such address; use --{flag} with one it has"),

@@ -17,9 +17,9 @@ pub fn of(text: &[u8], path: &str) -> Option<usize> {
 
 /// Where the text stands as a key, that is, before a colon.
 fn key_position(text: &str, key: &str) -> Option<usize> {
-    text.match_indices(key).map(|(position, _)| position).find(|position| {
-        text.get(position + key.len()..).is_some_and(|rest| rest.trim_start().starts_with(':'))
-    })
+    text.match_indices(key)
+        .map(|(position, _)| position)
+        .find(|position| text.get(position + key.len()..).is_some_and(|rest| rest.trim_start().starts_with(':')))
 }
 
 #[cfg(test)]
@@ -30,7 +30,12 @@ mod tests {
 
     #[test]
     fn a_path_leads_to_its_line() {
-        for (path, line) in [("name", Some(2)), ("permissions.files.verbs[0]", Some(6)), ("permissions.files.values", Some(5)), ("absent", None)] {
+        for (path, line) in [
+            ("name", Some(2)),
+            ("permissions.files.verbs[0]", Some(6)),
+            ("permissions.files.values", Some(5)),
+            ("absent", None),
+        ] {
             assert_eq!(of(TEXT, path), line, "{path}");
         }
     }

@@ -50,7 +50,8 @@ impl Bench {
         };
         std::fs::create_dir(folder.path().join("cache")).map_err(file("create", folder.path()))?;
         let platform = Platform::new(parts).await?;
-        let instance = platform.create_instance(NewInstance { domain: "localhost".to_owned(), ..NewInstance::default() }).await?;
+        let instance =
+            platform.create_instance(NewInstance { domain: "localhost".to_owned(), ..NewInstance::default() }).await?;
         let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
         let principal = platform.authenticate(&instance, &token)?;
         platform.start().await?;
@@ -73,7 +74,12 @@ impl Bench {
     }
 
     /// The account the run works for; none where the manifest asks for nothing.
-    pub async fn add_account(&self, konnector: &Slug, manifest: &Manifest, fields: Map<String, Value>) -> Result<Option<String>> {
+    pub async fn add_account(
+        &self,
+        konnector: &Slug,
+        manifest: &Manifest,
+        fields: Map<String, Value>,
+    ) -> Result<Option<String>> {
         if manifest.fields.is_empty() && fields.is_empty() {
             return Ok(None);
         }
@@ -96,8 +102,13 @@ impl Bench {
             members.insert("account".to_owned(), json!(account));
             members.insert("folder_to_save".to_owned(), json!("yes"));
         }
-        let request =
-            JobRequest { worker: KONNECTOR_WORKER.to_owned(), message, options: None, cause: Cause::Manual, trigger: None };
+        let request = JobRequest {
+            worker: KONNECTOR_WORKER.to_owned(),
+            message,
+            options: None,
+            cause: Cause::Manual,
+            trigger: None,
+        };
         let job = self.platform.push_job(&self.instance, request).await?;
         loop {
             let now = self.platform.job(&self.instance, &job.id)?;

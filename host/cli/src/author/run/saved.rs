@@ -79,7 +79,11 @@ impl Saved {
         println!("\n{} files", self.files.len());
         let mut rows = Rows::new(["path", "size", "type"]).right(1);
         for file in &self.files {
-            rows.row([cell(file.get("path")), bytes(file.get("size").and_then(Value::as_u64).unwrap_or(0)), cell(file.get("mime"))]);
+            rows.row([
+                cell(file.get("path")),
+                bytes(file.get("size").and_then(Value::as_u64).unwrap_or(0)),
+                cell(file.get("mime")),
+            ]);
         }
         println!("{}", rows.render());
     }
@@ -113,7 +117,8 @@ fn all(bench: &Bench, doctype: &Doctype) -> Result<Vec<Value>> {
     let mut documents = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = bench.platform.list_documents(&bench.instance, &bench.principal, doctype, after.as_deref(), 1_000)?;
+        let page =
+            bench.platform.list_documents(&bench.instance, &bench.principal, doctype, after.as_deref(), 1_000)?;
         documents.extend(page.documents.into_iter().map(|document| {
             let mut members = Map::from_iter([("_id".to_owned(), json!(document.id))]);
             members.extend(document.body);

@@ -1,0 +1,60 @@
+//! wasmtime without anything of ours: the same bytes, instantiated and called.
+
+use std::time::Duration;
+
+use konnector_tests::guest;
+use wasmtime::component::{Component, Linker, ResourceTable, Val};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::{Row, repeat};
+
+struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// Instantiates the component that does nothing, calls it, drops everything.
+pub fn rows() -> Row {
+    let mut config = Config::new();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::new()));
+    config.epoch_interruption(true);
+    let engine = Engine::new(&config).expect("an engine");
+    let component = Component::new(&engine, guest("noop")).expect("a component");
+    let mut linker = Linker::<State>::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("linked");
+    linker.define_unknown_imports_as_traps(&component).expect("linked");
+    let ready = linker.instantiate_pre(&component).expect("linked");
+    let run = component.get_export_index(None, "konnector:host/run@0.1.0").expect("the interface");
+    let start = component.get_export_index(Some(&run), "start").expect("the function");
+
+    let text = |text: &str| Val::String(text.to_owned());
+    let job = Val::Record(vec![
+        ("id".to_owned(), text("1")),
+        ("attempt".to_owned(), Val::U32(1)),
+        ("cause".to_owned(), Val::Enum("manual".to_owned())),
+        ("parameters".to_owned(), text("{}")),
+        ("payload".to_owned(), Val::Option(None)),
+        ("locale".to_owned(), text("en")),
+        ("time-zone".to_owned(), text("UTC")),
+    ]);
+    let once = || {
+        let state = State { wasi: WasiCtx::builder().build(), table: ResourceTable::new() };
+        let mut store = Store::new(&engine, state);
+        store.set_epoch_deadline(1_000_000);
+        let instance = ready.instantiate(&mut store).expect("an instance");
+        let function = instance.get_func(&mut store, start).expect("the function");
+        let mut results = [Val::Bool(false)];
+        function.call(&mut store, std::slice::from_ref(&job), &mut results).expect("called");
+        assert!(matches!(results[0], Val::Result(Ok(_))), "{results:?}");
+    };
+    once();
+    let times: Vec<Duration> = repeat(2_000, once);
+    Row::new("bare wasmtime: instantiate, call, drop", times)
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask bench`: ours and the peers, side by side in one run.
+//!
+//! Everything runs on this machine, in release; the store is on disk, so every figure from a push on includes its fsyncs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a measurement that fails stops")]
+
+mod bare;
+mod ours;
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use konnector_tests::server::Server;
+
+/// A row: what was measured, and each time it took.
+struct Row {
+    name: &'static str,
+    times: Vec<Duration>,
+}
+
+impl Row {
+    fn new(name: &'static str, mut times: Vec<Duration>) -> Self {
+        times.sort();
+        Self { name, times }
+    }
+
+    fn percentile(&self, percent: usize) -> Duration {
+        self.times[(self.times.len() * percent / 100).min(self.times.len() - 1)]
+    }
+}
+
+fn print(title: &str, baseline: Option<usize>, rows: &[Row]) {
+    println!("\n{title}");
+    println!("  {:44} {:>8} {:>12} {:>12} {:>10}", "", "runs", "p50", "p99", "ratio");
+    let unit = rows[baseline.unwrap_or(0)].percentile(50).as_secs_f64();
+    for row in rows {
+        let ratio = baseline.map_or(String::new(), |_| format!("{:.2}×", row.percentile(50).as_secs_f64() / unit));
+        println!(
+            "  {:44} {:>8} {:>12} {:>12} {ratio:>10}",
+            row.name,
+            row.times.len(),
+            format!("{:.3} ms", row.percentile(50).as_secs_f64() * 1e3),
+            format!("{:.3} ms", row.percentile(99).as_secs_f64() * 1e3),
+        );
+    }
+}
+
+/// The times of some repetitions.
+fn repeat(times: usize, mut work: impl FnMut()) -> Vec<Duration> {
+    (0..times)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed()
+        })
+        .collect()
+}
+
+/// A process of Node.js that does nothing: what a konnector cost before.
+fn node() -> Option<Row> {
+    let run = || Command::new("node").args(["-e", "0"]).stdin(Stdio::null()).status();
+    run().ok()?;
+    Some(Row::new("node -e 0", repeat(30, || drop(run()))))
+}
+
+fn server() {
+    let mut starts = Vec::new();
+    let mut resident = Vec::new();
+    for _ in 0..5 {
+        let data = tempfile::tempdir().expect("a folder");
+        let start = Instant::now();
+        let server = Server::start(data.path());
+        starts.push(start.elapsed());
+        std::thread::sleep(Duration::from_secs(2));
+        resident.push(server.resident_kib());
+    }
+    print("The server on an empty data folder", None, &[Row::new("start until both APIs answer", starts)]);
+    resident.sort_unstable();
+    println!("  resident memory, idle: {:.1} MiB", resident[2] as f64 / 1024.0);
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    server();
+
+    let bare = bare::rows();
+    let sandbox = runtime.block_on(ours::sandbox());
+    print("One run that does nothing, same component", Some(0), &[bare, sandbox]);
+
+    let mut rows = runtime.block_on(ours::jobs());
+    rows.extend(node());
+    print("From the push of a job (durable: two fsyncs before the guest, one after)", None, &rows);
+    print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &runtime.block_on(ours::bank101()));
+}

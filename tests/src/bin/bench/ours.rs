@@ -1,0 +1,153 @@
+//! Ours: the sandbox alone, and jobs through the platform with its store on disk.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use demo_vendor::{Vendor, VendorOptions};
+use konnector_platform::clock::SystemClock;
+use konnector_platform::doctype::{ACCOUNTS, JOB_LOGS, JOBS};
+use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::job::{Cause, JobRequest};
+use konnector_platform::konnector::{InstallEvent, InstallRequest};
+use konnector_platform::token::Audience;
+use konnector_platform::{Config, Parts, Platform};
+use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_sandbox::{Options, Sandbox};
+use konnector_store::{MasterKey, Store};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::{bundle, guest};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::Row;
+
+/// The sandbox around the same component, with capabilities in memory.
+pub async fn sandbox() -> Row {
+    let sandbox = Sandbox::new(Options::default()).expect("a sandbox");
+    let cache = tempfile::tempdir().expect("a folder");
+    let program = sandbox.prepare(&guest("noop"), cache.path()).await.expect("prepared");
+    let world = World::default();
+    let mut times = Vec::new();
+    for round in 0..2_100 {
+        let capabilities = world.capabilities();
+        let start = Instant::now();
+        sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await;
+        if round >= 100 {
+            times.push(start.elapsed());
+        }
+    }
+    Row::new("our sandbox: limits, receipt, capabilities", times)
+}
+
+/// A platform on disk.
+struct Site {
+    platform: Platform,
+    folder: TempDir,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gate = GateOptions { allowed_private: vec!["127.0.0.1".parse().expect("an address")], ..GateOptions::default() };
+        let parts = Parts {
+            store: Store::open(&folder.path().join("store"), konnector_store::Options::default()).expect("a store"),
+            sandbox: Sandbox::new(Options::default()).expect("a sandbox"),
+            gate: Gate::new(gate).expect("a gate"),
+            key: MasterKey::create(&folder.path().join("key")).expect("a key"),
+            clock: Arc::new(SystemClock),
+            config: Config::new(folder.path().join("cache")),
+        };
+        let platform = Platform::new(parts).await.expect("a platform");
+        platform.start().await.expect("started");
+        Self { platform, folder }
+    }
+
+    async fn instance(&self, number: usize) -> Instance {
+        let new = NewInstance { domain: format!("bench{number}.example"), ..NewInstance::default() };
+        self.platform.create_instance(new).await.expect("an instance")
+    }
+
+    async fn install(&self, instance: &Instance, slug: &str, source: String) {
+        let request = InstallRequest { slug: slug.to_owned(), source, parameters: None };
+        let mut installing = self.platform.install_konnector(instance, request).await.expect("accepted");
+        while let Some(event) = installing.events.recv().await {
+            if let InstallEvent::Failed(error) = event {
+                panic!("{error}");
+            }
+        }
+    }
+
+    /// Pushes a job; answers when the guest wrote its first log line, and when the end was published.
+    async fn time(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration) {
+        let mut events = self.platform.bus.subscribe();
+        let request = JobRequest { worker: "konnector".to_owned(), message, options: None, cause: Cause::Manual, trigger: None };
+        let start = Instant::now();
+        let job = self.platform.push_job(instance, request).await.expect("pushed");
+        let mut first = None;
+        loop {
+            let event = events.recv().await.expect("an event");
+            if event.id != job.id {
+                continue;
+            }
+            if event.doctype == *JOB_LOGS && first.is_none() {
+                first = Some(start.elapsed());
+            }
+            if event.doctype == *JOBS && event.doc["state"] != "queued" && event.doc["state"] != "running" {
+                assert_eq!(event.doc["state"], "done", "{:#}", Value::Object(event.doc.clone()));
+                return (first, start.elapsed());
+            }
+        }
+    }
+}
+
+/// A konnector whose first instructions write a log line, pushed again and again.
+pub async fn jobs() -> Vec<Row> {
+    let site = Site::new().await;
+    let folder = site.folder.path().join("says");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let manifest = json!({ "name": "Says", "type": "konnector", "version": "1.0.0", "permissions": {} });
+    std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
+    std::fs::write(folder.join("konnector.wasm"), guest("says")).expect("written");
+    let instance = site.instance(0).await;
+    site.install(&instance, "says", format!("file://{}", folder.display())).await;
+    let (mut first, mut whole) = (Vec::new(), Vec::new());
+    for round in 0..320 {
+        let (began, ended) = site.time(&instance, json!({ "konnector": "says" })).await;
+        if round >= 20 {
+            first.push(began.expect("a log line"));
+            whole.push(ended);
+        }
+    }
+    site.platform.stop().await;
+    vec![Row::new("push → guest's first instruction", first), Row::new("push → end of a no-op run, stored", whole)]
+}
+
+/// A fresh instance each time, so that the first run saves everything and the second finds nothing new.
+pub async fn bank101() -> Vec<Row> {
+    let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
+    let site = Site::new().await;
+    let source = bundle::bank101(&site.folder.path().join("bank101"), vendor.url(), |_| {});
+    let (mut fresh, mut again) = (Vec::new(), Vec::new());
+    for number in 0..10 {
+        let instance = site.instance(number).await;
+        site.install(&instance, "bank101", source.clone()).await;
+        let auth = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
+        let account = site.account(&instance, json!({ "account_type": "bank101", "auth": auth })).await;
+        let message = json!({ "konnector": "bank101", "account": account });
+        fresh.push(site.time(&instance, message.clone()).await.1);
+        again.push(site.time(&instance, message).await.1);
+    }
+    site.platform.stop().await;
+    vec![Row::new("everything is new", fresh), Row::new("nothing is new", again)]
+}
+
+impl Site {
+    async fn account(&self, instance: &Instance, body: Value) -> String {
+        let Value::Object(body) = body else { panic!("an object") };
+        let token = self.platform.issue_token(instance, Audience::Cli, "bench", "*").expect("a token");
+        let principal = self.platform.authenticate(instance, &token).expect("valid");
+        let created = self.platform.create_document(instance, &principal, &ACCOUNTS, None, body).await;
+        created.expect("created").id
+    }
+}
