@@ -15,6 +15,7 @@ use konnector_sandbox::{Cause, Job, Limits};
 use serde_json::{Map, Value, json};
 
 /// A person's data for one run, and what the run did to it.
+#[derive(Default)]
 pub struct World {
     /// The account.
     pub account: Arc<account::FakeAccount>,
@@ -30,20 +31,6 @@ pub struct World {
     pub limits: Limits,
     /// Origins that the manifest names, such as `http://127.0.0.1:8081`.
     pub hosts: Vec<String>,
-}
-
-impl Default for World {
-    fn default() -> Self {
-        Self {
-            account: Arc::default(),
-            documents: Arc::default(),
-            files: Arc::default(),
-            watcher: Arc::default(),
-            kept: Arc::default(),
-            limits: Limits::default(),
-            hosts: Vec::new(),
-        }
-    }
 }
 
 impl World {

@@ -41,8 +41,8 @@ impl Clock {
     /// Time since the start, waits left out.
     pub(crate) fn elapsed(&self) -> Duration {
         let waits = self.waits();
-        let waited = waits.over + waits.since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.started.elapsed().saturating_sub(waited)
+        let until = waits.since.unwrap_or_else(Instant::now);
+        until.duration_since(self.started).saturating_sub(waits.over)
     }
 
     /// Time until the deadline.

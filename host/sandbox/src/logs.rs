@@ -86,7 +86,7 @@ impl Logs {
         let mut room = line_bytes.saturating_sub(message.len());
         let mut kept = Vec::with_capacity(fields.len().min(FIELDS_PER_LINE));
         for (name, value) in fields.into_iter().take(FIELDS_PER_LINE) {
-            let name = text::clean(&name);
+            let name = self.readable(&name);
             let value = text::cut(self.readable(&value), room.saturating_sub(name.len()));
             if value.is_empty() && name.len() > room {
                 break;

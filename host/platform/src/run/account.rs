@@ -13,16 +13,20 @@ use crate::Platform;
 const LARGEST_STATE: usize = 64 << 10;
 
 /// The interface `account`.
-pub struct RunAccount(pub Arc<Scope>);
+pub struct RunAccount {
+    pub scope: Arc<Scope>,
+    /// The cookies that the run began with: what has not changed is not written.
+    pub session: Option<Vec<u8>>,
+}
 
 impl RunAccount {
     fn id(&self) -> Result<&str, Error> {
-        let account = self.0.account.as_ref();
+        let account = self.scope.account.as_ref();
         account.map(|account| account.id.as_str()).ok_or_else(|| Error::NotFound("this run has no account".to_owned()))
     }
 
     async fn set(&self, name: String, value: Value) -> Result<(), Error> {
-        let scope = &self.0;
+        let scope = &self.scope;
         let change = |body: &mut Object| {
             if value.is_null() {
                 body.shift_remove(&name)
@@ -42,21 +46,21 @@ impl RunAccount {
 #[async_trait]
 impl Account for RunAccount {
     fn describe(&self) -> Option<AccountInfo> {
-        let account = self.0.account.as_ref()?;
+        let account = self.scope.account.as_ref()?;
         Some(AccountInfo {
             id: account.id.clone(),
-            konnector: self.0.konnector.slug.to_string(),
+            konnector: self.scope.konnector.slug.to_string(),
             name: account.name().map(str::to_owned),
-            identifier: self.0.identifier.clone(),
+            identifier: self.scope.identifier.clone(),
         })
     }
 
     fn fields(&self) -> Object {
-        self.0.account.as_ref().map(crate::account::Account::fields).unwrap_or_default()
+        self.scope.account.as_ref().map(crate::account::Account::fields).unwrap_or_default()
     }
 
     async fn load_state(&self) -> Result<Option<Value>, Error> {
-        let scope = &self.0;
+        let scope = &self.scope;
         Ok(scope.platform.account(&scope.instance, self.id()?).map_err(told)?.state())
     }
 
@@ -69,8 +73,8 @@ impl Account for RunAccount {
     }
 
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), Error> {
-        let Some(account) = &self.0.account else { return Ok(()) };
-        let sealed = self.0.platform.session_member(&self.0.instance, &account.id, cookies.as_deref());
+        let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.session) else { return Ok(()) };
+        let sealed = self.scope.platform.session_member(&self.scope.instance, &account.id, cookies.as_deref());
         let (name, value) = sealed.map_err(told)?;
         self.set(name, value).await
     }

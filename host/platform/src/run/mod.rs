@@ -110,7 +110,7 @@ impl Run {
         }
         let http = platform.gate.session(SessionOptions {
             rules: permissions.http(&fields)?,
-            cookies,
+            cookies: cookies.clone(),
             budget: HttpBudget::default(),
             secrets: Arc::new(SecretTable::new(secrets.clone()).map_err(Error::Gate)?),
         });
@@ -127,7 +127,7 @@ impl Run {
             lease: lease.clone(),
         });
         let capabilities = Capabilities {
-            account: Arc::new(account::RunAccount(Arc::clone(&scope))),
+            account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
             files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest)?),
