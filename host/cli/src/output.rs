@@ -67,6 +67,9 @@ impl Rows {
         let mut table = Table::new();
         table.load_style(NOTHING);
         table.set_header(columns.into_iter().map(str::to_uppercase));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         Self { table, empty: true }
     }
 

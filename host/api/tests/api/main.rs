@@ -1,5 +1,12 @@
 //! The routes as clients meet them: a real platform over a store in memory, and requests straight into the router.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, helpers of tests too"
+)]
+
 mod access;
 mod admin;
 mod data;

@@ -71,7 +71,7 @@ fn artifact(messages: &str) -> Option<PathBuf> {
     files
         .filter_map(|name| Some(PathBuf::from(name.as_str()?)))
         .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
-        .last()
+        .next_back()
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ mod tests {
         let data = DataDir::new(folder.path().join("data"));
         data.create().unwrap();
         std::fs::write(data.key_file(), "key").unwrap();
-        std::fs::set_permissions(data.key_file(), PermissionsExt::from_mode(0o644)).unwrap();
+        std::fs::set_permissions(data.key_file(), std::fs::Permissions::from_mode(0o644)).unwrap();
         let findings = files(&data);
         let problem = findings.iter().find(|finding| finding.level == Level::Problem).unwrap();
         assert!(problem.what.contains("mode 644") && problem.advice.starts_with("chmod 600"), "{problem:?}");
