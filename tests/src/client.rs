@@ -10,7 +10,7 @@ pub struct Client {
     pub(crate) http: reqwest::Client,
     /// Address of the public API.
     pub url: String,
-    /// Domain of the instance.
+    /// Domain of the instance; stays what it was when a server comes back on another port.
     pub domain: String,
     /// What it may do is in here.
     pub token: String,
@@ -22,7 +22,11 @@ pub type Answer = (u16, Value);
 impl Client {
     /// Sends a request.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.url))
+            .header("Host", &self.domain)
+            .bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
@@ -46,7 +50,12 @@ impl Client {
 
     /// Raw bytes of an answer that must be 200.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
-        let answer = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await.expect("an answer");
+        let answer = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .header("Host", &self.domain)
+            .bearer_auth(&self.token)
+            .send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "GET {path}");
         answer.bytes().await.expect("a body").to_vec()
     }
@@ -57,6 +66,7 @@ impl Client {
         let answer = self
             .http
             .post(url)
+            .header("Host", &self.domain)
             .bearer_auth(&self.token)
             .send()
             .await

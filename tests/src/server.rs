@@ -127,7 +127,8 @@ async fn read(request: reqwest::RequestBuilder) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{status}: {error}: {text}"))
 }
 
-fn reqwest_client() -> reqwest::Client {
+/// A client of HTTP that goes through no proxy.
+pub fn reqwest_client() -> reqwest::Client {
     // Plain HTTP only, but the library wants to know whose cryptography it would use.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().build().expect("a client")

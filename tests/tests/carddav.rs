@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use konnector_tests::bundle;
 use konnector_tests::client::Client;
-use konnector_tests::server::Server;
+use konnector_tests::server::{Server, reqwest_client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ impl Radicale {
             .stderr(std::fs::File::create(folder.join("radicale.log")).expect("a log"))
             .spawn()
             .expect("Radicale starts");
-        let radicale = Self { child, url: format!("http://127.0.0.1:{port}"), http: reqwest::Client::builder().no_proxy().build().expect("a client") };
+        let radicale = Self { child, url: format!("http://127.0.0.1:{port}"), http: reqwest_client() };
         for _ in 0..200 {
             if radicale.http.get(&radicale.url).send().await.is_ok() {
                 return Some(radicale);

@@ -20,13 +20,34 @@ pub use session::{Session, segment};
 #[derive(Debug, clap::Args)]
 pub struct Connection {
     /// The data folder of the server [default: data].
-    #[arg(long, global = true, value_name = "FOLDER", env = "KONNECTOR_DATA_DIR", help_heading = "Server")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "KONNECTOR_DATA_DIR",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
     pub data_dir: Option<PathBuf>,
-    /// Address of the admin API [default: that of the server on the data folder, else http://127.0.0.1:6060].
-    #[arg(long, global = true, value_name = "URL", env = "KONNECTOR_ADMIN_URL", help_heading = "Server")]
+    /// Address of the admin API [default: that of the server on the data folder].
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "KONNECTOR_ADMIN_URL",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
     pub admin_url: Option<String>,
     /// Domain of the instance, that is, whose store [default: the only one].
-    #[arg(long, global = true, value_name = "DOMAIN", env = "KONNECTOR_DOMAIN", help_heading = "Server")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DOMAIN",
+        env = "KONNECTOR_DOMAIN",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
     pub domain: Option<String>,
     /// Print JSON, for programs.
     #[arg(long, global = true, help_heading = "Output")]

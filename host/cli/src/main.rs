@@ -26,12 +26,12 @@ use crate::client::Connection;
 use crate::error::Result;
 
 const EXAMPLES: &str = "Examples:
-  konnector serve                                          start a server in ./data
-  konnector konnectors install bank101 file:///srv/bank101 install a konnector
-  konnector accounts add bank101 --field login=ada         asks for the password
-  konnector triggers add bank101 --account ID              run it by itself, as its manifest says
-  konnector konnectors run bank101                         run it now and watch
-  konnector files ls / --recursive                         what it saved
+  konnector serve                                           start a server in ./data
+  konnector konnectors install bank101 file:///srv/bank101  install a konnector
+  konnector accounts add bank101 --field login=ada          asks for the password
+  konnector triggers add bank101 --account ID               run it by itself, as its manifest says
+  konnector konnectors run bank101                          run it now and watch
+  konnector files ls / --recursive                          what it saved
 
 Commands talk to the server whose data folder is ./data, or --data-dir, or KONNECTOR_DATA_DIR.
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the key does not fit the data.";
@@ -141,6 +141,51 @@ mod tests {
 
     #[test]
     fn help_teaches() {
-        insta::assert_snapshot!(Arguments::command().render_help(), @"");
+        insta::assert_snapshot!(Arguments::command().render_help(), @r"
+        A self-hosted server that fetches your bills, documents and data from your accounts, with sandboxed konnectors
+
+        Usage: konnector [OPTIONS] <COMMAND>
+
+        Commands:
+          serve        Start the server
+          instances    Add, list and remove people's stores; issue tokens
+          konnectors   Install, update, list and run konnectors
+          accounts     Add, list and change the accounts that konnectors log into
+          triggers     Add, list and launch schedules
+          jobs         See what ran, with its log and receipt
+          files        List and fetch files
+          data         List and find documents
+          healthcheck  End with 0 when the server is ready, with 1 when it is not
+          doctor       Look for what is wrong with this installation, and say what to do
+          new          Write a new konnector to start from
+          check        Check the manifest and the component of a konnector
+          build        Compile a konnector
+          pack         Pack a konnector into an archive that can be published
+          run          Run a konnector here, without a server, and show all that it does
+          help         Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+
+        Server:
+              --data-dir <FOLDER>  The data folder of the server [default: data] [env: KONNECTOR_DATA_DIR]
+              --admin-url <URL>    Address of the admin API [default: that of the server on the data folder] [env: KONNECTOR_ADMIN_URL]
+              --domain <DOMAIN>    Domain of the instance, that is, whose store [default: the only one] [env: KONNECTOR_DOMAIN]
+
+        Output:
+              --json  Print JSON, for programs
+
+        Examples:
+          konnector serve                                           start a server in ./data
+          konnector konnectors install bank101 file:///srv/bank101  install a konnector
+          konnector accounts add bank101 --field login=ada          asks for the password
+          konnector triggers add bank101 --account ID               run it by itself, as its manifest says
+          konnector konnectors run bank101                          run it now and watch
+          konnector files ls / --recursive                          what it saved
+
+        Commands talk to the server whose data folder is ./data, or --data-dir, or KONNECTOR_DATA_DIR.
+        Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the key does not fit the data.
+        ");
     }
 }

@@ -97,6 +97,14 @@ mod tests {
             log_lines: 9,
             ..Receipt::default()
         };
-        insta::assert_snapshot!(render(&receipt), @"");
+        insta::assert_snapshot!(render(&receipt), @"
+        documents    0 created, 0 updated, 0 unchanged, 0 deleted
+        files        0 created, 0 updated, 0 unchanged, 0 deleted (683.6 KiB)
+        network      12 requests to 0 hosts, 900 B up, 1.2 MiB down
+        time         1.5 s in all, 41 ms of processor
+        memory       3.0 MiB at its peak; started in 70 µs
+        log          9 lines
+        passwords    used, never seen by the konnector
+        ");
     }
 }

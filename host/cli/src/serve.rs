@@ -50,7 +50,7 @@ pub struct Arguments {
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// File with settings, in TOML.
-    #[arg(long, value_name = "FILE", env = "KONNECTOR_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "KONNECTOR_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// File with the master key, which seals secrets [default: master-key in the data folder].
     #[arg(long, value_name = "FILE")]

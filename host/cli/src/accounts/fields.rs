@@ -107,6 +107,9 @@ mod tests {
             given(&["login".to_owned()], false).unwrap_err(),
             complete(&manifest(), fields(&["user=ada"])).unwrap_err(),
         ];
-        insta::assert_snapshot!(errors.map(told).join("\n"), @"");
+        insta::assert_snapshot!(errors.map(told).join("\n"), @"
+        'login' has no = | write a field as NAME=VALUE, for example --field login=ada
+        Bank101 has no field 'user' | its fields are login, password, branch
+        ");
     }
 }

@@ -144,7 +144,10 @@ mod tests {
     fn problems_of_a_manifest_have_their_line() {
         let verbs = "{\n  \"name\": \"A\",\n  \"version\": \"1.0.0\",\n  \"permissions\": {\n    \"bills\": {\n      \"type\": \"io.cozy.bills\",\n      \"verbs\": [\"FETCH\"]\n    }\n  }\n}";
         let comma = "{\n  \"name\": \"A\",\n}";
-        insta::assert_snapshot!([checked(verbs), checked(comma)].concat(), @"");
+        insta::assert_snapshot!([checked(verbs), checked(comma)].concat(), @r#"
+        manifest.konnector:7: permissions.bills.verbs: "FETCH" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+        manifest.konnector:3: the manifest is not valid JSON: line 3, column 1: trailing comma
+        "#);
     }
 
     #[test]
@@ -156,6 +159,9 @@ mod tests {
         let mut problems = Vec::new();
         files(folder.path(), &manifest, &mut problems);
         let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @"
+        icon.svg: the manifest names this file, but it is not there
+        konnector.wasm: there is no component yet; compile it: konnector build
+        ");
     }
 }

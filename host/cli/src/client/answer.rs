@@ -126,13 +126,13 @@ mod tests {
     #[test]
     fn all_three_shapes_of_errors_are_read() {
         let bodies = [
-            r#"{"errors":[{"status":"422","title":"Invalid Parameter","detail":"Invalid slug name","source":{"parameter":"slug"}}]}"#,
+            r#"{"errors":[{"status":"422","title":"Invalid Parameter","detail":"Invalid name","source":{"parameter":"slug"}}]}"#,
             r#"{"errors":[{"status":"404","title":"Not Found","source":{}}]}"#,
             r#"{"ok":false,"status":"404","error":"not_found","reason":"missing"}"#,
             "bad passphrase",
         ];
         let read = bodies.map(|body| detail(body).unwrap());
-        assert_eq!(read, ["slug: Invalid slug name", "Not Found", "missing", "bad passphrase"]);
+        assert_eq!(read, ["slug: Invalid name", "Not Found", "missing", "bad passphrase"]);
         assert_eq!(detail("<html>"), None);
         assert_eq!(detail(""), None);
     }

@@ -161,9 +161,10 @@ fn parse(text: &str, path: &Path) -> Result<Table> {
 }
 
 fn unknown_key(unknown: &str, path: &Path) -> Error {
+    let written = unknown.replace('-', "_").to_lowercase();
     let nearest = KEYS
         .iter()
-        .map(|(known, _)| (strsim::jaro_winkler(&unknown.replace('-', "_").to_lowercase(), known), *known))
+        .map(|(known, _)| (likeness(&written, known), *known))
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|(one, _), (other, _)| one.total_cmp(other));
     let advice = match nearest {
@@ -171,6 +172,12 @@ fn unknown_key(unknown: &str, path: &Path) -> Error {
         None => format!("the keys are {}", KEYS.map(|(known, _)| known).join(", ")),
     };
     Error::usage(format!("unknown key '{unknown}' in {}", path.display()), advice)
+}
+
+/// From 0 to 1: how near what was written comes to a key, or nearly as good, to one of its words.
+fn likeness(written: &str, known: &str) -> f64 {
+    let words = known.split('_').map(|word| strsim::jaro_winkler(written, word) * 0.9);
+    words.fold(strsim::jaro_winkler(written, known), f64::max)
 }
 
 /// The layer of the environment. `KONNECTOR_X_FILE` names a file that holds the value, for secrets of containers and systemd.
@@ -279,6 +286,13 @@ mod tests {
             Settings::merge(Table::new(), &number, Table::new()).map(drop).unwrap_err(),
             Settings::merge(file("workers = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
         ];
-        insta::assert_snapshot!(errors.map(told).join("\n"), @"");
+        insta::assert_snapshot!(errors.map(told).join("\n"), @"
+        unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
+        unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, log_format, admin_passphrase
+        both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
+        KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
+        workers is 0 | set workers to 1 or more
+        ");
     }
 }
