@@ -33,7 +33,10 @@ impl Client {
         let answer = request.send().await.expect("an answer");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a text");
-        (status, serde_json::from_str(&text).unwrap_or_else(|_| if text.is_empty() { Value::Null } else { json!(text) }))
+        (
+            status,
+            serde_json::from_str(&text).unwrap_or_else(|_| if text.is_empty() { Value::Null } else { json!(text) }),
+        )
     }
 
     /// GET that must answer 200.
@@ -55,22 +58,19 @@ impl Client {
             .get(format!("{}{path}", self.url))
             .header("Host", &self.domain)
             .bearer_auth(&self.token)
-            .send().await.expect("an answer");
+            .send()
+            .await
+            .expect("an answer");
         assert_eq!(answer.status(), 200, "GET {path}");
         answer.bytes().await.expect("a body").to_vec()
     }
 
     /// Installs a bundle and waits until it is ready; answers the final event.
     pub async fn install(&self, slug: &str, source: &str) -> Answer {
-        let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)]).expect("a URL");
-        let answer = self
-            .http
-            .post(url)
-            .header("Host", &self.domain)
-            .bearer_auth(&self.token)
-            .send()
-            .await
-            .expect("an answer");
+        let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)])
+            .expect("a URL");
+        let answer =
+            self.http.post(url).header("Host", &self.domain).bearer_auth(&self.token).send().await.expect("an answer");
         let status = answer.status().as_u16();
         let text = answer.text().await.expect("a text");
         let body = serde_json::from_str(&text).unwrap_or_else(|_| json!(text));

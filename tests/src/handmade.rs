@@ -61,3 +61,10 @@ fn component(world: &str, module: &str) -> Vec<u8> {
     let encoded = ComponentEncoder::default().validate(true).module(&module).and_then(|encoder| encoder.encode());
     encoded.unwrap_or_else(|error| panic!("{error:#}"))
 }
+
+/// A component that imports and exports empty interfaces of these names.
+pub fn with_names(imports: &[&str], exports: &[&str]) -> Vec<u8> {
+    let imports: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))\n")).collect();
+    let exports: String = exports.iter().map(|name| format!("(export \"{name}\" (instance $nothing))\n")).collect();
+    wat::parse_str(format!("(component {imports} (instance $nothing) {exports})")).unwrap()
+}

@@ -31,5 +31,8 @@ fn guests_folder() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     // A test is <target>/debug/deps/sandbox-0123456789abcdef, the bench <target>/release/bench.
     let places = test.ancestors().map(|folder| folder.join("wasm32-wasip2/guest"));
-    places.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| Path::new("target/wasm32-wasip2/guest").to_owned())
+    places
+        .into_iter()
+        .find(|folder| folder.is_dir())
+        .unwrap_or_else(|| Path::new("target/wasm32-wasip2/guest").to_owned())
 }

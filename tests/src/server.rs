@@ -26,7 +26,9 @@ fn binary() -> PathBuf {
     // A test lies in <target>/debug/deps, the bench in <target>/release.
     let tests = std::env::current_exe().expect("the path of the test");
     let mut places = tests.ancestors().skip(1).take(2).map(|folder| folder.join("konnector"));
-    places.find(|place| place.is_file()).expect("the binary `konnector` beside the tests; run `cargo xtask test`, which builds it")
+    places
+        .find(|place| place.is_file())
+        .expect("the binary `konnector` beside the tests; run `cargo xtask test`, which builds it")
 }
 
 impl Server {
@@ -53,7 +55,9 @@ impl Server {
         let mut server = Self { child, data: data.to_owned(), url: String::new(), admin_url: String::new() };
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            if let Some(description) = std::fs::read(&described).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok()) {
+            if let Some(description) =
+                std::fs::read(&described).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok())
+            {
                 let text = |name: &str| description[name].as_str().expect(name).to_owned();
                 (server.url, server.admin_url) = (text("public_url"), text("admin_url"));
                 return server;
@@ -90,7 +94,12 @@ impl Server {
         let instances: Value = read(admin(http.get(format!("{}/instances", self.admin_url)))).await;
         let domain = instances["data"][0]["attributes"]["domain"].as_str().expect("an instance").to_owned();
         let mut url = url::Url::parse(&format!("{}/instances/token", self.admin_url)).expect("a URL");
-        url.query_pairs_mut().extend_pairs([("Domain", domain.as_str()), ("Audience", "cli"), ("Subject", "tests"), ("Scope", scope)]);
+        url.query_pairs_mut().extend_pairs([
+            ("Domain", domain.as_str()),
+            ("Audience", "cli"),
+            ("Subject", "tests"),
+            ("Scope", scope),
+        ]);
         let answer = admin(http.post(url)).send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
         let token = answer.text().await.expect("a token");

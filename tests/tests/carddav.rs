@@ -41,14 +41,22 @@ impl Radicale {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("Radicale does not answer: {}", std::fs::read_to_string(folder.join("radicale.log")).unwrap_or_default());
+        panic!(
+            "Radicale does not answer: {}",
+            std::fs::read_to_string(folder.join("radicale.log")).unwrap_or_default()
+        );
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let request = self.http.request(method, format!("{}{path}", self.url)).basic_auth("ada", Some("correct horse"));
         let answer = request.body(body.to_owned()).send().await.expect("an answer");
-        assert!(answer.status().is_success(), "{path}: {}: {}", answer.status(), answer.text().await.unwrap_or_default());
+        assert!(
+            answer.status().is_success(),
+            "{path}: {}: {}",
+            answer.status(),
+            answer.text().await.unwrap_or_default()
+        );
     }
 
     async fn card(&self, name: &str, card: &str) {
@@ -69,7 +77,9 @@ const ADDRESS_BOOK: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 </prop></set></mkcol>"#;
 
 fn card(uid: &str, family: &str, given: &str, email: &str) -> String {
-    format!("BEGIN:VCARD\nVERSION:3.0\nUID:{uid}\nFN:{given} {family}\nN:{family};{given};;;\nEMAIL;TYPE=HOME:{email}\nTEL;TYPE=CELL:+33 6 12 34 56 78\nEND:VCARD\n")
+    format!(
+        "BEGIN:VCARD\nVERSION:3.0\nUID:{uid}\nFN:{given} {family}\nN:{family};{given};;;\nEMAIL;TYPE=HOME:{email}\nTEL;TYPE=CELL:+33 6 12 34 56 78\nEND:VCARD\n"
+    )
 }
 
 async fn contacts(client: &Client) -> Vec<(String, String)> {
@@ -109,7 +119,9 @@ async fn an_address_book_is_imported_and_kept_up_to_date() {
     let job = client.run(&trigger).await;
     assert_eq!(job["state"], "done", "{job:#}\n{}", server.log());
     let both = [("Grace Hopper", "grace@navy.example"), ("Émile Zola", "emile@plume.example")];
-    let owned = |list: &[(&str, &str)]| list.iter().map(|(name, email)| ((*name).to_owned(), (*email).to_owned())).collect::<Vec<_>>();
+    let owned = |list: &[(&str, &str)]| {
+        list.iter().map(|(name, email)| ((*name).to_owned(), (*email).to_owned())).collect::<Vec<_>>()
+    };
     assert_eq!(contacts(&client).await, owned(&both));
     let files = client.files().await;
     assert_eq!(files.len(), 2, "{files:#?}");

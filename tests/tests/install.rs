@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use konnector_tests::client::{Answer, Client};
+use konnector_tests::handmade::with_names;
 use konnector_tests::server::Server;
 use konnector_tests::{bundle, guest};
 use serde_json::{Value, json};
@@ -55,19 +56,52 @@ async fn nothing_unusable_is_installed() {
     let case = Case { client: &client, folder: data.path() };
     let good = guest("bank101");
 
-    let manifest = |text: &'static str| move |folder: &Path| std::fs::write(folder.join("manifest.konnector"), text).expect("written");
+    let manifest = |text: &'static str| {
+        move |folder: &Path| std::fs::write(folder.join("manifest.konnector"), text).expect("written")
+    };
     let answers = [
         ("not JSON", case.refused(manifest("{\n  \"name\": \"A\",\n}")).await),
-        ("no name", case.refused(|folder| edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("name")))).await),
-        ("no version", case.refused(|folder| edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("version")))).await),
+        (
+            "no name",
+            case.refused(|folder| {
+                edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("name")))
+            })
+            .await,
+        ),
+        (
+            "no version",
+            case.refused(|folder| {
+                edit(folder, |manifest| drop(manifest.as_object_mut().expect("an object").remove("version")))
+            })
+            .await,
+        ),
         ("a web app", case.refused(|folder| edit(folder, |manifest| manifest["type"] = json!("webapp"))).await),
-        ("illegal doctype", case.refused(|folder| edit(folder, |manifest| manifest["permissions"]["bills"]["type"] = json!("IO.COZY.BILLS"))).await),
-        ("no manifest", case.refused(|folder| std::fs::remove_file(folder.join("manifest.konnector")).expect("removed")).await),
-        ("no component", case.refused(|folder| std::fs::remove_file(folder.join("konnector.wasm")).expect("removed")).await),
+        (
+            "illegal doctype",
+            case.refused(|folder| {
+                edit(folder, |manifest| manifest["permissions"]["bills"]["type"] = json!("IO.COZY.BILLS"))
+            })
+            .await,
+        ),
+        (
+            "no manifest",
+            case.refused(|folder| std::fs::remove_file(folder.join("manifest.konnector")).expect("removed")).await,
+        ),
+        (
+            "no component",
+            case.refused(|folder| std::fs::remove_file(folder.join("konnector.wasm")).expect("removed")).await,
+        ),
         ("not wasm", case.refused(component(b"#!/usr/bin/env node\n")).await),
         ("a core module", case.refused(component(b"\0asm\x01\0\0\0")).await),
         ("cut off", case.refused(component(&good[..good.len() / 2])).await),
-        ("another version", case.refused(component(&renamed(&good, "konnector:host/run@0.1.0", "konnector:host/run@9.1.0"))).await),
+        (
+            "another version",
+            case.refused(component(&renamed(&good, "konnector:host/run@0.1.0", "konnector:host/run@9.1.0"))).await,
+        ),
+        (
+            "sockets",
+            case.refused(component(&with_names(&["wasi:sockets/tcp@0.2.0"], &["konnector:host/run@0.1.0"]))).await,
+        ),
         ("bad slug", case.answer("Bank_101", "file:///nowhere").await),
         ("unknown scheme", case.answer("bank101", "foo://bar.baz").await),
         ("no folder", case.answer("bank101", "file:///there/is/no/such/folder").await),
@@ -86,6 +120,7 @@ async fn nothing_unusable_is_installed() {
     a core module: 422 the component cannot be used: this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with `wasm-tools component new`)
     cut off: 422 the component cannot be used: the component is damaged: unexpected end-of-file
     another version: 422 the component cannot be used: the component was built for konnector:host 9.1.0, this server runs 0.1.x: build it with a matching SDK
+    sockets: 422 the component cannot be used: the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`), and leave out crates that open connections themselves
     bad slug: 422 Invalid slug name 'Bank_101'; a slug consists of lower-case letters, digits and -
     unknown scheme: 422 "foo://bar.baz" is not a source: the scheme "foo" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
     no folder: 404 there is no manifest.konnector in '/there/is/no/such/folder'; check the path of the source

@@ -35,7 +35,8 @@ impl Setting {
         let source = bundle::bank101(&data.path().join("bundle"), vendor.url(), change);
         let (status, body) = client.install("bank101", &source).await;
         assert_eq!(status, 202, "{body}");
-        let account = client.account("bank101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password })).await;
+        let account =
+            client.account("bank101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password })).await;
         let trigger = client.trigger("bank101", &account).await;
         Self { vendor, server, client, account, trigger, data }
     }
@@ -72,9 +73,13 @@ async fn bills_and_their_pdfs_are_saved_once_and_unchanged() {
 
     for bill in &bills {
         let reference = bill["vendorRef"].as_str().expect("a reference");
-        let id = bill["invoice"].as_str().and_then(|invoice| invoice.strip_prefix("io.cozy.files:")).expect("an invoice");
+        let id =
+            bill["invoice"].as_str().and_then(|invoice| invoice.strip_prefix("io.cozy.files:")).expect("an invoice");
         let expected = setting.vendor.control().pdf(reference).expect("a bill of the vendor");
-        assert!(setting.client.bytes(&format!("/files/download/{id}")).await == expected, "the PDF of {reference} differs");
+        assert!(
+            setting.client.bytes(&format!("/files/download/{id}")).await == expected,
+            "the PDF of {reference} differs"
+        );
     }
     let receipt = &job["receipt"];
     // The bills, and who the customer is.
@@ -106,14 +111,21 @@ async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
     });
     let job = setting.run().await;
     assert_eq!(job["state"], "done", "{job:#}");
-    let problems: Vec<&str> = job["problems"].as_array().expect("problems").iter().map(|p| p["item"].as_str().expect("an item")).collect();
+    let problems: Vec<&str> =
+        job["problems"].as_array().expect("problems").iter().map(|p| p["item"].as_str().expect("an item")).collect();
     assert_eq!(problems.len(), 2, "{job:#}");
-    assert!(problems.iter().any(|item| item.contains(&broken)) && problems.iter().any(|item| item.contains(&page)), "{problems:?}");
+    assert!(
+        problems.iter().any(|item| item.contains(&broken)) && problems.iter().any(|item| item.contains(&page)),
+        "{problems:?}"
+    );
     assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS - 2, demo_vendor::DEFAULT_BILLS - 2));
 
     setting.switch(|switches| (switches.pdf_error, switches.pdf_html) = (Vec::new(), Vec::new()));
     let job = setting.run().await;
-    assert_eq!((job["problems"].as_array().map_or(0, Vec::len), setting.counts().await), (0, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS)));
+    assert_eq!(
+        (job["problems"].as_array().map_or(0, Vec::len), setting.counts().await),
+        (0, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS))
+    );
 }
 
 #[tokio::test]
@@ -218,7 +230,11 @@ async fn without_rule(names: &str, remove: impl Fn(&Value) -> bool) {
     };
     let setting = Setting::with(PASSWORD, change, &[]).await;
     let job = setting.run().await;
-    assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.PERMISSION_DENIED")), "{job:#}");
+    assert_eq!(
+        (&job["state"], &job["error"]),
+        (&json!("errored"), &json!("UNKNOWN_ERROR.PERMISSION_DENIED")),
+        "{job:#}"
+    );
     let message = job["error_message"].as_str().expect("a sentence");
     assert!(message.contains(names) && message.contains("\"permissions\""), "{message}");
     assert_eq!(setting.counts().await, (0, 0));
@@ -247,7 +263,10 @@ async fn a_password_leaves_through_no_answer_and_no_log() {
     let attributes = setting.client.finished(&job).await;
     let log = String::from_utf8(setting.client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
     let account = setting.client.get(&format!("/data/io.cozy.accounts/{}", setting.account)).await;
-    assert!(account["auth"]["credentials_encrypted"].is_string() && account["auth"]["password"].is_null(), "{account:#}");
+    assert!(
+        account["auth"]["credentials_encrypted"].is_string() && account["auth"]["password"].is_null(),
+        "{account:#}"
+    );
     for text in [attributes.to_string(), log, account.to_string(), setting.server.log()] {
         assert!(!text.contains("kept-9f3b-secret"), "{text}");
     }

@@ -38,7 +38,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !arguments.no_e2e {
         report.step("Konnectors and guests", || guests::build(workspace, guests::Which::All).map(|_| Outcome::Passed));
         report.step("Programs", || {
-            workspace.cargo().args(["build", "-p", "konnector", "-p", "demo-vendor"]).run().map(|()| Outcome::Passed)
+            // All targets of the workspace, as the tests need them: naming packages would choose other features of the dependencies,
+            // and compile wasmtime once more.
+            let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
+            build.run().map(|()| Outcome::Passed)
         });
         report.step("CardDAV server", || {
             let (outcome, program) = radicale::install(workspace)?;
@@ -50,7 +53,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         let mut tests = workspace.cargo();
         let nextest = Command::cargo().args(["nextest", "--version"]).works();
         tests = if nextest { tests.args(["nextest", "run"]) } else { tests.args(["test", "--all-targets"]) };
-        tests = tests.args(["--workspace", "--locked"]).env("KONNECTOR_TEST_BUNDLES", workspace.bundles());
+        tests = tests.args(["--workspace", "--locked"]);
         if arguments.no_e2e {
             tests = tests.args(["--exclude", END_TO_END]);
         }

@@ -22,7 +22,8 @@ pub fn konnector(arguments: TokenStream, item: TokenStream) -> TokenStream {
         Err(problem) => return problem.to_compile_error().into(),
     };
     let name = &function.sig.ident;
-    let start = quote_spanned! { function.sig.span() => ::konnector_sdk::entry::start(&[#(#saves),*], super::#name, job) };
+    let start =
+        quote_spanned! { function.sig.span() => ::konnector_sdk::entry::start(&[#(#saves),*], super::#name, job) };
     quote! {
         #[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "only a component calls its entry point"))]
         #function
@@ -88,7 +89,8 @@ mod tests {
 
     #[test]
     fn what_is_saved_is_a_list_of_texts() {
-        let saves = |arguments| doctypes(arguments).map(|saves| saves.iter().map(syn::LitStr::value).collect::<Vec<_>>());
+        let saves =
+            |arguments| doctypes(arguments).map(|saves| saves.iter().map(syn::LitStr::value).collect::<Vec<_>>());
         assert_eq!(saves(quote! {}).expect("nothing"), Vec::<String>::new());
         assert_eq!(saves(quote! { saves("a.b", "c.d") }).expect("two"), ["a.b", "c.d"]);
         let error = saves(quote! { name = 1 }).expect_err("unknown").to_string();

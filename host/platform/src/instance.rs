@@ -188,7 +188,9 @@ impl Platform {
     pub async fn delete_instance(&self, domain: &str) -> Result<()> {
         let instance = self.instance(domain)?;
         if self.store.leases()?.iter().any(|lease| lease.job.instance == instance.id) {
-            return Err(Error::Conflict(format!("a konnector is running on '{domain}'; wait for its end and delete it again")));
+            return Err(Error::Conflict(format!(
+                "a konnector is running on '{domain}'; wait for its end and delete it again"
+            )));
         }
         let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
         let Some(found) = self.stored::<Instance>(&at)? else { return Ok(()) };

@@ -13,6 +13,9 @@ use crate::text;
 /// The names and values of one line beyond this number are cut off.
 const FIELDS_PER_LINE: usize = 32;
 
+/// What stands before the place of a panic.
+const PANICKED: &str = "panicked at ";
+
 /// Where a run's lines go.
 #[derive(Clone)]
 pub(crate) struct Logs(Arc<Inner>);
@@ -28,7 +31,7 @@ struct Inner {
     panic: Mutex<Panic>,
 }
 
-/// What the guest's standard library says on standard error before it aborts.
+/// What a guest says before it aborts: its standard library on standard error, or the SDK's panic hook as a log line.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Panic {
     #[default]
@@ -64,7 +67,11 @@ impl Logs {
     /// Takes a message, which may be several lines; the fields go with the first.
     pub(crate) fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
         let mut fields = fields;
+        let panicked = level == Level::Error && message.starts_with(PANICKED);
         for line in message.split('\n') {
+            if panicked {
+                self.0.notice_panic(line);
+            }
             self.line(level, line, std::mem::take(&mut fields));
         }
     }
@@ -140,9 +147,9 @@ impl Inner {
     fn notice_panic(&self, line: &str) {
         let readable = || text::cut(self.secrets.mask(&text::clean(line)).into_owned(), 1 << 10);
         let mut panic = self.panic();
-        if line.starts_with("thread '") && line.contains("panicked at ") {
+        if (line.starts_with("thread '") && line.contains(PANICKED)) || line.starts_with(PANICKED) {
             let line = readable();
-            let place = line.split_once("panicked at ").map_or("", |(_, place)| place).trim_end_matches(':');
+            let place = line.split_once(PANICKED).map_or("", |(_, place)| place).trim_end_matches(':');
             *panic = Panic::At(place.to_owned());
         } else if let Panic::At(place) = &mut *panic {
             *panic = Panic::Said { message: readable(), place: std::mem::take(place) };
@@ -234,5 +241,15 @@ pub(crate) mod tests {
         logs.error_line("no page for hunter22");
         logs.error_line("note: run with `RUST_BACKTRACE=1`");
         assert_eq!(logs.panic_message().as_deref(), Some("no page for [masked] (at src/lib.rs:3:5)"));
+    }
+
+    #[test]
+    fn what_a_panic_hook_logs_is_kept_and_no_other_line() {
+        let (logs, ..) = logs(&Limits::default());
+        logs.message(Level::Info, "panicked at the disco:\nnothing", Vec::new());
+        logs.message(Level::Error, "the client panicked at noon", Vec::new());
+        assert_eq!(logs.panic_message(), None);
+        logs.message(Level::Error, "panicked at src/lib.rs:3:5:\nno page\nmore", Vec::new());
+        assert_eq!(logs.panic_message().as_deref(), Some("no page (at src/lib.rs:3:5)"));
     }
 }

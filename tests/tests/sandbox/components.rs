@@ -4,19 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use konnector_sandbox::{Digest, Options, Sandbox};
+use konnector_tests::handmade::with_names;
 use konnector_tests::{guest, handmade};
 
 use super::SANDBOX;
 
 fn refusal(bytes: &[u8]) -> String {
     Sandbox::inspect(bytes).expect_err("a component that cannot be run").to_string()
-}
-
-/// A component that imports and exports empty interfaces of these names.
-fn with_names(imports: &[&str], exports: &[&str]) -> Vec<u8> {
-    let imports: String = imports.iter().map(|name| format!("(import \"{name}\" (instance))\n")).collect();
-    let exports: String = exports.iter().map(|name| format!("(export \"{name}\" (instance $nothing))\n")).collect();
-    wat::parse_str(format!("(component {imports} (instance $nothing) {exports})")).unwrap()
 }
 
 const RUN: &str = "konnector:host/run@0.1.0";

@@ -1,6 +1,12 @@
 //! The sandbox against guests of all kinds, most of them hostile. What each is answered is spelled out, because people will read it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests"
+)]
 
 mod components;
 mod downloads;

@@ -81,7 +81,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let text = br#"{"name":"Bank101","type":"konnector","version":"1.0.0","permissions":{},
-            "fields":{"login":{"type":"text"},"password":{"type":"password"},"branch":{"type":"text","required":false}}}"#;
+            "fields":{"login":{"type":"text"},"password":{"type":"password"},"branch":{"type":"text","isRequired":false}}}"#;
         Manifest::parse(text).unwrap()
     }
 

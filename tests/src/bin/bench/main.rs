@@ -2,7 +2,13 @@
 //!
 //! Everything runs on this machine, in release; the store is on disk, so every figure from a push on includes its fsyncs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a measurement that fails stops")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that fails stops"
+)]
 
 mod bare;
 mod ours;

@@ -49,7 +49,8 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let gate = GateOptions { allowed_private: vec!["127.0.0.1".parse().expect("an address")], ..GateOptions::default() };
+        let gate =
+            GateOptions { allowed_private: vec!["127.0.0.1".parse().expect("an address")], ..GateOptions::default() };
         let parts = Parts {
             store: Store::open(&folder.path().join("store"), konnector_store::Options::default()).expect("a store"),
             sandbox: Sandbox::new(Options::default()).expect("a sandbox"),
@@ -81,7 +82,8 @@ impl Site {
     /// Pushes a job; answers when the guest wrote its first log line, and when the end was published.
     async fn time(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration) {
         let mut events = self.platform.bus.subscribe();
-        let request = JobRequest { worker: "konnector".to_owned(), message, options: None, cause: Cause::Manual, trigger: None };
+        let request =
+            JobRequest { worker: "konnector".to_owned(), message, options: None, cause: Cause::Manual, trigger: None };
         let start = Instant::now();
         let job = self.platform.push_job(instance, request).await.expect("pushed");
         let mut first = None;
