@@ -43,7 +43,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             let doctypes = session.get("data/_all_doctypes", &[]).await?;
             output.show(&doctypes, || {
                 for doctype in doctypes.as_array().into_iter().flatten() {
-                    println!("{}", cell(Some(doctype)));
+                    say!("{}", cell(Some(doctype)));
                 }
             });
         }
@@ -126,6 +126,9 @@ pub fn rows(documents: &[Value]) -> Rows {
     let columns = columns(documents);
     let names = std::iter::once("id").chain(columns.iter().map(String::as_str));
     let mut rows = Rows::with_columns(names);
+    let mut documents: Vec<_> = documents.iter().collect();
+    // Ids have no meaning to people; dates, where there are some, do.
+    documents.sort_by_key(|document| cell(document.get("date")));
     for document in documents {
         let id = cell(document.get("_id"));
         let cells = columns.iter().map(|name| short(&cell(document.get(name))));

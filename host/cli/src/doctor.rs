@@ -49,9 +49,9 @@ impl Finding {
             Level::Warning => "!".if_supports_color(Stream::Stdout, |mark| mark.yellow()).to_string(),
             Level::Problem => "✗".if_supports_color(Stream::Stdout, |mark| mark.red()).to_string(),
         };
-        println!("{mark} {}", self.what);
+        say!("{mark} {}", self.what);
         if !self.advice.is_empty() {
-            println!("    → {}", self.advice);
+            say!("    → {}", self.advice);
         }
     }
 }
@@ -67,7 +67,7 @@ pub async fn run(connection: &Connection, output: Output) -> Result<ExitCode> {
     findings.push(checks::wasm_target());
     let problems = findings.iter().filter(|finding| finding.level == Level::Problem).count();
     output.show(&json!({ "version": env!("CARGO_PKG_VERSION"), "problems": problems, "findings": findings }), || {
-        println!("konnector {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+        say!("konnector {} on {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
         findings.iter().for_each(Finding::print);
     });
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

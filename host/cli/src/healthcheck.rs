@@ -18,7 +18,7 @@ pub async fn run(connection: &Connection, output: Output) -> Result<()> {
     let answer = client::http()?.get(format!("{url}/readyz")).timeout(std::time::Duration::from_secs(5)).send().await;
     match answer {
         Ok(answer) if answer.status().is_success() => {
-            output.show(&json!({ "ready": true, "url": url }), || println!("ready: {url}"));
+            output.show(&json!({ "ready": true, "url": url }), || say!("ready: {url}"));
             Ok(())
         }
         Ok(answer) => {

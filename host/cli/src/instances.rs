@@ -131,7 +131,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 [("Domain", instance.as_str()), ("Audience", audience), ("Subject", &subject), ("Scope", &scope)];
             let token = admin.text(Method::POST, "instances/token", &query).await?;
             let token = token.trim();
-            output.show(&json!({ "token": token }), || println!("{token}"));
+            output.show(&json!({ "token": token }), || say!("{token}"));
         }
     }
     Ok(())

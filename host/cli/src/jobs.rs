@@ -111,8 +111,10 @@ async fn list(session: &Session, output: Output, limit: u64) -> Result<()> {
 
 fn show(output: Output, job: &Value) {
     output.show(job, || {
-        for (name, value) in job.as_object().into_iter().flatten().filter(|(name, _)| *name != "receipt") {
-            println!("{name:<16} {}", crate::output::printable(&cell(Some(value))));
+        for (name, value) in
+            job.as_object().into_iter().flatten().filter(|(name, value)| *name != "receipt" && !value.is_null())
+        {
+            say!("{name:<16} {}", crate::output::printable(&cell(Some(value))));
         }
         if let Some(receipt) = receipt::of(job) {
             receipt::print(&receipt);
@@ -125,9 +127,9 @@ async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     if output.json {
         // One object a line, as they are kept: for programs that read a stream.
-        lines.for_each(|line| println!("{line}"));
+        lines.for_each(|line| say!("{line}"));
     } else {
-        lines.for_each(|line| println!("{}", follow::log_line(&line)));
+        lines.for_each(|line| say!("{}", follow::log_line(&line)));
     }
     Ok(())
 }

@@ -1,9 +1,31 @@
 //! What commands print: tables for people, JSON for programs.
 
+use std::fmt;
+use std::io::{self, Write as _};
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use owo_colors::{OwoColorize as _, Stream};
 use serde_json::Value;
+
+/// `println!`, but the program ends quietly when the reader is gone, as in `konnector jobs ls | head`.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+
+/// By convention 128 and the number of the signal, SIGPIPE.
+const READER_GONE: i32 = 141;
+
+/// Prints a line on standard output; see `say!`.
+pub fn line(text: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout(), "{text}") {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            eprintln!("konnector: standard output cannot be written: {error}");
+        }
+        std::process::exit(READER_GONE);
+    }
+}
 
 /// How to print.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +46,7 @@ impl Output {
             if table.is_empty() {
                 note(none);
             } else {
-                println!("{}", table.render());
+                say!("{}", table.render());
             }
         });
     }
@@ -32,7 +54,7 @@ impl Output {
 
 /// Prints JSON with line breaks.
 pub fn print_json(value: &Value) {
-    println!("{value:#}");
+    say!("{value:#}");
 }
 
 /// A remark for people.

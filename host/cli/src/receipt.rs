@@ -14,7 +14,7 @@ pub fn of(job: &Value) -> Option<Receipt> {
 
 /// Prints a receipt.
 pub fn print(receipt: &Receipt) {
-    println!("\n{}", render(receipt));
+    say!("\n{}", render(receipt));
 }
 
 fn render(receipt: &Receipt) -> String {
@@ -32,7 +32,8 @@ fn render(receipt: &Receipt) -> String {
     line("documents", written(&receipt.documents));
     line("files", format!("{} ({})", written(&receipt.files), bytes(receipt.file_bytes)));
     let traffic = format!("{} up, {} down", bytes(receipt.bytes_up), bytes(receipt.bytes_down));
-    line("network", format!("{} requests to {} hosts, {traffic}", receipt.requests, receipt.hosts.len()));
+    let (requests, hosts) = (counted(receipt.requests, "request"), counted(receipt.hosts.len() as u64, "host"));
+    line("network", format!("{requests} to {hosts}, {traffic}"));
     let waited = if receipt.waited_ms > 0 {
         format!(", {} of it waiting for the user", time(receipt.waited_ms))
     } else {
@@ -45,7 +46,7 @@ fn render(receipt: &Receipt) -> String {
     } else {
         String::new()
     };
-    line("log", format!("{} lines{dropped}", receipt.log_lines));
+    line("log", format!("{}{dropped}", counted(receipt.log_lines, "line")));
     line("passwords", passwords(receipt));
     if !receipt.hosts.is_empty() {
         let mut hosts = Rows::new(["host", "requests", "refused", "up", "down"]).right(1).right(2).right(3).right(4);
@@ -64,11 +65,15 @@ fn render(receipt: &Receipt) -> String {
     text
 }
 
+fn counted(count: u64, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 fn passwords(receipt: &Receipt) -> String {
     match (receipt.reads_secrets, receipt.secrets_read) {
         (false, _) => "used, never seen by the konnector".to_owned(),
         (true, 0) => "could have been read, were not".to_owned(),
-        (true, count) => format!("read {count} times by the konnector"),
+        (true, count) => format!("read {} by the konnector", counted(count, "time")),
     }
 }
 

@@ -172,9 +172,9 @@ async fn platform(settings: &Settings) -> Result<Platform> {
 /// Says where the server is and how to get in.
 fn greet(settings: &Settings, addresses: &Addresses, domain: &str) {
     let folder = settings.data_dir.path().display();
-    println!("konnector {} is ready", env!("CARGO_PKG_VERSION"));
-    println!("  public API  {}", addresses.public_url);
-    println!("  admin API   {}", addresses.admin_url);
-    println!("  data        {folder}");
-    println!("  a token     konnector --data-dir {folder} instances token {domain} --scope '*'");
+    say!("konnector {} is ready", env!("CARGO_PKG_VERSION"));
+    say!("  public API  {}", addresses.public_url);
+    say!("  admin API   {}", addresses.admin_url);
+    say!("  data        {folder}");
+    say!("  a token     konnector --data-dir {folder} instances token {domain} --scope '*'");
 }

@@ -30,6 +30,7 @@ pub async fn start_signed_in(change: impl FnOnce(&mut Switches)) -> Result<(Runn
 
 /// Another feature of the workspace may teach reqwest to decompress; the tests look at the bytes as sent.
 fn builder() -> ClientBuilder {
+    provide_tls();
     Client::builder().no_gzip().no_brotli().no_deflate().no_zstd().cookie_store(true)
 }
 
@@ -88,4 +89,9 @@ pub fn texts(html: &Html, css: &str) -> Vec<String> {
 /// The attribute of the first match.
 pub fn attribute(html: &Html, css: &str, name: &str) -> Option<String> {
     html.select(&select(css)).next()?.attr(name).map(str::to_owned)
+}
+
+/// Nothing here speaks TLS, but where another package of the workspace wants it compiled in, the library asks whose cryptography to use.
+pub fn provide_tls() {
+    drop(rustls::crypto::ring::default_provider().install_default());
 }

@@ -4,9 +4,10 @@ use demo_vendor::{Bill, Contract, Counters, Error, State, Vendor, VendorOptions}
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::browser::{start, start_signed_in, texts};
+use crate::browser::{provide_tls, start, start_signed_in, texts};
 
 async fn call(root: &str, method: Method, path: &str, body: Option<Value>) -> Response {
+    provide_tls();
     let mut request = Client::new().request(method, format!("{root}/_control{path}"));
     if let Some(body) = body {
         request = request.json(&body);

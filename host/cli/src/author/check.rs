@@ -49,7 +49,7 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
             } else {
                 "warning".if_supports_color(Stream::Stdout, |mark| mark.yellow()).to_string()
             };
-            println!("{mark} {}: {}", problem.place, problem.message);
+            say!("{mark} {}: {}", problem.place, problem.message);
         }
         match (errors, &manifest) {
             (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),

@@ -40,7 +40,7 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let source = format!("https://YOUR-HOST/{file_name}#{sha256}");
     output.show(&json!({ "file": target, "size": archive.len(), "sha256": sha256, "source": source }), || {
         done(&format!("{} ({})", target.display(), bytes(archive.len() as u64)));
-        println!("sha256 {sha256}");
+        say!("sha256 {sha256}");
         note(&format!("upload it, then: konnector konnectors install {} {source}", bundle.name()));
     });
     Ok(())

@@ -70,13 +70,13 @@ impl Saved {
     pub fn print(&self) {
         for (doctype, documents) in &self.documents {
             let documents = documents.as_array().map(Vec::as_slice).unwrap_or_default();
-            println!("\n{} {doctype}", documents.len());
-            println!("{}", crate::data::rows(documents).render());
+            say!("\n{} {doctype}", documents.len());
+            say!("{}", crate::data::rows(documents).render());
         }
         if self.files.is_empty() {
             return;
         }
-        println!("\n{} files", self.files.len());
+        say!("\n{} files", self.files.len());
         let mut rows = Rows::new(["path", "size", "type"]).right(1);
         for file in &self.files {
             rows.row([
@@ -85,7 +85,7 @@ impl Saved {
                 cell(file.get("mime")),
             ]);
         }
-        println!("{}", rows.render());
+        say!("{}", rows.render());
     }
 
     /// Writes the files below a folder, at their paths.
