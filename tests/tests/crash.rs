@@ -1,5 +1,12 @@
 //! The plug is pulled in the middle of a run: the job runs again, and the store ends as after one undisturbed run.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

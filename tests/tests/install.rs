@@ -1,5 +1,12 @@
 //! What cannot be installed: each a clear error with the status of the API's documentation, and nothing installed.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
 use std::path::Path;
 
 use konnector_tests::client::{Answer, Client};

@@ -1,5 +1,12 @@
 //! The main job, end to end: the server as a process of its own, the demo vendor, and the bank101 example, seen through the API.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
 use std::path::Path;
 use std::time::Duration;
 

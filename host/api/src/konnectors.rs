@@ -13,11 +13,11 @@ use konnector_manifest::{Slug, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::{KONNECTORS, TRIGGERS};
 use konnector_platform::instance::Instance;
+use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::konnector::{
     Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, UpdateRequest,
 };
 use konnector_platform::token::Audience;
-use konnector_platform::trigger::KONNECTOR_WORKER;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio_stream::wrappers::ReceiverStream;

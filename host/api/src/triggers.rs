@@ -9,8 +9,8 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
-use konnector_platform::job::JobOptions;
-use konnector_platform::trigger::{KONNECTOR_WORKER, NewTrigger, Schedule, Trigger};
+use konnector_platform::job::{JobOptions, KONNECTOR_WORKER};
+use konnector_platform::trigger::{NewTrigger, Schedule, Trigger};
 use serde_json::Value;
 
 use crate::error::Failure;

@@ -1,5 +1,9 @@
 //! The `konnector` program: the server, the commands of its operator, and the commands of konnector authors.
 
+// First, because its macro `say!` is known only from here on.
+#[macro_use]
+mod output;
+
 mod accounts;
 mod author;
 mod client;
@@ -13,7 +17,6 @@ mod healthcheck;
 mod instances;
 mod jobs;
 mod konnectors;
-mod output;
 mod receipt;
 mod serve;
 mod triggers;

@@ -9,7 +9,6 @@ use owo_colors::{OwoColorize as _, Stream};
 use serde_json::Value;
 
 /// `println!`, but the program ends quietly when the reader is gone, as in `konnector jobs ls | head`.
-#[macro_export]
 macro_rules! say {
     ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
 }

@@ -12,9 +12,9 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::JOBS;
 use konnector_platform::instance::Instance;
+use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::job::{Cause, Job, JobOptions, JobRequest};
 use konnector_platform::token::Audience;
-use konnector_platform::trigger::KONNECTOR_WORKER;
 use serde::Deserialize;
 use serde_json::Value;
 

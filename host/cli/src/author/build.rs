@@ -70,8 +70,7 @@ fn artifact(messages: &str) -> Option<PathBuf> {
     let files = messages.filter_map(|message| message.get("filenames")?.as_array().cloned()).flatten();
     files
         .filter_map(|name| Some(PathBuf::from(name.as_str()?)))
-        .filter(|path| path.extension().is_some_and(|end| end == "wasm"))
-        .next_back()
+        .rfind(|path| path.extension().is_some_and(|end| end == "wasm"))
 }
 
 #[cfg(test)]

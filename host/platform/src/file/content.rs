@@ -58,7 +58,7 @@ impl Platform {
             let mut changes = Changes::new();
             stage(&mut changes);
             changes.create(at.clone(), object(&file)?);
-            changes.unique(&instance.id, CHILDREN, &child_key(&new.dir_id, &file.name), &file.id);
+            changes.unique(&instance.id, CHILDREN, child_key(&new.dir_id, &file.name), &file.id);
             match self.store.commit(changes).await {
                 Ok(_) => {
                     self.publish(&at, Happened::Created, object(&file)?);
@@ -86,11 +86,11 @@ impl Platform {
         let mut changes = Changes::new();
         stage(&mut changes);
         if file.trashed {
-            changes.release(&instance.id, CHILDREN, &child_key(&file.dir_id, &file.name));
+            changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
             file.name = self.free_name(instance, &new.dir_id, &new.name)?;
             file.dir_id.clone_from(&new.dir_id);
             file.trashed = false;
-            changes.unique(&instance.id, CHILDREN, &child_key(&file.dir_id, &file.name), &file.id);
+            changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         }
         file.set_content(blob, new.mime.clone());
         file.metadata.clone_from(&new.metadata);
@@ -186,12 +186,12 @@ impl Platform {
         }
         let mut changes = Changes::new();
         stage(&mut changes);
-        changes.release(&instance.id, CHILDREN, &child_key(&file.dir_id, &file.name));
+        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
         file.name = self.free_name(instance, TRASH_ID, &file.name)?;
         file.dir_id = TRASH_ID.to_owned();
         file.trashed = true;
         file.updated_at = self.clock.now();
-        changes.unique(&instance.id, CHILDREN, &child_key(TRASH_ID, &file.name), &file.id);
+        changes.unique(&instance.id, CHILDREN, child_key(TRASH_ID, &file.name), &file.id);
         changes.put(at.clone(), &rev, object(&file)?);
         self.store.commit(changes).await?;
         self.publish(&at, Happened::Updated, object(&file)?);

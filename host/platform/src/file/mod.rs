@@ -145,7 +145,7 @@ impl File {
         self.md5sum = Some(STANDARD.encode(blob.md5));
         self.class = Some(class(&mime).to_owned());
         self.mime = Some(mime);
-        self.content = Some(Content { blob: blob.id.clone(), sha256: hex::encode(blob.sha256), size: blob.size });
+        self.content = Some(Content { blob: blob.id, sha256: hex::encode(blob.sha256), size: blob.size });
     }
 
     /// Bytes of the content.
@@ -194,7 +194,7 @@ pub(crate) fn create_roots(instance: &Instance, changes: &mut Changes, now: Date
     let trash = File::directory(TRASH_ID, ROOT_ID, ".cozy_trash", TRASH_PATH, now, &instance.domain);
     changes.create(instance.doc(&FILES, ROOT_ID), object(&root)?);
     changes.create(instance.doc(&FILES, TRASH_ID), object(&trash)?);
-    changes.unique(&instance.id, CHILDREN, &child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
+    changes.unique(&instance.id, CHILDREN, child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
     Ok(())
 }
 

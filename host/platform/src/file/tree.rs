@@ -106,7 +106,7 @@ impl Platform {
             let mut changes = Changes::new();
             stage(&mut changes);
             changes.create(at.clone(), object(&directory)?);
-            changes.unique(&instance.id, CHILDREN, &child_key(&parent.id, name), &directory.id);
+            changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
             match self.store.commit(changes).await {
                 Ok(_) => {
                     self.publish(&at, Happened::Created, object(&directory)?);

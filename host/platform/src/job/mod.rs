@@ -17,9 +17,10 @@ use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Stored, new_id, object};
-use crate::trigger::KONNECTOR_WORKER;
 use crate::{Error, Platform, Result};
 
+/// Name of the worker that runs konnectors.
+pub const KONNECTOR_WORKER: &str = "konnector";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE: &str = "jobs.live";
 /// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`.
@@ -186,6 +187,46 @@ pub struct JobRequest {
 }
 
 impl Job {
+    /// A job that waits for a worker, for the first time.
+    fn new(instance: &Instance, request: JobRequest, now: DateTime<Utc>) -> Self {
+        Self {
+            id: new_id(),
+            domain: instance.domain.clone(),
+            worker: request.worker,
+            trigger_id: request.trigger,
+            message: request.message,
+            event: None,
+            manual_execution: request.cause == Cause::Manual,
+            options: request.options,
+            state: State::Queued,
+            queued_at: now,
+            started_at: None,
+            finished_at: None,
+            error: None,
+            error_message: None,
+            cause: request.cause,
+            attempt: 1,
+            interruptions: 0,
+            retry_of: None,
+            next_attempt_at: None,
+            problems: Vec::new(),
+            receipt: None,
+            log: None,
+        }
+    }
+
+    /// The job that tries again what this one failed at.
+    fn again(&self, instance: &Instance, now: DateTime<Utc>) -> Self {
+        let request = JobRequest {
+            worker: self.worker.clone(),
+            message: self.message.clone(),
+            options: self.options,
+            cause: Cause::Retry,
+            trigger: self.trigger_id.clone(),
+        };
+        Self { attempt: self.attempt + 1, retry_of: Some(self.id.clone()), ..Self::new(instance, request, now) }
+    }
+
     /// A text member of the message.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<&str> {
@@ -210,19 +251,19 @@ fn inverted(id: &str) -> String {
 /// Puts a job into the indexes of live jobs.
 fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
-    changes.unique(scope, LIVE, &format!("{}/{}", job.worker, job.id), &job.id);
+    changes.unique(scope, LIVE, format!("{}/{}", job.worker, job.id), &job.id);
     if let Some(trigger) = &job.trigger_id {
-        changes.unique(scope, BY_TRIGGER, &format!("{trigger}/{}", inverted(&job.id)), &job.id);
-        changes.unique(scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id), &job.id);
+        changes.unique(scope, BY_TRIGGER, format!("{trigger}/{}", inverted(&job.id)), &job.id);
+        changes.unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id), &job.id);
     }
 }
 
 /// Takes a job that ended out of the indexes of live jobs.
 fn leave(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
-    changes.release(scope, LIVE, &format!("{}/{}", job.worker, job.id));
+    changes.release(scope, LIVE, format!("{}/{}", job.worker, job.id));
     if let Some(trigger) = &job.trigger_id {
-        changes.release(scope, LIVE_BY_TRIGGER, &format!("{trigger}/{}", job.id));
+        changes.release(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id));
     }
 }
 
@@ -252,30 +293,7 @@ impl Platform {
         if request.worker != KONNECTOR_WORKER {
             return Err(Error::NotFound(format!("there is no worker '{}'; use {KONNECTOR_WORKER}", request.worker)));
         }
-        let job = Job {
-            id: new_id(),
-            domain: instance.domain.clone(),
-            worker: request.worker,
-            trigger_id: request.trigger,
-            message: request.message,
-            event: None,
-            manual_execution: request.cause == Cause::Manual,
-            options: request.options,
-            state: State::Queued,
-            queued_at: self.clock.now(),
-            started_at: None,
-            finished_at: None,
-            error: None,
-            error_message: None,
-            cause: request.cause,
-            attempt: 1,
-            interruptions: 0,
-            retry_of: None,
-            next_attempt_at: None,
-            problems: Vec::new(),
-            receipt: None,
-            log: None,
-        };
+        let job = Job::new(instance, request, self.clock.now());
         if job.argument("konnector").is_none() {
             return Err(Error::BadRequest(
                 "the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)"

@@ -14,7 +14,7 @@ use konnector_store::{BlobId, Changes, Lease};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Cause, Job, Problem, Retry, State, Verdict, at, leave};
+use super::{Job, Problem, Retry, State, Verdict, at, leave};
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::run::Run;
@@ -215,7 +215,7 @@ impl Platform {
         leave(instance, &job, &mut changes);
         changes.put(at.clone(), &rev, object(&job)?);
         if let Some(run_at) = retry {
-            self.stage_retry(instance, &job, run_at, &mut changes)?;
+            self.enter_job(instance, &job.again(instance, now), run_at, &mut changes)?;
         }
         self.judge_trigger(instance, &job, verdict.as_ref(), &mut changes)?;
         self.store.commit(changes).await?;
@@ -247,34 +247,6 @@ impl Platform {
             }
         };
         Some(now + delay)
-    }
-
-    fn stage_retry(
-        &self,
-        instance: &Instance,
-        failed: &Job,
-        run_at: DateTime<Utc>,
-        changes: &mut Changes,
-    ) -> Result<()> {
-        let job = Job {
-            id: new_id(),
-            state: State::Queued,
-            queued_at: self.clock.now(),
-            started_at: None,
-            finished_at: None,
-            error: None,
-            error_message: None,
-            cause: Cause::Retry,
-            attempt: failed.attempt + 1,
-            interruptions: 0,
-            retry_of: Some(failed.id.clone()),
-            next_attempt_at: None,
-            problems: Vec::new(),
-            receipt: None,
-            log: None,
-            ..failed.clone()
-        };
-        self.enter_job(instance, &job, run_at, changes)
     }
 
     /// A success lets the schedule go on, an error that only the user can mend makes it wait; a trigger that makes no sense is deleted.

@@ -14,13 +14,10 @@ pub use schedule::Schedule;
 use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
-use crate::job::{Cause, Job, JobOptions, JobRequest, State};
+use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, State};
 use crate::realtime::Happened;
 use crate::stored::{Stored, new_id, object};
 use crate::{Error, Platform, Result};
-
-/// Name of the worker that runs konnectors.
-pub const KONNECTOR_WORKER: &str = "konnector";
 
 /// A trigger, as its document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
