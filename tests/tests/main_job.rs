@@ -159,6 +159,11 @@ async fn a_refused_password_is_tried_once_until_it_is_corrected() {
     assert_eq!(job["state"], "done", "{job:#}");
     assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS));
     assert_eq!(setting.vendor.control().counters().login_attempts_wrong, 1);
+
+    // The session that is still good does not hide that the new password is wrong.
+    setting.change_password("wrong again").await;
+    let job = setting.run().await;
+    assert_eq!(job["error"], "LOGIN_FAILED", "{job:#}");
 }
 
 #[tokio::test]

@@ -34,6 +34,11 @@ pub struct Account {
     pub body: Object,
 }
 
+/// Whether a member holds the cookies of the last session.
+pub(crate) fn is_session(name: &str) -> bool {
+    name == SESSION
+}
+
 fn sealed_name(name: &str) -> String {
     if name == "password" { SEALED_PASSWORD.to_owned() } else { format!("{name}{SEALED}") }
 }

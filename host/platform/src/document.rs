@@ -5,6 +5,7 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_store::{Changes, DocRef, Document, Rev};
 use serde_json::Value;
 
+use crate::account;
 use crate::doctype::{self, ACCOUNTS};
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -219,7 +220,8 @@ impl Platform {
             resumes = Self::login_changed(&before.body, &body);
         }
         for (name, value) in &before.body {
-            if name.starts_with('_') {
+            // Other credentials are tried at once: the cookies of the old ones would hide whether they are right.
+            if name.starts_with('_') && !(resumes && account::is_session(name)) {
                 body.insert(name.clone(), value.clone());
             }
         }
