@@ -84,6 +84,17 @@ impl Client {
         (status, body)
     }
 
+    /// Installs a bundle and follows its events to the end.
+    pub async fn install_events(&self, slug: &str, source: &str) -> Vec<Value> {
+        let url = url::Url::parse_with_params(&format!("{}/konnectors/{slug}", self.url), [("Source", source)])
+            .expect("a URL");
+        let request = self.http.post(url).header("Host", &self.domain).header("Accept", "text/event-stream");
+        let answer = request.bearer_auth(&self.token).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200);
+        let text = answer.text().await.expect("events");
+        text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect()
+    }
+
     /// Creates an account; answers its id.
     pub async fn account(&self, slug: &str, auth: Value) -> String {
         let (status, body) = self.post("/data/io.cozy.accounts/", json!({ "account_type": slug, "auth": auth })).await;

@@ -19,7 +19,7 @@ pub struct Server {
 }
 
 /// The binary under test, built beside the tests.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("KONNECTOR_BINARY") {
         return path.into();
     }

@@ -11,9 +11,10 @@ use std::path::Path;
 
 use konnector_tests::client::{Answer, Client};
 use konnector_tests::handmade::with_names;
-use konnector_tests::server::Server;
+use konnector_tests::server::{Server, binary};
 use konnector_tests::{bundle, guest};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 struct Case<'a> {
     client: &'a Client,
@@ -149,4 +150,48 @@ fn renamed(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
         bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
     }
     bytes
+}
+
+/// Serves one body under any path until it is dropped.
+async fn serve_once(body: Vec<u8>) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4_096];
+            stream.read(&mut head).await.expect("a request");
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            // A client that has read enough may be gone.
+            drop(stream.write_all(&[head.as_bytes(), &body].concat()).await);
+        }
+    });
+    format!("http://{address}/bank101.tar.gz")
+}
+
+#[tokio::test]
+async fn an_archive_is_installed_from_the_network_and_only_as_it_was_published() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    let folder = data.path().join("bundle");
+    bundle::bank101(&folder, "http://127.0.0.1:9091", |_| {});
+    let archive = data.path().join("bank101.tar.gz");
+    let packed =
+        std::process::Command::new(binary()).arg("pack").arg(&folder).arg("-o").arg(&archive).output().expect("packed");
+    assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
+    let bytes = std::fs::read(&archive).expect("an archive");
+    let checksum = hex::encode(sha2::Sha256::digest(&bytes));
+    let url = serve_once(bytes).await;
+
+    let (status, body) = client.install("bank101", &format!("{url}#{}", "0".repeat(64))).await;
+    assert_eq!(status, 404, "{body}");
+    assert!(body["errors"][0]["detail"].as_str().expect("a detail").contains("tampered"), "{body}");
+
+    let events = client.install_events("bank101", &format!("{url}#{checksum}")).await;
+    let states: Vec<_> = events.iter().map(|event| event["data"]["attributes"]["state"].clone()).collect();
+    assert_eq!(states, ["installing", "ready"], "{events:#?}");
+    let konnector = client.get("/konnectors/bank101").await;
+    assert_eq!(konnector["data"]["attributes"]["state"], "ready");
+    assert_eq!(konnector["data"]["attributes"]["reads_secrets"], false);
 }

@@ -52,7 +52,11 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     report.step("Tests", || {
         let mut tests = workspace.cargo();
         let nextest = Command::cargo().args(["nextest", "--version"]).works();
-        tests = if nextest { tests.args(["nextest", "run"]) } else { tests.args(["test", "--all-targets"]) };
+        tests = if nextest {
+            tests.args(["nextest", "run", "--no-fail-fast"])
+        } else {
+            tests.args(["test", "--all-targets"])
+        };
         tests = tests.args(["--workspace", "--locked"]);
         if arguments.no_e2e {
             tests = tests.args(["--exclude", END_TO_END]);

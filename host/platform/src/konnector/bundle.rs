@@ -173,7 +173,11 @@ mod tests {
             Bundle::from_archive(b"no archive at all, just a text that is long enough"),
         ]
         .map(|result| result.expect_err("refused").to_string());
-        insta::assert_snapshot!(errors.join("\n"), @"");
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        the archive has no manifest.konnector, neither at its top nor below one folder
+        the source has no file 'konnector.wasm', which the manifest names as its component; build the konnector, or set "component"
+        the source is no readable tar archive: failed to read entire block
+        "#);
     }
 
     #[test]
