@@ -95,6 +95,6 @@ fn main() {
 
     let mut rows = runtime.block_on(ours::jobs());
     rows.extend(node());
-    print("From the push of a job (durable: two fsyncs before the guest, one after)", None, &rows);
+    print("From the push of a job, through a store on disk (every commit waits for its fsync)", None, &rows);
     print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &runtime.block_on(ours::bank101()));
 }
