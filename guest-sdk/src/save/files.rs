@@ -17,7 +17,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2
 /// saved, and near the end of the run's time the rest is left for the next run. Of two files with one key the first is saved.
 ///
 /// # Errors
-/// What concerns all files: [`Error::Denied`](crate::Error::Denied), [`Error::QuotaExceeded`](crate::Error::QuotaExceeded), [`Error::RateLimited`](crate::Error::RateLimited), [`Error::Cancelled`](crate::Error::Cancelled).
+/// What concerns all files: [`Error::Denied`](crate::Error::Denied), [`Error::QuotaExceeded`](crate::Error::QuotaExceeded),
+/// [`Error::RateLimited`](crate::Error::RateLimited), [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Result<Saved> {
     let mut keys = HashSet::new();
     let files: Vec<_> = files.into_iter().filter(|file| keys.insert(file.lookup_key())).collect();

@@ -1,7 +1,7 @@
 //! The HTTP APIs: the public one, which speaks as Cozy's does, and the operator's.
 //!
 //! [`public`] and [`admin`] make routers, [`serve`] serves them. Each noun has its routes in the module of its name; whatever goes wrong
-//! becomes an failure, whose body is written in one of three shapes.
+//! becomes a failure, whose body is written in one of three shapes.
 
 mod admin;
 mod credentials;
