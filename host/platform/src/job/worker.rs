@@ -30,6 +30,8 @@ const MOST_ATTEMPTS: u32 = 8;
 const LONGEST_DELAY: Duration = Duration::from_secs(6 * 3_600);
 /// Delay before the one more attempt after a fault.
 const SECOND_CHANCE: Duration = Duration::from_secs(3_600);
+/// How often the end of a job is stored again after somebody else was quicker.
+const TRIES: usize = 5;
 /// How long a run may go on after the server was told to stop.
 const GRACE: Duration = Duration::from_secs(4);
 /// How long a worker sleeps at the most when nothing wakes it.
@@ -46,12 +48,24 @@ impl Platform {
         Ok(())
     }
 
+    /// Gives jobs back whose workers did not renew their leases.
+    async fn reclaim_expired(&self) -> Result<()> {
+        for lease in self.store.expired(self.clock.now())? {
+            tracing::warn!(job = lease.job.id, "the lease of this job ran out; it runs again");
+            self.interrupt(&lease).await?;
+        }
+        Ok(())
+    }
+
     /// Claims and runs jobs until told to stop, at most [`crate::Config::workers`] at a time.
     pub(crate) async fn worker_loop(&self) {
         let worker = new_id();
         let slots = Arc::new(Semaphore::new(self.config.workers.max(1) as usize));
         while !self.stopping().is_cancelled() {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            if let Err(error) = self.reclaim_expired().await {
+                tracing::error!(%error, "jobs whose leases ran out could not be given back");
+            }
             match self.claim(&worker).await {
                 Ok(Some(lease)) => {
                     let platform = self.clone();
@@ -170,62 +184,73 @@ impl Platform {
         Run::new(self, instance, job, konnector, account, lease).await.map_err(|error| Verdict::unprepared(&error))
     }
 
-    /// Stores the end of a job: its state, the next attempt, the pause of its trigger, all in one commit with the end of the lease.
+    /// Ends a job: what became of it, and what follows from that.
     async fn end(
         &self,
         instance: &Instance,
         lease: &Lease,
-        job: Job,
+        mut job: Job,
         ended: Option<Ended>,
         verdict: Option<Verdict>,
         log: Option<BlobId>,
     ) -> Result<()> {
         let now = self.clock.now();
-        let at = at(instance, &job);
-        let Some(Stored { rev, .. }) = self.stored::<Job>(&at)? else { return Ok(()) };
-        let mut job = job;
-        let mut changes = Changes::new();
-        changes.complete(lease);
-
         job.finished_at = Some(now);
         job.log = log;
         if let Some(Ended { outcome, receipt }) = ended {
             job.receipt = Some(receipt);
             if let Outcome::Completed(report) = outcome {
-                job.problems = report
-                    .problems
-                    .into_iter()
-                    .map(|problem| Problem { item: problem.item, message: problem.message })
-                    .collect();
+                let problems = report.problems.into_iter();
+                job.problems =
+                    problems.map(|problem| Problem { item: problem.item, message: problem.message }).collect();
             }
         }
-        let mut retry = None;
         match &verdict {
-            None => job.state = State::Done,
+            None => {
+                job.state = State::Done;
+                tracing::info!(job = job.id, konnector = job.argument("konnector"), "done");
+            }
             Some(verdict) => {
                 job.state = State::Errored;
                 job.error = Some(verdict.code.to_string());
                 job.error_message = Some(verdict.message.clone());
-                if let Some(again) = self.next_attempt(&job, verdict.retry, now) {
-                    job.next_attempt_at = Some(again);
-                    retry = Some(again);
-                }
-            }
-        }
-        leave(instance, &job, &mut changes);
-        changes.put(at.clone(), &rev, object(&job)?);
-        if let Some(run_at) = retry {
-            self.enter_job(instance, &job.again(instance, now), run_at, &mut changes)?;
-        }
-        self.judge_trigger(instance, &job, verdict.as_ref(), &mut changes)?;
-        self.store.commit(changes).await?;
-        match &verdict {
-            None => tracing::info!(job = job.id, konnector = job.argument("konnector"), "done"),
-            Some(verdict) => {
+                job.next_attempt_at = self.next_attempt(&job, verdict.retry, now);
                 tracing::warn!(job = job.id, konnector = job.argument("konnector"), code = %verdict.code, "errored: {}", verdict.message);
             }
         }
-        self.publish(&at, Happened::Updated, object(&job)?);
+        let again = job.next_attempt_at.map(|run_at| (job.again(instance, now), run_at));
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.store_end(instance, lease, &job, verdict.as_ref(), again.as_ref()).await {
+                // Somebody changed the trigger meanwhile.
+                Err(error) if error.is_conflict() && tries < TRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Stores the end of a job, the next attempt, the pause of its trigger and the end of the lease, all in one commit.
+    async fn store_end(
+        &self,
+        instance: &Instance,
+        lease: &Lease,
+        job: &Job,
+        verdict: Option<&Verdict>,
+        again: Option<&(Job, DateTime<Utc>)>,
+    ) -> Result<()> {
+        let at = at(instance, job);
+        let Some(Stored { rev, .. }) = self.stored::<Job>(&at)? else { return Ok(()) };
+        let mut changes = Changes::new();
+        changes.complete(lease);
+        leave(instance, job, &mut changes);
+        changes.put(at.clone(), &rev, object(job)?);
+        if let Some((next, run_at)) = again {
+            self.enter_job(instance, next, *run_at, &mut changes)?;
+        }
+        self.judge_trigger(instance, job, verdict, &mut changes)?;
+        self.store.commit(changes).await?;
+        self.publish(&at, Happened::Updated, object(job)?);
         Ok(())
     }
 
