@@ -19,10 +19,7 @@ pub enum Command {
     /// Install a konnector and watch how it goes.
     #[command(after_help = "Sources:
   file:///srv/konnectors/bank101                      a folder on the server
-  https://example.com/bank101.tar.gz#SHA256           an archive; the checksum may be left out
-  git+https://example.com/bank101.git#BRANCH          a repository
-  registry://bank101/stable                           a registry
-  oci://ghcr.io/example/bank101:1.0.0                 an image registry
+  https://example.com/bank101.tar.gz#SHA256           an archive; without the checksum, whatever the host serves
 
 Example:
   konnector konnectors install bank101 file:///srv/konnectors/bank101")]

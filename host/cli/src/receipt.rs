@@ -71,7 +71,7 @@ fn counted(count: u64, thing: &str) -> String {
 
 fn passwords(receipt: &Receipt) -> String {
     match (receipt.reads_secrets, receipt.secrets_read) {
-        (false, _) => "used, never seen by the konnector".to_owned(),
+        (false, _) => "the konnector can use them, not read them".to_owned(),
         (true, 0) => "could have been read, were not".to_owned(),
         (true, count) => format!("read {} by the konnector", counted(count, "time")),
     }
@@ -109,7 +109,7 @@ mod tests {
         time         1.5 s in all, 41 ms of processor
         memory       3.0 MiB at its peak; started in 70 µs
         log          9 lines
-        passwords    used, never seen by the konnector
+        passwords    the konnector can use them, not read them
         ");
     }
 }

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Connection, Session, flat, flat_list, segment};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::follow;
 use crate::output::{Output, Rows, cell, date, done, note, print_json};
 
@@ -77,6 +77,12 @@ fn path(id: &str) -> String {
 }
 
 async fn add(session: &Session, output: Output, slug: &str, account: Option<&str>, cron: Option<String>) -> Result<()> {
+    if let Some(account) = account {
+        let path = format!("data/io.cozy.accounts/{}", segment(account));
+        session.get(&path, &[]).await.map_err(|_| {
+            Error::usage(format!("there is no account '{account}'"), "`konnector accounts ls` names the accounts")
+        })?;
+    }
     let answer = match cron {
         None => {
             let query: Vec<_> = account.map(|account| ("AccountID", account)).into_iter().collect();

@@ -57,7 +57,7 @@ pub enum FieldKind {
     Phone,
     /// A folder of the user's files.
     Folder,
-    /// A type that this version does not know; a form shows it as text.
+    /// A type that this version does not know; kept like a password, because it may be one that is misspelt.
     Other(String),
 }
 
@@ -128,7 +128,7 @@ fn read(name: &str, field: &Object, in_group: bool) -> Result<Field, Error> {
         required: field.flag("isRequired")?.unwrap_or(true),
         identifier,
         advanced: field.flag("advanced")?.unwrap_or(in_group),
-        secret: kind == FieldKind::Password || field.flag("encrypted")?.unwrap_or(false),
+        secret: matches!(kind, FieldKind::Password | FieldKind::Other(_)) || field.flag("encrypted")?.unwrap_or(false),
         kind,
         label: field.text("label")?.map(str::to_owned),
         description: field.text("description")?.map(str::to_owned),

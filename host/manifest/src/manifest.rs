@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::field::{self, Field};
+use crate::field::{self, Field, FieldKind};
 use crate::json::Object;
 use crate::{Error, Frequency, Permissions, Slug};
 
@@ -102,6 +102,14 @@ impl Manifest {
             None => Permissions::default(),
         };
         let fields = root.object("fields")?.map(|fields| field::read_all(&fields)).transpose()?;
+        for field in fields.iter().flatten() {
+            if let FieldKind::Other(kind) = &field.kind {
+                warnings.push(format!(
+                    r#"fields.{}.type: "{kind}" is unknown, the value is kept like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder"#,
+                    field.name
+                ));
+            }
+        }
         let folders = root.list("folders")?;
         let manifest = Self {
             name: read_name(&root)?,

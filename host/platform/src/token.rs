@@ -89,6 +89,11 @@ impl Principal {
     }
 }
 
+fn parse_scope(scope: &str) -> Result<Permissions> {
+    let example = "use for example \"io.cozy.files io.cozy.bills:GET\", or * for everything";
+    Permissions::from_scope(scope).map_err(|error| Error::BadRequest(format!("{error}; {example}")))
+}
+
 const HEADER: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
 
 impl Platform {
@@ -103,10 +108,10 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Manifest`] when the scope is malformed.
+    /// [`Error::BadRequest`] when the scope is malformed.
     pub fn issue_token(&self, instance: &Instance, audience: Audience, subject: &str, scope: &str) -> Result<String> {
         if audience != Audience::Konnector {
-            Permissions::from_scope(scope)?;
+            parse_scope(scope)?;
         }
         let claims = Claims {
             aud: audience,
@@ -146,7 +151,7 @@ impl Platform {
             let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
             self.konnector_permissions(instance, &slug)?
         } else {
-            Permissions::from_scope(&claims.scope)?
+            parse_scope(&claims.scope)?
         };
         Ok(Principal { claims, permissions })
     }

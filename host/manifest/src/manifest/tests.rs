@@ -76,7 +76,9 @@ fn an_old_manifest_is_read_with_warnings() {
     assert_eq!(manifest.frequency, Frequency::Weekly);
     assert_eq!(manifest.identifier_field(), None);
     assert_eq!(manifest.fields[0].kind, FieldKind::Other("account".to_owned()));
+    assert!(manifest.fields[0].secret, "a type that is unknown may be a misspelt password");
     insta::assert_snapshot!(manifest.warnings().join("\n"), @r#"
+    fields.account.type: "account" is unknown, the value is kept like a password; use text, password, email, dropdown, checkbox, hidden, date, phone or folder
     slug: "Old_One" is not a slug; use only a-z, 0-9 and "-"
     frequency: "fortnightly" is unknown and means weekly; use hourly, daily, weekly or monthly
     "#);

@@ -291,6 +291,7 @@ impl Platform {
             .filter(|verdict| verdict.pause)
             .map(|verdict| Pause { code: verdict.code.to_string(), since: self.clock.now() });
         if senseless {
+            tracing::warn!(trigger = at.id, "the trigger is removed: what it would run is gone");
             changes.delete(at.clone(), &rev);
             changes.schedule(at, None);
         } else if pause.is_some() || (verdict.is_none() && trigger.paused.is_some()) {

@@ -155,6 +155,9 @@ impl Platform {
         before: Option<Stored<Konnector>>,
     ) -> Result<Plan> {
         let info = Sandbox::inspect(&bundle.component).map_err(Error::Component)?;
+        for warning in bundle.manifest.warnings() {
+            tracing::warn!(%slug, "the manifest is odd: {warning}");
+        }
         let mut members = bundle.manifest.raw().clone();
         members.retain(|name, _| !MANAGED.contains(&name.as_str()) && !name.starts_with('_'));
         if let Some(parameters) = parameters {

@@ -32,7 +32,7 @@ impl Resolver for SystemResolver {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAddress {
     #[error(
-        "{host} leads to no public address, and private addresses are not contacted; the operator of this server can allow single ones"
+        "{host} leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address"
     )]
     Prohibited { host: String },
     #[error("the name {host} cannot be resolved: {reason}")]
