@@ -91,14 +91,20 @@ impl Platform {
     ) -> Result<Document> {
         readable(doctype)?;
         valid_id(id)?;
-        let at = instance.doc(doctype, id);
-        let Some(document) = self.store.get(&at)? else {
-            // Whether it exists is told only to those who may know.
-            principal.permissions.check_document(Verb::Get, doctype, id, &Object::new())?;
-            return Err(Error::NotFound(self.why_missing(&at)?.reason().to_owned()));
-        };
-        principal.permissions.check_document(Verb::Get, doctype, id, &document.body)?;
+        let document = self.allowed(principal, Verb::Get, &instance.doc(doctype, id))?;
         self.shown(instance, principal, doctype, document)
+    }
+
+    /// A document that the rules allow this verb on. Whether it exists is told only to those who may know.
+    fn allowed(&self, principal: &Principal, verb: Verb, at: &DocRef) -> Result<Document> {
+        let found = self.store.get(at)?;
+        let nothing = Object::new();
+        let body = found.as_ref().map_or(&nothing, |document| &document.body);
+        principal.permissions.check_document(verb, &at.doctype, &at.id, body)?;
+        match found {
+            Some(document) => Ok(document),
+            None => Err(Error::NotFound(self.why_missing(at)?.reason().to_owned())),
+        }
     }
 
     fn why_missing(&self, at: &DocRef) -> Result<Missing> {
@@ -251,11 +257,7 @@ impl Platform {
         writable(doctype)?;
         valid_id(id)?;
         let at = instance.doc(doctype, id);
-        let Some(before) = self.store.get(&at)? else {
-            principal.permissions.check_document(Verb::Delete, doctype, id, &Object::new())?;
-            return Err(Error::NotFound(self.why_missing(&at)?.reason().to_owned()));
-        };
-        principal.permissions.check_document(Verb::Delete, doctype, id, &before.body)?;
+        let before = self.allowed(principal, Verb::Delete, &at)?;
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
         let rev = self.commit_one(changes).await?;

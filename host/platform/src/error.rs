@@ -60,9 +60,6 @@ pub enum Error {
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(konnector_store::Error),
-    /// The sandbox failed.
-    #[error("the sandbox failed: {0}")]
-    Sandbox(konnector_sandbox::Error),
     /// The way to the network cannot be set up.
     #[error("the way to the network cannot be set up: {0}")]
     Gate(konnector_sandbox::http::SetupError),

@@ -137,9 +137,7 @@ impl From<Error> for Failure {
             Error::ExpiredToken => invalid_token(EXPIRED),
             Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Error::Store(store) => Self::from_store(&store, message),
-            Error::Sandbox(_) | Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => {
-                Self::server(message)
-            }
+            Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
         }
     }
 }

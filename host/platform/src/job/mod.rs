@@ -6,7 +6,7 @@ mod worker;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use konnector_sandbox::Receipt;
+use konnector_sandbox::{Problem, Receipt};
 use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -135,15 +135,6 @@ pub struct Job {
     /// Where its log lines are kept.
     #[serde(rename = "_log", default, skip_serializing_if = "Option::is_none")]
     pub log: Option<BlobId>,
-}
-
-/// An item that could not be saved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Which.
-    pub item: String,
-    /// Why.
-    pub message: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

@@ -14,7 +14,7 @@ use konnector_store::{BlobId, Changes, Lease};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Job, Problem, Retry, State, Verdict, at, leave};
+use super::{Job, Retry, State, Verdict, at, leave};
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::run::Run;
@@ -200,9 +200,7 @@ impl Platform {
         if let Some(Ended { outcome, receipt }) = ended {
             job.receipt = Some(receipt);
             if let Outcome::Completed(report) = outcome {
-                let problems = report.problems.into_iter();
-                job.problems =
-                    problems.map(|problem| Problem { item: problem.item, message: problem.message }).collect();
+                job.problems = report.problems;
             }
         }
         match &verdict {
