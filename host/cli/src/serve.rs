@@ -157,7 +157,7 @@ async fn platform(settings: &Settings) -> Result<Platform> {
     let sandbox = Sandbox::new(konnector_sandbox::Options {
         max_runs: settings.workers.max(konnector_sandbox::Options::default().max_runs),
         // Threads of their own: a busy guest delays no request.
-        worker_threads: Some(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
+        worker_threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         ..konnector_sandbox::Options::default()
     })?;
     let gate = Gate::new(GateOptions { allowed_private: settings.allow_address.clone(), ..GateOptions::default() })?;

@@ -13,6 +13,8 @@ use crate::error::Error;
 
 /// How often a guest can be made to yield.
 const TICK: Duration = Duration::from_millis(10);
+/// Ticks without a run after which the thread sleeps. Waking it costs more than a short run does.
+const IDLE_TICKS: u32 = 100;
 /// A component of Rust is three or four core instances; other languages bring a few more.
 pub(crate) const CORE_INSTANCES_PER_RUN: u32 = 32;
 /// Memories that one component may have.
@@ -95,7 +97,7 @@ fn config() -> Config {
     config
 }
 
-/// Advances the engine's epoch while at least one run is going on, so that an idle server sleeps.
+/// Advances the engine's epoch while runs are going on, and a second longer; an idle server sleeps.
 #[derive(Debug)]
 pub(crate) struct Ticker(Arc<Shared>);
 
@@ -108,6 +110,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     runs: usize,
+    asleep: bool,
     stopped: bool,
 }
 
@@ -125,8 +128,12 @@ impl Ticker {
 
     /// Ticks as long as the answer lives.
     pub(crate) fn keep_ticking(&self) -> Ticking {
-        self.0.state().runs += 1;
-        self.0.changed.notify_all();
+        let mut state = self.0.state();
+        state.runs += 1;
+        if state.asleep {
+            self.0.changed.notify_all();
+        }
+        drop(state);
         Ticking(Arc::clone(&self.0))
     }
 }
@@ -154,19 +161,28 @@ impl Shared {
     }
 
     fn tick(&self, engine: &EngineWeak) {
-        loop {
-            let idle = |state: &mut State| state.runs == 0 && !state.stopped;
-            let state = self.changed.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
-            if state.stopped {
-                return;
-            }
-            drop(state);
+        let mut idle_ticks = 0;
+        while !self.wait_for_runs(&mut idle_ticks) {
             std::thread::sleep(TICK);
             match engine.upgrade() {
                 Some(engine) => engine.increment_epoch(),
                 None => return,
             }
         }
+    }
+
+    /// Waits while there has been no run for a while; answers whether the thread is to stop.
+    fn wait_for_runs(&self, idle_ticks: &mut u32) -> bool {
+        let mut state = self.state();
+        *idle_ticks = if state.runs == 0 { *idle_ticks + 1 } else { 0 };
+        if *idle_ticks > IDLE_TICKS {
+            state.asleep = true;
+            let idle = |state: &mut State| state.runs == 0 && !state.stopped;
+            state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            state.asleep = false;
+            *idle_ticks = 0;
+        }
+        state.stopped
     }
 }
 

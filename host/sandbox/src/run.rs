@@ -1,12 +1,12 @@
-//! One run: a store that lives as long as the run and no longer, a task that the guest is in, and the clocks that end it.
+//! One run: a store that lives as long as the run and no longer, and the clocks that end it.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-use tokio::task::{JoinError, JoinHandle};
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtxBuilder;
@@ -24,7 +24,7 @@ use crate::stdio::{LineStream, Source};
 
 /// Random bytes that a guest may ask for in one call.
 const RANDOM: u64 = 1 << 20;
-/// How long a task may take to notice that it was aborted, and how long keeping the cookies may take. Both are milliseconds ordinarily.
+/// How long keeping the cookies may take; milliseconds ordinarily.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run that is going on.
@@ -35,7 +35,8 @@ pub(crate) struct Run {
     reads_secrets: bool,
 }
 
-type GuestTask = AbortOnDropHandle<Result<GuestEnd, CpuUsedUp>>;
+/// What polling a guest to its end comes to; `Err` is what a panicking host function left behind.
+type Polled = Result<Result<GuestEnd, CpuUsedUp>, Box<dyn Any + Send>>;
 
 impl Run {
     pub(crate) fn new(program: &Program, capabilities: Capabilities, cancel: CancellationToken) -> Self {
@@ -50,24 +51,11 @@ impl Run {
         self.finish(Outcome::Ended(ending)).await
     }
 
-    /// Goes through to the end, whatever the guest does. When the future is dropped, the guest's task is aborted.
-    pub(crate) async fn drive(self, program: Program, job: Job, memory: Arc<SharedMemory>, guests: &Handle) -> Ended {
-        let task = self.spawn(program, job, memory, guests);
-        let outcome = self.watch(AbortOnDropHandle::new(task)).await;
-        self.finish(outcome).await
-    }
-
-    /// Puts the guest into a task of its own, so that a panic in a host function ends the run and nothing else.
-    fn spawn(
-        &self,
-        program: Program,
-        job: Job,
-        memory: Arc<SharedMemory>,
-        guests: &Handle,
-    ) -> JoinHandle<Result<GuestEnd, CpuUsedUp>> {
+    /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
+    pub(crate) async fn drive(self, program: Program, job: Job, memory: Arc<SharedMemory>) -> Ended {
         let host = self.host(&job, memory);
-        let (meter, limit) = (Arc::clone(&self.context.meter), self.context.capabilities.limits.cpu);
-        guests.spawn(async move { Billed::new(guest(program, host, job), meter, limit).await })
+        let outcome = self.watch(guest(program, host, job)).await;
+        self.finish(outcome).await
     }
 
     fn host(&self, job: &Job, memory: Arc<SharedMemory>) -> Host {
@@ -88,22 +76,20 @@ impl Run {
         }
     }
 
-    /// Waits for the first of: the guest's own end, the deadline, the end of the grace that follows a cancellation.
-    async fn watch(&self, mut task: GuestTask) -> Outcome {
-        let ending = tokio::select! {
+    /// Polls the guest until the first of: its own end, the deadline, the end of the grace that follows a cancellation. The guest is polled in
+    /// the caller's task, so a short run costs no hand-over between threads; a busy one yields with every tick of the epoch, and so do the
+    /// clocks get their turn. When this returns, the store is dropped: nothing that the run began goes on after its end was reported.
+    async fn watch(&self, guest: impl Future<Output = GuestEnd>) -> Outcome {
+        let limits = &self.context.capabilities.limits;
+        // A panic in a host function ends the run and nothing else. What the guest shares with others (counters, the log) is consistent
+        // after any prefix of what it does, and its store is never used again.
+        let guest = AssertUnwindSafe(Billed::new(guest, Arc::clone(&self.context.meter), limits.cpu)).catch_unwind();
+        tokio::select! {
             biased;
-            ended = &mut task => return self.judge(ended),
-            () = self.context.clock.deadline() => Ending::Deadline(self.context.capabilities.limits.wall),
-            () = self.grace() => Ending::Cancelled,
-        };
-        // The run is over only when its store is gone: nothing that it began may go on after its end was reported.
-        task.abort();
-        if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
-            tracing::error!(
-                "the task of a run did not end within {PATIENCE:?} of being aborted: a host function blocks"
-            );
+            polled = guest => self.judge(polled),
+            () = self.context.clock.deadline() => Outcome::Ended(Ending::Deadline(limits.wall)),
+            () = self.grace() => Outcome::Ended(Ending::Cancelled),
         }
-        Outcome::Ended(ending)
     }
 
     async fn grace(&self) {
@@ -111,25 +97,23 @@ impl Run {
         tokio::time::sleep(self.context.capabilities.limits.grace).await;
     }
 
-    fn judge(&self, ended: Result<Result<GuestEnd, CpuUsedUp>, JoinError>) -> Outcome {
+    fn judge(&self, polled: Polled) -> Outcome {
         let judge = Judge {
             limits: &self.context.capabilities.limits,
             meter: &self.context.meter,
             logs: &self.context.logs,
             cancelled: self.context.cancel.is_cancelled(),
         };
-        match ended {
+        match polled {
             Ok(end) => {
                 // A panic message without a line feed at its end counts too.
                 self.error.finish();
                 judge.outcome(end)
             }
-            Err(error) if error.is_panic() => {
-                tracing::error!(%error, "a host function panicked");
+            // The panic hook has logged message and place.
+            Err(_) => {
                 Outcome::Ended(Ending::Fault("a part of the server failed while the konnector used it".to_owned()))
             }
-            // The runtime is shutting down.
-            Err(_) => Outcome::Ended(Ending::Cancelled),
         }
     }
 

@@ -27,14 +27,13 @@ pub struct Options {
     pub memory_ceiling: usize,
     /// Bytes of linear memory that all runs may hold together.
     pub total_memory: u64,
-    /// Threads of a runtime for guests alone, so that a busy guest never delays other work of the process. `None` runs them on the
-    /// caller's runtime.
-    pub worker_threads: Option<usize>,
+    /// Threads of the runtime for guests, so that a busy guest never delays other work of the process; see [`Sandbox::runtime`].
+    pub worker_threads: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_runs: 64, memory_ceiling: 512 << 20, total_memory: 2 << 30, worker_threads: None }
+        Self { max_runs: 64, memory_ceiling: 512 << 20, total_memory: 2 << 30, worker_threads: 2 }
     }
 }
 
@@ -45,11 +44,14 @@ pub struct Sandbox {
     memory: Arc<SharedMemory>,
     memory_ceiling: u64,
     ticker: Ticker,
-    guests: Option<GuestRuntime>,
+    guests: GuestRuntime,
 }
 
 /// A runtime that may be dropped inside of another one.
-struct GuestRuntime(Option<Runtime>);
+struct GuestRuntime {
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
 
 impl Sandbox {
     /// Makes the engine, its instance pool, and the runtime for guests.
@@ -67,7 +69,7 @@ impl Sandbox {
             memory: Arc::new(SharedMemory::new(total_memory)),
             memory_ceiling: memory_ceiling as u64,
             ticker,
-            guests: worker_threads.map(GuestRuntime::new).transpose()?,
+            guests: GuestRuntime::new(worker_threads)?,
         })
     }
 
@@ -93,6 +95,12 @@ impl Sandbox {
         self.programs.prepared(digest)
     }
 
+    /// The runtime for guests: whatever calls [`run`](Self::run) belongs on it. A guest is polled in the task that called `run`, in slices
+    /// of at most 10 ms.
+    pub fn runtime(&self) -> &Handle {
+        &self.guests.handle
+    }
+
     /// Runs a konnector to its end, and always comes to one: its own, or a limit's. Waits for its turn first when
     /// [`Options::max_runs`] are going on; that time does not count.
     ///
@@ -115,8 +123,7 @@ impl Sandbox {
         let run = Run::new(program, capabilities, cancel);
         let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
-        let guests = self.guests.as_ref().and_then(GuestRuntime::handle).unwrap_or_else(Handle::current);
-        run.drive(program.clone(), job, Arc::clone(&self.memory), &guests).await
+        run.drive(program.clone(), job, Arc::clone(&self.memory)).await
     }
 }
 
@@ -128,24 +135,20 @@ impl std::fmt::Debug for Sandbox {
 
 impl GuestRuntime {
     fn new(threads: usize) -> Result<Self, Error> {
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("konnector-guest")
             .enable_all()
             .build()
-            .map(|runtime| Self(Some(runtime)))
-            .map_err(|error| Error::Engine(format!("cannot start the guests' threads: {error}")))
-    }
-
-    fn handle(&self) -> Option<Handle> {
-        self.0.as_ref().map(|runtime| runtime.handle().clone())
+            .map_err(|error| Error::Engine(format!("cannot start the guests' threads: {error}")))?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 }
 
 impl Drop for GuestRuntime {
     fn drop(&mut self) {
         // Dropping a runtime inside of another one panics, because it would block; guests are not waited for.
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One engine for all tests of this process; guests have threads of their own, because each test has a runtime of its own.
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
-    Sandbox::new(Options { max_runs: 32, worker_threads: Some(2), ..Options::default() }).expect("a sandbox")
+    Sandbox::new(Options { max_runs: 32, worker_threads: 2, ..Options::default() }).expect("a sandbox")
 });
 
 fn cache() -> &'static Path {

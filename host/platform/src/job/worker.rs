@@ -69,11 +69,12 @@ impl Platform {
             match self.claim(&worker).await {
                 Ok(Some(lease)) => {
                     let platform = self.clone();
-                    self.tasks().spawn(async move {
+                    let work = async move {
                         platform.work(lease).await;
                         drop(slot);
                         platform.wake_workers();
-                    });
+                    };
+                    self.tasks().spawn_on(work, self.sandbox.runtime());
                     continue;
                 }
                 Ok(None) => {}
