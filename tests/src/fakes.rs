@@ -41,8 +41,16 @@ impl World {
         world
     }
 
-    /// What a run is given.
+    /// What a run is given, with a gate of its own.
     pub fn capabilities(&self) -> Capabilities {
+        let allowed_private = ["127.0.0.1".parse().expect("an address rule")].into();
+        self.capabilities_through(
+            &Gate::new(GateOptions { allowed_private, ..GateOptions::default() }).expect("a gate"),
+        )
+    }
+
+    /// What a run is given, with a gate that it shares with others.
+    pub fn capabilities_through(&self, gate: &Gate) -> Capabilities {
         let secrets = Arc::new(SecretTable::new(self.kept.all()).expect("random numbers"));
         let rules: Map<String, Value> = match json!({ "vendor": { "type": "http", "values": self.hosts } }) {
             Value::Object(rules) if !self.hosts.is_empty() => rules,
@@ -50,8 +58,6 @@ impl World {
         };
         let rules =
             Permissions::from_manifest(&rules).and_then(|rules| rules.http(&Map::new())).expect("correct rules");
-        let allowed_private = ["127.0.0.1".parse().expect("an address rule")].into();
-        let gate = Gate::new(GateOptions { allowed_private, ..GateOptions::default() }).expect("a gate");
         let session = gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets });
         Capabilities {
             account: self.account.clone(),

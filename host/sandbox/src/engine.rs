@@ -21,6 +21,12 @@ pub(crate) const CORE_INSTANCES_PER_RUN: u32 = 32;
 pub(crate) const MEMORIES_PER_RUN: u32 = 4;
 /// Tables that one component may have.
 pub(crate) const TABLES_PER_RUN: u32 = 16;
+/// Memories for each run in the pool: one for the program, and one for what adapts it to WASI where a tool chain brings that.
+const MEMORY_SLOTS_PER_RUN: u32 = 2;
+/// All that a 32-bit memory can address.
+const WHOLE_MEMORY: u64 = 4 << 30;
+/// How much address space memories may take together: a quarter of what a process has on the processors of today.
+const ROOM_FOR_MEMORIES: u64 = 32 << 40;
 /// Elements of one table.
 const TABLE_ELEMENTS: usize = 20_000;
 
@@ -31,13 +37,26 @@ pub(crate) struct Size {
     pub(crate) memory_ceiling: usize,
 }
 
+impl Size {
+    /// Address space behind one memory. With 4 GiB a guest's loads and stores need no checks; where so many runs are wanted that this does
+    /// not fit, each memory is given what it may grow to, and checks (which for programs that mostly wait is no loss).
+    fn memory_reservation(self) -> u64 {
+        let memories = u64::from(self.runs) * u64::from(MEMORY_SLOTS_PER_RUN);
+        if memories.saturating_mul(WHOLE_MEMORY) <= ROOM_FOR_MEMORIES {
+            WHOLE_MEMORY
+        } else {
+            self.memory_ceiling as u64
+        }
+    }
+}
+
 /// Makes the engine. Several engines in one process cost memory and had type confusions between them (advisories hgjw, qw58), so a
 /// [`Sandbox`](crate::Sandbox) has one, and a process one sandbox.
 ///
 /// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. It reserves about 8 GiB of address space per
 /// run, which `ulimit -v`, strict overcommit or some containers refuse; then instances are allocated on demand.
 pub(crate) fn engine(size: Size) -> Result<Engine, Error> {
-    let mut config = config();
+    let mut config = config(size);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size)));
     Engine::new(&config).or_else(|refusal| {
         tracing::warn!(%refusal, runs = size.runs, "no address space for an instance pool, instances are allocated on demand");
@@ -50,7 +69,7 @@ fn pool(size: Size) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(size.runs)
         .total_core_instances(size.runs.saturating_mul(8))
-        .total_memories(size.runs.saturating_mul(2))
+        .total_memories(size.runs.saturating_mul(MEMORY_SLOTS_PER_RUN))
         .total_tables(size.runs.saturating_mul(4))
         .total_stacks(size.runs)
         .total_gc_heaps(0)
@@ -70,9 +89,10 @@ fn pool(size: Size) -> PoolingAllocationConfig {
     pool
 }
 
-fn config() -> Config {
+fn config(size: Size) -> Config {
     let mut config = Config::new();
     config
+        .memory_reservation(size.memory_reservation())
         .memory_init_cow(true)
         .epoch_interruption(true)
         .consume_fuel(false)

@@ -104,6 +104,10 @@ impl Programs {
         Self { engine, linker, ready: Mutex::default(), compiler: Semaphore::new(1) }
     }
 
+    pub(crate) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Callers that ask for the same component at the same time wait for one compilation.
     pub(crate) async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
         let digest = Digest::of(bytes);

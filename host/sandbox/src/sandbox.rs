@@ -101,6 +101,12 @@ impl Sandbox {
         &self.guests.handle
     }
 
+    /// The engine, for measurements that compare this sandbox with wasmtime alone.
+    #[doc(hidden)]
+    pub fn engine(&self) -> &wasmtime::Engine {
+        self.programs.engine()
+    }
+
     /// Runs a konnector to its end, and always comes to one: its own, or a limit's. Waits for its turn first when
     /// [`Options::max_runs`] are going on; that time does not count.
     ///

@@ -1,13 +1,13 @@
 //! wasmtime without anything of ours: the same bytes, instantiated and called.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use konnector_tests::guest;
 use wasmtime::component::{Component, Linker, ResourceTable, Val};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::{Row, repeat};
+use crate::{ROUNDS, Row, repeat};
 
 struct State {
     wasi: WasiCtx,
@@ -20,14 +20,11 @@ impl WasiView for State {
     }
 }
 
-/// Instantiates the component that does nothing, calls it, drops everything.
-pub fn rows() -> Row {
-    let mut config = Config::new();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::new()));
-    config.epoch_interruption(true);
-    let engine = Engine::new(&config).expect("an engine");
-    let component = Component::new(&engine, guest("noop")).expect("a component");
-    let mut linker = Linker::<State>::new(&engine);
+/// Instantiates the component that does nothing, calls it, drops everything; on the engine of our sandbox, so flags and pool are the same.
+/// The second row is the part until the instance is there.
+pub fn rows(engine: &Engine) -> (Row, Row) {
+    let component = Component::new(engine, guest("noop")).expect("a component");
+    let mut linker = Linker::<State>::new(engine);
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker).expect("linked");
     linker.define_unknown_imports_as_traps(&component).expect("linked");
     let ready = linker.instantiate_pre(&component).expect("linked");
@@ -44,17 +41,21 @@ pub fn rows() -> Row {
         ("locale".to_owned(), text("en")),
         ("time-zone".to_owned(), text("UTC")),
     ]);
-    let once = || {
+    let mut instantiations = Vec::new();
+    let mut once = || {
+        let started = Instant::now();
         let state = State { wasi: WasiCtx::builder().build(), table: ResourceTable::new() };
-        let mut store = Store::new(&engine, state);
+        let mut store = Store::new(engine, state);
         store.set_epoch_deadline(1_000_000);
         let instance = ready.instantiate(&mut store).expect("an instance");
+        instantiations.push(started.elapsed());
         let function = instance.get_func(&mut store, start).expect("the function");
         let mut results = [Val::Bool(false)];
         function.call(&mut store, std::slice::from_ref(&job), &mut results).expect("called");
         assert!(matches!(results[0], Val::Result(Ok(_))), "{results:?}");
     };
-    once();
-    let times: Vec<Duration> = repeat(2_000, once);
-    Row::new("bare wasmtime: instantiate, call, drop", times)
+    repeat(100, &mut once);
+    let times: Vec<Duration> = repeat(ROUNDS, &mut once);
+    let instantiations = instantiations.split_off(100);
+    (Row::new("bare wasmtime: instantiate, call, drop", times), Row::new("bare wasmtime", instantiations))
 }

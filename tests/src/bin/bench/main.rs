@@ -12,11 +12,18 @@
 
 mod bare;
 mod ours;
+mod parked;
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use konnector_sandbox::{Options, Sandbox};
 use konnector_tests::server::Server;
+use tokio::runtime::Runtime;
+
+/// How often a run that does nothing is measured.
+const ROUNDS: usize = 5_000;
 
 /// A row: what was measured, and each time it took.
 struct Row {
@@ -85,16 +92,48 @@ fn server() {
     println!("  resident memory, idle: {:.1} MiB", resident[2] as f64 / 1024.0);
 }
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    server();
+fn sandbox() {
+    let sandbox = Arc::new(Sandbox::new(Options::default()).expect("a sandbox"));
+    let (bare, bare_instances) = bare::rows(sandbox.engine());
+    let (ours, our_instances) = ours::sandbox(sandbox);
+    print("One run that does nothing, same component, same engine", Some(0), &[bare, ours]);
+    print("Of that, until the instance is there", Some(0), &[bare_instances, our_instances]);
+}
 
-    let bare = bare::rows();
-    let sandbox = runtime.block_on(ours::sandbox());
-    print("One run that does nothing, same component", Some(0), &[bare, sandbox]);
-
-    let mut rows = runtime.block_on(ours::jobs());
+fn jobs() {
+    let mut rows = runtime().block_on(ours::jobs());
     rows.extend(node());
     print("From the push of a job, through a store on disk (every commit waits for its fsync)", None, &rows);
-    print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &runtime.block_on(ours::bank101()));
+}
+
+fn bank101() {
+    let rows = runtime().block_on(ours::bank101());
+    print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &rows);
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
+}
+
+/// What can be measured, by the name that selects it.
+const SECTIONS: [(&str, fn()); 5] =
+    [("server", server), ("sandbox", sandbox), ("parked", parked::measure), ("jobs", jobs), ("bank101", bank101)];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    match wanted.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [parked::VENDOR] => return runtime().block_on(parked::vendor()),
+        [parked::ROW, runs] => return parked::row(runs.parse().expect("a number of runs")),
+        _ => {}
+    }
+    let names = SECTIONS.map(|(name, _)| name);
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        eprintln!("there is nothing called '{unknown}' to measure; choose from: {}", names.join(", "));
+        std::process::exit(2);
+    }
+    for (name, measure) in SECTIONS {
+        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
+            measure();
+        }
+    }
 }
