@@ -101,23 +101,23 @@ pub(crate) struct CpuUsedUp;
 /// A future that is billed for the processor time of its polls, and ends once that is used up. Epoch interruption bounds one poll of a
 /// busy guest to about 10 ms, so the budget is exact to that. Counting epoch callbacks instead would bill every long host call for one.
 pub(crate) struct Billed<F> {
-    future: Pin<Box<F>>,
+    future: F,
     meter: Arc<Meter>,
     limit: Duration,
 }
 
-impl<F: Future> Billed<F> {
+impl<F: Future + Unpin> Billed<F> {
     pub(crate) fn new(future: F, meter: Arc<Meter>, limit: Duration) -> Self {
-        Self { future: Box::pin(future), meter, limit }
+        Self { future, meter, limit }
     }
 }
 
-impl<F: Future> Future for Billed<F> {
+impl<F: Future + Unpin> Future for Billed<F> {
     type Output = Result<F::Output, CpuUsedUp>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let before = processor_time();
-        let polled = self.future.as_mut().poll(context);
+        let polled = Pin::new(&mut self.future).poll(context);
         let used = self.meter.add_cpu(processor_time().saturating_sub(before));
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
@@ -186,13 +186,13 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let ended: Result<(), _> = Billed::new(busy, meter.clone(), Duration::from_millis(30)).await;
+        let ended: Result<(), _> = Billed::new(Box::pin(busy), meter.clone(), Duration::from_millis(30)).await;
         assert_eq!(ended, Err(CpuUsedUp));
         assert!(meter.cpu() >= Duration::from_millis(30));
 
         let meter = Arc::new(Meter::default());
         let idle = tokio::time::sleep(Duration::from_millis(60));
-        assert_eq!(Billed::new(idle, meter.clone(), Duration::from_millis(30)).await, Ok(()));
+        assert_eq!(Billed::new(Box::pin(idle), meter.clone(), Duration::from_millis(30)).await, Ok(()));
         assert!(meter.cpu() < Duration::from_millis(30));
     }
 }

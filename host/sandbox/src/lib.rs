@@ -4,6 +4,7 @@
 //! comes back is an [`Ended`]: how the run ended, and a [`Receipt`] of what it did and used. This crate knows wasmtime and the contract in
 //! `wit/`; it knows neither an HTTP API nor a database.
 
+mod beside;
 mod bindings;
 mod cache;
 pub mod capability;

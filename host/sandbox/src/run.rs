@@ -11,6 +11,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtxBuilder;
 
+use crate::beside::Together;
 use crate::bindings::exports::konnector::host::run as wit;
 use crate::capability::Capabilities;
 use crate::clock::{Billed, CpuUsedUp};
@@ -83,6 +84,7 @@ impl Run {
         let limits = &self.context.capabilities.limits;
         // A panic in a host function ends the run and nothing else. What the guest shares with others (counters, the log) is consistent
         // after any prefix of what it does, and its store is never used again.
+        let guest = Together::new(guest, Arc::clone(&self.context.beside));
         let guest = AssertUnwindSafe(Billed::new(guest, Arc::clone(&self.context.meter), limits.cpu)).catch_unwind();
         tokio::select! {
             biased;

@@ -1,5 +1,6 @@
 //! The interface `http`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::download::{self, NotStored};
@@ -10,13 +11,11 @@ use crate::http::{Body, Expect, HttpError, Phase, Request};
 
 impl wit::Host for Host {
     async fn send(&mut self, request: wit::Request) -> wasmtime::Result<Result<wit::Response, wit::HttpError>> {
-        let response = tokio::select! {
-            biased;
-            () = self.context.cancel.cancelled() => return Ok(Err(wit::HttpError::Cancelled)),
-            response = self.context.capabilities.http.send(request.into()) => response,
-        };
-        Ok(match response {
-            Ok(response) => Ok(wit::Response {
+        let session = Arc::clone(&self.context.capabilities.http);
+        let answer = Box::pin(async move { session.send(request.into()).await });
+        Ok(match self.context.beside_guest(answer).await {
+            None => Err(wit::HttpError::Cancelled),
+            Some(Ok(response)) => Ok(wit::Response {
                 status: response.status,
                 url: response.url,
                 headers: response.headers.into_iter().map(|(name, value)| wit::Header { name, value }).collect(),
@@ -25,7 +24,7 @@ impl wit::Host for Host {
                     Body::Bytes(bytes) => wit::Body::Bytes(bytes.into()),
                 },
             }),
-            Err(error) => Err(error.into()),
+            Some(Err(error)) => Err(error.into()),
         })
     }
 
@@ -34,17 +33,15 @@ impl wit::Host for Host {
         request: wit::Request,
         to: Target,
     ) -> wasmtime::Result<Result<crate::bindings::konnector::host::files::Stored, wit::HttpError>> {
-        let stored = tokio::select! {
-            biased;
-            () = self.context.cancel.cancelled() => return Ok(Err(wit::HttpError::Cancelled)),
-            stored = download::download(&self.context, request.into(), to) => stored,
-        };
-        Ok(match stored {
-            Ok(stored) => {
+        let context = Arc::clone(&self.context);
+        let stored = Box::pin(async move { download::download(&context, request.into(), to).await });
+        Ok(match self.context.beside_guest(stored).await {
+            None => Err(wit::HttpError::Cancelled),
+            Some(Ok(stored)) => {
                 self.context.meter.files.count(stored.written);
                 Ok(stored.into())
             }
-            Err(reason) => Err(not_stored(reason)?),
+            Some(Err(reason)) => Err(not_stored(reason)?),
         })
     }
 

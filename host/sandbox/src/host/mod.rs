@@ -15,11 +15,13 @@ mod secrets;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::beside::Beside;
 use crate::bindings::konnector::host::types as wit;
 use crate::capability::{Capabilities, Error, Quota, Written};
 use crate::clock::Clock;
@@ -43,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<Clock>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) logs: Logs,
+    pub(crate) beside: Arc<Beside>,
     uploads: files::OpenUploads,
 }
 
@@ -53,11 +56,28 @@ impl Context {
         let meter = Arc::new(Meter::default());
         let secrets = Arc::clone(capabilities.http.secrets());
         let logs = Logs::new(Arc::clone(&capabilities.log), secrets, Arc::clone(&clock), Arc::clone(&meter), limits);
-        Self { capabilities, cancel, clock, meter, logs, uploads: files::OpenUploads::default() }
+        Self {
+            capabilities,
+            cancel,
+            clock,
+            meter,
+            logs,
+            beside: Arc::default(),
+            uploads: files::OpenUploads::default(),
+        }
     }
 
     fn secrets(&self) -> &SecretTable {
         self.capabilities.http.secrets()
+    }
+
+    /// Does work beside the guest; `None` when the run is cancelled first.
+    async fn beside_guest<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => None,
+            done = self.beside.done(work) => done,
+        }
     }
 
     /// Waits for a capability, unless the run is cancelled first.

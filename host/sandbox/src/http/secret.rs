@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use aho_corasick::AhoCorasick;
 
 use super::error::SetupError;
-use super::mask::Mask;
+use super::mask::{Mask, finder};
 
 /// What every placeholder begins with; a person who meets one in a log can look it up.
 const PREFIX: &str = "ksecret";
@@ -48,7 +48,7 @@ impl Snapshot {
     fn new(secrets: Vec<Secret>, retired: Vec<String>) -> Result<Self, SetupError> {
         let values = secrets.iter().map(|secret| &secret.value).chain(&retired);
         let mask = Mask::new(values.map(String::as_str))?;
-        let placeholders = Some(AhoCorasick::new(secrets.iter().map(|secret| &secret.placeholder))?);
+        let placeholders = Some(finder(secrets.iter().map(|secret| &secret.placeholder))?);
         Ok(Self { secrets, retired, mask, placeholders })
     }
 
