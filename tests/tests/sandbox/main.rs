@@ -13,6 +13,7 @@ mod downloads;
 mod endings;
 mod hostile;
 mod measure;
+mod neighbours;
 mod orderly;
 
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Runs that wait in a slow HTTP call, and what each of them holds.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_sandbox::{Options, Outcome, Report, Sandbox};
 use konnector_tests::fakes::{World, job};
-use konnector_tests::guest;
+use konnector_tests::{guest, resident};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
@@ -92,13 +92,6 @@ fn read(answers: &mut impl std::io::BufRead) -> usize {
     let mut line = String::new();
     answers.read_line(&mut line).expect("a line");
     line.trim().parse().expect("a number")
-}
-
-/// Resident memory of this process in bytes.
-fn resident() -> u64 {
-    let mut text = String::new();
-    std::fs::File::open("/proc/self/statm").and_then(|mut file| file.read_to_string(&mut text)).expect("Linux");
-    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("a number of pages") * 4_096
 }
 
 /// Parks this many runs at once, lets them all end, and prints what they held.

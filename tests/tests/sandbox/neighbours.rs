@@ -1,0 +1,141 @@
+//! What a run does to others: nothing. Every hostile guest is ended in time, the process keeps its size, and whoever runs beside it is not
+//! kept waiting.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use konnector_sandbox::{Ending, Limits, Options, Outcome, Sandbox};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::{guest, handmade, resident};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::cache;
+
+/// How long each of them may go on.
+const WALL: Duration = Duration::from_millis(500);
+/// How long after its deadline a run may end at the latest.
+const LATENESS: Duration = Duration::from_secs(1);
+
+/// A guest, what it is told, and what it may use up.
+type Case = (&'static str, Vec<u8>, Value, fn(&mut Limits));
+
+fn hostile() -> Vec<Case> {
+    let in_rust = |name: &'static str, parameters: Value| (name, guest(name), parameters, nothing as fn(&mut Limits));
+    vec![
+        in_rust("spin", json!({})),
+        in_rust("sleep", json!({})),
+        in_rust("blocked", json!({ "stubborn": true })),
+        in_rust("recursion", json!({})),
+        in_rust("panics", json!({})),
+        in_rust("exits", json!({ "code": 3 })),
+        in_rust("log_flood", json!({ "lines": 1_000_000 })),
+        in_rust("output_flood", json!({ "lines": 1_000_000 })),
+        in_rust("documents_flood", json!({ "batch": 300 })),
+        in_rust("uploads", json!({ "uploads": 1_000_000 })),
+        in_rust("too_much", json!({ "bytes": 17 << 20 })),
+        ("memory_hog", guest("memory_hog"), json!({}), |limits| limits.memory = 16 << 20),
+        (
+            "spin before the start",
+            handmade::konnector("", "(func $spin (loop $more (br $more))) (start $spin)", ""),
+            json!({}),
+            nothing,
+        ),
+        (
+            "table.grow",
+            handmade::konnector(
+                "",
+                "(table $hoard 1 funcref)",
+                "(loop $more (drop (table.grow $hoard (ref.null func) (i32.const 1))) (br $more))",
+            ),
+            json!({}),
+            nothing,
+        ),
+        (
+            "memory.grow",
+            handmade::konnector("", "", "(loop $more (drop (memory.grow (i32.const 1))) (br $more))"),
+            json!({}),
+            |limits| limits.memory = 16 << 20,
+        ),
+    ]
+}
+
+fn nothing(_: &mut Limits) {}
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(Options { max_runs: 32, worker_threads: 2, ..Options::default() }).expect("a sandbox")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
+    let sandbox = Arc::new(sandbox());
+    let mut programs = Vec::new();
+    for (name, component, parameters, limits) in hostile() {
+        programs.push((name, sandbox.prepare(&component, cache()).await.unwrap(), parameters, limits));
+    }
+    let mut before = 0;
+    // The first round warms up: pools, caches and the allocator keep what they have once used.
+    for round in 0..2 {
+        for (name, program, parameters, limits) in &programs {
+            let world = World::limited(|changed| {
+                changed.wall = WALL;
+                changed.grace = Duration::from_millis(100);
+                limits(changed);
+            });
+            let started = Instant::now();
+            let (of_run, program, parameters) = (Arc::clone(&sandbox), program.clone(), job(parameters.clone()));
+            let capabilities = world.capabilities();
+            let ended = sandbox
+                .runtime()
+                .spawn(async move { of_run.run(&program, parameters, capabilities, CancellationToken::new()).await })
+                .await
+                .unwrap();
+            let took = started.elapsed();
+            assert!(took < WALL + LATENESS, "{name} took {took:?}");
+            if matches!(ended.outcome, Outcome::Ended(Ending::Deadline(_))) {
+                assert!(took >= WALL, "{name} ended before its deadline: {took:?}");
+            }
+        }
+        if round == 0 {
+            before = resident();
+        }
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "the process grew by {} KiB", grown >> 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_well_behaved_run_beside_busy_ones_is_not_delayed() {
+    let sandbox = Arc::new(sandbox());
+    let spin = sandbox.prepare(&guest("spin"), cache()).await.unwrap();
+    let quiet = sandbox.prepare(&guest("noop"), cache()).await.unwrap();
+    let run = |program: &konnector_sandbox::Program, cancel: &CancellationToken| {
+        let (sandbox, program, cancel) = (Arc::clone(&sandbox), program.clone(), cancel.clone());
+        let capabilities = World::limited(|limits| limits.grace = Duration::ZERO).capabilities();
+        let runtime = sandbox.runtime().clone();
+        runtime.spawn(async move { sandbox.run(&program, job(json!({})), capabilities, cancel).await })
+    };
+    let time = async || {
+        let mut times = Vec::new();
+        for _ in 0..40 {
+            let started = Instant::now();
+            let ended = run(&quiet, &CancellationToken::new()).await.unwrap();
+            times.push(started.elapsed());
+            assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+        }
+        times.sort();
+        times[times.len() * 9 / 10]
+    };
+    let alone = time().await;
+    let stop = CancellationToken::new();
+    // As many as there are threads for guests, so that each of them is always busy.
+    let busy = [run(&spin, &stop), run(&spin, &stop)];
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let beside = time().await;
+    stop.cancel();
+    for run in busy {
+        run.await.unwrap();
+    }
+    // Nine of ten, because on a machine with two processors this test and the runner compete for them, too.
+    assert!(beside <= alone + Duration::from_millis(20), "alone {alone:?}, beside two busy runs {beside:?}");
+}
