@@ -21,7 +21,7 @@ mod wasi {
     use wasip2::io::streams::StreamError;
 
     /// Sends a request: `method`, `scheme`, `authority`, `path`, `headers`, `body` (a text and how often it is written), `empty_writes`,
-    /// `timeouts` (nanoseconds for connecting, the first byte, and between bytes), `read` (`false` leaves the answer's body unread).
+    /// `timeouts` (nanoseconds for connecting, the first byte, and between bytes), `read` (`false` leaves the answer's body unread), `whole` (shows more of it).
     pub fn send(request: &Value) -> Result<String, String> {
         let text = |name: &str| request[name].as_str();
         let outgoing = OutgoingRequest::new(fields(&request["headers"])?);
@@ -56,7 +56,7 @@ mod wasi {
         if request["read"] == Value::Bool(false) {
             return Ok(format!("{status} [{}]", headers.join(" ")));
         }
-        let (length, beginning) = read(&body)?;
+        let (length, beginning) = read(&body, if request["whole"] == Value::Bool(true) { 4_000 } else { 40 })?;
         Ok(format!("{status} [{}] {length} bytes: {beginning}", headers.join(" ")))
     }
 
@@ -104,14 +104,14 @@ mod wasi {
         OutgoingBody::finish(body, None).map_err(|error| format!("the end of the body: {error:?}"))
     }
 
-    fn read(body: &IncomingBody) -> Result<(usize, String), String> {
+    fn read(body: &IncomingBody, shown: usize) -> Result<(usize, String), String> {
         let stream = body.stream().map_err(|()| "no stream".to_owned())?;
         let (mut length, mut beginning) = (0, Vec::new());
         loop {
             match stream.blocking_read(64 << 10) {
                 Ok(part) => {
                     length += part.len();
-                    beginning.extend(part.iter().take(40_usize.saturating_sub(beginning.len())));
+                    beginning.extend(part.iter().take(shown.saturating_sub(beginning.len())));
                 }
                 Err(StreamError::Closed) => break,
                 Err(StreamError::LastOperationFailed(error)) => {

@@ -2,13 +2,14 @@
 
 use serde_json::Value;
 
-/// The manifest's parameters.
+/// The manifest's parameters, with the token where they say `$COZY_CREDENTIALS`.
 ///
 /// # Panics
 /// The environment does not hold them.
 pub fn parameters() -> Value {
     let text = std::env::var("COZY_PARAMETERS").expect("COZY_PARAMETERS");
-    serde_json::from_str(&text).expect("JSON")
+    let credentials = std::env::var("COZY_CREDENTIALS").unwrap_or_default();
+    serde_json::from_str(&text.replace("$COZY_CREDENTIALS", &credentials)).expect("JSON")
 }
 
 /// Says something that goes to the log.

@@ -8,12 +8,14 @@
     reason = "helpers of tests"
 )]
 
+mod commands;
 mod components;
 mod downloads;
 mod endings;
 mod hostile;
 mod measure;
 mod orderly;
+mod wasi_http;
 
 use std::path::Path;
 use std::sync::LazyLock;
