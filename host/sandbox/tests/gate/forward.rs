@@ -82,7 +82,8 @@ async fn redirects_cookies_and_compression_are_left_to_the_guest() {
     .await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let answer = get(&session, &server.url("a.example", "/r"), &[]).await.unwrap();
-    assert_eq!((answer.status(), answer.headers()["location"].to_str()), (StatusCode::FOUND, Ok("/elsewhere")));
+    assert_eq!(answer.status(), StatusCode::FOUND);
+    assert_eq!(answer.headers()["location"], "/elsewhere");
     let answer = get(&session, &server.url("a.example", "/cookie"), &[]).await.unwrap();
     assert_eq!(answer.headers()["set-cookie"], "a=b");
     assert_eq!(session.cookies(), None);
