@@ -127,7 +127,8 @@ impl Platform {
 
     /// Issues the token of a run, for its konnector and its account.
     pub(crate) fn issue_run_token(&self, instance: &Instance, slug: &Slug, account: Option<&str>) -> Result<String> {
-        self.sign(instance, Audience::Konnector, slug.as_ref(), "", account)
+        // No account has an empty id, so the token of a run without one shows no secrets at all.
+        self.sign(instance, Audience::Konnector, slug.as_ref(), "", Some(account.unwrap_or_default()))
     }
 
     fn sign(

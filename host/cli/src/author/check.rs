@@ -124,7 +124,8 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             "it reads passwords (konnector:host/reveal), which users are warned of; fill forms with secrets instead, if you can".to_owned(),
         );
     }
-    let accounts = "io.cozy.accounts".parse().is_ok_and(|accounts| manifest.permissions.allows_any(Verb::Get, &accounts));
+    let accounts =
+        "io.cozy.accounts".parse().is_ok_and(|accounts| manifest.permissions.allows_any(Verb::Get, &accounts));
     match (is_command, accounts) {
         (true, true) => found(
             false,

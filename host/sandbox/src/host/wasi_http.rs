@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use http_body_util::BodyExt as _;
+use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, Result, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
@@ -18,7 +19,9 @@ use crate::http::{HttpError, Patience, Phase, SecretsShown};
 /// Bytes of all headers of one request or answer, as `wasi:http` counts them.
 const FIELDS: usize = 64 << 10;
 /// Bytes of one write to a body; two of them are kept at most.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 16 << 10;
+/// Requests that a run may have on their way at one time.
+const ON_THEIR_WAY: usize = 64;
 /// Headers of the connection that the default list lacks.
 const ALSO_FORBIDDEN: [&str; 5] = ["cookie2", "expect", "te", "trailer", "proxy-authentication-info"];
 
@@ -28,13 +31,16 @@ pub(crate) struct Door {
     limits: WasiHttpCtx,
 }
 
-struct Hooks(Arc<Context>);
+struct Hooks {
+    context: Arc<Context>,
+    on_their_way: Arc<Semaphore>,
+}
 
 impl Door {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         let mut limits = WasiHttpCtx::new();
         limits.set_field_size_limit(FIELDS);
-        Self { hooks: Hooks(context), limits }
+        Self { hooks: Hooks { context, on_their_way: Arc::new(Semaphore::new(ON_THEIR_WAY)) }, limits }
     }
 }
 
@@ -67,8 +73,13 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _consumed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Result<Answer>> + Send> {
-        let context = Arc::clone(&self.0);
+        let context = Arc::clone(&self.context);
+        let place = Arc::clone(&self.on_their_way).try_acquire_owned();
         Box::new(async move {
+            let _place = place.map_err(|_| {
+                let text = format!("{ON_THEIR_WAY} requests are on their way already; wait for one of them");
+                context.told(HttpError::QuotaExceeded(text))
+            })?;
             let answer = context.forward(request, patience(options)).await.map_err(|error| context.told(error))?;
             if answer.extensions().get::<SecretsShown>().is_some() {
                 context.meter.secrets_revealed.add(1);
