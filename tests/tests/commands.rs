@@ -163,7 +163,7 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
         "name": "Requests", "version": "1.0.0", "type": "konnector", "parameters": { "requests": requests },
         "permissions": { "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } },
     });
-    let source = bundle::of_guest(&data.path().join("bundle"), "requests", &manifest);
+    let source = bundle::of_guest(&data.path().join("bundle"), "wasi_requests", &manifest);
     assert_eq!(client.install("requests", &source).await.0, 202);
     let trigger = client.trigger("requests", &own).await;
     let job = client.launch(&trigger).await;

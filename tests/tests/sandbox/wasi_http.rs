@@ -62,7 +62,7 @@ async fn send(world: &mut World, mut requests: Value) -> (String, Ended) {
         let members = request.as_object_mut().unwrap();
         members.entry("authority").or_insert_with(|| json!(server));
     }
-    let ended = run(&guest("requests"), json!({ "requests": requests }), world).await;
+    let ended = run(&guest("wasi_requests"), json!({ "requests": requests }), world).await;
     let port = server.rsplit(':').next().unwrap();
     (world.log().replace(port, "PORT"), ended)
 }
