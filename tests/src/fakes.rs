@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_manifest::Permissions;
-use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, Medium, Progress, Secrets};
+use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, Medium, OwnApi, Progress, Secrets};
 use konnector_sandbox::http::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_sandbox::{Cause, Job, Limits};
 use serde_json::{Map, Value, json};
@@ -31,6 +31,8 @@ pub struct World {
     pub limits: Limits,
     /// Origins that the manifest names, such as `http://127.0.0.1:8081`.
     pub hosts: Vec<String>,
+    /// Our own API.
+    pub api: Option<Arc<dyn OwnApi>>,
 }
 
 impl World {
@@ -67,6 +69,7 @@ impl World {
             progress: self.watcher.clone(),
             log: self.watcher.clone(),
             http: Arc::new(session),
+            api: self.api.clone(),
             limits: self.limits.clone(),
         }
     }
@@ -92,6 +95,9 @@ pub fn job(parameters: Value) -> Job {
         payload: None,
         locale: "fr".to_owned(),
         time_zone: "Europe/Paris".to_owned(),
+        message: json!({ "konnector": "tests" }),
+        trigger: None,
+        language: "rust".to_owned(),
     }
 }
 
@@ -120,6 +126,10 @@ impl Progress for Watcher {
 
     fn login_succeeded(&self) {
         self.events.lock().unwrap().push("login succeeded".to_owned());
+    }
+
+    fn message(&self, kind: &str, message: &str) {
+        self.events.lock().unwrap().push(format!("{kind}: {message}"));
     }
 
     async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {

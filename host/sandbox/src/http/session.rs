@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use konnector_manifest::HttpRules;
 use rustls::ClientConfig;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
 
 use super::budget::{HttpBudget, Meter};
@@ -21,7 +24,7 @@ use super::ledger::{HostRecord, Ledger};
 use super::redirect::{self, MAX_REDIRECTS};
 use super::request::{Body, Draft, Request, Response};
 use super::secret::SecretTable;
-use super::site::{MAX_HEADERS, Site, check_literal};
+use super::site::{Decoding, MAX_HEADERS, Site, check_literal};
 use super::stream::{Deadline, Stream};
 use super::substitute::{Filled, fill};
 
@@ -46,8 +49,14 @@ pub struct SessionOptions {
 /// The network of one run. Cheap to clone; its methods may be called at the same time.
 #[derive(Clone)]
 pub struct Session {
-    run: Arc<Run>,
+    pub(super) run: Arc<Run>,
 }
+
+/// The places of an exchange with the host and in the process, held until it ends.
+pub(super) type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// A request on its way.
+pub(super) type Execute = Pin<Box<dyn Future<Output = Result<reqwest::Response, reqwest::Error>> + Send>>;
 
 pub(super) struct Run {
     pub(super) gate: Arc<Shared>,
@@ -57,13 +66,16 @@ pub(super) struct Run {
     tls: ClientConfig,
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,
-    sites: Mutex<HashMap<Origin, Arc<Site>>>,
+    sites: Mutex<HashMap<(Origin, Decoding), Arc<Site>>>,
+    /// Requests of this run to our own API at one time.
+    pub(super) own: Arc<Semaphore>,
 }
 
 impl Session {
     pub(super) fn new(gate: Arc<Shared>, options: SessionOptions) -> Self {
         let run = Run {
             tls: gate.tls(),
+            own: Arc::new(Semaphore::new(gate.per_host)),
             gate,
             meter: Meter::new(options.budget),
             rules: options.rules,
@@ -165,9 +177,7 @@ impl Run {
     async fn exchange(self: &Arc<Self>, draft: &Draft, deadline: Deadline) -> Result<Stream, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let sent = self.try_exchange(draft, deadline, &origin).await;
-        if matches!(sent, Err(HttpError::Denied(_) | HttpError::AddressProhibited(_))) {
-            self.ledger(|ledger| ledger.host(&origin).denied += 1);
-        }
+        self.note_refusal(&origin, &sent);
         sent
     }
 
@@ -177,9 +187,7 @@ impl Run {
         deadline: Deadline,
         origin: &str,
     ) -> Result<Stream, HttpError> {
-        self.rules.check(draft.method.as_str(), &draft.url).map_err(|denied| HttpError::Denied(denied.to_string()))?;
-        check_literal(&draft.url, &self.gate)?;
-        let Filled { mut headers, body } = fill(draft, &self.secrets.snapshot(), self.rules.binds(&draft.url))?;
+        let Filled { mut headers, body } = self.permit(draft)?;
         let own = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
             headers.insert(header::COOKIE, cookies);
@@ -190,34 +198,15 @@ impl Run {
             // Methods that carry a body say so even when it is empty (RFC 9110 §8.6); some servers answer 411 otherwise.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let site = self.site(&draft.url)?;
-        // The own quota before the shared one: a run that waits for itself takes nobody's place.
-        let place = deadline.total(site.exchanges.clone().acquire_owned()).await?.map_err(closed)?;
-        let places = (place, deadline.total(self.gate.exchanges.clone().acquire_owned()).await?.map_err(closed)?);
-
+        let site = self.site(&draft.url, Decoding::ByGate)?;
+        let places = self.places(&site.exchanges, deadline).await?;
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
-        self.meter.up(bytes)?;
-        let method = draft.method.as_str();
-        self.ledger(|ledger| ledger.host(origin).sent(method, bytes));
         let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
-        let sent = deadline.within(self.gate.timeouts.headers, Phase::Headers, site.client.execute(request)).await?;
-        let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
-            if matches!(error, HttpError::AddressProhibited(_)) {
-                self.ledger(|ledger| ledger.host(origin).not_sent(method, bytes));
-            }
-        })?;
-
-        let bytes = sizes(response.headers());
-        self.ledger(|ledger| ledger.host(origin).answered(response.status().as_u16(), bytes));
-        self.meter.down(bytes)?;
-        if bytes > u64::from(MAX_HEADERS.0) {
-            return Err(HttpError::Protocol(format!(
-                "the answer of {origin} has {bytes} bytes of headers, the limit is {}",
-                MAX_HEADERS.0
-            )));
-        }
+        let limit = self.gate.timeouts.headers;
+        let answered = |execute| deadline.within(limit, Phase::Headers, execute);
+        let response = self.dispatch(&site, request, origin, bytes, answered).await?;
         lock(&self.jar).store(response.headers(), &draft.url);
         Ok(Stream {
             response,
@@ -229,17 +218,78 @@ impl Run {
         })
     }
 
-    fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
+    /// What the manifest's rules and the vetting of addresses say, and the request with its secrets.
+    pub(super) fn permit(&self, draft: &Draft) -> Result<Filled, HttpError> {
+        self.rules.check(draft.method.as_str(), &draft.url).map_err(|denied| HttpError::Denied(denied.to_string()))?;
+        check_literal(&draft.url, &self.gate)?;
+        fill(draft, &self.secrets.snapshot(), self.rules.binds(&draft.url))
+    }
+
+    /// Waits for a place among the exchanges. The own quota before the shared one: a run that waits for itself takes nobody's place.
+    pub(super) async fn places(&self, own: &Arc<Semaphore>, deadline: Deadline) -> Result<Places, HttpError> {
+        let place = deadline.total(own.clone().acquire_owned()).await?.map_err(closed)?;
+        Ok((place, deadline.total(self.gate.exchanges.clone().acquire_owned()).await?.map_err(closed)?))
+    }
+
+    /// Sends a request that was permitted, of which `bytes` are known to be sent, and enters it and the head of its answer. `answered`
+    /// bounds the wait.
+    pub(super) async fn dispatch<W>(
+        &self,
+        site: &Site,
+        request: reqwest::Request,
+        origin: &str,
+        bytes: u64,
+        answered: impl FnOnce(Execute) -> W,
+    ) -> Result<reqwest::Response, HttpError>
+    where
+        W: Future<Output = Result<Result<reqwest::Response, reqwest::Error>, HttpError>>,
+    {
+        self.meter.up(bytes)?;
+        let method = request.method().clone();
+        self.ledger(|ledger| ledger.host(origin).sent(method.as_str(), bytes));
+        let sent = answered(Box::pin(site.client.execute(request))).await?;
+        let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
+            if matches!(error, HttpError::AddressProhibited(_)) {
+                self.ledger(|ledger| ledger.host(origin).not_sent(method.as_str(), bytes));
+            }
+        })?;
+        self.answered(origin, response.status(), response.headers())?;
+        Ok(response)
+    }
+
+    /// Enters the head of an answer, and refuses one that is too large.
+    pub(super) fn answered(&self, origin: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), HttpError> {
+        let bytes = sizes(headers);
+        self.ledger(|ledger| ledger.host(origin).answered(status.as_u16(), bytes));
+        self.meter.down(bytes)?;
+        if bytes > u64::from(MAX_HEADERS.0) {
+            return Err(HttpError::Protocol(format!(
+                "the answer of {origin} has {bytes} bytes of headers, the limit is {}",
+                MAX_HEADERS.0
+            )));
+        }
+        Ok(())
+    }
+
+    /// Enters a refusal: no rule of the manifest, or an address that may not be contacted.
+    pub(super) fn note_refusal<T>(&self, origin: &str, result: &Result<T, HttpError>) {
+        if matches!(result, Err(HttpError::Denied(_) | HttpError::AddressProhibited(_))) {
+            self.ledger(|ledger| ledger.host(origin).denied += 1);
+        }
+    }
+
+    pub(super) fn site(&self, url: &Url, decoding: Decoding) -> Result<Arc<Site>, HttpError> {
         let mut sites = lock(&self.sites);
-        if let Some(site) = sites.get(&url.origin()) {
+        let key = (url.origin(), decoding);
+        if let Some(site) = sites.get(&key) {
             return Ok(site.clone());
         }
         if sites.len() >= MAX_SITES {
             // Those in use have a second owner.
             sites.retain(|_, site| Arc::strong_count(site) > 1);
         }
-        let site = Arc::new(Site::new(url, &self.gate, self.tls.clone())?);
-        sites.insert(url.origin(), site.clone());
+        let site = Arc::new(Site::new(url, &self.gate, self.tls.clone(), decoding)?);
+        sites.insert(key, site.clone());
         Ok(site)
     }
 
@@ -276,6 +326,6 @@ fn sizes(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
 }
 
-fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {
+pub(super) fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {
     (draft.method.as_str().len() + draft.url.as_str().len() + 12) as u64 + sizes(headers)
 }

@@ -17,8 +17,20 @@ use super::resolve::{NoAddress, VettedResolver};
 /// Largest sum of an answer's header names and values in bytes, and their largest number.
 pub(super) const MAX_HEADERS: (u32, usize) = (64 << 10, 256);
 
+/// Bytes of one HTTP/2 answer that may lie here unread, four times as many for all answers of a connection.
+const RECEIVE_WINDOW: u32 = 256 << 10;
+
 /// How long an unused connection is kept.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
+
+/// Who undoes the compression of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Decoding {
+    /// The gate, which also asks for compression.
+    ByGate,
+    /// The guest: it is handed the bytes as they come.
+    ByGuest,
+}
 
 /// The client of one origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver
 /// inside of a client is not told the port.
@@ -30,7 +42,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig) -> Result<Self, HttpError> {
+    pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig, decoding: Decoding) -> Result<Self, HttpError> {
         let port = port(url)?;
         let resolver = VettedResolver { resolver: gate.resolver.clone(), filter: gate.filter.clone(), port };
         let client = Client::builder()
@@ -45,7 +57,13 @@ impl Site {
             .pool_max_idle_per_host(gate.per_host)
             .http1_max_headers(MAX_HEADERS.1)
             .http2_max_header_list_size(MAX_HEADERS.0)
+            .http2_initial_stream_window_size(RECEIVE_WINDOW)
+            .http2_initial_connection_window_size(RECEIVE_WINDOW * 4)
             .user_agent(&gate.user_agent)
+            .gzip(decoding == Decoding::ByGate)
+            .brotli(decoding == Decoding::ByGate)
+            .zstd(decoding == Decoding::ByGate)
+            .deflate(decoding == Decoding::ByGate)
             .build()
             .map_err(|error| HttpError::Other(format!("the HTTP client cannot be set up: {error}")))?;
         Ok(Self { client, exchanges: Arc::new(Semaphore::new(gate.per_host)) })

@@ -12,6 +12,7 @@ mod answers;
 mod budgets;
 mod cookies;
 mod fixture;
+mod forward;
 mod pooling;
 mod redirects;
 mod rules;
