@@ -26,6 +26,15 @@ impl wit::Host for Host {
             if value.len() as u64 > VALUE {
                 return Err(Error::TooLarge(VALUE));
             }
+            match self.context.secrets().placeholder_in(&value) {
+                // The vendor answered the value that it was sent: a refresh token that stays the same.
+                Some(_) if self.context.secrets().placeholder(&name).as_ref() == Some(&value) => return Ok(()),
+                // Under another name it could go to other hosts.
+                Some(other) => {
+                    return Err(Error::Invalid(format!("value: holds the placeholder of the secret {other}")));
+                }
+                None => {}
+            }
             // Masked before it is kept: from here on the value may turn up in what the vendor answers.
             self.context.secrets().put(&name, &value).map_err(|error| Error::Other(error.to_string()))?;
             self.context.capabilities.secrets.put(&name, &value).await

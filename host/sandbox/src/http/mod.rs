@@ -9,9 +9,11 @@
 //! nothing else: no connection, no TLS ticket, no cookie.
 
 mod address;
+mod body;
 mod budget;
 mod charset;
 mod cookies;
+mod echo;
 mod error;
 mod failure;
 mod gate;
@@ -36,7 +38,7 @@ pub use mask::MASKED;
 pub use redirect::MAX_REDIRECTS;
 pub use request::{Body, Expect, Request, Response};
 pub use resolve::{Resolver, SystemResolver};
-pub use secret::SecretTable;
+pub use secret::{SecretTable, SecretValue};
 pub use session::{Session, SessionOptions};
 pub use stream::Stream;
 pub use substitute::MAX_BODY as MAX_SECRET_BODY;

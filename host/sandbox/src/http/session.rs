@@ -8,21 +8,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use konnector_manifest::HttpRules;
+use konnector_manifest::{Denied, HttpRules};
 use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 use url::{Origin, Url};
 
+use super::address::is_public;
+use super::body::Body as WireBody;
 use super::budget::{HttpBudget, Meter};
 use super::cookies::Jar;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
 use super::gate::Shared;
-use super::ledger::{HostRecord, Ledger};
-use super::redirect::{self, MAX_REDIRECTS};
+use super::ledger::{HostRecord, Ledger, Refusal};
+use super::redirect::{self, MAX_REDIRECTS, Next};
 use super::request::{Body, Draft, Request, Response};
 use super::secret::SecretTable;
 use super::site::{MAX_HEADERS, Site, check_literal};
-use super::stream::{Deadline, Stream};
+use super::stream::{Deadline, Pace, Stream};
 use super::substitute::{Filled, fill};
 
 /// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
@@ -57,6 +60,7 @@ pub(super) struct Run {
     tls: ClientConfig,
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,
+    exchanges: Arc<Semaphore>,
     sites: Mutex<HashMap<Origin, Arc<Site>>>,
 }
 
@@ -64,6 +68,7 @@ impl Session {
     pub(super) fn new(gate: Arc<Shared>, options: SessionOptions) -> Self {
         let run = Run {
             tls: gate.tls(),
+            exchanges: Arc::new(Semaphore::new(gate.per_run)),
             gate,
             meter: Meter::new(options.budget),
             rules: options.rules,
@@ -112,7 +117,8 @@ impl Session {
 
     /// What was contacted so far.
     pub fn ledger(&self) -> Vec<HostRecord> {
-        lock(&self.run.ledger).records()
+        let mask = |text: &str| self.run.secrets.mask(text).into_owned();
+        lock(&self.run.ledger).records().into_iter().map(|record| record.masked(mask)).collect()
     }
 
     /// The secrets that requests may use.
@@ -128,7 +134,7 @@ impl Session {
         let body = answer.read_all(self.run.meter.budget().body_limit).await?;
         Ok(Response {
             status: answer.status(),
-            url: answer.url().to_owned(),
+            url: answer.url().into_owned(),
             headers: answer.headers(),
             body: Body::new(body, expect, answer.raw_headers()),
         })
@@ -140,15 +146,16 @@ impl Session {
         self.run.meter.request()?;
         let mut draft = Draft::new(request)?;
         let mut redirects = 0;
+        // A page behind a redirect may repeat what was sent before it.
+        let mut carried = Vec::new();
         loop {
-            let answer = self.run.exchange(&draft, deadline).await?;
-            let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
-            let next = if follows {
-                redirect::next(&draft, status, answer.raw_headers(), &self.run.secrets.snapshot())?
-            } else {
-                None
+            let mut answer = self.run.exchange(&draft, deadline).await?;
+            carried.append(&mut answer.secrets);
+            let next = if follows { self.run.redirected(&draft, &answer)? } else { None };
+            let Some(next) = next else {
+                answer.echo = self.run.secrets.snapshot().echo(&carried);
+                return Ok(answer);
             };
-            let Some(next) = next else { return Ok(answer) };
             redirects += 1;
             if redirects > MAX_REDIRECTS {
                 return Err(HttpError::TooManyRedirects);
@@ -165,10 +172,29 @@ impl Run {
     async fn exchange(self: &Arc<Self>, draft: &Draft, deadline: Deadline) -> Result<Stream, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let sent = self.try_exchange(draft, deadline, &origin).await;
-        if matches!(sent, Err(HttpError::Denied(_) | HttpError::AddressProhibited(_))) {
-            self.ledger(|ledger| ledger.host(&origin).denied += 1);
+        if matches!(sent, Err(HttpError::AddressProhibited(_))) {
+            self.ledger(|ledger| ledger.host(&origin).refused(Refusal::AddressProhibited));
         }
         sent
+    }
+
+    /// Where an answer sends the request on to.
+    fn redirected(&self, draft: &Draft, answer: &Stream) -> Result<Option<Draft>, HttpError> {
+        let origin = draft.url.origin().ascii_serialization();
+        let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
+        let next = redirect::next(draft, status, answer.raw_headers(), &self.secrets.snapshot());
+        self.ledger(|ledger| match &next {
+            Ok(Some(Next { dropped, .. })) => ledger.host(&origin).credentials_dropped += dropped,
+            Err(HttpError::Denied(_)) => ledger.host(&origin).refused(Refusal::Downgrade),
+            Ok(None) | Err(_) => {}
+        });
+        Ok(next?.map(|next| next.draft))
+    }
+
+    /// Refuses what the manifest does not allow.
+    fn denied(&self, origin: &str, reason: Refusal, denied: Denied) -> HttpError {
+        self.ledger(|ledger| ledger.host(origin).refused(reason));
+        HttpError::Denied(denied.to_string())
     }
 
     async fn try_exchange(
@@ -177,9 +203,14 @@ impl Run {
         deadline: Deadline,
         origin: &str,
     ) -> Result<Stream, HttpError> {
-        self.rules.check(draft.method.as_str(), &draft.url).map_err(|denied| HttpError::Denied(denied.to_string()))?;
+        let method = draft.method.as_str();
+        self.rules.check(method, &draft.url).map_err(|denied| self.denied(origin, Refusal::NoRule, denied))?;
         check_literal(&draft.url, &self.gate)?;
-        let Filled { mut headers, body } = fill(draft, &self.secrets.snapshot(), self.rules.binds(&draft.url))?;
+        let bound = |secret: &str| {
+            let bound = self.rules.check_secret(secret, method, &draft.url);
+            bound.map_err(|denied| self.denied(origin, Refusal::SecretNotBound, denied))
+        };
+        let Filled { mut headers, body, secrets } = fill(draft, &self.secrets.snapshot(), bound)?;
         let own = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
             headers.insert(header::COOKIE, cookies);
@@ -192,35 +223,40 @@ impl Run {
         }
         let site = self.site(&draft.url)?;
         // The own quota before the shared one: a run that waits for itself takes nobody's place.
-        let place = deadline.total(site.exchanges.clone().acquire_owned()).await?.map_err(closed)?;
-        let places = (place, deadline.total(self.gate.exchanges.clone().acquire_owned()).await?.map_err(closed)?);
+        let take = async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
+        let places = [take(&site.exchanges).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?];
 
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
         self.meter.up(bytes)?;
-        let method = draft.method.as_str();
-        self.ledger(|ledger| ledger.host(origin).sent(method, bytes));
+        self.ledger(|ledger| ledger.host(origin).sent(method, bytes, &secrets));
         let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
         let sent = deadline.within(self.gate.timeouts.headers, Phase::Headers, site.client.execute(request)).await?;
         let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
             if matches!(error, HttpError::AddressProhibited(_)) {
-                self.ledger(|ledger| ledger.host(origin).not_sent(method, bytes));
+                self.ledger(|ledger| ledger.host(origin).not_sent(method, bytes, &secrets));
             }
         })?;
 
         let bytes = sizes(response.headers());
-        self.ledger(|ledger| ledger.host(origin).answered(response.status().as_u16(), bytes));
+        let private = response.remote_addr().is_some_and(|address| !is_public(address.ip()));
+        self.ledger(|ledger| {
+            let record = ledger.host(origin);
+            record.answered(response.status().as_u16(), bytes);
+            record.private += u64::from(private);
+        });
         self.meter.down(bytes)?;
-        if bytes > u64::from(MAX_HEADERS.0) {
-            return Err(HttpError::Protocol(format!(
-                "the answer of {origin} has {bytes} bytes of headers, the limit is {}",
-                MAX_HEADERS.0
-            )));
-        }
+        check_head(response.headers(), bytes, origin)?;
         lock(&self.jar).store(response.headers(), &draft.url);
+        let (status, mut headers) = (response.status(), response.headers().clone());
         Ok(Stream {
-            response,
+            status,
+            body: WireBody::new(response, &mut headers),
+            headers,
+            pace: Pace::default(),
+            echo: None,
+            secrets,
             url: draft.url.to_string(),
             origin: origin.to_owned(),
             deadline,
@@ -269,6 +305,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn closed(_: tokio::sync::AcquireError) -> HttpError {
     HttpError::Other("the gate is closed".to_owned())
+}
+
+/// Refuses the head of an answer that is too large, or that two readers could take for different answers (RFC 9112 §6.3).
+fn check_head(headers: &HeaderMap, bytes: u64, origin: &str) -> Result<(), HttpError> {
+    let (most_bytes, most) = MAX_HEADERS;
+    if bytes > u64::from(most_bytes) || headers.len() > most {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} has {} headers with {bytes} bytes, the limits are {most} and {most_bytes}",
+            headers.len()
+        )));
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} gives its length in two ways, Content-Length and Transfer-Encoding"
+        )));
+    }
+    Ok(())
 }
 
 /// Bytes of headers as HTTP/1.1 writes them.

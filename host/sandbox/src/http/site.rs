@@ -39,6 +39,11 @@ impl Site {
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
+            // See `body`: a client that decompresses hides how many bytes came.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .retry(reqwest::retry::never())
             .connect_timeout(gate.timeouts.connect)
             .pool_idle_timeout(KEEP_IDLE)

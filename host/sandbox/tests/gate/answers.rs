@@ -133,7 +133,7 @@ async fn a_stream_gives_the_body_in_parts() {
     })
     .await;
     let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
-    assert_eq!((stream.status(), stream.url()), (404, server.url("a.example", "/").as_str()));
+    assert_eq!((stream.status(), &*stream.url()), (404, server.url("a.example", "/").as_str()));
     assert!(stream.headers().contains(&("x-y".into(), "z".into())));
     let mut body = Vec::new();
     while let Some(chunk) = stream.chunk().await.unwrap() {
