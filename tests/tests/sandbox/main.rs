@@ -12,6 +12,7 @@ mod components;
 mod downloads;
 mod endings;
 mod hostile;
+mod http;
 mod measure;
 mod orderly;
 

@@ -94,7 +94,9 @@ impl Body {
                 let part = match decoder.read().await {
                     Ok(part) => part,
                     // An answer to HEAD, or one without content, has the header and no stream.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && wire.load(Ordering::Relaxed) == 0 => None,
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && wire.load(Ordering::Relaxed) == 0 => {
+                        None
+                    }
                     Err(error) => return Err(decoding(&error, origin)),
                 };
                 *unfolded += part.as_ref().map_or(0, |part| part.len() as u64);
@@ -155,7 +157,9 @@ async fn rest(wire: &mut Wire) -> io::Result<Option<Bytes>> {
 /// Streams with a window of up to 1 GiB (RFC 9841) are not for HTTP; the decoder would read them.
 async fn refuse_large_window(wire: &mut Wire) -> io::Result<()> {
     match wire.fill_buf().await?.first() {
-        Some(first) if first & 0x7f == 0x11 => Err(io::Error::new(io::ErrorKind::InvalidData, "its window is too large")),
+        Some(first) if first & 0x7f == 0x11 => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "its window is too large"))
+        }
         _ => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! Answers that repeat a secret. A vendor's page may show again what a form sent to it; the guest then sees the placeholder, which it can
 //! send again, and not the value.
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use bytes::{Buf, Bytes, BytesMut};
 use encoding_rs::WINDOWS_1252;
 use zeroize::Zeroizing;
@@ -36,7 +36,9 @@ impl Echo {
             }
         }
         let longest = patterns.iter().map(|form| form.len()).max()?;
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok()?;
+        let mut finder = AhoCorasick::builder();
+        let finder = finder.kind(Some(AhoCorasickKind::ContiguousNFA)).match_kind(MatchKind::LeftmostLongest);
+        let finder = finder.build(&patterns).ok()?;
         Some(Self { finder, placeholders, longest, held: BytesMut::new() })
     }
 
@@ -95,7 +97,10 @@ mod tests {
     #[test]
     fn a_value_becomes_its_placeholder_in_any_form() {
         let mut echo = echo(&[("p\u{e4}ss w\u{f6}rd", "WORD"), ("hunter22", "OTHER")]).unwrap();
-        assert_eq!(passed(&mut echo, &["<p>p\u{e4}ss w\u{f6}rd</p> p%C3%A4ss+w%C3%B6rd".as_bytes()]), "<p>WORD</p> WORD");
+        assert_eq!(
+            passed(&mut echo, &["<p>p\u{e4}ss w\u{f6}rd</p> p%C3%A4ss+w%C3%B6rd".as_bytes()]),
+            "<p>WORD</p> WORD"
+        );
         assert_eq!(passed(&mut echo, &[b"value='p\xe4ss w\xf6rd'"]), "value='WORD'");
         assert_eq!(passed(&mut echo, &[b"hunter2", b"2 hunter2", b"3 68756e7465723232"]), "OTHER hunter23 OTHER");
         assert_eq!(echo.hide("/?q=hunter22"), "/?q=OTHER");

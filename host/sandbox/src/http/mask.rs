@@ -234,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_log_makes_of_a_secret_is_found() {
+        let key = "-----BEGIN KEY-----\nMIIBVQ/+==\r\nabc\n-----END KEY-----";
+        for line in ["-----BEGIN KEY-----", "MIIBVQ/+==", "-----END KEY-----"] {
+            assert_eq!(masked(key, &format!("> {line} <")), "> [masked] <");
+        }
+        assert_eq!(masked(key, "abc"), "abc");
+        assert_eq!(masked("tab\tand\u{200b}null\0", "tab andnull"), MASKED);
+    }
+
+    #[test]
     fn a_password_is_found_inside_of_basic_credentials() {
         for user in ["", "u", "us", "user", "somebody@mail.example"] {
             let header = STANDARD.encode(format!("{user}:correct horse battery"));
@@ -243,6 +253,18 @@ mod tests {
             assert!(decoded.is_err() || !String::from_utf8_lossy(&decoded.unwrap()).contains("rse"), "{shown}");
         }
     }
+
+    /// How programs write texts.
+    const WAYS: [fn(&str) -> String; 8] = [
+        str::to_owned,
+        |text| hex::encode(text),
+        |text| hex::encode_upper(text),
+        |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string(),
+        |text| serde_json::Value::from(text).to_string(),
+        |text| serde_json::Value::from(serde_json::Value::from(text).to_string()).to_string(),
+        |text| STANDARD.encode(text),
+        |text| URL_SAFE.encode(text),
+    ];
 
     proptest! {
         #[test]
@@ -263,8 +285,15 @@ mod tests {
             }
         }
 
+        /// In whatever way a program writes it, wherever in a line it stands.
         #[test]
-        fn a_secret_inside_of_base64_is_found(secret in "[a-zA-Z0-9]{8,24}", before in "[a-z]{0,9}", after in "[a-z]{0,9}") {
+        fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", way in 0..WAYS.len()) {
+            let written = WAYS[way](&format!("{before}{secret}{after}"));
+            prop_assert!(masked(&secret, &written).contains(MASKED), "{written}");
+        }
+
+        #[test]
+        fn a_secret_inside_of_base64_is_found(secret in "[a-zA-Z0-9]{4,24}", before in "[a-z]{0,9}", after in "[a-z]{0,9}") {
             let text = STANDARD.encode(format!("{before}{secret}{after}"));
             prop_assert!(masked(&secret, &text).contains(MASKED));
         }

@@ -134,12 +134,7 @@ impl Draft {
         let body_length = request.body.as_ref().map_or(0, Bytes::len);
         let mut headers = parse_headers(&request.headers, &url, body_length)?;
         headers.insert(header::ACCEPT_ENCODING, ACCEPTED);
-        Ok(Self {
-            method: parse_method(&request.method)?,
-            headers,
-            body: request.body,
-            url,
-        })
+        Ok(Self { method: parse_method(&request.method)?, headers, body: request.body, url })
     }
 }
 

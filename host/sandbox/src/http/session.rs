@@ -223,7 +223,8 @@ impl Run {
         }
         let site = self.site(&draft.url)?;
         // The own quota before the shared one: a run that waits for itself takes nobody's place.
-        let take = async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
+        let take =
+            async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
         let places = [take(&site.exchanges).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?];
 
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
@@ -316,7 +317,13 @@ fn check_head(headers: &HeaderMap, bytes: u64, origin: &str) -> Result<(), HttpE
             headers.len()
         )));
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+    let encoding = headers.get(header::TRANSFER_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} has a Transfer-Encoding that was not asked for"
+        )));
+    }
+    if encoding.is_some() && headers.contains_key(header::CONTENT_LENGTH) {
         return Err(HttpError::Protocol(format!(
             "the answer of {origin} gives its length in two ways, Content-Length and Transfer-Encoding"
         )));

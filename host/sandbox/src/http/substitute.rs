@@ -142,7 +142,8 @@ mod tests {
 
     impl Fixture {
         fn fill(&self, request: Request, bound: bool) -> Result<Filled, HttpError> {
-            let check = |name: &str| if bound { Ok(()) } else { Err(HttpError::Denied(format!("{name} is not bound"))) };
+            let check =
+                |name: &str| if bound { Ok(()) } else { Err(HttpError::Denied(format!("{name} is not bound"))) };
             fill(&Draft::new(request).unwrap(), &self.table.snapshot(), check)
         }
 
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn every_secret_of_a_request_is_checked() {
-        let table = SecretTable::new(["one", "two", "three"].map(|name| (name.to_owned(), format!("value of {name}")))).unwrap();
+        let table = SecretTable::new(["one", "two", "three"].map(|name| (name.to_owned(), format!("value of {name}"))))
+            .unwrap();
         let word = |name: &str| table.placeholder(name).unwrap();
         let body = format!("{} {} {}", word("one"), word("two"), word("one"));
         let request = Request::post("https://a.example/", "text/plain", body).header("x-key", &word("three"));
