@@ -116,11 +116,11 @@ async fn a_bomb_that_is_streamed_too() {
 #[tokio::test]
 async fn what_compresses_well_without_malice_passes() {
     let row = |row: usize| format!("<tr><td>2026-01-{:02}</td><td>{row}</td></tr>\n", row % 31);
-    let table: String = (0..60_000).map(row).collect();
+    let table: String = (0..30_000).map(row).collect();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(table.as_bytes()).unwrap();
     for (encoding, body) in
-        [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(table.as_bytes(), 19).unwrap())]
+        [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(table.as_bytes(), 9).unwrap())]
     {
         let headers = [("Content-Encoding", encoding), ("Content-Type", "text/html")];
         let (server, session) = serving(move || answer(200, &headers, &body)).await;
