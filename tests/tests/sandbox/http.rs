@@ -314,3 +314,17 @@ async fn a_password_is_used_and_never_seen() {
     let vendor = told.receipt.hosts.iter().find(|host| host.host.starts_with("http://vendor.example")).unwrap();
     assert_eq!(vendor.secrets["password"], 3);
 }
+
+#[tokio::test]
+async fn tokens_are_kept_within_limits() {
+    let world = World::default();
+    run(&guest("rotates"), json!({}), &world).await;
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: Ok(())
+    Info: Err(Error::Invalid("value: holds the placeholder of the secret password"))
+    Info: long: Some((3, Error::QuotaExceeded(Quota::Storage)))
+    Info: short: Some((15, Error::QuotaExceeded(Quota::Storage)))
+    "#);
+    let kept = world.kept.0.lock().unwrap();
+    assert!(kept.iter().all(|(name, value)| name != "password" && !value.contains("ksecret")));
+}

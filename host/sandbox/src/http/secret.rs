@@ -122,11 +122,19 @@ impl SecretTable {
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
         match secrets.iter_mut().find(|secret| secret.name == name) {
+            Some(secret) if secret.value.expose() == value.expose() => return Ok(()),
             Some(secret) => retired.push(std::mem::replace(&mut secret.value, value)),
             None => secrets.push(Secret { name: name.to_owned(), placeholder, value }),
         }
         *guard = Arc::new(Snapshot::new(secrets, retired)?);
         Ok(())
+    }
+
+    /// What the table has taken, replaced values included, in bytes; a short value counts as 1 KiB, because looking for it has a cost, too.
+    pub fn weight(&self) -> usize {
+        let snapshot = self.snapshot();
+        let values = snapshot.secrets.iter().map(|secret| &secret.value).chain(&snapshot.retired);
+        values.map(|value| value.expose().len().max(1 << 10)).sum()
     }
 
     /// The name of a secret whose placeholder occurs in a text.
@@ -207,6 +215,9 @@ mod tests {
         assert_eq!(table.placeholder("password"), word);
         assert_eq!(table.reveal("password").unwrap().expose(), "correct horse");
         assert_eq!(table.mask("hunter22, correct horse"), "[masked], [masked]");
+        assert_eq!(table.weight(), 3 << 10);
+        table.put("password", "correct horse").unwrap();
+        assert_eq!(table.weight(), 3 << 10, "nothing was replaced");
         table.put("token", "tok-en").unwrap();
         assert_eq!(table.names(), ["password", "pin", "token"]);
         assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");

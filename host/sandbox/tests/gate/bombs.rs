@@ -119,8 +119,7 @@ async fn what_compresses_well_without_malice_passes() {
     let table: String = (0..30_000).map(row).collect();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(table.as_bytes()).unwrap();
-    for (encoding, body) in
-        [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(table.as_bytes(), 9).unwrap())]
+    for (encoding, body) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(table.as_bytes(), 9).unwrap())]
     {
         let headers = [("Content-Encoding", encoding), ("Content-Type", "text/html")];
         let (server, session) = serving(move || answer(200, &headers, &body)).await;
