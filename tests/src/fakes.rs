@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_manifest::Permissions;
-use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, Medium, Progress, Secrets};
+use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, Medium, OwnApi, Progress, Secrets};
 use konnector_sandbox::http::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_sandbox::{Cause, Job, Limits};
 use serde_json::{Map, Value, json};
@@ -33,6 +33,8 @@ pub struct World {
     pub hosts: Vec<String>,
     /// The operator's settings of the network for a gate of its own; without them, loopback may be contacted.
     pub gate: Option<GateOptions>,
+    /// Our own API.
+    pub api: Option<Arc<dyn OwnApi>>,
 }
 
 impl World {
@@ -70,6 +72,7 @@ impl World {
             progress: self.watcher.clone(),
             log: self.watcher.clone(),
             http: Arc::new(session),
+            api: self.api.clone(),
             limits: self.limits.clone(),
         }
     }
@@ -95,6 +98,9 @@ pub fn job(parameters: Value) -> Job {
         payload: None,
         locale: "fr".to_owned(),
         time_zone: "Europe/Paris".to_owned(),
+        message: json!({ "konnector": "tests" }),
+        trigger: None,
+        language: "rust".to_owned(),
     }
 }
 
@@ -123,6 +129,10 @@ impl Progress for Watcher {
 
     fn login_succeeded(&self) {
         self.events.lock().unwrap().push("login succeeded".to_owned());
+    }
+
+    fn message(&self, kind: &str, message: &str) {
+        self.events.lock().unwrap().push(format!("{kind}: {message}"));
     }
 
     async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {

@@ -23,12 +23,16 @@ pub fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("KONNECTOR_BINARY") {
         return path.into();
     }
+    program("konnector")
+}
+
+/// A program of the workspace for this machine, built beside the tests.
+pub fn program(name: &str) -> PathBuf {
     // A test lies in <target>/debug/deps, the bench in <target>/release.
     let tests = std::env::current_exe().expect("the path of the test");
-    let mut places = tests.ancestors().skip(1).take(2).map(|folder| folder.join("konnector"));
-    places
-        .find(|place| place.is_file())
-        .expect("the binary `konnector` beside the tests; run `cargo xtask test`, which builds it")
+    let mut places = tests.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = places.find(|place| place.is_file());
+    found.unwrap_or_else(|| panic!("the binary `{name}` beside the tests; run `cargo xtask test`, which builds it"))
 }
 
 impl Server {
@@ -89,6 +93,12 @@ impl Server {
 
     /// A client with some rights.
     pub async fn client_with_scope(&self, scope: &str) -> Client {
+        let (domain, token) = self.token("cli", "tests", scope).await;
+        Client { http: reqwest_client(), url: self.url.clone(), domain, token }
+    }
+
+    /// The domain of the instance that a fresh server makes, and a token for it.
+    pub async fn token(&self, audience: &str, subject: &str, scope: &str) -> (String, String) {
         let http = reqwest_client();
         let admin = |request: reqwest::RequestBuilder| request.basic_auth("admin", Some(self.passphrase()));
         let instances: Value = read(admin(http.get(format!("{}/instances", self.admin_url)))).await;
@@ -96,14 +106,14 @@ impl Server {
         let mut url = url::Url::parse(&format!("{}/instances/token", self.admin_url)).expect("a URL");
         url.query_pairs_mut().extend_pairs([
             ("Domain", domain.as_str()),
-            ("Audience", "cli"),
-            ("Subject", "tests"),
+            ("Audience", audience),
+            ("Subject", subject),
             ("Scope", scope),
         ]);
         let answer = admin(http.post(url)).send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
         let token = answer.text().await.expect("a token");
-        Client { http, url: self.url.clone(), domain, token: token.trim().to_owned() }
+        (domain, token.trim().to_owned())
     }
 
     /// Resident memory in KiB.

@@ -11,7 +11,7 @@ use crate::wasm_target::{self, TARGET};
 use crate::workspace::Workspace;
 
 /// The example konnectors, by the name of their package and folder.
-const EXAMPLES: [&str; 2] = ["bank101", "carddav"];
+const EXAMPLES: [&str; 3] = ["bank101", "carddav", "plain101"];
 /// Small and without unwinding, as an author would ship them.
 const PROFILE: &str = "guest";
 
@@ -38,7 +38,7 @@ pub fn build(workspace: &Workspace, which: Which) -> Result<PathBuf> {
     if which == Which::All {
         term::timed("guests of the tests compiled", || {
             let build = workspace.cargo().args(["build", "--profile", PROFILE, "--target", TARGET]);
-            build.args(["-p", "test-guests", "--examples"]).run()
+            build.args(["-p", "test-guests", "-p", "test-commands", "--examples"]).run()
         })?;
     }
     Ok(workspace.bundles())

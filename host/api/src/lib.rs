@@ -10,6 +10,7 @@ mod error;
 mod extract;
 mod files;
 mod health;
+mod in_process;
 mod instances;
 mod jobs;
 mod jsonapi;
@@ -25,6 +26,7 @@ use axum::{Router, middleware};
 use konnector_platform::Platform;
 
 pub use admin::{ServerInfo, admin};
+pub use in_process::InProcess;
 pub use passphrase::Passphrase;
 pub use server::{LocalAddress, serve};
 

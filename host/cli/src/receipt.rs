@@ -52,7 +52,7 @@ fn render(receipt: &Receipt) -> String {
         let mut hosts = Rows::new(["host", "requests", "refused", "up", "down"]).right(1).right(2).right(3).right(4);
         for host in &receipt.hosts {
             hosts.row([
-                printable(&host.host),
+                printable(&format!("{}{}", host.host, if host.own { " (this server)" } else { "" })),
                 host.requests.to_string(),
                 host.denied.to_string(),
                 bytes(host.bytes_up),

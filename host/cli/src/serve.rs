@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use konnector_api::{Passphrase, ServerInfo};
+use konnector_api::{InProcess, Passphrase, ServerInfo};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::Sandbox;
@@ -118,11 +118,12 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
         Some(passphrase) => passphrase.clone(),
         None => settings.data_dir.passphrase_or_new()?,
     };
+    let public = konnector_api::public(platform.clone());
+    platform.answer_konnectors_with(Arc::new(InProcess::new(public.clone())));
     platform.start().await?;
 
     let addresses = listeners.addresses();
     let info = ServerInfo { version: env!("CARGO_PKG_VERSION").to_owned(), public_url: addresses.public_url.clone() };
-    let public = konnector_api::public(platform.clone());
     let admin = konnector_api::admin(platform.clone(), Passphrase::new(&passphrase), info);
     let announced = settings.data_dir.announce(&addresses)?;
     greet(&settings, &addresses, &domain);

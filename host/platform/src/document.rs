@@ -115,7 +115,7 @@ impl Platform {
         Ok(if known { Missing::Never } else { Missing::Doctype })
     }
 
-    /// Takes out what the platform keeps for itself; a konnector sees the secrets of accounts, nobody else does.
+    /// Takes out what the platform keeps for itself; a konnector sees the secrets of its accounts, nobody else does.
     fn shown(
         &self,
         instance: &Instance,
@@ -124,7 +124,8 @@ impl Platform {
         document: Document,
     ) -> Result<Document> {
         let Document { id, rev, mut body } = document;
-        if *doctype == *ACCOUNTS && principal.konnector().is_some() {
+        let account_type = body.get("account_type").and_then(Value::as_str);
+        if *doctype == *ACCOUNTS && principal.sees_secrets(&id, account_type) {
             self.unseal_account(instance, &id, &mut body)?;
         }
         Ok(Document { id, rev, body: public(body) })
@@ -223,7 +224,8 @@ impl Platform {
         let mut resumes = false;
         if *doctype == *ACCOUNTS {
             self.seal_account(instance, id, &mut body)?;
-            resumes = Self::login_changed(&before.body, &body);
+            // A konnector that keeps a new token is not the user who acted.
+            resumes = principal.konnector().is_none() && Self::login_changed(&before.body, &body);
         }
         for (name, value) in &before.body {
             // Other credentials are tried at once: the cookies of the old ones would hide whether they are right.

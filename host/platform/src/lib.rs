@@ -22,10 +22,12 @@ pub mod token;
 pub mod trigger;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use konnector_sandbox::Sandbox;
+use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::Gate;
 use konnector_store::{MasterKey, Store};
 use tokio::sync::Notify;
@@ -69,6 +71,14 @@ impl Config {
     }
 }
 
+/// The public API, answering inside of the process. It is built on the platform, so it is given to it afterwards; see
+/// [`Platform::answer_konnectors_with`].
+#[async_trait]
+pub trait PublicApi: Send + Sync {
+    /// Answers a request in origin form whose `Host` names the instance. Cancel-safe.
+    async fn answer(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody>;
+}
+
 /// What the platform is made of.
 pub struct Parts {
     /// The store.
@@ -99,6 +109,7 @@ pub struct Inner {
     scheduler: Notify,
     stopping: CancellationToken,
     tasks: TaskTracker,
+    public_api: RwLock<Option<Arc<dyn PublicApi>>>,
 }
 
 impl std::ops::Deref for Inner {
@@ -131,9 +142,20 @@ impl Platform {
             scheduler: Notify::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            public_api: RwLock::default(),
         }));
         platform.check_key().await?;
         Ok(platform)
+    }
+
+    /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without it they cannot run.
+    /// The API holds the platform, and the platform the API, until [`Platform::stop`].
+    pub fn answer_konnectors_with(&self, api: Arc<dyn PublicApi>) {
+        *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = Some(api);
+    }
+
+    fn public_api(&self) -> Option<Arc<dyn PublicApi>> {
+        self.public_api.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Gives back what a process that is gone was at, then begins to fire triggers and to run jobs.
@@ -162,6 +184,7 @@ impl Platform {
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.store.clone().close().await;
     }
 

@@ -70,6 +70,9 @@ pub struct Claims {
     /// Space-separated rules; empty for konnectors.
     #[serde(default)]
     pub scope: String,
+    /// The account of the run that the token was made for; its secrets are shown, and those of no other account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
 }
 
 /// Who makes a request, and what they may do.
@@ -86,6 +89,12 @@ impl Principal {
     #[must_use]
     pub fn konnector(&self) -> Option<&str> {
         (self.claims.aud == Audience::Konnector).then_some(self.claims.sub.as_str())
+    }
+
+    /// Whether the secrets of an account are shown: to the konnector that the account is for, and during a run only those of its account.
+    pub(crate) fn sees_secrets(&self, account: &str, account_type: Option<&str>) -> bool {
+        self.konnector().is_some_and(|slug| account_type == Some(slug))
+            && self.claims.account.as_deref().is_none_or(|own| own == account)
     }
 }
 
@@ -113,12 +122,30 @@ impl Platform {
         if audience != Audience::Konnector {
             parse_scope(scope)?;
         }
+        self.sign(instance, audience, subject, scope, None)
+    }
+
+    /// Issues the token of a run, for its konnector and its account.
+    pub(crate) fn issue_run_token(&self, instance: &Instance, slug: &Slug, account: Option<&str>) -> Result<String> {
+        // No account has an empty id, so the token of a run without one shows no secrets at all.
+        self.sign(instance, Audience::Konnector, slug.as_ref(), "", Some(account.unwrap_or_default()))
+    }
+
+    fn sign(
+        &self,
+        instance: &Instance,
+        audience: Audience,
+        subject: &str,
+        scope: &str,
+        account: Option<&str>,
+    ) -> Result<String> {
         let claims = Claims {
             aud: audience,
             iss: instance.domain.clone(),
             iat: self.clock.now().timestamp(),
             sub: subject.to_owned(),
             scope: scope.to_owned(),
+            account: account.map(str::to_owned),
         };
         let payload = serde_json::to_vec(&claims).map_err(|error| Error::BadRequest(error.to_string()))?;
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(payload));

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::http::Session;
+pub use crate::http::{OwnApi, OwnBody, SecretsShown};
 use crate::limits::Limits;
 
 /// A JSON object.
@@ -31,6 +32,8 @@ pub struct Capabilities {
     pub log: Arc<dyn Log>,
     /// The only way out to the network.
     pub http: Arc<Session>,
+    /// Our own API, for a command component.
+    pub api: Option<Arc<dyn OwnApi>>,
     /// What the run may use up.
     pub limits: Limits,
 }
@@ -277,6 +280,8 @@ pub trait Progress: Send + Sync {
     fn report(&self, done: u64, total: Option<u64>, label: &str);
     /// The vendor accepted the credentials.
     fn login_succeeded(&self);
+    /// A command component wrote a message: a type of any name, and a text. May be lost.
+    fn message(&self, kind: &str, message: &str);
     /// Asks for a one-time code; the sandbox stops the wall clock meanwhile.
     async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error>;
 }

@@ -30,10 +30,10 @@ pub enum Error {
     /// WebAssembly that breaks off or contradicts itself.
     #[error("the component is damaged: {0}")]
     Malformed(String),
-    /// No `konnector:host/run`.
+    /// Neither `konnector:host/run` nor `wasi:cli/run`.
     #[error(
-        "the component does not export `konnector:host/run`, so there is nothing to start{}: mark a function with \
-         `#[konnector]` and build a `cdylib`",
+        "the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start{}: mark a \
+         function with `#[konnector]` and build a `cdylib`, or build a program with a `main`",
         match exports.as_slice() { [] => String::new(), some => format!(" (it exports {})", some.join(", ")) }
     )]
     NoRun {
@@ -49,6 +49,12 @@ pub enum Error {
         found: String,
         /// Versions that this host accepts.
         supported: &'static str,
+    },
+    /// A command of another WASI.
+    #[error("the component is a command of WASI {found}, this server runs those of 0.2: build it for `wasm32-wasip2`")]
+    CommandVersion {
+        /// Version that the component exports.
+        found: String,
     },
     /// An import that is not granted.
     #[error("the component imports `{interface}`, which no konnector is given: {advice}")]

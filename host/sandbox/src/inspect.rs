@@ -25,6 +25,8 @@ const WASI: &[&str] = &[
     "wasi:clocks/wall-clock",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
@@ -48,13 +50,35 @@ const OURS: &[&str] = &[
     "konnector:host/types",
 ];
 const RUN: &str = "konnector:host/run";
+const COMMAND: &str = "wasi:cli/run";
 const REVEAL: &str = "konnector:host/reveal";
+
+/// The two ways to be a konnector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A component of the world `konnector`.
+    Typed {
+        /// Version of `konnector:host` that it was built for.
+        version: String,
+    },
+    /// A command of WASI 0.2 (`wasi:cli/run`) in any language, with the environment and the standard output of Cozy's konnectors.
+    Command,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Typed { version } => write!(f, "contract {version}"),
+            Self::Command => f.write_str("command component"),
+        }
+    }
+}
 
 /// What a component is and wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComponentInfo {
-    /// Version of `konnector:host` that it was built for.
-    pub version: String,
+    /// How it is run.
+    pub kind: Kind,
     /// Full names of the interfaces that it imports.
     pub imports: Vec<String>,
     /// It imports `reveal`: it can read the account's passwords.
@@ -72,19 +96,27 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
         return Err(Error::TooLarge { size: bytes.len(), limit: MAX_COMPONENT_SIZE });
     }
     let Surface { imports, exports } = Surface::read(bytes)?;
-    let version = exports
-        .iter()
-        .find_map(|name| match name.split_once('@') {
-            Some((RUN, version)) => Some(version.to_owned()),
-            _ => None,
-        })
-        .ok_or(Error::NoRun { exports })?;
-    if !is_supported(&version) {
-        return Err(Error::Version { found: version, supported: SUPPORTED });
-    }
+    let kind = kind(exports)?;
     imports.iter().try_for_each(|name| check_import(name))?;
     let reads_secrets = imports.iter().any(|name| interface(name) == REVEAL);
-    Ok(ComponentInfo { version, imports, reads_secrets, size: bytes.len() })
+    Ok(ComponentInfo { kind, imports, reads_secrets, size: bytes.len() })
+}
+
+/// What a component exports says how it is run; of both ways, the typed one.
+fn kind(exports: Vec<String>) -> Result<Kind, Error> {
+    let version_of = |wanted: &str| {
+        exports
+            .iter()
+            .find_map(|name| name.split_once('@').filter(|(name, _)| *name == wanted))
+            .map(|(_, version)| version.to_owned())
+    };
+    match (version_of(RUN), version_of(COMMAND)) {
+        (Some(version), _) if is_supported(&version) => Ok(Kind::Typed { version }),
+        (Some(found), _) => Err(Error::Version { found, supported: SUPPORTED }),
+        (None, Some(version)) if version.starts_with("0.2.") => Ok(Kind::Command),
+        (None, Some(found)) => Err(Error::CommandVersion { found }),
+        (None, None) => Err(Error::NoRun { exports }),
+    }
 }
 
 /// Names at the outermost level of a component.
@@ -135,13 +167,13 @@ fn check_import(name: &str) -> Result<(), Error> {
     }
     let advice = match interface.split_once('/').map_or(interface, |(package, _)| package) {
         "wasi:sockets" => {
-            "sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`), and leave out crates that open \
-             connections themselves"
+            "sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out \
+             crates that open connections themselves"
         }
-        "wasi:http" => "use the SDK's HTTP client (`konnector:host/http`), whose hosts the manifest names",
+        "wasi:http" => "requests can be sent (`wasi:http/outgoing-handler`), but none are received",
         "konnector:host" => "this version of the contract does not have it; build with a matching SDK",
         package if package.starts_with("wasi:") => {
-            "only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`"
+            "only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`"
         }
         _ => "a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)",
     };

@@ -36,6 +36,12 @@ pub struct Job {
     pub locale: String,
     /// IANA name of the user's time zone.
     pub time_zone: String,
+    /// The job's message as it was pushed, unknown members included. Only command components read it, and what follows.
+    pub message: Value,
+    /// The trigger that pushed it.
+    pub trigger: Option<String>,
+    /// The manifest's `language`.
+    pub language: String,
 }
 
 /// One item that could not be saved while the rest was.
@@ -105,4 +111,11 @@ pub enum Failure {
     Cancelled,
     /// The konnector found itself to be wrong.
     Bug(String),
+    /// A command component's own words: an error code of Cozy's vocabulary, or any text (Cozy API, konnector run-time contract, §6.3).
+    Told {
+        /// What it said.
+        error: String,
+        /// It said that trying again is of no use.
+        no_retry: bool,
+    },
 }

@@ -9,6 +9,8 @@ use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+use wasmtime_wasi_http::p2::bindings::http;
+use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::bindings::konnector::host as ours;
@@ -50,6 +52,9 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     random::random::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
     random::insecure::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
     random::insecure_seed::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
+    // A client of HTTP, through the gate; there is no server.
+    http::types::add_to_linker::<Host, WasiHttp>(linker, &http::types::LinkOptions::default(), Host::http)?;
+    http::outgoing_handler::add_to_linker::<Host, WasiHttp>(linker, Host::http)?;
     // Without directories: there is no descriptor to call a method on.
     filesystem::types::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
     filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;

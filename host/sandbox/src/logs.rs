@@ -77,17 +77,17 @@ impl Logs {
     }
 
     /// Takes a line of standard error.
-    pub(crate) fn error_line(&self, line: &str) {
+    pub(crate) fn error_line(&self, level: Level, line: &str) {
         self.0.notice_panic(line);
-        self.line(Level::Warn, line, Vec::new());
+        self.line(level, line, Vec::new());
     }
 
-    /// Takes one line, or counts it as dropped.
-    pub(crate) fn line(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
+    /// Takes one line, or counts it as dropped; answers whether it was taken.
+    pub(crate) fn line(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> bool {
         let Inner { meter, bytes, lines, line_bytes, .. } = &*self.0;
         if meter.log_lines.get() >= *lines || meter.log_bytes.get() >= *bytes {
             meter.log_lines_dropped.add(1);
-            return;
+            return false;
         }
         let message = text::cut(self.readable(message), *line_bytes);
         let mut room = line_bytes.saturating_sub(message.len());
@@ -105,6 +105,7 @@ impl Logs {
         // One byte for the line itself, so that empty lines cost something too.
         meter.log_bytes.add((line_bytes - room) as u64 + 1);
         self.0.log.line(LogLine { after: self.0.clock.since_start(), level, message, fields: kept });
+        true
     }
 
     /// A text of the guest, without secrets and without control characters, in this order: a secret interrupted by a control character
@@ -273,10 +274,10 @@ pub(crate) mod tests {
     fn what_a_panicking_guest_says_is_kept() {
         let (logs, ..) = logs(&Limits::default());
         assert_eq!(logs.panic_message(), None);
-        logs.error_line("thread 'main' (1) panicked at src/lib.rs:3:5:");
+        logs.error_line(Level::Warn, "thread 'main' (1) panicked at src/lib.rs:3:5:");
         assert_eq!(logs.panic_message().as_deref(), Some("at src/lib.rs:3:5"));
-        logs.error_line("no page for hunter22");
-        logs.error_line("note: run with `RUST_BACKTRACE=1`");
+        logs.error_line(Level::Warn, "no page for hunter22");
+        logs.error_line(Level::Warn, "note: run with `RUST_BACKTRACE=1`");
         assert_eq!(logs.panic_message().as_deref(), Some("no page for [masked] (at src/lib.rs:3:5)"));
     }
 

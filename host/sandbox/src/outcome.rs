@@ -12,6 +12,7 @@ use crate::job::{Action, Failure, Problem, Report};
 use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::meter::Meter;
+use crate::protocol::Told;
 use crate::receipt::Receipt;
 use crate::text;
 
@@ -72,6 +73,8 @@ pub enum Ending {
 /// What the task of a run comes to.
 pub(crate) enum GuestEnd {
     Returned(Result<wit::Report, wit::Failure>),
+    /// A command's `main`; an error is an exit status that is not zero.
+    Exited(Result<(), ()>),
     Trapped(wasmtime::Error),
     NotStarted(wasmtime::Error),
 }
@@ -82,6 +85,7 @@ pub(crate) struct Judge<'a> {
     pub(crate) meter: &'a Meter,
     pub(crate) logs: &'a Logs,
     pub(crate) cancelled: bool,
+    pub(crate) is_command: bool,
 }
 
 impl Judge<'_> {
@@ -92,6 +96,14 @@ impl Judge<'_> {
             Ok(GuestEnd::Returned(Err(wit::Failure::Cancelled))) if self.cancelled => Outcome::Ended(Ending::Cancelled),
             Ok(GuestEnd::Returned(Ok(report))) => Outcome::Completed(self.report(report)),
             Ok(GuestEnd::Returned(Err(failure))) => Outcome::Failed(self.failure(failure)),
+            Ok(GuestEnd::Exited(Ok(()))) => Outcome::Completed(Report::default()),
+            Ok(GuestEnd::Exited(Err(()))) => exit_status(1),
+            Ok(GuestEnd::Trapped(error)) if self.is_command && error.is::<I32Exit>() => {
+                match error.downcast_ref::<I32Exit>() {
+                    Some(I32Exit(0)) | None => Outcome::Completed(Report::default()),
+                    Some(I32Exit(status)) => exit_status(*status),
+                }
+            }
             Ok(GuestEnd::Trapped(error)) => Outcome::Ended(self.trap(&error)),
             Ok(GuestEnd::NotStarted(error)) if self.meter.memory_was_refused() => {
                 tracing::debug!(?error, "the component's memory does not fit the limit");
@@ -195,6 +207,21 @@ impl Judge<'_> {
             text::cut(self.logs.readable(&error.root_cause().to_string()), TEXT)
         ))
     }
+}
+
+/// What a command said counts before everything that the host could say, unless somebody else has the job (Cozy API, konnector run-time
+/// contract, §6.3: a critical line hides a later timeout).
+pub(crate) fn in_its_words(told: &Told, outcome: Outcome) -> Outcome {
+    match (told.error(), outcome) {
+        (_, outcome @ Outcome::Ended(Ending::LeaseLost | Ending::Cancelled)) => outcome,
+        (Some(error), _) => Outcome::Failed(Failure::Told { error: error.to_owned(), no_retry: told.no_retry() }),
+        (None, outcome) => outcome,
+    }
+}
+
+/// In the words of Cozy, whose clients may know them.
+fn exit_status(status: i32) -> Outcome {
+    Outcome::Failed(Failure::Told { error: format!("exit status {status}"), no_retry: false })
 }
 
 fn reason(trap: Trap) -> String {

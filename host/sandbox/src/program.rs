@@ -9,12 +9,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::Engine;
 use wasmtime::component::{InstancePre, Linker};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::bindings::KonnectorWithRevealPre;
 use crate::cache;
 use crate::error::Error;
 use crate::host::Host;
-use crate::inspect::{ComponentInfo, inspect};
+use crate::inspect::{ComponentInfo, Kind, inspect};
 
 /// Programs that are kept ready; beyond that the one that was used longest ago goes.
 const KEPT: usize = 64;
@@ -50,8 +51,23 @@ impl fmt::Display for Digest {
 #[derive(Clone)]
 pub struct Program(Arc<Inner>);
 
+/// A component with everything linked that it imports, by what is called to run it.
+pub(crate) enum Pre {
+    Typed(KonnectorWithRevealPre<Host>),
+    Command(CommandPre<Host>),
+}
+
+impl Pre {
+    pub(crate) fn engine(&self) -> &Engine {
+        match self {
+            Self::Typed(pre) => pre.engine(),
+            Self::Command(pre) => pre.engine(),
+        }
+    }
+}
+
 struct Inner {
-    pre: KonnectorWithRevealPre<Host>,
+    pre: Pre,
     info: ComponentInfo,
     digest: Digest,
 }
@@ -67,7 +83,7 @@ impl Program {
         self.0.digest
     }
 
-    pub(crate) fn pre(&self) -> &KonnectorWithRevealPre<Host> {
+    pub(crate) fn pre(&self) -> &Pre {
         &self.0.pre
     }
 }
@@ -128,13 +144,16 @@ impl Programs {
         let (engine, bytes, dir) = (self.engine.clone(), bytes.to_vec(), cache_dir.to_owned());
         let compile = tokio::task::spawn_blocking(move || cache::load_or_compile(&engine, &bytes, digest, &dir));
         let component = compile.await.map_err(|panic| fault(&panic))??;
-        let pre = self.link(&component).map_err(|error| Error::Link(format!("{error:#}")))?;
+        let pre = self.link(&component, &info.kind).map_err(|error| Error::Link(format!("{error:#}")))?;
         Ok(Program(Arc::new(Inner { pre, info, digest })))
     }
 
-    fn link(&self, component: &wasmtime::component::Component) -> wasmtime::Result<KonnectorWithRevealPre<Host>> {
+    fn link(&self, component: &wasmtime::component::Component, kind: &Kind) -> wasmtime::Result<Pre> {
         let pre: InstancePre<Host> = self.linker.instantiate_pre(component)?;
-        KonnectorWithRevealPre::new(pre)
+        Ok(match kind {
+            Kind::Typed { .. } => Pre::Typed(KonnectorWithRevealPre::new(pre)?),
+            Kind::Command => Pre::Command(CommandPre::new(pre)?),
+        })
     }
 
     fn ready(&self) -> std::sync::MutexGuard<'_, Ready> {

@@ -15,13 +15,17 @@ use crate::beside::Together;
 use crate::bindings::exports::konnector::host::run as wit;
 use crate::capability::Capabilities;
 use crate::clock::{Billed, CpuUsedUp};
+use crate::conversation::{Conversation, LastWords};
+use crate::environment::Environment;
+use crate::host::wasi_http::Door;
 use crate::host::{Context, Host};
+use crate::inspect::Kind;
 use crate::job::{Cause, Job};
 use crate::memory::{Limiter, SharedMemory};
-use crate::outcome::{Ended, Ending, GuestEnd, Judge, Outcome};
-use crate::program::Program;
+use crate::outcome::{Ended, Ending, GuestEnd, Judge, Outcome, in_its_words};
+use crate::program::{Pre, Program};
 use crate::receipt::Receipt;
-use crate::stdio::{LineStream, Source};
+use crate::stdio::{LineStream, Lines, Source};
 
 /// Random bytes that a guest may ask for in one call.
 const RANDOM: u64 = 1 << 20;
@@ -34,6 +38,8 @@ pub(crate) struct Run {
     output: LineStream,
     error: LineStream,
     reads_secrets: bool,
+    /// What a command said of its end; `None` for a typed konnector.
+    last_words: Option<LastWords>,
 }
 
 /// What polling a guest to its end comes to; `Err` is what a panicking host function left behind.
@@ -42,9 +48,19 @@ type Polled = Result<Result<GuestEnd, CpuUsedUp>, Box<dyn Any + Send>>;
 impl Run {
     pub(crate) fn new(program: &Program, capabilities: Capabilities, cancel: CancellationToken) -> Self {
         let context = Arc::new(Context::new(capabilities, cancel));
-        let output = LineStream::new(context.logs.clone(), Source::Output);
-        let error = LineStream::new(context.logs.clone(), Source::Error);
-        Self { context, output, error, reads_secrets: program.info().reads_secrets }
+        let logs = &context.logs;
+        let (output, errors, last_words) = match program.info().kind {
+            Kind::Typed { .. } => (LineStream::new(Lines::new(logs.clone(), Source::Output)), Source::Error, None),
+            Kind::Command => {
+                let (progress, words) = (Arc::clone(&context.capabilities.progress), LastWords::default());
+                let conversation = Conversation::new(logs.clone(), progress, words.clone());
+                (LineStream::new(conversation), Source::CommandError, Some(words))
+            }
+        };
+        let error = LineStream::new(Lines::new(logs.clone(), errors));
+        let api = context.capabilities.api.as_ref();
+        let reads_secrets = program.info().reads_secrets || api.is_some_and(|api| api.shows_secrets());
+        Self { context, output, error, reads_secrets, last_words }
     }
 
     /// A run that ends before it has begun.
@@ -54,24 +70,36 @@ impl Run {
 
     /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
     pub(crate) async fn drive(self, program: Program, job: Job, memory: Arc<SharedMemory>) -> Ended {
-        let host = self.host(&job, memory);
+        let environment = self.environment(&job);
+        if environment.file.is_some() {
+            return self.end_at_once(Ending::Start("the payload has more than 100,000 bytes".to_owned())).await;
+        }
+        let host = self.host(&environment, memory);
         let outcome = self.watch(guest(program, host, job)).await;
         self.finish(outcome).await
     }
 
-    fn host(&self, job: &Job, memory: Arc<SharedMemory>) -> Host {
+    fn environment(&self, job: &Job) -> Environment {
+        if self.last_words.is_none() {
+            return Environment::of_typed(job);
+        }
+        Environment::of_command(job, self.context.capabilities.api.as_deref(), self.context.clock.remaining())
+    }
+
+    fn host(&self, environment: &Environment, memory: Arc<SharedMemory>) -> Host {
         let limits = &self.context.capabilities.limits;
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(self.output.clone())
             .stderr(self.error.clone())
-            .env("TZ", &job.time_zone)
-            .env("LANG", &job.locale)
+            .arg("konnector")
+            .envs(&environment.variables)
             .max_random_size(RANDOM);
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Host {
             wasi: wasi.build(),
             table,
+            door: Door::new(Arc::clone(&self.context)),
             limiter: Limiter::new(limits, memory, Arc::clone(&self.context.meter)),
             context: Arc::clone(&self.context),
         }
@@ -105,6 +133,7 @@ impl Run {
             meter: &self.context.meter,
             logs: &self.context.logs,
             cancelled: self.context.cancel.is_cancelled(),
+            is_command: self.last_words.is_some(),
         };
         match polled {
             Ok(end) => {
@@ -122,6 +151,10 @@ impl Run {
     async fn finish(self, outcome: Outcome) -> Ended {
         self.output.finish();
         self.error.finish();
+        let outcome = match &self.last_words {
+            Some(words) => in_its_words(&words.told(), outcome),
+            None => outcome,
+        };
         self.context.logs.finish();
         let Capabilities { account, http, .. } = &self.context.capabilities;
         match tokio::time::timeout(PATIENCE, account.save_session(http.cookies())).await {
@@ -134,20 +167,25 @@ impl Run {
     }
 }
 
-/// From the bytes' first instruction to the answer of `run.start`. Dropping the future drops the store, and everything in it.
+/// From the bytes' first instruction to the answer of `run.start`, or the end of `main`. Dropping the future drops the store, and everything in it.
 async fn guest(program: Program, host: Host, job: Job) -> GuestEnd {
     let started = Instant::now();
     let meter = Arc::clone(&host.context.meter);
     let mut store = new_store(&program, host);
-    let konnector = match program.pre().instantiate_async(&mut store).await {
-        Ok(konnector) => konnector,
-        Err(error) => return GuestEnd::NotStarted(error),
+    let ready = || meter.instantiate_us.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
+    let ended = match program.pre() {
+        Pre::Typed(pre) => match pre.instantiate_async(&mut store).await.inspect(|_| ready()) {
+            Ok(konnector) => {
+                konnector.konnector_host_run().call_start(&mut store, &job.into()).await.map(GuestEnd::Returned)
+            }
+            Err(error) => return GuestEnd::NotStarted(error),
+        },
+        Pre::Command(pre) => match pre.instantiate_async(&mut store).await.inspect(|_| ready()) {
+            Ok(command) => command.wasi_cli_run().call_run(&mut store).await.map(GuestEnd::Exited),
+            Err(error) => return GuestEnd::NotStarted(error),
+        },
     };
-    meter.instantiate_us.add(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-    match konnector.konnector_host_run().call_start(&mut store, &job.into()).await {
-        Ok(result) => GuestEnd::Returned(result),
-        Err(error) => GuestEnd::Trapped(error),
-    }
+    ended.unwrap_or_else(GuestEnd::Trapped)
 }
 
 fn new_store(program: &Program, host: Host) -> Store<Host> {

@@ -18,51 +18,63 @@ const PERMIT: usize = 64 << 10;
 /// Bytes of a line that are kept until it is cleaned, masked and cut; the rest of the line is thrown away.
 const LINE: usize = 64 << 10;
 
+/// Bytes of a command's standard error that are kept (Cozy API, konnector run-time contract, §6.3).
+const COMMAND_ERRORS: usize = 256 << 10;
+
 /// One of the two streams. Clones write to the same lines.
 #[derive(Clone)]
-pub(crate) struct LineStream(Arc<Mutex<Lines>>);
+pub(crate) struct LineStream(Arc<Mutex<dyn Sink>>);
 
-struct Lines {
-    logs: Logs,
-    source: Source,
-    unfinished: Vec<u8>,
-}
-
-/// Which stream it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Output,
-    Error,
+/// What becomes of the bytes of a stream. Neither blocks nor fails, and holds no more than one line.
+pub(crate) trait Sink: Send {
+    /// Takes what was written.
+    fn push(&mut self, bytes: &[u8]);
+    /// Hands on a last line that no line feed ended.
+    fn finish(&mut self);
 }
 
 impl LineStream {
-    pub(crate) fn new(logs: Logs, source: Source) -> Self {
-        Self(Arc::new(Mutex::new(Lines { logs, source, unfinished: Vec::new() })))
+    pub(crate) fn new(sink: impl Sink + 'static) -> Self {
+        Self(Arc::new(Mutex::new(sink)))
     }
 
     /// Hands on a last line that no line feed ended.
     pub(crate) fn finish(&self) {
-        self.lines().end_line(true);
+        self.sink().finish();
     }
 
     fn push(&self, bytes: &[u8]) {
-        let mut lines = self.lines();
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (line, after) = rest.split_at(end);
-            lines.append(line);
-            lines.end_line(false);
-            rest = after.get(1..).unwrap_or_default();
-        }
-        lines.append(rest);
+        self.sink().push(bytes);
     }
 
-    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+    fn sink(&self) -> std::sync::MutexGuard<'_, dyn Sink + 'static> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Lines for the log.
+pub(crate) struct Lines {
+    logs: Logs,
+    source: Source,
+    unfinished: Vec<u8>,
+    /// Bytes that are still taken.
+    room: usize,
+}
+
+/// Which stream it is, and whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Output,
+    Error,
+    CommandError,
+}
+
 impl Lines {
+    pub(crate) fn new(logs: Logs, source: Source) -> Self {
+        let room = if source == Source::CommandError { COMMAND_ERRORS } else { usize::MAX };
+        Self { logs, source, unfinished: Vec::new(), room }
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         let room = LINE.saturating_sub(self.unfinished.len());
         self.unfinished.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
@@ -75,9 +87,30 @@ impl Lines {
         }
         let line = String::from_utf8_lossy(&line);
         match self.source {
-            Source::Output => self.logs.line(Level::Info, &line, Vec::new()),
-            Source::Error => self.logs.error_line(&line),
+            Source::Output => {
+                self.logs.line(Level::Info, &line, Vec::new());
+            }
+            Source::Error => self.logs.error_line(Level::Warn, &line),
+            Source::CommandError => self.logs.error_line(Level::Error, &line),
         }
+    }
+}
+
+impl Sink for Lines {
+    fn push(&mut self, bytes: &[u8]) {
+        let mut rest = bytes.get(..self.room).unwrap_or(bytes);
+        self.room -= rest.len();
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = rest.split_at(end);
+            self.append(line);
+            self.end_line(false);
+            rest = after.get(1..).unwrap_or_default();
+        }
+        self.append(rest);
+    }
+
+    fn finish(&mut self) {
+        self.end_line(true);
     }
 }
 
@@ -142,7 +175,7 @@ mod tests {
 
     fn lines_of(writes: &[&[u8]]) -> Vec<String> {
         let (logs, kept, _) = logs(&Limits::default());
-        let stream = LineStream::new(logs, Source::Output);
+        let stream = LineStream::new(Lines::new(logs, Source::Output));
         for bytes in writes {
             stream.push(bytes);
         }
@@ -161,14 +194,25 @@ mod tests {
     #[test]
     fn a_line_without_end_is_held_to_a_bound() {
         let (logs, kept, _) = logs(&Limits::default());
-        let stream = LineStream::new(logs, Source::Output);
+        let mut lines = Lines::new(logs, Source::Output);
         for _ in 0..1_000 {
-            stream.push(&[b'x'; 4_096]);
+            lines.push(&[b'x'; 4_096]);
         }
-        assert!(stream.lines().unfinished.len() <= LINE);
-        stream.finish();
+        assert!(lines.unfinished.len() <= LINE);
+        lines.finish();
         assert_eq!(kept.messages().len(), 1);
         assert!(kept.messages()[0].len() <= Limits::default().log_line_bytes);
+    }
+
+    #[test]
+    fn of_the_errors_of_a_command_256_kib_are_kept() {
+        let (logs, kept, _) = logs(&Limits::default());
+        let mut lines = Lines::new(logs, Source::CommandError);
+        for _ in 0..10_000 {
+            lines.push(&[[b'x'; 99].as_slice(), b"\n"].concat());
+        }
+        lines.finish();
+        assert_eq!(kept.messages().len(), COMMAND_ERRORS.div_ceil(100));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use konnector_sandbox::{Digest, Options, Sandbox};
+use konnector_sandbox::{Digest, Kind, Options, Sandbox};
 use konnector_tests::handmade::with_names;
 use konnector_tests::{guest, handmade};
 
@@ -11,6 +11,10 @@ use super::SANDBOX;
 
 fn refusal(bytes: &[u8]) -> String {
     Sandbox::inspect(bytes).expect_err("a component that cannot be run").to_string()
+}
+
+fn typed(version: &str) -> Kind {
+    Kind::Typed { version: version.to_owned() }
 }
 
 const RUN: &str = "konnector:host/run@0.1.0";
@@ -35,7 +39,7 @@ fn what_exports_no_run() {
 fn what_was_built_for_another_version() {
     insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, this server runs 0.1.x: build it with a matching SDK");
     insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, this server runs 0.1.x: build it with a matching SDK");
-    assert_eq!(Sandbox::inspect(&with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().version, "0.1.7");
+    assert_eq!(Sandbox::inspect(&with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind, typed("0.1.7"));
 }
 
 #[test]
@@ -56,7 +60,7 @@ async fn a_later_version_of_the_same_track_runs() {
     for at in places {
         component[at + name.len() - 1] = b'7';
     }
-    assert_eq!(Sandbox::inspect(&component).unwrap().version, "0.1.7");
+    assert_eq!(Sandbox::inspect(&component).unwrap().kind, typed("0.1.7"));
     let ended = super::run(&component, serde_json::json!({}), &konnector_tests::fakes::World::default()).await;
     assert!(matches!(ended.outcome, konnector_sandbox::Outcome::Completed(_)), "{:?}", ended.outcome);
 }
@@ -64,7 +68,7 @@ async fn a_later_version_of_the_same_track_runs() {
 #[test]
 fn what_a_component_wants_is_known_beforehand() {
     let info = Sandbox::inspect(&guest("noop")).unwrap();
-    assert_eq!((info.version.as_str(), info.reads_secrets), ("0.1.0", false));
+    assert_eq!((info.kind, info.reads_secrets), (typed("0.1.0"), false));
     assert!(!info.imports.iter().any(|name| name.starts_with("wasi:sockets")), "{:?}", info.imports);
     assert!(Sandbox::inspect(&guest("panics")).unwrap().reads_secrets);
 }

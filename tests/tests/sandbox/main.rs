@@ -8,6 +8,7 @@
     reason = "helpers of tests"
 )]
 
+mod commands;
 mod components;
 mod downloads;
 mod endings;
@@ -15,6 +16,7 @@ mod hostile;
 mod http;
 mod measure;
 mod orderly;
+mod wasi_http;
 
 use std::path::Path;
 use std::sync::LazyLock;

@@ -39,7 +39,7 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
     }
     std::fs::write(&target, &component).map_err(file("write", &target))?;
     output.show(&json!({ "component": target, "size": info.size, "imports": info.imports }), || {
-        done(&format!("{} ({}), contract {}", target.display(), bytes(info.size as u64), info.version));
+        done(&format!("{} ({}), {}", target.display(), bytes(info.size as u64), info.kind));
     });
     Ok(())
 }

@@ -5,8 +5,8 @@ mod line;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use konnector_manifest::{Manifest, RuleKind};
-use konnector_sandbox::Sandbox;
+use konnector_manifest::{Manifest, RuleKind, Verb};
+use konnector_sandbox::{Kind, Sandbox};
 use owo_colors::{OwoColorize as _, Stream};
 use serde::Serialize;
 use serde_json::json;
@@ -104,14 +104,17 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             return;
         }
     };
-    let uses =
-        |interface: &str| info.imports.iter().any(|import| import.starts_with(&format!("konnector:host/{interface}@")));
+    let uses = |interface: &str| info.imports.iter().any(|import| import.starts_with(&format!("{interface}@")));
+    let is_command = info.kind == Kind::Command;
     let http = manifest.permissions.rules().iter().any(|rule| matches!(rule.kind, RuleKind::Http));
-    if uses("http") && !http {
+    if (uses("konnector:host/http") || uses("wasi:http/outgoing-handler")) && !http {
         found(
             false,
             Manifest::FILE_NAME,
-            r#"the component uses the network, but no rule names a host; add to "permissions": "vendor": { "type": "http", "values": ["https://www.vendor.example"] }"#.to_owned(),
+            format!(
+                r#"the component uses the network, but no rule names a host{}; add to "permissions": "vendor": {{ "type": "http", "values": ["https://www.vendor.example"] }}"#,
+                if is_command { ", so it reaches COZY_URL and nothing else" } else { "" }
+            ),
         );
     }
     if info.reads_secrets {
@@ -120,6 +123,21 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             &manifest.component,
             "it reads passwords (konnector:host/reveal), which users are warned of; fill forms with secrets instead, if you can".to_owned(),
         );
+    }
+    let accounts =
+        "io.cozy.accounts".parse().is_ok_and(|accounts| manifest.permissions.allows_any(Verb::Get, &accounts));
+    match (is_command, accounts) {
+        (true, true) => found(
+            false,
+            Manifest::FILE_NAME,
+            "with its rule on io.cozy.accounts a command component reads the account's passwords, which users are warned of; the SDK fills forms with passwords that it never sees".to_owned(),
+        ),
+        (true, false) if !manifest.fields.is_empty() => found(
+            false,
+            Manifest::FILE_NAME,
+            r#"the component is a command, which reads its account from COZY_URL, and no rule allows that; add to "permissions": "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] }"#.to_owned(),
+        ),
+        _ => {}
     }
     if info.size > 8 << 20 {
         found(

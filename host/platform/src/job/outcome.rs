@@ -6,7 +6,7 @@ use std::time::Duration;
 use konnector_sandbox::{Action, Ending, Failure, Outcome};
 
 /// An error code, `TYPE` or `TYPE.SUBTYPE`; clients that do not know the subtype fall back to the type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the codes of Cozy's vocabulary")]
 pub enum Code {
     LoginFailed,
@@ -34,6 +34,8 @@ pub enum Code {
     UnknownErrorInterrupted,
     NotInstalled,
     AccountNotFound,
+    /// What a command component said, a code or any text.
+    Told(String),
 }
 
 impl fmt::Display for Code {
@@ -64,6 +66,7 @@ impl fmt::Display for Code {
             Self::UnknownErrorInterrupted => "UNKNOWN_ERROR.INTERRUPTED",
             Self::NotInstalled => "UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED",
             Self::AccountNotFound => "UNKNOWN_ERROR.ACCOUNT_NOT_FOUND",
+            Self::Told(error) => error,
         })
     }
 }
@@ -223,7 +226,36 @@ impl Verdict {
                 false,
                 with(detail, "The konnector has a fault. If it comes back, tell its author."),
             ),
+            Failure::Told { error, no_retry } => Self::of_words(error, *no_retry),
         }
+    }
+
+    /// A command component's own code or text. What it means for the schedule is what the same failure of a typed konnector means; a text
+    /// that is no code of the vocabulary is a fault (Cozy API, konnector worker policy and run-time contract, §5.7 and §6.3).
+    fn of_words(error: &str, no_retry: bool) -> Self {
+        let action = |action| Failure::UserAction(action, String::new());
+        let meaning = match error {
+            "LOGIN_FAILED.TOO_MANY_ATTEMPTS" => Failure::TooManyAttempts(String::new()),
+            "USER_ACTION_NEEDED.CGU_FORM" => action(Action::AcceptTerms),
+            "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(Action::ChangePassword),
+            "USER_ACTION_NEEDED.SCA_REQUIRED" => action(Action::StrongAuthentication),
+            "USER_ACTION_NEEDED.WEBAUTH_REQUIRED" => action(Action::WebAuthentication),
+            "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(Action::Reconnect),
+            "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(Action::AccountRemoved),
+            "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(Action::PermissionsChanged),
+            "USER_ACTION_NEEDED.TWOFA_EXPIRED" | "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => {
+                Failure::ChallengeFailed(String::new())
+            }
+            "MAINTENANCE" | "VENDOR_DOWN.MAINTENANCE" => Failure::VendorMaintenance(String::new()),
+            "DISK_QUOTA_EXCEEDED" => Failure::QuotaExceeded(String::new()),
+            _ if error.starts_with("LOGIN_FAILED") => Failure::BadCredentials(String::new()),
+            _ if error.starts_with("USER_ACTION_NEEDED") => action(Action::Other),
+            _ if error.starts_with("VENDOR_DOWN") => Failure::VendorDown(String::new()),
+            _ => Failure::Bug(error.to_owned()),
+        };
+        let verdict = Self::of_failure(&meaning);
+        let retry = if no_retry { Retry::Never } else { verdict.retry };
+        Self { code: Code::Told(error.to_owned()), retry, ..verdict }
     }
 
     fn of_action(action: Action, detail: &str) -> Self {
@@ -275,4 +307,50 @@ impl Verdict {
 fn with(detail: &str, sentence: &str) -> String {
     let detail = detail.trim();
     if detail.is_empty() { sentence.to_owned() } else { format!("{}. {sentence}", detail.trim_end_matches('.')) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: &str, no_retry: bool) -> Verdict {
+        Verdict::of_failure(&Failure::Told { error: error.to_owned(), no_retry })
+    }
+
+    #[test]
+    fn a_code_means_the_same_whoever_says_it() {
+        let nothing = String::new;
+        for (error, typed) in [
+            ("LOGIN_FAILED", Failure::BadCredentials(nothing())),
+            ("LOGIN_FAILED.NEEDS_SECRET", Failure::BadCredentials(nothing())),
+            ("LOGIN_FAILED.TOO_MANY_ATTEMPTS", Failure::TooManyAttempts(nothing())),
+            ("USER_ACTION_NEEDED", Failure::UserAction(Action::Other, nothing())),
+            ("USER_ACTION_NEEDED.CGU_FORM", Failure::UserAction(Action::AcceptTerms, nothing())),
+            ("USER_ACTION_NEEDED.SCA_REQUIRED", Failure::UserAction(Action::StrongAuthentication, nothing())),
+            ("USER_ACTION_NEEDED.SOMETHING", Failure::UserAction(Action::Other, nothing())),
+            ("VENDOR_DOWN.BANK_DOWN", Failure::VendorDown(nothing())),
+            ("DISK_QUOTA_EXCEEDED", Failure::QuotaExceeded(nothing())),
+            ("exit status 3", Failure::Bug("exit status 3".to_owned())),
+        ] {
+            let typed = Verdict::of_failure(&typed);
+            assert_eq!(told(error, false), Verdict { code: Code::Told(error.to_owned()), ..typed });
+        }
+    }
+
+    #[test]
+    fn which_codes_make_the_schedule_wait() {
+        let pauses = |error| told(error, false).pause;
+        assert!(pauses("LOGIN_FAILED") && pauses("LOGIN_FAILED: wrong") && pauses("USER_ACTION_NEEDED.OTHER"));
+        // Exactly this one does not.
+        assert!(!pauses("USER_ACTION_NEEDED.CGU_FORM") && pauses("USER_ACTION_NEEDED.CGU_FORM.X"));
+        assert!(!pauses("VENDOR_DOWN") && !pauses("X") && !pauses("not LOGIN_FAILED"));
+    }
+
+    #[test]
+    fn what_is_not_to_be_tried_again_is_not() {
+        assert_eq!(told("VENDOR_DOWN", true).retry, Retry::Never);
+        assert!(matches!(told("VENDOR_DOWN", false).retry, Retry::BackOff { .. }));
+        assert_eq!((told("X", false).retry, told("X", true).retry), (Retry::Once, Retry::Never));
+        insta::assert_snapshot!(told("no page for bills", false).message, @"no page for bills. The konnector has a fault. If it comes back, tell its author.");
+    }
 }

@@ -1,6 +1,8 @@
 //! The folder of an account: where its run writes.
 
 use konnector_manifest::Manifest;
+use konnector_store::Changes;
+use serde_json::Value;
 
 use super::Scope;
 use crate::file::{self, Kind, TRASH_PATH};
@@ -25,6 +27,21 @@ pub fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
         None => path,
         Some(account) => format!("{path}/{}", account_folder(account.name().unwrap_or(&account.id), &account.id)),
     })
+}
+
+/// Puts the id of the folder into a job's message that wants one, and makes the folder where it is missing (Cozy API, konnector run-time
+/// contract, §6.4).
+pub async fn correct(scope: &Scope, manifest: &Manifest, message: &mut Value) -> Result<()> {
+    if scope.job.argument("folder_to_save").is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    let fence = |changes: &mut Changes| scope.fence(changes);
+    let path = destination(scope, manifest)?;
+    let directory = scope.platform.ensure_directory(&scope.instance, &path, &fence).await?;
+    if let Some(members) = message.as_object_mut() {
+        members.insert("folder_to_save".to_owned(), Value::String(directory.id));
+    }
+    Ok(())
 }
 
 fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<String>> {

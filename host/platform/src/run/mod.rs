@@ -5,14 +5,15 @@ mod documents;
 mod files;
 mod folder;
 mod log;
+mod own_api;
 mod progress;
 
 use std::sync::Arc;
 
 use konnector_manifest::{Manifest, Permissions};
-use konnector_sandbox::capability::{Capabilities, Error as CapabilityError};
+use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi};
 use konnector_sandbox::http::{HttpBudget, SecretTable, SessionOptions};
-use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Limits, Program};
+use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Limits, Program};
 use konnector_store::{BlobId, Changes, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use crate::instance::Instance;
 use crate::job::{Cause, Job};
 use crate::konnector::Konnector;
 use crate::{Error, Platform, Result};
+
+/// `COZY_LANGUAGE` of a manifest that names none (Cozy API, konnector run-time contract, §6.2).
+const DEFAULT_LANGUAGE: &str = "node";
 
 /// What all capabilities of a run share.
 pub struct Scope {
@@ -82,7 +86,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Loads the program and puts the capabilities together. Contacts nobody and writes nothing.
+    /// Loads the program and puts the capabilities together. Contacts nobody, and writes nothing but the folder that a command component is
+    /// told of.
     pub async fn new(
         platform: &Platform,
         instance: &Instance,
@@ -115,7 +120,7 @@ impl Run {
             secrets: Arc::new(SecretTable::new(secrets.clone()).map_err(Error::Gate)?),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
-        let run_job = run_job(instance, job, &manifest);
+        let mut run_job = run_job(instance, job, &manifest);
         let scope = Arc::new(Scope {
             platform: platform.clone(),
             instance: instance.clone(),
@@ -126,6 +131,13 @@ impl Run {
             job: job.clone(),
             lease: lease.clone(),
         });
+        let api: Option<Arc<dyn OwnApi>> = match program.info().kind {
+            Kind::Typed { .. } => None,
+            Kind::Command => {
+                folder::correct(&scope, &manifest, &mut run_job.message).await?;
+                Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?))
+            }
+        };
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
@@ -134,6 +146,7 @@ impl Run {
             progress: Arc::new(progress::RunProgress(scope)),
             log: Arc::clone(&log) as _,
             http: Arc::new(http),
+            api,
             limits,
         };
         Ok(Self { platform: platform.clone(), program, job: run_job, capabilities, log })
@@ -169,6 +182,9 @@ fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
         payload: None,
         locale: instance.locale.clone(),
         time_zone: instance.tz.name().to_owned(),
+        message: job.message.clone(),
+        trigger: job.trigger_id.clone(),
+        language: manifest.language.clone().unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
     }
 }
 

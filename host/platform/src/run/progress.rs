@@ -74,6 +74,10 @@ impl Progress for RunProgress {
         self.publish(json!({ "type": "login_success" }));
     }
 
+    fn message(&self, kind: &str, message: &str) {
+        self.publish(json!({ "type": kind, "message": message }));
+    }
+
     async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {
         let Some(account) = self.0.account.as_ref().filter(|_| self.0.job.manual_execution) else {
             return Err(Error::Unattended);

@@ -11,6 +11,7 @@ mod progress;
 mod promise;
 mod reveal;
 mod secrets;
+pub(crate) mod wasi_http;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
+    pub(crate) door: wasi_http::Door,
     pub(crate) context: Arc<Context>,
 }
 

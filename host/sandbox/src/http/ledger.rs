@@ -45,6 +45,9 @@ impl Refusal {
 pub struct HostRecord {
     /// Scheme, host and, unless it is the scheme's own, port: `https://www.bank101.example`.
     pub host: String,
+    /// It is our own API: what was exchanged did not leave the process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
     /// Requests that were sent, by method.
     pub methods: BTreeMap<String, u64>,
     /// Answers, by status.

@@ -5,6 +5,9 @@
 //! entered into the receipt ([`HostRecord`]). A redirect is a new request and passes all of it again. The cookie jar, the secrets,
 //! decompression and charsets are the gate's work, so that a konnector in any language gets them alike.
 //!
+//! There are two doors. [`Session::send`] and [`Session::open`] take a request as a value. [`Session::forward`] is for guests with an HTTP
+//! client of their own: bodies are streams, and redirects, cookies and decompression stay with the guest. The checks are the same.
+//!
 //! One [`Gate`] serves a process, one [`Session`] serves a run. Sessions share the trusted certificates and the number of connections, and
 //! nothing else: no connection, no TLS ticket, no cookie.
 
@@ -16,9 +19,11 @@ mod cookies;
 mod echo;
 mod error;
 mod failure;
+mod forward;
 mod gate;
 mod ledger;
 mod mask;
+mod own;
 mod redirect;
 mod request;
 mod resolve;
@@ -27,14 +32,17 @@ mod session;
 mod site;
 mod stream;
 mod substitute;
+mod upload;
 
 pub use address::{AddressRule, is_public};
 pub use budget::HttpBudget;
 pub use cookies::MAX_JAR;
 pub use error::{HttpError, Phase, SetupError};
+pub use forward::{ForwardBody, Patience};
 pub use gate::{Gate, GateOptions, Timeouts};
 pub use ledger::HostRecord;
 pub use mask::MASKED;
+pub use own::{OwnApi, OwnBody, SecretsShown};
 pub use redirect::MAX_REDIRECTS;
 pub use request::{Body, Expect, Request, Response};
 pub use resolve::{Resolver, SystemResolver};

@@ -138,6 +138,62 @@ impl Draft {
     }
 }
 
+/// A request as an HTTP client inside of a guest makes it, and the bytes that its `Content-Length` promises.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    pub(super) draft: Draft,
+    pub(super) length: Option<u64>,
+}
+
+impl Outgoing {
+    /// Takes only what means the same to everybody on the way: a URL with scheme, authority and a path that begins with `/`; a `Host` that
+    /// repeats the authority; one `Content-Length` of digits.
+    pub(super) fn new(parts: http::request::Parts) -> Result<Self, HttpError> {
+        let (Some(_), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) else {
+            return Err(invalid("url: names no scheme or no host".to_owned()));
+        };
+        if parts.uri.path_and_query().is_some_and(|path| !path.as_str().starts_with(['/', '?'])) {
+            return Err(invalid("url: the path must begin with /".to_owned()));
+        }
+        let (number, size) =
+            (parts.headers.len(), parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum());
+        check_sizes(number, size)?;
+        let mut headers = HeaderMap::with_capacity(number);
+        let mut length = None;
+        for (name, value) in &parts.headers {
+            match *name {
+                header::HOST if value.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {}
+                header::HOST => {
+                    return Err(invalid(format!(
+                        "headers: host is not {authority}, where the request goes; leave it out"
+                    )));
+                }
+                header::CONTENT_LENGTH => match (length, digits(value)) {
+                    (None, Some(bytes)) => length = Some(bytes),
+                    _ => return Err(invalid("headers: content-length must be one number".to_owned())),
+                },
+                _ if is_reserved(name) => {
+                    return Err(invalid(format!("headers: {name} is set by the host; leave it out")));
+                }
+                _ => {
+                    headers.append(name.clone(), value.clone());
+                }
+            }
+        }
+        let draft = Draft {
+            method: parse_method(parts.method.as_str())?,
+            url: parse_url(&parts.uri.to_string())?,
+            headers,
+            body: None,
+        };
+        Ok(Self { draft, length })
+    }
+}
+
+fn digits(value: &HeaderValue) -> Option<u64> {
+    value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+}
+
 fn invalid(text: String) -> HttpError {
     HttpError::Invalid(text)
 }
@@ -186,13 +242,7 @@ pub(super) fn normalise(mut url: Url) -> Result<Url, HttpError> {
 
 fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) -> Result<HeaderMap, HttpError> {
     let size: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if size > MAX_HEADERS.0 || headers.len() > MAX_HEADERS.1 {
-        let (bytes, number) = MAX_HEADERS;
-        return Err(invalid(format!(
-            "headers: {} with {size} bytes, the limits are {number} and {bytes} bytes",
-            headers.len()
-        )));
-    }
+    check_sizes(headers.len(), size)?;
     let mut map = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
         let parsed = HeaderName::from_bytes(name.as_bytes())
@@ -212,6 +262,15 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
         map.append(parsed, value);
     }
     Ok(map)
+}
+
+fn check_sizes(number: usize, size: usize) -> Result<(), HttpError> {
+    let (most_bytes, most) = MAX_HEADERS;
+    if size > most_bytes || number > most {
+        let text = format!("headers: {number} with {size} bytes, the limits are {most} and {most_bytes} bytes");
+        return Err(invalid(text));
+    }
+    Ok(())
 }
 
 fn is_reserved(name: &HeaderName) -> bool {

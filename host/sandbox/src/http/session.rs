@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use konnector_manifest::{Denied, HttpRules};
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
 
 use super::address::is_public;
@@ -49,8 +51,22 @@ pub struct SessionOptions {
 /// The network of one run. Cheap to clone; its methods may be called at the same time.
 #[derive(Clone)]
 pub struct Session {
-    run: Arc<Run>,
+    pub(super) run: Arc<Run>,
 }
+
+/// The places of an exchange with the host, in the run and in the process, held until it ends.
+pub(super) type Places = [OwnedSemaphorePermit; 3];
+
+/// What is known of a request that is about to be sent.
+pub(super) struct Sending<'a> {
+    pub(super) origin: &'a str,
+    pub(super) bytes: u64,
+    /// Names of the secrets in it.
+    pub(super) secrets: &'a [String],
+}
+
+/// A request on its way.
+pub(super) type Execute = Pin<Box<dyn Future<Output = Result<reqwest::Response, reqwest::Error>> + Send>>;
 
 pub(super) struct Run {
     pub(super) gate: Arc<Shared>,
@@ -62,6 +78,8 @@ pub(super) struct Run {
     ledger: Mutex<Ledger>,
     exchanges: Arc<Semaphore>,
     sites: Mutex<HashMap<Origin, Arc<Site>>>,
+    /// Requests of this run to our own API at one time.
+    pub(super) own: Arc<Semaphore>,
 }
 
 impl Session {
@@ -69,6 +87,7 @@ impl Session {
         let run = Run {
             tls: gate.tls(),
             exchanges: Arc::new(Semaphore::new(gate.per_run)),
+            own: Arc::new(Semaphore::new(gate.per_host)),
             gate,
             meter: Meter::new(options.budget),
             rules: options.rules,
@@ -172,9 +191,7 @@ impl Run {
     async fn exchange(self: &Arc<Self>, draft: &Draft, deadline: Deadline) -> Result<Stream, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let sent = self.try_exchange(draft, deadline, &origin).await;
-        if matches!(sent, Err(HttpError::AddressProhibited(_))) {
-            self.ledger(|ledger| ledger.host(&origin).refused(Refusal::AddressProhibited));
-        }
+        self.note_refusal(&origin, &sent);
         sent
     }
 
@@ -203,14 +220,7 @@ impl Run {
         deadline: Deadline,
         origin: &str,
     ) -> Result<Stream, HttpError> {
-        let method = draft.method.as_str();
-        self.rules.check(method, &draft.url).map_err(|denied| self.denied(origin, Refusal::NoRule, denied))?;
-        check_literal(&draft.url, &self.gate)?;
-        let bound = |secret: &str| {
-            let bound = self.rules.check_secret(secret, method, &draft.url);
-            bound.map_err(|denied| self.denied(origin, Refusal::SecretNotBound, denied))
-        };
-        let Filled { mut headers, body, secrets } = fill(draft, &self.secrets.snapshot(), bound)?;
+        let Filled { mut headers, body, secrets } = self.permit(draft, origin)?;
         let own = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
             headers.insert(header::COOKIE, cookies);
@@ -222,33 +232,14 @@ impl Run {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let site = self.site(&draft.url)?;
-        // The own quota before the shared one: a run that waits for itself takes nobody's place.
-        let take =
-            async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
-        let places = [take(&site.exchanges).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?];
-
+        let places = self.places(&site.exchanges, deadline).await?;
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
-        self.meter.up(bytes)?;
-        self.ledger(|ledger| ledger.host(origin).sent(method, bytes, &secrets));
         let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
         *request.headers_mut() = headers;
         *request.body_mut() = body.map(Into::into);
-        let sent = deadline.within(self.gate.timeouts.headers, Phase::Headers, site.client.execute(request)).await?;
-        let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
-            if matches!(error, HttpError::AddressProhibited(_)) {
-                self.ledger(|ledger| ledger.host(origin).not_sent(method, bytes, &secrets));
-            }
-        })?;
-
-        let bytes = sizes(response.headers());
-        let private = response.remote_addr().is_some_and(|address| !is_public(address.ip()));
-        self.ledger(|ledger| {
-            let record = ledger.host(origin);
-            record.answered(response.status().as_u16(), bytes);
-            record.private += u64::from(private);
-        });
-        self.meter.down(bytes)?;
-        check_head(response.headers(), bytes, origin)?;
+        let limit = self.gate.timeouts.headers;
+        let answered = |execute| deadline.within(limit, Phase::Headers, execute);
+        let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
         lock(&self.jar).store(response.headers(), &draft.url);
         let (status, mut headers) = (response.status(), response.headers().clone());
         Ok(Stream {
@@ -266,7 +257,67 @@ impl Run {
         })
     }
 
-    fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
+    /// What the manifest's rules and the vetting of addresses say, and the request with its secrets.
+    pub(super) fn permit(&self, draft: &Draft, origin: &str) -> Result<Filled, HttpError> {
+        let method = draft.method.as_str();
+        self.rules.check(method, &draft.url).map_err(|denied| self.denied(origin, Refusal::NoRule, denied))?;
+        check_literal(&draft.url, &self.gate)?;
+        fill(draft, &self.secrets.snapshot(), |secret| {
+            let bound = self.rules.check_secret(secret, method, &draft.url);
+            bound.map_err(|denied| self.denied(origin, Refusal::SecretNotBound, denied))
+        })
+    }
+
+    /// Waits for a place among the exchanges. The own quota before the shared one: a run that waits for itself takes nobody's place.
+    pub(super) async fn places(&self, own: &Arc<Semaphore>, deadline: Deadline) -> Result<Places, HttpError> {
+        let take =
+            async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
+        Ok([take(own).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?])
+    }
+
+    /// Sends a request that was permitted, and enters it and the head of its answer. `answered` bounds the wait.
+    pub(super) async fn dispatch<W>(
+        &self,
+        site: &Site,
+        request: reqwest::Request,
+        Sending { origin, bytes, secrets }: Sending<'_>,
+        answered: impl FnOnce(Execute) -> W,
+    ) -> Result<reqwest::Response, HttpError>
+    where
+        W: Future<Output = Result<Result<reqwest::Response, reqwest::Error>, HttpError>>,
+    {
+        self.meter.up(bytes)?;
+        let method = request.method().clone();
+        self.ledger(|ledger| ledger.host(origin).sent(method.as_str(), bytes, secrets));
+        let sent = answered(Box::pin(site.client.execute(request))).await?;
+        let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
+            if matches!(error, HttpError::AddressProhibited(_)) {
+                self.ledger(|ledger| ledger.host(origin).not_sent(method.as_str(), bytes, secrets));
+            }
+        })?;
+        if response.remote_addr().is_some_and(|address| !is_public(address.ip())) {
+            self.ledger(|ledger| ledger.host(origin).private += 1);
+        }
+        self.answered(origin, response.status(), response.headers())?;
+        Ok(response)
+    }
+
+    /// Enters the head of an answer, and refuses one that is too large.
+    pub(super) fn answered(&self, origin: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), HttpError> {
+        let bytes = sizes(headers);
+        self.ledger(|ledger| ledger.host(origin).answered(status.as_u16(), bytes));
+        self.meter.down(bytes)?;
+        check_head(headers, bytes, origin)
+    }
+
+    /// Enters that a name, or an address, led to nobody who may be contacted.
+    pub(super) fn note_refusal<T>(&self, origin: &str, result: &Result<T, HttpError>) {
+        if matches!(result, Err(HttpError::AddressProhibited(_))) {
+            self.ledger(|ledger| ledger.host(origin).refused(Refusal::AddressProhibited));
+        }
+    }
+
+    pub(super) fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
         let mut sites = lock(&self.sites);
         if let Some(site) = sites.get(&url.origin()) {
             return Ok(site.clone());
@@ -336,6 +387,6 @@ fn sizes(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
 }
 
-fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {
+pub(super) fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {
     (draft.method.as_str().len() + draft.url.as_str().len() + 12) as u64 + sizes(headers)
 }

@@ -17,6 +17,9 @@ use super::resolve::{NoAddress, VettedResolver};
 /// Largest sum of an answer's header names and values in bytes, and their largest number.
 pub(super) const MAX_HEADERS: (u32, usize) = (64 << 10, 256);
 
+/// Bytes of one HTTP/2 answer that may lie here unread, four times as many for all answers of a connection.
+const RECEIVE_WINDOW: u32 = 256 << 10;
+
 /// How long an unused connection is kept.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,8 @@ impl Site {
             .pool_max_idle_per_host(gate.per_host)
             .http1_max_headers(MAX_HEADERS.1)
             .http2_max_header_list_size(MAX_HEADERS.0)
+            .http2_initial_stream_window_size(RECEIVE_WINDOW)
+            .http2_initial_connection_window_size(RECEIVE_WINDOW * 4)
             .user_agent(&gate.user_agent)
             .build()
             .map_err(|error| HttpError::Other(format!("the HTTP client cannot be set up: {error}")))?;

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::body::Body;
 use super::echo::Echo;
 use super::error::{HttpError, Phase};
 use super::request::readable;
-use super::session::Run;
+use super::session::{Places, Run};
 
 /// Largest part of a redirect's body that is read so that its connection can be used again, and how long that may take.
 const DRAIN: (u64, Duration) = (32 << 10, Duration::from_millis(300));
@@ -46,6 +45,16 @@ impl Deadline {
         timeout_at(self.0.min(end), work).await.map_err(|_| HttpError::Timeout(phase))
     }
 
+    /// The moment itself, or the end of `limit` from now if that comes sooner.
+    pub(super) fn sooner_of(self, limit: Duration) -> Instant {
+        self.0.min(Instant::now() + limit.min(LONGEST))
+    }
+
+    /// Whether it has passed.
+    pub(super) fn has_passed(self) -> bool {
+        self.0 <= Instant::now()
+    }
+
     /// Waits for `work`, never beyond the deadline.
     pub(super) async fn total<T>(self, work: impl Future<Output = T>) -> Result<T, HttpError> {
         timeout_at(self.0, work).await.map_err(|_| HttpError::Timeout(Phase::Total))
@@ -66,8 +75,7 @@ pub struct Stream {
     pub(super) origin: String,
     pub(super) deadline: Deadline,
     pub(super) run: Arc<Run>,
-    /// Held until the exchange ends: the places of this exchange with the host, in the run and in the process.
-    pub(super) _places: [OwnedSemaphorePermit; 3],
+    pub(super) _places: Places,
 }
 
 impl Stream {

@@ -13,6 +13,7 @@ mod bombs;
 mod budgets;
 mod cookies;
 mod fixture;
+mod forward;
 mod http2;
 mod identity;
 mod memory;

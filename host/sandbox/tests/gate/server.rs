@@ -196,8 +196,30 @@ async fn read(socket: &mut TcpStream) -> Option<Seen> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut seen = Seen { method, target, headers, body: String::new() };
+    if seen.header("transfer-encoding") == Some("chunked") {
+        seen.body = String::from_utf8_lossy(&chunks(socket).await?).into_owned();
+        return Some(seen);
+    }
     let mut body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
     socket.read_exact(&mut body).await.ok()?;
     seen.body = String::from_utf8_lossy(&body).into_owned();
     Some(seen)
+}
+
+/// A body of which the server was not told the length.
+async fn chunks(socket: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(socket.read_u8().await.ok()?);
+        }
+        let size = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim(), 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        socket.read_exact(&mut chunk).await.ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend(&chunk[..size]);
+    }
 }

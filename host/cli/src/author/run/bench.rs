@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use konnector_api::InProcess;
 use konnector_manifest::{Manifest, Slug};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_EVENTS, JOB_LOGS, JOBS};
@@ -54,6 +55,7 @@ impl Bench {
             platform.create_instance(NewInstance { domain: "localhost".to_owned(), ..NewInstance::default() }).await?;
         let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
         let principal = platform.authenticate(&instance, &token)?;
+        platform.answer_konnectors_with(Arc::new(InProcess::new(konnector_api::public(platform.clone()))));
         platform.start().await?;
         Ok(Self { platform, instance, principal, folder })
     }

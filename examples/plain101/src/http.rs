@@ -1,0 +1,49 @@
+//! Just enough HTTP for one request at a time.
+
+#[cfg(not(target_os = "wasi"))]
+mod native;
+#[cfg(target_os = "wasi")]
+mod wasi;
+
+#[cfg(not(target_os = "wasi"))]
+pub use native::send;
+use url::Url;
+#[cfg(target_os = "wasi")]
+pub use wasi::send;
+
+/// A request.
+pub struct Request {
+    /// Method.
+    pub method: &'static str,
+    /// Where to.
+    pub url: Url,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// Empty for none.
+    pub body: Vec<u8>,
+}
+
+/// An answer.
+pub struct Response {
+    /// Status.
+    pub status: u16,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// A request without headers and body.
+    pub fn new(method: &'static str, url: &str) -> Result<Self, String> {
+        let url = url.parse().map_err(|error| format!("{url} is no address: {error}"))?;
+        Ok(Self { method, url, headers: Vec::new(), body: Vec::new() })
+    }
+}
+
+impl Response {
+    /// The first header of a name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}

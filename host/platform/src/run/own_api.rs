@@ -1,0 +1,109 @@
+//! Our own API, for the run of a command component: `COZY_URL` and `COZY_CREDENTIALS` of the environment contract.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use konnector_manifest::Verb;
+use konnector_sandbox::capability::{OwnApi, OwnBody, SecretsShown};
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::Scope;
+use crate::doctype::ACCOUNTS;
+use crate::{Error, PublicApi, Result};
+
+/// The public API for the instance and the konnector of one run.
+pub struct RunApi {
+    scope: Arc<Scope>,
+    public: Arc<dyn PublicApi>,
+    url: Url,
+    host: HeaderValue,
+    token: String,
+}
+
+impl RunApi {
+    /// With a token that shows the secrets of the run's account, and of no other.
+    pub fn new(scope: Arc<Scope>) -> Result<Self> {
+        let Scope { platform, instance, konnector, account, .. } = &*scope;
+        let public = platform.public_api().ok_or_else(|| {
+            Error::BadRequest("this process serves no API, which a command component needs".to_owned())
+        })?;
+        let domain = &instance.domain;
+        let unusable = |reason: String| Error::BadRequest(format!("the domain '{domain}' is no address: {reason}"));
+        let url = Url::parse(&format!("{}://{domain}/", platform.config.scheme))
+            .map_err(|error| unusable(error.to_string()))?;
+        let host = HeaderValue::from_str(domain).map_err(|error| unusable(error.to_string()))?;
+        let account = account.as_ref().map(|account| account.id.as_str());
+        let token = platform.issue_run_token(instance, &konnector.slug, account)?;
+        Ok(Self { public, url, host, token, scope })
+    }
+
+    /// Another worker may have the job: what this run still wants to write must not be written.
+    fn may_write(&self) -> bool {
+        let lease = &self.scope.lease;
+        matches!(self.scope.platform.store.lease(&lease.job), Ok(Some(now)) if now.epoch == lease.epoch)
+    }
+}
+
+#[async_trait]
+impl OwnApi for RunApi {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
+    fn host(&self) -> HeaderValue {
+        self.host.clone()
+    }
+
+    fn token(&self) -> &str {
+        &self.token
+    }
+
+    fn shows_secrets(&self) -> bool {
+        self.scope.account.is_some() && self.scope.permissions.allows_any(Verb::Get, &ACCOUNTS)
+    }
+
+    async fn call(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) && !self.may_write() {
+            return refused("this run was given up and started again elsewhere");
+        }
+        let account = names_account(request.uri().path());
+        let mut response = self.public.answer(request).await;
+        if account && response.status().is_success() {
+            response.extensions_mut().insert(SecretsShown);
+        }
+        response
+    }
+}
+
+/// Whether a path is that of an account, or of all accounts.
+fn names_account(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    let doctype = parts.next().filter(|root| *root == "data").and_then(|_| parts.next()).unwrap_or_default();
+    percent_decode_str(doctype).decode_utf8().is_ok_and(|doctype| doctype == ACCOUNTS.to_string())
+}
+
+fn refused(reason: &'static str) -> http::Response<OwnBody> {
+    let body = Full::new(Bytes::from_static(reason.as_bytes())).map_err(|never| match never {}).boxed_unsync();
+    let mut response = http::Response::new(body);
+    *response.status_mut() = StatusCode::CONFLICT;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_recognised_however_they_are_written() {
+        for path in ["/data/io.cozy.accounts/1", "/data/io.cozy%2Eaccounts/1", "/data/io.cozy.accounts/"] {
+            assert!(names_account(path), "{path}");
+        }
+        for path in ["/data/io.cozy.bills/1", "/files/io.cozy.accounts", "/", "", "/data"] {
+            assert!(!names_account(path), "{path}");
+        }
+    }
+}

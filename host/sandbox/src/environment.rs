@@ -1,0 +1,123 @@
+//! What a run finds in its environment; nothing is inherited from the server. For a command it is the table of the Cozy API (konnector
+//! run-time contract, §6.2) and nothing else.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::http::OwnApi;
+use crate::job::{Cause, Job};
+
+/// Bytes of a payload from which on it is a file.
+const LARGE_PAYLOAD: usize = 100_000;
+/// Name of that file in the working directory.
+const PAYLOAD_FILE: &str = "cozy_payload.json";
+/// Seconds that a konnector is told beyond the end, as Cozy does.
+const BEYOND: u64 = 5;
+
+/// Variables, and a file that one of them names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Environment {
+    pub(crate) variables: Vec<(&'static str, String)>,
+    pub(crate) file: Option<(&'static str, String)>,
+}
+
+impl Environment {
+    /// For a konnector that gets its job as a value.
+    pub(crate) fn of_typed(job: &Job) -> Self {
+        Self { variables: vec![("TZ", job.time_zone.clone()), ("LANG", job.locale.clone())], file: None }
+    }
+
+    /// For a command, whose run may still take `remaining`; without an API there is no address and no token.
+    pub(crate) fn of_command(job: &Job, api: Option<&dyn OwnApi>, remaining: Duration) -> Self {
+        let (payload, file) = payload(job.payload.as_ref());
+        let seconds = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0) + BEYOND;
+        let parameters = if job.parameters.is_empty() { Value::Null } else { Value::Object(job.parameters.clone()) };
+        let mut variables = vec![
+            ("COZY_FIELDS", job.message.to_string()),
+            ("COZY_PARAMETERS", parameters.to_string()),
+            ("COZY_PAYLOAD", payload),
+            ("COZY_LANGUAGE", job.language.clone()),
+            ("COZY_LOCALE", job.locale.clone()),
+            ("COZY_TIME_LIMIT", seconds.to_string()),
+            ("COZY_JOB_ID", format!("konnector/0/{}", job.id)),
+            ("COZY_JOB_MANUAL_EXECUTION", (job.cause == Cause::Manual).to_string()),
+        ];
+        variables.extend(job.trigger.clone().map(|trigger| ("COZY_TRIGGER_ID", trigger)));
+        if let Some(api) = api {
+            variables.extend([("COZY_URL", api.url().to_string()), ("COZY_CREDENTIALS", api.token().to_owned())]);
+        }
+        Self { variables, file }
+    }
+}
+
+/// Only an object is handed on.
+fn payload(payload: Option<&Value>) -> (String, Option<(&'static str, String)>) {
+    let text = payload.filter(|payload| payload.is_object()).map(Value::to_string).unwrap_or_default();
+    if text.len() > LARGE_PAYLOAD { (format!("@{PAYLOAD_FILE}"), Some((PAYLOAD_FILE, text))) } else { (text, None) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(payload: Option<Value>) -> Job {
+        let parameters = json!({ "url": "https://a.example" });
+        Job {
+            id: "job-1".to_owned(),
+            attempt: 1,
+            cause: Cause::Manual,
+            parameters: parameters.as_object().cloned().unwrap_or_default(),
+            payload,
+            locale: "fr".to_owned(),
+            time_zone: "Europe/Paris".to_owned(),
+            message: json!({ "konnector": "shop", "account": "a1", "unknown": [1] }),
+            trigger: Some("t1".to_owned()),
+            language: "rust".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_table_is_complete() {
+        let environment = Environment::of_command(&job(None), None, Duration::from_millis(1_500));
+        let lines: Vec<_> = environment.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        COZY_FIELDS={"konnector":"shop","account":"a1","unknown":[1]}
+        COZY_PARAMETERS={"url":"https://a.example"}
+        COZY_PAYLOAD=
+        COZY_LANGUAGE=rust
+        COZY_LOCALE=fr
+        COZY_TIME_LIMIT=7
+        COZY_JOB_ID=konnector/0/job-1
+        COZY_JOB_MANUAL_EXECUTION=true
+        COZY_TRIGGER_ID=t1
+        "#);
+    }
+
+    #[test]
+    fn payloads_are_objects_and_large_ones_files() {
+        let of = |payload| {
+            let environment = Environment::of_command(&job(payload), None, Duration::from_secs(1));
+            let value = environment.variables.iter().find(|(name, _)| *name == "COZY_PAYLOAD").unwrap().1.clone();
+            (value, environment.file)
+        };
+        assert_eq!(of(None), (String::new(), None));
+        assert_eq!(of(Some(json!([1]))), (String::new(), None));
+        assert_eq!(of(Some(json!({ "a": 1 }))), (r#"{"a":1}"#.to_owned(), None));
+        let large = json!({ "a": "x".repeat(LARGE_PAYLOAD) });
+        assert_eq!(of(Some(large.clone())), ("@cozy_payload.json".to_owned(), Some((PAYLOAD_FILE, large.to_string()))));
+    }
+
+    #[test]
+    fn what_is_absent_is_null_or_left_out() {
+        let job = Job { parameters: serde_json::Map::new(), trigger: None, cause: Cause::Retry, ..job(None) };
+        let variables = Environment::of_command(&job, None, Duration::from_secs(300)).variables;
+        let value = |wanted| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
+        assert_eq!(value("COZY_PARAMETERS"), Some("null"));
+        assert_eq!(value("COZY_TRIGGER_ID"), None);
+        assert_eq!(value("COZY_JOB_MANUAL_EXECUTION"), Some("false"));
+        assert_eq!(value("COZY_TIME_LIMIT"), Some("305"));
+    }
+}

@@ -1,0 +1,136 @@
+//! `wasi:http`, for programs that bring an HTTP client of their own: the second door of the same gate. What a guest is answered are the
+//! error codes of `wasi:http`; what they mean, with the rule to add, stands in the run's log.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::HeaderName;
+use http_body_util::BodyExt as _;
+use tokio::sync::Semaphore;
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, Result, WasiBody, WasiHttpCtx,
+    WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use super::{Context, Host};
+use crate::capability::Level;
+use crate::http::{HttpError, Patience, Phase, SecretsShown};
+
+/// Bytes of all headers of one request or answer, as `wasi:http` counts them.
+const FIELDS: usize = 64 << 10;
+/// Bytes of one write to a body; two of them are kept at most.
+const CHUNK: usize = 16 << 10;
+/// Requests that a run may have on their way at one time.
+const ON_THEIR_WAY: usize = 64;
+/// Headers of the connection that the default list lacks.
+const ALSO_FORBIDDEN: [&str; 5] = ["cookie2", "expect", "te", "trailer", "proxy-authentication-info"];
+
+/// The state of `wasi:http` in a run.
+pub(crate) struct Door {
+    hooks: Hooks,
+    limits: WasiHttpCtx,
+}
+
+struct Hooks {
+    context: Arc<Context>,
+    on_their_way: Arc<Semaphore>,
+}
+
+impl Door {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        let mut limits = WasiHttpCtx::new();
+        limits.set_field_size_limit(FIELDS);
+        Self { hooks: Hooks { context, on_their_way: Arc::new(Semaphore::new(ON_THEIR_WAY)) }, limits }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Door { hooks, limits } = &mut self.door;
+        WasiHttpCtxView { hooks, table: &mut self.table, ctx: limits }
+    }
+}
+
+fn is_forbidden(name: &HeaderName) -> bool {
+    DEFAULT_FORBIDDEN_HEADERS.contains(name) || ALSO_FORBIDDEN.contains(&name.as_str())
+}
+
+type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Hooks {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(is_forbidden)
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
+    /// Also what is refused at once comes through the future: programs are ready for errors there.
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _consumed: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Answer>> + Send> {
+        let context = Arc::clone(&self.context);
+        let place = Arc::clone(&self.on_their_way).try_acquire_owned();
+        Box::new(async move {
+            let _place = place.map_err(|_| {
+                let text = format!("{ON_THEIR_WAY} requests are on their way already; wait for one of them");
+                context.told(HttpError::QuotaExceeded(text))
+            })?;
+            let answer = context.forward(request, patience(options)).await.map_err(|error| context.told(error))?;
+            if answer.extensions().get::<SecretsShown>().is_some() {
+                context.meter.secrets_revealed.add(1);
+            }
+            let logged = Arc::clone(&context);
+            let answer = answer.map(|body| body.map_err(move |error| logged.told(error)).boxed_unsync());
+            let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
+            Ok((answer, nothing_more))
+        })
+    }
+}
+
+impl Context {
+    async fn forward(
+        &self,
+        request: http::Request<WasiBody>,
+        patience: Patience,
+    ) -> std::result::Result<http::Response<crate::http::ForwardBody>, HttpError> {
+        let own = self.capabilities.api.as_deref();
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(HttpError::Other("the run is being ended".to_owned())),
+            answer = self.capabilities.http.forward(request, patience, own) => answer,
+        }
+    }
+
+    /// The codes hold no text, so it goes to the log.
+    fn told(&self, error: HttpError) -> Error {
+        self.logs.line(Level::Warn, &format!("wasi:http: {error}"), Vec::new());
+        code(error)
+    }
+}
+
+fn patience(options: Option<RequestOptions>) -> Patience {
+    let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = options.unwrap_or_default();
+    Patience { connect: connect_timeout, first_byte: first_byte_timeout, between_bytes: between_bytes_timeout }
+}
+
+fn code(error: HttpError) -> Error {
+    match error {
+        HttpError::Denied(_) => Error::HttpRequestDenied,
+        HttpError::AddressProhibited(_) => Error::DestinationIpProhibited,
+        HttpError::Unreachable(_) => Error::DestinationUnavailable,
+        HttpError::Tls(_) => Error::TlsProtocolError,
+        HttpError::Timeout(Phase::Connect) => Error::ConnectionTimeout,
+        HttpError::Timeout(Phase::Headers | Phase::Total) => Error::HttpResponseTimeout,
+        HttpError::Timeout(Phase::Body) => Error::ConnectionReadTimeout,
+        HttpError::TooManyRedirects => Error::LoopDetected,
+        HttpError::TooLarge(limit) => Error::HttpResponseBodySize(Some(limit)),
+        HttpError::QuotaExceeded(_) => Error::ConnectionLimitReached,
+        HttpError::Protocol(_) => Error::HttpProtocolError,
+        HttpError::Invalid(text) | HttpError::Other(text) => Error::InternalError(Some(text)),
+    }
+}

@@ -1,0 +1,264 @@
+//! The second door: a request whose body is sent, and whose answer is read, as it comes. It is for programs that bring an HTTP client of
+//! their own (`wasi:http`), so redirects, cookies, compression and charsets are theirs. All else is as for [`Session::send`].
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::time::{Sleep, sleep_until};
+
+use super::error::{HttpError, Phase};
+use super::failure::translate;
+use super::own::OwnApi;
+use super::request::{Draft, Outgoing};
+use super::session::{Places, Run, Sending, Session, head_size};
+use super::stream::Deadline;
+use super::substitute::Filled;
+use super::upload::{Progress, Upload};
+
+/// Shortest limit of time that a guest can set; zero means this, too.
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// The body of an answer: metered, and with a limit on how long it may stand still. Dropping it closes the connection, unless the body was
+/// read to its end.
+pub struct ForwardBody {
+    inner: UnsyncBoxBody<Bytes, HttpError>,
+    origin: String,
+    idle: Duration,
+    deadline: Deadline,
+    timer: Pin<Box<Sleep>>,
+    run: Arc<Run>,
+    _places: Option<Places>,
+}
+
+/// How long a guest is ready to wait: the `request-options` of `wasi:http`. The gate's own limits ([`Timeouts`](super::Timeouts)) are
+/// defaults and ceilings; nothing is shorter than a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection. It counts towards the wait for the first byte: how long a connection alone may take is the gate's to say.
+    pub connect: Option<Duration>,
+    /// From the last byte of the request to the end of the answer's headers.
+    pub first_byte: Option<Duration>,
+    /// Between two parts of the answer's body.
+    pub between_bytes: Option<Duration>,
+}
+
+fn limit(wanted: Option<Duration>, ceiling: Duration) -> Duration {
+    wanted.unwrap_or(ceiling).max(SHORTEST).min(ceiling)
+}
+
+impl Session {
+    /// Sends a request while its body comes, and hands on the answer while its body comes. A request for the origin of `own` is answered
+    /// by it, in this process. The URL is absolute, `Host` says the same as its authority or is absent.
+    ///
+    /// Cancel-safe: dropping the future or the answer's body closes the connection. The request may have reached the server nevertheless.
+    ///
+    /// # Errors
+    ///
+    /// See [`HttpError`]; there is no answer then. The body of an answer fails with the same errors.
+    pub async fn forward<B>(
+        &self,
+        request: http::Request<B>,
+        patience: Patience,
+        own: Option<&dyn OwnApi>,
+    ) -> Result<http::Response<ForwardBody>, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        self.run.forward(request, patience, own).await.map_err(|error| self.run.masked(error))
+    }
+}
+
+impl Run {
+    async fn forward<B>(
+        self: &Arc<Self>,
+        request: http::Request<B>,
+        patience: Patience,
+        own: Option<&dyn OwnApi>,
+    ) -> Result<http::Response<ForwardBody>, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        // The budget comes first: a request that is refused for its form is an attempt, too.
+        self.meter.request()?;
+        let (parts, body) = request.into_parts();
+        let outgoing = Outgoing::new(parts)?;
+        let origin = outgoing.draft.url.origin().ascii_serialization();
+        let progress = Progress::new();
+        let upload = Upload::new(body, outgoing.length, self.clone(), origin.clone(), progress.clone());
+        let deadline = Deadline::after(self.gate.timeouts.stream);
+        let exchange = Exchange { run: self, outgoing: &outgoing, origin: &origin, deadline, patience };
+        if let Some(api) = own.filter(|api| api.url().origin() == outgoing.draft.url.origin()) {
+            return exchange.ask(api, upload).await;
+        }
+        let sent = exchange.send(upload, &progress).await;
+        self.note_refusal(&origin, &sent);
+        sent
+    }
+}
+
+/// One exchange through this door.
+struct Exchange<'a> {
+    run: &'a Arc<Run>,
+    outgoing: &'a Outgoing,
+    origin: &'a str,
+    deadline: Deadline,
+    patience: Patience,
+}
+
+impl Exchange<'_> {
+    async fn send<B>(&self, upload: Upload<B>, progress: &Progress) -> Result<http::Response<ForwardBody>, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        let Self { run, outgoing: Outgoing { draft, length }, origin, deadline, .. } = *self;
+        let Filled { mut headers, secrets, .. } = run.permit(draft, origin)?;
+        if let Some(length) = length {
+            headers.insert(header::CONTENT_LENGTH, (*length).into());
+        }
+        let site = run.site(&draft.url)?;
+        let places = run.places(&site.exchanges, deadline).await?;
+        let bytes = head_size(draft, &headers);
+        let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
+        *request.headers_mut() = headers;
+        if !upload.is_end_stream() {
+            *request.body_mut() = Some(reqwest::Body::wrap(upload));
+        }
+        let times = &run.gate.timeouts;
+        let wait = limit(self.patience.connect, times.connect) + limit(self.patience.first_byte, times.headers);
+        let answered = |execute| progress.quiet_for(wait, deadline, execute);
+        let response = run.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await;
+        // Why the body failed is better known here than to the HTTP client.
+        if let Some(failure) = progress.failure() {
+            return Err(failure);
+        }
+        let of = origin.to_owned();
+        let response = http::Response::<reqwest::Body>::from(response?);
+        Ok(self.answer(
+            response.map(|body| body.map_err(move |error| translate(&error, &of)).boxed_unsync()),
+            Some(places),
+        ))
+    }
+
+    /// The same for our own API: no network and no rules of the manifest, because the token that comes along says what is allowed.
+    async fn ask<B>(&self, api: &dyn OwnApi, upload: Upload<B>) -> Result<http::Response<ForwardBody>, HttpError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: fmt::Display,
+    {
+        let Self { run, outgoing: Outgoing { draft, length }, origin, deadline, .. } = *self;
+        let bytes = head_size(draft, &draft.headers);
+        run.meter.up(bytes)?;
+        run.ledger(|ledger| {
+            let record = ledger.host(origin);
+            record.own = true;
+            record.sent(draft.method.as_str(), bytes, &[]);
+        });
+        let place =
+            deadline.total(run.own.acquire()).await?.map_err(|_| HttpError::Other("the gate is closed".to_owned()))?;
+        let request = own_request(draft, *length, api, upload.boxed_unsync())?;
+        let response = deadline.total(api.call(request)).await?;
+        drop(place);
+        run.answered(origin, response.status(), response.headers())?;
+        Ok(self.answer(response, None))
+    }
+
+    fn answer(
+        &self,
+        response: http::Response<UnsyncBoxBody<Bytes, HttpError>>,
+        places: Option<Places>,
+    ) -> http::Response<ForwardBody> {
+        let idle = limit(self.patience.between_bytes, self.run.gate.timeouts.idle);
+        response.map(|inner| ForwardBody {
+            inner,
+            origin: self.origin.to_owned(),
+            idle,
+            deadline: self.deadline,
+            timer: Box::pin(sleep_until(self.deadline.sooner_of(idle))),
+            run: self.run.clone(),
+            _places: places,
+        })
+    }
+}
+
+/// In origin form, and with a `Host` that is ours to say: the instance is found by it.
+fn own_request(
+    draft: &Draft,
+    length: Option<u64>,
+    api: &dyn OwnApi,
+    body: UnsyncBoxBody<Bytes, HttpError>,
+) -> Result<http::Request<UnsyncBoxBody<Bytes, HttpError>>, HttpError> {
+    let path = draft.url.as_str().get(draft.url.origin().ascii_serialization().len()..).unwrap_or("/");
+    let malformed = |error: http::Error| HttpError::Invalid(format!("url: {error}"));
+    let mut request = http::Request::builder().method(draft.method.clone()).uri(path).body(body).map_err(malformed)?;
+    let mut headers: HeaderMap = draft.headers.clone();
+    headers.insert(header::HOST, api.host());
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+impl ForwardBody {
+    fn meter(&self, bytes: u64) -> Result<(), HttpError> {
+        self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes);
+        self.run.meter.down(bytes)
+    }
+
+    fn stood_still(&self) -> HttpError {
+        HttpError::Timeout(if self.deadline.has_passed() { Phase::Total } else { Phase::Body })
+    }
+}
+
+impl Body for ForwardBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        let frame = match polled {
+            Poll::Pending => {
+                ready!(self.timer.as_mut().poll(context));
+                return Poll::Ready(Some(Err(self.stood_still())));
+            }
+            Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(frame)) => frame,
+        };
+        let next = self.deadline.sooner_of(self.idle);
+        self.timer.as_mut().reset(next);
+        let checked = frame.and_then(|frame| {
+            self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
+            Ok(frame)
+        });
+        Poll::Ready(Some(checked.map_err(|error| self.run.masked(error))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl fmt::Debug for ForwardBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwardBody").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,167 @@
+//! The body of a request while it is being sent: metered, of the length that was promised, and without what only costs.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+
+use super::error::{HttpError, Phase};
+use super::session::Run;
+use super::stream::Deadline;
+
+/// How far a body is, seen by whoever waits for the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    last_part: Instant,
+    failure: Option<HttpError>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State { last_part: Instant::now(), failure: None })))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the body broke off, if the gate made it.
+    pub(super) fn failure(&self) -> Option<HttpError> {
+        self.state().failure.take()
+    }
+
+    /// Waits for `work`, as long as no more than `limit` passes since the last part of the body: a large body takes its time.
+    pub(super) async fn quiet_for<T>(
+        &self,
+        limit: Duration,
+        deadline: Deadline,
+        work: impl Future<Output = T>,
+    ) -> Result<T, HttpError> {
+        tokio::pin!(work);
+        loop {
+            let before = self.state().last_part;
+            let end = deadline.sooner_of((before + limit).saturating_duration_since(Instant::now()));
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = sleep_until(end) => {}
+            }
+            if deadline.has_passed() {
+                return Err(HttpError::Timeout(Phase::Total));
+            }
+            if self.state().last_part == before {
+                return Err(HttpError::Timeout(Phase::Headers));
+            }
+        }
+    }
+}
+
+/// A body on its way.
+pub(super) struct Upload<B> {
+    /// Never locked: it is what makes a body that is not `Sync` so.
+    inner: Mutex<Pin<Box<B>>>,
+    /// Bytes that `Content-Length` promises.
+    length: Option<u64>,
+    sent: u64,
+    run: Arc<Run>,
+    origin: String,
+    progress: Progress,
+}
+
+impl<B: Body<Data = Bytes>> Upload<B>
+where
+    B::Error: fmt::Display,
+{
+    pub(super) fn new(body: B, length: Option<u64>, run: Arc<Run>, origin: String, progress: Progress) -> Self {
+        Self { inner: Mutex::new(Box::pin(body)), length, sent: 0, run, origin, progress }
+    }
+
+    fn inner(&mut self) -> Pin<&mut B> {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+    }
+
+    /// A server that reads more or less than was promised takes the rest for another request (request smuggling), so the promise is kept or
+    /// the connection closed.
+    fn check_length(&self, at_end: bool) -> Result<(), HttpError> {
+        match self.length {
+            Some(length) if self.sent > length || (at_end && self.sent < length) => Err(HttpError::Invalid(format!(
+                "body: has {}{} bytes, content-length says {length}",
+                if at_end { "" } else { "at least " },
+                self.sent
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
+        let Some(data) = frame.data_ref() else {
+            return Err(HttpError::Invalid("body: ends with trailers, which are not sent; leave them out".to_owned()));
+        };
+        let bytes = data.len() as u64;
+        if bytes == 0 {
+            // Each would be a frame of its own on an HTTP/2 connection, and cost there what it does not cost here (advisory f8mm).
+            return Ok(None);
+        }
+        self.sent = self.sent.saturating_add(bytes);
+        self.check_length(false)?;
+        self.run.meter.up(bytes)?;
+        self.run.ledger(|ledger| ledger.host(&self.origin).bytes_up += bytes);
+        self.progress.state().last_part = Instant::now();
+        Ok(Some(frame))
+    }
+
+    fn fail(&self, error: HttpError) -> HttpError {
+        self.progress.state().failure.get_or_insert_with(|| error.clone());
+        error
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Upload<B>
+where
+    B::Error: fmt::Display,
+{
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        loop {
+            let taken = match ready!(self.inner().poll_frame(context)) {
+                None => {
+                    let checked = self.check_length(true);
+                    return Poll::Ready(checked.err().map(|error| Err(self.fail(error))));
+                }
+                Some(Ok(frame)) => self.take(frame),
+                Some(Err(error)) => Err(HttpError::Other(format!("the body broke off: {error}"))),
+            };
+            match taken {
+                Ok(None) => {}
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.is_end_stream() && self.check_length(true).is_ok()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.length {
+            Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
+            None => self.inner.lock().unwrap_or_else(PoisonError::into_inner).size_hint(),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What a command component says on standard output: one JSON object a line (Cozy API, konnector run-time contract, §6.3). Pure: bytes in,
+//! lines out.
+
+use serde::Deserialize;
+
+/// Bytes of a line, its line feed left out. A longer one ends the reading of standard output.
+pub const MAX_LINE: usize = 64 << 10;
+/// Bytes of a message that are kept.
+pub const MAX_MESSAGE: usize = 4_000;
+/// Bytes of a type that are kept.
+const MAX_TYPE: usize = 100;
+
+/// A line of standard output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A message to the host.
+    Message(Message),
+    /// Something else, for the log alone.
+    Text(String),
+}
+
+/// A message to the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Message {
+    /// What it is; any word.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its text.
+    pub message: String,
+    /// The run is not to be tried again. Counts in a critical message only.
+    pub no_retry: bool,
+}
+
+/// What a message does, by its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Goes to the log.
+    Debug,
+    /// Goes to the log.
+    Info,
+    /// Goes to the log.
+    Warning,
+    /// Fails the run, unless something worse does.
+    Error,
+    /// Fails the run.
+    Critical,
+    /// Is published, and nothing else.
+    Unknown,
+}
+
+impl Message {
+    /// What it does.
+    #[must_use]
+    pub fn weight(&self) -> Weight {
+        match self.kind.as_str() {
+            "debug" => Weight::Debug,
+            "info" => Weight::Info,
+            "warning" | "warn" => Weight::Warning,
+            "error" => Weight::Error,
+            "critical" => Weight::Critical,
+            _ => Weight::Unknown,
+        }
+    }
+}
+
+impl Line {
+    /// Reads a line, without its line feed.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Self {
+        // An array would do for serde, too.
+        let object = line.trim_ascii_start().starts_with(b"{");
+        match serde_json::from_slice::<Message>(line) {
+            Ok(mut message) if object => {
+                message.kind.truncate(message.kind.floor_char_boundary(MAX_TYPE));
+                Self::Message(message)
+            }
+            _ => Self::Text(String::from_utf8_lossy(line).into_owned()),
+        }
+    }
+}
+
+/// Puts lines together. Holds one line at the most.
+#[derive(Debug, Default)]
+pub struct Reader {
+    unfinished: Vec<u8>,
+    stopped: bool,
+}
+
+impl Reader {
+    /// Takes what was written and hands on the lines that it completes. After a line that is too long, nothing more is read.
+    pub fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Line)) {
+        let mut parts = bytes.split(|byte| *byte == b'\n');
+        // `split` yields at least one part: what comes after the last line feed.
+        let mut part = parts.next();
+        while let Some(bytes) = part.filter(|_| !self.stopped) {
+            part = parts.next();
+            if self.unfinished.len() + bytes.len() > MAX_LINE {
+                (self.stopped, self.unfinished) = (true, Vec::new());
+                return;
+            }
+            self.unfinished.extend_from_slice(bytes);
+            if part.is_some() {
+                take(Line::parse(&std::mem::take(&mut self.unfinished)));
+            }
+        }
+    }
+
+    /// The last line, which no line feed ended.
+    pub fn finish(&mut self) -> Option<Line> {
+        let line = std::mem::take(&mut self.unfinished);
+        (!line.is_empty()).then(|| Line::parse(&line))
+    }
+
+    /// A line was too long.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+}
+
+/// What the messages of a run come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    error: Option<String>,
+    critical: Option<String>,
+    no_retry: bool,
+}
+
+impl Told {
+    /// Remembers a message that counts for the end of the run; `text` is what is to be shown of it.
+    pub fn note(&mut self, message: &Message, text: &str) {
+        match message.weight() {
+            Weight::Error => self.error = Some(text.to_owned()),
+            Weight::Critical => {
+                self.critical = Some(text.to_owned());
+                self.no_retry |= message.no_retry;
+            }
+            _ => {}
+        }
+    }
+
+    /// Why the run failed, if the konnector said so: the last critical message, else the last error.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.critical.as_deref().or(self.error.as_deref())
+    }
+
+    /// Whether it said that trying again is of no use.
+    #[must_use]
+    pub fn no_retry(&self) -> bool {
+        self.no_retry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(writes: &[&[u8]]) -> Vec<Line> {
+        let (mut reader, mut lines) = (Reader::default(), Vec::new());
+        for bytes in writes {
+            reader.push(bytes, |line| lines.push(line));
+        }
+        lines.extend(reader.finish());
+        lines
+    }
+
+    fn message(kind: &str, message: &str, no_retry: bool) -> Message {
+        Message { kind: kind.to_owned(), message: message.to_owned(), no_retry }
+    }
+
+    fn text(text: &str) -> Line {
+        Line::Text(text.to_owned())
+    }
+
+    #[test]
+    fn an_object_a_line() {
+        let lines = read(&[
+            b"{\"type\":\"info\",\"message\":\"a\"}\nplain\n",
+            b"{\"type\":\"criti",
+            b"cal\",\"message\":\"LOGIN_FAILED\",\"no_retry\":true,\"more\":[1]}\n",
+            b" {\"message\":\"b\"}\r\n[\"info\",\"a\",true]\nnull\n{\"type\":1}\n{\"type\":\"toto\"",
+        ]);
+        assert_eq!(
+            lines,
+            [
+                Line::Message(message("info", "a", false)),
+                text("plain"),
+                Line::Message(message("critical", "LOGIN_FAILED", true)),
+                Line::Message(message("", "b", false)),
+                text(r#"["info","a",true]"#),
+                text("null"),
+                text(r#"{"type":1}"#),
+                text(r#"{"type":"toto""#),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_ends_the_reading() {
+        let longest = vec![b'x'; MAX_LINE];
+        assert_eq!(read(&[b"a\n", &longest, b"\n", b"b\n"]).len(), 3);
+        let mut reader = Reader::default();
+        let mut lines = Vec::new();
+        reader.push(b"a\n", |line| lines.push(line));
+        for _ in 0..100 {
+            reader.push(&[b'x'; 4_096], |line| lines.push(line));
+            assert!(reader.unfinished.len() <= MAX_LINE);
+        }
+        reader.push(b"\n{\"type\":\"critical\"}\n", |line| lines.push(line));
+        assert!(reader.has_stopped());
+        assert_eq!((lines.len(), reader.finish()), (1, None));
+    }
+
+    #[test]
+    fn the_last_critical_message_counts_before_the_last_error() {
+        let mut told = Told::default();
+        let mut note = |kind, text, no_retry| {
+            told.note(&message(kind, text, no_retry), text);
+            (told.error().map(str::to_owned), told.no_retry())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(note("warning", "w", true), (None, false));
+        assert_eq!(note("toto", "t", true), (None, false));
+        assert_eq!(note("error", "X", true), (some("X"), false));
+        assert_eq!(note("error", "Z", false), (some("Z"), false));
+        assert_eq!(note("critical", "Y", true), (some("Y"), true));
+        assert_eq!(note("error", "X", false), (some("Y"), true));
+        assert_eq!(note("critical", "", false), (some(""), true));
+    }
+
+    proptest! {
+        /// However the output is cut into writes, the lines are the same.
+        #[test]
+        fn lines_do_not_depend_on_writes(output in "([a{}\":]|\n|\\{\"type\":\"error\"\\}\n){0,60}", cuts in prop::collection::vec(0_usize..60, 0..6)) {
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(output.len())).collect();
+            cuts.sort_unstable();
+            let mut writes = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([output.len()]) {
+                writes.push(&output.as_bytes()[from..cut]);
+                from = cut;
+            }
+            prop_assert_eq!(read(&writes), read(&[output.as_bytes()]));
+        }
+
+        #[test]
+        fn any_bytes_are_some_line(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let lines = read(&[&bytes]);
+            let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
+            prop_assert!(lines.len() == ends || lines.len() == ends + 1);
+        }
+
+        #[test]
+        fn a_message_is_read_as_it_was_written(kind in "[a-z]{0,20}", text in any::<String>(), no_retry: bool) {
+            let line = serde_json::json!({ "no_retry": no_retry, "message": text, "type": kind }).to_string();
+            prop_assert_eq!(Line::parse(line.as_bytes()), Line::Message(message(&kind, &text, no_retry)));
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The second door: bodies are streams, and redirects, cookies and compression are the guest's.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderValue, Method, StatusCode, Version};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, Empty, Full};
+use konnector_sandbox::http::{ForwardBody, HttpError, OwnApi, OwnBody, Patience, Phase, Session};
+use url::Url;
+
+use super::fixture::{Fixture, milliseconds, record};
+use super::server::{Server, Step, answer, ok, redirect};
+
+type Answer = Result<http::Response<ForwardBody>, HttpError>;
+
+fn request<B>(method: Method, url: &str, headers: &[(&str, &str)], body: B) -> http::Request<B> {
+    let mut request = http::Request::builder().method(method).uri(url).body(body).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+    }
+    request
+}
+
+async fn get(session: &Session, url: &str, headers: &[(&str, &str)]) -> Answer {
+    session.forward(request(Method::GET, url, headers, Empty::new()), Patience::default(), None).await
+}
+
+async fn post<B: Body<Data = Bytes, Error = Infallible> + Send + 'static>(
+    session: &Session,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: B,
+) -> Answer {
+    session.forward(request(Method::POST, url, headers, body), Patience::default(), None).await
+}
+
+async fn read(answer: http::Response<ForwardBody>) -> Result<Bytes, HttpError> {
+    answer.into_body().collect().await.map(http_body_util::Collected::to_bytes)
+}
+
+/// A body in frames of these sizes; after the last one it goes on for ever where `endless`.
+struct Frames {
+    sizes: std::vec::IntoIter<usize>,
+    endless: Option<usize>,
+    trailers: bool,
+}
+
+impl Frames {
+    fn of(sizes: impl IntoIterator<Item = usize>) -> Self {
+        Self { sizes: sizes.into_iter().collect::<Vec<_>>().into_iter(), endless: None, trailers: false }
+    }
+}
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = |size: usize| Ok(Frame::data(Bytes::from(vec![b'x'; size])));
+        let next = self.sizes.next().or(self.endless).map(data);
+        if next.is_none() && std::mem::take(&mut self.trailers) {
+            return Poll::Ready(Some(Ok(Frame::trailers(http::HeaderMap::new()))));
+        }
+        Poll::Ready(next)
+    }
+}
+
+#[tokio::test]
+async fn redirects_cookies_and_compression_are_left_to_the_guest() {
+    let mut zeros = GzEncoder::new(Vec::new(), Compression::best());
+    zeros.write_all(&vec![0; 4 << 20]).unwrap();
+    let zeros = zeros.finish().unwrap();
+    let sent = zeros.clone();
+    let server = Server::start(move |seen| match seen.target.as_str() {
+        "/r" => redirect(302, "/elsewhere"),
+        "/cookie" => answer(200, &[("Set-Cookie", "a=b")], ""),
+        _ => answer(200, &[("Content-Encoding", "gzip")], &sent),
+    })
+    .await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let answer = get(&session, &server.url("a.example", "/r"), &[]).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FOUND);
+    assert_eq!(answer.headers()["location"], "/elsewhere");
+    let answer = get(&session, &server.url("a.example", "/cookie"), &[]).await.unwrap();
+    assert_eq!(answer.headers()["set-cookie"], "a=b");
+    assert_eq!(session.cookies(), None);
+    let answer = get(&session, &server.url("a.example", "/z"), &[("accept-encoding", "gzip")]).await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert_eq!(read(answer).await.unwrap(), zeros);
+    let last = server.last();
+    assert_eq!((last.header("cookie"), last.header("accept-encoding")), (None, Some("gzip")));
+}
+
+#[tokio::test]
+async fn a_body_is_sent_as_it_comes_and_metered() {
+    let server = Server::start(|seen| ok(&seen.body.len().to_string())).await;
+    let url = server.url("a.example", "/");
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    for headers in [&[][..], &[("content-length", "50001"), ("host", url.split('/').nth(2).unwrap())]] {
+        let answer = post(&session, &url, headers, Frames::of([20_000, 0, 30_000, 0, 1])).await.unwrap();
+        assert_eq!(read(answer).await.unwrap(), "50001");
+    }
+    assert_eq!(server.seen()[0].header("transfer-encoding"), Some("chunked"));
+    assert_eq!(server.last().header("content-length"), Some("50001"));
+    let record = record(&session, &url);
+    assert!((100_002..101_000).contains(&record.bytes_up), "{record:?}");
+    assert_eq!((record.methods["POST"], record.statuses[&200]), (2, 2));
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_of_nothing_has_none() {
+    let server = Server::start(|_| ok("")).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let empty = request(Method::GET, &server.url("a.example", "/"), &[], Frames::of([0, 0]));
+    session.forward(empty, Patience::default(), None).await.unwrap();
+    let seen = server.last();
+    assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (None, None));
+}
+
+#[tokio::test]
+async fn a_body_has_the_length_that_it_promises() {
+    let server = Server::start(|_| ok("")).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let url = server.url("a.example", "/");
+    let refusal = async |length: &str, body: Frames| {
+        post(&session, &url, &[("content-length", length)], body).await.unwrap_err().to_string()
+    };
+    insta::assert_snapshot!(refusal("5", Frames::of([6])).await, @"body: has at least 6 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("5", Frames::of([4])).await, @"body: has 4 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("5", Frames::of([])).await, @"body: has 0 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("+5", Frames::of([5])).await, @"headers: content-length must be one number");
+    insta::assert_snapshot!(refusal("", Frames::of([])).await, @"headers: content-length must be one number");
+    let trailers = Frames { trailers: true, ..Frames::of([5]) };
+    insta::assert_snapshot!(refusal("5", trailers).await, @"body: ends with trailers, which are not sent; leave them out");
+    let twice = post(&session, &url, &[("content-length", "5"), ("content-length", "5")], Frames::of([5])).await;
+    insta::assert_snapshot!(twice.unwrap_err(), @"headers: content-length must be one number");
+    let endless = Frames { endless: Some(1_000), ..Frames::of([]) };
+    insta::assert_snapshot!(refusal("10", endless).await, @"body: has at least 1000 bytes, content-length says 10");
+    assert!(server.seen().is_empty(), "no request was ever whole");
+}
+
+#[tokio::test]
+async fn an_endless_body_ends_with_the_budget() {
+    let server = Server::start(|_| ok("")).await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.bytes_up = 1_000_000);
+    let session = fixture.session();
+    let endless = Frames { endless: Some(10_000), ..Frames::of([]) };
+    let error = post(&session, &server.url("a.example", "/"), &[], endless).await.unwrap_err();
+    insta::assert_snapshot!(error, @"this run's budget of 1000000 bytes to send is used up");
+}
+
+#[tokio::test]
+async fn an_endless_answer_ends_with_the_budget() {
+    let server = Server::start(|_| {
+        let head = b"HTTP/1.1 200 X\r\nContent-Length: 1000000000\r\n\r\n".to_vec();
+        vec![Step::Write(head), Step::Repeat(vec![b'x'; 10_000])]
+    })
+    .await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.bytes_down = 1_000_000);
+    let answer = get(&fixture.session(), &server.url("a.example", "/"), &[]).await.unwrap();
+    insta::assert_snapshot!(read(answer).await.unwrap_err(), @"this run's budget of 1000000 bytes to receive is used up");
+}
+
+#[tokio::test]
+async fn the_same_checks_as_at_the_first_door() {
+    let server = Server::start(|_| ok("")).await;
+    let fixture = Fixture::new()
+        .allow_only(&["GET"], server.url("a.example", ""))
+        .allow("https://private.example")
+        .allow("http://10.0.0.1")
+        .name("private.example", &["10.1.2.3"]);
+    let session = fixture.session();
+    let url = server.url("a.example", "/");
+    let refusal = async |url: &str, headers: &[(&str, &str)]| {
+        get(&session, url, headers).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT")
+    };
+    insta::assert_snapshot!(refusal("https://b.example/", &[]).await, @"");
+    insta::assert_snapshot!(refusal("https://private.example/", &[]).await, @"");
+    insta::assert_snapshot!(refusal("http://10.0.0.1/", &[]).await, @"");
+    insta::assert_snapshot!(refusal(&url, &[("host", "b.example")]).await, @"");
+    insta::assert_snapshot!(refusal("http://me:pw@a.example/", &[]).await, @"");
+    insta::assert_snapshot!(refusal(&url, &[("proxy-authorization", "x")]).await, @"");
+    insta::assert_snapshot!(refusal(&url, &[("transfer-encoding", "chunked")]).await, @"");
+    insta::assert_snapshot!(refusal(&format!("{url}{}", "x".repeat(9_000)), &[]).await, @"");
+    insta::assert_snapshot!(post(&session, &url, &[], Frames::of([])).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT"), @"");
+    let path_only = http::Request::builder().uri("/").header("host", "a.example").body(Empty::<Bytes>::new()).unwrap();
+    let refused = session.forward(path_only, Patience::default(), None).await.unwrap_err();
+    insta::assert_snapshot!(refused, @"");
+    let trace = request(Method::TRACE, &url, &[], Empty::new());
+    insta::assert_snapshot!(session.forward(trace, Patience::default(), None).await.unwrap_err(), @"");
+    assert_eq!(server.connections(), 0);
+    assert_eq!(record(&session, "https://b.example").denied, 1);
+    assert_eq!(record(&session, "https://private.example").denied, 1);
+}
+
+#[tokio::test]
+async fn secrets_are_put_into_headers_towards_hosts_of_the_manifest() {
+    let server = Server::start(|_| ok("")).await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
+    let word = fixture.secrets.placeholder("token").unwrap();
+    let session = fixture.session();
+    get(&session, &server.url("a.example", "/"), &[("authorization", &format!("Bearer {word}"))]).await.unwrap();
+    assert_eq!(server.last().header("authorization"), Some("Bearer s3cret-value"));
+    let denied = get(&session, "https://b.example/", &[("authorization", &format!("Bearer {word}"))]).await;
+    assert!(matches!(denied, Err(HttpError::Denied(_))), "{denied:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_stands_still_is_given_up_by_phase() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/head" => vec![Step::Stall],
+        _ => vec![Step::Write(b"HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\n12345".to_vec()), Step::Stall],
+    })
+    .await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    // Nothing, and the longest time there is: both are brought within the limits.
+    let zero = Some(Duration::ZERO);
+    let patience = Patience { connect: zero, first_byte: zero, between_bytes: zero };
+    let begun = Instant::now();
+    let head = request(Method::GET, &server.url("a.example", "/head"), &[], Empty::<Bytes>::new());
+    let error = session.forward(head, patience, None).await.unwrap_err();
+    assert_eq!(error, HttpError::Timeout(Phase::Headers));
+    assert!((1_900..4_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    let body = request(Method::GET, &server.url("a.example", "/body"), &[], Empty::<Bytes>::new());
+    let mut body = session.forward(body, patience, None).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "12345");
+    assert_eq!(body.frame().await.unwrap().unwrap_err(), HttpError::Timeout(Phase::Body));
+    drop(body);
+    server.hung_up().await;
+
+    let fixture = Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.headers = milliseconds(100));
+    let longest = Some(Duration::MAX);
+    let patience = Patience { connect: zero, first_byte: longest, between_bytes: longest };
+    let head = request(Method::GET, &server.url("a.example", "/head"), &[], Empty::<Bytes>::new());
+    let error = fixture.session().forward(head, patience, None).await.unwrap_err();
+    assert_eq!(error, HttpError::Timeout(Phase::Headers));
+}
+
+/// Answers with what it was asked.
+struct Echo {
+    url: Url,
+    seen: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl OwnApi for Echo {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
+    fn host(&self) -> HeaderValue {
+        HeaderValue::from_static("alice.example:8080")
+    }
+
+    fn token(&self) -> &str {
+        "token"
+    }
+
+    fn shows_secrets(&self) -> bool {
+        false
+    }
+
+    async fn call(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes().len()).map_err(|error| error.to_string());
+        assert_eq!(parts.version, Version::HTTP_11);
+        let seen = format!("{} {} {:?} {body:?}", parts.method, parts.uri, parts.headers["host"]);
+        self.seen.lock().unwrap().push(seen);
+        http::Response::new(Full::new(Bytes::from("x".repeat(100))).map_err(|never| match never {}).boxed_unsync())
+    }
+}
+
+#[tokio::test]
+async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
+    let api = Echo { url: "https://alice.example:8080/".parse().unwrap(), seen: Mutex::default() };
+    let session = Fixture::new().secret("token", "s3cret-value").session();
+    let ask = async |method, url: &str, headers: &[(&str, &str)], body| {
+        session.forward(request(method, url, headers, body), Patience::default(), Some(&api)).await
+    };
+    let answer = ask(Method::GET, "https://alice.example:8080/data/a?b=c%20d", &[], Frames::of([])).await.unwrap();
+    assert_eq!(read(answer).await.unwrap().len(), 100);
+    ask(Method::PUT, "https://Alice.Example:8080", &[("content-length", "7")], Frames::of([0, 7])).await.unwrap();
+    ask(Method::POST, "https://alice.example:8080/x", &[("content-length", "7")], Frames::of([6])).await.unwrap();
+    for elsewhere in ["https://alice.example/", "http://alice.example:8080/", "https://bob.example:8080/"] {
+        let refused = ask(Method::GET, elsewhere, &[], Frames::of([])).await;
+        assert!(matches!(refused, Err(HttpError::Denied(_))), "{refused:?}");
+    }
+    let refused = ask(Method::GET, "https://alice.example:8080/", &[("host", "bob.example")], Frames::of([])).await;
+    assert!(matches!(refused, Err(HttpError::Invalid(_))), "{refused:?}");
+    insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @"");
+    let record = record(&session, "https://alice.example:8080");
+    assert_eq!((record.own, record.requests, record.bytes_down), (true, 3, 100));
+    assert!(record.bytes_up > 13, "{record:?}");
+}
+
+#[tokio::test]
+async fn our_own_api_counts_towards_the_budget() {
+    let api = Echo { url: "https://alice.example/".parse().unwrap(), seen: Mutex::default() };
+    let session = Fixture::new().budget(|budget| (budget.requests, budget.bytes_down) = (3, 150)).session();
+    let ask = async || {
+        let request = request(Method::GET, "https://alice.example/", &[], Frames::of([]));
+        read(session.forward(request, Patience::default(), Some(&api)).await?).await
+    };
+    ask().await.unwrap();
+    insta::assert_snapshot!(ask().await.unwrap_err(), @"this run's budget of 150 bytes to receive is used up");
+    ask().await.unwrap_err();
+    insta::assert_snapshot!(ask().await.unwrap_err(), @"this run's budget of 3 requests is used up");
+}

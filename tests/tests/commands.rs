@@ -1,0 +1,183 @@
+//! Command components in a real server: the environment contract of Cozy's konnectors, end to end.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use demo_vendor::{Running, Vendor, VendorOptions};
+use konnector_tests::bundle;
+use konnector_tests::client::Client;
+use konnector_tests::server::{Server, program};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A server with plain101 and an account at the vendor.
+struct Setting {
+    server: Server,
+    client: Client,
+    account: String,
+    _data: TempDir,
+}
+
+impl Setting {
+    async fn new(vendor: &Running, password: &str, change: impl FnOnce(&mut Value)) -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let server = Server::start(data.path());
+        let client = server.client().await;
+        let source = bundle::at_vendor(&data.path().join("bundle"), "plain101", vendor.url(), change);
+        let (status, body) = client.install("plain101", &source).await;
+        assert_eq!(status, 202, "{body}");
+        let account =
+            client.account("plain101", json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": password })).await;
+        Self { server, client, account, _data: data }
+    }
+
+    /// The bills without what differs from server to server.
+    async fn bills(&self) -> BTreeMap<String, Value> {
+        let bills = self.client.documents("io.cozy.bills").await;
+        bills
+            .into_iter()
+            .map(|mut bill| {
+                let members = bill.as_object_mut().expect("an object");
+                let id = members.remove("_id").and_then(|id| id.as_str().map(str::to_owned)).expect("an id");
+                members.retain(|name, _| !name.starts_with('_') && name != "cozyMetadata");
+                (id, bill)
+            })
+            .collect()
+    }
+
+    async fn run(&self) -> (Value, String) {
+        let trigger = self.client.trigger("plain101", &self.account).await;
+        let job = self.client.launch(&trigger).await;
+        let ended = self.client.finished(&job).await;
+        (ended, trigger)
+    }
+}
+
+async fn vendor() -> Running {
+    Vendor::start(VendorOptions::default()).await.expect("a vendor")
+}
+
+#[tokio::test]
+async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
+    let vendor = vendor().await;
+    let inside = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    let (job, _) = inside.run().await;
+    assert_eq!(job["state"], "done", "{job:#}");
+    let bills = inside.bills().await;
+    assert_eq!(bills.len(), demo_vendor::DEFAULT_BILLS);
+
+    // The receipt tells of both: the bank over the network, and our own API, which is in this process.
+    let receipt = &job["receipt"];
+    let hosts = receipt["hosts"].as_array().expect("hosts");
+    let own = hosts.iter().find(|host| host["own"] == true).expect("our own API");
+    assert_eq!(own["host"], inside.server.url, "{receipt:#}");
+    assert_eq!(own["requests"], demo_vendor::DEFAULT_BILLS + 1, "{receipt:#}");
+    assert!(hosts.iter().any(|host| host["host"] == vendor.url() && host["own"] != true), "{receipt:#}");
+    assert_eq!((&receipt["reads_secrets"], &receipt["secrets_read"]), (&json!(true), &json!(1)), "{receipt:#}");
+    let konnector = inside.client.get("/konnectors/plain101").await;
+    assert_eq!(konnector["data"]["attributes"]["reads_secrets"], true);
+
+    let outside = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    let (_, token) = outside.server.token("konn", "plain101", "").await;
+    let fields = json!({ "account": outside.account, "konnector": "plain101" });
+    let output = Command::new(program("plain101"))
+        .env_clear()
+        .env("COZY_URL", format!("{}/", outside.server.url))
+        .env("COZY_CREDENTIALS", token)
+        .env("COZY_FIELDS", fields.to_string())
+        .env("COZY_PARAMETERS", json!({ "url": vendor.url() }).to_string())
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("bills are new"), "{said}");
+    assert_eq!(outside.bills().await, bills, "{said}");
+
+    // Once more: nothing is new, in either way.
+    let (again, _) = inside.run().await;
+    assert_eq!(again["state"], "done", "{again:#}");
+    assert_eq!(inside.bills().await, bills);
+}
+
+#[tokio::test]
+async fn a_refused_password_makes_the_schedule_wait() {
+    let vendor = vendor().await;
+    let setting = Setting::new(&vendor, "wrong", |_| {}).await;
+    let (job, trigger) = setting.run().await;
+    assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("LOGIN_FAILED")), "{job:#}");
+    assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
+    assert_eq!(job["next_attempt_at"], Value::Null, "{job:#}");
+    let trigger = setting.client.get(&format!("/jobs/triggers/{trigger}")).await;
+    assert_eq!(trigger["data"]["attributes"]["paused"]["code"], "LOGIN_FAILED", "{trigger:#}");
+}
+
+#[tokio::test]
+async fn a_vendor_that_is_down_is_tried_again() {
+    let vendor = vendor().await;
+    let setting = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
+    vendor.control().set(|switches| switches.maintenance = true);
+    let (job, _) = setting.run().await;
+    assert_eq!(job["state"], "errored", "{job:#}");
+    assert!(job["error"].as_str().expect("a code").starts_with("VENDOR_DOWN"), "{job:#}");
+    assert!(job["next_attempt_at"].is_string(), "{job:#}");
+}
+
+#[tokio::test]
+async fn what_no_rule_allows_is_refused_by_the_api_and_by_the_gate() {
+    let vendor = vendor().await;
+    let setting = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |manifest| {
+        manifest["permissions"].as_object_mut().expect("rules").remove("bills");
+    })
+    .await;
+    let (job, _) = setting.run().await;
+    let error = job["error"].as_str().expect("an error");
+    assert!(error.contains("403") && error.contains("io.cozy.bills"), "{job:#}");
+    assert!(setting.bills().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    let other = client.account("requests", json!({ "login": "other", "password": "correct horse" })).await;
+    let foreign = client.account("elsewhere", json!({ "login": "foreign", "password": "battery staple" })).await;
+    let own = client.account("requests", json!({ "login": "own", "password": "hunter22" })).await;
+    let authority = server.url.trim_start_matches("http://").to_owned();
+    let ask = |name: &str, path: String| json!({ "name": name, "authority": authority, "path": path, "whole": true, "headers": [["authorization", "Bearer $COZY_CREDENTIALS"]] });
+    let account = |id: &str| format!("/data/io.cozy.accounts/{id}");
+    let requests = json!([
+        ask("own", account(&own)),
+        ask("other", account(&other)),
+        ask("foreign", account(&foreign)),
+        ask("admin", "/instances".to_owned()),
+        { "name": "without token", "authority": authority, "path": account(&own) },
+    ]);
+    let manifest = json!({
+        "name": "Requests", "version": "1.0.0", "type": "konnector", "parameters": { "requests": requests },
+        "permissions": { "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } },
+    });
+    let source = bundle::of_guest(&data.path().join("bundle"), "requests", &manifest);
+    assert_eq!(client.install("requests", &source).await.0, 202);
+    let trigger = client.trigger("requests", &own).await;
+    let job = client.launch(&trigger).await;
+    let ended = client.finished(&job).await;
+    assert_eq!(ended["state"], "done", "{ended:#}");
+    let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
+    let line = |name: &str| log.lines().find(|line| line.contains(&format!("\"{name}: "))).expect(name).to_owned();
+    // Its own password is masked in the log, which shows that it was there.
+    assert!(line("own").contains("[masked]") && !line("own").contains("hunter22"), "{log}");
+    for (name, password) in [("other", "correct horse"), ("foreign", "battery staple")] {
+        assert!(line(name).contains(": 200 ") && line(name).contains("credentials_encrypted"), "{log}");
+        assert!(!log.contains(password), "{log}");
+    }
+    assert!(line("admin").contains("404"), "{log}");
+    assert!(line("without token").contains("401"), "{log}");
+    assert_eq!(ended["receipt"]["secrets_read"], 3, "{ended:#}");
+}

@@ -1,0 +1,152 @@
+//! Command components: their environment, what they say, and how they end.
+
+use std::time::Duration;
+
+use konnector_sandbox::{Ended, Ending, Failure, Kind, Outcome, Report, Sandbox};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::guest;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{SANDBOX, prepare, run};
+
+fn line(kind: &str, message: &str) -> Value {
+    Value::String(json!({ "type": kind, "message": message }).to_string())
+}
+
+async fn speaks(parameters: Value, world: &World) -> Ended {
+    run(&guest("speaks"), parameters, world).await
+}
+
+fn told(ended: &Ended) -> (&str, bool) {
+    match &ended.outcome {
+        Outcome::Failed(Failure::Told { error, no_retry }) => (error, *no_retry),
+        other => panic!("expected the konnector's own words, got {other:?}"),
+    }
+}
+
+fn completed() -> Outcome {
+    Outcome::Completed(Report::default())
+}
+
+#[test]
+fn a_command_is_known_by_what_it_exports() {
+    let info = Sandbox::inspect(&guest("speaks")).unwrap();
+    assert_eq!((info.kind, info.reads_secrets), (Kind::Command, false));
+}
+
+#[tokio::test]
+async fn the_environment_is_the_table_and_nothing_else() {
+    let world = World::default();
+    let ended = run(&guest("environment"), json!({ "url": "https://a.example" }), &world).await;
+    assert_eq!(ended.outcome, completed());
+    insta::assert_snapshot!(world.log(), @"");
+}
+
+#[tokio::test]
+async fn a_payload_that_needs_a_file_is_refused_before_it_starts() {
+    let program = prepare(&guest("environment")).await;
+    let mut job = job(json!({}));
+    job.payload = Some(json!({ "large": "x".repeat(100_000) }));
+    let world = World::default();
+    let ended = SANDBOX.run(&program, job, world.capabilities(), CancellationToken::new()).await;
+    assert!(matches!(ended.outcome, Outcome::Ended(Ending::Start(_))), "{:?}", ended.outcome);
+}
+
+#[tokio::test]
+async fn the_last_critical_line_counts_then_the_last_error_then_the_end() {
+    let world = World::default();
+    let ended = speaks(json!({}), &world).await;
+    assert_eq!(ended.outcome, completed());
+    // An error fails a run that ends well otherwise.
+    let ended = speaks(json!({ "output": [line("error", "W"), line("error", "X"), line("info", "Z")] }), &world).await;
+    assert_eq!(told(&ended), ("X", false));
+    let ended =
+        speaks(json!({ "output": [line("critical", "V"), line("critical", "Y"), line("error", "X")] }), &world).await;
+    assert_eq!(told(&ended), ("Y", false));
+    let no_retry = r#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#;
+    let ended = speaks(json!({ "output": [no_retry], "end": "fail" }), &world).await;
+    assert_eq!(told(&ended), ("LOGIN_FAILED", true));
+}
+
+#[tokio::test]
+async fn every_way_to_end_has_its_words() {
+    let ends = async |end: &str| speaks(json!({ "end": end }), &World::default()).await.outcome;
+    assert_eq!(ends("exit 0").await, completed());
+    let status = Failure::Told { error: "exit status 1".to_owned(), no_retry: false };
+    assert_eq!(ends("fail").await, Outcome::Failed(status.clone()));
+    // WASI 0.2 knows success and failure only.
+    assert_eq!(ends("exit 3").await, Outcome::Failed(status));
+    let Outcome::Ended(panic) = ends("panic").await else { panic!("a panic ends the run") };
+    assert!(panic.to_string().starts_with("the konnector panicked: nothing to see (at "), "{panic}");
+    let Outcome::Ended(trap) = ends("trap").await else { panic!("a trap ends the run") };
+    insta::assert_snapshot!(trap, @"the konnector aborted; standard error in its log may say why");
+}
+
+#[tokio::test]
+async fn a_critical_line_hides_a_trap_and_a_later_timeout() {
+    let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
+    let ended = speaks(json!({ "end": "sleep" }), &world).await;
+    assert_eq!(ended.outcome, Outcome::Ended(Ending::Deadline(Duration::from_millis(300))));
+    let ended = speaks(json!({ "output": [line("critical", "VENDOR_DOWN")], "end": "sleep" }), &world).await;
+    assert_eq!(told(&ended), ("VENDOR_DOWN", false));
+    let ended = speaks(json!({ "output": [line("error", "X")], "end": "panic" }), &world).await;
+    assert_eq!(told(&ended), ("X", false));
+}
+
+#[tokio::test]
+async fn somebody_who_cancels_a_run_is_believed() {
+    let world = World::limited(|limits| limits.grace = Duration::from_millis(100));
+    let (program, cancel) = (prepare(&guest("speaks")).await, CancellationToken::new());
+    let job = job(json!({ "output": [line("critical", "X")], "end": "sleep" }));
+    let running = SANDBOX.run(&program, job, world.capabilities(), cancel.clone());
+    let cancelling = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        cancel.cancel();
+    };
+    let (ended, ()) = tokio::join!(running, cancelling);
+    assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled));
+}
+
+#[tokio::test]
+async fn messages_are_published_and_other_lines_are_not() {
+    let world = World::default();
+    let output = json!([
+        line("toto", "one"),
+        "not JSON",
+        line("manifest", "two hunter22"),
+        "[\"critical\"]",
+        "{\"type\":\"info\",\"message\":\"a\\u001b[2Jb\"}",
+    ]);
+    let ended =
+        speaks(json!({ "output": output, "error": [r#"{"type":"critical","message":"FORGED"}"#] }), &world).await;
+    assert_eq!(ended.outcome, completed());
+    assert_eq!(*world.watcher.events.lock().unwrap(), ["toto: one", "manifest: two [masked]", "info: ab"]);
+    insta::assert_snapshot!(world.log(), @"");
+}
+
+#[tokio::test]
+async fn a_flood_is_held_to_the_budget_and_its_end_still_counts() {
+    let world = World::limited(|limits| limits.log_lines = 100);
+    let flood = json!({ "text": "{\"type\":\"info\",\"message\":\"a\"}\n", "times": 50_000 });
+    let ended = speaks(json!({ "output": [flood, line("critical", "X")] }), &world).await;
+    assert_eq!(told(&ended), ("X", false));
+    assert_eq!((ended.receipt.log_lines, ended.receipt.log_lines_dropped), (100, 49_901));
+    assert_eq!(world.watcher.events.lock().unwrap().len(), 100);
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
+    let world = World::default();
+    let long = json!({ "text": "x".repeat(1_000), "times": 70 });
+    let output = json!([line("error", "before"), long, "", line("critical", "after")]);
+    let ended = speaks(json!({ "output": output, "end": "fail" }), &world).await;
+    assert_eq!(told(&ended), ("before", false));
+    insta::assert_snapshot!(world.log(), @"");
+}
+
+#[tokio::test]
+async fn a_message_is_cut_to_4000_bytes() {
+    let ended = speaks(json!({ "output": [line("error", &"é".repeat(5_000))] }), &World::default()).await;
+    assert_eq!(told(&ended).0, "é".repeat(2_000));
+}

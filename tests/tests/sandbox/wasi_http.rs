@@ -1,0 +1,182 @@
+//! `wasi:http` through the gate: what a program with an HTTP client of its own gets, and what it is told.
+
+use std::time::Instant;
+
+use konnector_sandbox::{Ended, Outcome, Report};
+use konnector_tests::fakes::World;
+use konnector_tests::guest;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::run;
+
+/// A server that knows a few paths; answers its authority.
+async fn server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(stream));
+        }
+    });
+    address.to_string()
+}
+
+async fn serve(mut stream: TcpStream) {
+    let mut request = Vec::new();
+    let mut part = vec![0; 64 << 10];
+    let whole = |request: &[u8]| {
+        let text = String::from_utf8_lossy(request);
+        match text.split_once("\r\n\r\n") {
+            None => false,
+            Some((head, _)) if head.contains("chunked") => text.ends_with("0\r\n\r\n"),
+            Some((head, body)) => {
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                body.len() >= length.map_or(0, |length| length.parse().unwrap_or(0))
+            }
+        }
+    };
+    while !whole(&request) {
+        match stream.read(&mut part).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => request.extend(&part[..length]),
+        }
+    }
+    let text = String::from_utf8_lossy(&request).into_owned();
+    let answer = match text.split(' ').nth(1) {
+        Some("/slow") => return drop(tokio::time::sleep(std::time::Duration::from_secs(20)).await),
+        Some("/echo") => text.matches('x').count().to_string(),
+        Some("/large") => "y".repeat(300_000),
+        _ => "hello".to_owned(),
+    };
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+    drop(stream.write_all(format!("{head}{answer}").as_bytes()).await);
+}
+
+/// Sends requests to one host, which the manifest names unless a request names another; the log, with the port hidden.
+async fn send(world: &mut World, mut requests: Value) -> (String, Ended) {
+    let server = server().await;
+    world.hosts = vec![format!("http://{server}"), "https://named.example".to_owned(), "http://10.0.0.1".to_owned()];
+    for request in requests.as_array_mut().unwrap() {
+        let members = request.as_object_mut().unwrap();
+        members.entry("authority").or_insert_with(|| json!(server));
+    }
+    let ended = run(&guest("requests"), json!({ "requests": requests }), world).await;
+    let port = server.rsplit(':').next().unwrap();
+    (world.log().replace(port, "PORT"), ended)
+}
+
+#[tokio::test]
+async fn ordinary_requests_work() {
+    let mut world = World::default();
+    let requests = json!([
+        { "name": "get" },
+        { "name": "streamed", "method": "POST", "path": "/echo", "body": { "text": "x".repeat(1_000), "times": 200 } },
+        { "name": "with length", "method": "PUT", "path": "/echo", "headers": [["content-length", "3"]], "body": { "text": "xxx" } },
+        { "name": "large", "path": "/large" },
+        { "name": "unread", "path": "/large", "read": false },
+    ]);
+    let (log, ended) = send(&mut world, requests).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(log, @"");
+    let [host] = &ended.receipt.hosts[..] else { panic!("{:?}", ended.receipt.hosts) };
+    assert_eq!((host.requests, host.statuses[&200], host.own), (5, 5, false));
+    assert!(host.bytes_up > 200_000 && host.bytes_down > 300_000, "{host:?}");
+}
+
+#[tokio::test]
+async fn refusals_have_a_code_and_the_log_says_what_to_do() {
+    let mut world = World::default();
+    let requests = json!([
+        { "name": "denied host", "scheme": "https", "authority": "other.example" },
+        { "name": "private address", "authority": "10.0.0.1" },
+        { "name": "no such name", "scheme": "https", "authority": "named.example" },
+        { "name": "user in the authority", "authority": "me:pw@other.example" },
+        { "name": "no authority", "authority": null },
+        { "name": "other scheme", "scheme": "gopher" },
+        { "name": "absolute form", "path": "http://other.example/" },
+        { "name": "authority form", "path": "other.example:80" },
+        { "name": "asterisk form", "method": "OPTIONS", "path": "*" },
+        { "name": "trace", "method": "TRACE" },
+        { "name": "long address", "path": format!("/{}", "x".repeat(9_000)) },
+    ]);
+    let (log, ended) = send(&mut world, requests).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+    insta::assert_snapshot!(log, @"");
+}
+
+#[tokio::test]
+async fn headers_of_the_connection_are_not_the_guests() {
+    let mut world = World::default();
+    let names =
+        ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Trailer", "Expect"];
+    let mut requests: Vec<_> = names.iter().map(|name| json!({ "name": name, "headers": [[name, "x"]] })).collect();
+    requests.push(json!({ "name": "line break", "headers": [["x", "a\r\nb: c"]] }));
+    requests.push(json!({ "name": "two lengths", "headers": [["content-length", "1"], ["content-length", "2"]] }));
+    let (log, _) = send(&mut world, requests.into()).await;
+    insta::assert_snapshot!(log, @"");
+}
+
+#[tokio::test]
+async fn too_many_headers_end_the_run() {
+    let mut world = World::default();
+    let headers: Vec<_> = (0..100).map(|number| json!([format!("x-{number}"), "y".repeat(1_000)])).collect();
+    let (_, ended) = send(&mut world, json!([{ "name": "large", "headers": headers }])).await;
+    insta::assert_snapshot!(super::sentence(&ended), @"");
+}
+
+#[tokio::test]
+async fn a_body_has_the_length_that_it_promises() {
+    let mut world = World::default();
+    let request = |name: &str, length: &str, times: u32| {
+        json!({ "name": name, "method": "POST", "path": "/echo", "headers": [["content-length", length]],
+                "body": { "text": "x".repeat(100), "times": times } })
+    };
+    let (log, _) = send(&mut world, json!([request("shorter", "500", 1), request("longer", "50", 1)])).await;
+    insta::assert_snapshot!(log, @"");
+}
+
+#[tokio::test]
+async fn an_endless_body_ends_with_the_budget() {
+    let mut world = World::limited(|limits| limits.http.bytes_up = 1_000_000);
+    let requests = json!([
+        { "name": "endless", "method": "POST", "path": "/echo", "body": { "text": "x".repeat(4_096), "times": 10_000_000 } },
+        { "name": "after it" },
+    ]);
+    let (log, ended) = send(&mut world, requests).await;
+    insta::assert_snapshot!(log, @"");
+    assert!(ended.receipt.bytes_up <= 1_000_000, "{:?}", ended.receipt);
+}
+
+#[tokio::test]
+async fn a_million_empty_writes_cost_the_guest_and_nobody_else() {
+    let mut world = World::default();
+    let requests = json!([
+        { "name": "empty", "method": "POST", "path": "/echo", "empty_writes": 1_000_000, "body": { "text": "xx" } },
+    ]);
+    let (log, ended) = send(&mut world, requests).await;
+    insta::assert_snapshot!(log, @"");
+    assert!(ended.receipt.bytes_up < 1_000, "{:?}", ended.receipt);
+}
+
+#[tokio::test]
+async fn a_timeout_of_nothing_is_a_second() {
+    let mut world = World::default();
+    let begun = Instant::now();
+    let requests = json!([
+        { "name": "slow", "path": "/slow", "timeouts": [0, 0, 0] },
+        { "name": "quick", "timeouts": [0, 0, 0] },
+        { "name": "for ever", "timeouts": [u64::MAX, u64::MAX, u64::MAX] },
+    ]);
+    let (log, _) = send(&mut world, requests).await;
+    insta::assert_snapshot!(log, @"");
+    assert!((1_900..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn the_budget_of_requests_holds_here_too() {
+    let mut world = World::limited(|limits| limits.http.requests = 1);
+    let (log, _) = send(&mut world, json!([{ "name": "first" }, { "name": "second" }])).await;
+    insta::assert_snapshot!(log, @"");
+}
