@@ -31,6 +31,8 @@ pub struct World {
     pub limits: Limits,
     /// Origins that the manifest names, such as `http://127.0.0.1:8081`.
     pub hosts: Vec<String>,
+    /// The operator's settings of the network for a gate of its own; without them, loopback may be contacted.
+    pub gate: Option<GateOptions>,
     /// Our own API.
     pub api: Option<Arc<dyn OwnApi>>,
 }
@@ -45,10 +47,11 @@ impl World {
 
     /// What a run is given, with a gate of its own.
     pub fn capabilities(&self) -> Capabilities {
-        let allowed_private = ["127.0.0.1".parse().expect("an address rule")].into();
-        self.capabilities_through(
-            &Gate::new(GateOptions { allowed_private, ..GateOptions::default() }).expect("a gate"),
-        )
+        let options = self.gate.clone().unwrap_or_else(|| GateOptions {
+            allowed_private: ["127.0.0.1".parse().expect("an address rule")].into(),
+            ..GateOptions::default()
+        });
+        self.capabilities_through(&Gate::new(options).expect("a gate"))
     }
 
     /// What a run is given, with a gate that it shares with others.

@@ -69,6 +69,11 @@ impl HostPattern {
         Some(Self { secure: scheme == "https", hosts: Hosts::Exactly(host), port, prefix: String::new() })
     }
 
+    /// Whether it stands for one host, and not for names under a star.
+    pub const fn is_exact(&self) -> bool {
+        matches!(self.hosts, Hosts::Exactly(_))
+    }
+
     const fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
     }
@@ -209,6 +214,9 @@ impl fmt::Display for HostPattern {
         f.write_str(&self.prefix)
     }
 }
+
+#[doc(hidden)]
+pub mod oracle;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,8 @@ pub use error::Error;
 pub use field::{Choice, Field, FieldKind};
 pub use frequency::Frequency;
 pub use host_pattern::HostPattern;
+#[doc(hidden)]
+pub use host_pattern::oracle;
 pub use manifest::{Manifest, Terms};
 pub use permission::{Denied, HttpRules, Permissions, Rule, RuleKind};
 pub use slug::Slug;

@@ -203,6 +203,43 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_forged_line_stays_one_line_of_its_own() {
+        let (logs, kept, _) = logs(&Limits::default());
+        for forged in [
+            r#"{"level":"error","job":"job-2","message":"all is well"}"#,
+            "done\r{\"level\":\"error\"}",
+            "\u{1b}[2K\u{1b}[1A2026-01-01T00:00:00Z ERROR another job failed",
+            "\u{202e}\u{2066}nimda\u{2069} logged in\0",
+            "a\u{85}b\u{2028}c\u{2029}d\u{b}e\u{c}f",
+            "}{\"a\":\"b\"}\",\"c\":\"",
+        ] {
+            logs.message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]);
+        }
+        let lines = kept.0.lock().unwrap();
+        assert!(
+            lines.iter().all(|line| line.level == Level::Info && line.fields == [("k\"".to_owned(), "v{}".to_owned())])
+        );
+        let shown: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
+        assert!(shown.iter().all(|line| line.chars().all(|character| !character.is_control())));
+        insta::assert_snapshot!(shown.join("\n"), @r#"
+        {"level":"error","job":"job-2","message":"all is well"}
+        done{"level":"error"}
+        2026-01-01T00:00:00Z ERROR another job failed
+        nimda logged in
+        abcdef
+        }{"a":"b"}","c":"
+        "#);
+    }
+
+    #[test]
+    fn a_key_of_several_lines_is_masked_line_by_line() {
+        let (logs, kept, _) = logs(&Limits::default());
+        logs.0.secrets.put("key", "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----").unwrap();
+        logs.message(Level::Info, "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----", Vec::new());
+        assert_eq!(kept.messages(), ["[masked]"; 3]);
+    }
+
+    #[test]
     fn a_line_is_cut_after_its_secrets_are_masked() {
         let limits = Limits { log_line_bytes: 20, ..Limits::default() };
         let (logs, kept, _) = logs(&limits);

@@ -13,6 +13,7 @@ mod components;
 mod downloads;
 mod endings;
 mod hostile;
+mod http;
 mod measure;
 mod neighbours;
 mod orderly;

@@ -224,6 +224,78 @@ fn pattern_text() -> impl Strategy<Value = String> {
         })
 }
 
+/// What addresses are made of, and what has misled their readers.
+fn piece() -> impl Strategy<Value = String> {
+    let words = [
+        "https://",
+        "http://",
+        "ftp://",
+        "//",
+        "/",
+        "\\",
+        "\\\\",
+        "@",
+        ":",
+        ":443",
+        ":80",
+        ":0",
+        "?",
+        "#",
+        ".",
+        "..",
+        "%2e",
+        "%2E%2e",
+        "%2f",
+        "%5c",
+        "%00",
+        "%",
+        ";",
+        "*",
+        "*.",
+        "bank.example",
+        "www.",
+        "evil.example",
+        "co.uk",
+        "github.io",
+        "a",
+        "A",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "[::1]",
+        "[::ffff:7f00:1]",
+        "\t",
+        "\n",
+        " ",
+        "\u{ff0e}",
+        "\u{3002}",
+        "\u{2488}",
+        "\u{ad}",
+        "\u{200b}",
+        "b\u{fc}cher",
+        "xn--bcher-kva",
+        "\u{430}",
+        "\u{131}",
+        "api",
+        "/api",
+        "user:pw@",
+        "localhost",
+    ];
+    prop_oneof![4 => prop::sample::select(words.to_vec()).prop_map(str::to_owned), 1 => "\\PC{1,2}"]
+}
+
+fn pieces() -> impl Strategy<Value = String> {
+    prop::collection::vec(piece(), 0..9).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn the_second_opinion_has_eyes() {
+    // A rule for one host, and what would be let through if prefixes of texts were compared.
+    assert_eq!(oracle::trespass("https://bank.example/api", "https://bank.example/api/x"), None);
+    assert_eq!(oracle::trespass("*.bank.example", "https://www.bank.example./"), None);
+    assert!(matches("*.bank.example", "https://www.bank.example./"));
+}
+
 proptest! {
     #[test]
     fn text_form_round_trips(text in pattern_text()) {
@@ -262,6 +334,23 @@ proptest! {
             prop_assert!(host.ends_with(&suffix) && host.len() > suffix.len());
             prop_assert!(url.username().is_empty() && url.password().is_none());
             prop_assert_eq!(url.port_or_known_default(), Some(443));
+        }
+    }
+
+    /// Whatever a rule and a URL are made of, a yes means that the `url` crate finds exactly the rule's scheme, host, port and path prefix.
+    #[test]
+    fn a_yes_means_what_the_rule_says(rule in pieces(), url in pieces()) {
+        prop_assert_eq!(oracle::trespass(&rule, &url), None);
+    }
+
+    /// The same for URLs that resemble the rule: independent ones are hardly ever let through.
+    #[test]
+    fn a_yes_to_a_lookalike_means_what_the_rule_says(rule in pattern_text(), cut in 0_usize..40, inserted in piece(), tail in pieces()) {
+        let url = pattern(&rule).to_string().replace("*.", "x.");
+        let cut = url.floor_char_boundary(cut.min(url.len()));
+        let (head, rest) = url.split_at(cut);
+        for url in [format!("{head}{inserted}{rest}"), format!("{head}{inserted}"), format!("{url}{tail}"), format!("{head}{tail}{rest}")] {
+            prop_assert_eq!(oracle::trespass(&rule, &url), None);
         }
     }
 

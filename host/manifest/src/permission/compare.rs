@@ -1,5 +1,6 @@
 //! Comparing permission sets by what they allow.
 
+use super::carried::{Carried, is_named};
 use super::{Permissions, Rule, RuleKind};
 use crate::verb::Method;
 use crate::{HostPattern, Verb};
@@ -17,10 +18,9 @@ impl Permissions {
 
     /// The rules of this set that allow something which `old` does not: new ones, and old ones that became wider.
     pub fn additions(&self, old: &Self) -> Vec<&Rule> {
-        self.0
-            .iter()
-            .filter(|rule| !claims(rule).iter().all(|claim| old.0.iter().any(|own| own.grants(claim))))
-            .collect()
+        let (named, named_in_old) = (is_named(&self.0), is_named(&old.0));
+        let granted = |claim: &Claim| old.0.iter().any(|own| own.grants(claim, named_in_old));
+        self.0.iter().filter(|rule| !claims(rule, named).iter().all(granted)).collect()
     }
 }
 
@@ -32,9 +32,12 @@ struct Claim<'a> {
     selector: Option<&'a str>,
     /// `None`: the whole type.
     value: Option<&'a str>,
+    /// At most one by name.
+    secrets: Carried<'a>,
 }
 
-fn claims(rule: &Rule) -> Vec<Claim<'_>> {
+/// `named` says whether a rule of the set names secrets.
+fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
     let methods: Vec<Option<Method>> = match (&rule.kind, rule.verbs.names()) {
         (RuleKind::Doctype(_), _) => rule.verbs.iter().map(|verb| Some(Method::Verb(verb))).collect(),
         (RuleKind::Http, None) => vec![None],
@@ -45,16 +48,29 @@ fn claims(rule: &Rule) -> Vec<Claim<'_>> {
         values => values.iter().map(|value| Some(value.as_str())).collect(),
     };
     let selector = rule.selector.as_deref();
-    methods
-        .iter()
-        .flat_map(|method| {
-            values.iter().map(|value| Claim { kind: &rule.kind, method: method.clone(), selector, value: *value })
+    let places = methods.iter().flat_map(|method| values.iter().map(move |value| (method, *value)));
+    places
+        .flat_map(|(method, value)| {
+            // Rules that name one secret each grant what a rule that names them all claims.
+            let secrets = match value.map(|value| Carried::by(rule, value, named)) {
+                Some(Carried::Every) => vec![Carried::Every],
+                Some(Carried::Named(names)) if !names.is_empty() => names.chunks(1).map(Carried::Named).collect(),
+                Some(Carried::Named(_)) | None => vec![Carried::Named(&[])],
+            };
+            secrets.into_iter().map(move |secrets| Claim {
+                kind: &rule.kind,
+                method: method.clone(),
+                selector,
+                value,
+                secrets,
+            })
         })
         .collect()
 }
 
 impl Rule {
-    fn grants(&self, claim: &Claim) -> bool {
+    /// `named` says whether a rule of this rule's set names secrets.
+    fn grants(&self, claim: &Claim, named: bool) -> bool {
         if self.is_everything() {
             return true;
         }
@@ -67,7 +83,10 @@ impl Rule {
                     None => self.verbs.is_all(),
                     Some(method) => self.verbs.contains_method(method.as_str()),
                 };
-                method && (self.holds(claim) || self.names_host_of(claim))
+                method
+                    && self.values.iter().any(|own| {
+                        self.reaches_host_of(own, claim) && claim.secrets.is_within(Carried::by(self, own, named))
+                    })
             }
             (RuleKind::Doctype(_), RuleKind::Http) | (RuleKind::Http, RuleKind::Doctype(_)) => false,
         }
@@ -79,14 +98,13 @@ impl Rule {
                 && claim.value.is_some_and(|value| self.values.iter().any(|own| own == value)))
     }
 
-    /// For rules that spell out their hosts.
-    fn names_host_of(&self, claim: &Claim) -> bool {
+    /// For one value of a rule on hosts: the same field of the account, or a pattern that covers the claimed one.
+    fn reaches_host_of(&self, own: &str, claim: &Claim) -> bool {
         let pattern = |text: &str| text.parse::<HostPattern>().ok();
-        self.selector.is_none()
-            && claim.selector.is_none()
-            && claim.value.and_then(pattern).is_some_and(|claimed| {
-                self.values.iter().filter_map(|own| pattern(own)).any(|own| own.covers(&claimed))
-            })
+        let spelled_out = self.selector.is_none() && claim.selector.is_none();
+        let covers = |claimed: &str| Some(pattern(own)?.covers(&pattern(claimed)?));
+        self.selector.as_deref() == claim.selector
+            && claim.value.is_some_and(|value| own == value || (spelled_out && covers(value).unwrap_or_default()))
     }
 }
 

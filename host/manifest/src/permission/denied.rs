@@ -56,6 +56,17 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
     }
 }
 
+pub(super) fn on_secret(secret: &str, method: &str, url: &Url) -> Denied {
+    let (secret, method) = (quoted(secret), method.to_ascii_uppercase());
+    let Some(origin) = HostPattern::of_origin(url) else {
+        return not_a_web_address(url);
+    };
+    let message = format!(
+        r#"the manifest sends the secret {secret} with no {method} to {origin}; add to the rule that allows it: "secrets": [{secret}]"#
+    );
+    Denied { message }
+}
+
 fn not_a_web_address(url: &Url) -> Denied {
     let message = match (url.scheme(), url.host_str()) {
         ("http" | "https", Some(host)) => {

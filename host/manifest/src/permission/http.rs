@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::carried::{self, Carried};
 use super::rule::ACCOUNT;
 use super::{Denied, Rule, RuleKind, denied};
 use crate::{Error, HostPattern, Verbs};
@@ -21,6 +22,20 @@ pub struct HttpRules {
 struct Allowed {
     methods: Verbs,
     hosts: HostPattern,
+    secrets: Bound,
+}
+
+/// [`Carried`], without the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bound {
+    Every,
+    Named(Vec<String>),
+}
+
+impl Allowed {
+    fn allows(&self, method: &str, url: &Url) -> bool {
+        self.methods.contains_method(method) && self.hosts.matches(url)
+    }
 }
 
 impl HttpRules {
@@ -29,10 +44,11 @@ impl HttpRules {
     /// # Errors
     /// The sentence names the rule to add. A URL that carries a user name or password is refused whatever the rules.
     pub fn check(&self, method: &str, url: &Url) -> Result<(), Denied> {
-        if self.allowed.iter().any(|rule| rule.methods.contains_method(method) && rule.hosts.matches(url)) {
+        if self.allowed.iter().any(|rule| rule.allows(method, url)) {
             return Ok(());
         }
-        let narrowed = self.binds(url) && !self.allowed.iter().any(|rule| rule.hosts.matches(url));
+        let narrowed = self.allowed.iter().any(|rule| rule.hosts.matches_host(url))
+            && !self.allowed.iter().any(|rule| rule.hosts.matches(url));
         let mut denied = denied::on_host(&self.titles, narrowed, method, url);
         for field in &self.empty_fields {
             denied.message.push_str(&format!(r#" (a rule follows the account's field "{field}", which is empty)"#));
@@ -42,7 +58,8 @@ impl HttpRules {
 
     /// Allows the scheme, host and port of one URL and nothing else; nothing at all for a URL without a host.
     pub fn origin(url: &Url) -> Self {
-        let allowed = HostPattern::of_origin(url).map(|hosts| Allowed { methods: Verbs::ALL, hosts });
+        let secrets = Bound::Named(Vec::new());
+        let allowed = HostPattern::of_origin(url).map(|hosts| Allowed { methods: Verbs::ALL, hosts, secrets });
         Self { allowed: allowed.into_iter().collect(), ..Self::default() }
     }
 
@@ -51,9 +68,21 @@ impl HttpRules {
         self.allowed.is_empty()
     }
 
-    /// Whether some rule names the scheme, host and port of `url`, whatever its methods and prefix.
-    pub fn binds(&self, url: &Url) -> bool {
-        self.allowed.iter().any(|rule| rule.hosts.matches_host(url))
+    /// Whether a secret of the account may go along with a request. It takes one rule that allows the request and carries the secret: as
+    /// soon as one rule of the set names secrets, those it names; else every secret, unless the rule has a star. A rule for https never lets
+    /// it go over http.
+    ///
+    /// # Errors
+    /// The sentence says what to add to the rule.
+    pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<(), Denied> {
+        let carries = |rule: &Allowed| match &rule.secrets {
+            Bound::Every => true,
+            Bound::Named(names) => names.iter().any(|name| name == secret),
+        };
+        if self.allowed.iter().any(|rule| rule.allows(method, url) && carries(rule)) {
+            return Ok(());
+        }
+        Err(denied::on_secret(secret, method, url))
     }
 
     /// The hosts, as patterns.
@@ -64,6 +93,7 @@ impl HttpRules {
 
 pub(super) fn resolve(rules: &[Rule], account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
     let titles = rules.iter().map(|rule| rule.title.clone()).collect();
+    let named = carried::is_named(rules);
     let mut resolved = HttpRules { titles, ..HttpRules::default() };
     for rule in rules.iter().filter(|rule| rule.kind == RuleKind::Http) {
         for value in &rule.values {
@@ -73,7 +103,13 @@ pub(super) fn resolve(rules: &[Rule], account_fields: &Map<String, Value>) -> Re
                 Some(_) => None,
             };
             match hosts {
-                Some(hosts) => resolved.allowed.push(Allowed { methods: rule.verbs.clone(), hosts }),
+                Some(hosts) => {
+                    let secrets = match Carried::by(rule, value, named) {
+                        Carried::Every => Bound::Every,
+                        Carried::Named(names) => Bound::Named(names.to_vec()),
+                    };
+                    resolved.allowed.push(Allowed { methods: rule.verbs.clone(), hosts, secrets });
+                }
                 None => resolved.empty_fields.push(value.clone()),
             }
         }

@@ -1,5 +1,6 @@
 //! What a konnector, an app or a token may do.
 
+mod carried;
 mod compare;
 mod denied;
 mod http;

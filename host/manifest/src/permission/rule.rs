@@ -23,6 +23,8 @@ pub struct Rule {
     pub selector: Option<String>,
     /// Documents: the rule is limited to these; empty means the whole type. Hosts: the host patterns, never empty.
     pub values: Vec<String>,
+    /// Hosts: the account's secrets that go to them; empty where the manifest does not say.
+    pub secrets: Vec<String>,
     /// What the user reads about it.
     pub description: Option<String>,
 }
@@ -45,6 +47,7 @@ impl Rule {
             verbs,
             selector: None,
             values: Vec::new(),
+            secrets: Vec::new(),
             description: None,
         }
     }
@@ -76,10 +79,11 @@ impl Rule {
         found.is_some_and(|found| self.values.contains(&found))
     }
 
-    /// Reads `{type, verbs, selector, values, description}`.
+    /// Reads `{type, verbs, selector, values, secrets, description}`.
     ///
     /// # Errors
-    /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, a bad host.
+    /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, a bad host, secrets that
+    /// are none.
     pub(super) fn from_json(title: &str, rule: &Object) -> Result<Self, Error> {
         let kind_name = rule.required_text("type", r#""type": "io.cozy.bills""#)?;
         let names = rule.texts("verbs")?;
@@ -95,10 +99,24 @@ impl Rule {
             verbs: verbs.map_err(|error| error.at(rule.path("verbs")))?,
             selector: rule.text("selector")?.filter(|selector| !selector.is_empty()).map(str::to_owned),
             values: rule.texts("values")?.into_iter().map(str::to_owned).collect(),
+            secrets: rule.texts("secrets")?.into_iter().map(str::to_owned).collect(),
             description: rule.text("description")?.map(str::to_owned),
         };
         read.check_values(rule)?;
+        read.check_secrets(rule)?;
         Ok(read)
+    }
+
+    fn check_secrets(&self, rule: &Object) -> Result<(), Error> {
+        let Some(written) = rule.list("secrets")? else { return Ok(()) };
+        let advice = if self.kind != RuleKind::Http {
+            "only a rule of type http says where secrets go"
+        } else if self.secrets.is_empty() || self.secrets.iter().any(String::is_empty) {
+            r#"name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out"#
+        } else {
+            return Ok(());
+        };
+        Err(Error::Invalid { found: Value::from(written.clone()).to_string(), advice }.at(rule.path("secrets")))
     }
 
     fn check_values(&self, rule: &Object) -> Result<(), Error> {
@@ -130,18 +148,19 @@ impl Rule {
         }
     }
 
-    /// `{type, verbs, selector, values, description}`, without what is empty.
+    /// `{type, verbs, selector, values, secrets, description}`, without what is empty.
     pub(super) fn to_json(&self) -> Value {
         let kind = match &self.kind {
             RuleKind::Doctype(pattern) => pattern.to_string(),
             RuleKind::Http => HTTP.to_owned(),
         };
-        let values = (!self.values.is_empty()).then(|| Value::from(self.values.clone()));
+        let list = |texts: &[String]| (!texts.is_empty()).then(|| Value::from(texts.to_vec()));
         [
             ("type", Some(Value::from(kind))),
             ("verbs", self.verbs.to_json()),
             ("selector", self.selector.clone().map(Value::from)),
-            ("values", values),
+            ("values", list(&self.values)),
+            ("secrets", list(&self.secrets)),
             ("description", self.description.clone().map(Value::from)),
         ]
         .into_iter()

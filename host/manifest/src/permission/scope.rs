@@ -60,6 +60,7 @@ fn read(number: usize, text: &str) -> Result<Rule, String> {
         verbs: Verbs::for_documents(verbs).map_err(|error| error.to_string())?,
         selector: selector.filter(|selector| !selector.is_empty()).map(unescape).transpose()?,
         values: values.unwrap_or_default(),
+        secrets: Vec::new(),
         description: None,
     })
 }

@@ -27,7 +27,7 @@ impl Permissions {
             .map(Self)
     }
 
-    /// As in a manifest: title → `{type, verbs, selector, values, description}`, without what is empty. Of rules with the same title the
+    /// As in a manifest: title → `{type, verbs, selector, values, secrets, description}`, without what is empty. Of rules with the same title the
     /// later ones get a number.
     pub fn to_manifest(&self) -> Map<String, Value> {
         let mut rules = Map::new();

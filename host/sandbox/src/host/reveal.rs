@@ -9,6 +9,6 @@ impl wit::Host for Host {
         if value.is_some() {
             self.context.meter.secrets_revealed.add(1);
         }
-        answer(value.ok_or_else(|| missing(&name)))
+        answer(value.map(|value| value.expose().to_owned()).ok_or_else(|| missing(&name)))
     }
 }

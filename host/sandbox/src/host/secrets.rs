@@ -2,10 +2,13 @@
 
 use super::{Answer, Host, answer};
 use crate::bindings::konnector::host::secrets as wit;
-use crate::capability::Error;
+use crate::capability::{Error, Quota};
 
 /// Bytes of a secret's value; the longest tokens in use have a few KiB.
 const VALUE: u64 = 16 << 10;
+/// What all values of a run may weigh together ([`SecretTable::weight`](crate::http::SecretTable::weight)): each is looked for in a score of
+/// encodings, and that takes some hundred times its size.
+const VALUES: usize = 64 << 10;
 /// Bytes of a secret's name.
 const NAME: u64 = 128;
 
@@ -25,6 +28,18 @@ impl wit::Host for Host {
             }
             if value.len() as u64 > VALUE {
                 return Err(Error::TooLarge(VALUE));
+            }
+            match self.context.secrets().placeholder_in(&value) {
+                // The vendor answered the value that it was sent: a refresh token that stays the same.
+                Some(_) if self.context.secrets().placeholder(&name).as_ref() == Some(&value) => return Ok(()),
+                // Under another name it could go to other hosts.
+                Some(other) => {
+                    return Err(Error::Invalid(format!("value: holds the placeholder of the secret {other}")));
+                }
+                None => {}
+            }
+            if self.context.secrets().weight() + value.len() > VALUES {
+                return Err(Error::QuotaExceeded(Quota::Storage));
             }
             // Masked before it is kept: from here on the value may turn up in what the vendor answers.
             self.context.secrets().put(&name, &value).map_err(|error| Error::Other(error.to_string()))?;

@@ -9,7 +9,7 @@ pub enum Phase {
     Connect,
     /// From the start of the request to the end of the answer's headers.
     Headers,
-    /// The wait for the next part of the answer's body.
+    /// The wait for the next part of the answer's body, or for a thousand bytes of it.
     Body,
     /// The whole exchange, redirects and waiting for a free connection included.
     Total,
@@ -20,7 +20,7 @@ impl std::fmt::Display for Phase {
         f.write_str(match self {
             Self::Connect => "connecting took too long",
             Self::Headers => "the answer's headers took too long",
-            Self::Body => "the answer's body stood still for too long",
+            Self::Body => "the answer's body stood still or crawled for too long",
             Self::Total => "the whole exchange took too long",
         })
     }

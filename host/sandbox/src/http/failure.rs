@@ -31,9 +31,6 @@ pub(super) fn translate(error: &reqwest::Error, origin: &str) -> HttpError {
             HttpError::Unreachable(format!("{origin} cannot be reached: {cause}"))
         };
     }
-    if error.is_decode() {
-        return HttpError::Protocol(format!("the body from {origin} is not compressed as its headers say: {cause}"));
-    }
     HttpError::Protocol(format!("the exchange with {origin} broke off: {cause}"))
 }
 

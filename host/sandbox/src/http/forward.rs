@@ -19,9 +19,9 @@ use super::error::{HttpError, Phase};
 use super::failure::translate;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
-use super::session::{Places, Run, Session, head_size};
-use super::site::Decoding;
+use super::session::{Places, Run, Sending, Session, head_size};
 use super::stream::Deadline;
+use super::substitute::Filled;
 use super::upload::{Progress, Upload};
 
 /// Shortest limit of time that a guest can set; zero means this, too.
@@ -123,11 +123,11 @@ impl Exchange<'_> {
         B::Error: fmt::Display,
     {
         let Self { run, outgoing: Outgoing { draft, length }, origin, deadline, .. } = *self;
-        let mut headers = run.permit(draft)?.headers;
+        let Filled { mut headers, secrets, .. } = run.permit(draft, origin)?;
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
-        let site = run.site(&draft.url, Decoding::ByGuest)?;
+        let site = run.site(&draft.url)?;
         let places = run.places(&site.exchanges, deadline).await?;
         let bytes = head_size(draft, &headers);
         let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
@@ -138,7 +138,7 @@ impl Exchange<'_> {
         let times = &run.gate.timeouts;
         let wait = limit(self.patience.connect, times.connect) + limit(self.patience.first_byte, times.headers);
         let answered = |execute| progress.quiet_for(wait, deadline, execute);
-        let response = run.dispatch(&site, request, origin, bytes, answered).await;
+        let response = run.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await;
         // Why the body failed is better known here than to the HTTP client.
         if let Some(failure) = progress.failure() {
             return Err(failure);
@@ -163,7 +163,7 @@ impl Exchange<'_> {
         run.ledger(|ledger| {
             let record = ledger.host(origin);
             record.own = true;
-            record.sent(draft.method.as_str(), bytes);
+            record.sent(draft.method.as_str(), bytes, &[]);
         });
         let place =
             deadline.total(run.own.acquire()).await?.map_err(|_| HttpError::Other("the gate is closed".to_owned()))?;

@@ -24,7 +24,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the start of a request to the end of the answer's headers, connecting included.
     pub headers: Duration,
-    /// Between two parts of a body.
+    /// For the next thousand bytes of a body, and so between any two parts of it.
     pub idle: Duration,
     /// The whole exchange, when the request names no time.
     pub total: Duration,
@@ -60,6 +60,8 @@ pub struct GateOptions {
     pub user_agent: String,
     /// Exchanges at one time in the whole process.
     pub connections: usize,
+    /// Exchanges at one time of one run.
+    pub connections_per_run: usize,
     /// Exchanges at one time of one run with one origin.
     pub connections_per_host: usize,
     /// Where addresses come from.
@@ -74,6 +76,7 @@ impl Default for GateOptions {
             timeouts: Timeouts::default(),
             user_agent: concat!("konnector/", env!("CARGO_PKG_VERSION")).to_owned(),
             connections: 256,
+            connections_per_run: 16,
             connections_per_host: 6,
             resolver: Arc::new(SystemResolver),
         }
@@ -92,6 +95,7 @@ pub(super) struct Shared {
     pub(super) timeouts: Timeouts,
     pub(super) user_agent: String,
     pub(super) exchanges: Arc<Semaphore>,
+    pub(super) per_run: usize,
     pub(super) per_host: usize,
     tls: ClientConfig,
 }
@@ -115,6 +119,7 @@ impl Gate {
             timeouts: options.timeouts,
             user_agent: options.user_agent,
             exchanges: Arc::new(Semaphore::new(options.connections.clamp(1, Semaphore::MAX_PERMITS))),
+            per_run: options.connections_per_run.clamp(1, Semaphore::MAX_PERMITS),
             per_host: options.connections_per_host.clamp(1, Semaphore::MAX_PERMITS),
             tls,
         };

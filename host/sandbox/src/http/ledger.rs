@@ -7,11 +7,41 @@ use serde::{Deserialize, Serialize};
 /// Origins with an entry of their own; what comes after is counted under [`OTHERS`], so that a guest cannot make a receipt grow without end.
 const MAX_HOSTS: usize = 200;
 
-/// The entry of all origins beyond the limit.
+/// Methods, and names of secrets, with a count of their own in one entry.
+const MAX_KINDS: usize = 20;
+
+/// The entry of all that is beyond a limit.
 const OTHERS: &str = "(others)";
 
+/// Why an attempt was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No rule of the manifest allows it.
+    NoRule,
+    /// The manifest sends the secret elsewhere.
+    SecretNotBound,
+    /// The name, or the address, leads to no address that may be contacted.
+    AddressProhibited,
+    /// A redirect led from https to http.
+    Downgrade,
+}
+
+impl Refusal {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NoRule => "no_rule",
+            Self::SecretNotBound => "secret_not_bound",
+            Self::AddressProhibited => "address_prohibited",
+            Self::Downgrade => "https_to_http",
+        }
+    }
+}
+
 /// What was exchanged with one origin.
+///
+/// Older receipts lack some of the members, therefore each has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HostRecord {
     /// Scheme, host and, unless it is the scheme's own, port: `https://www.bank101.example`.
     pub host: String,
@@ -24,8 +54,18 @@ pub struct HostRecord {
     pub statuses: BTreeMap<u16, u64>,
     /// Requests that were sent.
     pub requests: u64,
-    /// Attempts that were refused: no rule of the manifest, or an address that may not be contacted.
+    /// Attempts that were refused.
     pub denied: u64,
+    /// Why, with counts: `no_rule`, `secret_not_bound`, `address_prohibited`, `https_to_http` (a redirect of this host).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refusals: BTreeMap<String, u64>,
+    /// Names of the account's secrets that requests carried, with counts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, u64>,
+    /// Headers with credentials that did not follow a redirect of this host to another origin.
+    pub credentials_dropped: u64,
+    /// Answers from an address that is not public and that the operator allows.
+    pub private: u64,
     /// Bytes sent.
     pub bytes_up: u64,
     /// Bytes received, bodies after decompression.
@@ -34,20 +74,32 @@ pub struct HostRecord {
 
 impl HostRecord {
     /// Enters a request that is about to be sent: one that is cancelled on its way is in the receipt, too.
-    pub(super) fn sent(&mut self, method: &str, bytes: u64) {
+    pub(super) fn sent(&mut self, method: &str, bytes: u64, secrets: &[String]) {
         self.requests += 1;
         self.bytes_up += bytes;
-        *self.methods.entry(method.to_owned()).or_default() += 1;
+        count(&mut self.methods, method);
+        secrets.iter().for_each(|secret| count(&mut self.secrets, secret));
     }
 
     /// Takes back what [`Self::sent`] entered: the name led to no address that may be dialled.
-    pub(super) fn not_sent(&mut self, method: &str, bytes: u64) {
+    pub(super) fn not_sent(&mut self, method: &str, bytes: u64, secrets: &[String]) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes_up = self.bytes_up.saturating_sub(bytes);
-        if let Some(count) = self.methods.get_mut(method) {
-            *count = count.saturating_sub(1);
-        }
-        self.methods.retain(|_, count| *count > 0);
+        discount(&mut self.methods, method);
+        secrets.iter().for_each(|secret| discount(&mut self.secrets, secret));
+    }
+
+    /// Enters an attempt that the gate refused.
+    pub(super) fn refused(&mut self, reason: Refusal) {
+        self.denied += 1;
+        count(&mut self.refusals, reason.name());
+    }
+
+    /// The same record with its texts changed by `mask`: a guest chooses names of hosts, and may have read a secret.
+    pub(super) fn masked(mut self, mask: impl Fn(&str) -> String) -> Self {
+        self.host = mask(&self.host);
+        self.secrets = self.secrets.into_iter().map(|(name, number)| (mask(&name), number)).collect();
+        self
     }
 
     /// Enters the head of an answer.
@@ -55,6 +107,19 @@ impl HostRecord {
         self.bytes_down += bytes;
         *self.statuses.entry(status).or_default() += 1;
     }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, kind: &str) {
+    let kind = if counts.len() < MAX_KINDS || counts.contains_key(kind) { kind } else { OTHERS };
+    *counts.entry(kind.to_owned()).or_default() += 1;
+}
+
+fn discount(counts: &mut BTreeMap<String, u64>, kind: &str) {
+    let kind = if counts.contains_key(kind) { kind } else { OTHERS };
+    if let Some(count) = counts.get_mut(kind) {
+        *count = count.saturating_sub(1);
+    }
+    counts.retain(|_, count| *count > 0);
 }
 
 /// Collects the records of one run.
@@ -96,8 +161,9 @@ mod tests {
     fn it_is_written_in_snake_case() {
         let mut ledger = Ledger::default();
         let record = ledger.host("https://a.example");
-        *record.methods.entry("GET".to_owned()).or_default() += 1;
-        *record.statuses.entry(200).or_default() += 1;
+        record.sent("GET", 100, &["password".to_owned()]);
+        record.answered(200, 50);
+        record.refused(Refusal::SecretNotBound);
         insta::assert_json_snapshot!(ledger.records(), @r#"
         [
           {
@@ -108,12 +174,41 @@ mod tests {
             "statuses": {
               "200": 1
             },
-            "requests": 0,
-            "denied": 0,
-            "bytes_up": 0,
-            "bytes_down": 0
+            "requests": 1,
+            "denied": 1,
+            "refusals": {
+              "secret_not_bound": 1
+            },
+            "secrets": {
+              "password": 1
+            },
+            "credentials_dropped": 0,
+            "private": 0,
+            "bytes_up": 100,
+            "bytes_down": 50
           }
         ]
         "#);
+    }
+
+    #[test]
+    fn older_receipts_are_read() {
+        let older = r#"{"host":"https://a.example","methods":{"GET":1},"statuses":{"200":1},"requests":1,"denied":0,"bytes_up":1,"bytes_down":2}"#;
+        let record: HostRecord = serde_json::from_str(older).unwrap();
+        assert_eq!((record.requests, record.bytes_down, record.refusals.len()), (1, 2, 0));
+        let newer = r#"{"host":"https://a.example","refusals":{"a_reason_of_tomorrow":1},"member_of_tomorrow":{}}"#;
+        assert_eq!(serde_json::from_str::<HostRecord>(newer).unwrap().refusals["a_reason_of_tomorrow"], 1);
+    }
+
+    #[test]
+    fn invented_methods_share_a_count() {
+        let mut ledger = Ledger::default();
+        let record = ledger.host("https://a.example");
+        for number in 0..1_000 {
+            record.sent(&format!("M{number}"), 1, &[]);
+        }
+        record.not_sent("M999", 1, &[]);
+        assert_eq!(record.methods.len(), MAX_KINDS + 1);
+        assert_eq!(record.methods.values().sum::<u64>(), 999);
     }
 }

@@ -1,7 +1,6 @@
 //! Finds the values of secrets in texts that leave a run, in every form in which they usually travel.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, BuildError};
@@ -9,15 +8,18 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use crate::text::clean;
 
 /// What stands in the place of a secret.
 pub const MASKED: &str = "[masked]";
 
-/// Shorter values are not masked: they would make a text unreadable and could be guessed from what is left.
+/// Values of fewer characters are not masked: they would make a text unreadable and could be guessed from what is left.
 const SHORTEST_VALUE: usize = 4;
 
 /// Parts of a Base64 text shorter than this are not looked for: they occur by chance.
-const SHORTEST_PART: usize = 6;
+const SHORTEST_PART: usize = 4;
 
 /// RFC 3986 §2.3.
 const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -36,8 +38,7 @@ impl Mask {
     ///
     /// The values are too large (gigabytes).
     pub(super) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, BuildError> {
-        let forms: BTreeSet<String> =
-            values.into_iter().filter(|value| value.chars().count() >= SHORTEST_VALUE).flat_map(forms).collect();
+        let forms: Vec<Form> = values.into_iter().flat_map(forms).collect();
         if forms.is_empty() {
             return Ok(Self::default());
         }
@@ -74,9 +75,22 @@ pub(super) fn finder<P: AsRef<[u8]>>(words: impl IntoIterator<Item = P>) -> Resu
     AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(words)
 }
 
-/// A value as it appears in logs, addresses, forms, JSON, HTML and headers.
-fn forms(value: &str) -> Vec<String> {
-    let mut forms = vec![value.to_owned()];
+/// One way to write a value.
+pub(super) type Form = Zeroizing<String>;
+
+/// A value as it appears in logs, addresses, forms, JSON, HTML and headers, each form once; none for a value that is too short.
+pub(super) fn forms(value: &str) -> Vec<Form> {
+    // What a log shows of it: without control characters, and one line at a time.
+    let lines = value.split(['\n', '\r']).map(clean).chain([clean(value)]).map(Form::new);
+    let mut forms: Vec<Form> = encodings(value).into_iter().map(Form::new).chain(lines).collect();
+    forms.retain(|form| form.chars().count() >= SHORTEST_VALUE);
+    forms.sort_by(|one, other| one.as_str().cmp(other));
+    forms.dedup();
+    if value.chars().count() < SHORTEST_VALUE { Vec::new() } else { forms }
+}
+
+fn encodings(value: &str) -> Vec<String> {
+    let mut forms = vec![value.to_owned(), hex::encode(value), hex::encode_upper(value)];
     for percent in [
         form_urlencoded::byte_serialize(value.as_bytes()).collect(),
         utf8_percent_encode(value, NOT_UNRESERVED).to_string(),
@@ -84,6 +98,8 @@ fn forms(value: &str) -> Vec<String> {
         utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
     ] {
         forms.push(lower_case_escapes(&percent));
+        // An address inside of an address.
+        forms.push(utf8_percent_encode(&percent, NOT_UNRESERVED).to_string());
         forms.push(percent);
     }
     let json = json_escape(value);
@@ -97,6 +113,11 @@ fn forms(value: &str) -> Vec<String> {
     let minimal = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let quotes = minimal.replace('"', "&quot;");
     forms.extend(["&#39;", "&#x27;", "&#039;", "&apos;"].map(|quote| quotes.replace('\'', quote)));
+    for quotes in [&quotes, &quotes.replace('\'', "&#39;")] {
+        forms.push(numbered(quotes, |code| format!("&#{code};")));
+        forms.push(numbered(quotes, |code| format!("&#x{code:x};")));
+        forms.push(numbered(quotes, |code| format!("&#x{code:X};")));
+    }
     forms.push(xml_escape(value));
     forms.push(quotes);
     forms.push(minimal);
@@ -132,6 +153,12 @@ pub(super) fn json_escape(value: &str) -> String {
 /// For the content of an element as well as for an attribute in either kind of quotes.
 pub(super) fn xml_escape(value: &str) -> String {
     value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
+}
+
+/// A character reference in the place of what is not ASCII (HTML Standard, "numeric character reference").
+fn numbered(html: &str, write: impl Fn(u32) -> String) -> String {
+    let reference = |character: char| if character.is_ascii() { character.into() } else { write(character.into()) };
+    html.chars().map(reference).collect()
 }
 
 /// `\u00e9` in the place of what is not ASCII, as PHP and Python write JSON.
@@ -207,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_log_makes_of_a_secret_is_found() {
+        let key = "-----BEGIN KEY-----\nMIIBVQ/+==\r\nabc\n-----END KEY-----";
+        for line in ["-----BEGIN KEY-----", "MIIBVQ/+==", "-----END KEY-----"] {
+            assert_eq!(masked(key, &format!("> {line} <")), "> [masked] <");
+        }
+        assert_eq!(masked(key, "abc"), "abc");
+        assert_eq!(masked("tab\tand\u{200b}null\0", "tab andnull"), MASKED);
+    }
+
+    #[test]
     fn a_password_is_found_inside_of_basic_credentials() {
         for user in ["", "u", "us", "user", "somebody@mail.example"] {
             let header = STANDARD.encode(format!("{user}:correct horse battery"));
@@ -216,6 +253,18 @@ mod tests {
             assert!(decoded.is_err() || !String::from_utf8_lossy(&decoded.unwrap()).contains("rse"), "{shown}");
         }
     }
+
+    /// How programs write texts.
+    const WAYS: [fn(&str) -> String; 8] = [
+        str::to_owned,
+        |text| hex::encode(text),
+        |text| hex::encode_upper(text),
+        |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string(),
+        |text| serde_json::Value::from(text).to_string(),
+        |text| serde_json::Value::from(serde_json::Value::from(text).to_string()).to_string(),
+        |text| STANDARD.encode(text),
+        |text| URL_SAFE.encode(text),
+    ];
 
     proptest! {
         #[test]
@@ -236,8 +285,15 @@ mod tests {
             }
         }
 
+        /// In whatever way a program writes it, wherever in a line it stands.
         #[test]
-        fn a_secret_inside_of_base64_is_found(secret in "[a-zA-Z0-9]{8,24}", before in "[a-z]{0,9}", after in "[a-z]{0,9}") {
+        fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", way in 0..WAYS.len()) {
+            let written = WAYS[way](&format!("{before}{secret}{after}"));
+            prop_assert!(masked(&secret, &written).contains(MASKED), "{written}");
+        }
+
+        #[test]
+        fn a_secret_inside_of_base64_is_found(secret in "[a-zA-Z0-9]{4,24}", before in "[a-z]{0,9}", after in "[a-z]{0,9}") {
             let text = STANDARD.encode(format!("{before}{secret}{after}"));
             prop_assert!(masked(&secret, &text).contains(MASKED));
         }

@@ -12,9 +12,11 @@
 //! nothing else: no connection, no TLS ticket, no cookie.
 
 mod address;
+mod body;
 mod budget;
 mod charset;
 mod cookies;
+mod echo;
 mod error;
 mod failure;
 mod forward;
@@ -44,7 +46,7 @@ pub use own::{OwnApi, OwnBody, SecretsShown};
 pub use redirect::MAX_REDIRECTS;
 pub use request::{Body, Expect, Request, Response};
 pub use resolve::{Resolver, SystemResolver};
-pub use secret::SecretTable;
+pub use secret::{SecretTable, SecretValue};
 pub use session::{Session, SessionOptions};
 pub use stream::Stream;
 pub use substitute::MAX_BODY as MAX_SECRET_BODY;

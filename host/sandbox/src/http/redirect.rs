@@ -18,13 +18,20 @@ const OF_THE_BODY: [HeaderName; 5] = [
     HeaderName::from_static("content-md5"),
 ];
 
+/// The request to make next.
+pub(super) struct Next {
+    pub(super) draft: Draft,
+    /// Headers with credentials that do not go along.
+    pub(super) dropped: u64,
+}
+
 /// The request to make next; `None` when the answer is no redirect.
 pub(super) fn next(
     draft: &Draft,
     status: StatusCode,
     headers: &HeaderMap,
     secrets: &Snapshot,
-) -> Result<Option<Draft>, HttpError> {
+) -> Result<Option<Next>, HttpError> {
     let becomes_get = match status.as_u16() {
         301 | 302 => draft.method == Method::POST,
         303 => !matches!(draft.method, Method::GET | Method::HEAD),
@@ -54,7 +61,7 @@ pub(super) fn next(
             url.origin().ascii_serialization()
         )));
     }
-    let mut next = draft.clone();
+    let (mut next, mut dropped) = (draft.clone(), 0);
     if becomes_get {
         next.method = Method::GET;
         next.body = None;
@@ -63,13 +70,13 @@ pub(super) fn next(
         }
     }
     if url.origin() != draft.url.origin() {
-        let secret_holders = draft.headers.iter().filter(|(_, value)| secrets.find(value.as_bytes()).is_some());
+        let secret_holders = draft.headers.iter().filter(|(_, value)| secrets.find(value.as_bytes()).next().is_some());
         for name in secret_holders.map(|(name, _)| name).chain(&[header::AUTHORIZATION, header::COOKIE]) {
-            next.headers.remove(name);
+            dropped += u64::from(next.headers.remove(name).is_some());
         }
     }
     next.url = url;
-    Ok(Some(next))
+    Ok(Some(Next { draft: next, dropped }))
 }
 
 #[cfg(test)]
@@ -90,7 +97,8 @@ mod tests {
     ) -> Result<Option<Draft>, HttpError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::LOCATION, location.parse().unwrap());
-        next(&Draft::new(request).unwrap(), StatusCode::from_u16(status).unwrap(), &headers, &table.snapshot())
+        let status = StatusCode::from_u16(status).unwrap();
+        Ok(next(&Draft::new(request).unwrap(), status, &headers, &table.snapshot())?.map(|next| next.draft))
     }
 
     fn post() -> Request {
@@ -161,9 +169,9 @@ mod tests {
                 .into_iter()
                 .collect::<Vec<_>>()
         };
-        assert_eq!(names("/x"), ["authorization", "content-type", "cookie", "x-key", "x-other"]);
+        assert_eq!(names("/x"), ["accept-encoding", "authorization", "content-type", "cookie", "x-key", "x-other"]);
         for other in ["https://b.example/", "https://a.example:8443/", "https://www.a.example/"] {
-            assert_eq!(names(other), ["content-type", "x-other"], "{other}");
+            assert_eq!(names(other), ["accept-encoding", "content-type", "x-other"], "{other}");
         }
     }
 

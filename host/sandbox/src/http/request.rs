@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
+use super::body::ACCEPTED;
 use super::charset::{ContentType, decode};
 use super::error::HttpError;
 
@@ -131,12 +132,9 @@ impl Draft {
     pub(super) fn new(request: Request) -> Result<Self, HttpError> {
         let url = parse_url(&request.url)?;
         let body_length = request.body.as_ref().map_or(0, Bytes::len);
-        Ok(Self {
-            method: parse_method(&request.method)?,
-            headers: parse_headers(&request.headers, &url, body_length)?,
-            body: request.body,
-            url,
-        })
+        let mut headers = parse_headers(&request.headers, &url, body_length)?;
+        headers.insert(header::ACCEPT_ENCODING, ACCEPTED);
+        Ok(Self { method: parse_method(&request.method)?, headers, body: request.body, url })
     }
 }
 
@@ -375,7 +373,8 @@ mod tests {
             .header("Content-Length", "3")
             .header("Connection", "keep-alive")
             .header("Accept-Encoding", "br");
-        assert_eq!(Draft::new(harmless).unwrap().headers.len(), 1);
+        let headers = Draft::new(harmless).unwrap().headers;
+        assert_eq!((headers.len(), &headers["accept-encoding"]), (2, &ACCEPTED));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aho_corasick::AhoCorasick;
+use zeroize::Zeroizing;
 
+use super::echo::Echo;
 use super::error::SetupError;
 use super::mask::{Mask, finder};
 
@@ -17,13 +19,29 @@ const RANDOM: usize = 24;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
+/// A secret's value. It is wiped when it is dropped, and nothing that prints or writes values can take it.
+#[derive(Clone)]
+pub struct SecretValue(Zeroizing<String>);
+
+impl SecretValue {
+    /// Takes a value over.
+    pub fn new(value: String) -> Self {
+        Self(Zeroizing::new(value))
+    }
+
+    /// The value. Whoever calls this answers for where it goes.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
 /// One secret of a run.
 #[derive(Clone)]
 pub(super) struct Secret {
     pub(super) name: String,
     /// A word of letters and digits: the same in a URL, in JSON, XML and Base64's input.
     pub(super) placeholder: String,
-    pub(super) value: String,
+    pub(super) value: SecretValue,
 }
 
 /// The secrets of one run. Placeholders are new for each run and each secret, so that one from another run stands for nothing.
@@ -39,32 +57,40 @@ pub struct SecretTable {
 pub(super) struct Snapshot {
     secrets: Vec<Secret>,
     /// Replaced values: they may still be valid, and they may still be in a text.
-    retired: Vec<String>,
+    retired: Vec<SecretValue>,
     mask: Mask,
     placeholders: Option<AhoCorasick>,
 }
 
 impl Snapshot {
-    fn new(secrets: Vec<Secret>, retired: Vec<String>) -> Result<Self, SetupError> {
+    fn new(secrets: Vec<Secret>, retired: Vec<SecretValue>) -> Result<Self, SetupError> {
         let values = secrets.iter().map(|secret| &secret.value).chain(&retired);
-        let mask = Mask::new(values.map(String::as_str))?;
+        let mask = Mask::new(values.map(SecretValue::expose))?;
         let placeholders = Some(finder(secrets.iter().map(|secret| &secret.placeholder))?);
         Ok(Self { secrets, retired, mask, placeholders })
     }
 
-    /// The first secret whose placeholder occurs.
-    pub(super) fn find(&self, text: &[u8]) -> Option<&Secret> {
-        let found = self.placeholders.as_ref()?.find(text)?;
-        self.secrets.get(found.pattern().as_usize())
+    /// The secrets whose placeholders occur, as often as they occur.
+    pub(super) fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a Secret> {
+        let found = self.placeholders.iter().flat_map(move |placeholders| placeholders.find_iter(text));
+        found.filter_map(|found| self.secrets.get(found.pattern().as_usize()))
     }
 
-    /// The text with every placeholder replaced by what `write` makes of the value.
-    pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Vec<u8> {
-        let mut replaced = Vec::with_capacity(text.len());
-        let Some(placeholders) = &self.placeholders else { return text.to_vec() };
+    /// What hides these secrets in answers; `None` when there is nothing to hide.
+    pub(super) fn echo(&self, names: &[String]) -> Option<Echo> {
+        let sent = self.secrets.iter().filter(|secret| names.contains(&secret.name));
+        Echo::new(sent.map(|secret| (secret.value.expose(), secret.placeholder.as_str())))
+    }
+
+    /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.
+    pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Zeroizing<Vec<u8>> {
+        let Some(placeholders) = &self.placeholders else { return text.to_vec().into() };
+        // Room for all, so that no half-filled copy is left behind when the text grows.
+        let grown: usize = self.find(text).map(|secret| write(secret.value.expose()).len()).sum();
+        let mut replaced = Zeroizing::new(Vec::with_capacity(text.len() + grown));
         placeholders.replace_all_with_bytes(text, &mut replaced, |found, _, replaced| {
             if let Some(secret) = self.secrets.get(found.pattern().as_usize()) {
-                replaced.extend_from_slice(write(&secret.value).as_bytes());
+                replaced.extend_from_slice(Zeroizing::new(write(secret.value.expose())).as_bytes());
             }
             true
         });
@@ -81,7 +107,7 @@ impl SecretTable {
     pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
         let table = Self::default();
         for (name, value) in secrets {
-            table.put(&name, &value)?;
+            table.put(&name, &Zeroizing::new(value))?;
         }
         Ok(table)
     }
@@ -92,15 +118,28 @@ impl SecretTable {
     ///
     /// The operating system gives no random numbers, or the values are too large to be looked for (gigabytes).
     pub fn put(&self, name: &str, value: &str) -> Result<(), SetupError> {
-        let placeholder = random_word()?;
+        let (placeholder, value) = (random_word()?, SecretValue::new(value.to_owned()));
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
         match secrets.iter_mut().find(|secret| secret.name == name) {
-            Some(secret) => retired.push(std::mem::replace(&mut secret.value, value.to_owned())),
-            None => secrets.push(Secret { name: name.to_owned(), placeholder, value: value.to_owned() }),
+            Some(secret) if secret.value.expose() == value.expose() => return Ok(()),
+            Some(secret) => retired.push(std::mem::replace(&mut secret.value, value)),
+            None => secrets.push(Secret { name: name.to_owned(), placeholder, value }),
         }
         *guard = Arc::new(Snapshot::new(secrets, retired)?);
         Ok(())
+    }
+
+    /// What the table has taken, replaced values included, in bytes; a short value counts as 1 KiB, because looking for it has a cost, too.
+    pub fn weight(&self) -> usize {
+        let snapshot = self.snapshot();
+        let values = snapshot.secrets.iter().map(|secret| &secret.value).chain(&snapshot.retired);
+        values.map(|value| value.expose().len().max(1 << 10)).sum()
+    }
+
+    /// The name of a secret whose placeholder occurs in a text.
+    pub fn placeholder_in(&self, text: &str) -> Option<String> {
+        self.snapshot().find(text.as_bytes()).next().map(|secret| secret.name.clone())
     }
 
     /// The names, in the order in which they were added.
@@ -114,12 +153,12 @@ impl SecretTable {
     }
 
     /// The value itself, for the import `reveal` only.
-    pub fn reveal(&self, name: &str) -> Option<String> {
+    pub fn reveal(&self, name: &str) -> Option<SecretValue> {
         self.snapshot().secrets.iter().find(|secret| secret.name == name).map(|secret| secret.value.clone())
     }
 
     /// The text with the values of all secrets, old ones included, replaced by `[masked]`: as they are, URL-encoded, Base64-encoded (also
-    /// as a part of something longer), escaped for JSON or HTML. Values of fewer than four characters stay.
+    /// as a part of something longer), in hexadecimal, escaped for JSON or HTML. Values of fewer than four characters stay.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.snapshot().mask.apply(text)
     }
@@ -174,11 +213,38 @@ mod tests {
         let word = table.placeholder("password");
         table.put("password", "correct horse").unwrap();
         assert_eq!(table.placeholder("password"), word);
-        assert_eq!(table.reveal("password").as_deref(), Some("correct horse"));
+        assert_eq!(table.reveal("password").unwrap().expose(), "correct horse");
         assert_eq!(table.mask("hunter22, correct horse"), "[masked], [masked]");
+        assert_eq!(table.weight(), 3 << 10);
+        table.put("password", "correct horse").unwrap();
+        assert_eq!(table.weight(), 3 << 10, "nothing was replaced");
         table.put("token", "tok-en").unwrap();
         assert_eq!(table.names(), ["password", "pin", "token"]);
         assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");
+    }
+
+    /// Compiles only while `SecretValue` has neither trait: with one of them, there would be two ways to read the `_` of its line.
+    #[test]
+    fn a_value_can_be_neither_printed_nor_written() {
+        struct Yes;
+        trait Printed<A> {
+            fn check() {}
+        }
+        impl<T: ?Sized> Printed<()> for T {}
+        impl<T: ?Sized + fmt::Debug> Printed<Yes> for T {}
+        trait Shown<A> {
+            fn check() {}
+        }
+        impl<T: ?Sized> Shown<()> for T {}
+        impl<T: ?Sized + fmt::Display> Shown<Yes> for T {}
+        trait Written<A> {
+            fn check() {}
+        }
+        impl<T: ?Sized> Written<()> for T {}
+        impl<T: ?Sized + serde::Serialize> Written<Yes> for T {}
+        <SecretValue as Printed<_>>::check();
+        <SecretValue as Shown<_>>::check();
+        <SecretValue as Written<_>>::check();
     }
 
     #[test]

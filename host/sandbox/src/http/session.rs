@@ -10,22 +10,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use konnector_manifest::HttpRules;
+use konnector_manifest::{Denied, HttpRules};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
 
+use super::address::is_public;
+use super::body::Body as WireBody;
 use super::budget::{HttpBudget, Meter};
 use super::cookies::Jar;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
 use super::gate::Shared;
-use super::ledger::{HostRecord, Ledger};
-use super::redirect::{self, MAX_REDIRECTS};
+use super::ledger::{HostRecord, Ledger, Refusal};
+use super::redirect::{self, MAX_REDIRECTS, Next};
 use super::request::{Body, Draft, Request, Response};
 use super::secret::SecretTable;
-use super::site::{Decoding, MAX_HEADERS, Site, check_literal};
-use super::stream::{Deadline, Stream};
+use super::site::{MAX_HEADERS, Site, check_literal};
+use super::stream::{Deadline, Pace, Stream};
 use super::substitute::{Filled, fill};
 
 /// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
@@ -52,8 +54,16 @@ pub struct Session {
     pub(super) run: Arc<Run>,
 }
 
-/// The places of an exchange with the host and in the process, held until it ends.
-pub(super) type Places = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+/// The places of an exchange with the host, in the run and in the process, held until it ends.
+pub(super) type Places = [OwnedSemaphorePermit; 3];
+
+/// What is known of a request that is about to be sent.
+pub(super) struct Sending<'a> {
+    pub(super) origin: &'a str,
+    pub(super) bytes: u64,
+    /// Names of the secrets in it.
+    pub(super) secrets: &'a [String],
+}
 
 /// A request on its way.
 pub(super) type Execute = Pin<Box<dyn Future<Output = Result<reqwest::Response, reqwest::Error>> + Send>>;
@@ -66,7 +76,8 @@ pub(super) struct Run {
     tls: ClientConfig,
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,
-    sites: Mutex<HashMap<(Origin, Decoding), Arc<Site>>>,
+    exchanges: Arc<Semaphore>,
+    sites: Mutex<HashMap<Origin, Arc<Site>>>,
     /// Requests of this run to our own API at one time.
     pub(super) own: Arc<Semaphore>,
 }
@@ -75,6 +86,7 @@ impl Session {
     pub(super) fn new(gate: Arc<Shared>, options: SessionOptions) -> Self {
         let run = Run {
             tls: gate.tls(),
+            exchanges: Arc::new(Semaphore::new(gate.per_run)),
             own: Arc::new(Semaphore::new(gate.per_host)),
             gate,
             meter: Meter::new(options.budget),
@@ -124,7 +136,8 @@ impl Session {
 
     /// What was contacted so far.
     pub fn ledger(&self) -> Vec<HostRecord> {
-        lock(&self.run.ledger).records()
+        let mask = |text: &str| self.run.secrets.mask(text).into_owned();
+        lock(&self.run.ledger).records().into_iter().map(|record| record.masked(mask)).collect()
     }
 
     /// The secrets that requests may use.
@@ -140,7 +153,7 @@ impl Session {
         let body = answer.read_all(self.run.meter.budget().body_limit).await?;
         Ok(Response {
             status: answer.status(),
-            url: answer.url().to_owned(),
+            url: answer.url().into_owned(),
             headers: answer.headers(),
             body: Body::new(body, expect, answer.raw_headers()),
         })
@@ -152,15 +165,16 @@ impl Session {
         self.run.meter.request()?;
         let mut draft = Draft::new(request)?;
         let mut redirects = 0;
+        // A page behind a redirect may repeat what was sent before it.
+        let mut carried = Vec::new();
         loop {
-            let answer = self.run.exchange(&draft, deadline).await?;
-            let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
-            let next = if follows {
-                redirect::next(&draft, status, answer.raw_headers(), &self.run.secrets.snapshot())?
-            } else {
-                None
+            let mut answer = self.run.exchange(&draft, deadline).await?;
+            carried.append(&mut answer.secrets);
+            let next = if follows { self.run.redirected(&draft, &answer)? } else { None };
+            let Some(next) = next else {
+                answer.echo = self.run.secrets.snapshot().echo(&carried);
+                return Ok(answer);
             };
-            let Some(next) = next else { return Ok(answer) };
             redirects += 1;
             if redirects > MAX_REDIRECTS {
                 return Err(HttpError::TooManyRedirects);
@@ -181,13 +195,32 @@ impl Run {
         sent
     }
 
+    /// Where an answer sends the request on to.
+    fn redirected(&self, draft: &Draft, answer: &Stream) -> Result<Option<Draft>, HttpError> {
+        let origin = draft.url.origin().ascii_serialization();
+        let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
+        let next = redirect::next(draft, status, answer.raw_headers(), &self.secrets.snapshot());
+        self.ledger(|ledger| match &next {
+            Ok(Some(Next { dropped, .. })) => ledger.host(&origin).credentials_dropped += dropped,
+            Err(HttpError::Denied(_)) => ledger.host(&origin).refused(Refusal::Downgrade),
+            Ok(None) | Err(_) => {}
+        });
+        Ok(next?.map(|next| next.draft))
+    }
+
+    /// Refuses what the manifest does not allow.
+    fn denied(&self, origin: &str, reason: Refusal, denied: Denied) -> HttpError {
+        self.ledger(|ledger| ledger.host(origin).refused(reason));
+        HttpError::Denied(denied.to_string())
+    }
+
     async fn try_exchange(
         self: &Arc<Self>,
         draft: &Draft,
         deadline: Deadline,
         origin: &str,
     ) -> Result<Stream, HttpError> {
-        let Filled { mut headers, body } = self.permit(draft)?;
+        let Filled { mut headers, body, secrets } = self.permit(draft, origin)?;
         let own = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
             headers.insert(header::COOKIE, cookies);
@@ -198,7 +231,7 @@ impl Run {
             // Methods that carry a body say so even when it is empty (RFC 9110 §8.6); some servers answer 411 otherwise.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let site = self.site(&draft.url, Decoding::ByGate)?;
+        let site = self.site(&draft.url)?;
         let places = self.places(&site.exchanges, deadline).await?;
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
         let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
@@ -206,10 +239,16 @@ impl Run {
         *request.body_mut() = body.map(Into::into);
         let limit = self.gate.timeouts.headers;
         let answered = |execute| deadline.within(limit, Phase::Headers, execute);
-        let response = self.dispatch(&site, request, origin, bytes, answered).await?;
+        let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
         lock(&self.jar).store(response.headers(), &draft.url);
+        let (status, mut headers) = (response.status(), response.headers().clone());
         Ok(Stream {
-            response,
+            status,
+            body: WireBody::new(response, &mut headers),
+            headers,
+            pace: Pace::default(),
+            echo: None,
+            secrets,
             url: draft.url.to_string(),
             origin: origin.to_owned(),
             deadline,
@@ -219,26 +258,29 @@ impl Run {
     }
 
     /// What the manifest's rules and the vetting of addresses say, and the request with its secrets.
-    pub(super) fn permit(&self, draft: &Draft) -> Result<Filled, HttpError> {
-        self.rules.check(draft.method.as_str(), &draft.url).map_err(|denied| HttpError::Denied(denied.to_string()))?;
+    pub(super) fn permit(&self, draft: &Draft, origin: &str) -> Result<Filled, HttpError> {
+        let method = draft.method.as_str();
+        self.rules.check(method, &draft.url).map_err(|denied| self.denied(origin, Refusal::NoRule, denied))?;
         check_literal(&draft.url, &self.gate)?;
-        fill(draft, &self.secrets.snapshot(), self.rules.binds(&draft.url))
+        fill(draft, &self.secrets.snapshot(), |secret| {
+            let bound = self.rules.check_secret(secret, method, &draft.url);
+            bound.map_err(|denied| self.denied(origin, Refusal::SecretNotBound, denied))
+        })
     }
 
     /// Waits for a place among the exchanges. The own quota before the shared one: a run that waits for itself takes nobody's place.
     pub(super) async fn places(&self, own: &Arc<Semaphore>, deadline: Deadline) -> Result<Places, HttpError> {
-        let place = deadline.total(own.clone().acquire_owned()).await?.map_err(closed)?;
-        Ok((place, deadline.total(self.gate.exchanges.clone().acquire_owned()).await?.map_err(closed)?))
+        let take =
+            async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
+        Ok([take(own).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?])
     }
 
-    /// Sends a request that was permitted, of which `bytes` are known to be sent, and enters it and the head of its answer. `answered`
-    /// bounds the wait.
+    /// Sends a request that was permitted, and enters it and the head of its answer. `answered` bounds the wait.
     pub(super) async fn dispatch<W>(
         &self,
         site: &Site,
         request: reqwest::Request,
-        origin: &str,
-        bytes: u64,
+        Sending { origin, bytes, secrets }: Sending<'_>,
         answered: impl FnOnce(Execute) -> W,
     ) -> Result<reqwest::Response, HttpError>
     where
@@ -246,13 +288,16 @@ impl Run {
     {
         self.meter.up(bytes)?;
         let method = request.method().clone();
-        self.ledger(|ledger| ledger.host(origin).sent(method.as_str(), bytes));
+        self.ledger(|ledger| ledger.host(origin).sent(method.as_str(), bytes, secrets));
         let sent = answered(Box::pin(site.client.execute(request))).await?;
         let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
             if matches!(error, HttpError::AddressProhibited(_)) {
-                self.ledger(|ledger| ledger.host(origin).not_sent(method.as_str(), bytes));
+                self.ledger(|ledger| ledger.host(origin).not_sent(method.as_str(), bytes, secrets));
             }
         })?;
+        if response.remote_addr().is_some_and(|address| !is_public(address.ip())) {
+            self.ledger(|ledger| ledger.host(origin).private += 1);
+        }
         self.answered(origin, response.status(), response.headers())?;
         Ok(response)
     }
@@ -262,34 +307,27 @@ impl Run {
         let bytes = sizes(headers);
         self.ledger(|ledger| ledger.host(origin).answered(status.as_u16(), bytes));
         self.meter.down(bytes)?;
-        if bytes > u64::from(MAX_HEADERS.0) {
-            return Err(HttpError::Protocol(format!(
-                "the answer of {origin} has {bytes} bytes of headers, the limit is {}",
-                MAX_HEADERS.0
-            )));
-        }
-        Ok(())
+        check_head(headers, bytes, origin)
     }
 
-    /// Enters a refusal: no rule of the manifest, or an address that may not be contacted.
+    /// Enters that a name, or an address, led to nobody who may be contacted.
     pub(super) fn note_refusal<T>(&self, origin: &str, result: &Result<T, HttpError>) {
-        if matches!(result, Err(HttpError::Denied(_) | HttpError::AddressProhibited(_))) {
-            self.ledger(|ledger| ledger.host(origin).denied += 1);
+        if matches!(result, Err(HttpError::AddressProhibited(_))) {
+            self.ledger(|ledger| ledger.host(origin).refused(Refusal::AddressProhibited));
         }
     }
 
-    pub(super) fn site(&self, url: &Url, decoding: Decoding) -> Result<Arc<Site>, HttpError> {
+    pub(super) fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
         let mut sites = lock(&self.sites);
-        let key = (url.origin(), decoding);
-        if let Some(site) = sites.get(&key) {
+        if let Some(site) = sites.get(&url.origin()) {
             return Ok(site.clone());
         }
         if sites.len() >= MAX_SITES {
             // Those in use have a second owner.
             sites.retain(|_, site| Arc::strong_count(site) > 1);
         }
-        let site = Arc::new(Site::new(url, &self.gate, self.tls.clone(), decoding)?);
-        sites.insert(key, site.clone());
+        let site = Arc::new(Site::new(url, &self.gate, self.tls.clone())?);
+        sites.insert(url.origin(), site.clone());
         Ok(site)
     }
 
@@ -319,6 +357,29 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn closed(_: tokio::sync::AcquireError) -> HttpError {
     HttpError::Other("the gate is closed".to_owned())
+}
+
+/// Refuses the head of an answer that is too large, or that two readers could take for different answers (RFC 9112 §6.3).
+fn check_head(headers: &HeaderMap, bytes: u64, origin: &str) -> Result<(), HttpError> {
+    let (most_bytes, most) = MAX_HEADERS;
+    if bytes > u64::from(most_bytes) || headers.len() > most {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} has {} headers with {bytes} bytes, the limits are {most} and {most_bytes}",
+            headers.len()
+        )));
+    }
+    let encoding = headers.get(header::TRANSFER_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} has a Transfer-Encoding that was not asked for"
+        )));
+    }
+    if encoding.is_some() && headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} gives its length in two ways, Content-Length and Transfer-Encoding"
+        )));
+    }
+    Ok(())
 }
 
 /// Bytes of headers as HTTP/1.1 writes them.

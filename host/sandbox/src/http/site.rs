@@ -23,15 +23,6 @@ const RECEIVE_WINDOW: u32 = 256 << 10;
 /// How long an unused connection is kept.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
 
-/// Who undoes the compression of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Decoding {
-    /// The gate, which also asks for compression.
-    ByGate,
-    /// The guest: it is handed the bytes as they come.
-    ByGuest,
-}
-
 /// The client of one origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver
 /// inside of a client is not told the port.
 #[derive(Debug)]
@@ -42,7 +33,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig, decoding: Decoding) -> Result<Self, HttpError> {
+    pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig) -> Result<Self, HttpError> {
         let port = port(url)?;
         let resolver = VettedResolver { resolver: gate.resolver.clone(), filter: gate.filter.clone(), port };
         let client = Client::builder()
@@ -51,6 +42,11 @@ impl Site {
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
+            // See `body`: a client that decompresses hides how many bytes came.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .retry(reqwest::retry::never())
             .connect_timeout(gate.timeouts.connect)
             .pool_idle_timeout(KEEP_IDLE)
@@ -60,10 +56,6 @@ impl Site {
             .http2_initial_stream_window_size(RECEIVE_WINDOW)
             .http2_initial_connection_window_size(RECEIVE_WINDOW * 4)
             .user_agent(&gate.user_agent)
-            .gzip(decoding == Decoding::ByGate)
-            .brotli(decoding == Decoding::ByGate)
-            .zstd(decoding == Decoding::ByGate)
-            .deflate(decoding == Decoding::ByGate)
             .build()
             .map_err(|error| HttpError::Other(format!("the HTTP client cannot be set up: {error}")))?;
         Ok(Self { client, exchanges: Arc::new(Semaphore::new(gate.per_host)) })

@@ -1,20 +1,25 @@
 //! An answer whose body has not been read yet.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, timeout_at};
 
+use super::body::Body;
+use super::echo::Echo;
 use super::error::{HttpError, Phase};
-use super::failure::translate;
 use super::request::readable;
 use super::session::{Places, Run};
 
 /// Largest part of a redirect's body that is read so that its connection can be used again, and how long that may take.
 const DRAIN: (u64, Duration) = (32 << 10, Duration::from_millis(300));
+
+/// A body that brings fewer bytes than this in [`Timeouts::idle`](super::Timeouts::idle) stands still.
+const SLOWEST: u64 = 1_000;
 
 /// More than any exchange may take; a setting beyond it could not be added to the clock.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -58,7 +63,14 @@ impl Deadline {
 
 /// An answer whose body arrives in parts. Dropping it closes the connection, unless the body was read to its end.
 pub struct Stream {
-    pub(super) response: reqwest::Response,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    pub(super) pace: Pace,
+    /// Hides the secrets that the request carried, should the answer repeat them.
+    pub(super) echo: Option<Echo>,
+    /// Names of the secrets that the request carried.
+    pub(super) secrets: Vec<String>,
     pub(super) url: String,
     pub(super) origin: String,
     pub(super) deadline: Deadline,
@@ -69,39 +81,60 @@ pub struct Stream {
 impl Stream {
     /// Status.
     pub fn status(&self) -> u16 {
-        self.response.status().as_u16()
+        self.status.as_u16()
     }
 
     /// Where the answer came from, after redirects.
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> Cow<'_, str> {
+        self.echo.as_ref().map_or(Cow::Borrowed(&self.url), |echo| Cow::Owned(echo.hide(&self.url)))
     }
 
     /// Names, in lower case, and values. What described the compression is gone, as the compression is.
     pub fn headers(&self) -> Vec<(String, String)> {
-        readable(self.response.headers())
+        let mut headers = readable(&self.headers);
+        if let Some(echo) = &self.echo {
+            headers.iter_mut().for_each(|(_, value)| *value = echo.hide(value));
+        }
+        headers
     }
 
     /// Bytes of the body, where the answer says so and the body is not compressed. Not a promise.
     pub fn content_length(&self) -> Option<u64> {
-        self.response.content_length()
+        self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
     /// The next part of the body, decompressed; `None` at its end. Cancel-safe: no part is lost when the future is dropped.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Timeout`] when nothing comes for too long or the exchange takes too long, [`HttpError::QuotaExceeded`] when the run has
-    /// received as many bytes as it may, [`HttpError::Protocol`] when the body breaks off or cannot be decompressed.
+    /// [`HttpError::Timeout`] when nothing or next to nothing comes for too long or the exchange takes too long,
+    /// [`HttpError::QuotaExceeded`] when the run has received as many bytes as it may, [`HttpError::Protocol`] when the body breaks off,
+    /// cannot be decompressed, or unfolds to far more than came.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         self.next_chunk().await.map_err(|error| self.run.masked(error))
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let next = self.deadline.within(self.run.gate.timeouts.idle, Phase::Body, self.response.chunk()).await?;
-        let chunk = next.map_err(|error| translate(&error, &self.origin))?;
+        loop {
+            let part = self.next_part().await?;
+            let Some(echo) = &mut self.echo else { return Ok(part) };
+            let shown = match &part {
+                Some(part) => echo.push(part),
+                None => echo.finish(),
+            };
+            if part.is_none() || !shown.is_empty() {
+                return Ok(Some(shown).filter(|shown| !shown.is_empty()));
+            }
+        }
+    }
+
+    async fn next_part(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let limit = self.pace.left(self.run.gate.timeouts.idle);
+        let start = Instant::now();
+        let chunk = self.deadline.within(limit, Phase::Body, self.body.chunk(&self.origin)).await??;
         if let Some(chunk) = &chunk {
             let bytes = chunk.len() as u64;
+            self.pace.came(start.elapsed(), bytes);
             self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes);
             self.run.meter.down(bytes)?;
         }
@@ -109,7 +142,7 @@ impl Stream {
     }
 
     pub(super) fn raw_headers(&self) -> &HeaderMap {
-        self.response.headers()
+        &self.headers
     }
 
     /// The whole body, of at most `limit` bytes.
@@ -132,6 +165,28 @@ impl Stream {
         let (limit, time) = DRAIN;
         // Nobody waits for this body: whatever goes wrong, the connection is closed, and the next request opens another.
         let _ = tokio::time::timeout(time, self.read_all(limit)).await;
+    }
+}
+
+/// How fast a body comes. What counts is the time in which the gate waits for it: whoever reads slowly is no fault of the server.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// How long the next part may take.
+    fn left(&self, idle: Duration) -> Duration {
+        idle.saturating_sub(self.waited)
+    }
+
+    fn came(&mut self, waited: Duration, bytes: u64) {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.bytes >= SLOWEST {
+            *self = Self::default();
+        }
     }
 }
 

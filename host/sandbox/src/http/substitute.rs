@@ -1,12 +1,11 @@
 //! Puts the values of secrets in the place of their placeholders, where the form of the request says how a value is written there.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use super::error::HttpError;
 use super::mask::{json_escape, xml_escape};
@@ -20,43 +19,48 @@ pub const MAX_BODY: usize = 64 << 10;
 pub(super) struct Filled {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
+    /// Names of the secrets in them, each once.
+    pub(super) secrets: Vec<String>,
 }
 
-/// Fills a request that goes to a host to which the manifest binds the secrets (`bound`), or makes sure that it holds none.
-pub(super) fn fill(draft: &Draft, secrets: &Snapshot, bound: bool) -> Result<Filled, HttpError> {
-    if let Some(secret) = secrets.find(draft.url.as_str().as_bytes()) {
+/// Fills a request. `check` says whether a secret may go along.
+pub(super) fn fill(
+    draft: &Draft,
+    secrets: &Snapshot,
+    check: impl Fn(&str) -> Result<(), HttpError>,
+) -> Result<Filled, HttpError> {
+    if let Some(secret) = secrets.find(draft.url.as_str().as_bytes()).next() {
         return Err(HttpError::Invalid(format!(
             "url: holds the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, JSON or XML body",
             secret.name
         )));
     }
-    let permit = |secret: &Secret| {
-        if bound {
-            return Ok(());
+    let mut sent = Vec::new();
+    let mut permit = |found: &[&Secret]| {
+        for secret in found {
+            if !sent.contains(&secret.name) {
+                check(&secret.name)?;
+                sent.push(secret.name.clone());
+            }
         }
-        let host = draft.url.host_str().unwrap_or_default();
-        Err(HttpError::Denied(format!(
-            "the secret {} is not sent to {host}, which the manifest does not name",
-            secret.name
-        )))
+        Ok::<_, HttpError>(())
     };
     let mut headers = HeaderMap::with_capacity(draft.headers.len());
     for (name, value) in &draft.headers {
-        let (secret, filled) = match basic_credentials(name, value) {
-            Some(credentials) => (secrets.find(&credentials), Cow::Owned(credentials)),
-            None => (secrets.find(value.as_bytes()), Cow::Borrowed(value.as_bytes())),
-        };
-        let Some(secret) = secret else {
+        let credentials = basic_credentials(name, value);
+        let text = credentials.as_deref().unwrap_or(value.as_bytes());
+        let found: Vec<_> = secrets.find(text).collect();
+        let Some(secret) = found.first() else {
             headers.append(name.clone(), value.clone());
             continue;
         };
-        permit(secret)?;
-        let filled = secrets.replace(&filled, str::to_owned);
-        let filled = match basic_credentials(name, value) {
-            Some(_) => format!("Basic {}", STANDARD.encode(filled)).into_bytes(),
+        permit(&found)?;
+        let filled = secrets.replace(text, str::to_owned);
+        let filled = match credentials {
+            Some(_) => Zeroizing::new(format!("Basic {}", STANDARD.encode(&*filled)).into_bytes()),
             None => filled,
         };
-        let mut filled = HeaderValue::from_bytes(&filled).map_err(|_| {
+        let mut filled = HeaderValue::from_maybe_shared(Bytes::from_owner(filled)).map_err(|_| {
             HttpError::Invalid(format!(
                 "headers: the secret {} holds a character that {name} cannot carry; send it in a body",
                 secret.name
@@ -65,14 +69,18 @@ pub(super) fn fill(draft: &Draft, secrets: &Snapshot, bound: bool) -> Result<Fil
         filled.set_sensitive(true);
         headers.append(name.clone(), filled);
     }
-    let body = match draft.body.as_ref().and_then(|body| Some((body, secrets.find(body)?))) {
-        Some((body, secret)) => {
-            permit(secret)?;
-            Some(fill_body(body, secret, draft, secrets)?)
+    let body = match &draft.body {
+        Some(body) => {
+            let found: Vec<_> = secrets.find(body).collect();
+            permit(&found)?;
+            Some(match found.first() {
+                Some(secret) => fill_body(body, secret, draft, secrets)?,
+                None => body.clone(),
+            })
         }
-        None => draft.body.clone(),
+        None => None,
     };
-    Ok(Filled { headers, body })
+    Ok(Filled { headers, body, secrets: sent })
 }
 
 fn fill_body(body: &Bytes, secret: &Secret, draft: &Draft, secrets: &Snapshot) -> Result<Bytes, HttpError> {
@@ -99,7 +107,7 @@ fn fill_body(body: &Bytes, secret: &Secret, draft: &Draft, secrets: &Snapshot) -
             )));
         }
     };
-    Ok(secrets.replace(body, write).into())
+    Ok(Bytes::from_owner(secrets.replace(body, write)))
 }
 
 /// What is inside of `Authorization: Basic …` (RFC 7617).
@@ -134,7 +142,9 @@ mod tests {
 
     impl Fixture {
         fn fill(&self, request: Request, bound: bool) -> Result<Filled, HttpError> {
-            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), bound)
+            let check =
+                |name: &str| if bound { Ok(()) } else { Err(HttpError::Denied(format!("{name} is not bound"))) };
+            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), check)
         }
 
         fn body(&self, content_type: &str, template: &str) -> String {
@@ -184,7 +194,7 @@ mod tests {
         let get = || Request::get("https://a.example/");
         insta::assert_snapshot!(fixture.refusal(Request::get(format!("https://a.example/?p={word}")), true), @"url: holds the placeholder of the secret password; URLs end up in logs, so send it in a header or in a form, JSON or XML body");
         insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), true), @"headers: the secret password holds a character that x-key cannot carry; send it in a body");
-        insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), false), @"the secret password is not sent to a.example, which the manifest does not name");
+        insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), false), @"password is not bound");
         insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "application/pdf", word.clone()), true), @"body: holds the placeholder of the secret password, and its Content-Type is application/pdf; secrets can be put into application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain");
         insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "text/plain", word.repeat(5_000)), true), @"body: holds the placeholder of the secret password and has 155000 bytes; with a secret the limit is 65536");
     }
@@ -198,6 +208,23 @@ mod tests {
         let form =
             Request::post("https://a.example/", "application/x-www-form-urlencoded", format!("p={}", fixture.word));
         assert!(matches!(fixture.fill(form, false), Err(HttpError::Denied(_))));
+    }
+
+    #[test]
+    fn every_secret_of_a_request_is_checked() {
+        let table = SecretTable::new(["one", "two", "three"].map(|name| (name.to_owned(), format!("value of {name}"))))
+            .unwrap();
+        let word = |name: &str| table.placeholder(name).unwrap();
+        let body = format!("{} {} {}", word("one"), word("two"), word("one"));
+        let request = Request::post("https://a.example/", "text/plain", body).header("x-key", &word("three"));
+        let draft = Draft::new(request).unwrap();
+        for refused in ["one", "two", "three"] {
+            let check = |name: &str| if name == refused { Err(HttpError::Denied(name.to_owned())) } else { Ok(()) };
+            assert_eq!(fill(&draft, &table.snapshot(), check).err(), Some(HttpError::Denied(refused.to_owned())));
+        }
+        let filled = fill(&draft, &table.snapshot(), |_| Ok(())).unwrap();
+        assert_eq!(filled.secrets, ["three", "one", "two"]);
+        assert_eq!(filled.body.unwrap(), "value of one value of two value of one");
     }
 
     #[test]

@@ -77,14 +77,35 @@ async fn of_several_addresses_only_the_permitted_ones_are_dialled() {
     assert_eq!((server.connections(), private.connections()), (1, 0));
 }
 
-/// Answers with an address that is allowed and one that is not, by turns.
+/// Answers with an address that is allowed and with one that is not, by turns.
 struct Turncoat(AtomicUsize);
+
+/// Where a name server could lead who asked it twice.
+const INSIDE: [&str; 16] = [
+    "127.0.0.1",
+    "::1",
+    "::ffff:127.0.0.1",
+    "::127.0.0.1",
+    "0.0.0.0",
+    "::",
+    "169.254.169.254",
+    "::ffff:169.254.169.254",
+    "fd00:ec2::254",
+    "10.0.0.1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::7f00:1",
+    "64:ff9b::a00:1",
+    "2002:7f00:1::1",
+    "fe80::1",
+    "100.100.100.200",
+];
 
 #[async_trait]
 impl Resolver for Turncoat {
     async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let turn = self.0.fetch_add(1, Ordering::SeqCst);
-        Ok(vec![Ipv4Addr::new(127, 0, 0, if turn.is_multiple_of(2) { 2 } else { 1 }).into()])
+        let inside = INSIDE[turn / 2 % INSIDE.len()].parse().unwrap();
+        Ok(vec![if turn.is_multiple_of(2) { Ipv4Addr::new(127, 0, 0, 2).into() } else { inside }])
     }
 }
 
@@ -92,18 +113,136 @@ impl Resolver for Turncoat {
 async fn a_name_that_changes_its_mind_never_leads_inside() {
     // `Connection: close`, so that every request resolves anew.
     let outside = Server::listen("127.0.0.2:0", |_| answer(200, &[("Connection", "close")], "outside")).await;
-    let inside = Server::listen(&format!("127.0.0.1:{}", outside.port()), |_| ok("inside")).await;
+    let port = outside.port();
+    let inside = Server::listen(&format!("127.0.0.1:{port}"), |_| ok("inside")).await;
+    // Not every machine that tests are run on has IPv6.
+    let inside_too = match std::net::TcpListener::bind(("::1", port)) {
+        Ok(probe) => {
+            drop(probe);
+            Some(Server::listen(&format!("[::1]:{port}"), |_| ok("inside")).await)
+        }
+        Err(_) => None,
+    };
     let mut fixture = Fixture::new().allow(outside.url("a.example", ""));
     fixture.options.allowed_private = vec!["127.0.0.2".parse().unwrap()];
     let resolver = Arc::new(Turncoat(AtomicUsize::new(0)));
     fixture.options.resolver = resolver.clone();
     let session = fixture.session();
-    for turn in 0..200 {
+    for turn in 0..1_000 {
         let answer = get(&session, outside.url("a.example", "/")).await;
-        assert_eq!(answer.as_ref().err().is_some_and(prohibited), turn % 2 == 1, "{answer:?}");
+        assert_eq!(answer.as_ref().err().is_some_and(prohibited), turn % 2 == 1, "{turn}: {answer:?}");
     }
-    assert_eq!((outside.seen().len(), inside.connections()), (100, 0));
-    assert_eq!(resolver.0.load(Ordering::SeqCst), 200, "one resolution per connection");
+    assert_eq!((outside.seen().len(), inside.connections()), (500, 0));
+    assert!(inside_too.is_none_or(|inside| inside.connections() == 0));
+    assert_eq!(resolver.0.load(Ordering::SeqCst), 1_000, "one resolution per connection");
+    let record = record(&session, &outside.url("a.example", "/"));
+    assert_eq!(
+        (record.requests, record.denied, record.refusals["address_prohibited"], record.private),
+        (500, 500, 500, 500)
+    );
+}
+
+#[tokio::test]
+async fn no_spelling_of_an_address_leads_inside() {
+    let server = Server::start(|_| ok("inside")).await;
+    let port = server.port();
+    let mut fixture = Fixture::new().allow("https://bank.example").allow(format!("http://bank.example:{port}"));
+    fixture.options.allowed_private = Vec::new();
+    let session = fixture.session();
+    let mut texts = Vec::new();
+    for host in [
+        "127.0.0.1",
+        "2130706433",
+        "0177.0.0.1",
+        "0x7f.0.0.1",
+        "0x7f000001",
+        "127.1",
+        "127.0.1",
+        "127.0.0.1.",
+        "%31%32%37.0.0.1",
+        "\u{ff11}\u{ff12}\u{ff17}.0.0.1",
+        "\u{2460}\u{2461}\u{2466}.0.0.1",
+        "127\u{3002}0\u{3002}0\u{3002}1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[fe80::1%25eth0]",
+        "169.254.169.254",
+        "2852039166",
+        "localhost",
+        "LOCALHOST.",
+        "metadata.google.internal",
+        "bank.example@127.0.0.1",
+        "bank.example%40127.0.0.1",
+        "127.0.0.1\\@bank.example",
+        "127.0.0.1#@bank.example",
+        "127.0.0.1%00.bank.example",
+        "127.0.0.1%2f.bank.example",
+        "bank.example.127.0.0.1.",
+    ] {
+        let error = get(&session, format!("http://{host}:{port}/")).await.unwrap_err();
+        assert!(matches!(error, HttpError::Denied(_) | HttpError::Invalid(_)), "{host}: {error:?}");
+        let text = error.to_string();
+        let text = text.split("; add to").next().unwrap().replace(&format!(":{port}"), "");
+        texts.push(format!("{host}: {text}"));
+    }
+    assert_eq!(server.connections(), 0);
+    insta::assert_snapshot!(texts.join("\n"), @r"
+    127.0.0.1: the manifest has no rule for GET on http://127.0.0.1
+    2130706433: the manifest has no rule for GET on http://127.0.0.1
+    0177.0.0.1: the manifest has no rule for GET on http://127.0.0.1
+    0x7f.0.0.1: the manifest has no rule for GET on http://127.0.0.1
+    0x7f000001: the manifest has no rule for GET on http://127.0.0.1
+    127.1: the manifest has no rule for GET on http://127.0.0.1
+    127.0.1: the manifest has no rule for GET on http://127.0.0.1
+    127.0.0.1.: the manifest has no rule for GET on http://127.0.0.1
+    %31%32%37.0.0.1: the manifest has no rule for GET on http://127.0.0.1
+    １２７.0.0.1: the manifest has no rule for GET on http://127.0.0.1
+    ①②⑦.0.0.1: the manifest has no rule for GET on http://127.0.0.1
+    127。0。0。1: the manifest has no rule for GET on http://127.0.0.1
+    [::1]: the manifest has no rule for GET on http://[::1]
+    [::ffff:127.0.0.1]: the manifest has no rule for GET on http://[::ffff:7f00:1]
+    [::ffff:7f00:1]: the manifest has no rule for GET on http://[::ffff:7f00:1]
+    [0:0:0:0:0:ffff:127.0.0.1]: the manifest has no rule for GET on http://[::ffff:7f00:1]
+    [64:ff9b::7f00:1]: the manifest has no rule for GET on http://[64:ff9b::7f00:1]
+    [fe80::1%25eth0]: url: invalid IPv6 address; an absolute http or https URL is expected
+    169.254.169.254: the manifest has no rule for GET on http://169.254.169.254
+    2852039166: the manifest has no rule for GET on http://169.254.169.254
+    localhost: the manifest has no rule for GET on http://localhost
+    LOCALHOST.: the manifest has no rule for GET on http://localhost
+    metadata.google.internal: the manifest has no rule for GET on http://metadata.google.internal
+    bank.example@127.0.0.1: url: holds a user or a password before the host; send a header Authorization instead
+    bank.example%40127.0.0.1: url: invalid international domain name; an absolute http or https URL is expected
+    127.0.0.1\@bank.example: the manifest has no rule for GET on http://127.0.0.1
+    127.0.0.1#@bank.example: the manifest has no rule for GET on http://127.0.0.1
+    127.0.0.1%00.bank.example: url: invalid international domain name; an absolute http or https URL is expected
+    127.0.0.1%2f.bank.example: url: invalid international domain name; an absolute http or https URL is expected
+    bank.example.127.0.0.1.: url: invalid IPv4 address; an absolute http or https URL is expected
+    ");
+}
+
+#[tokio::test]
+async fn a_path_that_climbs_out_of_its_prefix_is_refused() {
+    let server = Server::start(|seen| ok(&seen.target)).await;
+    let session = Fixture::new().allow(server.url("a.example", "/api")).session();
+    for path in [
+        "/api/../admin",
+        "/api/%2e%2e/admin",
+        "/api/..%2fadmin",
+        "/api\\..\\admin",
+        "/api/%252e%252e/admin",
+        "/apis",
+        "/",
+    ] {
+        let error = get(&session, server.url("a.example", path)).await.unwrap_err();
+        assert!(matches!(error, HttpError::Denied(_)), "{path}: {error:?}");
+    }
+    let long = server.url("a.example", &format!("/api/{}", "x".repeat(100_000)));
+    let error = get(&session, long).await.unwrap_err();
+    assert!(matches!(&error, HttpError::Invalid(text) if text.contains("the limit is 8192")), "{error:?}");
+    assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]

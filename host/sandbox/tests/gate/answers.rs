@@ -8,12 +8,6 @@ use super::server::{Answer, Server, Step, answer, raw};
 /// `héllo`, compressed with gzip.
 const GZIPPED: &str = "1f8b08000000000002ffcb38bc3227271f0036823b9e06000000";
 
-/// 4 MiB of zeros, compressed with gzip.
-const GZIP_BOMB: &[u8] = include_bytes!("material/zeros.gz");
-
-/// 64 MiB of zeros, compressed with Brotli.
-const BROTLI_BOMB: &str = "cbffff3ff82700e2b14020f7fe8fffff7ff04f00c4611180eefd1fffffffe09f0088c30200ddfb3ffeffffc13f0110870500baf77ffcffff837f02200e0b0074effff8ffff07ff04401c1600e8defff1ffff0ffe0980382c00d0bdffe3ffff1ffc1300715800a07bff37";
-
 async fn serving(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Server, Session) {
     let server = Server::start(move |_| answer()).await;
     let session =
@@ -72,15 +66,6 @@ async fn header_values_that_are_not_utf8_are_readable() {
 }
 
 #[tokio::test]
-async fn what_a_small_answer_unfolds_to_counts() {
-    for (encoding, bomb) in [("gzip", GZIP_BOMB.to_vec()), ("br", bytes(BROTLI_BOMB))] {
-        assert!(bomb.len() < 5_000);
-        let body = fetch(move || answer(200, &[("Content-Encoding", encoding)], &bomb)).await;
-        assert_eq!(body.unwrap_err(), HttpError::TooLarge(1 << 20), "{encoding}");
-    }
-}
-
-#[tokio::test]
 async fn an_endless_body_ends_at_the_limit() {
     let endless = || {
         let part = format!("4000\r\n{}\r\n", "x".repeat(0x4000)).into_bytes();
@@ -110,6 +95,12 @@ async fn what_is_not_http_is_told_apart_from_silence() {
         "",
         "HTTP/1.1 200 X\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
         "HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nhello",
+        "HTTP/1.1 200 X\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked, gzip\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 X\r\nContent-Length: 5, 6\r\n\r\nhello!",
+        "HTTP/1.1 200 X\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello",
         "HTTP/1.1 200 X\r\nContent-Length: -1\r\n\r\n",
         "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "HTTP/1.1 200 X\r\nBad Header: 1\r\n\r\n",
@@ -133,7 +124,7 @@ async fn a_stream_gives_the_body_in_parts() {
     })
     .await;
     let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
-    assert_eq!((stream.status(), stream.url()), (404, server.url("a.example", "/").as_str()));
+    assert_eq!((stream.status(), &*stream.url()), (404, server.url("a.example", "/").as_str()));
     assert!(stream.headers().contains(&("x-y".into(), "z".into())));
     let mut body = Vec::new();
     while let Some(chunk) = stream.chunk().await.unwrap() {

@@ -12,7 +12,7 @@ use konnector_sandbox::http::{
     Gate, GateOptions, HostRecord, HttpBudget, HttpError, Request, Resolver, Response, SecretTable, Session,
     SessionOptions, Timeouts,
 };
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// Names that end in `.example` lead to 127.0.0.1 unless told otherwise; no other name exists.
 #[derive(Default)]
@@ -39,7 +39,7 @@ pub struct Fixture {
     pub cookies: Option<Vec<u8>>,
     pub secrets: Arc<SecretTable>,
     names: Arc<Names>,
-    rules: Vec<(Vec<String>, Vec<String>)>,
+    rules: Vec<Value>,
 }
 
 impl Fixture {
@@ -66,7 +66,13 @@ impl Fixture {
     }
 
     pub fn allow_only(mut self, methods: &[&str], host: impl Into<String>) -> Self {
-        self.rules.push((methods.iter().map(ToString::to_string).collect(), vec![host.into()]));
+        self.rules.push(json!({ "type": "http", "verbs": methods, "values": [host.into()] }));
+        self
+    }
+
+    /// A rule that names secrets.
+    pub fn allow_with(mut self, secrets: &[&str], host: impl Into<String>) -> Self {
+        self.rules.push(json!({ "type": "http", "values": [host.into()], "secrets": secrets }));
         self
     }
 
@@ -110,8 +116,8 @@ impl Fixture {
 
     fn http_rules(&self) -> HttpRules {
         let mut manifest = Map::new();
-        for (number, (methods, hosts)) in self.rules.iter().enumerate() {
-            manifest.insert(format!("rule{number}"), json!({ "type": "http", "verbs": methods, "values": hosts }));
+        for (number, rule) in self.rules.iter().enumerate() {
+            manifest.insert(format!("rule{number}"), rule.clone());
         }
         Permissions::from_manifest(&manifest).unwrap().http(&Map::new()).unwrap()
     }

@@ -9,11 +9,16 @@
 
 mod addresses;
 mod answers;
+mod bombs;
 mod budgets;
 mod cookies;
 mod fixture;
 mod forward;
+mod http2;
+mod identity;
+mod memory;
 mod pooling;
+mod proxies;
 mod redirects;
 mod rules;
 mod secrets;

@@ -83,4 +83,11 @@ async fn exchanges_are_limited_for_a_host_and_for_the_process() {
     let mut fixture = Fixture::new().allow(server.url("a.example", ""));
     fixture.options.connections = 3;
     assert_eq!(busiest(&fixture, &server, 5).await, 3);
+
+    // The limit of a run is smaller than that of its hosts together.
+    let server = slow().await;
+    let mut fixture = Fixture::new().allow(server.url("a.example", ""));
+    fixture.options.connections_per_run = 2;
+    assert_eq!(busiest(&fixture, &server, 1).await, 2);
+    assert!(busiest(&fixture, &server, 2).await > 2);
 }

@@ -48,6 +48,35 @@ async fn a_chain_has_an_end() {
 }
 
 #[tokio::test]
+async fn a_loop_is_a_chain_without_end() {
+    let server = Server::start(|seen| redirect(307, if seen.target == "/a" { "/b" } else { "/a" })).await;
+    let session = Fixture::new().allow(server.url("a.example", "")).session();
+    let error = get(&session, server.url("a.example", "/a")).await.unwrap_err();
+    insta::assert_snapshot!(error, @"more than 10 redirects");
+    assert_eq!(server.seen().len(), MAX_REDIRECTS + 1);
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_leads_to_web_pages_only() {
+    for location in [
+        "file:///etc/passwd",
+        "ftp://a.example/",
+        "javascript:alert(1)",
+        "data:,x",
+        "unix:/run/x",
+        "https://",
+        "http://[::1",
+    ] {
+        let server = Server::start(move |_| redirect(302, location)).await;
+        let session = Fixture::new().allow(server.url("a.example", "")).session();
+        let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
+        assert!(matches!(error, HttpError::Protocol(_)), "{location}: {error:?}");
+        assert_eq!(server.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_host_that_no_rule_names_is_not_reached_by_redirect() {
     let other = Server::start(|_| ok("")).await;
     let target = other.url("b.example", "/");
@@ -96,6 +125,7 @@ async fn credentials_stay_with_their_origin() {
     let seen = other.last();
     assert_eq!((seen.header("authorization"), seen.header("cookie"), seen.header("x-kept")), (None, None, Some("1")));
     assert_eq!((seen.method.as_str(), seen.body.as_str()), ("POST", "kept"));
+    assert_eq!(record(&session, &server.url("a.example", "/")).credentials_dropped, 2);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::fixture::{Fixture, get, milliseconds};
 use super::server::{Server, Step, answer};
 
-const HEAD: &[u8] = b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n";
+const HEAD: &[u8] = b"HTTP/1.1 200 X\r\nContent-Length: 100000\r\n\r\n";
 
 fn timed_out(error: HttpError, phase: Phase) {
     assert_eq!(error, HttpError::Timeout(phase));
@@ -44,11 +44,11 @@ async fn a_body_that_stands_still() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips() {
+async fn a_body_that_takes_its_time() {
     let server = Server::start(|_| {
         let mut steps = vec![Step::Write(HEAD.to_vec())];
         for _ in 0..1000 {
-            steps.extend([Step::Write(b"x".to_vec()), Step::Wait(milliseconds(20))]);
+            steps.extend([Step::Write(vec![b'x'; 100]), Step::Wait(milliseconds(20))]);
         }
         steps
     })
@@ -72,6 +72,49 @@ async fn a_body_that_drips() {
         }
     };
     timed_out(error, Phase::Total);
+}
+
+/// Writes byte by byte.
+fn dripping(head: &'static [u8], byte: u8) -> Vec<Step> {
+    let drop = [Step::Write(vec![byte]), Step::Wait(milliseconds(30))];
+    [Step::Write(head.to_vec())].into_iter().chain(std::iter::repeat_n(drop, 1_000).flatten()).collect()
+}
+
+#[tokio::test]
+async fn a_body_that_drips() {
+    let server = Server::start(|_| dripping(HEAD, b'x')).await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.idle = milliseconds(300)).session();
+    let start = Instant::now();
+    timed_out(get(&session, server.url("a.example", "/")).await.unwrap_err(), Phase::Body);
+    assert!(start.elapsed() >= milliseconds(250) && start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+    let error = loop {
+        if let Err(error) = stream.chunk().await {
+            break error;
+        }
+    };
+    timed_out(error, Phase::Body);
+}
+
+#[tokio::test]
+async fn headers_that_drip() {
+    let server = Server::start(|_| dripping(b"HTTP/1.1 200 X\r\nX-Y: ", b'z')).await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.headers = milliseconds(300)).session();
+    timed_out(get(&session, server.url("a.example", "/")).await.unwrap_err(), Phase::Headers);
+}
+
+#[tokio::test]
+async fn who_reads_slowly_does_not_time_out() {
+    let server = Server::start(|_| answer(200, &[], vec![b'x'; 500])).await;
+    let session =
+        Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.idle = milliseconds(200)).session();
+    let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+    tokio::time::sleep(milliseconds(500)).await;
+    assert_eq!(stream.chunk().await.unwrap().unwrap().len(), 500);
+    tokio::time::sleep(milliseconds(500)).await;
+    assert_eq!(stream.chunk().await.unwrap(), None);
 }
 
 #[tokio::test]

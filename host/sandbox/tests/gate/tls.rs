@@ -6,46 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use konnector_sandbox::http::HttpError;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 
 use super::fixture::{Fixture, get, text};
+use super::identity::Identity;
 use super::server::{Server, ok};
 
 const ANSWER: &str = "HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\nsecure";
-
-/// A certificate and its key, made for these tests and trusted by nothing else; valid until the year 4096.
-struct Identity {
-    certificate: &'static [u8],
-    key: &'static [u8],
-}
-
-const A: Identity = Identity {
-    certificate: include_bytes!("material/a.example.certificate.der"),
-    key: include_bytes!("material/a.example.key.der"),
-};
-
-const B: Identity = Identity {
-    certificate: include_bytes!("material/b.example.certificate.der"),
-    key: include_bytes!("material/b.example.key.der"),
-};
-
-impl Identity {
-    fn certificate(&self) -> CertificateDer<'static> {
-        CertificateDer::from(self.certificate)
-    }
-
-    fn config(&self) -> Arc<ServerConfig> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![self.certificate()], PrivateKeyDer::try_from(self.key).unwrap())
-            .unwrap();
-        Arc::new(config)
-    }
-}
 
 /// A server on a thread of its own, which gives one answer to every request.
 struct Secure {
@@ -59,7 +26,7 @@ impl Secure {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://a.example:{}", listener.local_addr().unwrap().port());
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let (config, answer, counters) = (identity.config(), answer.into(), (connections.clone(), requests.clone()));
+        let (config, answer, counters) = (identity.config(&[]), answer.into(), (connections.clone(), requests.clone()));
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 counters.0.fetch_add(1, Ordering::SeqCst);
@@ -82,9 +49,10 @@ impl Secure {
 
 #[tokio::test]
 async fn a_certificate_that_the_operator_trusts_is_accepted() {
-    let server = Secure::start(&A, ANSWER);
+    let identity = Identity::new("a.example");
+    let server = Secure::start(&identity, ANSWER);
     let mut fixture = Fixture::new().allow(&*server.url);
-    fixture.options.extra_roots = vec![A.certificate()];
+    fixture.options.extra_roots = vec![identity.certificate];
     let session = fixture.session();
     for _ in 0..2 {
         assert_eq!(text(&get(&session, server.url.clone()).await.unwrap()), "secure");
@@ -94,14 +62,28 @@ async fn a_certificate_that_the_operator_trusts_is_accepted() {
 
 #[tokio::test]
 async fn any_other_certificate_is_not() {
-    let (unknown, misnamed) = (Secure::start(&A, ANSWER), Secure::start(&B, ANSWER));
-    for (server, trusted) in [(unknown, vec![]), (misnamed, vec![B.certificate()])] {
+    let (own, twin) = (Identity::new("a.example"), Identity::new("a.example"));
+    let (misnamed, expired) = (Identity::new("b.example"), Identity::valid_until("a.example", 2020));
+    let mut texts = Vec::new();
+    for (identity, trusted) in
+        [(&own, None), (&own, Some(&twin)), (&misnamed, Some(&misnamed)), (&expired, Some(&expired))]
+    {
+        let server = Secure::start(identity, ANSWER);
         let mut fixture = Fixture::new().allow(&*server.url);
-        fixture.options.extra_roots = trusted;
+        fixture.options.extra_roots = trusted.into_iter().map(|trusted| trusted.certificate.clone()).collect();
         let error = get(&fixture.session(), server.url.clone()).await.unwrap_err();
         assert!(matches!(error, HttpError::Tls(_)), "{error:?}");
         assert_eq!((server.connections.load(Ordering::SeqCst), server.requests.load(Ordering::SeqCst)), (1, 0));
+        // The port is another each time, and so is the moment of the check.
+        let text = error.to_string().replace(&server.url, "https://a.example");
+        texts.push(text.split(": verification").next().unwrap().to_owned());
     }
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    no secure connection with https://a.example: invalid peer certificate: UnknownIssuer
+    no secure connection with https://a.example: invalid peer certificate: BadSignature
+    no secure connection with https://a.example: invalid peer certificate: certificate not valid for name "a.example"; certificate is only valid for DnsName("b.example")
+    no secure connection with https://a.example: invalid peer certificate: certificate expired
+    "#);
 }
 
 #[tokio::test]
@@ -123,9 +105,11 @@ async fn a_server_that_does_not_speak_tls_is_named_as_such() {
 async fn https_never_leads_to_http() {
     let plain = Server::start(|_| ok("")).await;
     let location = plain.url("a.example", "/");
-    let server = Secure::start(&A, format!("HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+    let identity = Identity::new("a.example");
+    let server =
+        Secure::start(&identity, format!("HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
     let mut fixture = Fixture::new().allow(&*server.url).allow(plain.url("a.example", ""));
-    fixture.options.extra_roots = vec![A.certificate()];
+    fixture.options.extra_roots = vec![identity.certificate];
     let error = get(&fixture.session(), server.url.clone()).await.unwrap_err();
     assert!(matches!(error, HttpError::Denied(_)), "{error}");
     assert_eq!(plain.connections(), 0);

@@ -70,7 +70,9 @@ fn additions_are_new_and_wider_rules() {
         "renamed": {"type": "io.cozy.files", "verbs": ["GET"], "values": ["a"]},
         "wider": {"type": "io.cozy.files", "verbs": ["GET", "POST"]},
         "new": {"type": "io.cozy.bills"},
-        "same host": {"type": "http", "verbs": ["HEAD"], "values": ["https://www.bank.example/api"]},
+        "same host": {"type": "http", "verbs": ["HEAD"], "values": ["https://*.bank.example/api"]},
+        // A star carries no secrets unless it says so, a host that is spelled out does.
+        "spelled out": {"type": "http", "verbs": ["HEAD"], "values": ["https://www.bank.example/api"]},
         "apex": {"type": "http", "verbs": ["GET"], "values": ["https://bank.example"]},
         "more methods": {"type": "http", "values": ["https://www.bank.example"]},
         "same field": {"type": "http", "verbs": ["GET"], "selector": "account", "values": ["url"]},
@@ -78,7 +80,7 @@ fn additions_are_new_and_wider_rules() {
         "field read as host": {"type": "http", "values": ["url"]},
     }));
     let titles: Vec<_> = new.additions(&old).into_iter().map(|rule| rule.title.as_str()).collect();
-    assert_eq!(titles, ["wider", "new", "apex", "more methods", "other field", "field read as host"]);
+    assert_eq!(titles, ["wider", "new", "spelled out", "apex", "more methods", "other field", "field read as host"]);
     assert!(new.additions(&new).is_empty());
 }
 

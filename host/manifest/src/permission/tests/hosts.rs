@@ -45,15 +45,6 @@ fn without_a_rule_there_is_no_network() {
     assert!(HttpRules::default().check("GET", &url("https://x.example/")).is_err());
 }
 
-#[test]
-fn binds_whatever_the_method_and_the_path() {
-    let rules = vendor();
-    assert!(rules.binds(&url("https://a.cdn.bank101.example/private")));
-    assert!(!rules.binds(&url("https://cdn.bank101.example/static")));
-    assert!(!rules.binds(&url("http://www.bank101.example/")));
-    assert!(!rules.binds(&url("https://user@www.bank101.example/")));
-}
-
 fn server() -> Permissions {
     set(json!({"server": {"type": "http", "verbs": ["PROPFIND"], "selector": "account", "values": ["url"]}}))
 }

@@ -3,6 +3,7 @@ mod documents;
 mod hosts;
 mod refusals;
 mod scopes;
+mod secrets;
 
 use serde_json::{Map, Value};
 

@@ -110,6 +110,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         verbs,
         selector,
         values,
+        secrets: Vec::new(),
         description: None,
     })
 }

@@ -1,0 +1,132 @@
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{object, set};
+use crate::Permissions;
+
+/// Whether a secret goes along.
+fn goes(rules: &Value, secret: &str, method: &str, url: &str) -> bool {
+    let fields = object(json!({ "url": "https://cloud.example", "plain": "http://nas.example:5000" }));
+    let rules = set(rules.clone()).http(&fields).unwrap();
+    rules.check_secret(secret, method, &Url::parse(url).unwrap()).is_ok()
+}
+
+#[test]
+fn unless_a_rule_says_more_they_go_to_every_host_that_is_spelled_out() {
+    let rules = json!({
+        "vendor": {"type": "http", "verbs": ["GET", "POST"], "values": ["https://www.bank.example/api", "https://*.cdn.bank.example"]},
+        "plain": {"type": "http", "values": ["http://127.0.0.1:8081"]},
+        "server": {"type": "http", "selector": "account", "values": ["url", "plain"]},
+    });
+    for (method, url) in [
+        ("POST", "https://www.bank.example/api/login"),
+        ("GET", "https://www.bank.example/api"),
+        ("PROPFIND", "https://cloud.example/dav"),
+        ("POST", "http://127.0.0.1:8081/"),
+        ("POST", "http://nas.example:5000/"),
+    ] {
+        assert!(goes(&rules, "password", method, url), "{method} {url}");
+    }
+    for (method, url) in [
+        ("POST", "http://www.bank.example/api/login"),
+        ("POST", "https://www.bank.example/search"),
+        ("PUT", "https://www.bank.example/api/login"),
+        ("POST", "https://a.cdn.bank.example/"),
+        ("POST", "https://elsewhere.example/"),
+        ("POST", "http://cloud.example/dav"),
+        ("POST", "https://nas.example:5000/"),
+        ("POST", "https://me@www.bank.example/api"),
+    ] {
+        assert!(!goes(&rules, "password", method, url), "{method} {url}");
+    }
+}
+
+#[test]
+fn named_ones_go_where_they_are_named_and_nowhere_else() {
+    let rules = json!({
+        "login": {"type": "http", "verbs": ["POST"], "values": ["https://login.bank.example/oauth", "https://*.id.bank.example"], "secrets": ["password"]},
+        "api": {"type": "http", "values": ["https://api.bank.example"], "secrets": ["token", "pin"]},
+        "pages": {"type": "http", "values": ["https://login.bank.example", "https://www.bank.example"]},
+    });
+    assert!(goes(&rules, "password", "POST", "https://login.bank.example/oauth/token"));
+    assert!(goes(&rules, "password", "POST", "https://a.id.bank.example/"));
+    assert!(goes(&rules, "pin", "DELETE", "https://api.bank.example/"));
+    for (secret, method, url) in [
+        ("password", "PUT", "https://login.bank.example/oauth/token"),
+        ("password", "POST", "https://login.bank.example/search"),
+        ("password", "POST", "https://api.bank.example/"),
+        ("token", "POST", "https://login.bank.example/oauth"),
+        ("password", "POST", "https://www.bank.example/"),
+        ("other", "POST", "https://www.bank.example/"),
+        ("Password", "POST", "https://login.bank.example/oauth"),
+    ] {
+        assert!(!goes(&rules, secret, method, url), "{secret} {method} {url}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_to_add() {
+    let rules =
+        set(json!({"cdn": {"type": "http", "values": ["https://*.bank.example"]}})).http(&object(json!({}))).unwrap();
+    let refusal =
+        |url: &str| rules.check_secret("password", "post", &Url::parse(url).unwrap()).unwrap_err().to_string();
+    insta::assert_snapshot!(refusal("https://a.bank.example:8443/x?y"), @r#"the manifest sends the secret "password" with no POST to https://a.bank.example:8443; add to the rule that allows it: "secrets": ["password"]"#);
+}
+
+#[test]
+fn the_field_is_checked_and_written_back() {
+    let rule = json!({"type": "http", "values": ["https://bank.example"], "secrets": ["password"]});
+    assert_eq!(Value::Object(set(json!({"vendor": rule})).to_manifest()), json!({"vendor": rule}));
+    let texts: Vec<_> = [
+        json!({"type": "http", "values": ["https://bank.example"], "secrets": []}),
+        json!({"type": "http", "values": ["https://bank.example"], "secrets": [""]}),
+        json!({"type": "http", "values": ["https://bank.example"], "secrets": "password"}),
+        json!({"type": "io.cozy.bills", "secrets": ["password"]}),
+    ]
+    .into_iter()
+    .map(|rule| Permissions::from_manifest(&object(json!({ "vendor": rule }))).unwrap_err().to_string())
+    .collect();
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    permissions.vendor.secrets: [] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
+    permissions.vendor.secrets: [""] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
+    permissions.vendor.secrets: expected a list, found a string
+    permissions.vendor.secrets: ["password"] is not allowed; only a rule of type http says where secrets go
+    "#);
+}
+
+/// Whether an update from the old rules to the new ones must be accepted by the user.
+fn is_wider(new: Value, old: Value) -> bool {
+    !set(new).is_subset_of(&set(old))
+}
+
+#[test]
+fn secrets_that_reach_more_hosts_are_a_wider_permission() {
+    let rule = |values: Value, secrets: Value| match secrets {
+        Value::Null => json!({"type": "http", "values": values}),
+        secrets => json!({"type": "http", "values": values, "secrets": secrets}),
+    };
+    let both = json!(["https://a.example", "https://b.example"]);
+    let (a, b) = (json!(["https://a.example"]), json!(["https://b.example"]));
+    let unnamed = || json!({"vendor": rule(both.clone(), Value::Null)});
+    let at_a = || json!({"a": rule(a.clone(), json!(["password"])), "b": rule(b.clone(), Value::Null)});
+    assert!(!is_wider(at_a(), unnamed()));
+    assert!(is_wider(unnamed(), at_a()));
+    assert!(is_wider(json!({"a": rule(both.clone(), json!(["password"]))}), at_a()));
+    assert!(is_wider(json!({"a": rule(a.clone(), json!(["password", "pin"]))}), at_a()));
+    assert!(!is_wider(
+        json!({"a": rule(a.clone(), Value::Null), "b": rule(b, json!(["x"]))}),
+        json!({"v": rule(both, json!(["x"]))})
+    ));
+    // Two rules that name one each grant what one rule that names both claims.
+    let split = json!({"one": rule(a.clone(), json!(["password"])), "two": rule(a.clone(), json!(["pin"]))});
+    assert!(!is_wider(json!({"a": rule(a, json!(["password", "pin"]))}), split));
+    let star = || json!({"cdn": rule(json!(["https://*.bank.example"]), Value::Null)});
+    assert!(is_wider(json!({"cdn": rule(json!(["https://www.bank.example"]), Value::Null)}), star()));
+    assert!(is_wider(json!({"cdn": rule(json!(["https://*.bank.example"]), json!(["password"]))}), star()));
+    let field = |secrets: Value| match secrets {
+        Value::Null => json!({"server": {"type": "http", "selector": "account", "values": ["url"]}}),
+        secrets => json!({"server": {"type": "http", "selector": "account", "values": ["url"], "secrets": secrets}}),
+    };
+    assert!(!is_wider(field(json!(["password"])), field(Value::Null)));
+    assert!(is_wider(field(Value::Null), field(json!(["password"]))));
+}

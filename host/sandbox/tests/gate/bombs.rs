@@ -1,0 +1,182 @@
+//! Small answers that unfold to large ones, and answers without end: a typed error, and hardly any memory.
+
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use konnector_sandbox::http::{Body, HttpError, Request, Session, Stream};
+
+use super::fixture::{Fixture, get, text};
+use super::memory::bounded;
+use super::server::{Answer, Server, Step, answer, raw};
+
+/// Writes this many MiB of zeros.
+fn zeros(mebibytes: usize, mut to: impl Write) {
+    let part = vec![0; 1 << 20];
+    (0..mebibytes).for_each(|_| to.write_all(&part).unwrap());
+    to.flush().unwrap();
+}
+
+fn gzip(mebibytes: usize) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    zeros(mebibytes, &mut encoder);
+    encoder.finish().unwrap()
+}
+
+fn deflate(mebibytes: usize) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    zeros(mebibytes, &mut encoder);
+    encoder.finish().unwrap()
+}
+
+fn brotli(mebibytes: usize) -> Vec<u8> {
+    let mut compressed = Vec::new();
+    zeros(mebibytes, brotli::CompressorWriter::new(&mut compressed, 1 << 16, 5, 22));
+    compressed
+}
+
+fn zstd(mebibytes: usize, window: u32) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(window).unwrap();
+    zeros(mebibytes, &mut encoder);
+    encoder.finish().unwrap()
+}
+
+fn bombs() -> [(&'static str, Vec<u8>); 4] {
+    [("gzip", gzip(128)), ("deflate", deflate(128)), ("br", brotli(128)), ("zstd", zstd(512, 20))]
+}
+
+/// A session without a limit of its own on bodies, and a first exchange behind it, so that only the answer is measured.
+async fn serving(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Server, Session) {
+    let empty = || super::server::answer(204, &[], "");
+    let server = Server::start(move |seen| if seen.target == "/" { answer() } else { empty() }).await;
+    let fixture = Fixture::new().allow(server.url("a.example", ""));
+    let session = fixture.budget(|budget| budget.body_limit = 1 << 30).session();
+    get(&session, server.url("a.example", "/warm")).await.unwrap();
+    (server, session)
+}
+
+async fn fetch(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Body, HttpError> {
+    let (server, session) = serving(answer).await;
+    let fetched = bounded(get(&session, server.url("a.example", "/"))).await;
+    fetched.map(|answer| answer.body).map_err(|error| match error {
+        HttpError::Protocol(text) => {
+            HttpError::Protocol(text.replace(&server.url("a.example", ""), "http://a.example"))
+        }
+        other => other,
+    })
+}
+
+/// How much a stream lets through, and why it ends.
+async fn drain(stream: &mut Stream) -> (usize, Option<HttpError>) {
+    let mut received = 0;
+    loop {
+        match stream.chunk().await {
+            Ok(Some(part)) => received += part.len(),
+            Ok(None) => return (received, None),
+            Err(error) => return (received, Some(error)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bomb_of_each_kind_goes_off_in_a_box() {
+    for (encoding, bomb) in bombs() {
+        assert!(bomb.len() < 150_000, "{encoding}: {}", bomb.len());
+        let error = fetch(move || answer(200, &[("Content-Encoding", encoding)], &bomb)).await.unwrap_err();
+        assert!(matches!(error, HttpError::Protocol(_)), "{encoding}: {error:?}");
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(error, @"the compressed body from http://a.example unfolds to more than 100 times its size");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_small_answer_unfolds_to_counts() {
+    for (encoding, bomb) in [("gzip", gzip(2)), ("deflate", deflate(2)), ("br", brotli(2)), ("zstd", zstd(2, 20))] {
+        let server = Server::start(move |_| answer(200, &[("Content-Encoding", encoding)], &bomb)).await;
+        let fixture = Fixture::new().allow(server.url("a.example", ""));
+        let session = fixture.budget(|budget| budget.body_limit = 1 << 20).session();
+        let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
+        assert_eq!(error, HttpError::TooLarge(1 << 20), "{encoding}");
+    }
+}
+
+#[tokio::test]
+async fn a_bomb_that_is_streamed_too() {
+    for (encoding, bomb) in bombs() {
+        let (server, session) = serving(move || answer(200, &[("Content-Encoding", encoding)], &bomb)).await;
+        let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+        let (received, error) = bounded(drain(&mut stream)).await;
+        assert!(received < 16 << 20, "{encoding}: {received}");
+        assert!(matches!(error, Some(HttpError::Protocol(_))), "{encoding}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_compresses_well_without_malice_passes() {
+    let row = |row: usize| format!("<tr><td>2026-01-{:02}</td><td>{row}</td></tr>\n", row % 31);
+    let table: String = (0..30_000).map(row).collect();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(table.as_bytes()).unwrap();
+    for (encoding, body) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(table.as_bytes(), 9).unwrap())]
+    {
+        let headers = [("Content-Encoding", encoding), ("Content-Type", "text/html")];
+        let (server, session) = serving(move || answer(200, &headers, &body)).await;
+        for _ in 0..2 {
+            assert!(text(&get(&session, server.url("a.example", "/")).await.unwrap()) == table, "{encoding}");
+        }
+        assert_eq!(server.connections(), 1, "{encoding}: each answer was read to its end");
+    }
+}
+
+#[tokio::test]
+async fn windows_larger_than_those_of_the_standards_are_refused() {
+    let large = zstd(1, 27);
+    let error = fetch(move || answer(200, &[("Content-Encoding", "zstd")], &large)).await.unwrap_err();
+    insta::assert_snapshot!(error, @"the body from http://a.example is not compressed as its headers say: Frame requires too much memory for decoding");
+    let error = fetch(|| answer(200, &[("Content-Encoding", "br")], [0x11, 30, 0, 0])).await.unwrap_err();
+    insta::assert_snapshot!(error, @"the body from http://a.example is not compressed as its headers say: its window is too large");
+}
+
+#[tokio::test]
+async fn an_encoding_without_content_is_an_empty_body() {
+    let empty = Body::Bytes(Vec::new().into());
+    assert_eq!(fetch(|| answer(200, &[("Content-Encoding", "gzip")], "")).await.unwrap(), empty);
+    let (server, session) =
+        serving(|| raw("HTTP/1.1 200 X\r\nContent-Encoding: br\r\nContent-Length: 9\r\n\r\n")).await;
+    let head = Request { method: "HEAD".into(), ..Request::get(server.url("a.example", "/")) };
+    assert_eq!(session.send(head).await.unwrap().body, empty);
+    // What is not known is handed on as it is, and said.
+    let (server, session) = serving(|| answer(200, &[("Content-Encoding", "compress")], "x")).await;
+    let answer = get(&session, server.url("a.example", "/")).await.unwrap();
+    assert!(answer.headers.contains(&("content-encoding".to_owned(), "compress".to_owned())));
+}
+
+#[tokio::test]
+async fn a_download_without_end_meets_the_budget_and_not_the_memory() {
+    let part = format!("10000\r\n{}\r\n", "x".repeat(1 << 16)).into_bytes();
+    let head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let server = Server::start(move |_| vec![Step::Write(head.clone()), Step::Repeat(part.clone())]).await;
+    let fixture = Fixture::new().allow(server.url("a.example", ""));
+    let session = fixture.budget(|budget| budget.bytes_down = 256 << 20).session();
+    let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
+    let (received, error) = bounded(drain(&mut stream)).await;
+    assert!(received > 255 << 20, "{received}");
+    insta::assert_snapshot!(error.unwrap(), @"this run's budget of 268435456 bytes to receive is used up");
+}
+
+#[tokio::test]
+async fn heads_without_end_are_given_up() {
+    for (beginning, part) in [
+        ("HTTP/1.1 200 X\r\n", "X-Y: z\r\n"),
+        ("HTTP/1.1 200 X\r\nX-Y: ", "zzzzzzzz"),
+        ("HTTP/1.1 200 ", "XXXXXXXX"),
+        ("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n1;", "extension"),
+        ("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-Trailer: z\r\n"),
+    ] {
+        let steps = move || vec![Step::Write(beginning.into()), Step::Repeat(part.repeat(1_000).into_bytes())];
+        let error = fetch(steps).await.unwrap_err();
+        assert!(matches!(error, HttpError::Protocol(_)), "{beginning:?}: {error:?}");
+    }
+}

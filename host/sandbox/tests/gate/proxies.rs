@@ -1,0 +1,33 @@
+//! A proxy named by the environment would see, and could redirect, all that the gate vetted: it is not used.
+
+use std::process::Command;
+
+use super::fixture::{Fixture, get, text};
+use super::server::{Server, ok};
+
+/// Set in the process that makes the request: variables can only be set safely for a process that has not begun.
+const INSIDE: &str = "GATE_TEST_BEHIND_PROXY";
+
+#[tokio::test]
+async fn the_environment_names_no_proxy() {
+    let server = Server::start(|_| ok("direct")).await;
+    if std::env::var_os(INSIDE).is_some() {
+        let session = Fixture::new().allow(server.url("a.example", "")).session();
+        assert_eq!(text(&get(&session, server.url("a.example", "/")).await.unwrap()), "direct");
+        return;
+    }
+    let proxy = format!("http://127.0.0.1:{}", server.port());
+    let mut inside = Command::new(std::env::current_exe().unwrap());
+    inside.args(["--exact", "proxies::the_environment_names_no_proxy"]).env(INSIDE, "1");
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        inside.env(name, &proxy).env(name.to_ascii_uppercase(), &proxy);
+    }
+    // Each of these makes some clients pass a proxy over.
+    for name in ["REQUEST_METHOD", "NO_PROXY", "no_proxy"] {
+        inside.env_remove(name);
+    }
+    let output = tokio::task::spawn_blocking(move || inside.output()).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(server.connections(), 0);
+}

@@ -1,0 +1,330 @@
+//! `http.send`, from guests that try what they should not: what each of them is told, word for word.
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use konnector_sandbox::Receipt;
+use konnector_sandbox::http::{GateOptions, Resolver, Timeouts};
+use konnector_tests::fakes::World;
+use konnector_tests::guest;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::run;
+
+/// Names lead to the server; `inside.example` leads to an address that nobody may contact, `turncoat.example` leads there every second time.
+#[derive(Default)]
+struct Names(AtomicUsize);
+
+#[async_trait]
+impl Resolver for Names {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let (server, inside) = (Ipv4Addr::LOCALHOST.into(), Ipv4Addr::new(127, 0, 0, 2).into());
+        match host {
+            "inside.example" => Ok(vec![inside]),
+            "turncoat.example" if !self.0.fetch_add(1, Ordering::SeqCst).is_multiple_of(2) => Ok(vec![inside]),
+            "nowhere.example" => Err(io::Error::new(io::ErrorKind::NotFound, "no such name")),
+            _ => Ok(vec![server]),
+        }
+    }
+}
+
+/// 16 MiB of zeros in 16 KiB.
+fn bomb() -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&vec![0; 16 << 20]).unwrap();
+    encoder.finish().unwrap()
+}
+
+async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<String>>) {
+    let mut request = vec![0; 16 << 10];
+    let length = stream.read(&mut request).await.unwrap_or(0);
+    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+    seen.lock().unwrap().push(request.clone());
+    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let (_, body) = request.split_once("\r\n\r\n").unwrap_or_default();
+    let head = |more: &str| format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{more}\r\n").into_bytes();
+    let redirect = |to: &str| {
+        format!("HTTP/1.1 302 Found\r\nconnection: close\r\ncontent-length: 0\r\nlocation: {to}\r\n\r\n").into_bytes()
+    };
+    let answer = match path.as_str() {
+        "/to-inside" => redirect("http://inside.example:1/"),
+        "/to-metadata" => redirect("http://169.254.169.254/latest/meta-data/"),
+        "/to-file" => redirect("file:///etc/passwd"),
+        "/loop" => redirect("/loop"),
+        "/two-lengths" => [head("content-length: 5\r\ncontent-length: 6\r\n"), b"hello!".to_vec()].concat(),
+        "/two-ways" => {
+            [head("content-length: 5\r\ntransfer-encoding: chunked\r\n"), b"5\r\nhello\r\n0\r\n\r\n".to_vec()].concat()
+        }
+        "/short" => [head("content-length: 50\r\n"), b"hello".to_vec()].concat(),
+        "/bomb" => [head("content-encoding: gzip\r\n"), bomb()].concat(),
+        "/headers" => [head(&"x: y\r\n".repeat(10_000)), b"".to_vec()].concat(),
+        "/echo" => {
+            [head(&format!("content-type: text/plain\r\ncontent-length: {}\r\n", body.len())), body.as_bytes().to_vec()]
+                .concat()
+        }
+        "/silent" => Vec::new(),
+        "/slow" | "/endless" => head("transfer-encoding: chunked\r\n"),
+        _ => [head("content-type: text/plain\r\ncontent-length: 5\r\n"), b"hello".to_vec()].concat(),
+    };
+    let _ = stream.write_all(&answer).await;
+    let part = format!("4000\r\n{}\r\n", "x".repeat(0x4000));
+    match path.as_str() {
+        "/silent" => tokio::time::sleep(Duration::from_secs(60)).await,
+        "/slow" => {
+            while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        "/endless" => while stream.write_all(part.as_bytes()).await.is_ok() {},
+        _ => {}
+    }
+}
+
+struct Told {
+    /// What the guest was told, one line for each request, without the port.
+    log: String,
+    /// What reached the server.
+    seen: Vec<String>,
+    receipt: Receipt,
+}
+
+/// Lets a guest send these requests; `PORT` stands for the server's.
+async fn told(requests: &[Value]) -> Told {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Whoever is led inside finds somebody there, who counts.
+    let inside = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let (outside_seen, inside_seen) = (seen.clone(), seen.clone());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let seen = outside_seen.clone();
+            tokio::spawn(async move { serve(stream, &seen).await });
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = inside.accept().await {
+            inside_seen.lock().unwrap().push("somebody came inside".to_owned());
+            serve(stream, &inside_seen).await;
+        }
+    });
+    let named = [
+        "vendor.example",
+        "inside.example",
+        "turncoat.example",
+        "nowhere.example",
+        "127.0.0.2",
+        "169.254.169.254",
+        "[::1]",
+    ];
+    let world = World {
+        hosts: named
+            .iter()
+            .flat_map(|host| [format!("http://{host}:{port}"), format!("http://{host}"), format!("http://{host}:1")])
+            .collect(),
+        gate: Some(GateOptions {
+            allowed_private: vec!["127.0.0.1".parse().unwrap()],
+            resolver: Arc::new(Names::default()),
+            timeouts: Timeouts {
+                headers: Duration::from_millis(500),
+                idle: Duration::from_millis(500),
+                ..Timeouts::default()
+            },
+            ..GateOptions::default()
+        }),
+        ..World::default()
+    };
+    let requests = Value::from(requests).to_string().replace("PORT", &port.to_string());
+    let requests: Value = serde_json::from_str(&requests).unwrap();
+    let ended = run(&guest("requests"), json!({ "requests": requests }), &world).await;
+    let log = world.log().replace(&format!(":{port}"), "").replace("Info: ", "");
+    let seen = seen.lock().unwrap().clone();
+    Told { log, seen, receipt: ended.receipt }
+}
+
+fn get(url: &str) -> Value {
+    json!({ "url": url })
+}
+
+#[tokio::test]
+async fn addresses_inside_in_every_spelling() {
+    let told = told(&[
+        get("http://127.0.0.1:PORT/"),
+        get("http://127.0.0.2:PORT/"),
+        get("http://2130706434:PORT/"),
+        get("http://0x7f.2:PORT/"),
+        get("http://0177.0.0.2:PORT/"),
+        get("http://127.0.0.2.:PORT/"),
+        get("http://[::1]:PORT/"),
+        get("http://[::ffff:127.0.0.2]:PORT/"),
+        get("http://169.254.169.254/latest/meta-data/"),
+        get("http://2852039166/latest/meta-data/"),
+        get("http://inside.example:PORT/"),
+        get("http://vendor.example@127.0.0.2:PORT/"),
+        get("http://127.0.0.2:PORT\\@vendor.example/"),
+        get("http://nowhere.example:PORT/"),
+        get("file:///etc/passwd"),
+        get(&format!("http://vendor.example:PORT/{}", "x".repeat(100_000))),
+    ])
+    .await;
+    assert!(told.seen.is_empty(), "{:?}", told.seen);
+    insta::assert_snapshot!(told.log, @r#"
+    HttpError::Denied("the manifest has no rule for GET on http://127.0.0.1; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"http://127.0.0.1\"] }")
+    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("::1 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::Denied("the manifest has no rule for GET on http://[::ffff:7f00:2]; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"http://[::ffff:7f00:2]\"] }")
+    HttpError::AddressProhibited("169.254.169.254 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("169.254.169.254 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("inside.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::Invalid("url: holds a user or a password before the host; send a header Authorization instead")
+    HttpError::AddressProhibited("127.0.0.2 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::Unreachable("the name nowhere.example cannot be resolved: no such name")
+    HttpError::Invalid("url: the scheme is file, expected is http or https")
+    HttpError::Invalid("url: 100028 bytes, the limit is 8192")
+    "#);
+}
+
+#[tokio::test]
+async fn a_name_that_changes_between_look_ups() {
+    let told = told(&vec![get("http://turncoat.example:PORT/"); 4]).await;
+    assert_eq!(told.seen.len(), 2);
+    insta::assert_snapshot!(told.log, @r#"
+    200 Body::Text("hello")
+    HttpError::AddressProhibited("turncoat.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    200 Body::Text("hello")
+    HttpError::AddressProhibited("turncoat.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    "#);
+    let host = &told.receipt.hosts[0];
+    assert_eq!((host.requests, host.denied, host.refusals["address_prohibited"], host.private), (2, 2, 2, 2));
+}
+
+#[tokio::test]
+async fn other_hosts_by_header_and_by_target() {
+    let with = |name: &str, value: &str| json!({ "url": "http://vendor.example:PORT/", "headers": { name: value } });
+    let told = told(&[
+        with("Host", "inside.example"),
+        with("host", "vendor.example:PORT"),
+        with("X-Forwarded-Host\r\nHost", "inside.example"),
+        with("X-Kept", "a\r\nHost: inside.example"),
+        with("Transfer-Encoding", "chunked"),
+        with("Content-Length", "7"),
+        with("Connection", "upgrade"),
+        with("Proxy-Connection", "keep-alive"),
+        json!({ "method": "CONNECT", "url": "http://vendor.example:PORT/" }),
+        json!({ "method": "GET http://inside.example/ HTTP/1.1\r\nX:", "url": "http://vendor.example:PORT/" }),
+        get("http://vendor.example:PORT/http://inside.example/"),
+        get("http://vendor.example:PORT//inside.example/"),
+    ])
+    .await;
+    insta::assert_snapshot!(told.log, @r#"
+    HttpError::Invalid("headers: host is set by the host; leave it out")
+    200 Body::Text("hello")
+    HttpError::Invalid("headers: \"X-Forwarded-Host\\r\\nHost\" is not a header name (RFC 9110 §5.1)")
+    HttpError::Invalid("headers: the value of x-kept holds a line break or another control character")
+    HttpError::Invalid("headers: transfer-encoding is set by the host; leave it out")
+    HttpError::Invalid("headers: content-length is set by the host; leave it out")
+    HttpError::Invalid("headers: connection is set by the host; leave it out")
+    HttpError::Invalid("headers: proxy-connection is set by the host; leave it out")
+    HttpError::Invalid("method: CONNECT is not available to konnectors")
+    HttpError::Invalid("method: not an HTTP method; write GET, POST and so on")
+    200 Body::Text("hello")
+    200 Body::Text("hello")
+    "#);
+    let lines: Vec<_> = told.seen.iter().filter_map(|request| request.lines().next()).collect();
+    assert_eq!(lines, ["GET / HTTP/1.1", "GET /http://inside.example/ HTTP/1.1", "GET //inside.example/ HTTP/1.1"]);
+    assert!(told.seen.iter().all(|request| request.to_lowercase().contains("\r\nhost: vendor.example:")));
+}
+
+#[tokio::test]
+async fn redirects_to_where_it_may_not_go() {
+    let told = told(
+        &["/to-inside", "/to-metadata", "/to-file", "/loop"]
+            .map(|path| get(&format!("http://vendor.example:PORT{path}"))),
+    )
+    .await;
+    assert_eq!(told.seen.len(), 3 + 11);
+    insta::assert_snapshot!(told.log, @r#"
+    HttpError::AddressProhibited("inside.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::AddressProhibited("169.254.169.254 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    HttpError::Protocol("a redirect from http://vendor.example cannot be followed: it leads to file: and not to a web page; to read where it leads, send the request with follow-redirects off")
+    HttpError::TooManyRedirects
+    "#);
+}
+
+#[tokio::test]
+async fn answers_that_are_made_to_hurt() {
+    let paths = ["/two-lengths", "/two-ways", "/short", "/bomb", "/headers", "/silent", "/slow", "/endless"];
+    let mut requests = paths.map(|path| get(&format!("http://vendor.example:PORT{path}"))).to_vec();
+    requests.push(json!({ "url": "http://vendor.example:PORT/silent", "timeout": 0 }));
+    requests.push(json!({ "url": "http://vendor.example:PORT/", "timeout": 0 }));
+    let told = told(&requests).await;
+    insta::assert_snapshot!(told.log, @r#"
+    HttpError::Protocol("the exchange with http://vendor.example broke off: invalid content-length parsed")
+    HttpError::Protocol("the answer of http://vendor.example gives its length in two ways, Content-Length and Transfer-Encoding")
+    HttpError::Protocol("the exchange with http://vendor.example broke off: end of file before message length reached")
+    HttpError::Protocol("the compressed body from http://vendor.example unfolds to more than 100 times its size")
+    HttpError::Protocol("the exchange with http://vendor.example broke off: message head is too large")
+    HttpError::Timeout(Phase::Headers)
+    HttpError::Timeout(Phase::Body)
+    HttpError::TooLarge(8388608)
+    HttpError::Timeout(Phase::Headers)
+    200 Body::Text("hello")
+    "#);
+}
+
+#[tokio::test]
+async fn a_password_is_used_and_never_seen() {
+    let form = |host: &str, path: &str| {
+        json!({
+            "method": "POST", "url": format!("http://{host}:PORT{path}"), "body": "login=ada&password={password}",
+            "headers": { "Content-Type": "application/x-www-form-urlencoded" },
+        })
+    };
+    let told = told(&[
+        form("vendor.example", "/"),
+        form("vendor.example", "/echo"),
+        form("elsewhere.example", "/"),
+        form("inside.example", "/"),
+        json!({ "url": "http://vendor.example:PORT/", "headers": { "Authorization": "Bearer {password}" } }),
+        json!({ "method": "POST", "url": "http://vendor.example:PORT/", "body": "{password}" }),
+    ])
+    .await;
+    assert!(told.seen.iter().all(|request| request.contains("hunter22")) && told.seen.len() == 3);
+    assert!(!told.log.contains("hunter22"));
+    insta::assert_snapshot!(told.log, @r#"
+    200 Body::Text("hello")
+    200 Body::Text("login=ada&password={password}")
+    HttpError::Denied("the manifest has no rule for POST on http://elsewhere.example; add to \"permissions\": \"vendor2\": { \"type\": \"http\", \"verbs\": [\"POST\"], \"values\": [\"http://elsewhere.example\"] }")
+    HttpError::AddressProhibited("inside.example leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address")
+    200 Body::Text("hello")
+    HttpError::Invalid("body: holds the placeholder of the secret password, and its Content-Type is not given; secrets can be put into application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain")
+    "#);
+    let vendor = told.receipt.hosts.iter().find(|host| host.host.starts_with("http://vendor.example")).unwrap();
+    assert_eq!(vendor.secrets["password"], 3);
+}
+
+#[tokio::test]
+async fn tokens_are_kept_within_limits() {
+    let world = World::default();
+    run(&guest("rotates"), json!({}), &world).await;
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: Ok(())
+    Info: Err(Error::Invalid("value: holds the placeholder of the secret password"))
+    Info: long: Some((3, Error::QuotaExceeded(Quota::Storage)))
+    Info: short: Some((15, Error::QuotaExceeded(Quota::Storage)))
+    "#);
+    let kept = world.kept.0.lock().unwrap();
+    assert!(kept.iter().all(|(name, value)| name != "password" && !value.contains("ksecret")));
+}
