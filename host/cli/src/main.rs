@@ -7,6 +7,7 @@ mod output;
 mod accounts;
 mod author;
 mod client;
+mod compile;
 mod data;
 mod data_dir;
 mod doctor;
@@ -88,6 +89,9 @@ enum Command {
     Pack(author::pack::Arguments),
     /// Run a konnector here, without a server, and show all that it does.
     Run(author::run::Arguments),
+    /// Compile a component from standard input to standard output, locked in.
+    #[command(hide = true)]
+    Compile(compile::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -106,6 +110,10 @@ fn main() -> ExitCode {
 }
 
 fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
+    // Locks the process in, which must be done while it has one thread.
+    if let Command::Compile(arguments) = &command {
+        return compile::run(arguments);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting"))?;
     let output = output::Output { json: connection.json };
     runtime.block_on(async {
@@ -127,6 +135,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Build(arguments) => author::build::run(output, &arguments).map(|()| ExitCode::SUCCESS),
             Command::Pack(arguments) => author::pack::run(output, &arguments).map(|()| ExitCode::SUCCESS),
             Command::Run(arguments) => author::run::run(output, &arguments).await,
+            Command::Compile(arguments) => compile::run(&arguments),
         }
     })
 }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use konnector_api::{Passphrase, ServerInfo};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::Sandbox;
+use konnector_sandbox::compile::CompileLimits;
 use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_sandbox::{CodeKey, Sandbox};
 use konnector_store::Store;
 use toml::{Table, Value};
 
@@ -158,6 +159,8 @@ async fn platform(settings: &Settings) -> Result<Platform> {
         max_runs: settings.workers.max(konnector_sandbox::Options::default().max_runs),
         // Threads of their own: a busy guest delays no request.
         worker_threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        compiler: crate::compile::compiler(CompileLimits::default())?,
+        code_key: Some(CodeKey::new(&key.derive("compiled-code"))),
         ..konnector_sandbox::Options::default()
     })?;
     let gate = Gate::new(GateOptions { allowed_private: settings.allow_address.clone(), ..GateOptions::default() })?;

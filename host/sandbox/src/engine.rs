@@ -65,6 +65,13 @@ pub(crate) fn engine(size: Size) -> Result<Engine, Error> {
     })
 }
 
+/// Makes an engine that only compiles, for code that [`engine`]'s loads: how instances are allocated does not matter to code. It reserves
+/// no address space.
+pub(crate) fn compiler_engine() -> Result<Engine, Error> {
+    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::OnDemand))
+        .map_err(|error| Error::Engine(format!("{error:#}")))
+}
+
 fn pool(size: Size) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(size.runs)
