@@ -95,15 +95,29 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            let message = error.render().to_string();
+            let error = error::Error::usage(message.trim().trim_start_matches("error: "), "see `konnector --help`");
+            error.print_json();
+            return error.exit_code();
+        }
+        Err(error) => error.exit(),
+    };
     // The only provider that is compiled in; asked for by the HTTP client.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("konnector: another TLS provider is installed already");
     }
+    let json = arguments.connection.json;
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            error.print();
+            if json {
+                error.print_json();
+            } else {
+                error.print();
+            }
             error.exit_code()
         }
     }

@@ -67,7 +67,9 @@ impl Cache {
         }
         folder.touch(&file);
         map(engine, &file)
-            .inspect_err(|error| tracing::warn!(%error, file = %dir.join(name).display(), "compiled code does not load"))
+            .inspect_err(
+                |error| tracing::warn!(%error, file = %dir.join(name).display(), "compiled code does not load"),
+            )
             .ok()
     }
 

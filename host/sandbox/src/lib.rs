@@ -4,6 +4,9 @@
 //! comes back is an [`Ended`]: how the run ended, and a [`Receipt`] of what it did and used. This crate knows wasmtime and the contract in
 //! `wit/`; it knows neither an HTTP API nor a database.
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic in a host function ends one run and not the server: build with panic = \"unwind\"");
+
 mod beside;
 mod bindings;
 mod cache;
@@ -33,8 +36,8 @@ pub use cache::CodeKey;
 pub use error::Error;
 pub use inspect::{ComponentInfo, MAX_COMPONENT_SIZE};
 pub use job::{Action, Cause, Failure, Job, Problem, Report};
-pub use limits::Limits;
+pub use limits::{Cut, LimitPolicy, Limits};
 pub use outcome::{Ended, Ending, Outcome};
 pub use program::{Digest, Origin, Program};
-pub use receipt::{Receipt, WriteCount};
+pub use receipt::{CodeOrigin, Receipt, WriteCount};
 pub use sandbox::{Options, Sandbox};

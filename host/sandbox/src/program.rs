@@ -101,7 +101,10 @@ impl Program {
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("digest", &self.inner.digest.to_string()).field("info", &self.inner.info).finish_non_exhaustive()
+        f.debug_struct("Program")
+            .field("digest", &self.inner.digest.to_string())
+            .field("info", &self.inner.info)
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Run {
     context: Arc<Context>,
     output: LineStream,
     error: LineStream,
-    reads_secrets: bool,
+    program: Program,
 }
 
 /// What polling a guest to its end comes to; `Err` is what a panicking host function left behind.
@@ -44,7 +44,7 @@ impl Run {
         let context = Arc::new(Context::new(capabilities, cancel));
         let output = LineStream::new(context.logs.clone(), Source::Output);
         let error = LineStream::new(context.logs.clone(), Source::Error);
-        Self { context, output, error, reads_secrets: program.info().reads_secrets }
+        Self { context, output, error, program: program.clone() }
     }
 
     /// A run that ends before it has begun.
@@ -53,9 +53,9 @@ impl Run {
     }
 
     /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
-    pub(crate) async fn drive(self, program: Program, job: Job, memory: Arc<SharedMemory>) -> Ended {
+    pub(crate) async fn drive(self, job: Job, memory: Arc<SharedMemory>) -> Ended {
         let host = self.host(&job, memory);
-        let outcome = self.watch(guest(program, host, job)).await;
+        let outcome = self.watch(guest(self.program.clone(), host, job)).await;
         self.finish(outcome).await
     }
 
@@ -129,7 +129,7 @@ impl Run {
             Ok(Err(error)) => tracing::warn!(%error, "the cookies of a run could not be kept"),
             Err(_) => tracing::warn!("keeping the cookies of a run took too long"),
         }
-        let receipt = Receipt::new(&self.context.meter, &self.context.clock, http.ledger(), self.reads_secrets);
+        let receipt = Receipt::new(&self.context.meter, &self.context.clock, http.ledger(), &self.program);
         Ended { outcome, receipt }
     }
 }

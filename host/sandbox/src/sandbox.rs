@@ -142,7 +142,7 @@ impl Sandbox {
         let run = Run::new(program, capabilities, cancel);
         let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
-        run.drive(program.clone(), job, Arc::clone(&self.memory)).await
+        run.drive(job, Arc::clone(&self.memory)).await
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "helpers of tests"
 )]
 
+mod compiling;
 mod components;
 mod downloads;
 mod endings;

@@ -23,7 +23,8 @@ pub(super) struct Folder(OwnedFd);
 impl Folder {
     /// Opens the folder where it is there and nobody else could have written to it.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let folder = Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
+        let folder =
+            Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
         if folder.metadata()?.mode() & OTHERS_WRITE != 0 {
             return Err(io::Error::other("others can write into the folder of compiled code"));
         }
@@ -33,7 +34,8 @@ impl Folder {
     /// Opens or makes the folder. One that others could write to is emptied of compiled code and closed to them.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let folder = Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
+        let folder =
+            Self(rustix::fs::open(dir, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?);
         if folder.metadata()?.mode() & OTHERS_WRITE != 0 {
             tracing::warn!(folder = %dir.display(), "others could write into the folder of compiled code: what was there is thrown away");
             fchmod(&folder.0, Mode::RWXU)?;

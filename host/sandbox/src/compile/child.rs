@@ -15,6 +15,8 @@ use crate::text;
 
 /// Bytes of the child's standard error that are read.
 const SAID: u64 = 16 << 10;
+/// Bytes of it that are told.
+const TOLD: usize = 2 << 10;
 /// What Rust's standard library says before it aborts for want of memory.
 const OUT_OF_MEMORY: &str = "memory allocation of";
 
@@ -84,7 +86,8 @@ fn judge(Answer { status, code, said }: Answer, limits: CompileLimits) -> Result
     if status.success() {
         return Ok(code);
     }
-    let said = text::clean(said.trim());
+    // A part of it may be the component's own names.
+    let said = text::cut(text::clean(said.trim()), TOLD);
     let signal = status.signal().and_then(rustix::process::Signal::from_named_raw);
     Err(match (status.code(), signal) {
         (_, Some(rustix::process::Signal::XCPU)) => Error::CompileLimit(CompileLimit::Cpu(limits.cpu)),
@@ -118,7 +121,9 @@ mod tests {
         let environment = shell("/usr/bin/env", small(), b"").await.unwrap();
         let environment = String::from_utf8(environment).unwrap();
         // What a shell sets by itself.
-        let foreign = environment.lines().find(|line| !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|name| line.starts_with(name)));
+        let foreign = environment
+            .lines()
+            .find(|line| !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|name| line.starts_with(name)));
         assert_eq!(foreign, None);
     }
 

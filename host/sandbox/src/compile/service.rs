@@ -78,7 +78,8 @@ pub struct Attempt {
 /// It cannot be locked in at all.
 pub fn try_forbidden_things(arguments: CompilerArguments) -> Result<Vec<Attempt>, String> {
     jail::limit(arguments).and_then(|()| jail::filter()).map_err(|error| error.to_string())?;
-    let attempt = |what, result: std::io::Result<()>| Attempt { what, refusal: result.err().map(|error| error.to_string()) };
+    let attempt =
+        |what, result: std::io::Result<()>| Attempt { what, refusal: result.err().map(|error| error.to_string()) };
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).map(drop);
     // The address is one that nobody listens on: only a socket that cannot be made is a refusal.
     let connect = match std::net::TcpStream::connect(("127.0.0.1", 9)) {
