@@ -29,7 +29,20 @@ pub const TARGETS: &[Target] = &[
             include_bytes!("../../host/manifest/samples/trailing-comma.konnector"),
             br#"{"name":"A","version":"1.0.0","limits":{"memory_mib":512,"wall_s":1},"time_interval":[0,24]}"#,
         ],
-        words: &["null", "{}", "[]", "\"\"", "1e400", "-1", "\\ud800", "../", "*.", "https://", "\u{feff}", "io.cozy.*"],
+        words: &[
+            "null",
+            "{}",
+            "[]",
+            "\"\"",
+            "1e400",
+            "-1",
+            "\\ud800",
+            "../",
+            "*.",
+            "https://",
+            "\u{feff}",
+            "io.cozy.*",
+        ],
     },
     Target {
         name: "http_rule",
@@ -42,7 +55,24 @@ pub const TARGETS: &[Target] = &[
             "https://bücher.example\nhttps://xn--bcher-kva.example./".as_bytes(),
             b"127.0.0.1\nhttps://2130706433/",
         ],
-        words: &["*.", "@", ":", "//", "\\", "%2e%2e", "..;", "#", "?", "user:pass@", "\t", "。", "xn--", "0x7f", ".", "https:"],
+        words: &[
+            "*.",
+            "@",
+            ":",
+            "//",
+            "\\",
+            "%2e%2e",
+            "..;",
+            "#",
+            "?",
+            "user:pass@",
+            "\t",
+            "。",
+            "xn--",
+            "0x7f",
+            ".",
+            "https:",
+        ],
     },
 ];
 
@@ -98,7 +128,10 @@ pub fn http_rule(data: &[u8]) {
     let host = |url: &Url| url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
     let (wanted_host, found) = (host(&wanted), host(&url));
     if star {
-        assert!(found.len() > wanted_host.len() + 1 && found.ends_with(&format!(".{wanted_host}")), "{written} lets {url} through");
+        assert!(
+            found.len() > wanted_host.len() + 1 && found.ends_with(&format!(".{wanted_host}")),
+            "{written} lets {url} through"
+        );
         assert!(matches!(url.host(), Some(Host::Domain(_))), "{written} lets {url} through");
     } else {
         assert_eq!(found, wanted_host, "{written} lets {url} through");

@@ -85,7 +85,9 @@ mod tests {
 
     #[test]
     fn an_older_version_is_said_to_be_one() {
-        assert!(matches!(compare("48.0.8", "48.0.10"), Standing::Behind(sentence) if sentence.contains("48.0.10 is published")));
+        assert!(
+            matches!(compare("48.0.8", "48.0.10"), Standing::Behind(sentence) if sentence.contains("48.0.10 is published"))
+        );
         assert!(matches!(compare("48.0.10", "48.0.10"), Standing::Newest(_)));
     }
 

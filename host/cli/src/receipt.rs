@@ -137,11 +137,15 @@ mod tests {
         insta::assert_snapshot!(render(&receipt), @"
         documents    0 created, 0 updated, 0 unchanged, 0 deleted
         files        0 created, 0 updated, 0 unchanged, 0 deleted (683.6 KiB)
-        network      12 requests to 0 hosts, 900 B up, 1.2 MiB down
+        network      12 requests to 1 host, 900 B up, 1.2 MiB down
         time         1.5 s in all, 41 ms of processor
-        memory       3.0 MiB at its peak; started in 70 µs
+        start        an instance in 70 µs, its code loaded in 4321 µs
+        memory       3.0 MiB at its peak
         log          9 lines
         passwords    the konnector can use them, not read them
+
+        HOST                         REQUESTS          ANSWERS          REFUSED     UP     DOWN
+        https://www.bank101.example  GET ×11, POST ×1  200 ×11, 302 ×1        2  900 B  1.2 MiB
         ");
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::Error;
+use serde_json::Value;
+
 use crate::json::{Object, wrong_type};
 
 /// Makes [`Limit`] of one line for each: what it is, its key, its unit, the default, and the most where the operator says nothing else.
@@ -143,8 +145,12 @@ impl LimitValues {
                 warnings.push(format!("{}: this limit is unknown and has no effect; {}", path(), known()));
                 continue;
             };
-            let number = value.as_u64().ok_or_else(|| wrong_type("a whole number from 1 on", value).at(path()))?;
-            values.set(limit, number).map_err(|error| error.at(path()))?;
+            let result = match (value.as_u64(), value) {
+                (Some(number), _) => values.set(limit, number),
+                (None, Value::Number(other)) => Err(not_allowed(other.to_string())),
+                (None, other) => Err(wrong_type("a whole number from 1 on", other)),
+            };
+            result.map_err(|error| error.at(path()))?;
         }
         Ok(values)
     }
@@ -155,14 +161,15 @@ impl LimitValues {
     /// [`Error::Invalid`] for 0: no run could do anything.
     pub fn set(&mut self, limit: Limit, value: u64) -> Result<(), Error> {
         if value == 0 {
-            return Err(Error::Invalid {
-                found: "0".to_owned(),
-                advice: "write 1 or more, or leave it out for the default",
-            });
+            return Err(not_allowed("0".to_owned()));
         }
         self.0.insert(limit, value);
         Ok(())
     }
+}
+
+const fn not_allowed(found: String) -> Error {
+    Error::Invalid { found, advice: "write a whole number from 1 on, or leave it out for the default" }
 }
 
 fn known() -> String {
@@ -172,7 +179,7 @@ fn known() -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::Manifest;
@@ -189,6 +196,23 @@ mod tests {
             assert!(0 < limit.default_value() && limit.default_value() <= limit.most(), "{limit}");
             let unit = limit.unit().to_string().to_lowercase();
             assert!(unit.is_empty() || limit.key().ends_with(&format!("_{unit}")), "{limit} names another unit");
+        }
+    }
+
+    #[test]
+    fn operators_read_the_same_list() {
+        let digits = |number: u64| {
+            let mut text = number.to_string();
+            for place in (1..text.len()).rev().filter(|place| (text.len() - place) % 3 == 0).collect::<Vec<_>>() {
+                text.insert(place, ',');
+            }
+            text
+        };
+        let guide = include_str!("../../../docs/operators.md");
+        for limit in Limit::ALL {
+            let (default, most) = (digits(limit.default_value()), digits(limit.most()));
+            let row = format!("| `{limit}` | {} | {default} | {most} |", limit.what());
+            assert!(guide.contains(&row), "docs/operators.md lacks this row:\n{row}");
         }
     }
 
@@ -212,8 +236,9 @@ mod tests {
         let errors = wrong.map(|limits| manifest(limits).unwrap_err().to_string());
         insta::assert_snapshot!(errors.join("\n"), @r#"
         limits.memory_mib: expected a whole number from 1 on, found a string
-        limits.wall_s: 0 is not allowed; write 1 or more, or leave it out for the default
-        limits.files: expected a whole number from 1 on, found a number
+        limits.wall_s: 0 is not allowed; write a whole number from 1 on, or leave it out for the default
+        limits.files: -1 is not allowed; write a whole number from 1 on, or leave it out for the default
+        limits.files: 1.5 is not allowed; write a whole number from 1 on, or leave it out for the default
         limits: expected an object, found a list
         "#);
         let warned = manifest(json!({ "memory": 512 })).unwrap();
