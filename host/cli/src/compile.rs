@@ -13,11 +13,14 @@ use crate::error::{Error, Result, io};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Bytes of address space that compiling may take.
-    #[arg(long, default_value_t = CompilerArguments::from(CompileLimits::default()).memory_bytes)]
+    #[arg(long, default_value_t = CompileLimits::default().memory)]
     memory_bytes: u64,
     /// Seconds on a processor that compiling may take.
-    #[arg(long, default_value_t = CompilerArguments::from(CompileLimits::default()).cpu_seconds)]
+    #[arg(long, default_value_t = CompileLimits::default().cpu.as_secs())]
     cpu_seconds: u64,
+    /// Bytes of address space that the code may expect behind a memory.
+    #[arg(long, default_value_t = 4 << 30)]
+    memory_reservation: u64,
     /// Compile nothing: try what a compiler has no business with, and say how that went.
     #[arg(long)]
     self_check: bool,
@@ -30,8 +33,8 @@ pub fn compiler(limits: CompileLimits) -> Result<Compiler> {
 
 /// Runs in the child, before there is a second thread.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let Arguments { memory_bytes, cpu_seconds, self_check } = *arguments;
-    let limits = CompilerArguments { memory_bytes, cpu_seconds };
+    let Arguments { memory_bytes, cpu_seconds, memory_reservation, self_check } = *arguments;
+    let limits = CompilerArguments { memory_bytes, cpu_seconds, memory_reservation };
     if !self_check {
         return Ok(compile_standard_input(limits));
     }

@@ -14,6 +14,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use crate::bindings::KonnectorWithRevealPre;
 use crate::cache::{self, Cache, CodeKey};
 use crate::compile::Compiler;
+use crate::engine::Size;
 use crate::error::Error;
 use crate::host::Host;
 use crate::inspect::{ComponentInfo, inspect};
@@ -111,6 +112,7 @@ impl fmt::Debug for Program {
 /// Makes programs, and keeps those last used.
 pub(crate) struct Programs {
     engine: Engine,
+    memory_reservation: u64,
     linker: Linker<Host>,
     ready: Mutex<Ready>,
     cache: Cache,
@@ -132,9 +134,17 @@ struct Entry {
 }
 
 impl Programs {
-    pub(crate) fn new(engine: Engine, linker: Linker<Host>, compiler: Compiler, key: CodeKey) -> Self {
+    pub(crate) fn new(engine: Engine, size: Size, linker: Linker<Host>, compiler: Compiler, key: CodeKey) -> Self {
         let cache = Cache::new(&engine, key);
-        Self { engine, linker, ready: Mutex::default(), cache, compiler, turn: Semaphore::new(1) }
+        Self {
+            engine,
+            memory_reservation: size.memory_reservation(),
+            linker,
+            ready: Mutex::default(),
+            cache,
+            compiler,
+            turn: Semaphore::new(1),
+        }
     }
 
     pub(crate) const fn engine(&self) -> &Engine {
@@ -179,7 +189,7 @@ impl Programs {
 
     async fn compile(&self, bytes: &[u8], digest: Digest, dir: &Path) -> Result<Component, Error> {
         let _turn = self.turn.acquire().await.map_err(|closed| Error::Compiler(closed.to_string()))?;
-        let code = self.compiler.compile(&self.engine, bytes).await?;
+        let code = self.compiler.compile(&self.engine, self.memory_reservation, bytes).await?;
         let (cache, engine, dir) = (self.cache.clone(), self.engine.clone(), dir.to_owned());
         let keep = move || {
             cache.store(&code, digest, &dir)?;

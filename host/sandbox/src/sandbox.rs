@@ -73,11 +73,12 @@ impl Sandbox {
     /// The machine lacks what the engine needs, or a thread cannot be started.
     pub fn new(options: Options) -> Result<Self, Error> {
         let Options { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
-        let engine = engine(Size { runs: max_runs, memory_ceiling })?;
+        let size = Size { runs: max_runs, memory_ceiling };
+        let engine = engine(size)?;
         let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let ticker = Ticker::start(&engine)?;
         Ok(Self {
-            programs: Programs::new(engine, linker, compiler, code_key.map_or_else(CodeKey::random, Ok)?),
+            programs: Programs::new(engine, size, linker, compiler, code_key.map_or_else(CodeKey::random, Ok)?),
             room: Arc::new(Semaphore::new(max_runs as usize)),
             memory: Arc::new(SharedMemory::new(total_memory)),
             memory_ceiling: memory_ceiling as u64,

@@ -38,6 +38,19 @@ async fn a_child_compiles_what_this_process_runs() {
 }
 
 #[tokio::test]
+async fn the_child_s_code_fits_an_engine_of_any_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let compiler =
+        Compiler::Child { program: binary(), args: vec!["compile".into()], limits: CompileLimits::default() };
+    // So many that memories have less address space each, which the code must know.
+    let options = Options { max_runs: 5_000, memory_ceiling: 16 << 20, compiler, ..Options::default() };
+    let sandbox = Sandbox::new(options).unwrap();
+    let program = sandbox.prepare(&guest("noop"), folder.path()).await.unwrap();
+    let ended = sandbox.run(&program, job(json!({})), World::default().capabilities(), CancellationToken::new()).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
+}
+
+#[tokio::test]
 async fn what_cannot_be_compiled_is_said_by_the_child() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(CompileLimits::default()));
     // Fit for a look at its names, and wrong inside.

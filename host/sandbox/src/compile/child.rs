@@ -25,12 +25,13 @@ pub(super) async fn compile(
     program: &Path,
     args: &[OsString],
     limits: CompileLimits,
+    memory_reservation: u64,
     component: &[u8],
 ) -> Result<Vec<u8>, Error> {
     let failed = |error: std::io::Error| Error::Compiler(format!("{} cannot be run: {error}", program.display()));
     let mut child = Command::new(program)
         .args(args)
-        .args(CompilerArguments::from(limits).to_args())
+        .args(CompilerArguments::new(limits, memory_reservation).to_args())
         // The server's environment may hold secrets, and says nothing that a compiler needs.
         .env_clear()
         .current_dir("/")
@@ -108,7 +109,7 @@ mod tests {
 
     /// A child that runs a shell script in place of the compiler.
     async fn shell(script: &str, limits: CompileLimits, component: &[u8]) -> Result<Vec<u8>, Error> {
-        compile(Path::new("/bin/sh"), &["-c".into(), script.into()], limits, component).await
+        compile(Path::new("/bin/sh"), &["-c".into(), script.into()], limits, 0, component).await
     }
 
     fn small() -> CompileLimits {
@@ -135,7 +136,7 @@ mod tests {
         insta::assert_snapshot!(odd, @"the compiler failed: it ended with exit status: 7");
         let many = shell("/usr/bin/head -c 1001 /dev/zero", small(), b"").await.unwrap_err();
         insta::assert_snapshot!(many, @"compiling the component takes more than 1000 bytes of machine code: build it optimised and stripped, and split what is very large; nothing that a konnector needs comes near");
-        let missing = compile(Path::new("/nowhere"), &[], small(), b"").await.unwrap_err();
+        let missing = compile(Path::new("/nowhere"), &[], small(), 0, b"").await.unwrap_err();
         insta::assert_snapshot!(missing, @"the compiler failed: /nowhere cannot be run: No such file or directory (os error 2)");
     }
 

@@ -90,8 +90,13 @@ impl Compiler {
         Ok(Self::Child { program, args: args.into_iter().collect(), limits })
     }
 
-    /// Machine code that `engine` can load. A child is killed when the future is dropped; in this process the compilation goes on.
-    pub(crate) async fn compile(&self, engine: &Engine, component: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Machine code that `engine` can load, which was made with this reservation for each memory. A child is killed when the future is dropped; in this process the compilation goes on.
+    pub(crate) async fn compile(
+        &self,
+        engine: &Engine,
+        memory_reservation: u64,
+        component: &[u8],
+    ) -> Result<Vec<u8>, Error> {
         match self {
             Self::InProcess => {
                 let (engine, component) = (engine.clone(), component.to_vec());
@@ -100,7 +105,9 @@ impl Compiler {
                 let compiled = compiled.map_err(|panic| Error::Compiler(panic.to_string()))?;
                 compiled.map_err(|error| Error::Compile(format!("{error:#}")))
             }
-            Self::Child { program, args, limits } => child::compile(program, args, *limits, component).await,
+            Self::Child { program, args, limits } => {
+                child::compile(program, args, *limits, memory_reservation, component).await
+            }
         }
     }
 }

@@ -13,25 +13,29 @@ pub(super) const REFUSED: u8 = 1;
 /// Exit code for a machine on which the compiler cannot be locked in, or cannot work.
 const UNABLE: u8 = 3;
 
-/// What the child is told on its command line: `--memory-bytes N --cpu-seconds N`.
+/// What the child is told on its command line: `--memory-bytes N --cpu-seconds N --memory-reservation N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompilerArguments {
     /// Bytes of address space.
     pub memory_bytes: u64,
     /// Seconds on a processor.
     pub cpu_seconds: u64,
-}
-
-impl From<CompileLimits> for CompilerArguments {
-    fn from(limits: CompileLimits) -> Self {
-        Self { memory_bytes: limits.memory, cpu_seconds: limits.cpu.as_secs().max(1) }
-    }
+    /// Bytes of address space that the code may expect behind a memory.
+    pub memory_reservation: u64,
 }
 
 impl CompilerArguments {
-    pub(super) fn to_args(self) -> [OsString; 4] {
-        let number = |number: u64| OsString::from(number.to_string());
-        ["--memory-bytes".into(), number(self.memory_bytes), "--cpu-seconds".into(), number(self.cpu_seconds)]
+    pub(super) fn new(limits: CompileLimits, memory_reservation: u64) -> Self {
+        Self { memory_bytes: limits.memory, cpu_seconds: limits.cpu.as_secs().max(1), memory_reservation }
+    }
+
+    pub(super) fn to_args(self) -> [OsString; 3] {
+        let Self { memory_bytes, cpu_seconds, memory_reservation } = self;
+        [
+            format!("--memory-bytes={memory_bytes}").into(),
+            format!("--cpu-seconds={cpu_seconds}").into(),
+            format!("--memory-reservation={memory_reservation}").into(),
+        ]
     }
 }
 
@@ -52,7 +56,7 @@ fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
     let unable = |error: &dyn std::fmt::Display| (UNABLE, error.to_string());
     jail::limit(arguments).map_err(|error| unable(&error))?;
     // Made before the filter: it asks the system for things that compiling does not need.
-    let engine = engine::compiler_engine().map_err(|error| unable(&error))?;
+    let engine = engine::compiler_engine(arguments.memory_reservation).map_err(|error| unable(&error))?;
     jail::filter().map_err(|error| unable(&error))?;
     let mut component = Vec::new();
     let most = MAX_COMPONENT_SIZE as u64 + 1;
