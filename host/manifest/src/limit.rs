@@ -203,7 +203,9 @@ mod tests {
     fn operators_read_the_same_list() {
         let digits = |number: u64| {
             let mut text = number.to_string();
-            for place in (1..text.len()).rev().filter(|place| (text.len() - place) % 3 == 0).collect::<Vec<_>>() {
+            for place in
+                (1..text.len()).rev().filter(|place| (text.len() - place).is_multiple_of(3)).collect::<Vec<_>>()
+            {
                 text.insert(place, ',');
             }
             text
