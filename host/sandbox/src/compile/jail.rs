@@ -56,7 +56,6 @@ pub(super) fn filter() -> Result<(), Unlocked> {
     let rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let architecture = std::env::consts::ARCH.try_into().map_err(Unlocked::because("seccomp"))?;
     // An error and no death: libraries try calls that they can do without.
-    #[expect(clippy::cast_sign_loss, reason = "numbers of errors are positive")]
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture);
     let program: BpfProgram =
