@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod client;
 pub mod fakes;
+pub mod fuzz;
 pub mod handmade;
 pub mod server;
 

@@ -74,6 +74,12 @@ impl Server {
         }
     }
 
+    /// Number of its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it logged so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -11,8 +11,31 @@ use crate::workspace::Workspace;
 /// The line with long-term support that the workspace is pinned to.
 const LINE: &str = "48";
 
-/// Compares the locked wasmtime with the newest of its line.
+/// What the registry says of the version in the lock file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none newer on our line.
+    Newest(String),
+    /// There is a newer one: a sentence with what to do.
+    Behind(String),
+}
+
+/// Says whether a newer wasmtime of our line is published. That is a warning and no failure: it happens to a revision that was good.
 pub fn run(workspace: &Workspace) -> Result<()> {
+    match standing(workspace) {
+        Ok(Standing::Newest(sentence)) => term::note(&sentence),
+        Ok(Standing::Behind(sentence)) => term::warning(&sentence),
+        Err(error) => term::warning(&format!("not known: {error:#}")),
+    }
+    Ok(())
+}
+
+/// Compares the locked wasmtime with the newest of its line.
+///
+/// # Errors
+///
+/// When the registry cannot be asked.
+pub fn standing(workspace: &Workspace) -> Result<Standing> {
     let lock = fs::read_to_string(workspace.root().join("Cargo.lock")).context("there is no Cargo.lock")?;
     let ours = locked(&lock, "wasmtime").context("Cargo.lock has no wasmtime")?;
     // Outside of the workspace: inside, cargo answers with the locked version.
@@ -22,15 +45,17 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         .directory(elsewhere.path())
         .output()
         .context("the registry cannot be asked for the newest wasmtime")?;
-    let newest = published(&info).context("cargo info names no version")?;
-    if numbers(newest) > numbers(&ours) {
-        term::warning(&format!(
+    Ok(compare(&ours, published(&info).context("cargo info names no version")?))
+}
+
+fn compare(ours: &str, newest: &str) -> Standing {
+    if numbers(newest) > numbers(ours) {
+        Standing::Behind(format!(
             "wasmtime {newest} is published, the workspace uses {ours}; read its release notes, then run `cargo update -p wasmtime`"
-        ));
+        ))
     } else {
-        term::note(&format!("wasmtime {ours} is the newest of the line {LINE}"));
+        Standing::Newest(format!("wasmtime {ours} is the newest of the line {LINE}"))
     }
-    Ok(())
 }
 
 fn locked(lock: &str, name: &str) -> Option<String> {
@@ -56,6 +81,14 @@ mod tests {
     fn versions_compare_as_numbers() {
         assert!(numbers("48.0.10") > numbers("48.0.9"));
         assert_eq!(numbers("48.0.9"), numbers("48.0.9"));
+    }
+
+    #[test]
+    fn an_older_version_is_said_to_be_one() {
+        assert!(
+            matches!(compare("48.0.8", "48.0.10"), Standing::Behind(sentence) if sentence.contains("48.0.10 is published"))
+        );
+        assert!(matches!(compare("48.0.10", "48.0.10"), Standing::Newest(_)));
     }
 
     #[test]

@@ -5,8 +5,10 @@ mod report;
 
 use anyhow::Result;
 
+use crate::audit::{self, Standing};
 use crate::command::Command;
 use crate::guests;
+use crate::term;
 use crate::workspace::Workspace;
 
 use self::report::{Outcome, Report};
@@ -31,6 +33,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         lints.args(["--", "-D", "warnings"]).run().map(|()| Outcome::Passed)
     });
     report.step("Licences and advisories", || licences(workspace));
+    report.step("Security releases", || Ok(security_releases(workspace)));
     report.step("Documentation tests", || {
         workspace.cargo().args(["test", "--workspace", "--doc", "--locked"]).run().map(|()| Outcome::Passed)
     });
@@ -89,4 +92,16 @@ fn licences(workspace: &Workspace) -> Result<Outcome> {
         return Ok(Outcome::Skipped("cargo-deny is not installed".to_owned()));
     }
     workspace.cargo().args(["deny", "--workspace", "check"]).run().map(|()| Outcome::Passed)
+}
+
+/// A newer wasmtime is no failure of this revision, nor is a registry that does not answer.
+fn security_releases(workspace: &Workspace) -> Outcome {
+    match audit::standing(workspace) {
+        Ok(Standing::Newest(sentence)) => Outcome::PassedWith(sentence),
+        Ok(Standing::Behind(sentence)) => {
+            term::warning(&sentence);
+            Outcome::PassedWith(format!("! {sentence}"))
+        }
+        Err(error) => Outcome::Skipped(format!("{error:#}")),
+    }
 }

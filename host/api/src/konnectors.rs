@@ -15,11 +15,11 @@ use konnector_platform::doctype::{KONNECTORS, TRIGGERS};
 use konnector_platform::instance::Instance;
 use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::konnector::{
-    Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, UpdateRequest,
+    Cut, Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, LIMITS_CUT, UpdateRequest,
 };
 use konnector_platform::token::Audience;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::error::Failure;
@@ -52,9 +52,15 @@ pub fn installing() -> Router<Platform> {
 }
 
 /// How a konnector is shown. `rev` is empty for one that is not stored yet.
-fn resource(konnector: &Konnector, rev: &str) -> Result<Resource, Failure> {
+fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Resource, Failure> {
     let slug = &konnector.slug;
-    let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), konnector)?
+    let mut shown = konnector.clone();
+    let cuts = platform.limits_cut(konnector)?;
+    if !cuts.is_empty() {
+        let cut = |cut: Cut| (cut.limit.key().to_owned(), json!({ "asked": cut.asked, "granted": cut.granted }));
+        shown.members.insert(LIMITS_CUT.to_owned(), Value::Object(cuts.into_iter().map(cut).collect()));
+    }
+    let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), &shown)?
         .rev(rev)
         .link("self", format!("/konnectors/{slug}"))
         .link("permissions", format!("/permissions/konnectors/{slug}"));
@@ -70,7 +76,9 @@ const VERSION: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove
 
 /// The konnector of a path that the caller may see. An unknown slug is answered before a missing right, as clients expect.
 fn installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), Failure> {
-    let not_installed = || Failure::request(StatusCode::NOT_FOUND, "Application is not installed");
+    let not_installed = || {
+        Failure::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
+    };
     let slug: Slug = slug.parse().map_err(|_| not_installed())?;
     let found = platform.stored_konnector(&caller.instance, &slug)?;
     Ok((found.value, found.rev.to_string()))
@@ -119,14 +127,14 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     });
     let page = konnectors.iter().take(limit).map(|konnector| {
         let rev = platform.stored_konnector(&caller.instance, &konnector.slug)?.rev;
-        resource(konnector, &rev.to_string())
+        resource(&platform, konnector, &rev.to_string())
     });
     Ok(Document::list(page.collect::<Result<_, _>>()?).next(next))
 }
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Document, Failure> {
     let (konnector, rev) = visible(&platform, &caller, &slug)?;
-    Ok(Document::one(resource(&konnector, &rev)?))
+    Ok(Document::one(resource(&platform, &konnector, &rev)?))
 }
 
 async fn install(
@@ -186,7 +194,7 @@ async fn answer(
         })));
     }
     let Installing { konnector, rev, .. } = start.await?;
-    Ok((StatusCode::ACCEPTED, Document::array_of_one(resource(&konnector, &rev)?)).into_response())
+    Ok((StatusCode::ACCEPTED, Document::array_of_one(resource(&platform, &konnector, &rev)?)).into_response())
 }
 
 fn show_event(platform: &Platform, instance: &Instance, rev: &str, event: InstallEvent) -> sse::Event {
@@ -199,7 +207,7 @@ fn show_event(platform: &Platform, instance: &Instance, rev: &str, event: Instal
                     .map_or_else(|_| rev.to_owned(), |found| found.rev.to_string()),
                 KonnectorState::Installing | KonnectorState::Upgrading | KonnectorState::Errored => rev.to_owned(),
             };
-            resource(&konnector, &rev)
+            resource(platform, &konnector, &rev)
         }
     };
     match shown {

@@ -61,6 +61,21 @@ impl Error {
         })
     }
 
+    /// Prints it as JSON, for programs.
+    pub fn print_json(&self) {
+        let advice = match self {
+            Self::Usage { advice, .. } | Self::Failed { advice, .. } => advice.as_str(),
+            Self::Key(_) => "",
+        };
+        let kind = match self {
+            Self::Usage { .. } => "usage",
+            Self::Failed { .. } => "failed",
+            Self::Key(_) => "key",
+        };
+        let error = serde_json::json!({ "error": { "kind": kind, "message": self.to_string(), "advice": advice } });
+        eprintln!("{error:#}");
+    }
+
     /// Shows it to the person at the terminal.
     pub fn print(&self) {
         eprintln!("{} {self}", "error:".if_supports_color(Stream::Stderr, |text| text.red()));

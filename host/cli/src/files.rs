@@ -1,6 +1,6 @@
 //! `konnector files …`: what was saved.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -32,6 +32,9 @@ pub enum Command {
         /// Where to write it; - is standard output [default: its own name in this folder].
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Replace a file that is there.
+        #[arg(long)]
+        force: bool,
     },
     /// Show all that is known of a file or folder.
     Info {
@@ -45,7 +48,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let session = connection.session().await?;
     match command {
         Command::Ls { path, recursive } => list(&session, output, &path, recursive).await,
-        Command::Get { path, output: target } => get(&session, output, &path, target).await,
+        Command::Get { path, output: target, force } => get(&session, output, &path, target, force).await,
         Command::Info { path } => {
             print_json(&info(&session, &path).await?);
             Ok(())
@@ -109,11 +112,14 @@ async fn children(session: &Session, id: &str) -> Result<Vec<Value>> {
     Ok(children)
 }
 
-async fn get(session: &Session, output: Output, path: &str, target: Option<PathBuf>) -> Result<()> {
+async fn get(session: &Session, output: Output, path: &str, target: Option<PathBuf>, force: bool) -> Result<()> {
     let own_name = || path.rsplit('/').next().filter(|name| !name.is_empty()).map(PathBuf::from);
     let target = target.or_else(own_name).ok_or_else(|| {
         Error::usage(format!("'{path}' names no file"), "give the path of a file; `konnector files ls -r` lists them")
     })?;
+    if !force && target.exists() {
+        return Err(exists(&target));
+    }
     let mut answer = session.download("files/download", &[("Path", path)]).await?;
     let to_output = target == Path::new("-");
     if to_output && stdout().is_terminal() {
@@ -138,10 +144,21 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
         }
     }
     if let Some(beside) = beside {
-        beside.persist(&target).map_err(|error| file("write", &target)(error.error))?;
+        let kept = if force { beside.persist(&target) } else { beside.persist_noclobber(&target) };
+        kept.map_err(|error| match error.error.kind() {
+            ErrorKind::AlreadyExists => exists(&target),
+            _ => file("write", &target)(error.error),
+        })?;
         output.show(&json!({ "path": path, "file": target, "size": size }), || {
             done(&format!("{} ({})", target.display(), bytes(size)));
         });
     }
     Ok(())
+}
+
+fn exists(target: &Path) -> Error {
+    Error::failed(
+        format!("{} is there already", target.display()),
+        "name another file with -o, or replace it with --force",
+    )
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Session, flat, flat_list, segment};
 use crate::error::{Error, Result};
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, done, note};
+use crate::output::{Output, Rows, cell, date, done, note, warning};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -95,6 +95,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         Command::Show { slug } => {
             let konnector = flat(&session.get(&format!("konnectors/{}", segment(&slug)), &[]).await?);
             crate::output::print_json(&konnector);
+            warn_of_cut_limits(&konnector);
         }
         Command::Run { slug, account, no_follow } => {
             let trigger = trigger_of(&session, &slug, account.as_deref()).await?;
@@ -110,6 +111,18 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says where the operator lets a konnector use less than it asks for.
+fn warn_of_cut_limits(konnector: &Value) {
+    for (limit, cut) in konnector.get("limits_cut").and_then(Value::as_object).into_iter().flatten() {
+        warning(&format!(
+            "it asks for {limit} {}, its runs get {}: raise the setting, as in `konnector serve --limit {limit}={}`",
+            cell(cut.get("asked")),
+            cell(cut.get("granted")),
+            cell(cut.get("asked")),
+        ));
+    }
 }
 
 async fn list(session: &Session, output: Output) -> Result<()> {

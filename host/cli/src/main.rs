@@ -7,6 +7,7 @@ mod output;
 mod accounts;
 mod author;
 mod client;
+mod compile;
 mod data;
 mod data_dir;
 mod doctor;
@@ -88,24 +89,45 @@ enum Command {
     Pack(author::pack::Arguments),
     /// Run a konnector here, without a server, and show all that it does.
     Run(author::run::Arguments),
+    /// Compile a component from standard input to standard output, locked in.
+    #[command(hide = true)]
+    Compile(compile::Arguments),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            let message = error.render().to_string();
+            let error = error::Error::usage(message.trim().trim_start_matches("error: "), "see `konnector --help`");
+            error.print_json();
+            return error.exit_code();
+        }
+        Err(error) => error.exit(),
+    };
     // The only provider that is compiled in; asked for by the HTTP client.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("konnector: another TLS provider is installed already");
     }
+    let json = arguments.connection.json;
     match run(arguments) {
         Ok(code) => code,
         Err(error) => {
-            error.print();
+            if json {
+                error.print_json();
+            } else {
+                error.print();
+            }
             error.exit_code()
         }
     }
 }
 
 fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
+    // Locks the process in, which must be done while it has one thread.
+    if let Command::Compile(arguments) = &command {
+        return compile::run(arguments);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting"))?;
     let output = output::Output { json: connection.json };
     runtime.block_on(async {
@@ -127,6 +149,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Build(arguments) => author::build::run(output, &arguments).map(|()| ExitCode::SUCCESS),
             Command::Pack(arguments) => author::pack::run(output, &arguments).map(|()| ExitCode::SUCCESS),
             Command::Run(arguments) => author::run::run(output, &arguments).await,
+            Command::Compile(arguments) => compile::run(&arguments),
         }
     })
 }

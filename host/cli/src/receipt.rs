@@ -1,8 +1,9 @@
 //! The receipt of a run: what it contacted, saved and used.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use konnector_sandbox::Receipt;
+use konnector_sandbox::{CodeOrigin, Receipt};
 use serde_json::Value;
 
 use crate::output::{Rows, bytes, printable};
@@ -40,7 +41,14 @@ fn render(receipt: &Receipt) -> String {
         String::new()
     };
     line("time", format!("{} in all{waited}, {} ms of processor", time(receipt.wall_ms), receipt.cpu_ms));
-    line("memory", format!("{} at its peak; started in {} µs", bytes(receipt.peak_memory), receipt.instantiate_us));
+    let ready = match receipt.code {
+        _ if receipt.prepare_us == 0 => String::new(),
+        CodeOrigin::Compiled => format!(", compiled in {}", microseconds(receipt.prepare_us)),
+        CodeOrigin::Disk => format!(", its code loaded in {}", microseconds(receipt.prepare_us)),
+        CodeOrigin::Memory => String::new(),
+    };
+    line("start", format!("an instance in {}{ready}", microseconds(receipt.instantiate_us)));
+    line("memory", format!("{} at its peak", bytes(receipt.peak_memory)));
     let dropped = if receipt.log_lines_dropped > 0 {
         format!(", {} more dropped", receipt.log_lines_dropped)
     } else {
@@ -49,12 +57,15 @@ fn render(receipt: &Receipt) -> String {
     line("log", format!("{}{dropped}", counted(receipt.log_lines, "line")));
     line("passwords", passwords(receipt));
     if !receipt.hosts.is_empty() {
-        let mut hosts = Rows::new(["host", "requests", "refused", "up", "down"]).right(1).right(2).right(3).right(4);
+        let mut hosts =
+            Rows::new(["host", "requests", "answers", "refused", "secrets", "up", "down"]).right(5).right(6);
         for host in &receipt.hosts {
             hosts.row([
                 printable(&format!("{}{}", host.host, if host.own { " (this server)" } else { "" })),
-                host.requests.to_string(),
-                host.denied.to_string(),
+                counts(&host.methods),
+                counts(&host.statuses),
+                counts(&host.refusals),
+                counts(&host.secrets),
                 bytes(host.bytes_up),
                 bytes(host.bytes_down),
             ]);
@@ -63,6 +74,12 @@ fn render(receipt: &Receipt) -> String {
         text.push_str(&hosts.render());
     }
     text
+}
+
+/// Names with their numbers, as in `GET 12, POST 1`.
+fn counts<T: std::fmt::Display>(counts: &BTreeMap<T, u64>) -> String {
+    let counts: Vec<_> = counts.iter().map(|(name, count)| printable(&format!("{name} ×{count}"))).collect();
+    counts.join(", ")
 }
 
 fn counted(count: u64, thing: &str) -> String {
@@ -84,8 +101,14 @@ fn time(milliseconds: u64) -> String {
     format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100)
 }
 
+fn microseconds(microseconds: u64) -> String {
+    if microseconds < 10_000 { format!("{microseconds} µs") } else { time(microseconds / 1_000) }
+}
+
 #[cfg(test)]
 mod tests {
+    use konnector_sandbox::http::HostRecord;
+
     use super::*;
 
     #[test]
@@ -99,17 +122,35 @@ mod tests {
             wall_ms: 1_530,
             peak_memory: 3 << 20,
             instantiate_us: 70,
+            code: CodeOrigin::Disk,
+            prepare_us: 4_321,
             log_lines: 9,
+            hosts: vec![HostRecord {
+                host: "https://www.bank101.example".to_owned(),
+                methods: [("GET".to_owned(), 11), ("POST".to_owned(), 1)].into(),
+                statuses: [(200, 11), (302, 1)].into(),
+                requests: 12,
+                denied: 2,
+                refusals: [("no_rule".to_owned(), 2)].into(),
+                secrets: [("password".to_owned(), 1)].into(),
+                bytes_up: 900,
+                bytes_down: 1_234_567,
+                ..HostRecord::default()
+            }],
             ..Receipt::default()
         };
         insta::assert_snapshot!(render(&receipt), @"
         documents    0 created, 0 updated, 0 unchanged, 0 deleted
         files        0 created, 0 updated, 0 unchanged, 0 deleted (683.6 KiB)
-        network      12 requests to 0 hosts, 900 B up, 1.2 MiB down
+        network      12 requests to 1 host, 900 B up, 1.2 MiB down
         time         1.5 s in all, 41 ms of processor
-        memory       3.0 MiB at its peak; started in 70 µs
+        start        an instance in 70 µs, its code loaded in 4321 µs
+        memory       3.0 MiB at its peak
         log          9 lines
         passwords    the konnector can use them, not read them
+
+        HOST                         REQUESTS          ANSWERS          REFUSED     SECRETS         UP     DOWN
+        https://www.bank101.example  GET ×11, POST ×1  200 ×11, 302 ×1  no_rule ×2  password ×1  900 B  1.2 MiB
         ");
     }
 }

@@ -5,6 +5,7 @@ mod first_instance;
 mod key;
 mod listeners;
 mod logging;
+mod memory_dumps;
 mod shutdown;
 
 use std::path::PathBuf;
@@ -14,8 +15,9 @@ use std::time::Duration;
 use konnector_api::{InProcess, Passphrase, ServerInfo};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::Sandbox;
+use konnector_sandbox::compile::CompileLimits;
 use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_sandbox::{CodeKey, Sandbox};
 use konnector_store::Store;
 use toml::{Table, Value};
 
@@ -67,6 +69,12 @@ pub struct Arguments {
     /// Seconds before a failed run is tried again for the first time; the delay doubles each time [default: 300].
     #[arg(long, value_name = "SECONDS")]
     retry_delay_seconds: Option<u32>,
+    /// The most of something that a konnector may ask for, as in memory_mib=1024; may be repeated. See docs/operators.md for the list.
+    #[arg(long, value_name = "LIMIT=NUMBER")]
+    limit: Vec<String>,
+    /// What a konnector gets that asks for nothing, as in wall_s=600; may be repeated.
+    #[arg(long, value_name = "LIMIT=NUMBER")]
+    default_limit: Vec<String>,
     /// How log lines are written to standard error [default: text].
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -74,7 +82,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// The layer of the flags.
-    fn table(&self, connection: &Connection) -> Table {
+    fn table(&self, connection: &Connection) -> Result<Table> {
         let text = |text: &String| Value::String(text.clone());
         let path = |path: &PathBuf| Value::String(path.to_string_lossy().into_owned());
         let format = |format: LogFormat| {
@@ -83,8 +91,12 @@ impl Arguments {
                 LogFormat::Json => "json".to_owned(),
             })
         };
+        let limits = |name: &str, given: &[String]| {
+            let given = Some(given).filter(|given| !given.is_empty());
+            given.map(|given| config::read_limits(name, given.iter().map(String::as_str))).transpose()
+        };
         let addresses = Some(&self.allow_address).filter(|list| !list.is_empty());
-        [
+        let layer = [
             ("data_dir", connection.data_dir.as_ref().map(path)),
             ("domain", connection.domain.as_ref().map(text)),
             ("listen", self.listen.as_ref().map(text)),
@@ -94,11 +106,11 @@ impl Arguments {
             ("workers", self.workers.map(|number| Value::Integer(number.into()))),
             ("lease_seconds", self.lease_seconds.map(|number| Value::Integer(number.into()))),
             ("retry_delay_seconds", self.retry_delay_seconds.map(|number| Value::Integer(number.into()))),
+            ("limits", limits("--limit", &self.limit)?),
+            ("default_limits", limits("--default-limit", &self.default_limit)?),
             ("log_format", self.log_format.map(format)),
-        ]
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect()
+        ];
+        Ok(layer.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
     }
 }
 
@@ -106,9 +118,10 @@ impl Arguments {
 pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let file = arguments.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();
     let variable = |name: &str| std::env::var(name).ok();
-    let settings = Settings::merge(file, &variable, arguments.table(connection))?;
+    let settings = Settings::merge(file, &variable, arguments.table(connection)?)?;
     logging::start(settings.log_format);
     let signals = shutdown::Signals::listen()?;
+    memory_dumps::forbid()?;
     // Before the data is touched: a port that is taken is the most frequent reason not to start.
     let listeners = Listeners::bind(&settings).await?;
     settings.data_dir.create()?;
@@ -156,9 +169,12 @@ async fn platform(settings: &Settings) -> Result<Platform> {
             .map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))??
     };
     let sandbox = Sandbox::new(konnector_sandbox::Options {
+        memory_ceiling: usize::try_from(settings.limits.most.memory).unwrap_or(usize::MAX),
         max_runs: settings.workers.max(konnector_sandbox::Options::default().max_runs),
         // Threads of their own: a busy guest delays no request.
         worker_threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        compiler: crate::compile::compiler(CompileLimits::default())?,
+        code_key: Some(CodeKey::new(&key.derive("compiled-code"))),
         ..konnector_sandbox::Options::default()
     })?;
     let gate = Gate::new(GateOptions { allowed_private: settings.allow_address.clone(), ..GateOptions::default() })?;
@@ -166,6 +182,7 @@ async fn platform(settings: &Settings) -> Result<Platform> {
         workers: settings.workers,
         lease: settings.lease,
         retry_delay: settings.retry_delay,
+        limits: settings.limits.clone(),
         ..Config::new(settings.data_dir.cache())
     };
     let parts = Parts { store, sandbox, gate, key, clock: Arc::new(SystemClock), config };

@@ -101,7 +101,9 @@ fn origin(url: &Url) -> Option<(&str, String, u16)> {
     }
     let host = url.host_str()?;
     let host = host.strip_suffix('.').unwrap_or(host);
-    Some((scheme, host.to_owned(), url.port_or_known_default()?)).filter(|(_, host, _)| !host.is_empty())
+    // The URL standard lets empty labels through; no name has them.
+    let named = host.split('.').all(|label| !label.is_empty());
+    named.then_some((scheme, host.to_owned(), url.port_or_known_default()?))
 }
 
 fn is_below(host: &str, domain: &str) -> bool {

@@ -9,6 +9,7 @@ mod field;
 mod frequency;
 mod host_pattern;
 mod json;
+mod limit;
 mod manifest;
 mod permission;
 mod slug;
@@ -23,6 +24,7 @@ pub use frequency::Frequency;
 pub use host_pattern::HostPattern;
 #[doc(hidden)]
 pub use host_pattern::oracle;
+pub use limit::{Limit, LimitValues, Unit};
 pub use manifest::{Manifest, Terms};
 pub use permission::{Denied, HttpRules, Permissions, Rule, RuleKind};
 pub use slug::Slug;

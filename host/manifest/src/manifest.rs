@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::field::{self, Field, FieldKind};
 use crate::json::Object;
-use crate::{Error, Frequency, Permissions, Slug};
+use crate::{Error, Frequency, LimitValues, Permissions, Slug};
 
 /// What a konnector declares about itself.
 ///
@@ -45,6 +45,8 @@ pub struct Manifest {
     pub default_dir: Option<String>,
     /// The terms that the user accepts; a changed version needs their consent.
     pub terms: Option<Terms>,
+    /// What its runs need more of, or content themselves with; the operator has the last word.
+    pub limits: LimitValues,
     /// The program to run when an account is removed, a path in the bundle.
     pub on_delete_account: Option<String>,
     raw: Map<String, Value>,
@@ -71,6 +73,52 @@ impl Manifest {
     pub const DEFAULT_COMPONENT: &str = "konnector.wasm";
     /// The hours in which a konnector runs, unless the manifest names others.
     pub const DEFAULT_TIME_INTERVAL: (u8, u8) = (0, 5);
+
+    /// The members that mean something: to the platform, to registries, or to clients (Cozy API, manifest). All others are kept, too.
+    pub const MEMBERS: &[&str] = &[
+        "accept_from_flagship",
+        "aggregator",
+        "categories",
+        "clientSide",
+        "client_url_flag",
+        "component",
+        "data_types",
+        "developer",
+        "editor",
+        "features",
+        "fields",
+        "folders",
+        "frequency",
+        "icon",
+        "intents",
+        "langs",
+        "language",
+        "license",
+        "limits",
+        "locales",
+        "manifest_version",
+        "messages",
+        "name",
+        "name_prefix",
+        "notifications",
+        "oauth",
+        "on_delete_account",
+        "parameters",
+        "partnership",
+        "permissions",
+        "platforms",
+        "qualification_labels",
+        "routes",
+        "screenshots",
+        "services",
+        "slug",
+        "source",
+        "terms",
+        "time_interval",
+        "type",
+        "vendor_link",
+        "version",
+    ];
 
     /// Reads a manifest. Of duplicate keys the last one wins; null counts as absent.
     ///
@@ -129,6 +177,11 @@ impl Manifest {
             folders: folders.is_some(),
             default_dir: read_default_dir(folders),
             terms: root.object("terms")?.map(|terms| read_terms(&terms)).transpose()?,
+            limits: root
+                .object("limits")?
+                .map(|limits| LimitValues::read(&limits, &mut warnings))
+                .transpose()?
+                .unwrap_or_default(),
             on_delete_account: read_path(&root, "on_delete_account")?,
             warnings,
             raw: Map::new(),

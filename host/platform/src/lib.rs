@@ -26,9 +26,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use konnector_sandbox::Sandbox;
 use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::Gate;
+use konnector_sandbox::{LimitPolicy, Sandbox};
 use konnector_store::{MasterKey, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,8 @@ pub struct Config {
     pub lease: Duration,
     /// First delay before a run is tried again; it doubles with each attempt, up to six hours, with full jitter.
     pub retry_delay: Duration,
+    /// What runs may use up.
+    pub limits: LimitPolicy,
     /// Bytes that the files of one instance may take.
     pub disk_quota: u64,
     /// Address under which clients reach the public API, for links in answers and for `COZY_URL`.
@@ -59,12 +61,13 @@ pub struct Config {
 impl Config {
     /// The defaults, with compiled components below `cache_dir`.
     #[must_use]
-    pub const fn new(cache_dir: PathBuf) -> Self {
+    pub fn new(cache_dir: PathBuf) -> Self {
         Self {
             cache_dir,
             workers: 4,
             lease: Duration::from_secs(45),
             retry_delay: Duration::from_secs(300),
+            limits: LimitPolicy::default(),
             disk_quota: 10 << 30,
             scheme: "http",
         }

@@ -1,116 +1,173 @@
-//! Compiled components on disk. Loading one is like loading a shared library: the folder belongs to the service alone (mode 0700), and a
-//! file is used only if its checksum, kept beside it, is right.
+//! Machine code on disk. Loading it is like loading a shared library: whoever can write it controls the process. So a file is used only if
+//! it carries a MAC under a key that does not lie beside it, made for this component and this engine, and if nobody else could have written
+//! it since.
+//!
+//! What was checked is what is mapped: a file is opened once, the MAC is computed through that descriptor, and the same descriptor is
+//! mapped. It is mapped and not copied, so that its pages are shared with the page cache and can be taken back by the system. Between the
+//! check and the mapping only a process of this user could change the content (the folder has mode 0700, the file 0400 and one name), and
+//! such a process could as well write into this one.
 
-use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+mod folder;
+mod key;
+
+use std::fs::File;
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+pub use self::key::CodeKey;
+
+use self::folder::Folder;
+use self::key::{Mac, TAG_BYTES};
 use crate::error::Error;
 use crate::program::Digest;
 
-/// Makes a component ready to be instantiated: from the cache where it is there, else compiled and put there. Blocks for as long as the
-/// compiler takes.
-pub(crate) fn load_or_compile(engine: &Engine, bytes: &[u8], digest: Digest, dir: &Path) -> Result<Component, Error> {
-    let artefact = Artefact::new(engine, digest, dir);
-    if let Some(component) = artefact.load(engine) {
-        return Ok(component);
-    }
-    make_dir(dir)?;
-    let compiled = engine.precompile_component(bytes).map_err(|error| Error::Compile(format!("{error:#}")))?;
-    artefact.store(&compiled)?;
-    match artefact.load(engine) {
-        Some(component) => Ok(component),
-        // Somebody changed the file already; what was compiled is still here.
-        None => deserialize(engine, &compiled),
-    }
+/// Bytes of machine code that are kept on disk; beyond that what was used longest ago goes.
+const KEPT: u64 = 1 << 30;
+
+/// Keeps and finds machine code. A clone costs a counter.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    key: Arc<CodeKey>,
+    engine: EngineId,
 }
 
-/// The pair of files that one compiled component is.
-struct Artefact {
-    code: PathBuf,
-    checksum: PathBuf,
-}
-
-impl Artefact {
-    /// The name holds everything that the code depends on, so that another version of wasmtime or another processor misses.
-    fn new(engine: &Engine, digest: Digest, dir: &Path) -> Self {
-        let mut hasher = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut hasher);
-        let name = format!("{digest}-{:016x}", hasher.finish());
-        Self { code: dir.join(format!("{name}.cwasm")), checksum: dir.join(format!("{name}.sha256")) }
+impl Cache {
+    pub(crate) fn new(engine: &Engine, key: CodeKey) -> Self {
+        Self { key: Arc::new(key), engine: EngineId::of(engine) }
     }
 
-    /// `None` if there is nothing, or nothing usable.
-    fn load(&self, engine: &Engine) -> Option<Component> {
-        let expected = fs::read_to_string(&self.checksum).ok()?;
-        let found = checksum_of(&self.code).ok()?;
-        if expected.trim() != found {
-            tracing::warn!(file = %self.code.display(), "the checksum of a compiled component is wrong, it is compiled anew");
-            return None;
+    /// A component that was compiled before; `None` if there is none that can be trusted. Blocks.
+    pub(crate) fn load(&self, engine: &Engine, digest: Digest, dir: &Path) -> Option<Component> {
+        let folder = Folder::open(dir).ok()?;
+        let name = self.name(digest);
+        let file = match folder.open_file(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(%error, file = %dir.join(name).display(), "compiled code is not used, it is compiled again");
+                return None;
+            }
+        };
+        match self.is_ours(&file, digest) {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(file = %dir.join(name).display(), "compiled code was not made by this server, or changed; it is compiled again");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, file = %dir.join(name).display(), "compiled code cannot be read, it is compiled again");
+                return None;
+            }
         }
-        // SAFETY: the file was written by `store`, from what this engine's compiler made: the name says which, the checksum says that it
-        // is unchanged, and the folder can be written by this service alone.
-        #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
-        let component = unsafe { Component::deserialize_file(engine, &self.code) };
-        component
+        folder.touch(&file);
+        map(engine, &file)
             .inspect_err(
-                |error| tracing::warn!(%error, file = %self.code.display(), "a compiled component does not load"),
+                |error| tracing::warn!(%error, file = %dir.join(name).display(), "compiled code does not load"),
             )
             .ok()
     }
 
-    /// The code before its checksum: after a power cut between the two, the code counts as absent.
-    fn store(&self, compiled: &[u8]) -> Result<(), Error> {
-        let checksum = hex::encode(Sha256::digest(compiled));
-        write_whole(&self.code, compiled)?;
-        write_whole(&self.checksum, checksum.as_bytes())
+    /// Keeps what the compiler made. What belongs to other engines goes. Blocks.
+    pub(crate) fn store(&self, code: &[u8], digest: Digest, dir: &Path) -> Result<(), Error> {
+        let failed = |action| move |source| Error::Cache { action, path: dir.to_owned(), source };
+        let folder = Folder::create(dir).map_err(failed("use the folder"))?;
+        let mut mac = self.mac(digest);
+        mac.update(code);
+        let name = self.name(digest);
+        folder.write_file(&name, &[code, &mac.tag()]).map_err(failed("write compiled code into"))?;
+        if let Err(error) = folder.tidy(&self.engine.suffix(), &name, KEPT) {
+            tracing::warn!(%error, folder = %dir.display(), "old compiled code could not be removed");
+        }
+        Ok(())
+    }
+
+    /// The name holds everything that the code depends on, so that another version of wasmtime or another processor misses.
+    fn name(&self, digest: Digest) -> String {
+        format!("{digest}{}", self.engine.suffix())
+    }
+
+    fn mac(&self, digest: Digest) -> Mac {
+        let mut mac = self.key.mac();
+        mac.update(b"konnector-code-1");
+        mac.update(digest.as_bytes());
+        mac.update(&self.engine.0);
+        mac
+    }
+
+    /// Whether the file ends with the right MAC of what comes before.
+    fn is_ours(&self, mut file: &File, digest: Digest) -> io::Result<bool> {
+        let Some(mut left) = file.metadata()?.len().checked_sub(TAG_BYTES as u64) else { return Ok(false) };
+        let mut mac = self.mac(digest);
+        let mut buffer = vec![0; 64 << 10];
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            let part = buffer.get_mut(..part).unwrap_or_default();
+            file.read_exact(part)?;
+            mac.update(part);
+            left -= part.len() as u64;
+        }
+        let mut tag = [0; TAG_BYTES];
+        file.read_exact(&mut tag)?;
+        Ok(mac.is(&tag))
     }
 }
 
-fn deserialize(engine: &Engine, compiled: &[u8]) -> Result<Component, Error> {
+/// Code that was never on disk.
+pub(crate) fn load_bytes(engine: &Engine, code: &[u8]) -> Result<Component, Error> {
     // SAFETY: these bytes come from this engine's compiler and were in memory ever since.
     #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
-    let component = unsafe { Component::deserialize(engine, compiled) };
+    let component = unsafe { Component::deserialize(engine, code) };
     component.map_err(|error| Error::Compile(format!("{error:#}")))
 }
 
-fn checksum_of(path: &Path) -> io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            count => hash.update(buffer.get(..count).unwrap_or_default()),
-        }
+/// The MAC at the end of the file lies behind the last section of the object, where nothing looks.
+fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
+    use std::os::fd::AsRawFd as _;
+
+    // wasmtime takes the path of a component, not a descriptor; this path is the descriptor.
+    let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    // SAFETY: the MAC says that this server's compiler made the content, for this engine; what can change it meanwhile is said at the
+    // head of this file.
+    #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
+    unsafe {
+        Component::deserialize_file(engine, format!("{folder}/{}", file.as_raw_fd()))
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), Error> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir).map_err(|source| Error::Cache { action: "create the folder", path: dir.to_owned(), source })
+/// Everything about an engine that code depends on: version, target, processor, flags.
+#[derive(Debug, Clone, Copy)]
+struct EngineId([u8; 16]);
+
+impl EngineId {
+    fn of(engine: &Engine) -> Self {
+        let mut hasher = Sha256Hasher(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let mut id = [0; 16];
+        id.iter_mut().zip(hasher.0.finalize()).for_each(|(to, from)| *to = from);
+        Self(id)
+    }
+
+    fn suffix(&self) -> String {
+        format!("-{}.cwasm", hex::encode(self.0))
+    }
 }
 
-/// Writes under another name, waits until it is on disk, renames: a reader sees all of it or nothing.
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = fs::File::create(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    write().map_err(|source| {
-        // What cannot be written can often not be removed either; the error that counts is the first.
-        let _ = fs::remove_file(&unfinished);
-        Error::Cache { action: "write", path: path.to_owned(), source }
-    })
+/// [`std::hash::DefaultHasher`] has 64 bits and may change with the compiler.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Size {
 impl Size {
     /// Address space behind one memory. With 4 GiB a guest's loads and stores need no checks; where so many runs are wanted that this does
     /// not fit, each memory is given what it may grow to, and checks (which for programs that mostly wait is no loss).
-    fn memory_reservation(self) -> u64 {
+    pub(crate) fn memory_reservation(self) -> u64 {
         let memories = u64::from(self.runs) * u64::from(MEMORY_SLOTS_PER_RUN);
         if memories.saturating_mul(WHOLE_MEMORY) <= ROOM_FOR_MEMORIES {
             WHOLE_MEMORY
@@ -56,13 +56,20 @@ impl Size {
 /// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. It reserves about 8 GiB of address space per
 /// run, which `ulimit -v`, strict overcommit or some containers refuse; then instances are allocated on demand.
 pub(crate) fn engine(size: Size) -> Result<Engine, Error> {
-    let mut config = config(size);
+    let mut config = config(size.memory_reservation());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size)));
     Engine::new(&config).or_else(|refusal| {
         tracing::warn!(%refusal, runs = size.runs, "no address space for an instance pool, instances are allocated on demand");
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         Engine::new(&config).map_err(|error| Error::Engine(format!("{error:#}")))
     })
+}
+
+/// Makes an engine that only compiles, for code that [`engine`]'s loads: how instances are allocated does not matter to code, how large
+/// their memories' address space is does. It reserves none.
+pub(crate) fn compiler_engine(memory_reservation: u64) -> Result<Engine, Error> {
+    Engine::new(config(memory_reservation).allocation_strategy(InstanceAllocationStrategy::OnDemand))
+        .map_err(|error| Error::Engine(format!("{error:#}")))
 }
 
 fn pool(size: Size) -> PoolingAllocationConfig {
@@ -89,10 +96,10 @@ fn pool(size: Size) -> PoolingAllocationConfig {
     pool
 }
 
-fn config(size: Size) -> Config {
+fn config(memory_reservation: u64) -> Config {
     let mut config = Config::new();
     config
-        .memory_reservation(size.memory_reservation())
+        .memory_reservation(memory_reservation)
         .memory_init_cow(true)
         .epoch_interruption(true)
         .consume_fuel(false)

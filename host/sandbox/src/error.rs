@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::compile::CompileLimit;
+
 /// Why a component is not run, or a sandbox not made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -67,6 +69,15 @@ pub enum Error {
     /// wasmtime refuses it.
     #[error("the component cannot be compiled: {0}")]
     Compile(String),
+    /// Compiling it goes over a limit.
+    #[error(
+        "compiling the component takes more than {0}: build it optimised and stripped, and split what is very large; nothing that a \
+         konnector needs comes near"
+    )]
+    CompileLimit(CompileLimit),
+    /// The compiler cannot be started, or fell over.
+    #[error("the compiler failed: {0}")]
+    Compiler(String),
     /// wasmtime cannot link it.
     #[error("the component does not fit its interfaces: {0}")]
     Link(String),

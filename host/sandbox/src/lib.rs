@@ -4,11 +4,15 @@
 //! comes back is an [`Ended`]: how the run ended, and a [`Receipt`] of what it did and used. This crate knows wasmtime and the contract in
 //! `wit/`; it knows neither an HTTP API nor a database.
 
+#[cfg(not(panic = "unwind"))]
+compile_error!("a panic in a host function ends one run and not the server: build with panic = \"unwind\"");
+
 mod beside;
 mod bindings;
 mod cache;
 pub mod capability;
 mod clock;
+pub mod compile;
 mod conversation;
 mod engine;
 mod environment;
@@ -31,11 +35,12 @@ mod sandbox;
 mod stdio;
 mod text;
 
+pub use cache::CodeKey;
 pub use error::Error;
 pub use inspect::{ComponentInfo, Kind, MAX_COMPONENT_SIZE};
 pub use job::{Action, Cause, Failure, Job, Problem, Report};
-pub use limits::Limits;
+pub use limits::{Cut, LimitPolicy, Limits};
 pub use outcome::{Ended, Ending, Outcome};
-pub use program::{Digest, Program};
-pub use receipt::{Receipt, WriteCount};
+pub use program::{Digest, Origin, Program};
+pub use receipt::{CodeOrigin, Receipt, WriteCount};
 pub use sandbox::{Options, Sandbox};

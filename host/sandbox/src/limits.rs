@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use konnector_manifest::{Limit, LimitValues, Unit};
+
 use crate::http::HttpBudget;
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-
-/// The budget of one run. A run that goes over one of these is refused the next step, or ended, with a sentence that names the limit.
+/// The budget of one run; [`Limit`] has the list with the defaults. A run that goes over one of these is refused the next step, or ended, with a sentence that names the limit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of the component together.
@@ -46,23 +45,211 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory: 256 * MIB,
-            table_elements: 100_000,
-            wall: Duration::from_secs(300),
-            cpu: Duration::from_secs(60),
-            answer: Duration::from_secs(300),
+        let mut limits = Self {
+            memory: 0,
+            table_elements: 0,
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            answer: Duration::ZERO,
             grace: Duration::from_secs(2),
-            log_bytes: MIB,
-            log_lines: 10_000,
-            log_line_bytes: 8 << 10,
-            documents: 20_000,
-            files: 2_000,
-            file_bytes: 2 * KIB * MIB,
-            uploads: 8,
-            handles: 2_048,
-            host_call_bytes: 16 << 20,
-            http: HttpBudget::default(),
+            log_bytes: 0,
+            log_lines: 0,
+            log_line_bytes: 0,
+            documents: 0,
+            files: 0,
+            file_bytes: 0,
+            uploads: 0,
+            handles: 0,
+            host_call_bytes: 0,
+            http: HttpBudget { requests: 0, bytes_up: 0, bytes_down: 0, body_limit: 0 },
+        };
+        for limit in Limit::ALL {
+            limits.set(*limit, limit.default_value());
         }
+        limits
+    }
+}
+
+impl Limits {
+    /// The most that a manifest can ask for where an operator says nothing else.
+    #[must_use]
+    pub fn most() -> Self {
+        let mut limits = Self::default();
+        for limit in Limit::ALL {
+            limits.set(*limit, limit.most());
+        }
+        limits
+    }
+
+    /// These limits, with the values that somebody asks for.
+    #[must_use]
+    pub fn requested(mut self, asked: &LimitValues) -> Self {
+        for (limit, value) in asked.iter() {
+            self.set(limit, value);
+        }
+        self
+    }
+
+    /// These limits, none above that of `ceiling`.
+    #[must_use]
+    pub fn within(mut self, ceiling: &Self) -> Self {
+        for limit in Limit::ALL {
+            let most = ceiling.get(*limit);
+            if self.get(*limit) > most {
+                self.set(*limit, most);
+            }
+        }
+        self
+    }
+
+    /// The value of a limit, in its [`Limit::unit`]; parts of a unit are left out.
+    #[must_use]
+    pub fn get(&self, limit: Limit) -> u64 {
+        // One place that says where each limit is: `set` needs the fields to change, so this looks at a copy.
+        self.clone().field(limit).amount() / scale(limit)
+    }
+
+    /// Sets a limit to a value in its [`Limit::unit`].
+    pub fn set(&mut self, limit: Limit, value: u64) {
+        self.field(limit).set_amount(value.saturating_mul(scale(limit)));
+    }
+
+    /// Where a limit is. A new line of [`Limit`] does not compile without one here.
+    fn field(&mut self, limit: Limit) -> &mut dyn Amount {
+        match limit {
+            Limit::Memory => &mut self.memory,
+            Limit::TableElements => &mut self.table_elements,
+            Limit::Handles => &mut self.handles,
+            Limit::HostCall => &mut self.host_call_bytes,
+            Limit::Cpu => &mut self.cpu,
+            Limit::Wall => &mut self.wall,
+            Limit::Answer => &mut self.answer,
+            Limit::Requests => &mut self.http.requests,
+            Limit::Upload => &mut self.http.bytes_up,
+            Limit::Download => &mut self.http.bytes_down,
+            Limit::Body => &mut self.http.body_limit,
+            Limit::Documents => &mut self.documents,
+            Limit::Files => &mut self.files,
+            Limit::FileContent => &mut self.file_bytes,
+            Limit::Uploads => &mut self.uploads,
+            Limit::LogLines => &mut self.log_lines,
+            Limit::LogText => &mut self.log_bytes,
+            Limit::LogLine => &mut self.log_line_bytes,
+        }
+    }
+}
+
+/// What an operator lets runs use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitPolicy {
+    /// For a manifest that asks for nothing.
+    pub default: Limits,
+    /// For a manifest that asks for more.
+    pub most: Limits,
+}
+
+/// A limit of which a manifest asks for more than it gets; both values in the limit's [`Limit::unit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Which.
+    pub limit: Limit,
+    /// What the manifest asks for.
+    pub asked: u64,
+    /// What its runs get.
+    pub granted: u64,
+}
+
+impl Default for LimitPolicy {
+    fn default() -> Self {
+        Self { default: Limits::default(), most: Limits::most() }
+    }
+}
+
+impl LimitPolicy {
+    /// What the runs of a manifest get.
+    #[must_use]
+    pub fn granted(&self, asked: &LimitValues) -> Limits {
+        self.default.clone().requested(asked).within(&self.most)
+    }
+
+    /// Where that is less than the manifest asks for.
+    #[must_use]
+    pub fn cuts(&self, asked: &LimitValues) -> Vec<Cut> {
+        let cut = |(limit, asked)| Cut { limit, asked, granted: self.most.get(limit).min(asked) };
+        asked.iter().map(cut).filter(|cut| cut.granted < cut.asked).collect()
+    }
+}
+
+/// Bytes, seconds or things in one unit.
+const fn scale(limit: Limit) -> u64 {
+    match limit.unit() {
+        Unit::Count | Unit::Seconds => 1,
+        Unit::KiB => 1 << 10,
+        Unit::MiB => 1 << 20,
+    }
+}
+
+/// A number of bytes, seconds or things, whatever its type.
+trait Amount {
+    fn amount(&self) -> u64;
+    fn set_amount(&mut self, amount: u64);
+}
+
+macro_rules! amount_of_integer {
+    ($($integer:ty),+) => {$(
+        impl Amount for $integer {
+            fn amount(&self) -> u64 {
+                u64::try_from(*self).unwrap_or(u64::MAX)
+            }
+
+            fn set_amount(&mut self, amount: u64) {
+                *self = Self::try_from(amount).unwrap_or(Self::MAX);
+            }
+        }
+    )+};
+}
+
+amount_of_integer!(u64, u32, usize);
+
+impl Amount for Duration {
+    fn amount(&self) -> u64 {
+        self.as_secs()
+    }
+
+    fn set_amount(&mut self, amount: u64) {
+        *self = Self::from_secs(amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_field_of_its_own() {
+        let mut limits = Limits::default();
+        for (number, limit) in Limit::ALL.iter().enumerate() {
+            limits.set(*limit, number as u64 + 1_000);
+        }
+        for (number, limit) in Limit::ALL.iter().enumerate() {
+            assert_eq!(limits.get(*limit), number as u64 + 1_000, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_request_replaces_the_default_and_the_ceiling_cuts_it() {
+        let mut asked = LimitValues::default();
+        asked.set(Limit::Memory, 4_000).unwrap();
+        asked.set(Limit::Wall, 10).unwrap();
+        let limits = Limits::default().requested(&asked).within(&Limits::most());
+        assert_eq!(limits.memory, 512 << 20, "more than the operator allows");
+        assert_eq!(limits.wall, Duration::from_secs(10), "less than the default");
+        assert_eq!(limits.cpu, Limits::default().cpu, "not asked for");
+        let policy = LimitPolicy::default();
+        assert_eq!(policy.granted(&asked), limits);
+        assert_eq!(policy.cuts(&asked), [Cut { limit: Limit::Memory, asked: 4_000, granted: 512 }]);
+        // A limit that is no whole number of units is kept as it is.
+        let odd = Limits { memory: 64 << 10, ..Limits::default() };
+        assert_eq!(odd.clone().within(&Limits::most()), odd);
     }
 }

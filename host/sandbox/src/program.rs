@@ -4,15 +4,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::Engine;
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::bindings::KonnectorWithRevealPre;
-use crate::cache;
+use crate::cache::{self, Cache, CodeKey};
+use crate::compile::Compiler;
+use crate::engine::Size;
 use crate::error::Error;
 use crate::host::Host;
 use crate::inspect::{ComponentInfo, Kind, inspect};
@@ -28,6 +31,12 @@ impl Digest {
     /// Hashes a component.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl Digest {
+    pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 
@@ -47,9 +56,23 @@ impl fmt::Display for Digest {
     }
 }
 
+/// How a program became ready to run, for whoever asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It was in memory.
+    Memory,
+    /// Its code was on disk; how long loading and linking took.
+    Disk(Duration),
+    /// It was compiled; how long that took, with the wait for other compilations.
+    Compiled(Duration),
+}
+
 /// A component, compiled and linked. A clone costs a counter.
 #[derive(Clone)]
-pub struct Program(Arc<Inner>);
+pub struct Program {
+    inner: Arc<Inner>,
+    origin: Origin,
+}
 
 /// A component with everything linked that it imports, by what is called to run it.
 pub(crate) enum Pre {
@@ -75,32 +98,43 @@ struct Inner {
 impl Program {
     /// What the component is and wants.
     pub fn info(&self) -> &ComponentInfo {
-        &self.0.info
+        &self.inner.info
     }
 
     /// What it was made from.
     pub fn digest(&self) -> Digest {
-        self.0.digest
+        self.inner.digest
+    }
+
+    /// How it became ready for the call that answered it.
+    pub const fn origin(&self) -> Origin {
+        self.origin
     }
 
     pub(crate) fn pre(&self) -> &Pre {
-        &self.0.pre
+        &self.inner.pre
     }
 }
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Program").field("digest", &self.0.digest.to_string()).field("info", &self.0.info).finish()
+        f.debug_struct("Program")
+            .field("digest", &self.inner.digest.to_string())
+            .field("info", &self.inner.info)
+            .finish_non_exhaustive()
     }
 }
 
 /// Makes programs, and keeps those last used.
 pub(crate) struct Programs {
     engine: Engine,
+    memory_reservation: u64,
     linker: Linker<Host>,
     ready: Mutex<Ready>,
+    cache: Cache,
+    compiler: Compiler,
     /// One compilation at a time: it takes a processor for itself, and memory.
-    compiler: Semaphore,
+    turn: Semaphore,
 }
 
 #[derive(Default)]
@@ -111,13 +145,22 @@ struct Ready {
 
 #[derive(Default)]
 struct Entry {
-    program: Arc<OnceCell<Program>>,
+    program: Arc<OnceCell<Arc<Inner>>>,
     last_use: u64,
 }
 
 impl Programs {
-    pub(crate) fn new(engine: Engine, linker: Linker<Host>) -> Self {
-        Self { engine, linker, ready: Mutex::default(), compiler: Semaphore::new(1) }
+    pub(crate) fn new(engine: Engine, size: Size, linker: Linker<Host>, compiler: Compiler, key: CodeKey) -> Self {
+        let cache = Cache::new(&engine, key);
+        Self {
+            engine,
+            memory_reservation: size.memory_reservation(),
+            linker,
+            ready: Mutex::default(),
+            cache,
+            compiler,
+            turn: Semaphore::new(1),
+        }
     }
 
     pub(crate) const fn engine(&self) -> &Engine {
@@ -128,27 +171,54 @@ impl Programs {
     pub(crate) async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
         let digest = Digest::of(bytes);
         let cell = self.ready().entry(digest);
-        let program = cell.get_or_try_init(|| self.make(bytes, digest, cache_dir)).await?;
-        Ok(program.clone())
+        let mut origin = Origin::Memory;
+        let made = cell.get_or_try_init(async || {
+            let (inner, from) = self.make(bytes, digest, cache_dir).await?;
+            origin = from;
+            Ok::<_, Error>(inner)
+        });
+        let inner = Arc::clone(made.await?);
+        Ok(Program { inner, origin })
     }
 
     /// The program of these bytes, if it was prepared lately.
     pub(crate) fn prepared(&self, digest: Digest) -> Option<Program> {
-        self.ready().find(digest)
+        Some(Program { inner: self.ready().find(digest)?, origin: Origin::Memory })
     }
 
-    async fn make(&self, bytes: &[u8], digest: Digest, cache_dir: &Path) -> Result<Program, Error> {
+    async fn make(&self, bytes: &[u8], digest: Digest, dir: &Path) -> Result<(Arc<Inner>, Origin), Error> {
+        let started = Instant::now();
         let info = inspect(bytes)?;
-        let fault = |error: &dyn fmt::Display| Error::Compile(format!("the compiler failed: {error}"));
-        let _turn = self.compiler.acquire().await.map_err(|closed| fault(&closed))?;
-        let (engine, bytes, dir) = (self.engine.clone(), bytes.to_vec(), cache_dir.to_owned());
-        let compile = tokio::task::spawn_blocking(move || cache::load_or_compile(&engine, &bytes, digest, &dir));
-        let component = compile.await.map_err(|panic| fault(&panic))??;
+        // What is compiled already waits for nobody's compilation.
+        let (component, origin): (_, fn(Duration) -> Origin) = match self.load(digest, dir).await? {
+            Some(component) => (component, Origin::Disk),
+            None => (self.compile(bytes, digest, dir).await?, Origin::Compiled),
+        };
         let pre = self.link(&component, &info.kind).map_err(|error| Error::Link(format!("{error:#}")))?;
-        Ok(Program(Arc::new(Inner { pre, info, digest })))
+        Ok((Arc::new(Inner { pre, info, digest }), origin(started.elapsed())))
     }
 
-    fn link(&self, component: &wasmtime::component::Component, kind: &Kind) -> wasmtime::Result<Pre> {
+    async fn load(&self, digest: Digest, dir: &Path) -> Result<Option<Component>, Error> {
+        let (cache, engine, dir) = (self.cache.clone(), self.engine.clone(), dir.to_owned());
+        blocking(move || cache.load(&engine, digest, &dir)).await
+    }
+
+    async fn compile(&self, bytes: &[u8], digest: Digest, dir: &Path) -> Result<Component, Error> {
+        let _turn = self.turn.acquire().await.map_err(|closed| Error::Compiler(closed.to_string()))?;
+        let code = self.compiler.compile(&self.engine, self.memory_reservation, bytes).await?;
+        let (cache, engine, dir) = (self.cache.clone(), self.engine.clone(), dir.to_owned());
+        let keep = move || {
+            cache.store(&code, digest, &dir)?;
+            match cache.load(&engine, digest, &dir) {
+                Some(component) => Ok(component),
+                // Somebody changed the file already; what was compiled is still here.
+                None => cache::load_bytes(&engine, &code),
+            }
+        };
+        blocking(keep).await?
+    }
+
+    fn link(&self, component: &Component, kind: &Kind) -> wasmtime::Result<Pre> {
         let pre: InstancePre<Host> = self.linker.instantiate_pre(component)?;
         Ok(match kind {
             Kind::Typed { .. } => Pre::Typed(KonnectorWithRevealPre::new(pre)?),
@@ -162,7 +232,7 @@ impl Programs {
 }
 
 impl Ready {
-    fn entry(&mut self, digest: Digest) -> Arc<OnceCell<Program>> {
+    fn entry(&mut self, digest: Digest) -> Arc<OnceCell<Arc<Inner>>> {
         self.uses += 1;
         let entry = self.programs.entry(digest).or_default();
         entry.last_use = self.uses;
@@ -171,7 +241,7 @@ impl Ready {
         program
     }
 
-    fn find(&mut self, digest: Digest) -> Option<Program> {
+    fn find(&mut self, digest: Digest) -> Option<Arc<Inner>> {
         self.uses += 1;
         let entry = self.programs.get_mut(&digest)?;
         entry.last_use = self.uses;
@@ -187,4 +257,9 @@ impl Ready {
             self.programs.remove(&oldest);
         }
     }
+}
+
+/// Files and machine code are handled apart from the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| Error::Compiler(panic.to_string()))
 }

@@ -1,10 +1,13 @@
 //! What a run contacted, did and used. Kept with the job, so that its user can read it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::http::HostRecord;
 use crate::meter::{Meter, Writes};
+use crate::program::{Origin, Program};
 
 /// The receipt of one run. Reading an older one must always work, so every member has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ pub struct Receipt {
     pub wall_ms: u64,
     /// Milliseconds of `wall_ms` in which the user was waited for.
     pub waited_ms: u64,
+    /// Where the machine code came from.
+    pub code: CodeOrigin,
+    /// Microseconds that it took to have it ready: to find it, load it and link it, or to compile it. 0 where it was in memory.
+    pub prepare_us: u64,
     /// Microseconds that making the instance took.
     pub instantiate_us: u64,
     /// Most bytes of linear memory held at one time.
@@ -42,6 +49,19 @@ pub struct Receipt {
     pub reads_secrets: bool,
     /// How often it did.
     pub secrets_read: u64,
+}
+
+/// Where the machine code of a run came from; see [`Origin`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodeOrigin {
+    /// From memory.
+    #[default]
+    Memory,
+    /// From disk.
+    Disk,
+    /// From the compiler.
+    Compiled,
 }
 
 /// How many documents or files were written.
@@ -59,8 +79,19 @@ pub struct WriteCount {
 }
 
 impl Receipt {
-    pub(crate) fn new(meter: &Meter, clock: &Clock, hosts: Vec<HostRecord>, reads_secrets: bool) -> Self {
+    pub(crate) fn new(
+        meter: &Meter,
+        clock: &Clock,
+        hosts: Vec<HostRecord>,
+        program: &Program,
+        reads_secrets: bool,
+    ) -> Self {
         let wall = clock.since_start();
+        let (code, prepared) = match program.origin() {
+            Origin::Memory => (CodeOrigin::Memory, Duration::ZERO),
+            Origin::Disk(time) => (CodeOrigin::Disk, time),
+            Origin::Compiled(time) => (CodeOrigin::Compiled, time),
+        };
         Self {
             requests: hosts.iter().map(|host| host.requests).sum(),
             bytes_up: hosts.iter().map(|host| host.bytes_up).sum(),
@@ -72,6 +103,8 @@ impl Receipt {
             cpu_ms: milliseconds(meter.cpu()),
             wall_ms: milliseconds(wall),
             waited_ms: milliseconds(wall.saturating_sub(clock.elapsed())),
+            code,
+            prepare_us: u64::try_from(prepared.as_micros()).unwrap_or(u64::MAX),
             instantiate_us: meter.instantiate_us.get(),
             peak_memory: meter.peak_memory.get(),
             log_lines: meter.log_lines.get(),
@@ -93,6 +126,6 @@ impl From<&Writes> for WriteCount {
     }
 }
 
-pub(crate) fn milliseconds(duration: std::time::Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

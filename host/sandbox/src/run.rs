@@ -37,7 +37,7 @@ pub(crate) struct Run {
     context: Arc<Context>,
     output: LineStream,
     error: LineStream,
-    reads_secrets: bool,
+    program: Program,
     /// What a command said of its end; `None` for a typed konnector.
     last_words: Option<LastWords>,
 }
@@ -58,9 +58,7 @@ impl Run {
             }
         };
         let error = LineStream::new(Lines::new(logs.clone(), errors));
-        let api = context.capabilities.api.as_ref();
-        let reads_secrets = program.info().reads_secrets || api.is_some_and(|api| api.shows_secrets());
-        Self { context, output, error, reads_secrets, last_words }
+        Self { context, output, error, program: program.clone(), last_words }
     }
 
     /// A run that ends before it has begun.
@@ -69,13 +67,13 @@ impl Run {
     }
 
     /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
-    pub(crate) async fn drive(self, program: Program, job: Job, memory: Arc<SharedMemory>) -> Ended {
+    pub(crate) async fn drive(self, job: Job, memory: Arc<SharedMemory>) -> Ended {
         let environment = self.environment(&job);
         if environment.file.is_some() {
             return self.end_at_once(Ending::Start("the payload has more than 100,000 bytes".to_owned())).await;
         }
         let host = self.host(&environment, memory);
-        let outcome = self.watch(guest(program, host, job)).await;
+        let outcome = self.watch(guest(self.program.clone(), host, job)).await;
         self.finish(outcome).await
     }
 
@@ -156,13 +154,16 @@ impl Run {
             None => outcome,
         };
         self.context.logs.finish();
-        let Capabilities { account, http, .. } = &self.context.capabilities;
+        let Capabilities { account, http, api, .. } = &self.context.capabilities;
         match tokio::time::timeout(PATIENCE, account.save_session(http.cookies())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the cookies of a run could not be kept"),
             Err(_) => tracing::warn!("keeping the cookies of a run took too long"),
         }
-        let receipt = Receipt::new(&self.context.meter, &self.context.clock, http.ledger(), self.reads_secrets);
+        // A command reads the account through our own API, its passwords included.
+        let reads_secrets = self.program.info().reads_secrets || api.as_ref().is_some_and(|api| api.shows_secrets());
+        let Context { meter, clock, .. } = &*self.context;
+        let receipt = Receipt::new(meter, clock, http.ledger(), &self.program, reads_secrets);
         Ended { outcome, receipt }
     }
 }

@@ -7,7 +7,9 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::CodeKey;
 use crate::capability::Capabilities;
+use crate::compile::Compiler;
 use crate::engine::{Size, Ticker, engine};
 use crate::error::Error;
 use crate::inspect::{self, ComponentInfo};
@@ -19,7 +21,7 @@ use crate::program::{Digest, Program, Programs};
 use crate::run::Run;
 
 /// How large a sandbox is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Runs at the same time; more wait for their turn.
     pub max_runs: u32,
@@ -29,11 +31,22 @@ pub struct Options {
     pub total_memory: u64,
     /// Threads of the runtime for guests, so that a busy guest never delays other work of the process; see [`Sandbox::runtime`].
     pub worker_threads: usize,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// What compiled code on disk is known by. `None` makes one up: code of other processes is not loaded then.
+    pub code_key: Option<CodeKey>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_runs: 64, memory_ceiling: 512 << 20, total_memory: 2 << 30, worker_threads: 2 }
+        Self {
+            max_runs: 64,
+            memory_ceiling: 512 << 20,
+            total_memory: 2 << 30,
+            worker_threads: 2,
+            compiler: Compiler::InProcess,
+            code_key: None,
+        }
     }
 }
 
@@ -59,12 +72,13 @@ impl Sandbox {
     /// # Errors
     /// The machine lacks what the engine needs, or a thread cannot be started.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let Options { max_runs, memory_ceiling, total_memory, worker_threads } = options;
-        let engine = engine(Size { runs: max_runs, memory_ceiling })?;
+        let Options { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
+        let size = Size { runs: max_runs, memory_ceiling };
+        let engine = engine(size)?;
         let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let ticker = Ticker::start(&engine)?;
         Ok(Self {
-            programs: Programs::new(engine, linker),
+            programs: Programs::new(engine, size, linker, compiler, code_key.map_or_else(CodeKey::random, Ok)?),
             room: Arc::new(Semaphore::new(max_runs as usize)),
             memory: Arc::new(SharedMemory::new(total_memory)),
             memory_ceiling: memory_ceiling as u64,
@@ -81,11 +95,11 @@ impl Sandbox {
         inspect::inspect(bytes)
     }
 
-    /// Compiles a component, or finds it compiled in `cache_dir` or in memory. Cancel-safe; a compilation once begun goes on and fills the
-    /// cache.
+    /// Compiles a component, or finds it compiled in `cache_dir` or in memory; [`Program::origin`] tells which. Compiles one at a time.
+    /// Cancel-safe: a compilation in a child process is given up.
     ///
     /// # Errors
-    /// Those of [`inspect`](Self::inspect); it cannot be compiled or linked; the cache cannot be written.
+    /// Those of [`inspect`](Self::inspect); it cannot be compiled or linked, or not within the limits; the cache cannot be written.
     pub async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
         self.programs.prepare(bytes, cache_dir).await
     }
@@ -129,7 +143,7 @@ impl Sandbox {
         let run = Run::new(program, capabilities, cancel);
         let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
-        run.drive(program.clone(), job, Arc::clone(&self.memory)).await
+        run.drive(job, Arc::clone(&self.memory)).await
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is said about components that cannot be run, and how compiled ones are kept.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use konnector_sandbox::{Digest, Kind, Options, Sandbox};
+use konnector_sandbox::{CodeKey, Digest, Kind, Options, Origin, Sandbox};
 use konnector_tests::handmade::with_names;
 use konnector_tests::{guest, handmade};
 
@@ -80,54 +81,122 @@ async fn a_component_whose_run_is_something_else_is_refused() {
     insta::assert_snapshot!(error, @"the component does not fit its interfaces: instance export `konnector:host/run@0.1.0` does not have export `start`");
 }
 
-fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+/// The one compiled component in a folder.
+fn code(folder: &Path) -> PathBuf {
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+    let [code] = paths.collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!(Path::new(&code).extension().unwrap(), "cwasm");
+    code
 }
 
 /// A sandbox with nothing in memory, to see what the folder does.
-fn fresh() -> Sandbox {
-    Sandbox::new(Options { max_runs: 1, ..Options::default() }).unwrap()
+fn fresh(key: u8) -> Sandbox {
+    Sandbox::new(Options { max_runs: 1, code_key: Some(CodeKey::new(&[key; 32])), ..Options::default() }).unwrap()
 }
 
-#[tokio::test]
-async fn a_damaged_compiled_component_is_compiled_anew() {
-    let folder = tempfile::tempdir().unwrap();
-    let component = handmade::konnector("", "", "");
-    fresh().prepare(&component, folder.path()).await.unwrap();
-    let [code] = files(folder.path(), "cwasm").try_into().unwrap();
-    assert!(code.file_name().unwrap().to_str().unwrap().starts_with(&Digest::of(&component).to_string()));
-    let good = fs::read(&code).unwrap();
-
-    let mut damaged = good.clone();
-    let middle = damaged.len() / 2;
-    damaged[middle] ^= 0xff;
-    for content in [&damaged[..], &good[..100], b""] {
-        fs::write(&code, content).unwrap();
-        fresh().prepare(&component, folder.path()).await.unwrap();
-        assert_eq!(fs::read(&code).unwrap().len(), good.len());
+async fn compiled(sandbox: &Sandbox, component: &[u8], folder: &Path) -> bool {
+    match sandbox.prepare(component, folder).await.unwrap().origin() {
+        Origin::Compiled(_) => true,
+        Origin::Disk(_) => false,
+        Origin::Memory => panic!("a fresh sandbox"),
     }
-    let [checksum] = files(folder.path(), "sha256").try_into().unwrap();
-    fs::remove_file(&checksum).unwrap();
-    fresh().prepare(&component, folder.path()).await.unwrap();
-    assert!(checksum.exists());
-    assert!(files(folder.path(), "tmp").is_empty());
+}
+
+fn replace(path: &Path, content: &[u8]) {
+    drop(fs::remove_file(path));
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
 }
 
 #[tokio::test]
-async fn a_compiled_component_is_not_compiled_again() {
+async fn compiled_code_is_found_again_by_who_has_the_key() {
     let folder = tempfile::tempdir().unwrap();
     let component = handmade::konnector("", "", "");
-    fresh().prepare(&component, folder.path()).await.unwrap();
-    let [code] = files(folder.path(), "cwasm").try_into().unwrap();
-    let written = fs::metadata(&code).unwrap().modified().unwrap();
-    fresh().prepare(&component, folder.path()).await.unwrap();
-    assert_eq!(fs::metadata(&code).unwrap().modified().unwrap(), written);
+    assert!(compiled(&fresh(1), &component, folder.path()).await);
+    assert!(
+        code(folder.path()).file_name().unwrap().to_str().unwrap().starts_with(&Digest::of(&component).to_string())
+    );
+    assert!(!compiled(&fresh(1), &component, folder.path()).await);
+    assert!(compiled(&fresh(2), &component, folder.path()).await, "another key");
+    let keyless = || Sandbox::new(Options { max_runs: 1, ..Options::default() }).unwrap();
+    assert!(compiled(&keyless(), &component, folder.path()).await, "a key of its own");
+    assert!(compiled(&keyless(), &component, folder.path()).await, "another key of its own");
+}
+
+#[tokio::test]
+async fn code_that_was_changed_is_never_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = handmade::konnector("", "", "");
+    compiled(&fresh(1), &component, folder.path()).await;
+    let code = code(folder.path());
+    let good = fs::read(&code).unwrap();
+    let changed = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let (last, grown) = (good.len() - 1, [&good[..], &[0]].concat());
+    for content in [
+        &changed(good.len() / 2)[..],
+        &changed(0),
+        &changed(last),
+        &good[..100],
+        &good[..good.len() - 32],
+        &good[..31],
+        &grown,
+        b"",
+    ] {
+        replace(&code, content);
+        assert!(compiled(&fresh(1), &component, folder.path()).await);
+        assert_eq!(fs::read(&code).unwrap().len(), good.len(), "it is written again");
+        assert!(!compiled(&fresh(1), &component, folder.path()).await);
+    }
+}
+
+#[tokio::test]
+async fn code_of_another_component_under_its_name_is_never_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (handmade::konnector("", "", ""), handmade::konnector("", "", "nop"));
+    compiled(&fresh(1), &one, folder.path()).await;
+    let code_of_one = code(folder.path());
+    let name = code_of_one.file_name().unwrap().to_str().unwrap();
+    let name_of_other = name.replace(&Digest::of(&one).to_string(), &Digest::of(&other).to_string());
+    fs::rename(&code_of_one, folder.path().join(name_of_other)).unwrap();
+    assert!(compiled(&fresh(1), &other, folder.path()).await);
+}
+
+#[tokio::test]
+async fn code_that_others_could_have_written_is_never_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = handmade::konnector("", "", "");
+    compiled(&fresh(1), &component, folder.path()).await;
+    let path = code(folder.path());
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o606)).unwrap();
+    assert!(compiled(&fresh(1), &component, folder.path()).await, "a file that all can write");
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(&path, elsewhere.path().join("code")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("code"), &path).unwrap();
+    assert!(compiled(&fresh(1), &component, folder.path()).await, "a link");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o707)).unwrap();
+    assert!(compiled(&fresh(1), &component, folder.path()).await, "a folder that all can write");
+    assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(!compiled(&fresh(1), &component, folder.path()).await);
+}
+
+#[tokio::test]
+async fn code_of_other_engines_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["0a-1111.cwasm", "0a-1111.sha256"] {
+        fs::write(folder.path().join(name), "of an earlier version").unwrap();
+    }
+    compiled(&fresh(1), &handmade::konnector("", "", ""), folder.path()).await;
+    code(folder.path());
 }
 
 #[tokio::test]
 async fn callers_at_the_same_time_share_one_compilation() {
-    let (folder, sandbox) = (tempfile::tempdir().unwrap(), fresh());
+    let (folder, sandbox) = (tempfile::tempdir().unwrap(), fresh(1));
     let component = handmade::konnector("", "", "");
     let prepare = || sandbox.prepare(&component, folder.path());
     let (one, two) = tokio::join!(prepare(), prepare());
@@ -139,5 +208,5 @@ async fn callers_at_the_same_time_share_one_compilation() {
 #[tokio::test]
 async fn a_cache_that_cannot_be_written_is_named() {
     let error = SANDBOX.prepare(&handmade::konnector("", "", "nop"), Path::new("/proc/nowhere")).await.unwrap_err();
-    insta::assert_snapshot!(error, @"cannot create the folder /proc/nowhere: No such file or directory (os error 2)");
+    insta::assert_snapshot!(error, @"cannot use the folder /proc/nowhere: No such file or directory (os error 2)");
 }

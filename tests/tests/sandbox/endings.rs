@@ -127,9 +127,14 @@ async fn a_lost_lease_ends_the_run_at_once() {
 
 #[tokio::test]
 async fn a_panic_of_the_host_is_one_failed_run() {
-    let world = World::default();
-    let ended = run(&guest("blocked"), json!({ "doctype": "io.cozy.broken" }), &world).await;
+    let (world, other) = (World::default(), World::default());
+    *other.watcher.code.lock().unwrap() = Some((Duration::from_millis(300), "123456".to_owned()));
+    let (asks, blocked) = (guest("ask_code"), guest("blocked"));
+    let at_the_same_time = run(&asks, json!({}), &other);
+    let broken = run(&blocked, json!({ "doctype": "io.cozy.broken" }), &world);
+    let (untouched, ended) = tokio::join!(at_the_same_time, broken);
     insta::assert_snapshot!(sentence(&ended), @"the run was ended by a fault of the server: a part of the server failed while the konnector used it");
+    assert!(matches!(untouched.outcome, Outcome::Completed(_)), "{:?}", untouched.outcome);
     let ended = run(&guest("noop"), json!({}), &world).await;
     assert!(matches!(ended.outcome, Outcome::Completed(_)), "the next run is not touched");
 }

@@ -9,6 +9,7 @@
 )]
 
 mod commands;
+mod compiling;
 mod components;
 mod downloads;
 mod endings;
@@ -22,14 +23,16 @@ mod wasi_http;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use konnector_sandbox::{Ended, Options, Outcome, Program, Sandbox};
+use konnector_sandbox::{CodeKey, Ended, Options, Outcome, Program, Sandbox};
 use konnector_tests::fakes::{World, job};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// One engine for all tests of this process; guests have threads of their own, because each test has a runtime of its own.
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
-    Sandbox::new(Options { max_runs: 32, worker_threads: 2, ..Options::default() }).expect("a sandbox")
+    // The same key in each process, so that each component is compiled once for all tests.
+    let code_key = Some(CodeKey::new(&[0; 32]));
+    Sandbox::new(Options { max_runs: 32, worker_threads: 2, code_key, ..Options::default() }).expect("a sandbox")
 });
 
 fn cache() -> &'static Path {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konnector_sandbox::{Outcome, Report};
+use konnector_sandbox::{CodeOrigin, Outcome, Report};
 use konnector_tests::fakes::World;
 use konnector_tests::guest;
 use serde_json::json;
@@ -85,6 +85,8 @@ async fn every_function_of_the_contract_answers() {
     "#);
     let mut receipt = ended.receipt;
     (receipt.cpu_ms, receipt.wall_ms, receipt.instantiate_us, receipt.peak_memory) = (0, 0, 0, 0);
+    assert!(receipt.code != CodeOrigin::Memory && receipt.prepare_us > 0, "the first run in this process");
+    (receipt.code, receipt.prepare_us) = (CodeOrigin::Disk, 0);
     insta::assert_json_snapshot!(receipt, @r#"
     {
       "hosts": [],
@@ -107,6 +109,8 @@ async fn every_function_of_the_contract_answers() {
       "cpu_ms": 0,
       "wall_ms": 0,
       "waited_ms": 0,
+      "code": "disk",
+      "prepare_us": 0,
       "instantiate_us": 0,
       "peak_memory": 0,
       "log_lines": 39,

@@ -45,7 +45,7 @@ async fn serve(mut stream: TcpStream) {
     }
     let text = String::from_utf8_lossy(&request).into_owned();
     let answer = match text.split(' ').nth(1) {
-        Some("/slow") => return drop(tokio::time::sleep(std::time::Duration::from_secs(20)).await),
+        Some("/slow") => return tokio::time::sleep(std::time::Duration::from_secs(20)).await,
         Some("/echo") => text.matches('x').count().to_string(),
         Some("/large") => "y".repeat(300_000),
         _ => "hello".to_owned(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use konnector_manifest::{Manifest, RuleKind, Verb};
-use konnector_sandbox::{Kind, Sandbox};
+use konnector_sandbox::{Cut, Kind, LimitPolicy, Sandbox};
 use owo_colors::{OwoColorize as _, Stream};
 use serde::Serialize;
 use serde_json::json;
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::bundle;
 use crate::error::Result;
 use crate::output::{Output, bytes, done};
+use crate::serve::config::nearest;
 
 /// Arguments of `konnector check`.
 #[derive(Debug, clap::Args)]
@@ -70,6 +71,7 @@ fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
                 let path = warning.split_once(": ").map_or("", |(path, _)| path);
                 problems.push(Problem { error: false, place: at(line::of(text, path)), message: warning.clone() });
             }
+            hints(text, &manifest, problems);
             Some(manifest)
         }
         Err(error) => {
@@ -81,6 +83,29 @@ fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
             problems.push(Problem { error: true, place: at(line), message: error.to_string() });
             None
         }
+    }
+}
+
+/// What is allowed, and yet perhaps not what its author wanted.
+fn hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<Problem>) {
+    let mut hint = |path: &str, message: String| {
+        let place = line::of(text, path)
+            .map_or_else(|| Manifest::FILE_NAME.to_owned(), |line| format!("{}:{line}", Manifest::FILE_NAME));
+        problems.push(Problem { error: false, place, message });
+    };
+    for name in manifest.raw().keys().filter(|name| !Manifest::MEMBERS.contains(&name.as_str())) {
+        let meant = nearest(name, Manifest::MEMBERS.iter().copied());
+        let advice = meant
+            .map_or_else(|| "it is kept, and means nothing".to_owned(), |known| format!("did you mean \"{known}\"?"));
+        hint(name, format!("{name}: this member is unknown; {advice}"));
+    }
+    for Cut { limit, asked, granted } in LimitPolicy::default().cuts(&manifest.limits) {
+        hint(
+            &format!("limits.{limit}"),
+            format!(
+                "limits.{limit}: {asked} is more than a server grants by itself, which is {granted}; its operator must allow it: konnector serve --limit {limit}={asked}"
+            ),
+        );
     }
 }
 
@@ -165,6 +190,17 @@ mod tests {
         insta::assert_snapshot!([checked(verbs), checked(comma)].concat(), @r#"
         manifest.konnector:7: permissions.bills.verbs: "FETCH" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
         manifest.konnector:3: the manifest is not valid JSON: line 3, column 1: trailing comma
+        "#);
+    }
+
+    #[test]
+    fn what_a_server_would_ignore_or_cut_is_a_hint() {
+        let text = "{\n  \"name\": \"A\",\n  \"version\": \"1.0.0\",\n  \"permisions\": {},\n  \"colour\": 1,\n  \"limits\": { \"memory_mib\": 2048,\n    \"walls\": 1 }\n}";
+        insta::assert_snapshot!(checked(text), @r#"
+        manifest.konnector:7: limits.walls: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, log_lines, log_kib, log_line_kib
+        manifest.konnector:4: permisions: this member is unknown; did you mean "permissions"?
+        manifest.konnector:5: colour: this member is unknown; it is kept, and means nothing
+        manifest.konnector:6: limits.memory_mib: 2048 is more than a server grants by itself, which is 512; its operator must allow it: konnector serve --limit memory_mib=2048
         "#);
     }
 

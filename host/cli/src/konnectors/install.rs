@@ -48,6 +48,7 @@ pub async fn follow(
         if last.get("reads_secrets").and_then(Value::as_bool) == Some(true) {
             warning(&format!("{slug} can read the passwords of its accounts, not only use them"));
         }
+        super::warn_of_cut_limits(&last);
     });
     Ok(())
 }

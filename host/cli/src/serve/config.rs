@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use konnector_manifest::{Limit, LimitValues};
 use konnector_sandbox::http::AddressRule;
+use konnector_sandbox::{LimitPolicy, Limits};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -18,10 +20,12 @@ enum Kind {
     Text,
     Number,
     List,
+    /// Of limits, by key.
+    Limits,
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 11] = [
+const KEYS: [(&str, Kind); 13] = [
     ("data_dir", Kind::Text),
     ("listen", Kind::Text),
     ("admin_listen", Kind::Text),
@@ -31,6 +35,8 @@ const KEYS: [(&str, Kind); 11] = [
     ("workers", Kind::Number),
     ("lease_seconds", Kind::Number),
     ("retry_delay_seconds", Kind::Number),
+    ("limits", Kind::Limits),
+    ("default_limits", Kind::Limits),
     ("log_format", Kind::Text),
     ("admin_passphrase", Kind::Text),
 ];
@@ -47,7 +53,7 @@ pub enum LogFormat {
 }
 
 /// What the server is started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// See [`DataDir`].
     pub data_dir: DataDir,
@@ -67,6 +73,8 @@ pub struct Settings {
     pub lease: Duration,
     /// First delay before a run is tried again.
     pub retry_delay: Duration,
+    /// What runs may use up.
+    pub limits: LimitPolicy,
     /// See [`LogFormat`].
     pub log_format: LogFormat,
     /// The operator's own passphrase, in place of the one in the data folder.
@@ -85,6 +93,8 @@ struct Given {
     workers: Option<u32>,
     lease_seconds: Option<u64>,
     retry_delay_seconds: Option<u64>,
+    limits: Option<Table>,
+    default_limits: Option<Table>,
     log_format: Option<LogFormat>,
     admin_passphrase: Option<String>,
 }
@@ -93,8 +103,15 @@ impl Settings {
     /// Puts the layers together; `variable` reads the environment.
     pub fn merge(file: Table, variable: &dyn Fn(&str) -> Option<String>, flags: Table) -> Result<Self> {
         let mut merged = file;
-        merged.extend(environment(variable)?);
-        merged.extend(flags);
+        for layer in [environment(variable)?, flags] {
+            for (key, value) in layer {
+                match (merged.get_mut(&key), value) {
+                    // Limit by limit: a layer that sets one leaves the others.
+                    (Some(Value::Table(below)), Value::Table(above)) => below.extend(above),
+                    (_, value) => drop(merged.insert(key, value)),
+                }
+            }
+        }
         let given: Given = merged.try_into().map_err(|error: toml::de::Error| {
             let message = error.to_string();
             Error::usage(format!("a setting has a wrong value: {}", message.trim()), "see `konnector serve --help`")
@@ -128,10 +145,49 @@ impl Given {
                 "retry_delay_seconds",
                 self.retry_delay_seconds.unwrap_or(300),
             )?),
+            limits: LimitPolicy {
+                most: Limits::most().requested(&limits("limits", self.limits)?),
+                default: Limits::default().requested(&limits("default_limits", self.default_limits)?),
+            },
             log_format: self.log_format.unwrap_or_default(),
             admin_passphrase: self.admin_passphrase,
         })
     }
+}
+
+fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
+    let mut values = LimitValues::default();
+    for (key, value) in given.into_iter().flatten() {
+        let limit = Limit::from_key(&key).ok_or_else(|| unknown_limit(setting, &key))?;
+        let number = value.as_integer().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+        let wrong = || {
+            Error::usage(
+                format!("{setting}.{key} is {value}, which is no whole number from 1 on"),
+                format!("for example {key} = {}", limit.most()),
+            )
+        };
+        values.set(limit, number.ok_or_else(wrong)?)?;
+    }
+    Ok(values)
+}
+
+fn unknown_limit(setting: &str, key: &str) -> Error {
+    let keys: Vec<_> = Limit::ALL.iter().map(|limit| limit.key()).collect();
+    let advice = match nearest(key, keys.iter().copied()) {
+        Some(known) => format!("did you mean '{known}'?"),
+        None => format!("the limits are {}", keys.join(", ")),
+    };
+    Error::usage(format!("{setting} has no limit '{key}'"), advice)
+}
+
+/// Reads limits as a flag or a variable gives them, as in `memory_mib=1024`.
+pub fn read_limits<'a>(name: &str, parts: impl IntoIterator<Item = &'a str>) -> Result<Value> {
+    let read = |part: &'a str| {
+        let pair =
+            part.split_once('=').and_then(|(key, number)| Some((key.to_owned(), Value::Integer(number.parse().ok()?))));
+        pair.ok_or_else(|| Error::usage(format!("{name} has '{part}'"), "write limits as in memory_mib=1024"))
+    };
+    parts.into_iter().map(read).collect::<Result<Table>>().map(Value::Table)
 }
 
 /// Reads a configuration file. A relative path in it counts from the folder of the file.
@@ -161,17 +217,21 @@ fn parse(text: &str, path: &Path) -> Result<Table> {
 }
 
 fn unknown_key(unknown: &str, path: &Path) -> Error {
-    let written = unknown.replace('-', "_").to_lowercase();
-    let nearest = KEYS
-        .iter()
-        .map(|(known, _)| (likeness(&written, known), *known))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other));
-    let advice = match nearest {
-        Some((_, known)) => format!("did you mean '{known}'?"),
+    let advice = match nearest(unknown, KEYS.iter().map(|(known, _)| *known)) {
+        Some(known) => format!("did you mean '{known}'?"),
         None => format!("the keys are {}", KEYS.map(|(known, _)| known).join(", ")),
     };
     Error::usage(format!("unknown key '{unknown}' in {}", path.display()), advice)
+}
+
+/// The known name that was probably meant.
+pub fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let written = unknown.replace('-', "_").to_lowercase();
+    known
+        .map(|known| (likeness(&written, known), known))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, known)| known)
 }
 
 /// From 0 to 1: how near what was written comes to a key, or nearly as good, to one of its words.
@@ -211,16 +271,30 @@ fn typed(name: &str, kind: Kind, value: &str) -> Result<Value> {
                 format!("set it to a number, as in {name}=4"),
             )
         }),
-        Kind::List => {
-            let parts = value.split([',', ' ']).filter(|part| !part.is_empty());
-            Ok(Value::Array(parts.map(|part| Value::String(part.to_owned())).collect()))
-        }
+        Kind::List => Ok(Value::Array(parts(value).map(|part| Value::String(part.to_owned())).collect())),
+        Kind::Limits => read_limits(name, parts(value)),
     }
+}
+
+/// The parts of a list in a variable.
+fn parts(value: &str) -> impl Iterator<Item = &str> {
+    value.split([',', ' ']).filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_set_one_by_one() {
+        let file = file("[limits]\nmemory_mib = 1024\nwall_s = 7200\n[default_limits]\ncpu_s = 30");
+        let variable = |name: &str| (name == "KONNECTOR_LIMITS").then(|| "wall_s=900,files=5".to_owned());
+        let flags: Table = "limits = { files = 7 }".parse().unwrap();
+        let LimitPolicy { most, default } = Settings::merge(file, &variable, flags).unwrap().limits;
+        assert_eq!([Limit::Memory, Limit::Wall, Limit::Files].map(|limit| most.get(limit)), [1024, 900, 7]);
+        assert_eq!(most.get(Limit::Requests), Limit::Requests.most());
+        assert_eq!((default.get(Limit::Cpu), default.get(Limit::Wall)), (30, Limit::Wall.default_value()));
+    }
 
     fn file(text: &str) -> Table {
         parse(text, Path::new("konnector.toml")).unwrap()
@@ -285,14 +359,20 @@ mod tests {
             Settings::merge(Table::new(), &both, Table::new()).map(drop).unwrap_err(),
             Settings::merge(Table::new(), &number, Table::new()).map(drop).unwrap_err(),
             Settings::merge(file("workers = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[limits]\nmemory = 1"), &nothing, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[default_limits]\nfiles = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
+            read_limits("--limit", ["memory_mib"]).map(drop).unwrap_err(),
         ];
         insta::assert_snapshot!(errors.map(told).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, log_format, admin_passphrase
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, limits, default_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers is 0 | set workers to 1 or more
+        limits has no limit 'memory' | did you mean 'memory_mib'?
+        default_limits.files is 0, which is no whole number from 1 on | for example files = 20000
+        --limit has 'memory_mib' | write limits as in memory_mib=1024
         ");
     }
 }

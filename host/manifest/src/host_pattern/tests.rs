@@ -54,6 +54,17 @@ fn a_star_is_one_or_more_labels_and_never_the_apex() {
 }
 
 #[test]
+fn a_name_has_no_empty_labels() {
+    for written in
+        ["https://bank.example..", "https://www..bank.example", "https://*..bank.example", "https://.bank.example"]
+    {
+        assert!(written.parse::<HostPattern>().is_err(), "{written}");
+    }
+    assert!(!matches("https://*.bank.example", "https://www..bank.example/"));
+    assert!(!matches("https://bank.example", "https://bank.example../"));
+}
+
+#[test]
 fn hosts_compare_in_canonical_form() {
     assert!(matches("https://Bücher.example", "https://xn--bcher-kva.example/"));
     assert!(matches("https://xn--bcher-kva.example", "https://bücher.EXAMPLE/"));

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::bundle::Bundle;
-use super::{Konnector, KonnectorState, MANAGED, at};
+use super::{Cut, Konnector, KonnectorState, MANAGED, at};
 use crate::doctype::ACCOUNTS;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -145,7 +145,7 @@ impl Platform {
                 Ok(true)
             })
             .await?;
-        let konnector = changed.ok_or_else(|| Error::NotFound("Application is not installed".to_owned()))?;
+        let konnector = changed.ok_or_else(|| super::not_installed(slug))?;
         let (events, receiver) = mpsc::channel(1);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
         let rev = self.stored_konnector(instance, slug)?.rev.to_string();
@@ -163,6 +163,9 @@ impl Platform {
         let info = Sandbox::inspect(&bundle.component).map_err(Error::Component)?;
         for warning in bundle.manifest.warnings() {
             tracing::warn!(%slug, "the manifest is odd: {warning}");
+        }
+        for Cut { limit, asked, granted } in self.config.limits.cuts(&bundle.manifest.limits) {
+            tracing::warn!(%slug, %limit, asked, granted, "the konnector asks for more than the setting `limits` lets it use");
         }
         let mut members = bundle.manifest.raw().clone();
         members.retain(|name, _| !MANAGED.contains(&name.as_str()) && !name.starts_with('_'));

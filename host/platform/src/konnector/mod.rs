@@ -12,6 +12,8 @@ use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use konnector_sandbox::Cut;
+
 pub use install::{InstallEvent, InstallRequest, Installing, UpdateRequest};
 
 use crate::doctype::{ACCOUNTS, KONNECTORS};
@@ -72,7 +74,7 @@ pub struct Konnector {
 }
 
 /// Members of a manifest that the platform sets.
-const MANAGED: [&str; 10] = [
+const MANAGED: [&str; 11] = [
     "slug",
     "state",
     "source",
@@ -83,7 +85,11 @@ const MANAGED: [&str; 10] = [
     "updated_at",
     "error",
     "reads_secrets",
+    LIMITS_CUT,
 ];
+
+/// What the API adds to a konnector that asks for more than the operator lets it use.
+pub const LIMITS_CUT: &str = "limits_cut";
 
 impl Konnector {
     /// The manifest, read again from what is stored.
@@ -116,6 +122,10 @@ fn at(instance: &Instance, slug: &Slug) -> DocRef {
     instance.doc(&KONNECTORS, doc_id(slug))
 }
 
+fn not_installed(slug: &Slug) -> Error {
+    Error::NotFound(format!("Application is not installed: there is no konnector '{slug}'"))
+}
+
 /// What became of a request to delete a konnector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
@@ -141,7 +151,16 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when it is not installed.
     pub fn stored_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Stored<Konnector>> {
-        self.stored(&at(instance, slug))?.ok_or_else(|| Error::NotFound("Application is not installed".to_owned()))
+        self.stored(&at(instance, slug))?.ok_or_else(|| not_installed(slug))
+    }
+
+    /// Where the runs of a konnector get less than its manifest asks for.
+    ///
+    /// # Errors
+    ///
+    /// When its manifest cannot be read.
+    pub fn limits_cut(&self, konnector: &Konnector) -> Result<Vec<Cut>> {
+        Ok(self.config.limits.cuts(&konnector.manifest()?.limits))
     }
 
     /// All installed konnectors, by slug.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use konnector_manifest::{Manifest, Permissions};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi};
-use konnector_sandbox::http::{HttpBudget, SecretTable, SessionOptions};
-use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Limits, Program};
+use konnector_sandbox::http::{SecretTable, SessionOptions};
+use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
 use konnector_store::{BlobId, Changes, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -109,14 +109,14 @@ impl Run {
         };
         let fields = account.as_ref().map(Account::fields).unwrap_or_default();
         let identifier = account.as_ref().and_then(|account| account.identifier(manifest.identifier_field()));
-        let mut limits = Limits::default();
+        let mut limits = platform.config.limits.granted(&manifest.limits);
         if let Some(timeout) = job.options.and_then(|options| options.timeout()) {
             limits.wall = limits.wall.min(timeout);
         }
         let http = platform.gate.session(SessionOptions {
             rules: permissions.http(&fields)?,
             cookies: cookies.clone(),
-            budget: HttpBudget::default(),
+            budget: limits.http,
             secrets: Arc::new(SecretTable::new(secrets.clone()).map_err(Error::Gate)?),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));

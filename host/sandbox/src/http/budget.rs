@@ -21,7 +21,7 @@ pub struct HttpBudget {
 
 impl Default for HttpBudget {
     fn default() -> Self {
-        Self { requests: 5_000, bytes_up: 64 << 20, bytes_down: 1 << 30, body_limit: 8 << 20 }
+        crate::Limits::default().http
     }
 }
 

@@ -1,0 +1,15 @@
+//! The server's memory holds the master key and passwords in use, so it is written nowhere: no core dumps, and no debugger of the same user.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::error::{Error, Result};
+
+/// From now on this process leaves no image of its memory.
+pub fn forbid() -> Result<()> {
+    let failed = |error: rustix::io::Errno| Error::told(format!("core dumps cannot be turned off: {error}"));
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(failed)?;
+    // A core dump may also be piped into a program, which no limit on its size keeps from happening.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).map_err(failed)?;
+    Ok(())
+}

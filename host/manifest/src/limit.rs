@@ -1,0 +1,249 @@
+//! The limits of a run: one list for the manifest that asks, the operator who allows, and the sandbox that holds a run to them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::Error;
+use serde_json::Value;
+
+use crate::json::{Object, wrong_type};
+
+/// Makes [`Limit`] of one line for each: what it is, its key, its unit, the default, and the most where the operator says nothing else.
+macro_rules! limits {
+    ($($name:ident $key:literal $unit:ident $default:literal $most:literal $what:literal;)+) => {
+        /// Something that one run may use up only so much of.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Limit {
+            $(#[doc = concat!($what, ".")] $name,)+
+        }
+
+        impl Limit {
+            /// All of them, in the order in which they are shown.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Its name in a manifest and in the operator's settings; it ends with the unit.
+            #[must_use]
+            pub const fn key(self) -> &'static str {
+                match self { $(Self::$name => $key),+ }
+            }
+
+            /// What its values count.
+            #[must_use]
+            pub const fn unit(self) -> Unit {
+                match self { $(Self::$name => Unit::$unit),+ }
+            }
+
+            /// What a run gets that asks for nothing, in [`Limit::unit`].
+            #[must_use]
+            pub const fn default_value(self) -> u64 {
+                match self { $(Self::$name => $default),+ }
+            }
+
+            /// The most that a manifest can ask for, unless the operator says otherwise, in [`Limit::unit`].
+            #[must_use]
+            pub const fn most(self) -> u64 {
+                match self { $(Self::$name => $most),+ }
+            }
+
+            /// What it limits, for people.
+            #[must_use]
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$name => $what),+ }
+            }
+        }
+    };
+}
+
+limits! {
+    // name         key                 unit      default     most
+    Memory          "memory_mib"        MiB           256       512   "linear memory, all memories of the component together";
+    TableElements   "table_elements"    Count     100_000   300_000   "table elements, all tables of the component together";
+    Handles         "handles"           Count       2_048    10_000   "resources (streams, timers, uploads) open at one time";
+    HostCall        "host_call_mib"     MiB            16        64   "data passed in one call of a host function";
+    Cpu             "cpu_s"             Seconds        60       900   "time on a processor, host functions included";
+    Wall            "wall_s"            Seconds       300     3_600   "time from start to end, waiting for the user left out";
+    Answer          "answer_s"          Seconds       300     1_800   "wait for each answer of the user";
+    Requests        "requests"          Count       5_000    50_000   "HTTP requests, redirects included";
+    Upload          "upload_mib"        MiB            64     1_024   "data sent over the network";
+    Download        "download_mib"      MiB         1_024    10_240   "data received over the network, after decompression";
+    Body            "body_mib"          MiB             8        64   "one response held in memory";
+    Documents       "documents"         Count      20_000   200_000   "documents written or deleted";
+    Files           "files"             Count       2_000    20_000   "files written or removed";
+    FileContent     "file_mib"          MiB         2_048    20_480   "content of files written";
+    Uploads         "uploads"           Count           8        32   "unfinished uploads at one time";
+    LogLines        "log_lines"         Count      10_000   100_000   "log lines";
+    LogText         "log_kib"           KiB         1_024    16_384   "log text";
+    LogLine         "log_line_kib"      KiB             8        64   "one log line";
+}
+
+/// What the values of a limit count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Seconds.
+    Seconds,
+    /// 1,024 bytes.
+    KiB,
+    /// 1,048,576 bytes.
+    MiB,
+}
+
+impl Limit {
+    /// The limit with this key.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|limit| limit.key() == key)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.key())
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Count => "",
+            Self::Seconds => "s",
+            Self::KiB => "KiB",
+            Self::MiB => "MiB",
+        })
+    }
+}
+
+/// Values of some limits, each in its [`Limit::unit`] and never 0: what a manifest asks for, or what an operator sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LimitValues(BTreeMap<Limit, u64>);
+
+impl LimitValues {
+    /// The value of a limit that has one.
+    #[must_use]
+    pub fn get(&self, limit: Limit) -> Option<u64> {
+        self.0.get(&limit).copied()
+    }
+
+    /// All that have one.
+    pub fn iter(&self) -> impl Iterator<Item = (Limit, u64)> {
+        self.0.iter().map(|(limit, value)| (*limit, *value))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads the object `limits` of a manifest. A limit that this version does not know has no effect here, so it is a warning.
+    pub(crate) fn read(object: &Object, warnings: &mut Vec<String>) -> Result<Self, Error> {
+        let mut values = Self::default();
+        for (key, value) in object.members() {
+            let path = || object.path(key);
+            let Some(limit) = Limit::from_key(key) else {
+                warnings.push(format!("{}: this limit is unknown and has no effect; {}", path(), known()));
+                continue;
+            };
+            let result = match (value.as_u64(), value) {
+                (Some(number), _) => values.set(limit, number),
+                (None, Value::Number(other)) => Err(not_allowed(other.to_string())),
+                (None, other) => Err(wrong_type("a whole number from 1 on", other)),
+            };
+            result.map_err(|error| error.at(path()))?;
+        }
+        Ok(values)
+    }
+
+    /// Sets a limit.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for 0: no run could do anything.
+    pub fn set(&mut self, limit: Limit, value: u64) -> Result<(), Error> {
+        if value == 0 {
+            return Err(not_allowed("0".to_owned()));
+        }
+        self.0.insert(limit, value);
+        Ok(())
+    }
+}
+
+const fn not_allowed(found: String) -> Error {
+    Error::Invalid { found, advice: "write a whole number from 1 on, or leave it out for the default" }
+}
+
+fn known() -> String {
+    let keys: Vec<_> = Limit::ALL.iter().map(|limit| limit.key()).collect();
+    format!("the limits are {}", keys.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Manifest;
+
+    fn manifest(limits: Value) -> Result<Manifest, Error> {
+        let text = json!({ "name": "A", "version": "1.0.0", "limits": limits }).to_string();
+        Manifest::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn the_list_is_in_itself_sound() {
+        for limit in Limit::ALL.iter().copied() {
+            assert_eq!(Limit::from_key(limit.key()), Some(limit), "two limits have the key {limit}");
+            assert!(0 < limit.default_value() && limit.default_value() <= limit.most(), "{limit}");
+            let unit = limit.unit().to_string().to_lowercase();
+            assert!(unit.is_empty() || limit.key().ends_with(&format!("_{unit}")), "{limit} names another unit");
+        }
+    }
+
+    #[test]
+    fn operators_read_the_same_list() {
+        let digits = |number: u64| {
+            let mut text = number.to_string();
+            for place in
+                (1..text.len()).rev().filter(|place| (text.len() - place).is_multiple_of(3)).collect::<Vec<_>>()
+            {
+                text.insert(place, ',');
+            }
+            text
+        };
+        let guide = include_str!("../../../docs/operators.md");
+        for limit in Limit::ALL {
+            let (default, most) = (digits(limit.default_value()), digits(limit.most()));
+            let row = format!("| `{limit}` | {} | {default} | {most} |", limit.what());
+            assert!(guide.contains(&row), "docs/operators.md lacks this row:\n{row}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_asks_for_some() {
+        let asked = manifest(json!({ "memory_mib": 512, "wall_s": 600 })).unwrap();
+        assert_eq!(asked.limits.iter().collect::<Vec<_>>(), [(Limit::Memory, 512), (Limit::Wall, 600)]);
+        assert_eq!(asked.limits.get(Limit::Cpu), None);
+        assert!(manifest(json!(null)).unwrap().limits.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = [
+            json!({ "memory_mib": "512" }),
+            json!({ "wall_s": 0 }),
+            json!({ "files": -1 }),
+            json!({ "files": 1.5 }),
+            json!([1]),
+        ];
+        let errors = wrong.map(|limits| manifest(limits).unwrap_err().to_string());
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        limits.memory_mib: expected a whole number from 1 on, found a string
+        limits.wall_s: 0 is not allowed; write a whole number from 1 on, or leave it out for the default
+        limits.files: -1 is not allowed; write a whole number from 1 on, or leave it out for the default
+        limits.files: 1.5 is not allowed; write a whole number from 1 on, or leave it out for the default
+        limits: expected an object, found a list
+        "#);
+        let warned = manifest(json!({ "memory": 512 })).unwrap();
+        insta::assert_snapshot!(warned.warnings().join("\n"), @"limits.memory: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, log_lines, log_kib, log_line_kib");
+    }
+}

@@ -1,0 +1,61 @@
+//! The key that tells this server's compiled code from everybody else's.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// Bytes of a MAC.
+pub(super) const TAG_BYTES: usize = 32;
+
+/// Authenticates compiled code on disk. Whoever has it can have code of their own executed by the server, so it must not lie in the folder
+/// of the code; derive it from the server's master key.
+#[derive(Clone)]
+pub struct CodeKey(Zeroizing<[u8; 32]>);
+
+impl CodeKey {
+    /// A key whose 32 bytes are secret and random.
+    #[must_use]
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(Zeroizing::new(*bytes))
+    }
+
+    /// A key that is gone with the process: no code of another process is loaded.
+    pub(crate) fn random() -> Result<Self, Error> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut_slice()).map_err(|error| Error::Engine(format!("no random numbers: {error}")))?;
+        Ok(Self(key))
+    }
+
+    pub(super) fn mac(&self) -> Mac {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        Mac(Hmac::new_from_slice(self.0.as_slice()).expect("a key of any length"))
+    }
+}
+
+impl fmt::Debug for CodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CodeKey(…)")
+    }
+}
+
+/// HMAC-SHA-256 (RFC 2104) of what is being read or written.
+pub(super) struct Mac(Hmac<Sha256>);
+
+impl Mac {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(super) fn tag(self) -> [u8; TAG_BYTES] {
+        self.0.finalize().into_bytes().into()
+    }
+
+    /// Compares in constant time.
+    pub(super) fn is(self, tag: &[u8; TAG_BYTES]) -> bool {
+        self.0.verify_slice(tag).is_ok()
+    }
+}

@@ -1,0 +1,113 @@
+//! Turning a component into machine code. wasmtime does not count what a component can do to its compiler as a vulnerability, so the server
+//! has it done by a child process that is locked in; see [`Compiler`].
+
+mod child;
+mod jail;
+mod service;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+pub use service::{Attempt, CompilerArguments, compile_standard_input, try_forbidden_things};
+
+use crate::error::Error;
+use crate::text;
+
+/// Where components are compiled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Compiler {
+    /// In this process: for tests, and for authors who compile what they wrote themselves. A component can take memory and time at will.
+    #[default]
+    InProcess,
+    /// In a child process without network, files and children of its own, within [`CompileLimits`]. It is given the component on its
+    /// standard input, and must call [`compile_standard_input`].
+    Child {
+        /// The program.
+        program: PathBuf,
+        /// Its first arguments; [`CompilerArguments`] follow.
+        args: Vec<OsString>,
+        /// What it may use up.
+        limits: CompileLimits,
+    },
+}
+
+/// What compiling one component may use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Time on a processor; whole seconds.
+    pub cpu: Duration,
+    /// Time from the start to the end.
+    pub wall: Duration,
+    /// Bytes of machine code.
+    pub code: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self { memory: 4 << 30, cpu: Duration::from_secs(120), wall: Duration::from_secs(300), code: 256 << 20 }
+    }
+}
+
+/// A limit that a component's compilation went over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompileLimit {
+    /// [`CompileLimits::memory`].
+    Memory(u64),
+    /// [`CompileLimits::cpu`].
+    Cpu(Duration),
+    /// [`CompileLimits::wall`].
+    Wall(Duration),
+    /// [`CompileLimits::code`].
+    Code(u64),
+}
+
+impl fmt::Display for CompileLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(bytes) => write!(f, "{} of memory", text::Bytes(*bytes)),
+            Self::Cpu(time) => write!(f, "{} seconds of processor time", time.as_secs()),
+            Self::Wall(time) => write!(f, "{} seconds", time.as_secs_f64()),
+            Self::Code(bytes) => write!(f, "{} of machine code", text::Bytes(*bytes)),
+        }
+    }
+}
+
+impl Compiler {
+    /// This very program as the child; `args` lead it to [`compile_standard_input`].
+    ///
+    /// # Errors
+    /// The system does not say which program this is.
+    pub fn this_program(args: impl IntoIterator<Item = OsString>, limits: CompileLimits) -> std::io::Result<Self> {
+        // The link leads to the program that runs, also after an upgrade put another one in its place: a newer compiler's code would
+        // not load here.
+        let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { std::env::current_exe()? };
+        Ok(Self::Child { program, args: args.into_iter().collect(), limits })
+    }
+
+    /// Machine code that `engine` can load, which was made with this reservation for each memory. A child is killed when the future is dropped; in this process the compilation goes on.
+    pub(crate) async fn compile(
+        &self,
+        engine: &Engine,
+        memory_reservation: u64,
+        component: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::InProcess => {
+                let (engine, component) = (engine.clone(), component.to_vec());
+                let compile = move || engine.precompile_component(&component);
+                let compiled = tokio::task::spawn_blocking(compile).await;
+                let compiled = compiled.map_err(|panic| Error::Compiler(panic.to_string()))?;
+                compiled.map_err(|error| Error::Compile(format!("{error:#}")))
+            }
+            Self::Child { program, args, limits } => {
+                child::compile(program, args, *limits, memory_reservation, component).await
+            }
+        }
+    }
+}

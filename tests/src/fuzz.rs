@@ -1,0 +1,202 @@
+//! What a fuzzer may be given: each function takes any bytes at all, and panics where a promise is broken. `fuzz/` calls them from libFuzzer,
+//! `tests/fuzz.rs` from an ordinary test.
+
+use konnector_manifest::{HostPattern, Manifest, Permissions};
+use serde_json::Map;
+use url::{Host, Url};
+
+/// One fuzz target: its name, what it is called with, and inputs to begin from.
+pub struct Target {
+    /// Its name; that of its file in `fuzz/fuzz_targets`, too.
+    pub name: &'static str,
+    /// Panics where a promise is broken.
+    pub run: fn(&[u8]),
+    /// Inputs that come far.
+    pub seeds: &'static [&'static [u8]],
+    /// Pieces that are worth putting in.
+    pub words: &'static [&'static str],
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "manifest",
+        run: manifest,
+        seeds: &[
+            include_bytes!("../../host/manifest/samples/bank101.konnector"),
+            include_bytes!("../../host/manifest/samples/carddav.konnector"),
+            include_bytes!("../../host/manifest/samples/legacy-node.konnector"),
+            include_bytes!("../../host/manifest/samples/trailing-comma.konnector"),
+            br#"{"name":"A","version":"1.0.0","limits":{"memory_mib":512,"wall_s":1},"time_interval":[0,24]}"#,
+        ],
+        words: &[
+            "null",
+            "{}",
+            "[]",
+            "\"\"",
+            "1e400",
+            "-1",
+            "\\ud800",
+            "../",
+            "*.",
+            "https://",
+            "\u{feff}",
+            "io.cozy.*",
+        ],
+    },
+    Target {
+        name: "http_rule",
+        run: http_rule,
+        seeds: &[
+            b"https://www.bank.example\nhttps://www.bank.example/login?next=%2F",
+            b"*.bank.example\nhttps://a.b.bank.example:443/",
+            b"http://dav.example:8080/dav\nhttp://dav.example:8080/dav/%2e%2e/etc",
+            b"https://[::1]:8443/a\nhttps://[0:0::1]:8443/a/b",
+            "https://bücher.example\nhttps://xn--bcher-kva.example./".as_bytes(),
+            b"127.0.0.1\nhttps://2130706433/",
+        ],
+        words: &[
+            "*.",
+            "@",
+            ":",
+            "//",
+            "\\",
+            "%2e%2e",
+            "..;",
+            "#",
+            "?",
+            "user:pass@",
+            "\t",
+            "。",
+            "xn--",
+            "0x7f",
+            ".",
+            "https:",
+        ],
+    },
+];
+
+/// The target of this name.
+///
+/// # Panics
+/// There is none.
+pub fn target(name: &str) -> &'static Target {
+    TARGETS.iter().find(|target| target.name == name).expect(name)
+}
+
+/// Manifests from strangers: no panic, and what is accepted keeps its promises.
+pub fn manifest(data: &[u8]) {
+    let Ok(manifest) = Manifest::parse(data) else { return };
+    let again = Manifest::from_object(manifest.raw().clone()).expect("what was read can be read again");
+    assert_eq!(again, manifest);
+    for path in [Some(&manifest.component), manifest.icon.as_ref(), manifest.on_delete_account.as_ref()] {
+        let leaves = |path: &String| path.starts_with('/') || path.split(['/', '\\']).any(|part| part == "..");
+        assert!(!path.is_some_and(leaves), "a path leaves the bundle: {path:?}");
+    }
+    assert!(!manifest.version.is_empty() && !manifest.version.contains(['/', '\\', '\0']), "{:?}", manifest.version);
+    assert!(manifest.time_interval.0 < manifest.time_interval.1 && manifest.time_interval.1 <= 24);
+    assert!(manifest.limits.iter().all(|(_, value)| value > 0));
+    if let Some(rules) = manifest.raw().get("permissions").and_then(|rules| rules.as_object()) {
+        assert_eq!(Permissions::from_manifest(rules).as_ref(), Ok(&manifest.permissions));
+    }
+    // The account may be empty; that is no reason to fail or to allow more.
+    if let Ok(rules) = manifest.permissions.http(&Map::new()) {
+        assert!(rules.check("GET", &Url::parse("https://nobody-named-this.invalid/").expect("a URL")).is_err());
+    }
+}
+
+/// A rule on hosts in the first line, a URL in the second: where the rule lets the URL through, the two name the same place in the eyes
+/// of the `url` crate.
+pub fn http_rule(data: &[u8]) {
+    let Some((rule, url)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else { return };
+    let Ok(rule) = rule.parse::<HostPattern>() else { return };
+    let written = rule.to_string();
+    assert_eq!(written.parse::<HostPattern>().as_ref(), Ok(&rule), "{written} reads as it is written");
+    assert!(rule.covers(&rule), "{written}");
+    let Ok(url) = Url::parse(url) else { return };
+    if !rule.matches(&url) {
+        return;
+    }
+    let (star, written) = match written.split_once("*.") {
+        Some((scheme, rest)) => (true, format!("{scheme}{rest}")),
+        None => (false, written),
+    };
+    let wanted = Url::parse(&written).expect("a rule is a URL, but for its star");
+    assert_eq!(url.scheme(), wanted.scheme(), "{written} lets {url} through");
+    assert_eq!(url.port_or_known_default(), wanted.port_or_known_default(), "{written} lets {url} through");
+    assert!(url.username().is_empty() && url.password().is_none(), "{written} lets {url} through");
+    let host = |url: &Url| url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
+    let (wanted_host, found) = (host(&wanted), host(&url));
+    if star {
+        assert!(
+            found.len() > wanted_host.len() + 1 && found.ends_with(&format!(".{wanted_host}")),
+            "{written} lets {url} through"
+        );
+        assert!(matches!(url.host(), Some(Host::Domain(_))), "{written} lets {url} through");
+    } else {
+        assert_eq!(found, wanted_host, "{written} lets {url} through");
+    }
+    let prefix = wanted.path().trim_end_matches('/');
+    let rest = url.path().strip_prefix(prefix).unwrap_or_else(|| panic!("{written} lets {url} through"));
+    assert!(rest.is_empty() || rest.starts_with('/'), "{written} lets {url} through");
+}
+
+/// Makes inputs of seeds: the same number always makes the same inputs.
+pub struct Mutator(u64);
+
+impl Mutator {
+    /// A mutator whose inputs are those of this number.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// SplitMix64.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end.max(1) as u64).expect("below a usize")
+    }
+
+    /// A seed with a few changes.
+    pub fn input(&mut self, target: &Target) -> Vec<u8> {
+        let mut input = target.seeds[self.below(target.seeds.len())].to_vec();
+        for _ in 0..=self.below(4) {
+            let (at, to) = (self.below(input.len() + 1), self.below(input.len() + 1));
+            let part = at.min(to)..at.max(to).min(at.min(to) + 1 + self.below(16)).min(input.len());
+            match self.below(6) {
+                0 => drop(input.drain(part)),
+                1 => {
+                    let copy = input[part].to_vec();
+                    drop(input.splice(to..to, copy));
+                }
+                2 => {
+                    let word = target.words[self.below(target.words.len())].as_bytes();
+                    drop(input.splice(at..at, word.iter().copied()));
+                }
+                3 => {
+                    let word = target.words[self.below(target.words.len())].as_bytes();
+                    drop(input.splice(part, word.iter().copied()));
+                }
+                4 => {
+                    let other = target.seeds[self.below(target.seeds.len())];
+                    let from = self.below(other.len());
+                    input.truncate(at);
+                    input.extend(&other[from..]);
+                }
+                _ => {
+                    if let Some(byte) = input.get_mut(at) {
+                        *byte ^= 1 << self.below(8);
+                    }
+                }
+            }
+        }
+        input
+    }
+}
