@@ -10,6 +10,8 @@ pub mod capability;
 mod clock;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod filesystem;
 mod host;
 pub mod http;
 mod inspect;

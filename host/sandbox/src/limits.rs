@@ -36,6 +36,12 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Uploads open at one time.
     pub uploads: u32,
+    /// Bytes in `/tmp` and in files below `/files` that are not written from beginning to end.
+    pub scratch_bytes: u64,
+    /// Files and directories in `/tmp`.
+    pub scratch_files: u32,
+    /// Files below `/files` open at one time; of these, [`uploads`](Self::uploads) for writing.
+    pub open_files: u32,
     /// Resources (streams, pollables, uploads) open at one time.
     pub handles: usize,
     /// Bytes that the guest may pass in one call of a host function.
@@ -60,6 +66,9 @@ impl Default for Limits {
             files: 2_000,
             file_bytes: 2 * KIB * MIB,
             uploads: 8,
+            scratch_bytes: 32 * MIB,
+            scratch_files: 10_000,
+            open_files: 64,
             handles: 2_048,
             host_call_bytes: 16 << 20,
             http: HttpBudget::default(),

@@ -14,6 +14,7 @@ use wasmtime_wasi::WasiCtxBuilder;
 use crate::bindings::exports::konnector::host::run as wit;
 use crate::capability::Capabilities;
 use crate::clock::{Billed, CpuUsedUp};
+use crate::filesystem::FileSystem;
 use crate::host::{Context, Host};
 use crate::job::{Cause, Job};
 use crate::memory::{Limiter, SharedMemory};
@@ -84,6 +85,7 @@ impl Run {
             wasi: wasi.build(),
             table,
             limiter: Limiter::new(limits, memory, Arc::clone(&self.context.meter)),
+            filesystem: FileSystem::new(&self.context),
             context: Arc::clone(&self.context),
         }
     }

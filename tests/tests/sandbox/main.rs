@@ -11,6 +11,7 @@
 mod components;
 mod downloads;
 mod endings;
+mod filesystem;
 mod hostile;
 mod measure;
 mod orderly;

@@ -1,11 +1,13 @@
 //! One run: gives the sandbox exactly what the konnector's rules and the job's lease allow.
 
 mod account;
+mod content;
 mod documents;
 mod files;
 mod folder;
 mod log;
 mod progress;
+mod tree;
 
 use std::sync::Arc;
 
@@ -126,11 +128,13 @@ impl Run {
             job: job.clone(),
             lease: lease.clone(),
         });
+        let room = content::Room::of(platform, instance)?;
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
-            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest)?),
+            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest, room.clone())?),
+            tree: tree::RunTree::new(&scope, room).map(|tree| Arc::new(tree) as _),
             progress: Arc::new(progress::RunProgress(scope)),
             log: Arc::clone(&log) as _,
             http: Arc::new(http),

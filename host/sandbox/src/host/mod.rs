@@ -23,10 +23,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::bindings::konnector::host::types as wit;
 use crate::capability::{Capabilities, Error, Quota, Written};
 use crate::clock::Clock;
+use crate::filesystem::FileSystem;
 use crate::http::SecretTable;
 use crate::logs::Logs;
 use crate::memory::Limiter;
 use crate::meter::Meter;
+
+pub(crate) use files::Uploading;
 
 /// What the store of one run holds.
 pub(crate) struct Host {
@@ -34,6 +37,7 @@ pub(crate) struct Host {
     pub(crate) table: ResourceTable,
     pub(crate) limiter: Limiter,
     pub(crate) context: Arc<Context>,
+    pub(crate) filesystem: FileSystem,
 }
 
 /// What host functions work with; whoever watches the run has it too.
