@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::guest;
 
@@ -22,6 +22,17 @@ pub fn write(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) -> Stri
     if let Some(icon) = manifest["icon"].as_str() {
         std::fs::copy(example(name).join(icon), folder.join(icon)).expect("an icon");
     }
+    format!("file://{}", folder.display())
+}
+
+/// A bundle of a guest program of the tests.
+pub fn of_guest(folder: &Path, name: &str, permissions: &Value, parameters: &Value) -> String {
+    let manifest = json!({
+        "name": name, "type": "konnector", "version": "1.0.0", "permissions": permissions, "parameters": parameters,
+    });
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
+    std::fs::write(folder.join("konnector.wasm"), guest(name)).expect("written");
     format!("file://{}", folder.display())
 }
 

@@ -93,6 +93,22 @@ impl Server {
         let admin = |request: reqwest::RequestBuilder| request.basic_auth("admin", Some(self.passphrase()));
         let instances: Value = read(admin(http.get(format!("{}/instances", self.admin_url)))).await;
         let domain = instances["data"][0]["attributes"]["domain"].as_str().expect("an instance").to_owned();
+        self.client_of(http, domain, scope).await
+    }
+
+    /// A client with every right on a new instance whose files may take so many bytes.
+    pub async fn client_with_quota(&self, bytes: u64) -> Client {
+        let http = reqwest_client();
+        let domain = "small.example".to_owned();
+        let mut url = url::Url::parse(&format!("{}/instances", self.admin_url)).expect("a URL");
+        url.query_pairs_mut().append_pair("Domain", &domain).append_pair("DiskQuota", &bytes.to_string());
+        let answer = http.post(url).basic_auth("admin", Some(self.passphrase())).send().await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+        self.client_of(http, domain, "*").await
+    }
+
+    async fn client_of(&self, http: reqwest::Client, domain: String, scope: &str) -> Client {
+        let admin = |request: reqwest::RequestBuilder| request.basic_auth("admin", Some(self.passphrase()));
         let mut url = url::Url::parse(&format!("{}/instances/token", self.admin_url)).expect("a URL");
         url.query_pairs_mut().extend_pairs([
             ("Domain", domain.as_str()),

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
 use konnector_manifest::{Manifest, Verb};
-use konnector_sandbox::capability::{Error, Files, Object, Quota, Stored, Target, Upload, Written};
+use konnector_sandbox::capability::{Error, Files, Quota, Stored, Target, Upload, Written};
 use konnector_store::Changes;
 
 use super::content::{ContentWriter, NotWritten, Room};
@@ -62,10 +62,6 @@ impl Scope {
             written,
         })
     }
-
-    fn body(file: &File) -> Object {
-        crate::stored::object(file).unwrap_or_default()
-    }
 }
 
 #[async_trait]
@@ -98,7 +94,7 @@ impl Files for RunFiles {
         self.check(Verb::Get)?;
         let scope = &self.scope;
         let file = scope.platform.file(&scope.instance, id).map_err(told)?;
-        scope.permissions.check_document(Verb::Get, &FILES, id, &Scope::body(&file)).map_err(denied)?;
+        scope.check_file(&[Verb::Get], &file).map_err(told)?;
         let part = scope.platform.read_file(&file, offset, u64::from(max.min(1 << 20))).await.map_err(told)?;
         Ok(Bytes::from(part))
     }
@@ -109,7 +105,7 @@ impl Files for RunFiles {
         let mut removed = 0;
         for key in keys {
             let Some(file) = self.keyed(&key)? else { continue };
-            scope.permissions.check_document(Verb::Delete, &FILES, &file.id, &Scope::body(&file)).map_err(denied)?;
+            scope.check_file(&[Verb::Delete], &file).map_err(told)?;
             let fence = |changes: &mut Changes| scope.fence(changes);
             removed += u32::from(scope.platform.trash_file(&scope.instance, &file.id, &fence).await.map_err(told)?);
         }
@@ -162,11 +158,11 @@ impl Upload for RunUpload {
             return scope.stored(file, Written::Unchanged);
         }
         let checked = match &before {
-            Some(file) => scope.permissions.check_document(Verb::Put, &FILES, &id, &Scope::body(file)),
+            Some(file) => scope.check_file(&[Verb::Put], file),
             None => Ok(()),
         };
         if let Err(refused) = checked {
-            return discard(denied(refused)).await;
+            return discard(told(refused)).await;
         }
         let fence = |changes: &mut Changes| scope.fence(changes);
         let directory = match platform.ensure_directory(&scope.instance, &path, &fence).await {

@@ -11,7 +11,7 @@ mod tree;
 
 use std::sync::Arc;
 
-use konnector_manifest::{Manifest, Permissions};
+use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError};
 use konnector_sandbox::http::{HttpBudget, SecretTable, SessionOptions};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Limits, Program};
@@ -20,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
+use crate::doctype::FILES;
+use crate::file::File;
 use crate::instance::Instance;
 use crate::job::{Cause, Job};
 use crate::konnector::Konnector;
@@ -56,6 +58,19 @@ impl Scope {
         }
         let digest = hash.finalize();
         hex::encode(digest.get(..16).unwrap_or(&digest))
+    }
+
+    /// Whether a rule allows one of some verbs on a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] with the sentence that names the missing rule.
+    fn check_file(&self, verbs: &[Verb], file: &File) -> Result<()> {
+        if self.platform.reaches(&self.instance, &self.permissions, verbs, file)? {
+            return Ok(());
+        }
+        let verb = verbs.first().copied().unwrap_or(Verb::Get);
+        Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::object(file)?)?)
     }
 
     /// Who made a document or file, as `cozyMetadata` tells it.

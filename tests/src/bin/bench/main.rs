@@ -11,6 +11,7 @@
 )]
 
 mod bare;
+mod files;
 mod ours;
 
 use std::process::{Command, Stdio};
@@ -97,4 +98,5 @@ fn main() {
     rows.extend(node());
     print("From the push of a job, through a store on disk (every commit waits for its fsync)", None, &rows);
     print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &runtime.block_on(ours::bank101()));
+    print("A file of 10 MiB", Some(0), &runtime.block_on(files::rows()));
 }

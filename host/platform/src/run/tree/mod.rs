@@ -90,12 +90,7 @@ impl RunTree {
 
     /// Refuses with the sentence that names the missing rule.
     fn check(&self, verbs: &[Verb], file: &File) -> Result<(), TreeError> {
-        if self.reaches(verbs, file)? {
-            return Ok(());
-        }
-        let verb = verbs.first().copied().unwrap_or(Verb::Get);
-        let missing = self.scope.permissions.check_document(verb, &FILES, &file.id, &crate::stored::Object::new());
-        Err(TreeError::Denied(missing.err().map_or_else(|| format!("no rule allows {verb}"), |denied| denied.message)))
+        self.scope.check_file(verbs, file).map_err(told)
     }
 
     /// Whether something new may be made in a directory.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::super::bindings::wasi::filesystem::types::ErrorCode;
-use super::super::failure::Result;
+use super::super::failure::{Failure, Result};
 use super::super::memory;
 use super::Mount;
 use crate::capability::{Content, Destination, Draft, Node, Written};
@@ -28,8 +28,8 @@ enum State {
     Draft { draft: Box<dyn Draft>, length: u64 },
     /// Written in some other order.
     Copy(memory::Content),
-    /// A write failed half-way; what was sent has a hole and must never become a file.
-    Broken,
+    /// A write failed; what is left is not what the guest meant, and must never become a file.
+    Broken(ErrorCode),
 }
 
 impl Body {
@@ -45,7 +45,7 @@ impl Body {
 
     pub(super) fn len(&self) -> u64 {
         match &self.state {
-            State::Empty | State::Broken => 0,
+            State::Empty | State::Broken(_) => 0,
             State::Stored(content) => content.size(),
             State::Draft { length, .. } => *length,
             State::Copy(content) => content.len(),
@@ -60,31 +60,42 @@ impl Body {
             State::Empty => Ok(Bytes::new()),
             State::Stored(content) => mount.ask(content.read(offset, max)).await,
             State::Copy(content) => Ok(content.read(offset, max).into()),
-            State::Draft { .. } | State::Broken => Err(ErrorCode::Io.into()),
+            State::Broken(code) => Err((*code).into()),
+            State::Draft { .. } => Err(ErrorCode::Io.into()),
         }
     }
 
-    /// Writes all of it. What goes on where the last write ended, or at the end of what is stored, goes straight to a draft.
+    /// Writes all of it, or breaks the content. What goes on where the last write ended, or at the end of what is stored, goes straight to
+    /// a draft.
     pub(super) async fn write(&mut self, mount: &Mount, offset: u64, bytes: Bytes) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let at_end = offset == self.len();
-        if at_end && matches!(self.state, State::Empty | State::Stored(_)) {
-            self.begin_draft(mount).await?;
-        } else if !at_end && !matches!(self.state, State::Broken) {
-            self.copy(mount).await?;
-        }
         self.changed = true;
+        let written = self.write_some(mount, offset, bytes).await;
+        if let Err(Failure::Code(code)) = written {
+            self.state = State::Broken(code);
+        }
+        written
+    }
+
+    async fn write_some(&mut self, mount: &Mount, offset: u64, bytes: Bytes) -> Result<()> {
+        if let State::Broken(code) = self.state {
+            return Err(code.into());
+        }
+        if offset != self.len() {
+            self.copy(mount).await?;
+        } else if let State::Empty | State::Stored(_) = self.state {
+            self.begin_draft(mount).await?;
+        }
         match &mut self.state {
             State::Copy(content) => Ok(content.write(offset, &bytes)?),
-            State::Draft { .. } => self.append(mount, bytes).await,
-            State::Empty | State::Stored(_) | State::Broken => Err(ErrorCode::Io.into()),
+            _ => self.append(mount, bytes).await,
         }
     }
 
     pub(super) async fn set_len(&mut self, mount: &Mount, length: u64) -> Result<()> {
-        if length == self.len() && !matches!(self.state, State::Broken) {
+        if length == self.len() && !matches!(self.state, State::Broken(_)) {
             return Ok(());
         }
         if length == 0 {
@@ -102,11 +113,11 @@ impl Body {
     /// Makes the content visible. Afterwards it is what is stored.
     pub(super) async fn commit(&mut self, mount: &Mount, to: &Destination) -> Result<(Node, Written)> {
         match &self.state {
-            State::Broken => return Err(ErrorCode::Io.into()),
+            State::Broken(code) => return Err((*code).into()),
             State::Draft { .. } => {}
             State::Empty | State::Stored(_) | State::Copy(_) => self.begin_draft(mount).await?,
         }
-        let State::Draft { draft, .. } = std::mem::replace(&mut self.state, State::Broken) else {
+        let State::Draft { draft, .. } = self.take() else {
             return Err(ErrorCode::Io.into());
         };
         let (node, written) = mount.ask(draft.commit(to)).await?;
@@ -115,9 +126,14 @@ impl Body {
         Ok((node, written))
     }
 
+    /// Takes the content for a step that leaves none when it is given up half-way.
+    const fn take(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Broken(ErrorCode::Io))
+    }
+
     /// Appends to the draft, which is lost when that fails or is given up.
     async fn append(&mut self, mount: &Mount, bytes: Bytes) -> Result<()> {
-        let State::Draft { mut draft, length } = std::mem::replace(&mut self.state, State::Broken) else {
+        let State::Draft { mut draft, length } = self.take() else {
             return Err(ErrorCode::Io.into());
         };
         let size = bytes.len() as u64;
@@ -136,7 +152,7 @@ impl Body {
             let part = match &mut before {
                 State::Stored(content) => mount.ask(content.read(offset, COPY)).await?,
                 State::Copy(content) => content.read(offset, COPY).into(),
-                State::Empty | State::Draft { .. } | State::Broken => return Ok(()),
+                State::Empty | State::Draft { .. } | State::Broken(_) => return Ok(()),
             };
             if part.is_empty() {
                 return Ok(());
@@ -154,7 +170,7 @@ impl Body {
         let mut copy = memory::Content::new(std::sync::Arc::clone(&mount.scratch));
         // Takes the room first: what does not fit is not fetched.
         copy.set_len(self.len())?;
-        match std::mem::replace(&mut self.state, State::Broken) {
+        match self.take() {
             State::Empty => {}
             State::Stored(mut content) => {
                 let mut offset = 0;
@@ -169,7 +185,7 @@ impl Body {
             }
             State::Draft { draft, .. } => copy.write(0, &mount.ask(draft.take_back()).await?)?,
             State::Copy(content) => copy = content,
-            State::Broken => return Err(ErrorCode::Io.into()),
+            State::Broken(code) => return Err(code.into()),
         }
         self.state = State::Copy(copy);
         Ok(())

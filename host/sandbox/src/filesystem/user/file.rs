@@ -157,6 +157,7 @@ impl Mount {
         self.unborn().remove(&(from.directory.to_owned(), from.name.to_owned()));
         let mut about = file.core.about();
         about.path = there.path;
+        self.written().insert(there.id.clone(), Arc::downgrade(file));
         about.destination = Some(Destination::Existing(there.id));
     }
 }

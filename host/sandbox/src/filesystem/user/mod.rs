@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) use directory::{Directory, Found, Opened};
 pub(crate) use file::File;
 
-use super::bindings::wasi::filesystem::types::ErrorCode;
 use super::failure::{Failure, Result};
 use super::memory;
 use crate::capability::{Level, Quota, Tree, TreeError};
@@ -83,7 +82,7 @@ impl Mount {
     fn count_bytes(&self, bytes: u64) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
         if meter.file_bytes.get().saturating_add(bytes) > capabilities.limits.file_bytes {
-            return Err(ErrorCode::Quota.into());
+            return Err(self.refused(TreeError::Full(Quota::Storage)));
         }
         meter.file_bytes.add(bytes);
         Ok(())
