@@ -78,10 +78,16 @@ async fn a_written_file_is_one_of_the_users() {
     let file = site.file("bill.pdf").await;
     let id = file["_id"].as_str().expect("an id");
     assert_eq!(site.client.bytes(&format!("/files/download/{id}")).await, PDF.as_bytes());
-    assert_eq!((&file["mime"], &file["class"], &file["size"]), (&json!("application/pdf"), &json!("pdf"), &json!(PDF.len().to_string())));
+    assert_eq!(
+        (&file["mime"], &file["class"], &file["size"]),
+        (&json!("application/pdf"), &json!("pdf"), &json!(PDF.len().to_string()))
+    );
     assert_eq!(file["md5sum"], "", "of the content");
     assert_eq!(file["cozyMetadata"]["createdByApp"], "writer");
-    assert!(file["cozyMetadata"]["sourceAccount"].is_string() && file["cozyMetadata"]["uploadedAt"].is_string(), "{file:#}");
+    assert!(
+        file["cozyMetadata"]["sourceAccount"].is_string() && file["cozyMetadata"]["uploadedAt"].is_string(),
+        "{file:#}"
+    );
     let by_path = site.client.bytes("/files/download?Path=/Papers/2026/bill.pdf").await;
     assert_eq!(by_path, PDF.as_bytes(), "directories below a renamed one are found by their new path");
     assert_eq!(site.file("much.bin").await["size"], (10 << 20).to_string());
@@ -111,27 +117,41 @@ async fn a_written_file_is_one_of_the_users() {
 async fn what_no_rule_reaches_is_not_there() {
     let site = Site::new().await;
     let script = json!([
-        ["mkdir", "/files/Shown/deep"], ["mkdir", "/files/Hidden"],
-        ["write", "/files/Shown/deep/this.txt", "this"], ["write", "/files/Shown/deep/other.txt", "other"],
-        ["write", "/files/Hidden/that.txt", "that"], ["write", "/files/top.txt", "top"],
+        ["mkdir", "/files/Shown/deep"],
+        ["mkdir", "/files/Hidden"],
+        ["write", "/files/Shown/deep/this.txt", "this"],
+        ["write", "/files/Shown/deep/other.txt", "other"],
+        ["write", "/files/Hidden/that.txt", "that"],
+        ["write", "/files/top.txt", "top"],
     ]);
     let (log, _) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
     assert!(!log.contains("Err"), "{log}");
     let everything = json!([
         ["walk", "/files"],
-        ["read", "/files/Shown/deep/this.txt"], ["read", "/files/Shown/deep/other.txt"],
-        ["read", "/files/Hidden/that.txt"], ["read", "/files/Hidden"], ["read", "/files/top.txt"],
-        ["write", "/files/Shown/deep/this.txt", "changed"], ["append", "/files/Shown/deep/this.txt", "changed"],
-        ["write", "/files/Shown/deep/new.txt", "new"], ["write", "/files/Hidden/new.txt", "new"], ["mkdir", "/files/new"],
-        ["rename", "/files/Shown/deep/this.txt", "/files/stolen.txt"], ["rename", "/files/Hidden", "/files/Shown/deep/h"],
-        ["remove", "/files/Shown/deep/this.txt"], ["remove", "/files/Hidden/that.txt"], ["rmdir", "/files/Hidden"],
+        ["read", "/files/Shown/deep/this.txt"],
+        ["read", "/files/Shown/deep/other.txt"],
+        ["read", "/files/Hidden/that.txt"],
+        ["read", "/files/Hidden"],
+        ["read", "/files/top.txt"],
+        ["write", "/files/Shown/deep/this.txt", "changed"],
+        ["append", "/files/Shown/deep/this.txt", "changed"],
+        ["write", "/files/Shown/deep/new.txt", "new"],
+        ["write", "/files/Hidden/new.txt", "new"],
+        ["mkdir", "/files/new"],
+        ["rename", "/files/Shown/deep/this.txt", "/files/stolen.txt"],
+        ["rename", "/files/Hidden", "/files/Shown/deep/h"],
+        ["remove", "/files/Shown/deep/this.txt"],
+        ["remove", "/files/Hidden/that.txt"],
+        ["rmdir", "/files/Hidden"],
     ]);
 
     let (log, _) = site.run("none", Value::Null, everything.clone()).await;
     insta::assert_snapshot!(log, @"");
 
     let this = site.file("this.txt").await["_id"].clone();
-    let (log, _) = site.run("one", json!({ "type": "io.cozy.files", "verbs": ["GET"], "values": [this] }), everything.clone()).await;
+    let (log, _) = site
+        .run("one", json!({ "type": "io.cozy.files", "verbs": ["GET"], "values": [this] }), everything.clone())
+        .await;
     insta::assert_snapshot!(log.replace(this.as_str().expect("an id"), "<id>"), @"");
 
     let mut directories = site.client.documents("io.cozy.files").await;
@@ -154,6 +174,7 @@ async fn a_full_disk_is_told_to_whoever_syncs_and_noted_otherwise() {
     let script = json!([
         ["write", "/files/small.txt", "fits"],
         ["write much", "/files/much.bin"],
+        ["sync much", "/files/much.bin"],
         ["size", "/files/much.bin"],
         ["read", "/files/small.txt"],
     ]);

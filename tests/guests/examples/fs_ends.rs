@@ -49,9 +49,16 @@ fn run(job: Job) -> Result<Report, Failure> {
             file.seek(SeekFrom::End(5)).expect("a place");
             file.write_all(b"!").expect("written");
             drop(file);
-            OpenOptions::new().append(true).open("/files/old.txt").and_then(|mut file| file.write_all(b"?")).expect("written");
+            OpenOptions::new()
+                .append(true)
+                .open("/files/old.txt")
+                .and_then(|mut file| file.write_all(b"?"))
+                .expect("written");
             say(format!("{:?}", fs::read_to_string("/files/old.txt")));
-            say(format!("{:?}", OpenOptions::new().write(true).open("/files/old.txt").and_then(|file| file.set_len(1 << 40))));
+            say(format!(
+                "{:?}",
+                OpenOptions::new().write(true).open("/files/old.txt").and_then(|file| file.set_len(1 << 40))
+            ));
         }
         "writes before it is there" => {
             say(format!("{:?}", File::create_new("/files/half.txt").map(drop).map_err(|error| error.kind())));

@@ -12,6 +12,10 @@ fn run(job: Job) -> Result<Report, Failure> {
         let answer = match words.as_slice() {
             ["write", path, text] => fs::write(path, text).map(|()| String::new()),
             ["write much", path] => fs::write(path, vec![7; 10 << 20]).map(|()| String::new()),
+            ["sync much", path] => fs::File::create(path).and_then(|mut file| {
+                let written = std::io::Write::write_all(&mut file, &vec![7; 10 << 20]);
+                file.sync_all().map(|()| format!("{written:?}"))
+            }),
             ["create", path, text] => fs::File::create_new(path)
                 .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
                 .map(|()| String::new()),

@@ -241,6 +241,9 @@ impl Tree for FakeTree {
     async fn create_directory(&self, at: Place<'_>) -> Result<Node, TreeError> {
         let mut items = self.items();
         items.check(at.directory, at.name)?;
+        if items.path(at.directory).matches('/').count() >= 32 {
+            return Err(TreeError::TooLong);
+        }
         let id = items.add(at.directory, at.name, None);
         items.node(&id)
     }
@@ -250,6 +253,10 @@ impl Tree for FakeTree {
         items.check(from.directory, from.name)?;
         items.check(to.directory, to.name)?;
         let moved = items.child(from)?;
+        let into = items.path(to.directory);
+        if into == moved.path || into.starts_with(&format!("{}/", moved.path)) {
+            return Err(TreeError::Invalid);
+        }
         if let Ok(there) = items.child(to) {
             match (moved.directory, there.directory) {
                 (true, false) => return Err(TreeError::NotDirectory),

@@ -38,7 +38,9 @@ impl Platform {
         let mut changed = Vec::new();
         match over {
             Some(there) if there.kind == Kind::File => return self.merge(instance, file, there, changes).await,
-            Some(there) => changed.push(self.stage_trash(instance, self.current(instance, &there.id)?, &mut changes)?),
+            Some(there) => {
+                changed.push(self.stage_trash(instance, self.current(instance, &there.id)?, &mut changes)?)
+            }
             None => {}
         }
         let found = self.current(instance, &file.id)?;

@@ -9,8 +9,8 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
 use super::bindings::wasi::filesystem::types::{
-    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, HostDirectoryEntryStream,
-    MetadataHashValue, NewTimestamp,
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize,
+    HostDirectoryEntryStream, MetadataHashValue, NewTimestamp,
 };
 use super::bindings::wasi::filesystem::{preopens, types};
 use super::descriptor::{Descriptor, Directory, File, Object, kind, stat};
@@ -79,19 +79,27 @@ impl types::Host for Host {
 }
 
 impl types::HostDescriptor for Host {
-    async fn read_via_stream(&mut self, this: Resource<Descriptor>, offset: Filesize) -> Result<Resource<DynInputStream>> {
+    async fn read_via_stream(
+        &mut self,
+        this: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> Result<Resource<DynInputStream>> {
         let file = self.file(&this, DescriptorFlags::READ)?;
         Ok(self.table.push(Box::new(Reader::new(file, offset)) as DynInputStream)?)
     }
 
-    async fn write_via_stream(&mut self, this: Resource<Descriptor>, offset: Filesize) -> Result<Resource<DynOutputStream>> {
+    async fn write_via_stream(
+        &mut self,
+        this: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        Ok(self.table.push(Box::new(Writer::new(file, Some(offset))) as DynOutputStream)?)
+        Ok(self.table.push(Box::new(Writer::new(file, Some(offset), self.context.logs.clone())) as DynOutputStream)?)
     }
 
     async fn append_via_stream(&mut self, this: Resource<Descriptor>) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        Ok(self.table.push(Box::new(Writer::new(file, None)) as DynOutputStream)?)
+        Ok(self.table.push(Box::new(Writer::new(file, None, self.context.logs.clone())) as DynOutputStream)?)
     }
 
     async fn advise(&mut self, this: Resource<Descriptor>, _: Filesize, _: Filesize, _: Advice) -> Result<()> {
@@ -121,7 +129,12 @@ impl types::HostDescriptor for Host {
         }
     }
 
-    async fn set_times(&mut self, this: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> Result<()> {
+    async fn set_times(
+        &mut self,
+        this: Resource<Descriptor>,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> Result<()> {
         match &self.descriptor(&this)?.object {
             Object::File(File::Memory(file)) => set_times(&mut file.times(), accessed, modified),
             Object::Directory(Directory::Memory(directory)) => set_times(&mut directory.times(), accessed, modified),
@@ -130,7 +143,12 @@ impl types::HostDescriptor for Host {
         }
     }
 
-    async fn read(&mut self, this: Resource<Descriptor>, length: Filesize, offset: Filesize) -> Result<(Vec<u8>, bool)> {
+    async fn read(
+        &mut self,
+        this: Resource<Descriptor>,
+        length: Filesize,
+        offset: Filesize,
+    ) -> Result<(Vec<u8>, bool)> {
         let file = self.file(&this, DescriptorFlags::READ)?;
         let part = file.read(offset, usize::try_from(length).unwrap_or(usize::MAX)).await?;
         let at_end = part.is_empty() && length > 0;
@@ -173,7 +191,12 @@ impl types::HostDescriptor for Host {
         }
     }
 
-    async fn stat_at(&mut self, this: Resource<Descriptor>, _: types::PathFlags, path: String) -> Result<DescriptorStat> {
+    async fn stat_at(
+        &mut self,
+        this: Resource<Descriptor>,
+        _: types::PathFlags,
+        path: String,
+    ) -> Result<DescriptorStat> {
         self.directory(&this)?.stat(&path).await
     }
 
@@ -248,7 +271,11 @@ impl types::HostDescriptor for Host {
         self.directory(&this)?.remove_file(&path).await
     }
 
-    async fn is_same_object(&mut self, this: Resource<Descriptor>, other: Resource<Descriptor>) -> wasmtime::Result<bool> {
+    async fn is_same_object(
+        &mut self,
+        this: Resource<Descriptor>,
+        other: Resource<Descriptor>,
+    ) -> wasmtime::Result<bool> {
         Ok(self.table.get(&this)?.object.identity() == self.table.get(&other)?.object.identity())
     }
 
@@ -256,7 +283,12 @@ impl types::HostDescriptor for Host {
         Ok(hash(&self.descriptor(&this)?.object.identity()))
     }
 
-    async fn metadata_hash_at(&mut self, this: Resource<Descriptor>, _: types::PathFlags, path: String) -> Result<MetadataHashValue> {
+    async fn metadata_hash_at(
+        &mut self,
+        this: Resource<Descriptor>,
+        _: types::PathFlags,
+        path: String,
+    ) -> Result<MetadataHashValue> {
         Ok(hash(&self.directory(&this)?.identity(&path).await?))
     }
 

@@ -46,7 +46,9 @@ pub enum PathError {
     #[error("the path leads out of its directory")]
     Escapes,
     /// It, or a name in it, is too long, or has too many names.
-    #[error("the path is longer than {LONGEST_PATH} bytes, has a name of more than {LONGEST_NAME} bytes or more than {DEEPEST} names")]
+    #[error(
+        "the path is longer than {LONGEST_PATH} bytes, has a name of more than {LONGEST_NAME} bytes or more than {DEEPEST} names"
+    )]
     TooLong,
     /// It holds NUL.
     #[error("the path holds NUL")]

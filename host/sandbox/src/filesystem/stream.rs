@@ -4,8 +4,11 @@ use bytes::Bytes;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use super::bindings::wasi::filesystem::types::ErrorCode;
 use super::descriptor::File;
 use super::failure::{Failure, Result};
+use crate::capability::Level;
+use crate::logs::Logs;
 
 /// How much a guest may write at a time.
 const PERMIT: usize = 1 << 20;
@@ -67,7 +70,8 @@ impl Reader {
     }
 
     async fn fetch(&mut self, max: usize) {
-        let Some(file) = self.file.as_ref().filter(|_| matches!(self.state, State::Open) && self.ahead.is_empty()) else {
+        let Some(file) = self.file.as_ref().filter(|_| matches!(self.state, State::Open) && self.ahead.is_empty())
+        else {
             return;
         };
         match file.read(self.position, max).await {
@@ -117,11 +121,24 @@ pub(super) struct Writer {
     /// `None` appends.
     position: Option<u64>,
     state: State,
+    logs: Logs,
 }
 
 impl Writer {
-    pub(super) const fn new(file: File, position: Option<u64>) -> Self {
-        Self { file: Some(file), position, state: State::Open }
+    pub(super) const fn new(file: File, position: Option<u64>, logs: Logs) -> Self {
+        Self { file: Some(file), position, state: State::Open, logs }
+    }
+
+    /// Some standard libraries tell every failure of a stream as the same "I/O error", so the log says which it was.
+    fn fail(&mut self, failure: Failure) {
+        if let (Failure::Code(ErrorCode::InsufficientSpace), Some(File::Memory(_))) = (&failure, &self.file) {
+            self.logs.line(
+                Level::Warn,
+                "/tmp is full: all files there together are longer than a run may keep",
+                Vec::new(),
+            );
+        }
+        self.state = State::Failed(failure);
     }
 
     fn begin(&mut self, bytes: Bytes) -> Result<()> {
@@ -143,7 +160,7 @@ impl Pollable for Writer {
         if let Some(File::User(file)) = &self.file
             && let Err(failure) = file.settle().await
         {
-            self.state = State::Failed(failure);
+            self.fail(failure);
         }
     }
 }
@@ -158,7 +175,7 @@ impl OutputStream for Writer {
         if !bytes.is_empty()
             && let Err(failure) = self.begin(bytes)
         {
-            self.state = State::Failed(failure);
+            self.fail(failure);
         }
         Ok(())
     }

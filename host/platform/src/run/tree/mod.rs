@@ -160,9 +160,7 @@ impl Tree for RunTree {
 
     async fn check_write(&self, to: &Destination) -> Result<(), TreeError> {
         match to {
-            Destination::New { directory, name } => {
-                self.check_new(&self.directory(directory)?, name, Kind::File, None)
-            }
+            Destination::New { directory, name } => self.check_new(&self.directory(directory)?, name, Kind::File, None),
             Destination::Existing(id) => self.check(CHANGE, &self.file(id)?),
         }
     }
@@ -196,17 +194,15 @@ impl Tree for RunTree {
                 // It must not leave what the rules reach, nor come to where they reach nothing.
                 self.check(CHANGE, &moved)?;
             }
-            Some(there) => {
-                match (moved.kind, there.kind) {
-                    (Kind::Directory, Kind::File) => return Err(TreeError::NotDirectory),
-                    (Kind::File, Kind::Directory) => return Err(TreeError::IsDirectory),
-                    (Kind::File, Kind::File) => self.check(CHANGE, there)?,
-                    (Kind::Directory, Kind::Directory) => {
-                        self.check(&[Verb::Delete], there)?;
-                        self.check_empty(there)?;
-                    }
+            Some(there) => match (moved.kind, there.kind) {
+                (Kind::Directory, Kind::File) => return Err(TreeError::NotDirectory),
+                (Kind::File, Kind::Directory) => return Err(TreeError::IsDirectory),
+                (Kind::File, Kind::File) => self.check(CHANGE, there)?,
+                (Kind::Directory, Kind::Directory) => {
+                    self.check(&[Verb::Delete], there)?;
+                    self.check_empty(there)?;
                 }
-            }
+            },
         }
         if moved.kind == Kind::Directory {
             let above = platform.above(instance, &to_directory).map_err(told)?;

@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 pub(crate) use content::Content;
-pub(crate) use quota::Quota;
 use quota::NodeRoom;
+pub(crate) use quota::Quota;
 
 use super::bindings::wasi::filesystem::types::ErrorCode;
 use super::path::{DEEPEST, Last, Path, Step};
@@ -346,7 +346,8 @@ impl Directory {
             return Err(ErrorCode::NotDirectory);
         }
         if let Node::Directory(directory) = &moved {
-            let inside = std::iter::once(Arc::clone(&new)).chain(new.ancestors()).any(|above| Arc::ptr_eq(&above, directory));
+            let inside =
+                std::iter::once(Arc::clone(&new)).chain(new.ancestors()).any(|above| Arc::ptr_eq(&above, directory));
             if inside {
                 return Err(ErrorCode::Invalid);
             }

@@ -13,7 +13,13 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Call {
     /// Opens for writing, and writes a few bytes at the beginning.
-    Write { path: String, create: bool, exclusive: bool, truncate: bool, bytes: Vec<u8> },
+    Write {
+        path: String,
+        create: bool,
+        exclusive: bool,
+        truncate: bool,
+        bytes: Vec<u8>,
+    },
     Append(String, Vec<u8>),
     SetLen(String, u64),
     Read(String),
@@ -67,10 +73,13 @@ fn ours(root: &Arc<Directory>, call: &Call) -> Result<String> {
     let nothing = |()| String::new();
     match call {
         Call::Write { path, create, exclusive, truncate, bytes } => {
-            let how = Opening { create: *create, exclusive: *exclusive, truncate: *truncate, write: true, directory: false };
+            let how =
+                Opening { create: *create, exclusive: *exclusive, truncate: *truncate, write: true, directory: false };
             open(root, path, how)?.write(0, bytes).map(nothing)
         }
-        Call::Append(path, bytes) => open(root, path, Opening { write: true, ..Opening::default() })?.append(bytes).map(nothing),
+        Call::Append(path, bytes) => {
+            open(root, path, Opening { write: true, ..Opening::default() })?.append(bytes).map(nothing)
+        }
         Call::SetLen(path, length) => {
             open(root, path, Opening { write: true, ..Opening::default() })?.set_len(*length).map(nothing)
         }
@@ -79,7 +88,8 @@ fn ours(root: &Arc<Directory>, call: &Call) -> Result<String> {
             let found = root.open(&resolve(path)?, Opening { directory: true, ..Opening::default() })?;
             let directory = found.directory()?;
             let mut names = Vec::new();
-            while let Some((name, node)) = directory.next(names.last().map(|(name, _): &(String, bool)| name.as_str())) {
+            while let Some((name, node)) = directory.next(names.last().map(|(name, _): &(String, bool)| name.as_str()))
+            {
                 names.push((name, node.is_directory()));
             }
             Ok(format!("{names:?}"))
@@ -117,8 +127,9 @@ fn theirs(root: &str, call: &Call) -> std::io::Result<String> {
         }
         Call::List(path) => {
             let entries = std::fs::read_dir(at(path))?.map(|entry| entry.unwrap());
-            let mut names: Vec<_> =
-                entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.file_type().unwrap().is_dir())).collect();
+            let mut names: Vec<_> = entries
+                .map(|entry| (entry.file_name().into_string().unwrap(), entry.file_type().unwrap().is_dir()))
+                .collect();
             names.sort();
             Ok(format!("{names:?}"))
         }
@@ -136,21 +147,20 @@ fn theirs(root: &str, call: &Call) -> std::io::Result<String> {
 /// Paths from so few names that calls meet each other.
 fn path() -> impl Strategy<Value = String> {
     let name = prop_oneof![4 => Just("a"), 4 => Just("b"), 2 => Just("c"), 1 => Just("."), 1 => Just("..")];
-    (proptest::collection::vec(name, 1..4), any::<bool>(), 0..6_u8).prop_filter_map("leads out", |(names, double, end)| {
-        let path = names.join(if double { "//" } else { "/" });
-        let path = if end == 0 { format!("{path}/") } else { path };
-        resolve(&path).is_ok().then_some(path)
-    })
+    (proptest::collection::vec(name, 1..4), any::<bool>(), 0..6_u8).prop_filter_map(
+        "leads out",
+        |(names, double, end)| {
+            let path = names.join(if double { "//" } else { "/" });
+            let path = if end == 0 { format!("{path}/") } else { path };
+            resolve(&path).is_ok().then_some(path)
+        },
+    )
 }
 
 fn call() -> impl Strategy<Value = Call> {
     let bytes = || proptest::collection::vec(any::<u8>(), 0..4);
-    let write = (path(), any::<[bool; 3]>(), bytes()).prop_map(|(path, [create, exclusive, truncate], bytes)| Call::Write {
-        path,
-        create,
-        exclusive,
-        truncate,
-        bytes,
+    let write = (path(), any::<[bool; 3]>(), bytes()).prop_map(|(path, [create, exclusive, truncate], bytes)| {
+        Call::Write { path, create, exclusive, truncate, bytes }
     });
     prop_oneof![
         4 => write,

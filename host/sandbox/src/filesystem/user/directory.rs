@@ -6,8 +6,8 @@ use super::super::bindings::wasi::filesystem::types::ErrorCode;
 use super::super::failure::Result;
 use super::super::memory::Opening;
 use super::super::path::{Last, Path, Step};
-use super::file::File;
 use super::Mount;
+use super::file::File;
 use crate::capability::{Destination, Node, Place, Quota, TreeError};
 
 /// A directory, by its id: it may be renamed while it is open.
@@ -112,9 +112,7 @@ impl Directory {
         let directory = self.go(before).await?;
         match last {
             Last::Here => Ok(Found::Stored(directory)),
-            Last::Child(name) => {
-                self.mount.lookup(&directory, name).await?.ok_or(ErrorCode::NoEntry)?.named_by(path)
-            }
+            Last::Child(name) => self.mount.lookup(&directory, name).await?.ok_or(ErrorCode::NoEntry)?.named_by(path),
         }
     }
 
@@ -194,7 +192,11 @@ impl Directory {
         self.mount.count_change()?;
         self.mount.ask(self.mount.tree.remove(at, directory)).await?;
         let meter = &self.mount.context.meter;
-        if directory { meter.name_changes.add(1) } else { meter.files.deleted.add(1) }
+        if directory {
+            meter.name_changes.add(1)
+        } else {
+            meter.files.deleted.add(1)
+        }
         Ok(())
     }
 

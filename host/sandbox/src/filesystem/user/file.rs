@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 
 use super::super::bindings::wasi::filesystem::types::ErrorCode;
 use super::super::failure::{Failure, Result};
-use super::body::Body;
 use super::Mount;
+use super::body::Body;
 use crate::capability::{Destination, Node, Place, Quota, TreeError, Written};
 use crate::host::Uploading;
 
@@ -164,7 +164,12 @@ impl Mount {
 
 impl About {
     fn existing(node: Node) -> Self {
-        Self { destination: Some(Destination::Existing(node.id)), path: node.path, modified: node.modified, failure_told: false }
+        Self {
+            destination: Some(Destination::Existing(node.id)),
+            path: node.path,
+            modified: node.modified,
+            failure_told: false,
+        }
     }
 }
 

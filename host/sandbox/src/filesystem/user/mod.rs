@@ -93,7 +93,9 @@ impl Mount {
         match failure {
             Failure::Code(code) => {
                 self.context.meter.files_not_saved.add(1);
-                let message = format!("/files{path} was not saved when it was closed: {}", code.message());
+                // The text of the standard goes on with the name that POSIX has for it.
+                let reason = code.message().split(", similar").next().unwrap_or_default();
+                let message = format!("/files{path} was not saved when it was closed: {reason}");
                 self.context.logs.line(Level::Error, &message, Vec::new());
             }
             Failure::End(_) => self.lease_lost.store(true, Ordering::Relaxed),
