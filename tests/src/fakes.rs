@@ -3,6 +3,7 @@
 pub mod account;
 pub mod documents;
 pub mod files;
+pub mod tree;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct World {
     pub documents: Arc<documents::FakeDocuments>,
     /// The files.
     pub files: Arc<files::FakeFiles>,
+    /// The same files as a directory; a konnector without a rule on files has none.
+    pub tree: Option<Arc<tree::FakeTree>>,
     /// Who watches.
     pub watcher: Arc<Watcher>,
     /// Secrets that the run kept.
@@ -69,6 +72,7 @@ impl World {
             secrets: self.kept.clone(),
             documents: self.documents.clone(),
             files: self.files.clone(),
+            tree: self.tree.clone().map(|tree| tree as _),
             progress: self.watcher.clone(),
             log: self.watcher.clone(),
             http: Arc::new(session),

@@ -109,17 +109,34 @@ impl Server {
         let admin = |request: reqwest::RequestBuilder| request.basic_auth("admin", Some(self.passphrase()));
         let instances: Value = read(admin(http.get(format!("{}/instances", self.admin_url)))).await;
         let domain = instances["data"][0]["attributes"]["domain"].as_str().expect("an instance").to_owned();
+        let token = self.token_on(&domain, audience, subject, scope).await;
+        (domain, token)
+    }
+
+    /// A client with every right on a new instance whose files may take so many bytes.
+    pub async fn client_with_quota(&self, bytes: u64) -> Client {
+        let http = reqwest_client();
+        let domain = "small.example".to_owned();
+        let mut url = url::Url::parse(&format!("{}/instances", self.admin_url)).expect("a URL");
+        url.query_pairs_mut().append_pair("Domain", &domain).append_pair("DiskQuota", &bytes.to_string());
+        let answer = http.post(url).basic_auth("admin", Some(self.passphrase())).send().await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+        let token = self.token_on(&domain, "cli", "tests", "*").await;
+        Client { http, url: self.url.clone(), domain, token }
+    }
+
+    async fn token_on(&self, domain: &str, audience: &str, subject: &str, scope: &str) -> String {
         let mut url = url::Url::parse(&format!("{}/instances/token", self.admin_url)).expect("a URL");
         url.query_pairs_mut().extend_pairs([
-            ("Domain", domain.as_str()),
+            ("Domain", domain),
             ("Audience", audience),
             ("Subject", subject),
             ("Scope", scope),
         ]);
-        let answer = admin(http.post(url)).send().await.expect("an answer");
+        let request = reqwest_client().post(url).basic_auth("admin", Some(self.passphrase()));
+        let answer = request.send().await.expect("an answer");
         assert_eq!(answer.status(), 200);
-        let token = answer.text().await.expect("a token");
-        (domain, token.trim().to_owned())
+        answer.text().await.expect("a token").trim().to_owned()
     }
 
     /// Resident memory in KiB.

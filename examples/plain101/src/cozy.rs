@@ -39,12 +39,12 @@ impl Cozy {
 
     /// A parameter of the manifest.
     pub fn parameter(&self, name: &str) -> Result<&str, String> {
-        self.parameters[name].as_str().ok_or_else(|| format!("the parameter {name} is missing"))
+        self.parameters.get(name).and_then(Value::as_str).ok_or_else(|| format!("the parameter {name} is missing"))
     }
 
     /// The account that the run is for, with its password.
     pub fn account(&self) -> Result<Value, String> {
-        let id = self.fields["account"].as_str().ok_or("the job names no account")?;
+        let id = self.fields.get("account").and_then(Value::as_str).ok_or("the job names no account")?;
         let (status, body) = self.ask("GET", &format!("data/io.cozy.accounts/{id}"), None)?;
         if status == 200 { Ok(body) } else { Err(format!("the account cannot be read: {status} {body}")) }
     }

@@ -35,7 +35,8 @@ fn main() {
 fn run() -> Result<(), Failure> {
     let cozy = Cozy::from_environment()?;
     let account = cozy.account()?;
-    let login = |name: &str| account["auth"][name].as_str().unwrap_or_default().to_owned();
+    let auth = account.get("auth");
+    let login = |name: &str| auth.and_then(|auth| auth.get(name)?.as_str()).unwrap_or_default().to_owned();
     let mut bank = Bank::new(cozy.parameter("url")?)?;
     if !bank.log_in(&login("login"), &login("password"))? {
         return Err(Failure { error: "LOGIN_FAILED".to_owned(), no_retry: true });

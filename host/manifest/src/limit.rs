@@ -71,6 +71,9 @@ limits! {
     Files           "files"             Count       2_000    20_000   "files written or removed";
     FileContent     "file_mib"          MiB         2_048    20_480   "content of files written";
     Uploads         "uploads"           Count           8        32   "unfinished uploads at one time";
+    Scratch         "scratch_mib"       MiB            32       256   "files in /tmp, and what is changed in place in /files";
+    ScratchFiles    "scratch_files"     Count      10_000   100_000   "files and directories in /tmp";
+    OpenFiles       "open_files"        Count          64       256   "files open for writing at one time";
     LogLines        "log_lines"         Count      10_000   100_000   "log lines";
     LogText         "log_kib"           KiB         1_024    16_384   "log text";
     LogLine         "log_line_kib"      KiB             8        64   "one log line";

@@ -1,12 +1,16 @@
 //! What a run may reach. The sandbox defines the interfaces, the platform implements them: whatever a guest can do that is not in
 //! this file, it cannot do.
 
+mod tree;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Map, Value};
+
+pub use tree::{Content, Destination, Draft, Node, Place, Tree, TreeError};
 
 use crate::http::Session;
 pub use crate::http::{OwnApi, OwnBody, SecretsShown};
@@ -26,6 +30,8 @@ pub struct Capabilities {
     pub documents: Arc<dyn Documents>,
     /// The user's files, within the manifest's rules.
     pub files: Arc<dyn Files>,
+    /// The same files as the directory `/files`. `None` where no rule reaches any: then there is no such directory.
+    pub tree: Option<Arc<dyn Tree>>,
     /// Who watches the run.
     pub progress: Arc<dyn Progress>,
     /// Where log lines go, secrets already masked and the budget already applied.

@@ -17,6 +17,8 @@ mod conversation;
 mod engine;
 mod environment;
 mod error;
+#[doc(hidden)]
+pub mod filesystem;
 mod host;
 pub mod http;
 mod inspect;

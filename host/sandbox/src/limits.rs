@@ -35,6 +35,12 @@ pub struct Limits {
     pub file_bytes: u64,
     /// Uploads open at one time.
     pub uploads: u32,
+    /// Bytes in `/tmp` and in files below `/files` that are not written from beginning to end.
+    pub scratch_bytes: u64,
+    /// Files and directories in `/tmp`.
+    pub scratch_files: u32,
+    /// Files below `/files` open at one time; of these, [`uploads`](Self::uploads) for writing.
+    pub open_files: u32,
     /// Resources (streams, pollables, uploads) open at one time.
     pub handles: usize,
     /// Bytes that the guest may pass in one call of a host function.
@@ -59,6 +65,9 @@ impl Default for Limits {
             files: 0,
             file_bytes: 0,
             uploads: 0,
+            scratch_bytes: 0,
+            scratch_files: 0,
+            open_files: 0,
             handles: 0,
             host_call_bytes: 0,
             http: HttpBudget { requests: 0, bytes_up: 0, bytes_down: 0, body_limit: 0 },
@@ -132,6 +141,9 @@ impl Limits {
             Limit::Files => &mut self.files,
             Limit::FileContent => &mut self.file_bytes,
             Limit::Uploads => &mut self.uploads,
+            Limit::Scratch => &mut self.scratch_bytes,
+            Limit::ScratchFiles => &mut self.scratch_files,
+            Limit::OpenFiles => &mut self.open_files,
             Limit::LogLines => &mut self.log_lines,
             Limit::LogText => &mut self.log_bytes,
             Limit::LogLine => &mut self.log_line_bytes,

@@ -1,19 +1,19 @@
 //! What a component can reach. WASI is linked interface by interface and never as a whole: this list is the security review. What is not
-//! in it does not exist for a guest: no sockets, no name resolution, no directories.
+//! in it does not exist for a guest: no sockets, no name resolution, no directory of this machine.
 
 use wasmtime::Engine;
 use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
+use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
 use wasmtime_wasi_http::p2::bindings::http;
 use wasmtime_wasi_http::{WasiHttp, WasiHttpView as _};
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use crate::bindings::konnector::host as ours;
+use crate::filesystem::interfaces as filesystem;
 use crate::host::Host;
 
 /// Links every interface that a konnector may import.
@@ -55,9 +55,9 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     // A client of HTTP, through the gate; there is no server.
     http::types::add_to_linker::<Host, WasiHttp>(linker, &http::types::LinkOptions::default(), Host::http)?;
     http::outgoing_handler::add_to_linker::<Host, WasiHttp>(linker, Host::http)?;
-    // Without directories: there is no descriptor to call a method on.
-    filesystem::types::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
-    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)?;
+    // Our own: `/tmp` in memory and `/files` by way of a capability, no directory of this machine.
+    filesystem::types::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
+    filesystem::preopens::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
     Ok(())
 }
 

@@ -50,6 +50,10 @@ impl Writes {
 pub(crate) struct Meter {
     pub(crate) documents: Writes,
     pub(crate) files: Writes,
+    /// Directories made or removed and things renamed below `/files`.
+    pub(crate) name_changes: Counter,
+    /// Files below `/files` whose content could not be kept when they were closed.
+    pub(crate) files_not_saved: Counter,
     /// Bytes written to uploads, kept or not.
     pub(crate) file_bytes: Counter,
     cpu_ns: Counter,

@@ -190,9 +190,10 @@ impl Judge<'_> {
             Some(wasmtime::component::ResourceTableError::Full)
         ) || text.contains("resource table has no free keys")
             || text.contains("handles")
+            || text.contains("handle limit exceeded")
         {
             return Ending::Trap(format!(
-                "the konnector holds more than {handles} resources (streams, timers, uploads) at one time; drop those it is done with"
+                "the konnector holds more than {handles} resources (files, streams, timers, uploads) at one time; drop those it is done with"
             ));
         }
         if text.contains("fuel allocated for hostcalls has been exhausted") {

@@ -25,6 +25,8 @@ pub struct Receipt {
     pub documents: WriteCount,
     /// Files, by what happened to them.
     pub files: WriteCount,
+    /// Files that could not be saved when the konnector closed them; the log says why.
+    pub files_not_saved: u64,
     /// Bytes written to files.
     pub file_bytes: u64,
     /// Milliseconds on a processor.
@@ -99,6 +101,7 @@ impl Receipt {
             hosts,
             documents: (&meter.documents).into(),
             files: (&meter.files).into(),
+            files_not_saved: meter.files_not_saved.get(),
             file_bytes: meter.file_bytes.get(),
             cpu_ms: milliseconds(meter.cpu()),
             wall_ms: milliseconds(wall),

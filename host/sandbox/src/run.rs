@@ -17,6 +17,7 @@ use crate::capability::Capabilities;
 use crate::clock::{Billed, CpuUsedUp};
 use crate::conversation::{Conversation, LastWords};
 use crate::environment::Environment;
+use crate::filesystem::FileSystem;
 use crate::host::wasi_http::Door;
 use crate::host::{Context, Host};
 use crate::inspect::Kind;
@@ -99,6 +100,7 @@ impl Run {
             table,
             door: Door::new(Arc::clone(&self.context)),
             limiter: Limiter::new(limits, memory, Arc::clone(&self.context.meter)),
+            filesystem: FileSystem::new(&self.context),
             context: Arc::clone(&self.context),
         }
     }

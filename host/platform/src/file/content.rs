@@ -2,10 +2,10 @@
 
 use std::pin::Pin;
 
-use konnector_store::{BlobInfo, Changes};
+use konnector_store::{BlobInfo, BlobReader, Changes};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{CHILDREN, File, Kind, TRASH_ID, child_key, made, numbered};
+use super::{CHILDREN, File, Kind, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -54,21 +54,37 @@ impl Platform {
         }
         // Tried again when somebody else takes the name between the look and the commit.
         for last in [false, false, true] {
-            let file = self.new_file(instance, new, &self.free_name(instance, &new.dir_id, &new.name)?, blob);
-            let mut changes = Changes::new();
-            stage(&mut changes);
-            changes.create(at.clone(), object(&file)?);
-            changes.unique(&instance.id, CHILDREN, child_key(&new.dir_id, &file.name), &file.id);
-            match self.store.commit(changes).await {
-                Ok(_) => {
-                    self.publish(&at, Happened::Created, object(&file)?);
-                    return Ok(file);
-                }
+            let name = self.free_name(instance, &new.dir_id, &new.name)?;
+            match self.create_content(instance, new, &name, blob, stage).await {
                 Err(error) if error.is_conflict() && !last => {}
-                Err(error) => return Err(error.into()),
+                done => return done,
             }
         }
         Err(Error::Conflict(format!("the directory of '{}' is being changed by somebody else", new.name)))
+    }
+
+    /// Creates a file with exactly this name from content that was written.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when the name is taken; [`Error::StaleLease`] by way of `stage`.
+    pub(crate) async fn create_content(
+        &self,
+        instance: &Instance,
+        new: &NewContent,
+        name: &str,
+        blob: &BlobInfo,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        let file = self.new_file(instance, new, name, blob);
+        let at = instance.doc(&FILES, file.id.as_str());
+        let mut changes = Changes::new();
+        stage(&mut changes);
+        changes.create(at.clone(), object(&file)?);
+        changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        self.store.commit(changes).await?;
+        self.publish(&at, Happened::Created, object(&file)?);
+        Ok(file)
     }
 
     /// New content for a file that is there. One that lies in the trash comes back to where it would be created.
@@ -107,7 +123,7 @@ impl Platform {
     }
 
     /// The name, with a number where it is taken.
-    fn free_name(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<String> {
+    pub(super) fn free_name(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<String> {
         for number in 1..=MOST_NUMBERS {
             let candidate = if number == 1 { name.to_owned() } else { numbered(name, number) };
             if self.child(instance, dir_id, &candidate)?.is_none() {
@@ -162,39 +178,19 @@ impl Platform {
         Ok(Box::pin(reader))
     }
 
+    /// The content of a file, from any place, as it is now: a later change does not touch what this reader reads.
+    pub(crate) async fn content(&self, file: &File) -> Result<Box<dyn BlobReader>> {
+        match &file.content {
+            Some(content) => Ok(self.store.blobs().open(&content.blob).await?),
+            None => Err(Error::NotFound(format!("'{}' is a directory and has no content", file.name))),
+        }
+    }
+
     /// At most `most` bytes of a file's content.
     pub(crate) async fn read_file(&self, file: &File, offset: u64, most: u64) -> Result<Vec<u8>> {
         let mut part = Vec::new();
         let reader = self.open_file(file, offset).await?;
         reader.take(most).read_to_end(&mut part).await.map_err(Error::io("reading the content of a file"))?;
         Ok(part)
-    }
-
-    /// Moves a file to the trash; answers whether it was there and not in the trash already.
-    pub(crate) async fn trash_file(
-        &self,
-        instance: &Instance,
-        id: &str,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<bool> {
-        let at = instance.doc(&FILES, id);
-        let Some(found) = self.stored::<File>(&at)? else { return Ok(false) };
-        let rev = found.rev.clone();
-        let mut file = found.named();
-        if file.trashed {
-            return Ok(false);
-        }
-        let mut changes = Changes::new();
-        stage(&mut changes);
-        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
-        file.name = self.free_name(instance, TRASH_ID, &file.name)?;
-        file.dir_id = TRASH_ID.to_owned();
-        file.trashed = true;
-        file.updated_at = self.clock.now();
-        changes.unique(&instance.id, CHILDREN, child_key(TRASH_ID, &file.name), &file.id);
-        changes.put(at.clone(), &rev, object(&file)?);
-        self.store.commit(changes).await?;
-        self.publish(&at, Happened::Updated, object(&file)?);
-        Ok(true)
     }
 }

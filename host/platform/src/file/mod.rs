@@ -1,7 +1,9 @@
 //! The user's files: directories and files are documents of `io.cozy.files`, their content lies in blobs.
 
 mod content;
+mod moving;
 mod name;
+mod reach;
 mod tree;
 
 use base64::Engine as _;

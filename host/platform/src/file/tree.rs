@@ -10,10 +10,10 @@ use crate::stored::{new_id, object};
 use crate::{Error, Platform, Result};
 
 /// How deep directories may be nested.
-const DEEPEST: usize = 32;
+pub(super) const DEEPEST: usize = 32;
 
 /// A path with one more name.
-pub fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
 }
 
@@ -86,6 +86,33 @@ impl Platform {
         Ok(directory)
     }
 
+    /// Creates a directory in another one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when the name is taken, [`Error::TooLarge`] when it would be nested too deeply.
+    pub(crate) async fn create_directory(
+        &self,
+        instance: &Instance,
+        parent: &File,
+        name: &str,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        let path = join(parent.path.as_deref().unwrap_or("/"), name);
+        if path.matches('/').count() > DEEPEST {
+            return Err(Error::TooLarge(format!("the directory '{path}' is nested more than {DEEPEST} deep")));
+        }
+        let directory = File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain);
+        let at = instance.doc(&FILES, directory.id.as_str());
+        let mut changes = Changes::new();
+        stage(&mut changes);
+        changes.create(at.clone(), object(&directory)?);
+        changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
+        self.store.commit(changes).await?;
+        self.publish(&at, Happened::Created, object(&directory)?);
+        Ok(directory)
+    }
+
     async fn ensure_child(
         &self,
         instance: &Instance,
@@ -100,20 +127,9 @@ impl Platform {
                 Some(_) => return Err(Error::Conflict(format!("'{name}' is a file, not a directory"))),
                 None => {}
             }
-            let path = join(parent.path.as_deref().unwrap_or("/"), name);
-            let directory = File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain);
-            let at = instance.doc(&FILES, directory.id.as_str());
-            let mut changes = Changes::new();
-            stage(&mut changes);
-            changes.create(at.clone(), object(&directory)?);
-            changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
-            match self.store.commit(changes).await {
-                Ok(_) => {
-                    self.publish(&at, Happened::Created, object(&directory)?);
-                    return Ok(directory);
-                }
+            match self.create_directory(instance, parent, name, stage).await {
                 Err(error) if error.is_conflict() && !last => {}
-                Err(error) => return Err(error.into()),
+                done => return done,
             }
         }
         Err(Error::Conflict(format!("the directory '{name}' is being changed by somebody else")))

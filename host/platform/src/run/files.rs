@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
 use konnector_manifest::{Manifest, Verb};
-use konnector_sandbox::capability::{Error, Files, Object, Quota, Stored, Target, Upload, Written};
-use konnector_store::{BlobWriter, Changes};
+use konnector_sandbox::capability::{Error, Files, Quota, Stored, Target, Upload, Written};
+use konnector_store::Changes;
 
+use super::content::{ContentWriter, NotWritten, Room};
 use super::{Scope, denied, folder, told};
 use crate::doctype::FILES;
 use crate::file::{File, NewContent, safe_name};
@@ -17,24 +18,19 @@ use crate::file::{File, NewContent, safe_name};
 const KEYED: &str = "file by key";
 /// The same for files that are recognised by their path.
 const BY_PATH: &str = "file by path";
-/// How much of the beginning is kept to find out the media type.
-const HEAD: usize = 8 << 10;
 
 /// The interface `files`.
 pub struct RunFiles {
     scope: Arc<Scope>,
     folder: String,
-    used: u64,
-    quota: u64,
+    room: Room,
 }
 
 impl RunFiles {
     /// For the folder that the job and the account name.
-    pub fn new(scope: Arc<Scope>, manifest: &Manifest) -> crate::Result<Self> {
+    pub fn new(scope: Arc<Scope>, manifest: &Manifest, room: Room) -> crate::Result<Self> {
         let folder = folder::destination(&scope, manifest)?;
-        let quota = scope.instance.disk_quota.unwrap_or(scope.platform.config.disk_quota);
-        let used = scope.platform.disk_usage(&scope.instance)?;
-        Ok(Self { scope, folder, used, quota })
+        Ok(Self { scope, folder, room })
     }
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
@@ -66,10 +62,6 @@ impl Scope {
             written,
         })
     }
-
-    fn body(file: &File) -> Object {
-        crate::stored::object(file).unwrap_or_default()
-    }
 }
 
 #[async_trait]
@@ -93,25 +85,16 @@ impl Files for RunFiles {
             Some(key) => self.scope.keyed_id(KEYED, key),
             None => self.scope.keyed_id(BY_PATH, &format!("{path}/{name}")),
         };
-        let writer = self.scope.platform.store.blobs().create().await.map_err(|error| told(error.into()))?;
-        Ok(Box::new(RunUpload {
-            scope: Arc::clone(&self.scope),
-            room: self.quota.saturating_sub(self.used),
-            path,
-            name,
-            id,
-            target,
-            writer,
-            head: Vec::new(),
-            size: 0,
-        }))
+        let content = ContentWriter::begin(&self.scope.platform, self.room.clone()).await.map_err(told)?;
+        let (scope, room) = (Arc::clone(&self.scope), self.room.clone());
+        Ok(Box::new(RunUpload { scope, room, path, name, id, target, content }))
     }
 
     async fn read(&self, id: &str, offset: u64, max: u32) -> Result<Bytes, Error> {
         self.check(Verb::Get)?;
         let scope = &self.scope;
         let file = scope.platform.file(&scope.instance, id).map_err(told)?;
-        scope.permissions.check_document(Verb::Get, &FILES, id, &Scope::body(&file)).map_err(denied)?;
+        scope.check_file(&[Verb::Get], &file).map_err(told)?;
         let part = scope.platform.read_file(&file, offset, u64::from(max.min(1 << 20))).await.map_err(told)?;
         Ok(Bytes::from(part))
     }
@@ -122,7 +105,7 @@ impl Files for RunFiles {
         let mut removed = 0;
         for key in keys {
             let Some(file) = self.keyed(&key)? else { continue };
-            scope.permissions.check_document(Verb::Delete, &FILES, &file.id, &Scope::body(&file)).map_err(denied)?;
+            scope.check_file(&[Verb::Delete], &file).map_err(told)?;
             let fence = |changes: &mut Changes| scope.fence(changes);
             removed += u32::from(scope.platform.trash_file(&scope.instance, &file.id, &fence).await.map_err(told)?);
         }
@@ -133,52 +116,34 @@ impl Files for RunFiles {
 /// Content on its way to a file.
 struct RunUpload {
     scope: Arc<Scope>,
-    /// Bytes that the quota leaves.
-    room: u64,
+    room: Room,
     path: String,
     name: String,
     id: String,
     target: Target,
-    writer: Box<dyn BlobWriter>,
-    head: Vec<u8>,
-    size: u64,
-}
-
-impl RunUpload {
-    /// What the author says, else what the content shows, else what the name promises.
-    fn mime(&self) -> String {
-        if let Some(mime) = &self.target.mime {
-            return mime.clone();
-        }
-        if let Some(kind) = infer::get(&self.head) {
-            return kind.mime_type().to_owned();
-        }
-        mime_guess::from_path(&self.name).first_or_octet_stream().to_string()
-    }
+    content: ContentWriter,
 }
 
 #[async_trait]
 impl Upload for RunUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
-        self.size += chunk.len() as u64;
-        if self.size > self.room {
-            return Err(Error::QuotaExceeded(Quota::Storage));
-        }
-        let missing = HEAD.saturating_sub(self.head.len());
-        self.head.extend(chunk.iter().take(missing));
-        self.writer.write(chunk).await.map_err(|error| told(error.into()))
+        self.content.write(chunk).await.map_err(|error| match error {
+            NotWritten::Full => Error::QuotaExceeded(Quota::Storage),
+            NotWritten::Failed(error) => told(error),
+        })
     }
 
     async fn commit(self: Box<Self>) -> Result<Stored, Error> {
-        let mime = self.mime();
-        let Self { scope, path, name, id, target, writer, .. } = *self;
+        let Self { scope, room, path, name, id, target, content } = *self;
+        // What the author says goes before what the content shows.
+        let mime = target.mime.clone().unwrap_or_else(|| content.mime(&name));
         let platform = &scope.platform;
         let before = match platform.file(&scope.instance, &id) {
             Ok(file) => Some(file).filter(|file| !file.trashed),
             Err(crate::Error::NotFound(_)) => None,
             Err(error) => return Err(told(error)),
         };
-        let blob = writer.finish().await.map_err(|error| told(error.into()))?;
+        let blob = content.finish().await.map_err(told)?;
         let discard = |error: Error| async {
             // The blob has no owner yet; should removing it fail, the sweep of orphans finds it.
             drop(platform.store.blobs().remove(&blob.id).await);
@@ -193,11 +158,11 @@ impl Upload for RunUpload {
             return scope.stored(file, Written::Unchanged);
         }
         let checked = match &before {
-            Some(file) => scope.permissions.check_document(Verb::Put, &FILES, &id, &Scope::body(file)),
+            Some(file) => scope.check_file(&[Verb::Put], file),
             None => Ok(()),
         };
         if let Err(refused) = checked {
-            return discard(denied(refused)).await;
+            return discard(told(refused)).await;
         }
         let fence = |changes: &mut Changes| scope.fence(changes);
         let directory = match platform.ensure_directory(&scope.instance, &path, &fence).await {
@@ -219,7 +184,10 @@ impl Upload for RunUpload {
             origin: scope.origin(),
         };
         match platform.commit_content(&scope.instance, &new, &blob, &fence).await {
-            Ok(file) => scope.stored(&file, if before.is_some() { Written::Updated } else { Written::Created }),
+            Ok(file) => {
+                room.account(before.as_ref().map_or(0, File::len), file.len());
+                scope.stored(&file, if before.is_some() { Written::Updated } else { Written::Created })
+            }
             Err(error) => discard(told(error)).await,
         }
     }

@@ -1,16 +1,18 @@
 //! One run: gives the sandbox exactly what the konnector's rules and the job's lease allow.
 
 mod account;
+mod content;
 mod documents;
 mod files;
 mod folder;
 mod log;
 mod own_api;
 mod progress;
+mod tree;
 
 use std::sync::Arc;
 
-use konnector_manifest::{Manifest, Permissions};
+use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi};
 use konnector_sandbox::http::{SecretTable, SessionOptions};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
@@ -19,6 +21,8 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
+use crate::doctype::FILES;
+use crate::file::File;
 use crate::instance::Instance;
 use crate::job::{Cause, Job};
 use crate::konnector::Konnector;
@@ -58,6 +62,19 @@ impl Scope {
         }
         let digest = hash.finalize();
         hex::encode(digest.get(..16).unwrap_or(&digest))
+    }
+
+    /// Whether a rule allows one of some verbs on a file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] with the sentence that names the missing rule.
+    fn check_file(&self, verbs: &[Verb], file: &File) -> Result<()> {
+        if self.platform.reaches(&self.instance, &self.permissions, verbs, file)? {
+            return Ok(());
+        }
+        let verb = verbs.first().copied().unwrap_or(Verb::Get);
+        Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::object(file)?)?)
     }
 
     /// Who made a document or file, as `cozyMetadata` tells it.
@@ -138,11 +155,13 @@ impl Run {
                 Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?))
             }
         };
+        let room = content::Room::of(platform, instance)?;
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
-            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest)?),
+            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest, room.clone())?),
+            tree: tree::RunTree::new(&scope, room).map(|tree| Arc::new(tree) as _),
             progress: Arc::new(progress::RunProgress(scope)),
             log: Arc::clone(&log) as _,
             http: Arc::new(http),

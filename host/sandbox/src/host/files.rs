@@ -18,12 +18,16 @@ const CHUNK: u32 = 1 << 20;
 pub struct OpenUpload {
     /// `None` after a write that failed: what was sent has a hole, and must never become a file.
     upload: Option<Box<dyn Upload>>,
-    _open: Arc<()>,
+    _uploading: Uploading,
 }
 
 /// The uploads that a run holds.
 #[derive(Debug, Default)]
 pub(crate) struct OpenUploads(Arc<()>);
+
+/// One of them, or a file below `/files` that is open for writing.
+#[derive(Debug)]
+pub(crate) struct Uploading(#[expect(dead_code, reason = "counted as long as it lives")] Arc<()>);
 
 impl OpenUploads {
     fn count(&self) -> usize {
@@ -40,13 +44,19 @@ impl Context {
         self.capabilities.files.create(target).await
     }
 
-    /// Begins an upload for the guest to hold, within the number that it may hold at one time.
-    async fn open_upload(&self, to: wit::Target) -> Result<OpenUpload, Error> {
+    /// Counts a file that is being written, within the number that a run may write at one time.
+    pub(crate) fn begin_uploading(&self) -> Result<Uploading, Error> {
         if self.uploads.count() >= self.capabilities.limits.uploads as usize {
             return Err(Error::QuotaExceeded(Quota::Uploads));
         }
+        Ok(Uploading(Arc::clone(&self.uploads.0)))
+    }
+
+    /// Begins an upload for the guest to hold, within the number that it may hold at one time.
+    async fn open_upload(&self, to: wit::Target) -> Result<OpenUpload, Error> {
+        let uploading = self.begin_uploading()?;
         let upload = self.begin_upload(target(to)?).await?;
-        Ok(OpenUpload { upload: Some(upload), _open: Arc::clone(&self.uploads.0) })
+        Ok(OpenUpload { upload: Some(upload), _uploading: uploading })
     }
 }
 

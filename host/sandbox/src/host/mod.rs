@@ -26,10 +26,13 @@ use crate::beside::Beside;
 use crate::bindings::konnector::host::types as wit;
 use crate::capability::{Capabilities, Error, Quota, Written};
 use crate::clock::Clock;
+use crate::filesystem::FileSystem;
 use crate::http::SecretTable;
 use crate::logs::Logs;
 use crate::memory::Limiter;
 use crate::meter::Meter;
+
+pub(crate) use files::Uploading;
 
 /// What the store of one run holds.
 pub(crate) struct Host {
@@ -38,6 +41,7 @@ pub(crate) struct Host {
     pub(crate) limiter: Limiter,
     pub(crate) door: wasi_http::Door,
     pub(crate) context: Arc<Context>,
+    pub(crate) filesystem: FileSystem,
 }
 
 /// What host functions work with; whoever watches the run has it too.

@@ -11,6 +11,7 @@
 )]
 
 mod bare;
+mod files;
 mod ours;
 mod parked;
 
@@ -111,13 +112,23 @@ fn bank101() {
     print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &rows);
 }
 
+fn files() {
+    print("A file of 10 MiB", Some(0), &runtime().block_on(files::rows()));
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
 /// What can be measured, by the name that selects it.
-const SECTIONS: [(&str, fn()); 5] =
-    [("server", server), ("sandbox", sandbox), ("parked", parked::measure), ("jobs", jobs), ("bank101", bank101)];
+const SECTIONS: [(&str, fn()); 6] = [
+    ("server", server),
+    ("sandbox", sandbox),
+    ("parked", parked::measure),
+    ("files", files),
+    ("jobs", jobs),
+    ("bank101", bank101),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();

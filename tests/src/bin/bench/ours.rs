@@ -48,13 +48,13 @@ pub fn sandbox(sandbox: Arc<Sandbox>) -> (Row, Row) {
 }
 
 /// A platform on disk.
-struct Site {
-    platform: Platform,
-    folder: TempDir,
+pub struct Site {
+    pub platform: Platform,
+    pub folder: TempDir,
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let gate =
             GateOptions { allowed_private: vec!["127.0.0.1".parse().expect("an address")], ..GateOptions::default() };
@@ -71,12 +71,12 @@ impl Site {
         Self { platform, folder }
     }
 
-    async fn instance(&self, number: usize) -> Instance {
+    pub async fn instance(&self, number: usize) -> Instance {
         let new = NewInstance { domain: format!("bench{number}.example"), ..NewInstance::default() };
         self.platform.create_instance(new).await.expect("an instance")
     }
 
-    async fn install(&self, instance: &Instance, slug: &str, source: String) {
+    pub async fn install(&self, instance: &Instance, slug: &str, source: String) {
         let request = InstallRequest { slug: slug.to_owned(), source, parameters: None };
         let mut installing = self.platform.install_konnector(instance, request).await.expect("accepted");
         while let Some(event) = installing.events.recv().await {
@@ -86,8 +86,18 @@ impl Site {
         }
     }
 
+    /// Pushes a job and waits for its end; answers its id.
+    pub async fn finished(&self, instance: &Instance, message: Value) -> String {
+        self.follow(instance, message).await.2
+    }
+
     /// Pushes a job; answers when the guest wrote its first log line, and when the end was published.
     async fn time(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration) {
+        let (first, whole, _) = self.follow(instance, message).await;
+        (first, whole)
+    }
+
+    async fn follow(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration, String) {
         let mut events = self.platform.bus.subscribe();
         let request =
             JobRequest { worker: "konnector".to_owned(), message, options: None, cause: Cause::Manual, trigger: None };
@@ -104,7 +114,7 @@ impl Site {
             }
             if event.doctype == *JOBS && event.doc["state"] != "queued" && event.doc["state"] != "running" {
                 assert_eq!(event.doc["state"], "done", "{:#}", Value::Object(event.doc.clone()));
-                return (first, start.elapsed());
+                return (first, start.elapsed(), job.id);
             }
         }
     }

@@ -1,0 +1,158 @@
+//! Moving and removing: names change, content does not. Each is one commit.
+
+use konnector_store::Changes;
+
+use super::tree::{self, DEEPEST};
+use super::{CHILDREN, File, Kind, TRASH_ID, TRASH_PATH, child_key};
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Stored, object};
+use crate::{Error, Platform, Result};
+
+/// Directories below one that is moved: their paths are changed in the same commit.
+const MOST_DIRECTORIES: usize = 1_000;
+
+/// Adds what every commit of the caller has, such as the fence of a run.
+type Stage<'a> = &'a (dyn Fn(&mut Changes) + Send + Sync);
+
+impl Platform {
+    /// Gives a file or directory another place or name. A file that has the name already gets the content and keeps its id, with which
+    /// others refer to it; an empty directory that has it goes to the trash.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when one of them is gone, [`Error::Conflict`] when somebody else changes one of them at the same time,
+    /// [`Error::TooLarge`] when a directory would be nested too deeply or has too many below it.
+    pub(crate) async fn move_file(
+        &self,
+        instance: &Instance,
+        file: &File,
+        to: &File,
+        name: &str,
+        over: Option<&File>,
+        stage: Stage<'_>,
+    ) -> Result<()> {
+        let mut changes = Changes::new();
+        stage(&mut changes);
+        let mut changed = Vec::new();
+        match over {
+            Some(there) if there.kind == Kind::File => return self.merge(instance, file, there, changes).await,
+            Some(there) => {
+                changed.push(self.stage_trash(instance, self.current(instance, &there.id)?, &mut changes)?)
+            }
+            None => {}
+        }
+        let found = self.current(instance, &file.id)?;
+        let rev = found.rev.clone();
+        let mut moved = found.named();
+        changes.release(&instance.id, CHILDREN, child_key(&moved.dir_id, &moved.name));
+        moved.dir_id.clone_from(&to.id);
+        name.clone_into(&mut moved.name);
+        moved.updated_at = self.clock.now();
+        if moved.kind == Kind::Directory {
+            let path = tree::join(to.path.as_deref().unwrap_or("/"), name);
+            changed.extend(self.stage_paths(instance, &moved.id, &path, &mut changes)?);
+            moved.path = Some(path);
+        }
+        changes.unique(&instance.id, CHILDREN, child_key(&to.id, name), &moved.id);
+        changes.put(instance.doc(&FILES, moved.id.as_str()), &rev, object(&moved)?);
+        changed.push(moved);
+        self.store.commit(changes).await?;
+        self.publish_updated(instance, &changed)
+    }
+
+    /// The content of one file becomes that of another, and the one is no more.
+    async fn merge(&self, instance: &Instance, from: &File, into: &File, mut changes: Changes) -> Result<()> {
+        let (from, into) = (self.current(instance, &from.id)?, self.current(instance, &into.id)?);
+        let (from_rev, rev) = (from.rev.clone(), into.rev.clone());
+        let (from, mut file) = (from.named(), into.named());
+        let old = file.content.take();
+        (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
+        (file.mime, file.class) = (from.mime, from.class);
+        file.updated_at = self.clock.now();
+        let gone = instance.doc(&FILES, from.id.as_str());
+        changes.release(&instance.id, CHILDREN, child_key(&from.dir_id, &from.name));
+        changes.delete(gone.clone(), &from_rev);
+        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?);
+        self.store.commit(changes).await?;
+        if let Some(old) = old {
+            self.store.blobs().remove(&old.blob).await?;
+        }
+        self.publish(&gone, Happened::Deleted, crate::stored::Object::new());
+        self.publish_updated(instance, &[file])
+    }
+
+    /// Moves a file, or a directory with what is in it, to the trash; answers whether it was there and not in the trash already.
+    pub(crate) async fn trash_file(&self, instance: &Instance, id: &str, stage: Stage<'_>) -> Result<bool> {
+        let Some(found) = self.stored::<File>(&instance.doc(&FILES, id))? else { return Ok(false) };
+        if found.value.trashed {
+            return Ok(false);
+        }
+        let mut changes = Changes::new();
+        stage(&mut changes);
+        let file = self.stage_trash(instance, found, &mut changes)?;
+        self.store.commit(changes).await?;
+        self.publish_updated(instance, &[file])?;
+        Ok(true)
+    }
+
+    fn stage_trash(&self, instance: &Instance, found: Stored<File>, changes: &mut Changes) -> Result<File> {
+        let rev = found.rev.clone();
+        let mut file = found.named();
+        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+        file.name = self.free_name(instance, TRASH_ID, &file.name)?;
+        file.dir_id = TRASH_ID.to_owned();
+        file.trashed = true;
+        file.updated_at = self.clock.now();
+        if file.kind == Kind::Directory {
+            file.path = Some(tree::join(TRASH_PATH, &file.name));
+        }
+        changes.unique(&instance.id, CHILDREN, child_key(TRASH_ID, &file.name), &file.id);
+        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?);
+        Ok(file)
+    }
+
+    /// The directories below one, with the paths that they have when it is called `path`.
+    fn stage_paths(&self, instance: &Instance, id: &str, path: &str, changes: &mut Changes) -> Result<Vec<File>> {
+        let mut changed = Vec::new();
+        let mut todo = vec![(id.to_owned(), path.to_owned())];
+        while let Some((id, path)) = todo.pop() {
+            if path.matches('/').count() > DEEPEST || todo.len() + changed.len() > MOST_DIRECTORIES {
+                return Err(Error::TooLarge(format!(
+                    "directories may be nested {DEEPEST} deep, and one with more than {MOST_DIRECTORIES} below it cannot be moved"
+                )));
+            }
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.children(instance, &id, after.as_deref(), 500)?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.name.clone());
+                for child in page.into_iter().filter(|child| child.kind == Kind::Directory) {
+                    let found = self.current(instance, &child.id)?;
+                    let rev = found.rev.clone();
+                    let mut directory = found.named();
+                    let path = tree::join(&path, &directory.name);
+                    directory.path = Some(path.clone());
+                    changes.put(instance.doc(&FILES, directory.id.as_str()), &rev, object(&directory)?);
+                    todo.push((directory.id.clone(), path));
+                    changed.push(directory);
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// A file that is not in the trash, with its revision.
+    fn current(&self, instance: &Instance, id: &str) -> Result<Stored<File>> {
+        let found = self.stored::<File>(&instance.doc(&FILES, id))?.filter(|found| !found.value.trashed);
+        found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
+    }
+
+    fn publish_updated(&self, instance: &Instance, files: &[File]) -> Result<()> {
+        for file in files {
+            self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Updated, object(file)?);
+        }
+        Ok(())
+    }
+}

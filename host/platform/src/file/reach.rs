@@ -1,0 +1,87 @@
+//! Which files rules reach. The values of a rule are ids of files or of any directory above them; selectors look at the file itself,
+//! and `name`, `tags` and `referenced_by` at the directories above it too (Cozy API: permissions on files).
+
+use std::collections::HashSet;
+
+use konnector_manifest::{Permissions, Verb};
+use serde_json::json;
+
+use super::File;
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::stored::{Object, object, public};
+use crate::{Platform, Result};
+
+/// Directories above a file that are looked at; deeper ones cannot be made.
+const DEEPEST: usize = 64;
+
+impl Platform {
+    /// Whether rules allow one of some verbs on a file, which need not be stored yet.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails, or a directory above the file is gone.
+    pub fn reaches(&self, instance: &Instance, rules: &Permissions, verbs: &[Verb], file: &File) -> Result<bool> {
+        if verbs.iter().any(|verb| rules.allows_type(*verb, &FILES)) {
+            return Ok(true);
+        }
+        let verbs: Vec<Verb> = verbs.iter().copied().filter(|verb| rules.allows_any(*verb, &FILES)).collect();
+        if verbs.is_empty() {
+            return Ok(false);
+        }
+        let allows = |file: &File, itself: bool| -> Result<bool> {
+            let faces = faces(file, itself)?;
+            let allowed = |verb: &Verb| faces.iter().any(|face| rules.allows_document(*verb, &FILES, &file.id, face));
+            Ok(verbs.iter().any(allowed))
+        };
+        if allows(file, true)? {
+            return Ok(true);
+        }
+        for directory in self.above(instance, file)? {
+            if allows(&directory, false)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The directories that a file lies in, the nearest first.
+    pub(crate) fn above(&self, instance: &Instance, file: &File) -> Result<Vec<File>> {
+        let mut directories: Vec<File> = Vec::new();
+        let mut next = file.dir_id.clone();
+        while !next.is_empty() && directories.len() < DEEPEST {
+            let directory = self.file(instance, &next)?;
+            next.clone_from(&directory.dir_id);
+            directories.push(directory);
+        }
+        Ok(directories)
+    }
+
+    /// The directories above everything that some rule on files reaches: a way to it.
+    pub(crate) fn ways(&self, instance: &Instance, rules: &Permissions) -> Result<HashSet<String>> {
+        let mut ways = HashSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
+            let Some(last) = page.last() else { return Ok(ways) };
+            after = Some(last.id.clone());
+            for document in page {
+                let file = crate::stored::Stored::<File>::read(&FILES, document)?.named();
+                if !file.trashed && !ways.contains(&file.dir_id) && self.reaches(instance, rules, &Verb::EACH, &file)? {
+                    ways.extend(self.above(instance, &file)?.into_iter().map(|directory| directory.id));
+                }
+            }
+        }
+    }
+}
+
+/// What selectors may look at. A rule compares texts, so a file with several tags or references shows each in a face of its own.
+fn faces(file: &File, itself: bool) -> Result<Vec<Object>> {
+    let mut plain = if itself { public(object(file)?) } else { Object::new() };
+    plain.insert("name".to_owned(), json!(file.name));
+    let tags = file.tags.iter().map(|tag| ("tags", tag.clone()));
+    let references =
+        file.referenced_by.iter().map(|reference| ("referenced_by", format!("{}/{}", reference.doctype, reference.id)));
+    let several = tags.chain(references).map(|(name, value)| Object::from_iter([(name.to_owned(), json!(value))]));
+    Ok(std::iter::once(plain).chain(several).collect())
+}

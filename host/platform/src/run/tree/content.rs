@@ -1,0 +1,159 @@
+//! The contents of `/files`: read from the store, and on the way into it.
+
+use std::io::SeekFrom;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use konnector_sandbox::capability::{Content, Destination, Draft, Node, Quota, TreeError, Written};
+use konnector_store::{BlobInfo, BlobReader, Changes};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use super::super::content::{ContentWriter, NotWritten};
+use super::{CHANGE, RunTree, taken, told};
+use crate::Error;
+use crate::file::{File, Kind, NewContent};
+use crate::stored::{Object, new_id};
+
+/// The content of a file as it was when it was opened.
+pub struct Reading {
+    reader: Box<dyn BlobReader>,
+    /// Where the reader is; `None` after a read that failed or was given up.
+    position: Option<u64>,
+    size: u64,
+}
+
+impl Reading {
+    pub fn new(reader: Box<dyn BlobReader>, size: u64) -> Self {
+        Self { reader, position: Some(0), size }
+    }
+
+    async fn read_at(&mut self, offset: u64, most: usize) -> std::io::Result<Bytes> {
+        if self.position.take() != Some(offset) {
+            self.reader.seek(SeekFrom::Start(offset)).await?;
+        }
+        let mut part = BytesMut::with_capacity(most);
+        while part.len() < most && self.reader.read_buf(&mut part).await? > 0 {}
+        self.position = Some(offset + part.len() as u64);
+        Ok(part.freeze())
+    }
+}
+
+#[async_trait]
+impl Content for Reading {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn read(&mut self, offset: u64, max: usize) -> Result<Bytes, TreeError> {
+        let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(Bytes::new());
+        }
+        let read = self.read_at(offset, max.min(left)).await;
+        read.map_err(|error| told(Error::io("reading the content of a file")(error)))
+    }
+}
+
+/// Content on its way to a file.
+pub struct Writing {
+    tree: RunTree,
+    content: ContentWriter,
+}
+
+impl Writing {
+    pub const fn new(tree: RunTree, content: ContentWriter) -> Self {
+        Self { tree, content }
+    }
+}
+
+#[async_trait]
+impl Draft for Writing {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), TreeError> {
+        self.content.write(chunk).await.map_err(|error| match error {
+            NotWritten::Full => TreeError::Full(Quota::Storage),
+            NotWritten::Failed(error) => told(error),
+        })
+    }
+
+    async fn take_back(self: Box<Self>) -> Result<Bytes, TreeError> {
+        let platform = &self.tree.scope.platform;
+        let blob = self.content.finish().await.map_err(told)?;
+        let bytes = platform.read_blob(&blob.id).await.map_err(told);
+        forget(&self.tree, &blob).await;
+        bytes.map(Bytes::from)
+    }
+
+    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, Written), TreeError> {
+        let Self { tree, content } = *self;
+        let name = match to {
+            Destination::New { name, .. } => name.clone(),
+            Destination::Existing(id) => tree.file(id)?.name,
+        };
+        let mime = content.mime(&name);
+        let blob = content.finish().await.map_err(told)?;
+        let committed = match to {
+            Destination::New { directory, name } => create(&tree, directory, name, mime, &blob).await,
+            Destination::Existing(id) => replace(&tree, id, mime, &blob).await,
+        };
+        match committed {
+            Ok((file, written)) => Ok((tree.node(&file)?, written)),
+            Err(error) => {
+                forget(&tree, &blob).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A blob without owner; should removing it fail, the sweep of orphans finds it.
+async fn forget(tree: &RunTree, blob: &BlobInfo) {
+    drop(tree.scope.platform.store.blobs().remove(&blob.id).await);
+}
+
+async fn create(
+    tree: &RunTree,
+    directory: &str,
+    name: &str,
+    mime: String,
+    blob: &BlobInfo,
+) -> Result<(File, Written), TreeError> {
+    let scope = &tree.scope;
+    let directory = tree.directory(directory)?;
+    tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
+    let new = NewContent {
+        id: new_id(),
+        dir_id: directory.id,
+        name: name.to_owned(),
+        mime,
+        created_at: None,
+        metadata: Object::new(),
+        origin: scope.origin(),
+    };
+    let fence = |changes: &mut Changes| scope.fence(changes);
+    let file = scope.platform.create_content(&scope.instance, &new, name, blob, &fence).await.map_err(taken)?;
+    tree.room.account(0, file.len());
+    Ok((file, Written::Created))
+}
+
+async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Result<(File, Written), TreeError> {
+    let scope = &tree.scope;
+    let before = tree.file(id)?;
+    tree.check(CHANGE, &before)?;
+    if before.content.as_ref().is_some_and(|old| old.sha256 == hex::encode(blob.sha256)) {
+        forget(tree, blob).await;
+        return Ok((before, Written::Unchanged));
+    }
+    let new = NewContent {
+        id: id.to_owned(),
+        dir_id: before.dir_id.clone(),
+        name: before.name.clone(),
+        mime,
+        created_at: None,
+        metadata: before.metadata.clone(),
+        origin: scope.origin(),
+    };
+    let fence = |changes: &mut Changes| scope.fence(changes);
+    let file = scope.platform.commit_content(&scope.instance, &new, blob, &fence).await.map_err(told)?;
+    tree.room.account(before.len(), file.len());
+    Ok((file, Written::Updated))
+}

@@ -1,0 +1,282 @@
+//! The user's files as the directory `/files` of a run: what the manifest's rules reach, and the way there.
+
+mod content;
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use konnector_manifest::Verb;
+use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Tree, TreeError};
+use konnector_store::Changes;
+
+use super::Scope;
+use super::content::{ContentWriter, Room};
+use crate::Error;
+use crate::doctype::FILES;
+use crate::file::{File, Kind, ROOT_ID, TRASH_ID, safe_name};
+
+/// Children that are looked up at a time.
+const PAGE: usize = 100;
+/// The longest name, in bytes, as `safe_name` has it.
+const LONGEST: usize = 200;
+/// Whoever may change a file may write and rename it.
+const CHANGE: &[Verb] = &[Verb::Put, Verb::Patch];
+
+/// The directory `/files`.
+#[derive(Clone)]
+pub struct RunTree {
+    scope: Arc<Scope>,
+    room: Room,
+    /// Directories above what rules reach that are not about all files, as of the first look.
+    ways: Arc<OnceLock<HashSet<String>>>,
+}
+
+impl RunTree {
+    /// `None` when no rule is about files.
+    pub fn new(scope: &Arc<Scope>, room: Room) -> Option<Self> {
+        let some_rule = Verb::EACH.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
+        some_rule.then(|| Self { scope: Arc::clone(scope), room, ways: Arc::default() })
+    }
+
+    fn reaches(&self, verbs: &[Verb], file: &File) -> Result<bool, TreeError> {
+        let Scope { platform, instance, permissions, .. } = &*self.scope;
+        platform.reaches(instance, permissions, verbs, file).map_err(told)
+    }
+
+    /// Whether it is a directory on the way to something that a rule reaches.
+    fn is_way(&self, file: &File) -> Result<bool, TreeError> {
+        if file.kind != Kind::Directory {
+            return Ok(false);
+        }
+        if file.id == ROOT_ID {
+            return Ok(true);
+        }
+        let ways = match self.ways.get() {
+            Some(ways) => ways,
+            None => {
+                let Scope { platform, instance, permissions, .. } = &*self.scope;
+                let found = platform.ways(instance, permissions).map_err(told)?;
+                self.ways.get_or_init(|| found)
+            }
+        };
+        Ok(ways.contains(&file.id))
+    }
+
+    fn is_visible(&self, file: &File, verbs: &[Verb]) -> Result<bool, TreeError> {
+        Ok(!file.trashed && file.id != TRASH_ID && (self.reaches(verbs, file)? || self.is_way(file)?))
+    }
+
+    /// A file or directory that some rule shows.
+    fn file(&self, id: &str) -> Result<File, TreeError> {
+        let file = self.scope.platform.file(&self.scope.instance, id).map_err(told)?;
+        if self.is_visible(&file, &Verb::EACH)? { Ok(file) } else { Err(TreeError::NotFound) }
+    }
+
+    fn directory(&self, id: &str) -> Result<File, TreeError> {
+        let directory = self.file(id)?;
+        if directory.kind == Kind::Directory { Ok(directory) } else { Err(TreeError::NotDirectory) }
+    }
+
+    fn child_file(&self, at: Place<'_>) -> Result<Option<File>, TreeError> {
+        let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(told)?;
+        match found {
+            Some(file) if self.is_visible(&file, &Verb::EACH)? => Ok(Some(file)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Refuses with the sentence that names the missing rule.
+    fn check(&self, verbs: &[Verb], file: &File) -> Result<(), TreeError> {
+        self.scope.check_file(verbs, file).map_err(told)
+    }
+
+    /// Whether something new may be made in a directory.
+    fn check_new(&self, directory: &File, name: &str, kind: Kind, mime: Option<String>) -> Result<(), TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        check_name(name)?;
+        let new = File::directory("", &directory.id, name, "", platform.clock.now(), &instance.domain);
+        self.check(&[Verb::Post], &File { kind, mime, ..new })
+    }
+
+    fn node(&self, file: &File) -> Result<Node, TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        Ok(Node {
+            id: file.id.clone(),
+            path: platform.path_of(instance, file).map_err(told)?,
+            directory: file.kind == Kind::Directory,
+            readable: self.reaches(&[Verb::Get], file)?,
+            size: file.len(),
+            modified: system_time(file.updated_at),
+        })
+    }
+}
+
+#[async_trait]
+impl Tree for RunTree {
+    async fn root(&self) -> Result<Node, TreeError> {
+        self.node(&self.file(ROOT_ID)?)
+    }
+
+    async fn node(&self, id: &str) -> Result<Node, TreeError> {
+        self.node(&self.file(id)?)
+    }
+
+    async fn child(&self, at: Place<'_>) -> Result<Node, TreeError> {
+        self.node(&self.child_file(at)?.ok_or(TreeError::NotFound)?)
+    }
+
+    async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        let directory = self.directory(directory)?;
+        if !self.is_way(&directory)? {
+            self.check(&[Verb::Get], &directory)?;
+        }
+        let mut after = after.map(str::to_owned);
+        loop {
+            let page = platform.children(instance, &directory.id, after.as_deref(), PAGE).map_err(told)?;
+            let Some(last) = page.last() else { return Ok(Vec::new()) };
+            after = Some(last.name.clone());
+            let mut visible = Vec::new();
+            for file in page {
+                if self.is_visible(&file, &[Verb::Get])? {
+                    visible.push((file.name.clone(), self.node(&file)?));
+                }
+            }
+            if !visible.is_empty() {
+                return Ok(visible);
+            }
+        }
+    }
+
+    async fn open(&self, id: &str) -> Result<Box<dyn Content>, TreeError> {
+        let file = self.file(id)?;
+        self.check(&[Verb::Get], &file)?;
+        let reader = self.scope.platform.content(&file).await.map_err(told)?;
+        Ok(Box::new(content::Reading::new(reader, file.len())))
+    }
+
+    async fn check_write(&self, to: &Destination) -> Result<(), TreeError> {
+        match to {
+            Destination::New { directory, name } => self.check_new(&self.directory(directory)?, name, Kind::File, None),
+            Destination::Existing(id) => self.check(CHANGE, &self.file(id)?),
+        }
+    }
+
+    async fn draft(&self) -> Result<Box<dyn Draft>, TreeError> {
+        let content = ContentWriter::begin(&self.scope.platform, self.room.clone()).await.map_err(told)?;
+        Ok(Box::new(content::Writing::new(self.clone(), content)))
+    }
+
+    async fn create_directory(&self, at: Place<'_>) -> Result<Node, TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        let parent = self.directory(at.directory)?;
+        self.check_new(&parent, at.name, Kind::Directory, None)?;
+        let fence = |changes: &mut Changes| self.scope.fence(changes);
+        let made = platform.create_directory(instance, &parent, at.name, &fence).await;
+        self.node(&made.map_err(taken)?)
+    }
+
+    async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        let moved = self.child_file(from)?.ok_or(TreeError::NotFound)?;
+        let (to_directory, there) = (self.directory(to.directory)?, self.child_file(to)?);
+        if there.as_ref().is_some_and(|there| there.id == moved.id) {
+            return Ok(());
+        }
+        self.check(CHANGE, &moved)?;
+        match &there {
+            None => {
+                let moved = File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() };
+                check_name(to.name)?;
+                // It must not leave what the rules reach, nor come to where they reach nothing.
+                self.check(CHANGE, &moved)?;
+            }
+            Some(there) => match (moved.kind, there.kind) {
+                (Kind::Directory, Kind::File) => return Err(TreeError::NotDirectory),
+                (Kind::File, Kind::Directory) => return Err(TreeError::IsDirectory),
+                (Kind::File, Kind::File) => self.check(CHANGE, there)?,
+                (Kind::Directory, Kind::Directory) => {
+                    self.check(&[Verb::Delete], there)?;
+                    self.check_empty(there)?;
+                }
+            },
+        }
+        if moved.kind == Kind::Directory {
+            let above = platform.above(instance, &to_directory).map_err(told)?;
+            if std::iter::once(&to_directory).chain(&above).any(|directory| directory.id == moved.id) {
+                return Err(TreeError::Invalid);
+            }
+        }
+        let fence = |changes: &mut Changes| self.scope.fence(changes);
+        let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref(), &fence).await;
+        done.map_err(if there.is_some() { told } else { taken })
+    }
+
+    async fn remove(&self, at: Place<'_>, directory: bool) -> Result<(), TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        let file = self.child_file(at)?.ok_or(TreeError::NotFound)?;
+        match (file.kind, directory) {
+            (Kind::Directory, false) => return Err(TreeError::IsDirectory),
+            (Kind::File, true) => return Err(TreeError::NotDirectory),
+            (Kind::Directory, true) | (Kind::File, false) => {}
+        }
+        self.check(&[Verb::Delete], &file)?;
+        if directory {
+            self.check_empty(&file)?;
+        }
+        let fence = |changes: &mut Changes| self.scope.fence(changes);
+        match platform.trash_file(instance, &file.id, &fence).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TreeError::NotFound),
+            Err(error) => Err(told(error)),
+        }
+    }
+}
+
+impl RunTree {
+    /// Also what the rules do not show counts: it must not vanish with the directory.
+    fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
+        let Scope { platform, instance, .. } = &*self.scope;
+        let first = platform.children(instance, &directory.id, None, 1).map_err(told)?;
+        if first.is_empty() { Ok(()) } else { Err(TreeError::NotEmpty) }
+    }
+}
+
+/// A name that the rule for names would change is refused: what a konnector names is what it finds.
+fn check_name(name: &str) -> Result<(), TreeError> {
+    let safe = safe_name(name);
+    if name.len() > LONGEST {
+        return Err(TreeError::TooLong);
+    }
+    if safe == name { Ok(()) } else { Err(TreeError::Name(safe)) }
+}
+
+fn system_time(time: DateTime<Utc>) -> SystemTime {
+    time.into()
+}
+
+/// What a guest is told of a platform error.
+fn told(error: Error) -> TreeError {
+    match error {
+        Error::NotFound(_) => TreeError::NotFound,
+        Error::Conflict(_) => TreeError::Changed,
+        Error::Forbidden(sentence) => TreeError::Denied(sentence),
+        Error::StaleLease => TreeError::LeaseLost,
+        Error::TooLarge(_) => TreeError::TooLong,
+        other => {
+            tracing::error!(error = %other, "the user's files failed");
+            TreeError::Other("the server could not do it; its log says why".to_owned())
+        }
+    }
+}
+
+/// The same where a conflict means that the name is taken.
+fn taken(error: Error) -> TreeError {
+    match error {
+        Error::Conflict(_) => TreeError::Exists,
+        other => told(other),
+    }
+}

@@ -1,0 +1,193 @@
+//! The bytes of a file in memory, in chunks that exist only where something was written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ErrorCode;
+use super::quota::{BytesRoom, Quota};
+
+/// Bytes of a chunk.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes of any length, of which holes take no memory. Its whole length counts against the quota all the same: a guest may fill the holes
+/// later, and must not be refused then.
+#[derive(Debug)]
+pub(crate) struct Content {
+    length: u64,
+    /// By their number. Beyond the end of a shorter one, and where there is none, are zeros.
+    chunks: BTreeMap<u64, Vec<u8>>,
+    room: BytesRoom,
+}
+
+/// The part of a range that lies in one chunk.
+struct Part {
+    chunk: u64,
+    from: usize,
+    length: usize,
+}
+
+/// Cuts a range into parts.
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = Part> {
+    let (mut at, mut left) = (offset, length);
+    std::iter::from_fn(move || {
+        let from = usize::try_from(at % CHUNK as u64).ok()?;
+        let part = Part { chunk: at / CHUNK as u64, from, length: left.min(CHUNK - from) };
+        (at, left) = (at + part.length as u64, left - part.length);
+        (part.length > 0).then_some(part)
+    })
+}
+
+impl Content {
+    pub(crate) fn new(quota: Arc<Quota>) -> Self {
+        Self { length: 0, chunks: BTreeMap::new(), room: BytesRoom::none(quota) }
+    }
+
+    pub(crate) const fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// At most `max` bytes from `offset`; nothing beyond the end.
+    pub(crate) fn read(&self, offset: u64, max: usize) -> Vec<u8> {
+        let length = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(max);
+        let mut bytes = Vec::with_capacity(length);
+        for part in parts(offset, length) {
+            let end = bytes.len() + part.length;
+            if let Some(chunk) = self.chunks.get(&part.chunk) {
+                let there = chunk.get(part.from..).unwrap_or_default();
+                bytes.extend_from_slice(there.get(..part.length).unwrap_or(there));
+            }
+            bytes.resize(end, 0);
+        }
+        bytes
+    }
+
+    /// Writes all of `bytes`, or nothing. Empty writes do nothing, wherever they are.
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), ErrorCode> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let end = offset.checked_add(bytes.len() as u64).ok_or(ErrorCode::FileTooLarge)?;
+        if end > self.length {
+            self.room.resize(end)?;
+            self.length = end;
+        }
+        let mut rest = bytes;
+        for part in parts(offset, bytes.len()) {
+            let (now, later) = rest.split_at(part.length);
+            rest = later;
+            let chunk = self.chunks.entry(part.chunk).or_default();
+            let end = part.from + part.length;
+            if chunk.len() < end {
+                // By doubling, but never beyond what a chunk can be.
+                let capacity = end.max(2 * chunk.capacity()).min(CHUNK);
+                chunk.reserve_exact(capacity - chunk.len());
+                chunk.resize(end, 0);
+            }
+            if let Some(place) = chunk.get_mut(part.from..end) {
+                place.copy_from_slice(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts off the end, or appends zeros.
+    pub(crate) fn set_len(&mut self, length: u64) -> Result<(), ErrorCode> {
+        self.room.resize(length)?;
+        if length < self.length {
+            // Everything from the new end on must read as zeros when the file grows again.
+            drop(self.chunks.split_off(&length.div_ceil(CHUNK as u64)));
+            if let Some(last) = self.chunks.get_mut(&(length / CHUNK as u64)) {
+                last.truncate(usize::try_from(length % CHUNK as u64).unwrap_or(CHUNK));
+            }
+        }
+        self.length = length;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn content(limit: u64) -> (Content, Arc<Quota>) {
+        let quota = Quota::new(limit, 10);
+        (Content::new(Arc::clone(&quota)), quota)
+    }
+
+    #[test]
+    fn a_hole_counts_and_takes_no_memory() {
+        let (mut content, quota) = content(1 << 40);
+        content.write(1 << 39, b"end").unwrap();
+        assert_eq!(quota.used().0, (1 << 39) + 3);
+        assert_eq!(content.chunks.len(), 1);
+        assert_eq!(content.read((1 << 39) - 2, 10), b"\0\0end");
+        content.set_len(1).unwrap();
+        assert_eq!((quota.used().0, content.chunks.len()), (1, 0));
+        drop(content);
+        assert_eq!(quota.used().0, 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let (mut content, quota) = content(10);
+        content.write(0, b"12345").unwrap();
+        assert_eq!(content.write(8, b"abc"), Err(ErrorCode::InsufficientSpace));
+        assert_eq!(content.write(u64::MAX, b"abc"), Err(ErrorCode::FileTooLarge));
+        assert_eq!(content.set_len(11), Err(ErrorCode::InsufficientSpace));
+        content.write(u64::MAX, b"").unwrap();
+        assert_eq!((content.read(0, 100), content.len(), quota.used().0), (b"12345".to_vec(), 5, 5));
+        content.write(5, b"67890").unwrap();
+    }
+
+    #[test]
+    fn a_small_file_takes_little_memory() {
+        let (mut content, _) = content(1 << 20);
+        content.write(0, b"x").unwrap();
+        assert!(content.chunks[&0].capacity() < 64);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Write(u64, Vec<u8>),
+        Length(u64),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let place = prop_oneof![0..300_000_u64, (0..4_u64).prop_map(|chunk| chunk * CHUNK as u64)];
+        prop_oneof![
+            3 => (place.clone(), proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(at, bytes)| Change::Write(at, bytes)),
+            1 => (0..3_u64, 0..2_u64).prop_map(|(chunks, more)| Change::Write(chunks * 50_000, vec![7; CHUNK + more as usize])),
+            1 => place.prop_map(Change::Length),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_reads_as_a_vector_does(changes in proptest::collection::vec(change(), 0..20), at in 0..300_000_u64, max in 0..200_000_usize) {
+            let (mut content, quota) = content(1 << 30);
+            let mut model: Vec<u8> = Vec::new();
+            for change in changes {
+                match change {
+                    Change::Write(at, bytes) => {
+                        content.write(at, &bytes).unwrap();
+                        if !bytes.is_empty() {
+                            model.resize(model.len().max(at as usize + bytes.len()), 0);
+                            model[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+                        }
+                    }
+                    Change::Length(length) => {
+                        content.set_len(length).unwrap();
+                        model.resize(length as usize, 0);
+                    }
+                }
+                prop_assert_eq!(quota.used().0, model.len() as u64);
+            }
+            let start = (at as usize).min(model.len());
+            let end = (start + max).min(model.len());
+            prop_assert!(content.read(at, max) == model[start..end]);
+            prop_assert!(content.read(0, usize::MAX) == model);
+        }
+    }
+}

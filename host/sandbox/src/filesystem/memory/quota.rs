@@ -1,0 +1,82 @@
+//! What all of `/tmp` may take, given back when the last one who holds a file or directory lets go of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::ErrorCode;
+
+/// The room in memory of one run.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    bytes: AtomicU64,
+    nodes: AtomicU64,
+    bytes_limit: u64,
+    nodes_limit: u64,
+}
+
+impl Quota {
+    pub(crate) fn new(bytes_limit: u64, nodes_limit: u32) -> Arc<Self> {
+        Arc::new(Self { bytes: 0.into(), nodes: 0.into(), bytes_limit, nodes_limit: nodes_limit.into() })
+    }
+
+    fn take(counter: &AtomicU64, amount: u64, limit: u64) -> Result<(), ErrorCode> {
+        let fits = |used: u64| used.checked_add(amount).filter(|sum| *sum <= limit);
+        let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        taken.map(drop).map_err(|_| ErrorCode::InsufficientSpace)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.nodes.load(Ordering::Relaxed))
+    }
+}
+
+/// Room for one file or directory.
+#[derive(Debug)]
+pub(crate) struct NodeRoom(Arc<Quota>);
+
+impl NodeRoom {
+    pub(crate) fn take(quota: &Arc<Quota>) -> Result<Self, ErrorCode> {
+        Quota::take(&quota.nodes, 1, quota.nodes_limit)?;
+        Ok(Self(Arc::clone(quota)))
+    }
+
+    pub(crate) fn quota(&self) -> &Arc<Quota> {
+        &self.0
+    }
+}
+
+impl Drop for NodeRoom {
+    fn drop(&mut self) {
+        self.0.nodes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Room for some bytes.
+#[derive(Debug)]
+pub(crate) struct BytesRoom {
+    quota: Arc<Quota>,
+    bytes: u64,
+}
+
+impl BytesRoom {
+    pub(crate) fn none(quota: Arc<Quota>) -> Self {
+        Self { quota, bytes: 0 }
+    }
+
+    /// Takes more or gives some back. Nothing changes when there is not enough.
+    pub(crate) fn resize(&mut self, bytes: u64) -> Result<(), ErrorCode> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => Quota::take(&self.quota.bytes, more, self.quota.bytes_limit)?,
+            None => drop(self.quota.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed)),
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for BytesRoom {
+    fn drop(&mut self) {
+        self.quota.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,245 @@
+//! The file system in memory against the one of this machine: the same calls must give the same answers, to the error code.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use proptest::prelude::*;
+use rustix::io::Errno;
+
+use super::super::path::resolve;
+use super::*;
+
+/// One call of a program.
+#[derive(Debug, Clone)]
+enum Call {
+    /// Opens for writing, and writes a few bytes at the beginning.
+    Write {
+        path: String,
+        create: bool,
+        exclusive: bool,
+        truncate: bool,
+        bytes: Vec<u8>,
+    },
+    Append(String, Vec<u8>),
+    SetLen(String, u64),
+    Read(String),
+    List(String),
+    Stat(String),
+    CreateDirectory(String),
+    RemoveDirectory(String),
+    RemoveFile(String),
+    Rename(String, String),
+}
+
+/// What a call answers, in words that both sides have.
+type Answer = std::result::Result<String, &'static str>;
+
+fn code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NoEntry => "no entry",
+        ErrorCode::Exist => "exists",
+        ErrorCode::NotDirectory => "not a directory",
+        ErrorCode::IsDirectory => "is a directory",
+        ErrorCode::NotEmpty => "not empty",
+        ErrorCode::Invalid => "invalid",
+        ErrorCode::Busy => "busy",
+        ErrorCode::NameTooLong => "too long",
+        other => panic!("{other:?} is not expected here"),
+    }
+}
+
+fn errno(error: &std::io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => "no entry",
+        Some(Errno::EXIST) => "exists",
+        Some(Errno::NOTDIR) => "not a directory",
+        Some(Errno::ISDIR) => "is a directory",
+        Some(Errno::NOTEMPTY) => "not empty",
+        Some(Errno::INVAL) => "invalid",
+        Some(Errno::BUSY) => "busy",
+        Some(Errno::NAMETOOLONG) => "too long",
+        other => panic!("{other:?} is not expected here"),
+    }
+}
+
+fn open(root: &Arc<Directory>, path: &str, how: Opening) -> Result<Arc<File>> {
+    match root.open(&resolve(path)?, how)? {
+        Node::File(file) => Ok(file),
+        Node::Directory(_) => Err(ErrorCode::IsDirectory),
+    }
+}
+
+fn ours(root: &Arc<Directory>, call: &Call) -> Result<String> {
+    let nothing = |()| String::new();
+    match call {
+        Call::Write { path, create, exclusive, truncate, bytes } => {
+            let how =
+                Opening { create: *create, exclusive: *exclusive, truncate: *truncate, write: true, directory: false };
+            open(root, path, how)?.write(0, bytes).map(nothing)
+        }
+        Call::Append(path, bytes) => {
+            open(root, path, Opening { write: true, ..Opening::default() })?.append(bytes).map(nothing)
+        }
+        Call::SetLen(path, length) => {
+            open(root, path, Opening { write: true, ..Opening::default() })?.set_len(*length).map(nothing)
+        }
+        Call::Read(path) => Ok(format!("{:?}", open(root, path, Opening::default())?.read(0, usize::MAX))),
+        Call::List(path) => {
+            let found = root.open(&resolve(path)?, Opening { directory: true, ..Opening::default() })?;
+            let directory = found.directory()?;
+            let mut names = Vec::new();
+            while let Some((name, node)) = directory.next(names.last().map(|(name, _): &(String, bool)| name.as_str()))
+            {
+                names.push((name, node.is_directory()));
+            }
+            Ok(format!("{names:?}"))
+        }
+        Call::Stat(path) => {
+            let node = root.find(&resolve(path)?)?;
+            Ok(format!("{} {}", node.is_directory(), node.len()))
+        }
+        Call::CreateDirectory(path) => root.create_directory(&resolve(path)?).map(nothing),
+        Call::RemoveDirectory(path) => root.remove_directory(&resolve(path)?).map(nothing),
+        Call::RemoveFile(path) => root.remove_file(&resolve(path)?).map(nothing),
+        Call::Rename(from, to) => root.rename(&resolve(from)?, root, &resolve(to)?).map(nothing),
+    }
+}
+
+fn theirs(root: &str, call: &Call) -> std::io::Result<String> {
+    let at = |path: &str| format!("{root}/{path}");
+    let nothing = |()| String::new();
+    let mut options = std::fs::OpenOptions::new();
+    match call {
+        Call::Write { path, create, exclusive, truncate, bytes } => {
+            // Not by the standard library's flags: it knows no exclusive creation with truncation.
+            let mut flags = rustix::fs::OFlags::empty();
+            flags.set(rustix::fs::OFlags::CREATE, *create);
+            flags.set(rustix::fs::OFlags::EXCL, *create && *exclusive);
+            flags.set(rustix::fs::OFlags::TRUNC, *truncate);
+            options.write(true).custom_flags(flags.bits().cast_signed()).open(at(path))?.write_all(bytes).map(nothing)
+        }
+        Call::Append(path, bytes) => options.append(true).open(at(path))?.write_all(bytes).map(nothing),
+        Call::SetLen(path, length) => options.write(true).open(at(path))?.set_len(*length).map(nothing),
+        Call::Read(path) => {
+            let mut bytes = Vec::new();
+            options.read(true).open(at(path))?.read_to_end(&mut bytes)?;
+            Ok(format!("{bytes:?}"))
+        }
+        Call::List(path) => {
+            let entries = std::fs::read_dir(at(path))?.map(|entry| entry.unwrap());
+            let mut names: Vec<_> = entries
+                .map(|entry| (entry.file_name().into_string().unwrap(), entry.file_type().unwrap().is_dir()))
+                .collect();
+            names.sort();
+            Ok(format!("{names:?}"))
+        }
+        Call::Stat(path) => {
+            let about = std::fs::metadata(at(path))?;
+            Ok(format!("{} {}", about.is_dir(), if about.is_dir() { 0 } else { about.len() }))
+        }
+        Call::CreateDirectory(path) => std::fs::create_dir(at(path)).map(nothing),
+        Call::RemoveDirectory(path) => std::fs::remove_dir(at(path)).map(nothing),
+        Call::RemoveFile(path) => std::fs::remove_file(at(path)).map(nothing),
+        Call::Rename(from, to) => std::fs::rename(at(from), at(to)).map(nothing),
+    }
+}
+
+/// Paths from so few names that calls meet each other.
+fn path() -> impl Strategy<Value = String> {
+    let name = prop_oneof![4 => Just("a"), 4 => Just("b"), 2 => Just("c"), 1 => Just("."), 1 => Just("..")];
+    (proptest::collection::vec(name, 1..4), any::<bool>(), 0..6_u8).prop_filter_map(
+        "leads out",
+        |(names, double, end)| {
+            let path = names.join(if double { "//" } else { "/" });
+            let path = if end == 0 { format!("{path}/") } else { path };
+            resolve(&path).is_ok().then_some(path)
+        },
+    )
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..4);
+    let write = (path(), any::<[bool; 3]>(), bytes()).prop_map(|(path, [create, exclusive, truncate], bytes)| {
+        Call::Write { path, create, exclusive, truncate, bytes }
+    });
+    prop_oneof![
+        4 => write,
+        1 => (path(), bytes()).prop_map(|(path, bytes)| Call::Append(path, bytes)),
+        1 => (path(), 0..9_u64).prop_map(|(path, length)| Call::SetLen(path, length)),
+        1 => path().prop_map(Call::Read),
+        2 => path().prop_map(Call::List),
+        1 => path().prop_map(Call::Stat),
+        4 => path().prop_map(Call::CreateDirectory),
+        1 => path().prop_map(Call::RemoveDirectory),
+        1 => path().prop_map(Call::RemoveFile),
+        4 => (path(), path()).prop_map(|(from, to)| Call::Rename(from, to)),
+    ]
+}
+
+fn root() -> (Arc<Directory>, Arc<Quota>) {
+    let quota = Quota::new(1 << 20, 1_000);
+    (Directory::root(&quota).unwrap(), quota)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_answers_as_this_machine_does(calls in proptest::collection::vec(call(), 1..30)) {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().to_str().unwrap();
+        let (root, quota) = root();
+        for call in &calls {
+            let ours: Answer = ours(&root, call).map_err(code);
+            let theirs: Answer = theirs(base, call).map_err(|error| errno(&error));
+            prop_assert_eq!(&ours, &theirs, "{:?}", call);
+        }
+        drop(root);
+        prop_assert_eq!(quota.used(), (0, 0), "everything is given back");
+    }
+}
+
+#[test]
+fn an_open_file_outlives_its_name_and_keeps_its_room() {
+    let (root, quota) = root();
+    let file = open(&root, "a", Opening { create: true, write: true, ..Opening::default() }).unwrap();
+    file.write(0, b"content").unwrap();
+    root.remove_file(&resolve("a").unwrap()).unwrap();
+    assert_eq!((file.read(0, 100), quota.used()), (b"content".to_vec(), (7, 2)));
+    drop(file);
+    assert_eq!(quota.used(), (0, 1));
+}
+
+#[test]
+fn nothing_can_be_put_into_a_directory_that_was_removed() {
+    let (root, _) = root();
+    root.create_directory(&resolve("a").unwrap()).unwrap();
+    let Ok(Node::Directory(open)) = root.find(&resolve("a").unwrap()) else { panic!("a directory") };
+    root.remove_directory(&resolve("a").unwrap()).unwrap();
+    assert_eq!(open.create_directory(&resolve("b").unwrap()), Err(ErrorCode::NoEntry));
+    assert_eq!(open.parent().map(|parent| parent.inode), None);
+}
+
+#[test]
+fn directories_are_held_to_a_depth_however_they_get_there() {
+    let (root, _) = root();
+    let mut here = Arc::clone(&root);
+    let a = resolve("a").unwrap();
+    for _ in 0..DEEPEST {
+        here.create_directory(&a).unwrap();
+        here = here.find(&a).unwrap().directory().unwrap();
+    }
+    assert_eq!(here.create_directory(&a), Err(ErrorCode::NameTooLong));
+    root.create_directory(&resolve("b").unwrap()).unwrap();
+    assert_eq!(root.rename(&resolve("b").unwrap(), &here, &a), Err(ErrorCode::NameTooLong));
+}
+
+#[test]
+fn files_are_held_to_a_number() {
+    let quota = Quota::new(1 << 20, 3);
+    let root = Directory::root(&quota).unwrap();
+    let create = |name| open(&root, name, Opening { create: true, write: true, ..Opening::default() }).map(drop);
+    assert_eq!((create("a"), create("b"), create("c")), (Ok(()), Ok(()), Err(ErrorCode::InsufficientSpace)));
+    root.remove_file(&resolve("a").unwrap()).unwrap();
+    assert_eq!(create("c"), Ok(()));
+}

@@ -1,0 +1,42 @@
+//! The directories of a guest: our own `wasi:filesystem`. No part of it is a directory of this machine, so none of the ways out of one
+//! (links, `..`, trailing slashes, device names) leads anywhere.
+//!
+//! - `/tmp` is empty at the start, lies in memory, and is gone at the end (see [`memory`]).
+//! - `/files` is the user's files, as far as the manifest's rules reach (see [`user`]).
+//!
+//! There are no links: making one is not permitted.
+
+mod at;
+mod bindings;
+mod descriptor;
+mod entries;
+mod failure;
+mod host;
+mod memory;
+pub mod path;
+mod stream;
+mod user;
+
+use std::sync::Arc;
+
+pub(crate) use bindings::wasi::filesystem as interfaces;
+
+use crate::host::Context;
+
+/// What a run has of files.
+pub(crate) struct FileSystem {
+    tmp: Option<Arc<memory::Directory>>,
+    files: Option<Arc<user::Mount>>,
+}
+
+impl FileSystem {
+    pub(crate) fn new(context: &Arc<Context>) -> Self {
+        let limits = &context.capabilities.limits;
+        let quota = memory::Quota::new(limits.scratch_bytes, limits.scratch_files.saturating_add(1));
+        // Without room for even the topmost directory there is none.
+        let tmp = memory::Directory::root(&quota).ok();
+        let tree = context.capabilities.tree.clone();
+        let files = tree.map(|tree| user::Mount::new(tree, Arc::clone(context), quota));
+        Self { tmp, files }
+    }
+}

@@ -1,0 +1,186 @@
+//! `/files` end to end: what a program writes with its language's ordinary file functions is one of the user's files, as the rules allow.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
+use konnector_tests::bundle;
+use konnector_tests::client::Client;
+use konnector_tests::server::Server;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PDF: &str = "%PDF-1.7\nnot much of one\n";
+
+struct Site {
+    _server: Server,
+    client: Client,
+    data: TempDir,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let server = Server::start(data.path());
+        let client = server.client().await;
+        Self { _server: server, client, data }
+    }
+
+    /// Installs a konnector with one rule on files, or none, and runs it once; answers its log and the job.
+    async fn run(&self, slug: &str, rule: Value, script: Value) -> (String, Value) {
+        let folder = self.data.path().join("bundles").join(slug);
+        let rules = if rule.is_null() { json!({}) } else { json!({ "files": rule }) };
+        let manifest = json!({ "name": "fs_script", "type": "konnector", "version": "1.0.0", "permissions": rules, "parameters": { "script": script } });
+        let source = bundle::of_guest(&folder, "fs_script", &manifest);
+        let (status, body) = self.client.install(slug, &source).await;
+        assert_eq!(status, 202, "{body}");
+        let account = self.client.account(slug, json!({ "login": "claude" })).await;
+        let trigger = self.client.trigger(slug, &account).await;
+        let job = self.client.launch(&trigger).await;
+        let attributes = self.client.finished(&job).await;
+        let log = String::from_utf8(self.client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
+        let line = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            format!("{}: {}", line["level"].as_str().expect("a level"), line["message"].as_str().expect("a message"))
+        };
+        (log.lines().map(line).collect::<Vec<_>>().join("\n"), attributes)
+    }
+
+    async fn file(&self, name: &str) -> Value {
+        let mut files = self.client.files().await;
+        files.retain(|file| file["name"] == name);
+        assert_eq!(files.len(), 1, "{files:#?}");
+        files.remove(0)
+    }
+}
+
+#[tokio::test]
+async fn a_written_file_is_one_of_the_users() {
+    let site = Site::new().await;
+    let script = json!([
+        ["mkdir", "/files/Bills/2026"],
+        ["write", "/files/Bills/2026/bill.pdf", PDF],
+        ["write", "/files/Bills/notes", "a line\n"],
+        ["append", "/files/Bills/notes", "and one more\n"],
+        ["write much", "/files/Bills/much.bin"],
+        ["create", "/files/Bills/notes", "x"],
+        ["write", "/files/CON.pdf", PDF],
+        ["walk", "/files"],
+        ["read", "/files/.cozy_trash"],
+        ["rename", "/files/Bills", "/files/Papers"],
+        ["read", "/files/Papers/notes"],
+    ]);
+    let (log, job) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
+    assert_eq!(job["state"], "done", "{job:#}\n{log}");
+    insta::assert_snapshot!(log, @"");
+    let file = site.file("bill.pdf").await;
+    let id = file["_id"].as_str().expect("an id");
+    assert_eq!(site.client.bytes(&format!("/files/download/{id}")).await, PDF.as_bytes());
+    assert_eq!(
+        (&file["mime"], &file["class"], &file["size"]),
+        (&json!("application/pdf"), &json!("pdf"), &json!(PDF.len().to_string()))
+    );
+    assert_eq!(file["md5sum"], "", "of the content");
+    assert_eq!(file["cozyMetadata"]["createdByApp"], "writer");
+    assert!(
+        file["cozyMetadata"]["sourceAccount"].is_string() && file["cozyMetadata"]["uploadedAt"].is_string(),
+        "{file:#}"
+    );
+    let by_path = site.client.bytes("/files/download?Path=/Papers/2026/bill.pdf").await;
+    assert_eq!(by_path, PDF.as_bytes(), "directories below a renamed one are found by their new path");
+    assert_eq!(site.file("much.bin").await["size"], (10 << 20).to_string());
+    assert_eq!(site.file("notes").await["size"], "20");
+    let receipt = &job["receipt"];
+    assert_eq!((&receipt["files"]["created"], &receipt["files"]["updated"]), (&json!(3), &json!(1)), "{receipt:#}");
+
+    // The same again changes nothing; a file that is replaced keeps its id, one that is removed goes to the trash.
+    let script = json!([
+        ["write", "/files/Papers/2026/bill.pdf", PDF],
+        ["write", "/files/new.pdf", "%PDF-1.7\nanother\n"],
+        ["rename", "/files/new.pdf", "/files/Papers/2026/bill.pdf"],
+        ["remove", "/files/Papers/notes"],
+        ["rmdir", "/files/Papers"],
+        ["walk", "/files"],
+    ]);
+    let (log, job) = site.run("again", json!({ "type": "io.cozy.files" }), script).await;
+    insta::assert_snapshot!(log, @"");
+    assert_eq!(job["receipt"]["files"]["unchanged"], 1, "{job:#}");
+    assert_eq!(site.client.bytes(&format!("/files/download/{id}")).await, b"%PDF-1.7\nanother\n");
+    let trashed = site.client.documents("io.cozy.files").await;
+    let trashed = trashed.iter().find(|file| file["name"] == "notes").expect("in the trash");
+    assert_eq!(trashed["trashed"], true);
+}
+
+#[tokio::test]
+async fn what_no_rule_reaches_is_not_there() {
+    let site = Site::new().await;
+    let script = json!([
+        ["mkdir", "/files/Shown/deep"],
+        ["mkdir", "/files/Hidden"],
+        ["write", "/files/Shown/deep/this.txt", "this"],
+        ["write", "/files/Shown/deep/other.txt", "other"],
+        ["write", "/files/Hidden/that.txt", "that"],
+        ["write", "/files/top.txt", "top"],
+    ]);
+    let (log, _) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
+    assert!(!log.contains("Err"), "{log}");
+    let everything = json!([
+        ["walk", "/files"],
+        ["read", "/files/Shown/deep/this.txt"],
+        ["read", "/files/Shown/deep/other.txt"],
+        ["read", "/files/Hidden/that.txt"],
+        ["read", "/files/Hidden"],
+        ["read", "/files/top.txt"],
+        ["write", "/files/Shown/deep/this.txt", "changed"],
+        ["append", "/files/Shown/deep/this.txt", "changed"],
+        ["write", "/files/Shown/deep/new.txt", "new"],
+        ["write", "/files/Hidden/new.txt", "new"],
+        ["mkdir", "/files/new"],
+        ["rename", "/files/Shown/deep/this.txt", "/files/stolen.txt"],
+        ["rename", "/files/Hidden", "/files/Shown/deep/h"],
+        ["remove", "/files/Shown/deep/this.txt"],
+        ["remove", "/files/Hidden/that.txt"],
+        ["rmdir", "/files/Hidden"],
+    ]);
+
+    let (log, _) = site.run("none", Value::Null, everything.clone()).await;
+    insta::assert_snapshot!(log, @"");
+
+    let this = site.file("this.txt").await["_id"].clone();
+    let (log, _) = site
+        .run("one", json!({ "type": "io.cozy.files", "verbs": ["GET"], "values": [this] }), everything.clone())
+        .await;
+    insta::assert_snapshot!(log.replace(this.as_str().expect("an id"), "<id>"), @"");
+
+    let mut directories = site.client.documents("io.cozy.files").await;
+    directories.retain(|file| file["name"] == "Shown");
+    let shown = directories[0]["_id"].clone();
+    let rule = json!({ "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT"], "values": [shown] });
+    let (log, _) = site.run("folder", rule, everything.clone()).await;
+    insta::assert_snapshot!(log, @"");
+
+    let (log, _) = site.run("drop", json!({ "type": "io.cozy.files", "verbs": ["POST"] }), everything).await;
+    insta::assert_snapshot!(log, @"");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_whoever_syncs_and_noted_otherwise() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client_with_quota(5 << 20).await;
+    let site = Site { _server: server, client, data };
+    let script = json!([
+        ["write", "/files/small.txt", "fits"],
+        ["write much", "/files/much.bin"],
+        ["sync much", "/files/much.bin"],
+        ["size", "/files/much.bin"],
+        ["read", "/files/small.txt"],
+    ]);
+    let (log, job) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
+    insta::assert_snapshot!(log, @"");
+    assert_eq!(job["state"], "done", "{job:#}");
+    assert_eq!(site.client.files().await.len(), 1);
+}
