@@ -2,6 +2,7 @@
 //! `tests/fuzz.rs` from an ordinary test.
 
 use konnector_manifest::{HostPattern, Manifest, Permissions};
+use konnector_sandbox::protocol::{Line, MAX_LINE, Reader, Told, Weight};
 use serde_json::Map;
 use url::{Host, Url};
 
@@ -74,6 +75,16 @@ pub const TARGETS: &[Target] = &[
             "https:",
         ],
     },
+    Target {
+        name: "protocol",
+        run: protocol,
+        seeds: &[
+            b"\x05{\"type\":\"error\",\"message\":\"LOGIN_FAILED\"}\n{\"type\":\"critical\",\"message\":\"VENDOR_DOWN\",\"no_retry\":true}\n",
+            b"\x01a text\r\n\n{\"type\":\"info\"}\n[\"error\",\"x\",true]\n no line feed",
+            b"\xff{\"type\":1}\n{\"message\":null}\n{\"type\":\"warning\",\"message\":\"\\ud83d\\ude00\"}\n",
+        ],
+        words: &["\n", "\r", "\0", "{", "}", "\\u0000", "\\ud800", "\"type\":", "\"critical\"", "\"no_retry\":true", "1e999", " "],
+    },
 ];
 
 /// The target of this name.
@@ -139,6 +150,38 @@ pub fn http_rule(data: &[u8]) {
     let prefix = wanted.path().trim_end_matches('/');
     let rest = url.path().strip_prefix(prefix).unwrap_or_else(|| panic!("{written} lets {url} through"));
     assert!(rest.is_empty() || rest.starts_with('/'), "{written} lets {url} through");
+}
+
+/// Standard output of a command component, after a byte that says how many bytes it writes at once: however it is cut into writes, the lines
+/// are the same, none is held beyond its bound, and what counts for the end of the run is what the lines say.
+pub fn protocol(data: &[u8]) {
+    let Some((size, output)) = data.split_first() else { return };
+    let read = |writes: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut reader, mut lines) = (Reader::default(), Vec::new());
+        for write in writes {
+            reader.push(write, |line| lines.push(line));
+        }
+        lines.extend(reader.finish());
+        (lines, reader.has_stopped())
+    };
+    let (lines, stopped) = read(&mut std::iter::once(output));
+    assert_eq!(
+        read(&mut output.chunks(usize::from(*size).max(1))),
+        (lines.clone(), stopped),
+        "other writes, other lines"
+    );
+    let too_long = output.split(|byte| *byte == b'\n').any(|line| line.len() > MAX_LINE);
+    assert_eq!(stopped, too_long);
+    let mut told = Told::default();
+    let mut failed = false;
+    for line in &lines {
+        if let Line::Message(message) = line {
+            assert!(message.kind.len() <= 100, "{}", message.kind);
+            told.note(message, &message.message);
+            failed |= matches!(message.weight(), Weight::Error | Weight::Critical);
+        }
+    }
+    assert_eq!(told.error().is_some(), failed);
 }
 
 /// Makes inputs of seeds: the same number always makes the same inputs.

@@ -39,6 +39,11 @@ fn http_rule() {
 }
 
 #[test]
+fn protocol() {
+    fuzz(target("protocol"));
+}
+
+#[test]
 fn each_target_is_one_for_libfuzzer_too() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz");
     let manifest = std::fs::read_to_string(format!("{folder}/Cargo.toml")).expect("fuzz/Cargo.toml");
