@@ -9,14 +9,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::time::{Sleep, sleep_until};
 
+use super::echo::Echo;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
+use super::mask::MASKED;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
 use super::session::{Places, Run, Sending, Session, head_size};
@@ -30,7 +32,10 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// The body of an answer: metered, and with a limit on how long it may stand still. Dropping it closes the connection, unless the body was
 /// read to its end.
 pub struct ForwardBody {
-    inner: UnsyncBoxBody<Bytes, HttpError>,
+    /// `None` after its end.
+    inner: Option<UnsyncBoxBody<Bytes, HttpError>>,
+    /// Hides the secrets that the request carried, should the answer repeat them.
+    echo: Option<Echo>,
     origin: String,
     idle: Duration,
     deadline: Deadline,
@@ -127,6 +132,11 @@ impl Exchange<'_> {
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
+        let echo = run.secrets.snapshot().echo(&secrets);
+        if echo.is_some() {
+            // A secret that comes back can be hidden only where it can be read.
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         let site = run.site(&draft.url)?;
         let places = run.places(&site.exchanges, deadline).await?;
         let bytes = head_size(draft, &headers);
@@ -144,9 +154,13 @@ impl Exchange<'_> {
             return Err(failure);
         }
         let of = origin.to_owned();
-        let response = http::Response::<reqwest::Body>::from(response?);
+        let mut response = http::Response::<reqwest::Body>::from(response?);
+        if let Some(echo) = &echo {
+            hide(echo, response.headers_mut(), origin)?;
+        }
         Ok(self.answer(
             response.map(|body| body.map_err(move |error| translate(&error, &of)).boxed_unsync()),
+            echo,
             Some(places),
         ))
     }
@@ -171,17 +185,19 @@ impl Exchange<'_> {
         let response = deadline.total(api.call(request)).await?;
         drop(place);
         run.answered(origin, response.status(), response.headers())?;
-        Ok(self.answer(response, None))
+        Ok(self.answer(response, None, None))
     }
 
     fn answer(
         &self,
         response: http::Response<UnsyncBoxBody<Bytes, HttpError>>,
+        echo: Option<Echo>,
         places: Option<Places>,
     ) -> http::Response<ForwardBody> {
         let idle = limit(self.patience.between_bytes, self.run.gate.timeouts.idle);
         response.map(|inner| ForwardBody {
-            inner,
+            inner: Some(inner),
+            echo,
             origin: self.origin.to_owned(),
             idle,
             deadline: self.deadline,
@@ -211,10 +227,41 @@ fn own_request(
     Ok(request)
 }
 
+/// The same for the headers. The length may not be that of what is handed on.
+fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(HttpError::Protocol(format!(
+            "the answer of {origin} is compressed, which a request that holds a secret does not accept"
+        )));
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    for value in headers.values_mut() {
+        let hidden = HeaderValue::from_str(&echo.hide(&String::from_utf8_lossy(value.as_bytes())));
+        *value = hidden.unwrap_or_else(|_| HeaderValue::from_static(MASKED));
+    }
+    Ok(())
+}
+
 impl ForwardBody {
     fn meter(&self, bytes: u64) -> Result<(), HttpError> {
         self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes);
         self.run.meter.down(bytes)
+    }
+
+    /// What is handed on of a frame. Where something is to be hidden, trailers are left out.
+    fn show(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
+        self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
+        let Some(echo) = &mut self.echo else { return Ok(Some(frame)) };
+        let shown = frame.data_ref().map(|data| echo.push(data)).unwrap_or_default();
+        Ok(Some(shown).filter(|shown| !shown.is_empty()).map(Frame::data))
+    }
+
+    /// What is left at the end.
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        self.inner = None;
+        let rest = self.echo.as_mut()?.finish();
+        (!rest.is_empty()).then(|| Frame::data(rest))
     }
 
     fn stood_still(&self) -> HttpError {
@@ -230,30 +277,33 @@ impl Body for ForwardBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(context);
-        let frame = match polled {
-            Poll::Pending => {
-                ready!(self.timer.as_mut().poll(context));
-                return Poll::Ready(Some(Err(self.stood_still())));
+        loop {
+            let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+            let frame = match Pin::new(inner).poll_frame(context) {
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(context));
+                    return Poll::Ready(Some(Err(self.stood_still())));
+                }
+                Poll::Ready(None) => return Poll::Ready(self.rest().map(Ok)),
+                Poll::Ready(Some(frame)) => frame,
+            };
+            let next = self.deadline.sooner_of(self.idle);
+            self.timer.as_mut().reset(next);
+            match frame.and_then(|frame| self.show(frame)) {
+                Ok(None) => {}
+                Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Err(error) => return Poll::Ready(Some(Err(self.run.masked(error)))),
             }
-            Poll::Ready(None) => return Poll::Ready(None),
-            Poll::Ready(Some(frame)) => frame,
-        };
-        let next = self.deadline.sooner_of(self.idle);
-        self.timer.as_mut().reset(next);
-        let checked = frame.and_then(|frame| {
-            self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
-            Ok(frame)
-        });
-        Poll::Ready(Some(checked.map_err(|error| self.run.masked(error))))
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(|inner| inner.is_end_stream() && self.echo.is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let known = self.inner.as_ref().filter(|_| self.echo.is_none());
+        known.map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

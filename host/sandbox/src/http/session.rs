@@ -72,7 +72,7 @@ pub(super) struct Run {
     pub(super) gate: Arc<Shared>,
     pub(super) meter: Meter,
     rules: HttpRules,
-    secrets: Arc<SecretTable>,
+    pub(super) secrets: Arc<SecretTable>,
     tls: ClientConfig,
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,

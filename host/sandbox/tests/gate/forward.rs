@@ -140,7 +140,8 @@ async fn a_body_has_the_length_that_it_promises() {
     insta::assert_snapshot!(refusal("+5", Frames::of([5])).await, @"headers: content-length must be one number");
     insta::assert_snapshot!(refusal("", Frames::of([])).await, @"headers: content-length must be one number");
     let trailers = Frames { trailers: true, ..Frames::of([5]) };
-    insta::assert_snapshot!(refusal("5", trailers).await, @"body: ends with trailers, which are not sent; leave them out");
+    let trailers = post(&session, &url, &[], trailers).await.unwrap_err();
+    insta::assert_snapshot!(trailers, @"body: ends with trailers, which are not sent; leave them out");
     let twice = post(&session, &url, &[("content-length", "5"), ("content-length", "5")], Frames::of([5])).await;
     insta::assert_snapshot!(twice.unwrap_err(), @"headers: content-length must be one number");
     let endless = Frames { endless: Some(1_000), ..Frames::of([]) };
@@ -183,7 +184,7 @@ async fn the_same_checks_as_at_the_first_door() {
     let refusal = async |url: &str, headers: &[(&str, &str)]| {
         get(&session, url, headers).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT")
     };
-    insta::assert_snapshot!(refusal("https://b.example/", &[]).await, @"");
+    insta::assert_snapshot!(refusal("https://b.example/", &[]).await, @r#"the manifest has no rule for GET on https://b.example; add to "permissions": "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://b.example"] }"#);
     insta::assert_snapshot!(refusal("https://private.example/", &[]).await, @"");
     insta::assert_snapshot!(refusal("http://10.0.0.1/", &[]).await, @"");
     insta::assert_snapshot!(refusal(&url, &[("host", "b.example")]).await, @"");
@@ -212,6 +213,29 @@ async fn secrets_are_put_into_headers_towards_hosts_of_the_manifest() {
     assert_eq!(server.last().header("authorization"), Some("Bearer s3cret-value"));
     let denied = get(&session, "https://b.example/", &[("authorization", &format!("Bearer {word}"))]).await;
     assert!(matches!(denied, Err(HttpError::Denied(_))), "{denied:?}");
+}
+
+#[tokio::test]
+async fn a_secret_that_comes_back_is_its_placeholder_again() {
+    let server = Server::start(|seen| {
+        let key = seen.header("x-key").unwrap().to_owned();
+        let coding: &[_] = if seen.target == "/gzip" { &[("Content-Encoding", "gzip")] } else { &[] };
+        answer(200, &[&[("X-Echo", key.as_str())], coding].concat(), format!("<p>{key}</p>{}", "x".repeat(100_000)))
+    })
+    .await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
+    let word = fixture.secrets.placeholder("token").unwrap();
+    let session = fixture.session();
+    let headers = [("x-key", word.as_str()), ("accept-encoding", "br")];
+    let answer = get(&session, &server.url("a.example", "/"), &headers).await.unwrap();
+    assert_eq!(answer.headers()["x-echo"], word);
+    let body = read(answer).await.unwrap();
+    assert!(body.starts_with(format!("<p>{word}</p>x").as_bytes()));
+    assert_eq!(body.len(), word.len() + 7 + 100_000);
+    let seen = server.last();
+    assert_eq!((seen.header("x-key"), seen.header("accept-encoding")), (Some("s3cret-value"), Some("identity")));
+    let compressed = get(&session, &server.url("a.example", "/gzip"), &headers).await.unwrap_err().to_string();
+    insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the answer of http://a.example:PORT is compressed, which a request that holds a secret does not accept");
 }
 
 #[tokio::test]
@@ -296,7 +320,11 @@ async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
     }
     let refused = ask(Method::GET, "https://alice.example:8080/", &[("host", "bob.example")], Frames::of([])).await;
     assert!(matches!(refused, Err(HttpError::Invalid(_))), "{refused:?}");
-    insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @"");
+    insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @r#"
+        GET /data/a?b=c%20d "alice.example:8080" Ok(0)
+        PUT / "alice.example:8080" Ok(7)
+        POST /x "alice.example:8080" Err("body: has 6 bytes, content-length says 7")
+        "#);
     let record = record(&session, "https://alice.example:8080");
     assert_eq!((record.own, record.requests, record.bytes_down), (true, 3, 100));
     assert!(record.bytes_up > 13, "{record:?}");
