@@ -1,7 +1,10 @@
 //! What a fuzzer may be given: each function takes any bytes at all, and panics where a promise is broken. `fuzz/` calls them from libFuzzer,
 //! `tests/fuzz.rs` from an ordinary test.
 
+use std::path::Component;
+
 use konnector_manifest::{HostPattern, Manifest, Permissions};
+use konnector_sandbox::filesystem::path::{DEEPEST, LONGEST_NAME, Step, resolve};
 use konnector_sandbox::protocol::{Line, MAX_LINE, Reader, Told, Weight};
 use serde_json::Map;
 use url::{Host, Url};
@@ -84,6 +87,12 @@ pub const TARGETS: &[Target] = &[
             b"\xff{\"type\":1}\n{\"message\":null}\n{\"type\":\"warning\",\"message\":\"\\ud83d\\ude00\"}\n",
         ],
         words: &["\n", "\r", "\0", "{", "}", "\\u0000", "\\ud800", "\"type\":", "\"critical\"", "\"no_retry\":true", "1e999", " "],
+    },
+    Target {
+        name: "path",
+        run: path,
+        seeds: &[b"a/b/c.txt", b"a/../b/./c//", b"a/b/../../..", b"/etc/passwd", "bücher/\u{202e}fdp.exe".as_bytes(), b".."],
+        words: &["..", ".", "/", "//", "\0", "\\", "../", "/..", "...", "~", "C:", "\u{2215}", "%2e%2e"],
     },
 ];
 
@@ -242,4 +251,25 @@ impl Mutator {
         }
         input
     }
+}
+
+/// A guest's path: a walk along its steps never leaves the directory it begins in, and no step is anything but one name.
+pub fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(path) = resolve(text) else { return };
+    let mut depth = 0_usize;
+    for step in path.steps() {
+        match step {
+            Step::Up => depth = depth.checked_sub(1).expect("the walk leaves its directory"),
+            Step::Down(name) => {
+                assert!(!matches!(*name, "" | "." | "..") && !name.contains(['/', '\0']), "{name:?} is no name");
+                assert!(name.len() <= LONGEST_NAME, "{name:?} is too long");
+                depth += 1;
+            }
+        }
+        assert!(depth <= DEEPEST, "{text:?} leads too deep");
+    }
+    // The same path as the standard library takes it apart.
+    let names = std::path::Path::new(text).components().filter(|part| !matches!(part, Component::CurDir)).count();
+    assert_eq!(path.steps().len(), names, "{text:?}");
 }

@@ -44,6 +44,11 @@ fn protocol() {
 }
 
 #[test]
+fn path() {
+    fuzz(target("path"));
+}
+
+#[test]
 fn each_target_is_one_for_libfuzzer_too() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz");
     let manifest = std::fs::read_to_string(format!("{folder}/Cargo.toml")).expect("fuzz/Cargo.toml");

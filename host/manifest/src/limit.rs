@@ -247,6 +247,6 @@ mod tests {
         limits: expected an object, found a list
         "#);
         let warned = manifest(json!({ "memory": 512 })).unwrap();
-        insta::assert_snapshot!(warned.warnings().join("\n"), @"limits.memory: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, log_lines, log_kib, log_line_kib");
+        insta::assert_snapshot!(warned.warnings().join("\n"), @"limits.memory: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib");
     }
 }

@@ -115,16 +115,17 @@ async fn a_well_behaved_run_beside_busy_ones_is_not_delayed() {
         let runtime = sandbox.runtime().clone();
         runtime.spawn(async move { sandbox.run(&program, job(json!({})), capabilities, cancel).await })
     };
+    // The median, because the rest of the test suite competes for the processors, too.
     let time = async || {
         let mut times = Vec::new();
-        for _ in 0..40 {
+        for _ in 0..41 {
             let started = Instant::now();
             let ended = run(&quiet, &CancellationToken::new()).await.unwrap();
             times.push(started.elapsed());
             assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
         }
         times.sort();
-        times[times.len() * 9 / 10]
+        times[times.len() / 2]
     };
     let alone = time().await;
     let stop = CancellationToken::new();
@@ -136,6 +137,5 @@ async fn a_well_behaved_run_beside_busy_ones_is_not_delayed() {
     for run in busy {
         run.await.unwrap();
     }
-    // Nine of ten, because on a machine with two processors this test and the runner compete for them, too.
     assert!(beside <= alone + Duration::from_millis(20), "alone {alone:?}, beside two busy runs {beside:?}");
 }

@@ -197,7 +197,7 @@ mod tests {
     fn what_a_server_would_ignore_or_cut_is_a_hint() {
         let text = "{\n  \"name\": \"A\",\n  \"version\": \"1.0.0\",\n  \"permisions\": {},\n  \"colour\": 1,\n  \"limits\": { \"memory_mib\": 2048,\n    \"walls\": 1 }\n}";
         insta::assert_snapshot!(checked(text), @r#"
-        manifest.konnector:7: limits.walls: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, log_lines, log_kib, log_line_kib
+        manifest.konnector:7: limits.walls: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib
         manifest.konnector:4: permisions: this member is unknown; did you mean "permissions"?
         manifest.konnector:5: colour: this member is unknown; it is kept, and means nothing
         manifest.konnector:6: limits.memory_mib: 2048 is more than a server grants by itself, which is 512; its operator must allow it: konnector serve --limit memory_mib=2048
