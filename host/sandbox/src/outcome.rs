@@ -196,6 +196,12 @@ impl Judge<'_> {
                 "the konnector holds more than {handles} resources (files, streams, timers, uploads) at one time; drop those it is done with"
             ));
         }
+        if text.contains("total size of fields exceeds limit") {
+            return Ending::Trap(
+                "the konnector put more than 64 KiB of headers into one request; send less, or send it in the body"
+                    .to_owned(),
+            );
+        }
         if text.contains("fuel allocated for hostcalls has been exhausted") {
             return Ending::Trap(format!(
                 "the konnector passed more than {} in one call; save documents in smaller batches, write files in parts of at \

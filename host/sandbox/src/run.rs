@@ -18,6 +18,7 @@ use crate::clock::{Billed, CpuUsedUp};
 use crate::conversation::{Conversation, LastWords};
 use crate::environment::Environment;
 use crate::filesystem::FileSystem;
+use crate::filesystem::interfaces::types::ErrorCode;
 use crate::host::wasi_http::Door;
 use crate::host::{Context, Host};
 use crate::inspect::Kind;
@@ -70,10 +71,10 @@ impl Run {
     /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
     pub(crate) async fn drive(self, job: Job, memory: Arc<SharedMemory>) -> Ended {
         let environment = self.environment(&job);
-        if environment.file.is_some() {
-            return self.end_at_once(Ending::Start("the payload has more than 100,000 bytes".to_owned())).await;
-        }
-        let host = self.host(&environment, memory);
+        let Ok(filesystem) = self.filesystem(&environment) else {
+            return self.end_at_once(Ending::Start("its payload has no room in /tmp".to_owned())).await;
+        };
+        let host = self.host(&environment, filesystem, memory);
         let outcome = self.watch(guest(self.program.clone(), host, job)).await;
         self.finish(outcome).await
     }
@@ -85,7 +86,15 @@ impl Run {
         Environment::of_command(job, self.context.capabilities.api.as_deref(), self.context.clock.remaining())
     }
 
-    fn host(&self, environment: &Environment, memory: Arc<SharedMemory>) -> Host {
+    fn filesystem(&self, environment: &Environment) -> Result<FileSystem, ErrorCode> {
+        let filesystem = FileSystem::new(&self.context);
+        if self.last_words.is_none() {
+            return Ok(filesystem);
+        }
+        filesystem.working_with(environment.file.as_ref())
+    }
+
+    fn host(&self, environment: &Environment, filesystem: FileSystem, memory: Arc<SharedMemory>) -> Host {
         let limits = &self.context.capabilities.limits;
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(self.output.clone())
@@ -100,7 +109,7 @@ impl Run {
             table,
             door: Door::new(Arc::clone(&self.context)),
             limiter: Limiter::new(limits, memory, Arc::clone(&self.context.meter)),
-            filesystem: FileSystem::new(&self.context),
+            filesystem,
             context: Arc::clone(&self.context),
         }
     }

@@ -40,17 +40,39 @@ async fn the_environment_is_the_table_and_nothing_else() {
     let world = World::default();
     let ended = run(&guest("environment"), json!({ "url": "https://a.example" }), &world).await;
     assert_eq!(ended.outcome, completed());
-    insta::assert_snapshot!(world.log(), @"");
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: arguments: ["konnector"]
+    Info: COZY_FIELDS={"konnector":"tests"}
+    Info: COZY_JOB_ID=konnector/0/job-1
+    Info: COZY_JOB_MANUAL_EXECUTION=true
+    Info: COZY_LANGUAGE=rust
+    Info: COZY_LOCALE=fr
+    Info: COZY_PARAMETERS={"url":"https://a.example"}
+    Info: COZY_PAYLOAD=
+    Info: COZY_TIME_LIMIT=305
+    Info: standard input: Ok(0)
+    "#);
 }
 
 #[tokio::test]
-async fn a_payload_that_needs_a_file_is_refused_before_it_starts() {
+async fn a_large_payload_is_a_file_in_the_working_directory() {
     let program = prepare(&guest("environment")).await;
     let mut job = job(json!({}));
-    job.payload = Some(json!({ "large": "x".repeat(100_000) }));
+    let payload = json!({ "large": "x".repeat(100_000) });
+    let length = payload.to_string().len();
+    job.payload = Some(payload);
     let world = World::default();
+    let ended = SANDBOX.run(&program, job.clone(), world.capabilities(), CancellationToken::new()).await;
+    assert_eq!(ended.outcome, completed());
+    assert!(
+        world.log().contains(&format!("Info: cozy_payload.json: Ok({length}), in /tmp: Ok({length})")),
+        "{}",
+        world.log()
+    );
+
+    let world = World::limited(|limits| limits.scratch_bytes = 1_000);
     let ended = SANDBOX.run(&program, job, world.capabilities(), CancellationToken::new()).await;
-    assert!(matches!(ended.outcome, Outcome::Ended(Ending::Start(_))), "{:?}", ended.outcome);
+    insta::assert_snapshot!(super::sentence(&ended), @"the component could not be started: its payload has no room in /tmp");
 }
 
 #[tokio::test]
@@ -122,7 +144,14 @@ async fn messages_are_published_and_other_lines_are_not() {
         speaks(json!({ "output": output, "error": [r#"{"type":"critical","message":"FORGED"}"#] }), &world).await;
     assert_eq!(ended.outcome, completed());
     assert_eq!(*world.watcher.events.lock().unwrap(), ["toto: one", "manifest: two [masked]", "info: ab"]);
-    insta::assert_snapshot!(world.log(), @"");
+    insta::assert_snapshot!(world.log(), @r#"
+    Debug: one
+    Debug: not JSON
+    Debug: two [masked]
+    Debug: ["critical"]
+    Info: ab
+    Error: {"type":"critical","message":"FORGED"}
+    "#);
 }
 
 #[tokio::test]
@@ -142,7 +171,10 @@ async fn a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
     let output = json!([line("error", "before"), long, "", line("critical", "after")]);
     let ended = speaks(json!({ "output": output, "end": "fail" }), &world).await;
     assert_eq!(told(&ended), ("before", false));
-    insta::assert_snapshot!(world.log(), @"");
+    insta::assert_snapshot!(world.log(), @r"
+    Error: before
+    Warn: a line of standard output is longer than 64 KiB; nothing more is read from there in this run
+    ");
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ async fn serve(mut stream: TcpStream) {
 /// Sends requests to one host, which the manifest names unless a request names another; the log, with the port hidden.
 async fn send(world: &mut World, mut requests: Value) -> (String, Ended) {
     let server = server().await;
-    world.hosts = vec![format!("http://{server}"), "https://named.example".to_owned(), "http://10.0.0.1".to_owned()];
+    world.hosts = vec![format!("http://{server}"), "http://127.0.0.1:1".to_owned(), "http://10.0.0.1".to_owned()];
     for request in requests.as_array_mut().unwrap() {
         let members = request.as_object_mut().unwrap();
         members.entry("authority").or_insert_with(|| json!(server));
@@ -79,7 +79,13 @@ async fn ordinary_requests_work() {
     ]);
     let (log, ended) = send(&mut world, requests).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r"
+    Info: get: 200 [content-length=5] 5 bytes: hello
+    Info: streamed: 200 [content-length=6] 6 bytes: 200000
+    Info: with length: 200 [content-length=1] 1 bytes: 3
+    Info: large: 200 [content-length=300000] 300000 bytes: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy
+    Info: unread: 200 [content-length=300000]
+    ");
     let [host] = &ended.receipt.hosts[..] else { panic!("{:?}", ended.receipt.hosts) };
     assert_eq!((host.requests, host.statuses[&200], host.own), (5, 5, false));
     assert!(host.bytes_up > 200_000 && host.bytes_down > 300_000, "{host:?}");
@@ -91,7 +97,7 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
     let requests = json!([
         { "name": "denied host", "scheme": "https", "authority": "other.example" },
         { "name": "private address", "authority": "10.0.0.1" },
-        { "name": "no such name", "scheme": "https", "authority": "named.example" },
+        { "name": "nobody listens", "authority": "127.0.0.1:1" },
         { "name": "user in the authority", "authority": "me:pw@other.example" },
         { "name": "no authority", "authority": null },
         { "name": "other scheme", "scheme": "gopher" },
@@ -103,7 +109,25 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
     ]);
     let (log, ended) = send(&mut world, requests).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    Warn: wasi:http: the manifest has no rule for GET on https://other.example; add to "permissions": "vendor2": { "type": "http", "verbs": ["GET"], "values": ["https://other.example"] }
+    Info: denied host: ErrorCode::HttpRequestDenied
+    Warn: wasi:http: 10.0.0.1 leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address
+    Info: private address: ErrorCode::DestinationIpProhibited
+    Warn: wasi:http: http://127.0.0.1:1 cannot be reached: Connection refused (os error 111)
+    Info: nobody listens: ErrorCode::DestinationUnavailable
+    Warn: wasi:http: url: holds a user or a password before the host; send a header Authorization instead
+    Info: user in the authority: ErrorCode::InternalError(Some("url: holds a user or a password before the host; send a header Authorization instead"))
+    Info: no authority: refused at once: ErrorCode::HttpRequestUriInvalid
+    Info: other scheme: refused at once: ErrorCode::HttpProtocolError
+    Info: absolute form: path refused
+    Info: authority form: path refused
+    Info: asterisk form: path refused
+    Warn: wasi:http: method: TRACE is not available to konnectors
+    Info: trace: ErrorCode::InternalError(Some("method: TRACE is not available to konnectors"))
+    Warn: wasi:http: url: 9023 bytes, the limit is 8192
+    Info: long address: ErrorCode::InternalError(Some("url: 9023 bytes, the limit is 8192"))
+    "#);
 }
 
 #[tokio::test]
@@ -115,7 +139,18 @@ async fn headers_of_the_connection_are_not_the_guests() {
     requests.push(json!({ "name": "line break", "headers": [["x", "a\r\nb: c"]] }));
     requests.push(json!({ "name": "two lengths", "headers": [["content-length", "1"], ["content-length", "2"]] }));
     let (log, _) = send(&mut world, requests.into()).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r"
+    Info: Host: header Host: HeaderError::Forbidden
+    Info: Connection: header Connection: HeaderError::Forbidden
+    Info: Transfer-Encoding: header Transfer-Encoding: HeaderError::Forbidden
+    Info: Upgrade: header Upgrade: HeaderError::Forbidden
+    Info: Proxy-Authorization: header Proxy-Authorization: HeaderError::Forbidden
+    Info: TE: header TE: HeaderError::Forbidden
+    Info: Trailer: header Trailer: HeaderError::Forbidden
+    Info: Expect: header Expect: HeaderError::Forbidden
+    Info: line break: header x: HeaderError::InvalidSyntax
+    Info: two lengths: header content-length: HeaderError::InvalidSyntax
+    ");
 }
 
 #[tokio::test]
@@ -123,7 +158,7 @@ async fn too_many_headers_end_the_run() {
     let mut world = World::default();
     let headers: Vec<_> = (0..100).map(|number| json!([format!("x-{number}"), "y".repeat(1_000)])).collect();
     let (_, ended) = send(&mut world, json!([{ "name": "large", "headers": headers }])).await;
-    insta::assert_snapshot!(super::sentence(&ended), @"");
+    insta::assert_snapshot!(super::sentence(&ended), @"the konnector put more than 64 KiB of headers into one request; send less, or send it in the body");
 }
 
 #[tokio::test]
@@ -134,7 +169,12 @@ async fn a_body_has_the_length_that_it_promises() {
                 "body": { "text": "x".repeat(100), "times": times } })
     };
     let (log, _) = send(&mut world, json!([request("shorter", "500", 1), request("longer", "50", 1)])).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    Warn: wasi:http: the body broke off: HTTP protocol error
+    Info: shorter: ErrorCode::InternalError(Some("the body broke off: HTTP protocol error"))
+    Warn: wasi:http: body: has at least 100 bytes, content-length says 50
+    Info: longer: ErrorCode::InternalError(Some("body: has at least 100 bytes, content-length says 50"))
+    "#);
 }
 
 #[tokio::test]
@@ -145,7 +185,11 @@ async fn an_endless_body_ends_with_the_budget() {
         { "name": "after it" },
     ]);
     let (log, ended) = send(&mut world, requests).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r"
+    Warn: wasi:http: this run's budget of 1000000 bytes to send is used up
+    Info: endless: ErrorCode::ConnectionLimitReached
+    Info: after it: 200 [content-length=5] 5 bytes: hello
+    ");
     assert!(ended.receipt.bytes_up <= 1_000_000, "{:?}", ended.receipt);
 }
 
@@ -156,7 +200,7 @@ async fn a_million_empty_writes_cost_the_guest_and_nobody_else() {
         { "name": "empty", "method": "POST", "path": "/echo", "empty_writes": 1_000_000, "body": { "text": "xx" } },
     ]);
     let (log, ended) = send(&mut world, requests).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @"Info: empty: 200 [content-length=1] 1 bytes: 2");
     assert!(ended.receipt.bytes_up < 1_000, "{:?}", ended.receipt);
 }
 
@@ -170,7 +214,12 @@ async fn a_timeout_of_nothing_is_a_second() {
         { "name": "for ever", "timeouts": [u64::MAX, u64::MAX, u64::MAX] },
     ]);
     let (log, _) = send(&mut world, requests).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r"
+    Warn: wasi:http: the answer's headers took too long
+    Info: slow: ErrorCode::HttpResponseTimeout
+    Info: quick: 200 [content-length=5] 5 bytes: hello
+    Info: for ever: 200 [content-length=5] 5 bytes: hello
+    ");
     assert!((1_900..10_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
 }
 
@@ -178,5 +227,9 @@ async fn a_timeout_of_nothing_is_a_second() {
 async fn the_budget_of_requests_holds_here_too() {
     let mut world = World::limited(|limits| limits.http.requests = 1);
     let (log, _) = send(&mut world, json!([{ "name": "first" }, { "name": "second" }])).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r"
+    Info: first: 200 [content-length=5] 5 bytes: hello
+    Warn: wasi:http: this run's budget of 1 requests is used up
+    Info: second: ErrorCode::ConnectionLimitReached
+    ");
 }

@@ -48,6 +48,9 @@ impl preopens::Host for Host {
         let mut directories = Vec::new();
         if let Some(tmp) = &self.filesystem.tmp {
             directories.push((Directory::Memory(tmp.clone()), "/tmp"));
+            if self.filesystem.works_in_tmp {
+                directories.push((Directory::Memory(tmp.clone()), "."));
+            }
         }
         if let Some(mount) = &self.filesystem.files {
             match mount.root().await {

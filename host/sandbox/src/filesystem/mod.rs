@@ -27,6 +27,8 @@ use crate::host::Context;
 pub(crate) struct FileSystem {
     tmp: Option<Arc<memory::Directory>>,
     files: Option<Arc<user::Mount>>,
+    /// `/tmp` is the working directory, too.
+    works_in_tmp: bool,
 }
 
 impl FileSystem {
@@ -37,6 +39,22 @@ impl FileSystem {
         let tmp = memory::Directory::root(&quota).ok();
         let tree = context.capabilities.tree.clone();
         let files = tree.map(|tree| user::Mount::new(tree, Arc::clone(context), quota));
-        Self { tmp, files }
+        Self { tmp, files, works_in_tmp: false }
+    }
+
+    /// Makes `/tmp` the working directory, as a command component expects to have one, with a file of its own in it.
+    ///
+    /// # Errors
+    /// The file has no room there.
+    pub(crate) fn working_with(
+        mut self,
+        file: Option<&(&'static str, String)>,
+    ) -> Result<Self, interfaces::types::ErrorCode> {
+        self.works_in_tmp = true;
+        if let Some((name, content)) = file {
+            let tmp = self.tmp.as_ref().ok_or(interfaces::types::ErrorCode::InsufficientSpace)?;
+            tmp.create_file(name, content.as_bytes())?;
+        }
+        Ok(self)
     }
 }

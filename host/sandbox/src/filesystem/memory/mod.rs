@@ -289,6 +289,13 @@ impl Directory {
         }
     }
 
+    /// Makes a file of the host's.
+    pub(crate) fn create_file(self: &Arc<Self>, name: &str, content: &[u8]) -> Result<()> {
+        let file = File::new(self.room.quota())?;
+        file.write(0, content)?;
+        self.put(name, Node::File(file))
+    }
+
     /// Makes a directory.
     pub(crate) fn create_directory(self: &Arc<Self>, path: &Path<'_>) -> Result<()> {
         let (before, last) = path.split();
