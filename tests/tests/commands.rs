@@ -114,7 +114,7 @@ async fn a_refused_password_makes_the_schedule_wait() {
     assert!(job["error_message"].as_str().expect("a sentence").contains("Correct them in the account"), "{job:#}");
     assert_eq!(job["next_attempt_at"], Value::Null, "{job:#}");
     let trigger = setting.client.get(&format!("/jobs/triggers/{trigger}")).await;
-    assert_eq!(trigger["data"]["attributes"]["paused"]["code"], "LOGIN_FAILED", "{trigger:#}");
+    assert_eq!(trigger["data"]["attributes"]["current_state"]["paused"]["code"], "LOGIN_FAILED", "{trigger:#}");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The bank's web site, read with nothing but the standard library.
 
+use std::collections::BTreeMap;
+
 use url::form_urlencoded;
 
 use crate::http::{Request, Response, send};
@@ -43,20 +45,21 @@ impl Bank {
         Ok(self.ask("POST", "/login", Some(form))?.status == 303)
     }
 
-    /// All bills of all contracts.
+    /// All bills of all contracts. The home page links some lists twice.
     pub fn bills(&mut self) -> Result<Vec<Bill>, String> {
         let home = text(self.ask("GET", "/account/home", None)?)?;
-        let mut bills = Vec::new();
+        let mut bills = BTreeMap::new();
         for link in all_between(&home, "<a href=\"/account/bills", "\"") {
             let mut next = Some(format!("/account/bills{}", unescaped(link)));
             for _ in 0..MOST_PAGES {
                 let Some(path) = next.take() else { break };
                 let page = text(self.ask("GET", &path, None)?)?;
-                bills.extend(all_between(&page, "<tr class=\"bill\"", "</tr>").filter_map(bill));
+                let rows = all_between(&page, "<tr class=\"bill\"", "</tr>").filter_map(bill);
+                bills.extend(rows.map(|bill| (bill.reference.clone(), bill)));
                 next = between(&page, "rel=\"next\" href=\"", "\"").map(unescaped);
             }
         }
-        Ok(bills)
+        Ok(bills.into_values().collect())
     }
 
     /// The PDF of a bill.

@@ -33,11 +33,12 @@ fn what_is_no_component() {
 #[test]
 fn what_exports_no_run() {
     insta::assert_snapshot!(refusal(&with_names(&[], &[])), @"the component does not export `konnector:host/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`");
-    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:cli/run@0.2.3"])), @"the component does not export `konnector:host/run`, so there is nothing to start (it exports wasi:cli/run@0.2.3): mark a function with `#[konnector]` and build a `cdylib`");
+    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component does not export `konnector:host/run`, so there is nothing to start (it exports wasi:cli/run@0.2.3): mark a function with `#[konnector]` and build a `cdylib`");
 }
 
 #[test]
 fn what_was_built_for_another_version() {
+    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:cli/run@0.3.0"])), @"");
     insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, this server runs 0.1.x: build it with a matching SDK");
     insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, this server runs 0.1.x: build it with a matching SDK");
     assert_eq!(Sandbox::inspect(&with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind, typed("0.1.7"));
@@ -46,7 +47,7 @@ fn what_was_built_for_another_version() {
 #[test]
 fn what_imports_more_than_there_is() {
     insta::assert_snapshot!(refusal(&with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`), and leave out crates that open connections themselves");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:http/outgoing-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/outgoing-handler@0.2.3`, which no konnector is given: use the SDK's HTTP client (`konnector:host/http`), whose hosts the manifest names");
+    insta::assert_snapshot!(refusal(&with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/outgoing-handler@0.2.3`, which no konnector is given: use the SDK's HTTP client (`konnector:host/http`), whose hosts the manifest names");
     insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which no konnector is given: only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
     insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
     insta::assert_snapshot!(refusal(&with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which no konnector is given: this version of the contract does not have it; build with a matching SDK");
@@ -72,6 +73,10 @@ fn what_a_component_wants_is_known_beforehand() {
     assert_eq!((info.kind, info.reads_secrets), (typed("0.1.0"), false));
     assert!(!info.imports.iter().any(|name| name.starts_with("wasi:sockets")), "{:?}", info.imports);
     assert!(Sandbox::inspect(&guest("panics")).unwrap().reads_secrets);
+    let kind = |exports: &[&str]| Sandbox::inspect(&with_names(&[], exports)).unwrap().kind;
+    assert_eq!(kind(&["wasi:cli/run@0.2.3"]), Kind::Command);
+    // Of both ways, ours.
+    assert_eq!(kind(&["wasi:cli/run@0.2.3", RUN]), typed("0.1.0"));
 }
 
 #[tokio::test]

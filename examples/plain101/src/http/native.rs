@@ -30,11 +30,19 @@ pub fn send(request: Request) -> Result<Response, String> {
     }
     head.push_str(&format!("Content-Length: {}\r\n\r\n", request.body.len()));
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&request.body)).map_err(text)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(text)?;
-    parse(&answer).ok_or_else(|| "the answer is not HTTP".to_owned())
+    let (mut answer, mut part) = (Vec::new(), [0; 4_096]);
+    loop {
+        let length = stream.read(&mut part).map_err(text)?;
+        answer.extend_from_slice(part.get(..length).unwrap_or_default());
+        match parse(&answer) {
+            Some(response) => return Ok(response),
+            None if length == 0 => return Err("the answer is not HTTP, or broke off".to_owned()),
+            None => {}
+        }
+    }
 }
 
+/// `None` while it is not complete.
 fn parse(answer: &[u8]) -> Option<Response> {
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let (head, body) = answer.split_at_checked(end + 4)?;
@@ -46,7 +54,12 @@ fn parse(answer: &[u8]) -> Option<Response> {
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let mut response = Response { status, headers, body: Vec::new() };
-    response.body = if response.header("transfer-encoding") == Some("chunked") { chunks(body)? } else { body.to_vec() };
+    response.body = if response.header("transfer-encoding") == Some("chunked") {
+        chunks(body)?
+    } else {
+        let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        body.get(..length)?.to_vec()
+    };
     Some(response)
 }
 
@@ -76,6 +89,8 @@ mod tests {
         let response =
             parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\n");
         assert_eq!(response.expect("an answer").body, b"abc0123456789");
-        assert!(parse(b"HTTP/1.1 200 OK\r\n").is_none() && parse(b"").is_none());
+        for unfinished in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab"] {
+            assert!(parse(unfinished.as_bytes()).is_none(), "{unfinished}");
+        }
     }
 }
