@@ -113,6 +113,7 @@ impl Gate {
             .with_root_certificates(roots(options.extra_roots)?)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.resumption = Resumption::disabled();
         let shared = Shared {
             filter: Arc::new(AddressFilter::new(options.allowed_private)),
             resolver: options.resolver,
@@ -143,10 +144,15 @@ impl fmt::Debug for Gate {
 
 impl Shared {
     /// TLS for one run: the trusted certificates are shared, the tickets by which a server would recognise a client are not.
-    pub(super) fn tls(&self) -> ClientConfig {
+    pub(super) fn tls_for_one_run(&self) -> ClientConfig {
         let mut tls = self.tls.clone();
         tls.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
         tls
+    }
+
+    /// TLS without any memory of servers.
+    pub(super) const fn tls(&self) -> &ClientConfig {
+        &self.tls
     }
 }
 

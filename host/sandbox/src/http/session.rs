@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,7 +73,8 @@ pub(super) struct Run {
     pub(super) meter: Meter,
     rules: HttpRules,
     pub(super) secrets: Arc<SecretTable>,
-    tls: ClientConfig,
+    /// Made at the first request over TLS: a run that waits should hold little.
+    tls: OnceLock<ClientConfig>,
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,
     exchanges: Arc<Semaphore>,
@@ -85,7 +86,7 @@ pub(super) struct Run {
 impl Session {
     pub(super) fn new(gate: Arc<Shared>, options: SessionOptions) -> Self {
         let run = Run {
-            tls: gate.tls(),
+            tls: OnceLock::new(),
             exchanges: Arc::new(Semaphore::new(gate.per_run)),
             own: Arc::new(Semaphore::new(gate.per_host)),
             gate,
@@ -326,7 +327,11 @@ impl Run {
             // Those in use have a second owner.
             sites.retain(|_, site| Arc::strong_count(site) > 1);
         }
-        let site = Arc::new(Site::new(url, &self.gate, self.tls.clone())?);
+        let tls = match url.scheme() {
+            "https" => self.tls.get_or_init(|| self.gate.tls_for_one_run()),
+            _ => self.gate.tls(),
+        };
+        let site = Arc::new(Site::new(url, &self.gate, tls.clone())?);
         sites.insert(url.origin(), site.clone());
         Ok(site)
     }
