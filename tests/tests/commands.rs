@@ -8,7 +8,6 @@
 )]
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use demo_vendor::{Running, Vendor, VendorOptions};
 use konnector_tests::bundle;
@@ -16,6 +15,7 @@ use konnector_tests::client::Client;
 use konnector_tests::server::{Server, program};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// A server with plain101 and an account at the vendor.
 struct Setting {
@@ -94,6 +94,7 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
         .env("COZY_FIELDS", fields.to_string())
         .env("COZY_PARAMETERS", json!({ "url": vendor.url() }).to_string())
         .output()
+        .await
         .expect("the program runs");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("bills are new"), "{said}");

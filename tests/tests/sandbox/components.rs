@@ -32,13 +32,13 @@ fn what_is_no_component() {
 
 #[test]
 fn what_exports_no_run() {
-    insta::assert_snapshot!(refusal(&with_names(&[], &[])), @"the component does not export `konnector:host/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`");
-    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component does not export `konnector:host/run`, so there is nothing to start (it exports wasi:cli/run@0.2.3): mark a function with `#[konnector]` and build a `cdylib`");
+    insta::assert_snapshot!(refusal(&with_names(&[], &[])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start: mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
+    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:http/incoming-handler@0.2.3"])), @"the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start (it exports wasi:http/incoming-handler@0.2.3): mark a function with `#[konnector]` and build a `cdylib`, or build a program with a `main`");
 }
 
 #[test]
 fn what_was_built_for_another_version() {
-    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:cli/run@0.3.0"])), @"");
+    insta::assert_snapshot!(refusal(&with_names(&[], &["wasi:cli/run@0.3.0"])), @"the component is a command of WASI 0.3.0, this server runs those of 0.2: build it for `wasm32-wasip2`");
     insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@0.2.0"])), @"the component was built for konnector:host 0.2.0, this server runs 0.1.x: build it with a matching SDK");
     insta::assert_snapshot!(refusal(&with_names(&[], &["konnector:host/run@1.0.0"])), @"the component was built for konnector:host 1.0.0, this server runs 0.1.x: build it with a matching SDK");
     assert_eq!(Sandbox::inspect(&with_names(&[], &["konnector:host/run@0.1.7"])).unwrap().kind, typed("0.1.7"));
@@ -46,10 +46,10 @@ fn what_was_built_for_another_version() {
 
 #[test]
 fn what_imports_more_than_there_is() {
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`), and leave out crates that open connections themselves");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/outgoing-handler@0.2.3`, which no konnector is given: use the SDK's HTTP client (`konnector:host/http`), whose hosts the manifest names");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which no konnector is given: only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
-    insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&with_names(&["wasi:sockets/tcp@0.2.0"], &[RUN])), @"the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out crates that open connections themselves");
+    insta::assert_snapshot!(refusal(&with_names(&["wasi:http/incoming-handler@0.2.3"], &[RUN])), @"the component imports `wasi:http/incoming-handler@0.2.3`, which no konnector is given: requests can be sent (`wasi:http/outgoing-handler`), but none are received");
+    insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/timezone@0.2.3"], &[RUN])), @"the component imports `wasi:clocks/timezone@0.2.3`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
+    insta::assert_snapshot!(refusal(&with_names(&["wasi:clocks/wall-clock@0.3.0"], &[RUN])), @"the component imports `wasi:clocks/wall-clock@0.3.0`, which no konnector is given: only the command line, clocks, files, requests over HTTP, random numbers and streams of WASI 0.2 are; build for `wasm32-wasip2`");
     insta::assert_snapshot!(refusal(&with_names(&["konnector:host/telepathy@0.1.0"], &[RUN])), @"the component imports `konnector:host/telepathy@0.1.0`, which no konnector is given: this version of the contract does not have it; build with a matching SDK");
     insta::assert_snapshot!(refusal(&with_names(&["evil:keylogger/keys"], &[RUN])), @"the component imports `evil:keylogger/keys`, which no konnector is given: a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)");
 }
