@@ -78,7 +78,7 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     let hosts = receipt["hosts"].as_array().expect("hosts");
     let own = hosts.iter().find(|host| host["own"] == true).expect("our own API");
     assert_eq!(own["host"], inside.server.url, "{receipt:#}");
-    assert_eq!(own["requests"], demo_vendor::DEFAULT_BILLS + 1, "{receipt:#}");
+    assert_eq!(own["requests"], demo_vendor::DEFAULT_BILLS + 2, "{receipt:#}");
     assert!(hosts.iter().any(|host| host["host"] == vendor.url() && host["own"] != true), "{receipt:#}");
     assert_eq!((&receipt["reads_secrets"], &receipt["secrets_read"]), (&json!(true), &json!(1)), "{receipt:#}");
     let konnector = inside.client.get("/konnectors/plain101").await;
@@ -87,8 +87,10 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     let outside = Setting::new(&vendor, demo_vendor::DEFAULT_PASSWORD, |_| {}).await;
     let (_, token) = outside.server.token("konn", "plain101", "").await;
     let fields = json!({ "account": outside.account, "konnector": "plain101" });
+    let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(program("plain101"))
         .env_clear()
+        .current_dir(folder.path())
         .env("COZY_URL", format!("{}/", outside.server.url))
         .env("COZY_CREDENTIALS", token)
         .env("COZY_FIELDS", fields.to_string())
@@ -99,6 +101,17 @@ async fn the_same_program_saves_the_same_as_a_process_and_as_a_component() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("bills are new"), "{said}");
     assert_eq!(outside.bills().await, bills, "{said}");
+
+    // The same bytes: what the process wrote to its folder, and what the component wrote to the person's files.
+    let files = inside.client.files().await;
+    assert_eq!(files.len(), demo_vendor::DEFAULT_BILLS);
+    for file in files {
+        let name = file["name"].as_str().expect("a name");
+        let id = file["_id"].as_str().expect("an id");
+        let inside = inside.client.bytes(&format!("/files/download/{id}")).await;
+        assert!(inside.starts_with(b"%PDF") && file["mime"] == "application/pdf", "{file:#}");
+        assert!(inside == std::fs::read(folder.path().join(name)).expect(name), "{name} differs");
+    }
 
     // Once more: nothing is new, in either way.
     let (again, _) = inside.run().await;

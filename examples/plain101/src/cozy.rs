@@ -49,6 +49,15 @@ impl Cozy {
         if status == 200 { Ok(body) } else { Err(format!("the account cannot be read: {status} {body}")) }
     }
 
+    /// Path of the directory that the job names.
+    pub fn folder(&self) -> Result<Option<String>, String> {
+        let Some(id) = self.fields["folder_to_save"].as_str().filter(|id| !id.is_empty()) else { return Ok(None) };
+        match self.ask("GET", &format!("files/{id}"), None)? {
+            (200, body) => Ok(body["data"]["attributes"]["path"].as_str().map(str::to_owned)),
+            (status, body) => Err(format!("the directory {id} cannot be read: {status} {body}")),
+        }
+    }
+
     /// Creates a document under an id of our own; answers whether it was not there.
     pub fn create(&self, doctype: &str, id: &str, document: &Value) -> Result<bool, String> {
         match self.ask("PUT", &format!("data/{doctype}/{id}"), Some(document))? {

@@ -7,7 +7,7 @@ mod cozy;
 mod http;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -42,29 +42,36 @@ fn run() -> Result<(), Failure> {
         return Err(Failure { error: "LOGIN_FAILED".to_owned(), no_retry: true });
     }
     say("info", "the bank accepted the login");
+    let folder = folder(&cozy)?;
     let bills = bank.bills()?;
     let mut new = 0;
     for bill in &bills {
-        new += u32::from(save(&cozy, &mut bank, bill)?);
+        new += u32::from(save(&cozy, &mut bank, &folder, bill)?);
     }
     say("info", &format!("{new} of {} bills are new", bills.len()));
     Ok(())
 }
 
-/// Saves a bill; answers whether it is new. The PDF is fetched once, and put where there is a folder for it.
-fn save(cozy: &Cozy, bank: &mut Bank, bill: &Bill) -> Result<bool, String> {
+/// Where PDFs go: below the person's files, where they are a file system, else into the working directory.
+fn folder(cozy: &Cozy) -> Result<PathBuf, String> {
+    let files = Path::new("/files");
+    let folder = match cozy.folder()? {
+        Some(path) if files.is_dir() => files.join(path.trim_start_matches('/')),
+        _ => PathBuf::from("."),
+    };
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Saves a bill with its PDF; answers whether it is new.
+fn save(cozy: &Cozy, bank: &mut Bank, folder: &Path, bill: &Bill) -> Result<bool, String> {
     let document = json!({
         "vendor": "Bank101", "vendorRef": bill.reference, "subject": bill.subject, "amount": bill.amount, "date": bill.date,
     });
     if !cozy.create("io.cozy.bills", &bill.reference, &document)? {
         return Ok(false);
     }
-    let pdf = bank.pdf(bill)?;
-    let folder = ["/files", "/tmp"].map(Path::new).into_iter().find(|folder| folder.is_dir());
-    match folder.map(|folder| fs::write(folder.join(format!("{}.pdf", bill.reference)), &pdf)) {
-        Some(Ok(())) => {}
-        Some(Err(error)) => say("warn", &format!("the PDF of {} cannot be written: {error}", bill.reference)),
-        None => say("debug", &format!("no folder for the PDF of {}", bill.reference)),
-    }
+    let file = folder.join(format!("{}.pdf", bill.reference));
+    fs::write(&file, bank.pdf(bill)?).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(true)
 }
