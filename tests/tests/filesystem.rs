@@ -75,7 +75,20 @@ async fn a_written_file_is_one_of_the_users() {
     ]);
     let (log, job) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
     assert_eq!(job["state"], "done", "{job:#}\n{log}");
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    info: mkdir /files/Bills/2026: ""
+    info: write /files/Bills/2026/bill.pdf %PDF-1.7⏎not much of one⏎: ""
+    info: write /files/Bills/notes a line⏎: ""
+    info: append /files/Bills/notes and one more⏎: ""
+    info: write much /files/Bills/much.bin: ""
+    info: create /files/Bills/notes x: AlreadyExists
+    warn: /files: a file cannot have that name; call it '_CON.pdf'
+    info: write /files/CON.pdf %PDF-1.7⏎not much of one⏎: InvalidInput
+    info: walk /files: "/files/Bills/ /files/Bills/2026/ /files/Bills/2026/bill.pdf /files/Bills/much.bin /files/Bills/notes"
+    info: read /files/.cozy_trash: NotFound
+    info: rename /files/Bills /files/Papers: ""
+    info: read /files/Papers/notes: "a line\nand one more\n"
+    "#);
     let file = site.file("bill.pdf").await;
     let id = file["_id"].as_str().expect("an id");
     assert_eq!(site.client.bytes(&format!("/files/download/{id}")).await, PDF.as_bytes());
@@ -83,7 +96,7 @@ async fn a_written_file_is_one_of_the_users() {
         (&file["mime"], &file["class"], &file["size"]),
         (&json!("application/pdf"), &json!("pdf"), &json!(PDF.len().to_string()))
     );
-    assert_eq!(file["md5sum"], "", "of the content");
+    assert_eq!(file["md5sum"], "zyMLTEUgFmyamshl4Ul6eg==", "of the content");
     assert_eq!(file["cozyMetadata"]["createdByApp"], "writer");
     assert!(
         file["cozyMetadata"]["sourceAccount"].is_string() && file["cozyMetadata"]["uploadedAt"].is_string(),
@@ -106,7 +119,14 @@ async fn a_written_file_is_one_of_the_users() {
         ["walk", "/files"],
     ]);
     let (log, job) = site.run("again", json!({ "type": "io.cozy.files" }), script).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    info: write /files/Papers/2026/bill.pdf %PDF-1.7⏎not much of one⏎: ""
+    info: write /files/new.pdf %PDF-1.7⏎another⏎: ""
+    info: rename /files/new.pdf /files/Papers/2026/bill.pdf: ""
+    info: remove /files/Papers/notes: ""
+    info: rmdir /files/Papers: Uncategorized
+    info: walk /files: "/files/Papers/ /files/Papers/2026/ /files/Papers/2026/bill.pdf /files/Papers/much.bin"
+    "#);
     assert_eq!(job["receipt"]["files"]["unchanged"], 1, "{job:#}");
     assert_eq!(site.client.bytes(&format!("/files/download/{id}")).await, b"%PDF-1.7\nanother\n");
     let trashed = site.client.documents("io.cozy.files").await;
@@ -147,23 +167,114 @@ async fn what_no_rule_reaches_is_not_there() {
     ]);
 
     let (log, _) = site.run("none", Value::Null, everything.clone()).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r"
+    info: walk /files: NotFound
+    info: read /files/Shown/deep/this.txt: NotFound
+    info: read /files/Shown/deep/other.txt: NotFound
+    info: read /files/Hidden/that.txt: NotFound
+    info: read /files/Hidden: NotFound
+    info: read /files/top.txt: NotFound
+    info: write /files/Shown/deep/this.txt changed: NotFound
+    info: append /files/Shown/deep/this.txt changed: NotFound
+    info: write /files/Shown/deep/new.txt new: NotFound
+    info: write /files/Hidden/new.txt new: NotFound
+    info: mkdir /files/new: NotFound
+    info: rename /files/Shown/deep/this.txt /files/stolen.txt: NotFound
+    info: rename /files/Hidden /files/Shown/deep/h: NotFound
+    info: remove /files/Shown/deep/this.txt: NotFound
+    info: remove /files/Hidden/that.txt: NotFound
+    info: rmdir /files/Hidden: NotFound
+    ");
 
     let this = site.file("this.txt").await["_id"].clone();
     let (log, _) = site
         .run("one", json!({ "type": "io.cozy.files", "verbs": ["GET"], "values": [this] }), everything.clone())
         .await;
-    insta::assert_snapshot!(log.replace(this.as_str().expect("an id"), "<id>"), @"");
+    insta::assert_snapshot!(log.replace(this.as_str().expect("an id"), "<id>"), @r#"
+    info: walk /files: "/files/Shown/ /files/Shown/deep/ /files/Shown/deep/this.txt"
+    info: read /files/Shown/deep/this.txt: "this"
+    info: read /files/Shown/deep/other.txt: NotFound
+    info: read /files/Hidden/that.txt: NotFound
+    info: read /files/Hidden: NotFound
+    info: read /files/top.txt: NotFound
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: write /files/Shown/deep/this.txt changed: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: append /files/Shown/deep/this.txt changed: PermissionDenied
+    warn: /files: the manifest has no rule for POST on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
+    info: write /files/Shown/deep/new.txt new: PermissionDenied
+    info: write /files/Hidden/new.txt new: NotFound
+    warn: /files: the manifest has no rule for POST on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
+    info: mkdir /files/new: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
+    info: rename /files/Hidden /files/Shown/deep/h: NotFound
+    warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
+    info: remove /files/Shown/deep/this.txt: PermissionDenied
+    info: remove /files/Hidden/that.txt: NotFound
+    info: rmdir /files/Hidden: NotFound
+    "#);
 
     let mut directories = site.client.documents("io.cozy.files").await;
     directories.retain(|file| file["name"] == "Shown");
     let shown = directories[0]["_id"].clone();
     let rule = json!({ "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT"], "values": [shown] });
     let (log, _) = site.run("folder", rule, everything.clone()).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log.replace(this.as_str().expect("an id"), "<id>"), @r#"
+    info: walk /files: "/files/Shown/ /files/Shown/deep/ /files/Shown/deep/other.txt /files/Shown/deep/this.txt"
+    info: read /files/Shown/deep/this.txt: "this"
+    info: read /files/Shown/deep/other.txt: "other"
+    info: read /files/Hidden/that.txt: NotFound
+    info: read /files/Hidden: NotFound
+    info: read /files/top.txt: NotFound
+    info: write /files/Shown/deep/this.txt changed: ""
+    info: append /files/Shown/deep/this.txt changed: ""
+    info: write /files/Shown/deep/new.txt new: ""
+    info: write /files/Hidden/new.txt new: NotFound
+    warn: /files: the manifest has no rule for POST on the document "" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"], "values": [""] }
+    info: mkdir /files/new: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on the document "<id>" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"], "values": ["<id>"] }
+    info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
+    info: rename /files/Hidden /files/Shown/deep/h: NotFound
+    warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
+    info: remove /files/Shown/deep/this.txt: PermissionDenied
+    info: remove /files/Hidden/that.txt: NotFound
+    info: rmdir /files/Hidden: NotFound
+    "#);
 
     let (log, _) = site.run("drop", json!({ "type": "io.cozy.files", "verbs": ["POST"] }), everything).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    info: walk /files: "/files/Hidden/ /files/Shown/ /files/Shown/deep/"
+    warn: /files: the manifest has no rule for GET on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["GET"] }
+    info: read /files/Shown/deep/this.txt: PermissionDenied
+    warn: /files: the manifest has no rule for GET on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["GET"] }
+    info: read /files/Shown/deep/other.txt: PermissionDenied
+    warn: /files: the manifest has no rule for GET on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["GET"] }
+    info: read /files/Hidden/that.txt: PermissionDenied
+    info: read /files/Hidden: IsADirectory
+    warn: /files: the manifest has no rule for GET on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["GET"] }
+    info: read /files/top.txt: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: write /files/Shown/deep/this.txt changed: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: append /files/Shown/deep/this.txt changed: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: write /files/Shown/deep/new.txt new: PermissionDenied
+    warn: /files: the manifest has no rule for GET on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["GET"] }
+    error: /files/Hidden/new.txt was not saved when it was closed: Permission denied
+    info: write /files/Hidden/new.txt new: ""
+    info: mkdir /files/new: ""
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
+    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    info: rename /files/Hidden /files/Shown/deep/h: PermissionDenied
+    warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
+    info: remove /files/Shown/deep/this.txt: PermissionDenied
+    warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
+    info: remove /files/Hidden/that.txt: PermissionDenied
+    warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
+    info: rmdir /files/Hidden: PermissionDenied
+    "#);
 }
 
 #[tokio::test]
@@ -180,7 +291,16 @@ async fn a_full_disk_is_told_to_whoever_syncs_and_noted_otherwise() {
         ["read", "/files/small.txt"],
     ]);
     let (log, job) = site.run("writer", json!({ "type": "io.cozy.files" }), script).await;
-    insta::assert_snapshot!(log, @"");
+    insta::assert_snapshot!(log, @r#"
+    info: write /files/small.txt fits: ""
+    warn: /files: the limit on storage is used up
+    error: /files/much.bin was not saved when it was closed: No space left on device
+    info: write much /files/much.bin: Uncategorized
+    warn: /files: the limit on storage is used up
+    info: sync much /files/much.bin: StorageFull
+    info: size /files/much.bin: NotFound
+    info: read /files/small.txt: "fits"
+    "#);
     assert_eq!(job["state"], "done", "{job:#}");
     assert_eq!(site.client.files().await.len(), 1);
 }

@@ -159,7 +159,7 @@ async fn handles() {
           (local.set $count (i32.add (local.get $count) (i32.const 1)))
           (br_if $more (i32.lt_u (local.get $count) (i32.const 100000))))";
     let ended = run(&handmade::konnector(world, items, body), json!({}), &World::default()).await;
-    insta::assert_snapshot!(sentence(&ended), @"the konnector holds more than 2048 resources (streams, timers, uploads) at one time; drop those it is done with");
+    insta::assert_snapshot!(sentence(&ended), @"the konnector holds more than 2048 resources (files, streams, timers, uploads) at one time; drop those it is done with");
 }
 
 #[tokio::test]

@@ -73,7 +73,7 @@ async fn every_function_of_the_contract_answers() {
     Error: two user=[masked]
     Error: lines of [masked]
     Info: [("TZ", "Europe/Paris"), ("LANG", "fr")]
-    Info: []
+    Info: ["konnector"]
     Info: true
     Info: Some("")
     "#);
@@ -105,6 +105,7 @@ async fn every_function_of_the_contract_answers() {
         "unchanged": 0,
         "deleted": 1
       },
+      "files_not_saved": 0,
       "file_bytes": 8,
       "cpu_ms": 0,
       "wall_ms": 0,
