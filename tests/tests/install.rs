@@ -128,7 +128,7 @@ async fn nothing_unusable_is_installed() {
     a core module: 422 the component cannot be used: this is a core WebAssembly module, not a component: build it with `--target wasm32-wasip2` (or make one of it with `wasm-tools component new`)
     cut off: 422 the component cannot be used: the component is damaged: unexpected end-of-file
     another version: 422 the component cannot be used: the component was built for konnector:host 9.1.0, this server runs 0.1.x: build it with a matching SDK
-    sockets: 422 the component cannot be used: the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`), and leave out crates that open connections themselves
+    sockets: 422 the component cannot be used: the component imports `wasi:sockets/tcp@0.2.0`, which no konnector is given: sockets are never granted. Use the SDK's HTTP client (`konnector:host/http`) or one on `wasi:http`, and leave out crates that open connections themselves
     bad slug: 422 Invalid slug name 'Bank_101'; a slug consists of lower-case letters, digits and -
     unknown scheme: 422 "foo://bar.baz" is not a source: the scheme "foo" is not supported; use one of file, http, https, git, git+https, git+ssh, ssh+git, registry, oci
     no folder: 404 there is no manifest.konnector in '/there/is/no/such/folder'; check the path of the source
