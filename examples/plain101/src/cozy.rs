@@ -51,9 +51,11 @@ impl Cozy {
 
     /// Path of the directory that the job names.
     pub fn folder(&self) -> Result<Option<String>, String> {
-        let Some(id) = self.fields["folder_to_save"].as_str().filter(|id| !id.is_empty()) else { return Ok(None) };
+        let Some(id) = self.fields.get("folder_to_save").and_then(Value::as_str).filter(|id| !id.is_empty()) else {
+            return Ok(None);
+        };
         match self.ask("GET", &format!("files/{id}"), None)? {
-            (200, body) => Ok(body["data"]["attributes"]["path"].as_str().map(str::to_owned)),
+            (200, body) => Ok(body.pointer("/data/attributes/path").and_then(Value::as_str).map(str::to_owned)),
             (status, body) => Err(format!("the directory {id} cannot be read: {status} {body}")),
         }
     }

@@ -99,9 +99,11 @@ impl Run {
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(self.output.clone())
             .stderr(self.error.clone())
-            .arg("konnector")
             .envs(&environment.variables)
             .max_random_size(RANDOM);
+        if self.last_words.is_some() {
+            wasi.arg("konnector");
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Host {
