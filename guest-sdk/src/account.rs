@@ -2,7 +2,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::bindings::exports::konnector::host::run::Action;
 use crate::bindings::konnector::host::account::Info;
 use crate::{Error, Result, Secret, host};
 
@@ -46,14 +45,10 @@ impl Account {
     /// A text field.
     ///
     /// # Errors
-    /// [`Error::UserAction`] when the user left it empty.
+    /// [`Error::MissingCredentials`] when the user left it empty.
     pub fn field(&self, name: &str) -> Result<&str> {
-        self.field_opt(name).ok_or_else(|| {
-            Error::user_action(
-                Action::Other,
-                format!("the account's field `{name}` is empty; fill it in and try again"),
-            )
-        })
+        self.field_opt(name)
+            .ok_or_else(|| Error::missing_credentials(format!("`{name}` is empty; fill it in and try again")))
     }
 
     /// A text field that may be empty.
@@ -65,20 +60,19 @@ impl Account {
     /// All fields as a structure of the konnector's own.
     ///
     /// # Errors
-    /// [`Error::UserAction`] naming the field that is missing or of another type.
+    /// [`Error::MissingCredentials`] naming the field that is missing or of another type.
     pub fn fields<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_value(Value::Object(self.fields.clone()))
-            .map_err(|error| Error::user_action(Action::Other, format!("the account's fields: {error}")))
+            .map_err(|error| Error::missing_credentials(error.to_string()))
     }
 
     /// A secret field: something to use, not to read.
     ///
     /// # Errors
-    /// [`Error::UserAction`] when the user left it empty.
+    /// [`Error::MissingCredentials`] when the user left it empty.
     pub fn secret(&self, name: &str) -> Result<Secret> {
         if !host::secrets::names().iter().any(|known| known == name) {
-            let text = format!("the account's field `{name}` is empty; fill it in and try again");
-            return Err(Error::user_action(Action::Other, text));
+            return Err(Error::missing_credentials(format!("`{name}` is empty; fill it in and try again")));
         }
         Secret::of_account(name)
     }
@@ -100,7 +94,7 @@ impl Account {
     /// Replaces the saved state as a whole; at most 64 KiB of JSON. Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::QuotaExceeded`] when it is larger.
+    /// [`Error::LimitReached`] when it is larger.
     pub fn save_state<T: Serialize>(&self, state: &T) -> Result<()> {
         let text = serde_json::to_string(state).map_err(|error| Error::bug(format!("the state: {error}")))?;
         Ok(host::account::save_state(&text)?)
@@ -118,8 +112,8 @@ mod tests {
         let _host = Host::new().field("login", "");
         let account = Account::of_run().unwrap();
         let text = account.field("login").unwrap_err().to_string();
-        insta::assert_snapshot!(text, @"the user must act: the account's field `login` is empty; fill it in and try again");
-        assert!(matches!(account.secret("password"), Err(Error::UserAction(..))));
+        insta::assert_snapshot!(text, @"the account lacks a field: `login` is empty; fill it in and try again");
+        assert!(matches!(account.secret("password"), Err(Error::MissingCredentials(_))));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 
 use crate::bindings::exports::konnector::host::run::{Cause, Job};
@@ -79,6 +80,12 @@ impl Context {
     #[must_use]
     pub fn cause(&self) -> Cause {
         self.job.cause
+    }
+
+    /// When the last run of this account began that was a success: what is older was saved then.
+    #[must_use]
+    pub fn last_success(&self) -> Option<DateTime<Utc>> {
+        self.job.last_success.and_then(DateTime::from_timestamp_millis)
     }
 
     /// The user's language, for example `fr`.

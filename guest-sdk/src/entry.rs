@@ -48,6 +48,7 @@ mod tests {
             id: "1".to_owned(),
             attempt: 1,
             cause: Cause::Schedule,
+            last_success: None,
             parameters: r#"{"url": "https://a.example"}"#.to_owned(),
             payload: None,
             locale: "fr-CH".to_owned(),

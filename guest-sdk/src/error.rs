@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::bindings::exports::konnector::host::run::{Action, Failure};
-use crate::bindings::konnector::host::http::{HttpError, Phase};
+use crate::bindings::konnector::host::http::{DownloadError, HttpError, Phase};
 use crate::bindings::konnector::host::types::Error as HostError;
 
 /// What every fallible function of the SDK answers.
@@ -16,15 +16,27 @@ pub enum Error {
     /// The vendor refused the credentials. The schedule waits until the user changes them: say it only when the vendor said so.
     #[error("the vendor refused the credentials: {0}")]
     BadCredentials(String),
+    /// The account lacks a field that this login needs.
+    #[error("the account lacks a field: {0}")]
+    MissingCredentials(String),
     /// The vendor locked the account for a while.
     #[error("the vendor locked the account for a while: {0}")]
     TooManyAttempts(String),
     /// The user must do something at the vendor.
     #[error("the user must act: {1}")]
     UserAction(Action, String),
-    /// A second factor was asked for and not given in time, or given wrong.
-    #[error("the second factor failed: {0}")]
-    ChallengeFailed(String),
+    /// A one-time code was asked for and not given in time.
+    #[error("no one-time code was given: {0}")]
+    CodeMissing(String),
+    /// The one-time code that the user gave was refused.
+    #[error("the one-time code was refused: {0}")]
+    CodeRefused(String),
+    /// The vendor asks for a proof that this konnector cannot give.
+    #[error("the vendor asks for what this konnector cannot give: {0}")]
+    ChallengeUnsupported(String),
+    /// A captcha could not be solved.
+    #[error("the captcha was not solved: {0}")]
+    CaptchaFailed(String),
     /// The vendor does not answer, or says that it cannot; tried again later.
     #[error("the vendor does not answer: {0}")]
     VendorDown(String),
@@ -40,12 +52,18 @@ pub enum Error {
     /// A permission is missing from the manifest. The text is the host's and names the rule to add.
     #[error("{0}")]
     Denied(String),
-    /// A quota of the user or a limit of the run is used up.
+    /// The user's space is used up.
     #[error("{0}")]
-    QuotaExceeded(String),
+    StorageFull(String),
+    /// A limit of the run is reached; what was saved so far stays, and the next run goes on.
+    #[error("{0}")]
+    LimitReached(String),
     /// The run is being ended.
     #[error("the run is being ended")]
     Cancelled,
+    /// The host failed.
+    #[error("the host failed: {0}")]
+    HostFailed(String),
     /// The konnector is wrong.
     #[error("{0}")]
     Bug(String),
@@ -68,9 +86,24 @@ impl Error {
         Self::UserAction(action, text.into())
     }
 
-    /// [`Error::ChallengeFailed`].
-    pub fn challenge_failed(text: impl Into<String>) -> Self {
-        Self::ChallengeFailed(text.into())
+    /// [`Error::MissingCredentials`].
+    pub fn missing_credentials(text: impl Into<String>) -> Self {
+        Self::MissingCredentials(text.into())
+    }
+
+    /// [`Error::CodeRefused`].
+    pub fn code_refused(text: impl Into<String>) -> Self {
+        Self::CodeRefused(text.into())
+    }
+
+    /// [`Error::ChallengeUnsupported`].
+    pub fn challenge_unsupported(text: impl Into<String>) -> Self {
+        Self::ChallengeUnsupported(text.into())
+    }
+
+    /// [`Error::CaptchaFailed`].
+    pub fn captcha_failed(text: impl Into<String>) -> Self {
+        Self::CaptchaFailed(text.into())
     }
 
     /// [`Error::VendorDown`].
@@ -101,12 +134,18 @@ impl Error {
             Self::BadCredentials(text) => Self::BadCredentials(add(text)),
             Self::TooManyAttempts(text) => Self::TooManyAttempts(add(text)),
             Self::UserAction(action, text) => Self::UserAction(action, add(text)),
-            Self::ChallengeFailed(text) => Self::ChallengeFailed(add(text)),
+            Self::MissingCredentials(text) => Self::MissingCredentials(add(text)),
+            Self::CodeMissing(text) => Self::CodeMissing(add(text)),
+            Self::CodeRefused(text) => Self::CodeRefused(add(text)),
+            Self::ChallengeUnsupported(text) => Self::ChallengeUnsupported(add(text)),
+            Self::CaptchaFailed(text) => Self::CaptchaFailed(add(text)),
             Self::VendorDown(text) => Self::VendorDown(add(text)),
             Self::VendorMaintenance(text) => Self::VendorMaintenance(add(text)),
             Self::VendorChanged(text) => Self::VendorChanged(add(text)),
             Self::Denied(text) => Self::Denied(add(text)),
-            Self::QuotaExceeded(text) => Self::QuotaExceeded(add(text)),
+            Self::StorageFull(text) => Self::StorageFull(add(text)),
+            Self::LimitReached(text) => Self::LimitReached(add(text)),
+            Self::HostFailed(text) => Self::HostFailed(add(text)),
             Self::Bug(text) => Self::Bug(add(text)),
             Self::RateLimited(_) | Self::Cancelled => self,
         }
@@ -129,7 +168,11 @@ impl From<Error> for Failure {
             Error::BadCredentials(text) => Self::BadCredentials(text),
             Error::TooManyAttempts(text) => Self::TooManyAttempts(text),
             Error::UserAction(action, text) => Self::UserAction((action, text)),
-            Error::ChallengeFailed(text) => Self::ChallengeFailed(text),
+            Error::MissingCredentials(text) => Self::MissingCredentials(text),
+            Error::CodeMissing(text) => Self::CodeMissing(text),
+            Error::CodeRefused(text) => Self::CodeRefused(text),
+            Error::ChallengeUnsupported(text) => Self::ChallengeUnsupported(text),
+            Error::CaptchaFailed(text) => Self::CaptchaFailed(text),
             Error::VendorDown(text) => Self::VendorDown(text),
             Error::VendorMaintenance(text) => Self::VendorMaintenance(text),
             Error::RateLimited(after) => {
@@ -137,7 +180,9 @@ impl From<Error> for Failure {
             }
             Error::VendorChanged(text) => Self::VendorChanged(text),
             Error::Denied(text) => Self::Denied(text),
-            Error::QuotaExceeded(text) => Self::QuotaExceeded(text),
+            Error::StorageFull(text) => Self::StorageFull(text),
+            Error::LimitReached(text) => Self::LimitReached(text),
+            Error::HostFailed(text) => Self::HostFailed(text),
             Error::Cancelled => Self::Cancelled,
             Error::Bug(text) => Self::Bug(text),
         }
@@ -150,12 +195,12 @@ impl From<HostError> for Error {
             HostError::Denied(text) => Self::Denied(text),
             HostError::NotFound(text) => Self::Bug(format!("not found: {text}")),
             HostError::Conflict(text) => Self::Bug(format!("conflict: {text}")),
-            HostError::TooLarge(limit) => Self::QuotaExceeded(format!("larger than the limit of {limit} bytes")),
-            HostError::QuotaExceeded(quota) => {
-                Self::QuotaExceeded(format!("the limit on {} is used up", crate::host::quota_name(quota)))
-            }
-            HostError::Invalid(text) | HostError::Other(text) => Self::Bug(text),
-            HostError::Unattended => Self::ChallengeFailed("nobody was there to give the code".to_owned()),
+            HostError::TooLarge(limit) => Self::LimitReached(format!("larger than the limit of {limit} bytes")),
+            HostError::StorageFull => Self::StorageFull("the user's space is used up".to_owned()),
+            HostError::LimitReached(text) => Self::LimitReached(text),
+            HostError::Invalid(text) => Self::Bug(text),
+            HostError::Internal(text) => Self::HostFailed(text),
+            HostError::Unattended => Self::CodeMissing("nobody was there to give it".to_owned()),
             HostError::Cancelled => Self::Cancelled,
         }
     }
@@ -173,14 +218,23 @@ impl From<HttpError> for Error {
             HttpError::TooLarge(limit) => {
                 Self::Bug(format!("the answer is larger than {limit} bytes; use `download` for it"))
             }
-            HttpError::QuotaExceeded(text) => Self::QuotaExceeded(text),
+            HttpError::LimitReached(text) => Self::LimitReached(text),
             HttpError::Invalid(text) => Self::Bug(format!("the request is malformed: {text}")),
             HttpError::Protocol(text) => Self::VendorDown(text),
-            HttpError::Status(status) => crate::http::status_error(status, None, "the address"),
-            HttpError::UnexpectedContent(text) => Self::VendorChanged(text),
-            HttpError::File(error) => error.into(),
             HttpError::Cancelled => Self::Cancelled,
-            HttpError::Other(text) => Self::Bug(text),
+            HttpError::Internal(text) => Self::HostFailed(text),
+        }
+    }
+}
+
+/// The same for a download.
+impl From<DownloadError> for Error {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Http(error) => error.into(),
+            DownloadError::Status(status) => crate::http::status_error(status, None, "the address"),
+            DownloadError::UnexpectedContent(text) => Self::VendorChanged(text),
+            DownloadError::File(error) => error.into(),
         }
     }
 }
@@ -230,11 +284,22 @@ mod tests {
             (HttpError::Unreachable("refused".into()), Error::vendor_down("refused")),
             (HttpError::Timeout(Phase::Body), Error::vendor_down("no answer in time (while reading the answer)")),
             (HttpError::Denied("add a rule".into()), Error::Denied("add a rule".into())),
-            (HttpError::Status(503), Error::vendor_down("the address answered 503 Service Unavailable")),
-            (HttpError::Status(404), Error::vendor_changed("the address answered 404 Not Found")),
-            (HttpError::Status(429), Error::RateLimited(None)),
-            (HttpError::File(HostError::TooLarge(7)), Error::QuotaExceeded("larger than the limit of 7 bytes".into())),
             (HttpError::Cancelled, Error::Cancelled),
+            (HttpError::Internal("closed".into()), Error::HostFailed("closed".into())),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(Error::from(given), expected);
+        }
+        let cases = [
+            (DownloadError::Status(503), Error::vendor_down("the address answered 503 Service Unavailable")),
+            (DownloadError::Status(404), Error::vendor_changed("the address answered 404 Not Found")),
+            (DownloadError::Status(429), Error::RateLimited(None)),
+            (
+                DownloadError::File(HostError::TooLarge(7)),
+                Error::LimitReached("larger than the limit of 7 bytes".into()),
+            ),
+            (DownloadError::File(HostError::StorageFull), Error::StorageFull("the user's space is used up".into())),
+            (DownloadError::Http(HttpError::Cancelled), Error::Cancelled),
         ];
         for (given, expected) in cases {
             assert_eq!(Error::from(given), expected);

@@ -7,27 +7,15 @@ pub(crate) use crate::testing::imports::{account, documents, files, http, log, p
 
 use crate::Result;
 use crate::bindings::konnector::host::files::{Stored, Target};
-use crate::bindings::konnector::host::types::Quota;
 
 /// The contract's limit for one chunk of an upload.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Stores content as a whole: either all of it becomes visible or nothing.
 pub(crate) fn store(target: &Target, content: &[u8]) -> Result<Stored> {
-    let upload = files::create(target)?;
+    let upload = files::begin_upload(target)?;
     for chunk in content.chunks(CHUNK_BYTES) {
         upload.write(chunk)?;
     }
     Ok(files::Upload::commit(upload)?)
-}
-
-pub(crate) fn quota_name(quota: Quota) -> &'static str {
-    match quota {
-        Quota::Storage => "storage",
-        Quota::Files => "files",
-        Quota::Documents => "documents",
-        Quota::Requests => "requests",
-        Quota::Traffic => "traffic",
-        Quota::Uploads => "unfinished uploads",
-    }
 }

@@ -33,14 +33,15 @@
 
 mod account;
 mod context;
+pub mod documents;
 mod error;
+pub mod files;
 mod host;
 pub mod html;
 pub mod http;
 pub mod log;
 pub mod parse;
 mod progress;
-pub mod read;
 mod report;
 pub mod save;
 mod secret;
@@ -79,7 +80,7 @@ pub use chrono;
 pub use context::{Context, Language};
 pub use error::{Error, Result};
 pub use konnector_sdk_macros::konnector;
-pub use progress::{ask_code, login_succeeded, progress, time_left};
+pub use progress::{ask_code, ask_code_again, login_succeeded, progress, request_approval, time_left};
 pub use report::Report;
 pub use secret::Secret;
 pub use serde_json;
@@ -91,19 +92,22 @@ pub use bindings::exports::konnector::host::run::Action;
 pub use bindings::exports::konnector::host::run::Cause;
 /// How a one-time code reaches the user, for [`ask_code`].
 pub use bindings::konnector::host::progress::Medium;
+/// Names one document or file, by its id or by the key that it was saved under.
+pub use bindings::konnector::host::types::Locator;
 
 /// Everything that a konnector usually needs: `use konnector_sdk::prelude::*`.
 pub mod prelude {
     pub use crate::html::{Element, Form, Page, Select};
     pub use crate::http::{Client, FileSource, Response};
-    pub use crate::read::{find_documents, read_file};
     pub use crate::save::{
-        Bill, File, Item, Metadata, Saved, delete_documents, remove_files, save_bills, save_documents, save_files,
+        Bill, File, Item, Metadata, Saved, delete_documents, save_bills, save_documents, save_files, trash_files,
+        update_documents,
     };
     pub use crate::{
-        Account, Action, Context, Error, Medium, Report, Result, Secret, Url, ask_code, debug, error, info, konnector,
-        login_succeeded, parse, progress, time_left, warn,
+        Account, Action, Context, Error, Locator, Medium, Report, Result, Secret, Url, ask_code, ask_code_again, debug,
+        error, info, konnector, login_succeeded, parse, progress, request_approval, time_left, warn,
     };
+    pub use crate::{documents, files};
     pub use chrono::NaiveDate;
     pub use serde_json::json;
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::bindings::konnector::host::progress::Medium;
+use crate::bindings::konnector::host::progress::{Medium, Question};
 use crate::{Result, host};
 
 /// Tells whoever watches how far the run is. Free to call for every item.
@@ -23,7 +23,23 @@ pub fn login_succeeded() {
 /// example the last digits of a telephone number.
 ///
 /// # Errors
-/// [`crate::Error::ChallengeFailed`] when nobody answers.
-pub fn ask_code(by: Medium, hint: &str) -> Result<String> {
-    Ok(host::progress::ask_code(by, hint)?)
+/// [`crate::Error::CodeMissing`] when nobody answers.
+pub fn ask_code(medium: Medium, hint: &str) -> Result<String> {
+    Ok(host::progress::ask_code(&Question { medium, hint: hint.to_owned(), again: false })?)
+}
+
+/// Asks once more, after the vendor refused the code that was given.
+///
+/// # Errors
+/// As [`ask_code`].
+pub fn ask_code_again(medium: Medium, hint: &str) -> Result<String> {
+    Ok(host::progress::ask_code(&Question { medium, hint: hint.to_owned(), again: true })?)
+}
+
+/// Tells the user to approve the login in the vendor's application, and does not wait: ask the vendor until it says that it was approved.
+///
+/// # Errors
+/// [`crate::Error::CodeMissing`] when nobody watches the run.
+pub fn request_approval(hint: &str) -> Result<()> {
+    Ok(host::progress::request_approval(hint)?)
 }

@@ -27,7 +27,7 @@ impl Secret {
     /// Keeps a rotated credential (a refresh token), sealed, for later runs.
     ///
     /// # Errors
-    /// As the host answers: [`crate::Error::QuotaExceeded`] for a value that is too large.
+    /// As the host answers: [`crate::Error::LimitReached`] for a value that is too large.
     pub fn replace(&self, value: &str) -> Result<()> {
         Ok(host::secrets::put(&self.name, value)?)
     }

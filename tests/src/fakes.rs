@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_manifest::Permissions;
-use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, Medium, OwnApi, Progress, Secrets};
+use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, OwnApi, Progress, Question, Secrets};
 use konnector_sandbox::http::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_sandbox::{Cause, Job, Limits};
 use serde_json::{Map, Value, json};
@@ -98,6 +98,7 @@ pub fn job(parameters: Value) -> Job {
         id: "job-1".to_owned(),
         attempt: 1,
         cause: Cause::Manual,
+        last_success: Some(1_700_000_000_000),
         parameters,
         payload: None,
         locale: "fr".to_owned(),
@@ -139,12 +140,17 @@ impl Progress for Watcher {
         self.events.lock().unwrap().push(format!("{kind}: {message}"));
     }
 
-    async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {
-        self.events.lock().unwrap().push(format!("{medium:?}: {hint}"));
+    async fn ask_code(&self, question: Question) -> Result<String, Error> {
+        self.events.lock().unwrap().push(format!("{question:?}"));
         let code = self.code.lock().unwrap().clone();
         let (delay, code) = code.ok_or(Error::Unattended)?;
         tokio::time::sleep(delay).await;
         Ok(code)
+    }
+
+    async fn request_approval(&self, hint: &str) -> Result<(), Error> {
+        self.events.lock().unwrap().push(format!("approval: {hint}"));
+        Ok(())
     }
 }
 

@@ -36,9 +36,9 @@ pub fn konnector(world: &str, items: &str, body: &str) -> Vec<u8> {
              {items}
              (memory (export "memory") 1)
              (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 8192)
-             ;; The thirteen words of a job; the answer is at 1024: `ok`, and an empty list.
+             ;; The fifteen words of a job; the answer is at 1024: `ok`, and an empty list.
              (func (export "konnector:host/run@0.1.0#start")
-               (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+               (param i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                (local $count i32)
                {body}
                i32.const 1024))"#

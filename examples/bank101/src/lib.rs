@@ -55,7 +55,7 @@ fn log_in(client: &Client, account: &Account) -> Result<Page> {
         let code = ask_code(Medium::Sms, &page.text(".lead")?)?;
         page = page.form("#code")?.set("code", code.trim())?.submit(client)?.html()?;
         if let Some(text) = page.text_opt(".error")? {
-            return Err(Error::challenge_failed(text));
+            return Err(Error::code_refused(text));
         }
     }
     login_succeeded();

@@ -90,9 +90,9 @@ fn each_way_to_fail_is_told_apart() {
 fn a_one_time_code_is_asked_for() {
     const CODE: &str = r#"<p class="lead">Saisissez le code</p>
         <form id="code" method="post" action="/login/code"><input name="code"></form>"#;
-    assert!(matches!(host(CODE).run(run), Err(Error::ChallengeFailed(_))), "nobody is there");
+    assert!(matches!(host(CODE).run(run), Err(Error::CodeMissing(_))), "nobody is there");
     let wrong = host(CODE).code("1").answer(&at("/login/code"), "<p class=error>Code incorrect.</p>");
-    assert_eq!(wrong.run(run), Err(Error::challenge_failed("Code incorrect.")));
+    assert_eq!(wrong.run(run), Err(Error::code_refused("Code incorrect.")));
     let right = host(CODE).code(" 123456 ").answer(&at("/login/code"), HOME);
     let right = right.answer(&at("/account/bills?contract=FR-2041"), bills("", "").as_str());
     assert_eq!(right.run(run), Ok(Report::new()));

@@ -53,7 +53,7 @@ impl Card {
 pub fn client(url: &str) -> Result<Client> {
     Client::new(url.trim()).map_err(|error| {
         let text = format!("{error}; give the server's whole address, for example https://dav.example.org");
-        Error::user_action(Action::Other, text)
+        Error::user_action(Action::Unspecified, text)
     })
 }
 
@@ -64,7 +64,7 @@ pub fn address_books(client: &Client) -> Result<Vec<AddressBook>> {
     let books: Vec<_> = propfind(client, &home, 1, what)?.iter().filter_map(Resource::address_book).collect();
     if books.is_empty() {
         return Err(Error::user_action(
-            Action::Other,
+            Action::Unspecified,
             format!("there is no address book at {home}; check the address"),
         ));
     }
@@ -102,7 +102,7 @@ fn home(client: &Client) -> Result<Url> {
     }
     let why = last.map(|text| format!(" ({text})")).unwrap_or_default();
     let text = format!("{} is no CardDAV server{why}; check the address", client.base());
-    Err(Error::user_action(Action::Other, text))
+    Err(Error::user_action(Action::Unspecified, text))
 }
 
 /// The cards of a book with their ETags.

@@ -95,7 +95,7 @@ fn save(client: &Client, book: &AddressBook, card: &Card) -> Result<Saved> {
 fn remove(keys: impl Iterator<Item = Key>) -> Result<()> {
     let keys: Vec<_> = keys.map(|key| key.to_string()).collect();
     delete_documents(DOCTYPE, keys.clone())?;
-    remove_files(keys)?;
+    trash_files(keys)?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use std::fmt::Display;
 
 use url::Url;
 
-use super::{Pages, Request, RequestBuilder, Response, exchange_error, parse_url};
+use super::{Pages, Request, RequestBuilder, Response, download_error, exchange_error, parse_url};
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http::Request as Wire;
 use crate::{Result, host};
@@ -84,6 +84,23 @@ impl Client {
         Pages::new(self, first.as_ref(), next)
     }
 
+    /// The value of a cookie that a request to this client's address would carry: a token that the site wants back in a header, say.
+    ///
+    /// # Errors
+    /// [`crate::Error::Denied`] when no rule of the manifest names the host.
+    pub fn cookie(&self, name: &str) -> Result<Option<String>> {
+        let cookies = host::http::cookies(self.base.as_str())?;
+        Ok(cookies.into_iter().find(|cookie| cookie.name == name).map(|cookie| cookie.value))
+    }
+
+    /// Keeps a cookie as if the site had set it: `consent=yes; Path=/`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Bug`] for what no site may set, [`crate::Error::Denied`] when no rule of the manifest names the host.
+    pub fn set_cookie(&self, cookie: &str) -> Result<()> {
+        Ok(host::http::set_cookie(self.base.as_str(), cookie)?)
+    }
+
     /// Sends a request as it is, with this client's headers. Any status is an answer; see [`Response::error_for_status`].
     ///
     /// # Errors
@@ -97,7 +114,7 @@ impl Client {
     /// Stores the answer's body as a file, without passing it through the konnector.
     pub(crate) fn download(&self, request: &Request, target: &Target) -> Result<Stored> {
         let wire = self.wire(request);
-        host::http::download(&wire, target).map_err(|error| exchange_error(&wire.method, &wire.url, error))
+        host::http::download(&wire, target).map_err(|error| download_error(&wire.method, &wire.url, error))
     }
 
     fn wire(&self, request: &Request) -> Wire {

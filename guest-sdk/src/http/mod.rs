@@ -14,21 +14,31 @@ pub use response::Response;
 pub use source::FileSource;
 pub(crate) use status::status_error;
 
-use crate::bindings::konnector::host::http::HttpError;
+use crate::bindings::konnector::host::http::{DownloadError, HttpError};
 use crate::{Error, Result, host};
 
 /// Forgets the account's cookies, so that the next request starts a new session at the vendor.
-pub fn forget_session() {
-    host::http::forget_session();
+pub fn clear_cookies() {
+    host::http::clear_cookies();
 }
 
 /// The failure of one exchange, with the address in it.
 fn exchange_error(method: &str, url: &str, error: HttpError) -> Error {
     match error {
-        HttpError::Status(status) => status_error(status, None, &format!("{method} {url}")),
-        // What the host refuses already names the rule, and a file's failure is about the user's files.
-        HttpError::Denied(_) | HttpError::AddressProhibited(_) | HttpError::File(_) => error.into(),
+        // What the host refuses already names the rule.
+        HttpError::Denied(_) | HttpError::AddressProhibited(_) => error.into(),
         other => Error::from(other).during(format_args!("{method} {url}")),
+    }
+}
+
+/// The failure of one download, with the address in it.
+fn download_error(method: &str, url: &str, error: DownloadError) -> Error {
+    match error {
+        DownloadError::Http(error) => exchange_error(method, url, error),
+        DownloadError::Status(status) => status_error(status, None, &format!("{method} {url}")),
+        DownloadError::UnexpectedContent(_) => Error::from(error).during(format_args!("{method} {url}")),
+        // A file's failure is about the user's files.
+        DownloadError::File(_) => error.into(),
     }
 }
 

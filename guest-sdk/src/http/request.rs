@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::{Client, Response};
-use crate::bindings::konnector::host::http::{Expect, Header, Request as Wire};
+use crate::bindings::konnector::host::http::{BodyForm, Header, Request as Wire};
 use crate::html::Page;
 use crate::{Error, Result};
 
@@ -18,7 +18,7 @@ pub struct Request {
     url: Url,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
-    expect_bytes: bool,
+    as_bytes: bool,
     follow_redirects: bool,
     timeout: Option<Duration>,
 }
@@ -32,7 +32,7 @@ impl Request {
             url,
             headers: Vec::new(),
             body: None,
-            expect_bytes: false,
+            as_bytes: false,
             follow_redirects: true,
             timeout: None,
         }
@@ -54,7 +54,7 @@ impl Request {
             url: self.url.to_string(),
             headers: headers.map(|(name, value)| Header { name: name.clone(), value: value.clone() }).collect(),
             body: self.body.clone(),
-            expect: if self.expect_bytes { Expect::Bytes } else { Expect::Auto },
+            response_body: if self.as_bytes { BodyForm::Bytes } else { BodyForm::ByMediaType },
             follow_redirects: self.follow_redirects,
             timeout_ms: self.timeout.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
         }
@@ -182,7 +182,7 @@ impl<'a> RequestBuilder<'a> {
     /// # Errors
     /// As [`Client::send`] and [`Response::error_for_status`].
     pub fn bytes(self) -> Result<Vec<u8>> {
-        Ok(self.change(|request| request.expect_bytes = true).send()?.error_for_status()?.bytes())
+        Ok(self.change(|request| request.as_bytes = true).send()?.error_for_status()?.bytes())
     }
 }
 

@@ -127,8 +127,9 @@ impl Bill {
             name: self.name(),
             key: Some(key.to_owned()),
             mime: None,
-            created_at: midnight(self.date),
+            created_at: Some(midnight(self.date)),
             metadata: self.metadata.clone().or(metadata).to_json(),
+            references: Vec::new(),
         }
     }
 

@@ -4,10 +4,11 @@ use super::documents::write;
 use super::files::{Patience, lookup};
 use super::{Bill, Saved, is_time_up};
 use crate::bindings::konnector::host::documents::Item;
-use crate::bindings::konnector::host::files::Stored;
+use crate::bindings::konnector::host::files::{File, Reference};
+use crate::bindings::konnector::host::types::{Error as HostError, Locator};
 use crate::http::Client;
 use crate::progress::progress;
-use crate::{Error, Result};
+use crate::{Error, Result, host};
 
 const DOCTYPE: &str = "io.cozy.bills";
 /// Bills in hand before they are written: what a broken run has to do again.
@@ -21,14 +22,14 @@ const BATCH: usize = 50;
 /// is left for the next run.
 ///
 /// # Errors
-/// [`Error::Bug`] for an incomplete bill, and what concerns all of them: [`Error::Denied`], [`Error::QuotaExceeded`],
-/// [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file was there by then are saved also in that case.
+/// [`Error::Bug`] for an incomplete bill, and what concerns all of them: [`Error::Denied`], [`Error::StorageFull`],
+/// [`Error::LimitReached`], [`Error::RateLimited`], [`Error::Cancelled`]. Bills whose file was there by then are saved also in that case.
 pub fn save_bills(client: &Client, bills: impl IntoIterator<Item = Bill>) -> Result<Saved> {
     let mut saved = Saved::default();
     let bills = keyed(bills, &mut saved)?;
     let keys: Vec<_> = bills.iter().map(|(key, _)| key.clone()).collect();
     let known = lookup(&keys)?;
-    let mut run = Run { client, patience: Patience::new(), items: Vec::new(), saved };
+    let mut run = Run { client, patience: Patience::new(), items: Vec::new(), files: Vec::new(), refers: true, saved };
     let fetched = run.fetch_all(&bills, known);
     run.write()?;
     fetched.map(|()| run.saved)
@@ -38,25 +39,29 @@ struct Run<'a> {
     client: &'a Client,
     patience: Patience,
     items: Vec<Item>,
+    /// Ids of the items' files.
+    files: Vec<String>,
+    /// Whether the manifest lets files refer to their bills.
+    refers: bool,
     saved: Saved,
 }
 
 impl Run<'_> {
-    fn fetch_all(&mut self, bills: &[(String, Bill)], known: Vec<Option<Stored>>) -> Result<()> {
+    fn fetch_all(&mut self, bills: &[(String, Bill)], known: Vec<Option<File>>) -> Result<()> {
         let total = bills.len();
         let mut postponed = 0;
         for (done, ((key, bill), known)) in bills.iter().zip(known).enumerate() {
             progress(done, total, &bill.label());
-            let stored = match known {
-                Some(stored) => Ok(stored),
+            let file = match known {
+                Some(file) => Ok(file),
                 None if is_time_up() => {
                     postponed += 1;
                     continue;
                 }
-                None => self.patience.fetch(self.client, &bill.source, &bill.target(key)),
+                None => self.patience.fetch(self.client, &bill.source, &bill.target(key)).map(|stored| stored.file),
             };
-            match stored {
-                Ok(stored) => self.take(key, bill, &stored)?,
+            match file {
+                Ok(file) => self.take(key, bill, &file)?,
                 Err(error) if error.concerns_one_item() => self.saved.problem(&bill.label(), &error),
                 Err(error) => return Err(error),
             }
@@ -66,17 +71,37 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn take(&mut self, key: &str, bill: &Bill, file: &Stored) -> Result<()> {
+    fn take(&mut self, key: &str, bill: &Bill, file: &File) -> Result<()> {
         let name = file.path.rsplit('/').next().unwrap_or_default();
         self.items.push(Item { key: key.to_owned(), body: bill.document(&file.id, name).to_string() });
+        self.files.push(file.id.clone());
         if self.items.len() < BATCH { Ok(()) } else { self.write() }
     }
 
     fn write(&mut self) -> Result<()> {
-        for written in write(DOCTYPE, &std::mem::take(&mut self.items))? {
+        let files = std::mem::take(&mut self.files);
+        for (written, file) in write(DOCTYPE, &std::mem::take(&mut self.items))?.into_iter().zip(files) {
             self.saved.count(written.outcome);
+            self.refer(file, written.id)?;
         }
         Ok(())
+    }
+
+    /// Lets the file refer to its bill, as the bill does to its file. Costs nothing where it does already.
+    fn refer(&mut self, file: String, bill: String) -> Result<()> {
+        if !self.refers {
+            return Ok(());
+        }
+        let reference = Reference { kind: DOCTYPE.to_owned(), id: bill };
+        match host::files::add_references(&Locator::Id(file), &[reference]) {
+            Err(HostError::Denied(text)) => {
+                // The bills are saved all the same; applications just do not find them from the file.
+                crate::debug!("files do not refer to their bills: {text}");
+                self.refers = false;
+                Ok(())
+            }
+            done => Ok(done?),
+        }
     }
 }
 
@@ -145,6 +170,8 @@ mod tests {
         assert_eq!(file.path, "Current-main/2026-11-03_bank-101_42.10EUR.pdf");
         assert_eq!(file.metadata["vendorRef"], "F-7");
         assert_eq!(file.metadata["issueDate"], "2026-11-03T00:00:00.000Z");
+        let bill = ("io.cozy.bills".to_owned(), "C1/F-7".to_owned());
+        assert_eq!(file.references, [bill], "once, also after the second save");
     }
 
     #[test]
@@ -214,7 +241,7 @@ mod tests {
     fn what_was_fetched_is_saved_before_the_run_fails() {
         let host = Host::new()
             .answer("https://a.example/1.pdf", PDF)
-            .answer("https://a.example/2.pdf", Answer::failure(HttpError::Status(429)));
+            .answer("https://a.example/2.pdf", Answer::status(429, ""));
         let bills = [bill("03/11/2026", "5", "1.pdf"), bill("04/11/2026", "5", "2.pdf")];
         assert_eq!(save_bills(&client(), bills), Err(Error::RateLimited(None)));
         assert_eq!(host.documents(DOCTYPE).len(), 1);

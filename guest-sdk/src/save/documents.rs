@@ -1,7 +1,8 @@
 use serde::Serialize;
 
 use super::Saved;
-use crate::bindings::konnector::host::documents::{Item as WitItem, Saved as WitSaved};
+use crate::Locator;
+use crate::bindings::konnector::host::documents::{Change as WitChange, Item as WitItem, Saved as WitSaved};
 use crate::{Error, Result, host};
 
 /// The contract's limit for one call.
@@ -41,12 +42,31 @@ pub fn save_documents(doctype: &str, items: impl IntoIterator<Item = Item>) -> R
     Ok(saved)
 }
 
+/// Sets members of documents that exist, whoever made them; the others stay.
+///
+/// # Errors
+/// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when one of them does not exist, and as the host answers.
+pub fn update_documents<T: Serialize>(doctype: &str, changes: impl IntoIterator<Item = (Locator, T)>) -> Result<Saved> {
+    let change = |(which, body): (Locator, T)| {
+        let body = Item::new("", body)?.body;
+        Ok(WitChange { which, rev: None, body })
+    };
+    let changes = changes.into_iter().map(change).collect::<Result<Vec<_>>>()?;
+    let mut saved = Saved::default();
+    for batch in changes.chunks(BATCH) {
+        for written in host::documents::update(doctype, batch)? {
+            saved.count(written.outcome);
+        }
+    }
+    Ok(saved)
+}
+
 /// Deletes the documents that were saved under these keys; answers how many there were.
 ///
 /// # Errors
 /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
 pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<Item = K>) -> Result<u32> {
-    let keys: Vec<String> = keys.into_iter().map(Into::into).collect();
+    let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
     keys.chunks(BATCH).map(|batch| Ok(host::documents::delete(doctype, batch)?)).sum()
 }
 
@@ -74,6 +94,19 @@ mod tests {
         assert_eq!(host.documents("io.cozy.contacts"), [json!({ "name": "b" })]);
         assert_eq!(delete_documents("io.cozy.contacts", ["7", "8"]), Ok(1));
         assert!(host.documents("io.cozy.contacts").is_empty());
+    }
+
+    #[test]
+    fn a_document_that_exists_is_changed_and_another_is_not_made() {
+        let host = Host::new();
+        let item = Item::new("7", json!({ "name": "a", "age": 7 })).unwrap();
+        save_documents("io.cozy.contacts", [item]).unwrap().updated = 0;
+        let change =
+            |key: &str| update_documents("io.cozy.contacts", [(Locator::Key(key.into()), json!({ "name": "b" }))]);
+        assert_eq!(change("7").unwrap().updated, 1);
+        assert_eq!(change("7").unwrap().unchanged, 1);
+        assert_eq!(host.documents("io.cozy.contacts"), [json!({ "name": "b", "age": 7 })]);
+        insta::assert_snapshot!(change("8").unwrap_err(), @"not found: io.cozy.contacts 8");
     }
 
     #[test]

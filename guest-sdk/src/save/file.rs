@@ -2,7 +2,7 @@ use chrono::NaiveDate;
 
 use super::Metadata;
 use super::metadata::midnight;
-use crate::bindings::konnector::host::files::Target;
+use crate::bindings::konnector::host::files::{Reference, Target};
 use crate::http::FileSource;
 
 /// A file to save below the account's folder.
@@ -16,6 +16,7 @@ pub struct File {
     mime: Option<String>,
     created_on: Option<NaiveDate>,
     metadata: Metadata,
+    references: Vec<Reference>,
     pub(super) replaces: bool,
 }
 
@@ -30,6 +31,7 @@ impl File {
             mime: None,
             created_on: None,
             metadata: Metadata::new(),
+            references: Vec::new(),
             replaces: false,
         }
     }
@@ -71,6 +73,12 @@ impl File {
         self
     }
 
+    /// A document that it belongs to, for example the album of a photo.
+    pub fn belongs_to(mut self, doctype: impl Into<String>, id: impl Into<String>) -> Self {
+        self.references.push(Reference { kind: doctype.into(), id: id.into() });
+        self
+    }
+
     /// Stores the content also where the user has the file already: it changed.
     pub fn replacing(mut self) -> Self {
         self.replaces = true;
@@ -93,8 +101,9 @@ impl File {
             name: self.name.clone(),
             key: Some(self.lookup_key()),
             mime: self.mime.clone(),
-            created_at: self.created_on.and_then(midnight),
+            created_at: self.created_on.map(midnight),
             metadata: self.metadata.to_json(),
+            references: self.references.clone(),
         }
     }
 }

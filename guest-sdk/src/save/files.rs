@@ -2,7 +2,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{File, Saved, is_time_up};
-use crate::bindings::konnector::host::files::{Stored, Target};
+use crate::Locator;
+use crate::bindings::konnector::host::files::{File as WitFile, Stored, Target};
 use crate::bindings::konnector::host::types::Outcome;
 use crate::http::{Client, FileSource};
 use crate::progress::progress;
@@ -17,7 +18,8 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2
 /// saved, and near the end of the run's time the rest is left for the next run. Of two files with one key the first is saved.
 ///
 /// # Errors
-/// What concerns all files: [`Error::Denied`](crate::Error::Denied), [`Error::QuotaExceeded`](crate::Error::QuotaExceeded),
+/// What concerns all files: [`Error::Denied`](crate::Error::Denied), [`Error::StorageFull`](crate::Error::StorageFull),
+/// [`Error::LimitReached`](crate::Error::LimitReached),
 /// [`Error::RateLimited`](crate::Error::RateLimited), [`Error::Cancelled`](crate::Error::Cancelled).
 pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Result<Saved> {
     let mut keys = HashSet::new();
@@ -49,13 +51,13 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
 ///
 /// # Errors
 /// As the host answers.
-pub fn remove_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<u32> {
-    let keys: Vec<String> = keys.into_iter().map(Into::into).collect();
-    keys.chunks(LOOKUP_BATCH).map(|batch| Ok(host::files::remove(batch)?)).sum()
+pub fn trash_files<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<u32> {
+    let keys: Vec<_> = keys.into_iter().map(|key| Locator::Key(key.into())).collect();
+    keys.chunks(LOOKUP_BATCH).map(|batch| Ok(host::files::trash(batch)?)).sum()
 }
 
 /// The files with these keys, in the same order.
-pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<Stored>>> {
+pub(super) fn lookup(keys: &[String]) -> Result<Vec<Option<WitFile>>> {
     let mut found = Vec::with_capacity(keys.len());
     for batch in keys.chunks(LOOKUP_BATCH) {
         found.extend(host::files::lookup(batch)?);
@@ -119,7 +121,7 @@ mod tests {
         assert_eq!((again.created, again.unchanged), (0, 2));
         assert_eq!(host.requests().len(), 2);
         assert_eq!(host.files()[1].path, "papers/2.txt");
-        assert_eq!(remove_files(["papers/1.txt", "papers/3.txt"]), Ok(1));
+        assert_eq!(trash_files(["papers/1.txt", "papers/3.txt"]), Ok(1));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Metadata {
         Self(members)
     }
 
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         Value::Object(self.0.clone()).to_string()
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn iso_instant(day: NaiveDate) -> String {
     format!("{day}T00:00:00.000Z")
 }
 
-/// The beginning of a day in milliseconds since 1970; `None` before that.
-pub(super) fn midnight(day: NaiveDate) -> Option<u64> {
-    u64::try_from(day.and_time(NaiveTime::MIN).and_utc().timestamp_millis()).ok()
+/// The beginning of a day in milliseconds since 1970.
+pub(super) fn midnight(day: NaiveDate) -> i64 {
+    day.and_time(NaiveTime::MIN).and_utc().timestamp_millis()
 }

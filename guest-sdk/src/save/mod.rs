@@ -11,9 +11,9 @@ mod saved;
 
 pub use bill::Bill;
 pub use bills::save_bills;
-pub use documents::{Item, delete_documents, save_documents};
+pub use documents::{Item, delete_documents, save_documents, update_documents};
 pub use file::File;
-pub use files::{remove_files, save_files};
+pub use files::{save_files, trash_files};
 pub use metadata::Metadata;
 pub use saved::Saved;
 
@@ -30,9 +30,9 @@ const FILES: &str = "io.cozy.files";
 /// Asks whether documents of a type, or files, may be saved, without saving any.
 pub(crate) fn ask(doctype: &str) -> Result<()> {
     if doctype == FILES {
-        files_import::lookup(&[])?;
+        files_import::check_save()?;
     } else {
-        documents_import::save(doctype, &[])?;
+        documents_import::check_save(doctype)?;
     }
     Ok(())
 }

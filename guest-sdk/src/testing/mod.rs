@@ -84,6 +84,12 @@ impl Host {
         self
     }
 
+    /// Gives the vendor's site a cookie.
+    pub fn cookie(self, name: &str, value: &str) -> Self {
+        state::with(|state| state.cookies.insert(name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// How long the run may still take.
     pub fn time_left(self, time: Duration) -> Self {
         state::with(|state| state.time_left = time);
@@ -105,6 +111,7 @@ impl Host {
             id: "0192f7a0c0de7000800000000000cafe".to_owned(),
             attempt: 1,
             cause: Cause::Manual,
+            last_success: None,
             parameters: self.parameters.to_string(),
             payload: None,
             locale: "en".to_owned(),

@@ -1,5 +1,5 @@
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -32,6 +32,8 @@ pub struct StoredFile {
     pub content: Vec<u8>,
     /// Metadata.
     pub metadata: Value,
+    /// Documents that it belongs to: type and id.
+    pub references: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub(super) struct State {
     pub requests: Vec<SentRequest>,
     pub documents: BTreeMap<(String, String), Map<String, Value>>,
     pub files: Vec<StoredFile>,
+    pub folders: BTreeSet<String>,
+    pub cookies: BTreeMap<String, String>,
     pub log: Vec<String>,
     pub time_left: Duration,
     pub code: Option<String>,
@@ -58,6 +62,8 @@ impl Default for State {
             requests: Vec::new(),
             documents: BTreeMap::new(),
             files: Vec::new(),
+            folders: BTreeSet::new(),
+            cookies: BTreeMap::new(),
             log: Vec::new(),
             time_left: Duration::from_secs(600),
             code: None,

@@ -21,7 +21,10 @@ wasmtime::component::bindgen!({
         "konnector:host/secrets.names": trappable,
         "konnector:host/secrets.placeholder": trappable,
         "konnector:host/reveal.reveal": trappable,
-        "konnector:host/http.forget-session": trappable,
+        "konnector:host/files.[method]content.size": trappable,
+        "konnector:host/http.cookies": trappable,
+        "konnector:host/http.set-cookie": trappable,
+        "konnector:host/http.clear-cookies": trappable,
         "konnector:host/log.emit": trappable,
         "konnector:host/progress.report": trappable,
         "konnector:host/progress.remaining-ms": trappable,
@@ -29,5 +32,8 @@ wasmtime::component::bindgen!({
         default: async | trappable,
     },
     exports: { default: async },
-    with: { "konnector:host/files.upload": crate::host::files::OpenUpload },
+    with: {
+        "konnector:host/files.upload": crate::host::files::OpenUpload,
+        "konnector:host/files.content": crate::host::files::OpenContent,
+    },
 });

@@ -1,15 +1,18 @@
 //! What a run may reach. The sandbox defines the interfaces, the platform implements them: whatever a guest can do that is not in
 //! this file, it cannot do.
 
+mod documents;
+mod files;
 mod tree;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
+pub use documents::{Change, Document, Documents, Item, Order, Page, Query, Range, Saved};
+pub use files::{Details, Entry, File, Files, Folder, Listing, OpenFile, Reference, Stored, Target, Upload};
 pub use tree::{Content, Destination, Draft, Node, Place, Tree, TreeError};
 
 use crate::http::Session;
@@ -74,26 +77,28 @@ pub enum Error {
     /// The run no longer holds its lease: it must end without another write.
     #[error("this run was given up and started again elsewhere")]
     LeaseLost,
-    /// Anything else.
+    /// The host failed, for a reason that has no case here.
     #[error("{0}")]
-    Other(String),
+    Internal(String),
 }
 
-/// What ran out: the WIT enum `types.quota`.
+/// What ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quota {
-    /// Bytes in the user's files.
+    /// Bytes in the user's files: their space, not the run's.
     Storage,
+    /// Bytes written to files in this run.
+    FileBytes,
     /// Number of files in this run.
     Files,
     /// Number of documents in this run.
     Documents,
-    /// Number of requests in this run.
-    Requests,
-    /// Bytes over the network in this run.
-    Traffic,
     /// Unfinished uploads at one time.
     Uploads,
+    /// Files open at one time.
+    OpenFiles,
+    /// Secrets, and their bytes, that a run may know.
+    Secrets,
 }
 
 impl std::fmt::Display for Quota {
@@ -102,9 +107,10 @@ impl std::fmt::Display for Quota {
             Self::Storage => "storage",
             Self::Files => "files",
             Self::Documents => "documents",
-            Self::Requests => "requests",
-            Self::Traffic => "traffic",
+            Self::FileBytes => "bytes written to files",
             Self::Uploads => "unfinished uploads",
+            Self::OpenFiles => "open files",
+            Self::Secrets => "secrets",
         })
     }
 }
@@ -146,24 +152,13 @@ pub trait Secrets: Send + Sync {
     async fn put(&self, name: &str, value: &str) -> Result<(), Error>;
 }
 
-/// A document as the guest sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    /// Document id.
-    pub id: String,
-    /// Revision.
-    pub rev: String,
-    /// Members, `_id` and `_rev` left out.
-    pub body: Object,
-}
-
-/// A document to save under its natural key.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Item {
-    /// Natural key, unique for konnector, account and doctype.
-    pub key: String,
-    /// Members to set.
-    pub body: Object,
+/// Names one document or file: the WIT variant `types.locator`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Locator {
+    /// By its id.
+    Id(String),
+    /// By the natural key that it was saved under.
+    Key(String),
 }
 
 /// What a keyed write did.
@@ -177,95 +172,6 @@ pub enum Written {
     Unchanged,
 }
 
-/// Answer to one saved item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
-    /// Document id.
-    pub id: String,
-    /// Revision after the write.
-    pub rev: String,
-    /// What happened.
-    pub written: Written,
-}
-
-/// One page of a query.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// The documents.
-    pub items: Vec<Document>,
-    /// Where the next page starts.
-    pub next: Option<String>,
-}
-
-/// The WIT interface `documents`. Every method checks the manifest's rules.
-#[async_trait]
-pub trait Documents: Send + Sync {
-    /// One document.
-    async fn get(&self, doctype: &str, id: &str) -> Result<Document, Error>;
-    /// Documents whose top-level members equal the selector's.
-    async fn query(&self, doctype: &str, selector: Object, limit: u32, cursor: Option<String>) -> Result<Page, Error>;
-    /// Creates or updates by key; all or nothing, durable when it returns.
-    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<Saved>, Error>;
-    /// Deletes by key.
-    async fn delete(&self, doctype: &str, keys: Vec<String>) -> Result<u32, Error>;
-}
-
-/// Where a file goes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Target {
-    /// Folder below the account's folder.
-    pub folder: String,
-    /// Name, not yet sanitised.
-    pub name: String,
-    /// Natural key.
-    pub key: Option<String>,
-    /// Media type.
-    pub mime: Option<String>,
-    /// Creation date in milliseconds since 1970.
-    pub created_at: Option<u64>,
-    /// The file's `metadata`.
-    pub metadata: Object,
-}
-
-/// A stored file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// File id.
-    pub id: String,
-    /// Path in the user's files.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Media type.
-    pub mime: String,
-    /// SHA-256, hexadecimal.
-    pub sha256: String,
-    /// What happened.
-    pub written: Written,
-}
-
-/// The WIT interface `files`. Every method checks the manifest's rules.
-#[async_trait]
-pub trait Files: Send + Sync {
-    /// The files with these keys, in the same order.
-    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<Stored>>, Error>;
-    /// Begins an upload. Refuses at once what the rules or the name forbid.
-    async fn create(&self, target: Target) -> Result<Box<dyn Upload>, Error>;
-    /// A part of a file's content.
-    async fn read(&self, id: &str, offset: u64, max: u32) -> Result<Bytes, Error>;
-    /// Moves files to the trash by key.
-    async fn remove(&self, keys: Vec<String>) -> Result<u32, Error>;
-}
-
-/// An unfinished upload; dropping it forgets it.
-#[async_trait]
-pub trait Upload: Send {
-    /// Appends.
-    async fn write(&mut self, chunk: Bytes) -> Result<(), Error>;
-    /// Makes the content visible as a whole; durable when it returns.
-    async fn commit(self: Box<Self>) -> Result<Stored, Error>;
-}
-
 /// How a one-time code reaches the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Medium {
@@ -273,10 +179,23 @@ pub enum Medium {
     Sms,
     /// Electronic mail.
     Email,
-    /// A code that an application shows.
-    AppCode,
-    /// A confirmation inside the vendor's application; there is no code to type.
-    AppApproval,
+    /// A voice that says it.
+    PhoneCall,
+    /// An application that shows it.
+    App,
+    /// The vendor does not say, or it is no code but an answer.
+    Unspecified,
+}
+
+/// A question for a one-time code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// How the code reaches the user.
+    pub medium: Medium,
+    /// Where to look, or what is asked.
+    pub hint: String,
+    /// The vendor refused the code that was given before.
+    pub again: bool,
 }
 
 /// The WIT interface `progress`, except for the run's clock, which the sandbox keeps itself.
@@ -289,7 +208,9 @@ pub trait Progress: Send + Sync {
     /// A command component wrote a message: a type of any name, and a text. May be lost.
     fn message(&self, kind: &str, message: &str);
     /// Asks for a one-time code; the sandbox stops the wall clock meanwhile.
-    async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error>;
+    async fn ask_code(&self, question: Question) -> Result<String, Error>;
+    /// Tells the user to approve the login in the vendor's application, and does not wait.
+    async fn request_approval(&self, hint: &str) -> Result<(), Error>;
 }
 
 /// How much a log line matters. No level decides how a run ends.

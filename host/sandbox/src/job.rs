@@ -17,6 +17,8 @@ pub enum Cause {
     Webhook,
     /// The run before failed in a way that is worth another try.
     Retry,
+    /// The user deleted the account: what the vendor keeps for it is to be undone.
+    AccountDeleted,
 }
 
 /// One execution of a konnector.
@@ -28,6 +30,8 @@ pub struct Job {
     pub attempt: u32,
     /// Why it is started.
     pub cause: Cause,
+    /// When the last run of the account began that was a success, in milliseconds since 1970.
+    pub last_success: Option<i64>,
     /// The manifest's `parameters`.
     pub parameters: Map<String, Value>,
     /// What a webhook was sent.
@@ -79,7 +83,7 @@ pub enum Action {
     /// The vendor asks for other permissions.
     PermissionsChanged,
     /// Something else; the text says what.
-    Other,
+    Unspecified,
 }
 
 /// Why a konnector says that it failed. Each case has one error code, one retry rule and one sentence for the user; texts are the
@@ -89,12 +93,20 @@ pub enum Action {
 pub enum Failure {
     /// The vendor refused the credentials.
     BadCredentials(String),
+    /// The account lacks a field that this login needs.
+    MissingCredentials(String),
     /// The vendor locked the account for a while.
     TooManyAttempts(String),
     /// The user must do something at the vendor.
     UserAction(Action, String),
-    /// A second factor was not given in time, or given wrong.
-    ChallengeFailed(String),
+    /// A one-time code was not given in time.
+    CodeMissing(String),
+    /// A one-time code was refused.
+    CodeRefused(String),
+    /// The vendor asks for a proof that the konnector cannot give.
+    ChallengeUnsupported(String),
+    /// A captcha could not be solved.
+    CaptchaFailed(String),
     /// The vendor does not answer.
     VendorDown(String),
     /// The vendor says that it cannot answer.
@@ -105,10 +117,14 @@ pub enum Failure {
     VendorChanged(String),
     /// A permission is missing from the manifest.
     Denied(String),
-    /// A limit is used up.
-    QuotaExceeded(String),
+    /// The user's space is used up.
+    StorageFull(String),
+    /// A limit of the run was reached before everything was done.
+    LimitReached(String),
     /// The konnector ended because it was told to.
     Cancelled,
+    /// The host failed.
+    HostFailed(String),
     /// The konnector found itself to be wrong.
     Bug(String),
     /// A command component's own words: an error code of Cozy's vocabulary, or any text (Cozy API, konnector run-time contract, §6.3).

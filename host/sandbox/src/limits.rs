@@ -39,7 +39,8 @@ pub struct Limits {
     pub scratch_bytes: u64,
     /// Files and directories in `/tmp`.
     pub scratch_files: u32,
-    /// Files below `/files` open at one time; of these, [`uploads`](Self::uploads) for writing.
+    /// Files below `/files` open at one time, of these [`uploads`](Self::uploads) for writing; and as many more that are open through the
+    /// contract's `files.open`.
     pub open_files: u32,
     /// Resources (streams, pollables, uploads) open at one time.
     pub handles: usize,

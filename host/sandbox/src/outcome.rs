@@ -127,16 +127,22 @@ impl Judge<'_> {
     fn failure(&self, failure: wit::Failure) -> Failure {
         match failure {
             wit::Failure::BadCredentials(message) => Failure::BadCredentials(self.text(&message)),
+            wit::Failure::MissingCredentials(message) => Failure::MissingCredentials(self.text(&message)),
             wit::Failure::TooManyAttempts(message) => Failure::TooManyAttempts(self.text(&message)),
             wit::Failure::UserAction((what, message)) => Failure::UserAction(action(what), self.text(&message)),
-            wit::Failure::ChallengeFailed(message) => Failure::ChallengeFailed(self.text(&message)),
+            wit::Failure::CodeMissing(message) => Failure::CodeMissing(self.text(&message)),
+            wit::Failure::CodeRefused(message) => Failure::CodeRefused(self.text(&message)),
+            wit::Failure::ChallengeUnsupported(message) => Failure::ChallengeUnsupported(self.text(&message)),
+            wit::Failure::CaptchaFailed(message) => Failure::CaptchaFailed(self.text(&message)),
             wit::Failure::VendorDown(message) => Failure::VendorDown(self.text(&message)),
             wit::Failure::VendorMaintenance(message) => Failure::VendorMaintenance(self.text(&message)),
             wit::Failure::RateLimited(seconds) => Failure::RateLimited(seconds),
             wit::Failure::VendorChanged(message) => Failure::VendorChanged(self.text(&message)),
             wit::Failure::Denied(message) => Failure::Denied(self.text(&message)),
-            wit::Failure::QuotaExceeded(message) => Failure::QuotaExceeded(self.text(&message)),
+            wit::Failure::StorageFull(message) => Failure::StorageFull(self.text(&message)),
+            wit::Failure::LimitReached(message) => Failure::LimitReached(self.text(&message)),
             wit::Failure::Cancelled => Failure::Cancelled,
+            wit::Failure::HostFailed(message) => Failure::HostFailed(self.text(&message)),
             wit::Failure::Bug(message) => Failure::Bug(self.text(&message)),
         }
     }
@@ -245,6 +251,6 @@ fn action(action: wit::Action) -> Action {
         wit::Action::Reconnect => Action::Reconnect,
         wit::Action::AccountRemoved => Action::AccountRemoved,
         wit::Action::PermissionsChanged => Action::PermissionsChanged,
-        wit::Action::Other => Action::Other,
+        wit::Action::Unspecified => Action::Unspecified,
     }
 }

@@ -68,13 +68,23 @@ pub(crate) struct Tombstone {
 pub(crate) struct Body {
     digest: BodyDigest,
     size: usize,
-    content: Content,
+    map: Map,
+    /// Where it is too large for the map.
+    blob: Option<BlobId>,
 }
 
 impl Body {
     pub(crate) fn new(body: Map) -> Self {
         let json = to_json(&body);
-        Self { digest: BodyDigest::of(&json), size: json.len(), content: Content::Body(body) }
+        Self { digest: BodyDigest::of(&json), size: json.len(), map: body, blob: None }
+    }
+
+    pub(crate) fn map(&self) -> &Map {
+        &self.map
+    }
+
+    fn content(&self) -> Content {
+        self.blob.map_or_else(|| Content::Body(self.map.clone()), Content::Blob)
     }
 
     /// Moves a large body to a blob of its own, which is returned; the caller removes it if nothing comes to refer to it.
@@ -82,11 +92,13 @@ impl Body {
     /// # Errors
     /// [`Error::TooLarge`] over 8 MiB, [`Error::Invalid`] for a body that could not be read back.
     pub(crate) async fn spill(&mut self, blobs: &dyn Blobs, document: &DocRef) -> Result<Option<BlobId>> {
-        let Content::Body(body) = &self.content else { return Ok(None) };
+        if self.blob.is_some() {
+            return Ok(None);
+        }
         if self.size > LIMIT {
             return Err(Error::TooLarge { what: format!("document {document}"), size: self.size, limit: LIMIT });
         }
-        if body.values().any(|value| !is_shallow(value, DEPTH_LIMIT)) {
+        if self.map.values().any(|value| !is_shallow(value, DEPTH_LIMIT)) {
             let reason = format!("{document} is nested deeper than {DEPTH_LIMIT} levels: flatten it");
             return Err(Error::Invalid { field: "document", reason });
         }
@@ -94,9 +106,9 @@ impl Body {
             return Ok(None);
         }
         let mut writer = blobs.create().await?;
-        writer.write(to_json(body).into()).await?;
+        writer.write(to_json(&self.map).into()).await?;
         let blob = writer.finish().await?.id;
-        self.content = Content::Blob(blob);
+        self.blob = Some(blob);
         Ok(Some(blob))
     }
 }
@@ -148,7 +160,15 @@ fn fetch(kv: &dyn Kv, document: &DocRef) -> Result<Option<Record>> {
     view::read(kv, &key::of_document(Space::Document, document)?)
 }
 
-fn body(blobs: &dyn Blobs, content: &Content) -> Result<Map> {
+/// The body of the document under a key, as a commit sees it.
+///
+/// # Errors
+/// [`Error::BlobNotFound`] when it is being replaced.
+pub(crate) fn body_of(view: &mut View<'_>, blobs: &dyn Blobs, key: &[u8]) -> Result<Option<Map>> {
+    view.get::<Record>(key)?.map(|record| body(blobs, &record.content)).transpose()
+}
+
+pub(crate) fn body(blobs: &dyn Blobs, content: &Content) -> Result<Map> {
     match content {
         Content::Body(body) => Ok(body.clone()),
         Content::Blob(blob) => serde_json::from_slice(&blobs.read(blob)?)
@@ -170,32 +190,22 @@ pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body) -> Res
     write(view, key, document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body)
 }
 
-/// Replaces a document; returns its new revision and the blob that the old one was in.
-pub(crate) fn replace(
-    view: &mut View<'_>,
-    document: &DocRef,
-    expected: &Rev,
-    body: &Body,
-) -> Result<(Rev, Option<BlobId>)> {
+/// Replaces a document; returns its new revision and its old entry.
+pub(crate) fn replace(view: &mut View<'_>, document: &DocRef, expected: &Rev, body: &Body) -> Result<(Rev, Record)> {
     let (key, old) = current(view, document, expected)?;
     let rev = write(view, key, document, Some(expected), body)?;
-    Ok((rev, old.content.blob()))
+    Ok((rev, old))
 }
 
-/// Removes a document; returns the revision of its deletion and the blob that it was in.
-pub(crate) fn delete(
-    view: &mut View<'_>,
-    document: &DocRef,
-    expected: &Rev,
-    trace: Trace,
-) -> Result<(Rev, Option<BlobId>)> {
+/// Removes a document; returns the revision of its deletion and its old entry.
+pub(crate) fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Record)> {
     let (key, old) = current(view, document, expected)?;
     let rev = Rev::after(Some(expected), BodyDigest::DELETED);
     view.remove(key);
     if trace == Trace::Tombstone {
         view.put(key::of_document(Space::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
     }
-    Ok((rev, old.content.blob()))
+    Ok((rev, old))
 }
 
 /// Insists on the document being there.
@@ -221,7 +231,7 @@ fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Ve
 
 fn write(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, previous: Option<&Rev>, body: &Body) -> Result<Rev> {
     let rev = Rev::after(previous, body.digest);
-    let record = Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content.clone() };
+    let record = Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content() };
     view.put(key, &record)?;
     Ok(rev)
 }

@@ -8,6 +8,9 @@
 //! 01 <instance 16> 's' <doctype ≤36> 00 <id ≤200>          when a trigger is due
 //! 01 <instance 16> 'u' <index ≤64> 00 <text ≤161>          entry of a unique index
 //! 01 <instance 16> 'k' <text ≤161>                         lock of a running job
+//! 01 <instance 16> 'x' <doctype ≤36> 00                    the secondary indexes of a type
+//! 01 <instance 16> 'x' <doctype ≤36> 00 <number 4>         how far one of them is built
+//! 01 <instance 16> 'i' <doctype ≤36> 00 <number 4> <values ≤120> <id ≤76>   entry of a secondary index
 //! 02 'r' <run at 8> <instance 16> <text ≤161>              waiting job, in the order of the time to run at
 //! 02 'l' <instance 16> <text ≤161>                         leased job
 //! 02 'w' <due at 8> <instance 16> <text ≤161>              scheduled trigger, in the order of the due instant
@@ -32,6 +35,8 @@ const INDEX_LIMIT: usize = 64;
 const DOCUMENT_PREFIX: usize = 18;
 const DOCTYPE_SPACE: usize = 36;
 const TEXT_SPACE: usize = 160;
+/// Bytes of an id in the key of a secondary index.
+const ENTRY_ID_SPACE: usize = 76;
 /// How much of a long text stays readable, and in order.
 const TEXT_PREFIX: usize = 128;
 
@@ -60,7 +65,7 @@ pub(crate) struct Range {
 
 impl Range {
     /// Every key that starts with `prefix`.
-    fn starting_with(prefix: Vec<u8>) -> Self {
+    pub(crate) fn starting_with(prefix: Vec<u8>) -> Self {
         let mut to = prefix.clone();
         // The successor of a prefix is the prefix with its last byte that can grow, grown.
         while to.pop_if(|byte| *byte == u8::MAX).is_some() {}
@@ -108,10 +113,7 @@ pub(crate) fn of_document(space: Space, document: &DocRef) -> Result<Vec<u8>> {
 
 /// All documents of a type.
 pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> Range {
-    let mut prefix = space(instance, b'd');
-    prefix.extend(doctype_segment(doctype));
-    prefix.push(0);
-    Range::starting_with(prefix)
+    Range::starting_with(of_type(instance, b'd', doctype))
 }
 
 /// All documents of an instance.
@@ -169,6 +171,39 @@ pub(crate) fn indexed(instance: &InstanceId, index: &str, prefix: &str) -> Resul
     Ok(Range::starting_with(key))
 }
 
+/// The key of the list of a type's secondary indexes.
+pub(crate) fn of_catalog(instance: &InstanceId, doctype: &Doctype) -> Vec<u8> {
+    of_type(instance, b'x', doctype)
+}
+
+/// The key of how far a secondary index is built.
+pub(crate) fn of_progress(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
+    let mut key = of_type(instance, b'x', doctype);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// What the keys of a secondary index begin with.
+pub(crate) fn of_entries(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
+    let mut key = of_type(instance, b'i', doctype);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// The key of an entry of a secondary index, with at most 120 bytes of values.
+pub(crate) fn of_entry(instance: &InstanceId, doctype: &Doctype, number: u32, values: &[u8], id: &str) -> Vec<u8> {
+    let mut key = of_entries(instance, doctype, number);
+    key.extend(values);
+    key.extend(entry_id(id));
+    key
+}
+
+/// A document's id at the end of an entry's key; only a cut one has 76 bytes.
+pub(crate) fn entry_id(id: &str) -> Vec<u8> {
+    let id = id.as_bytes();
+    if id.len() < ENTRY_ID_SPACE { id.to_vec() } else { cut(id, ENTRY_ID_SPACE - 33, "~", 16) }
+}
+
 pub(crate) fn of_lock(instance: &InstanceId, name: &str) -> Vec<u8> {
     let mut key = space(instance, b'k');
     key.extend(short(name));
@@ -215,6 +250,13 @@ fn space(instance: &InstanceId, letter: u8) -> Vec<u8> {
     key
 }
 
+fn of_type(instance: &InstanceId, letter: u8, doctype: &Doctype) -> Vec<u8> {
+    let mut key = space(instance, letter);
+    key.extend(doctype_segment(doctype));
+    key.push(0);
+    key
+}
+
 fn document_key(kind: Space, document: &DocRef) -> Vec<u8> {
     let letter = match kind {
         Space::Document => b'd',
@@ -222,9 +264,7 @@ fn document_key(kind: Space, document: &DocRef) -> Vec<u8> {
         Space::Job => b'j',
         Space::Schedule => b's',
     };
-    let mut key = space(&document.instance, letter);
-    key.extend(doctype_segment(&document.doctype));
-    key.push(0);
+    let mut key = of_type(&document.instance, letter, &document.doctype);
     key.extend(document.id.as_bytes());
     key
 }
@@ -290,6 +330,8 @@ mod tests {
         for space in [Space::Document, Space::Tombstone, Space::Job, Space::Schedule] {
             assert!(of_document(space, &longest).unwrap().len() <= 256);
         }
+        let entry = of_entry(&longest.instance, &longest.doctype, u32::MAX, &[0xff; 120], &longest.id);
+        assert!(entry.len() <= 256);
         let index = of_index(&InstanceId::global(), &"n".repeat(64), &"t".repeat(5000)).unwrap();
         assert!(index.len() <= 256);
         assert!(on_timeline(Timeline::Due, Utc::now(), &longest).len() <= 256);

@@ -25,6 +25,7 @@ mod open;
 mod plan;
 mod queue;
 mod rev;
+mod secondary;
 mod secret;
 mod sled_kv;
 mod store;
@@ -39,6 +40,7 @@ pub use kv::{Batch, Committed, Kv};
 pub use open::Options;
 pub use queue::{Lease, Queued};
 pub use rev::Rev;
+pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position};
 pub use secret::{MasterKey, SecretContext};
 pub use store::Store;
 

@@ -1,13 +1,14 @@
 //! From changes to the batch that makes them.
 
-use crate::blob::BlobId;
+use crate::blob::{BlobId, Blobs};
 use crate::changes::{Changes, Step, Trace};
+use crate::document::Record;
 use crate::error::Result;
 use crate::id::DocRef;
 use crate::kv::{Batch, Kv};
 use crate::rev::Rev;
 use crate::view::View;
-use crate::{document, due, index, queue};
+use crate::{document, due, index, queue, secondary};
 
 /// What to apply, and what follows once it is.
 pub(crate) struct Plan {
@@ -22,8 +23,8 @@ pub(crate) struct Plan {
 /// Works out what the changes mean for what is stored now.
 ///
 /// # Errors
-/// The first change that cannot be made, and then none is.
-pub(crate) fn plan(kv: &dyn Kv, changes: &Changes) -> Result<Plan> {
+/// The first change that cannot be made, and then none is. [`crate::Error::BlobNotFound`] when a document is being replaced: plan anew.
+pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<Plan> {
     let mut view = View::new(kv);
     let (mut revs, mut freed) = (Vec::new(), Vec::new());
     for lease in &changes.fences {
@@ -31,16 +32,23 @@ pub(crate) fn plan(kv: &dyn Kv, changes: &Changes) -> Result<Plan> {
     }
     for step in &changes.steps {
         match step {
-            Step::Create { document, body } => revs.push(document::create(&mut view, document, body)?),
+            Step::Create { document, body } => {
+                revs.push(document::create(&mut view, document, body)?);
+                secondary::maintain(&mut view, document, || Ok(None), || Ok(Some(body.map().clone())))?;
+            }
             Step::Put { document, expected, body } => {
-                let (rev, blob) = document::replace(&mut view, document, expected, body)?;
+                let (rev, old) = document::replace(&mut view, document, expected, body)?;
+                let before = || document::body(blobs, &old.content).map(Some);
+                secondary::maintain(&mut view, document, before, || Ok(Some(body.map().clone())))?;
                 revs.push(rev);
-                freed.extend(blob);
+                freed.extend(old.content.blob());
             }
             Step::Delete { document, expected, trace } => {
-                let (rev, blob) = delete(&mut view, document, expected, *trace)?;
+                let (rev, old) = delete(&mut view, document, expected, *trace)?;
+                let before = || document::body(blobs, &old.content).map(Some);
+                secondary::maintain(&mut view, document, before, || Ok(None))?;
                 revs.push(rev);
-                freed.extend(blob);
+                freed.extend(old.content.blob());
             }
             Step::Unique { instance, index, key, value } => index::take(&mut view, instance, index, key, value)?,
             Step::Release { instance, index, key } => index::release(&mut view, instance, index, key)?,
@@ -56,7 +64,7 @@ pub(crate) fn plan(kv: &dyn Kv, changes: &Changes) -> Result<Plan> {
     Ok(Plan { batch: view.into_batch(), revs, freed })
 }
 
-fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Option<BlobId>)> {
+fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Record)> {
     let deleted = document::delete(view, document, expected, trace)?;
     queue::forget(view, document)?;
     due::schedule(view, document, None)?;

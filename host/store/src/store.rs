@@ -21,6 +21,7 @@ use crate::open::{self, Options};
 use crate::plan::{Plan, plan};
 use crate::queue::{self, Claim, Lease, Queued};
 use crate::rev::Rev;
+use crate::secondary::{self, Direction, Hit, Index, IndexRange, Position};
 use crate::{due, index, view};
 
 /// How often a commit is planned anew before it gives up: each time, another commit has succeeded in between.
@@ -121,6 +122,30 @@ impl Store {
         Ok(documents)
     }
 
+    /// The same from the last id down, from before `before` on.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn list_back(
+        &self,
+        instance: &InstanceId,
+        doctype: &Doctype,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Document>> {
+        let mut range = key::documents(instance, doctype);
+        if let Some(before) = before {
+            range.to = key::of_document(Space::Document, &DocRef::new(instance, doctype, before))?;
+        }
+        let mut documents = Vec::new();
+        for (key, bytes) in self.kv().scan(&range.from, &range.to, limit, true)? {
+            let (document, record) =
+                (DocRef::new(instance, doctype, key::document_id(&key)?), view::decode(&key, &bytes)?);
+            documents.extend(document::resolve(self.kv(), self.blobs(), &document, Some(record))?);
+        }
+        Ok(documents)
+    }
+
     /// The types that an instance has documents of, in no particular order.
     ///
     /// # Errors
@@ -167,7 +192,10 @@ impl Store {
             }
         }
         for _ in 0..ATTEMPTS {
-            let mut plan = plan(self.kv(), changes)?;
+            let mut plan = match plan(self.kv(), self.blobs(), changes) {
+                Err(Error::BlobNotFound { .. }) => continue,
+                plan => plan?,
+            };
             match self.kv().commit(std::mem::take(&mut plan.batch)).await? {
                 Committed::Applied => return Ok(plan),
                 Committed::Refused => {}
@@ -236,6 +264,55 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(String, String)>> {
         index::lookup_prefix(self.kv(), instance, index, prefix, after, limit)
+    }
+}
+
+/// Secondary indexes.
+impl Store {
+    /// The index over these members of the documents of a type, made where it is missing: then this call takes as long as putting every
+    /// document into it does. A member is a path such as `vendor` or `cozyMetadata.createdAt`; `_id` is the document's id.
+    ///
+    /// Cancel safety: what was done stays, and the next call goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a wrong list of members, and when the type has [`INDEXES`](crate::INDEXES) indexes already; like
+    /// [`Store::commit`] otherwise.
+    pub async fn index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<Index> {
+        secondary::ensure(self, instance, doctype, members).await
+    }
+
+    /// The members of the indexes that documents of a type have, ready or not.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn indexes(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
+        secondary::declared(self.kv(), instance, doctype)
+    }
+
+    /// Takes an index away with its entries; nothing happens when there is none over these members.
+    ///
+    /// Cancel safety: the index is gone or not; entries that are left are removed by the next call for the type.
+    ///
+    /// # Errors
+    /// Like [`Store::commit`].
+    pub async fn drop_index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<()> {
+        secondary::drop_index(self, instance, doctype, members).await
+    }
+
+    /// Up to `limit` documents of a part of an index, in its order, from behind `after` on. No snapshot: a document may have been changed
+    /// or deleted since; [`IndexRange::contains`] tells whether what is read then still belongs here.
+    ///
+    /// # Errors
+    /// Like [`Store::get`].
+    pub fn scan(
+        &self,
+        index: &Index,
+        range: &IndexRange,
+        direction: Direction,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Vec<Hit>> {
+        secondary::scan(self.kv(), index, range, direction, after, limit)
     }
 }
 

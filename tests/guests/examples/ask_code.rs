@@ -5,12 +5,16 @@ use test_guests::prelude::*;
 #[konnector]
 fn run(_job: Job) -> Result<Report, Failure> {
     let before = progress::remaining_ms();
-    let answer = progress::ask_code(progress::Medium::Sms, "sent to +33 6 •• •• 12");
+    let answer = progress::ask_code(&progress::Question {
+        medium: progress::Medium::Sms,
+        hint: "sent to +33 6 •• •• 12".to_owned(),
+        again: false,
+    });
     let passed = before.saturating_sub(progress::remaining_ms());
     say(format!("{answer:?}"));
     say(if passed < 100 { "the clock stood still" } else { "the clock went on" });
     match answer {
         Ok(_) => Ok(done()),
-        Err(error) => Err(Failure::ChallengeFailed(format!("{error:?}"))),
+        Err(error) => Err(Failure::CodeMissing(format!("{error:?}"))),
     }
 }

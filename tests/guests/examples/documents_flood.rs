@@ -8,7 +8,7 @@ fn run(job: Job) -> Result<Report, Failure> {
     for round in 0.. {
         let item = |number| documents::Item { key: format!("{round}-{number}"), body: "{}".to_owned() };
         if let Err(error) = documents::save("io.cozy.bills", &(0..batch).map(item).collect::<Vec<_>>()) {
-            return Err(Failure::QuotaExceeded(format!("in round {round}: {error:?}")));
+            return Err(Failure::LimitReached(format!("in round {round}: {error:?}")));
         }
     }
     Ok(done())

@@ -12,12 +12,14 @@ fn run(job: Job) -> Result<Report, Failure> {
             url: text("url"),
             headers: Vec::new(),
             body: None,
-            expect: http::Expect::Auto,
+            response_body: http::BodyForm::ByMediaType,
             follow_redirects: true,
             timeout_ms: None,
         };
         let outcome = match http::download(&request, &target(&text("name"))) {
-            Ok(stored) => format!("{} {} {} bytes {:?}", stored.path, stored.mime, stored.size, stored.outcome),
+            Ok(stored) => {
+                format!("{} {} {} bytes {:?}", stored.file.path, stored.file.mime, stored.file.size, stored.outcome)
+            }
             Err(error) => format!("{error:?}"),
         };
         say(format!("{}: {outcome}", text("name")));

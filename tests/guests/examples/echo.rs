@@ -2,6 +2,7 @@
 
 use konnector_sdk::bindings::konnector::host::log;
 use test_guests::prelude::*;
+use types::Locator;
 
 #[konnector]
 fn run(job: Job) -> Result<Report, Failure> {
@@ -10,6 +11,7 @@ fn run(job: Job) -> Result<Report, Failure> {
     secret();
     documents();
     files();
+    cookies();
     progress_and_log();
     Ok(Report { problems: vec![Problem { item: "bill 7".to_owned(), message: "no amount".to_owned() }] })
 }
@@ -43,16 +45,56 @@ fn documents() {
     say(format!("{:?}", documents::save(bills, &[item("1", r#"{"amount":1}"#), item("2", r#"{"amount":3}"#)])));
     say(format!("{:?}", documents::save(bills, &[item("1", "[]")])));
     say(format!("{:?}", documents::save(bills, &vec![item("1", "{}"); 501])));
-    say(format!("{:?}", documents::get(bills, "io.cozy.bills-2")));
-    say(format!("{:?}", documents::get(bills, "nothing")));
-    say(format!("{:?}", documents::get("io.cozy.contacts", "1")));
-    say(format!("{:?}", documents::query(bills, r#"{"amount":3}"#, 10, None)));
-    say(format!("{:?}", documents::query(bills, "{}", 0, None)));
-    say(format!("{:?}", documents::delete(bills, &["1".to_owned(), "9".to_owned()])));
+    let id = |id: &str| Locator::Id(id.to_owned());
+    let key = |key: &str| Locator::Key(key.to_owned());
+    say(format!("{:?}", documents::get(bills, &id("io.cozy.bills-2"))));
+    say(format!("{:?}", documents::get(bills, &key("2")).map(|document| document.id)));
+    say(format!("{:?}", documents::get(bills, &id("nothing"))));
+    say(format!("{:?}", documents::get("io.cozy.contacts", &id("1"))));
+    say(format!("{:?}", documents::check_save(bills)));
+    say(format!("{:?}", documents::check_save("io.cozy.contacts")));
+    let change = |which: Locator, rev: Option<&str>, body: &str| documents::Change {
+        which,
+        rev: rev.map(str::to_owned),
+        body: body.to_owned(),
+    };
+    say(format!("{:?}", documents::update(bills, &[change(key("2"), Some("2-0"), r#"{"vendor":"a"}"#)])));
+    say(format!("{:?}", documents::update(bills, &[change(id("io.cozy.bills-2"), Some("2-0"), "{}")])));
+    say(format!("{:?}", documents::update(bills, &[change(key("9"), None, "{}")])));
+    say(format!("{:?}", documents::update(bills, &[change(key("2"), None, "7")])));
+    queries(bills);
+    say(format!("{:?}", documents::delete(bills, &[key("1"), id("io.cozy.bills-2"), key("9")])));
+    say(format!("{:?}", documents::delete(bills, &vec![key("1"); 501])));
+}
+
+fn queries(bills: &str) {
+    use documents::{Between, Bound, Order, Query, Range};
+    let ids = |query: &Query| {
+        documents::find(bills, query)
+            .map(|page| (page.documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), page.next))
+    };
+    say(format!("{:?}", ids(&by(&["amount"], &["3"], Range::Any))));
+    let first = Query { limit: 1, order: Order::Descending, ..by(&[], &[], Range::Any) };
+    say(format!("{:?}", ids(&first)));
+    say(format!("{:?}", ids(&Query { cursor: Some("1".to_owned()), ..first })));
+    say(format!("{:?}", ids(&by(&["amount", "vendor"], &["3"], Range::Prefix("a".to_owned())))));
+    for wrong in [
+        Query { limit: 0, ..by(&[], &[], Range::Any) },
+        by(&["a..b"], &[], Range::Any),
+        by(&["1", "2", "3", "4", "5", "6", "7", "8", "9"], &[], Range::Any),
+        by(&["a"], &["1", "2"], Range::Any),
+        by(&["a"], &["1"], Range::Prefix("x".to_owned())),
+        by(&["a"], &["{"], Range::Any),
+        by(&["a"], &[], Range::Between(Between { lower: Bound::Unbounded, upper: Bound::Excluded("x".to_owned()) })),
+        by(&["a"], &[], Range::Prefix("x".repeat(65_537))),
+    ] {
+        say(format!("{:?}", ids(&wrong)));
+    }
 }
 
 fn files() {
-    let upload = files::create(&target("bill.pdf")).expect("an upload");
+    say(format!("{:?}", files::check_save()));
+    let upload = files::begin_upload(&target("bill.pdf")).expect("an upload");
     upload.write(b"%PDF-").expect("written");
     upload.write(b"1.7").expect("written");
     say(format!("{:?}", files::Upload::commit(upload)));
@@ -61,11 +103,42 @@ fn files() {
         files::lookup(&["bill.pdf".to_owned(), "other.pdf".to_owned()])
             .map(|found| { found.into_iter().map(|file| file.map(|file| file.path)).collect::<Vec<_>>() })
     ));
-    say(format!("{:?}", files::read("bill.pdf", 5, 2)));
-    say(format!("{:?}", files::read("nothing", 0, 2)));
+    let (bill, nothing) = (Locator::Key("bill.pdf".to_owned()), Locator::Id("nothing".to_owned()));
+    let open = files::open(&bill).expect("a file");
+    say(format!("{} {:?} {:?}", open.size(), open.read(5, 2), open.read(99, 2)));
+    say(format!("{:?}", files::open(&nothing).map(drop)));
     let broken = files::Target { metadata: "[".to_owned(), ..target("x") };
-    say(format!("{:?}", files::create(&broken).map(|_| ())));
-    say(format!("{:?}", files::remove(&["bill.pdf".to_owned()])));
+    say(format!("{:?}", files::begin_upload(&broken).map(drop)));
+    let large = files::Target { metadata: format!("{{\"a\":\"{}\"}}", "x".repeat(65_536)), ..target("x") };
+    say(format!("{:?}", files::begin_upload(&large).map(drop)));
+    let denied = files::Target { folder: "denied".to_owned(), ..target("x") };
+    say(format!("{:?}", files::begin_upload(&denied).map(drop)));
+    say(format!("{:?}", files::merge_metadata(&bill, r#"{"read":true}"#)));
+    say(format!("{:?}", files::merge_metadata(&bill, "[]")));
+    say(format!("{:?}", files::merge_metadata(&nothing, "{}")));
+    let reference = |id: &str| files::Reference { kind: "io.cozy.bills".to_owned(), id: id.to_owned() };
+    say(format!("{:?}", files::add_references(&bill, &[reference("1"), reference("2")])));
+    say(format!("{:?}", files::add_references(&bill, &vec![reference("1"); 501])));
+    say(format!("{:?}", files::remove_references(&bill, &[reference("1")])));
+    say(format!("{:?}", files::remove_references(&nothing, &[])));
+    say(format!("{:?}", files::describe(&bill)));
+    say(format!("{:?}", files::describe(&nothing).map(drop)));
+    say(format!("{:?}", files::ensure_folder("2026/11")));
+    say(format!("{:?}", files::ensure_folder("denied")));
+    say(format!("{:?}", files::move_(&bill, "2026", "november.pdf").map(|file| file.path)));
+    say(format!("{:?}", files::move_(&nothing, "2026", "x.pdf").map(drop)));
+    say(format!("{:?}", files::list_folder("2026", 1, None).map(|page| (page.entries.len(), page.next))));
+    say(format!("{:?}", files::list_folder("denied", 1, None).map(drop)));
+    say(format!("{:?}", files::list_folder("", 1_001, None).map(drop)));
+    say(format!("{:?}", files::trash(&[Locator::Key("november.pdf".to_owned())])));
+    say(format!("{:?}", files::trash(&vec![nothing; 501])));
+}
+
+fn cookies() {
+    let vendor = "https://vendor.example/";
+    say(format!("{:?}", http::cookies(vendor)));
+    say(format!("{:?}", http::cookies("vendor")));
+    say(format!("{:?}", http::set_cookie("https://elsewhere.example/", "a=b")));
 }
 
 fn progress_and_log() {
@@ -73,7 +146,8 @@ fn progress_and_log() {
     progress::login_succeeded();
     say(format!("{}", progress::remaining_ms() <= 300_000));
     log::emit(log::Level::Error, "two\nlines of hunter22", &[("user".to_owned(), "hunter22".to_owned())]);
-    http::forget_session();
+    http::clear_cookies();
+    say(format!("{:?}", progress::request_approval("the bank's application of hunter22")));
     say(format!("{:?}", std::env::vars().collect::<Vec<_>>()));
     say(format!("{:?}", std::env::args().collect::<Vec<_>>()));
     say(format!("{}", std::fs::read_dir("/").is_err()));

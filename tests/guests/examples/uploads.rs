@@ -4,22 +4,22 @@ use test_guests::prelude::*;
 
 #[konnector]
 fn run(job: Job) -> Result<Report, Failure> {
-    let abandoned = files::create(&target("abandoned.txt")).expect("an upload");
+    let abandoned = files::begin_upload(&target("abandoned.txt")).expect("an upload");
     abandoned.write(b"half of it").expect("written");
     drop(abandoned);
 
-    let large = files::create(&target("large.bin")).expect("an upload");
+    let large = files::begin_upload(&target("large.bin")).expect("an upload");
     say(format!("{:?}", large.write(&vec![0; (1 << 20) + 1])));
     drop(large);
 
-    let failing = files::create(&target("failing.bin")).expect("an upload");
+    let failing = files::begin_upload(&target("failing.bin")).expect("an upload");
     say(format!("{:?}", failing.write(b"fail")));
     say(format!("{:?}", failing.write(b"more")));
-    say(format!("{:?}", files::Upload::commit(failing).map(|stored| stored.path)));
+    say(format!("{:?}", files::Upload::commit(failing).map(|stored| stored.file.path)));
 
     let mut held = Vec::new();
     for number in 0..parameters(&job)["uploads"].as_u64().unwrap_or(0) {
-        match files::create(&target(&format!("{number}.bin"))) {
+        match files::begin_upload(&target(&format!("{number}.bin"))) {
             Ok(upload) => held.push(upload),
             Err(error) => {
                 say(format!("after {} uploads: {error:?}", held.len()));

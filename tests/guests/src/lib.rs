@@ -2,6 +2,7 @@
 //! contract as it is, without the SDK, because they test the host.
 
 use konnector_sdk::bindings::exports::konnector::host::run::Job;
+use konnector_sdk::bindings::konnector::host::documents::{Order, Query, Range};
 use konnector_sdk::bindings::konnector::host::files::Target;
 use konnector_sdk::bindings::konnector::host::log;
 
@@ -14,7 +15,7 @@ pub mod prelude {
     pub use konnector_sdk_macros::konnector;
     pub use serde_json::Value;
 
-    pub use crate::{done, parameters, say, target};
+    pub use crate::{by, done, parameters, say, target};
 }
 
 /// The manifest's parameters, with which a test tells the guest what to do.
@@ -32,6 +33,12 @@ pub fn done() -> konnector_sdk::bindings::exports::konnector::host::run::Report 
     konnector_sdk::bindings::exports::konnector::host::run::Report { problems: Vec::new() }
 }
 
+/// A query of ten documents in the order of an index.
+pub fn by(index: &[&str], equal: &[&str], range: Range) -> Query {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    Query { index: texts(index), equal: texts(equal), range, order: Order::Ascending, limit: 10, cursor: None }
+}
+
 /// A file in the account's folder, its name being its key.
 pub fn target(name: &str) -> Target {
     Target {
@@ -41,5 +48,6 @@ pub fn target(name: &str) -> Target {
         mime: None,
         created_at: None,
         metadata: "{}".to_owned(),
+        references: Vec::new(),
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use konnector_sandbox::capability::{Document, Documents, Error, Item, Object, Page, Saved, Written};
+use konnector_sandbox::capability::{
+    Change, Document, Documents, Error, Item, Locator, Object, Order, Page, Query, Range, Saved, Written,
+};
 
 /// Documents by id, which is `<doctype>-<key>`.
 #[derive(Default)]
@@ -22,6 +24,13 @@ impl FakeDocuments {
         }
     }
 
+    fn id(doctype: &str, which: &Locator) -> String {
+        match which {
+            Locator::Id(id) => id.clone(),
+            Locator::Key(key) => format!("{doctype}-{key}"),
+        }
+    }
+
     fn document(id: &str, (generation, body): &(u32, Object)) -> Document {
         Document { id: id.to_owned(), rev: format!("{generation}-0"), body: body.clone() }
     }
@@ -29,24 +38,40 @@ impl FakeDocuments {
 
 #[async_trait]
 impl Documents for FakeDocuments {
-    async fn get(&self, doctype: &str, id: &str) -> Result<Document, Error> {
+    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, Error> {
         self.reach(doctype).await?;
-        let documents = self.0.lock().unwrap();
-        let found = documents.get(id).ok_or_else(|| Error::NotFound(format!("{doctype} {id}")))?;
-        Ok(Self::document(id, found))
+        let (documents, id) = (self.0.lock().unwrap(), Self::id(doctype, which));
+        let found = documents.get(&id).ok_or_else(|| Error::NotFound(format!("{doctype} {id}")))?;
+        Ok(Self::document(&id, found))
     }
 
-    async fn query(&self, doctype: &str, selector: Object, limit: u32, _: Option<String>) -> Result<Page, Error> {
+    /// Equal members and beginnings only, by id; the cursor is the number of documents before the page.
+    async fn find(&self, doctype: &str, query: Query) -> Result<Page, Error> {
         self.reach(doctype).await?;
         let documents = self.0.lock().unwrap();
-        let matches = |body: &Object| selector.iter().all(|(name, value)| body.get(name) == Some(value));
-        let items = documents
-            .iter()
-            .filter(|(id, (_, body))| id.starts_with(doctype) && matches(body))
-            .map(|(id, found)| Self::document(id, found))
-            .take(limit as usize)
-            .collect();
-        Ok(Page { items, next: None })
+        let matches = |body: &Object| {
+            let equal = query.index.iter().zip(&query.equal).all(|(member, value)| body.get(member) == Some(value));
+            let begins = match (&query.range, query.index.get(query.equal.len())) {
+                (Range::Prefix(prefix), Some(member)) => {
+                    body.get(member).and_then(|value| value.as_str()).is_some_and(|text| text.starts_with(prefix))
+                }
+                _ => true,
+            };
+            equal && begins
+        };
+        let found = documents.iter().filter(|(id, (_, body))| id.starts_with(doctype) && matches(body));
+        let mut found: Vec<_> = found.map(|(id, found)| Self::document(id, found)).collect();
+        if query.order == Order::Descending {
+            found.reverse();
+        }
+        let start: usize = query.cursor.as_deref().map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
+        let end = start + query.limit as usize;
+        let next = (end < found.len()).then(|| end.to_string());
+        Ok(Page { documents: found.into_iter().skip(start).take(query.limit as usize).collect(), next })
+    }
+
+    async fn check_save(&self, doctype: &str) -> Result<(), Error> {
+        self.reach(doctype).await
     }
 
     async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<Saved>, Error> {
@@ -67,10 +92,27 @@ impl Documents for FakeDocuments {
         Ok(items.into_iter().map(&mut save).collect())
     }
 
-    async fn delete(&self, doctype: &str, keys: Vec<String>) -> Result<u32, Error> {
+    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<Saved>, Error> {
         self.reach(doctype).await?;
         let mut documents = self.0.lock().unwrap();
-        let removed = keys.iter().filter(|key| documents.remove(&format!("{doctype}-{key}")).is_some()).count();
-        Ok(u32::try_from(removed).expect("few keys"))
+        let mut update = |change: Change| {
+            let id = Self::id(doctype, &change.which);
+            let missing = || Error::NotFound(format!("{doctype} {id}"));
+            let (generation, body) = documents.get_mut(&id).ok_or_else(missing)?;
+            if change.rev.is_some_and(|rev| rev != format!("{generation}-0")) {
+                return Err(Error::Conflict(format!("{id} is at revision {generation}-0")));
+            }
+            *generation += 1;
+            body.extend(change.body);
+            Ok(Saved { id, rev: format!("{generation}-0"), written: Written::Updated })
+        };
+        changes.into_iter().map(&mut update).collect()
+    }
+
+    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, Error> {
+        self.reach(doctype).await?;
+        let mut documents = self.0.lock().unwrap();
+        let removed = which.iter().filter(|which| documents.remove(&Self::id(doctype, which)).is_some()).count();
+        Ok(u32::try_from(removed).expect("few documents"))
     }
 }

@@ -1,4 +1,4 @@
-//! Files in memory. A chunk that is `fail` cannot be written.
+//! Files in memory. A chunk that is `fail` cannot be written; the file `slow` never answers, the folder `denied` is out of bounds.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,67 +6,172 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use konnector_sandbox::capability::{Error, Files, Stored, Target, Upload, Written};
+use konnector_sandbox::capability::{
+    Details, Entry, Error, File, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Stored, Target, Upload,
+    Written,
+};
 use sha2::{Digest as _, Sha256};
 
-/// Files by key.
+/// Files by name, which is their id and their key.
 #[derive(Default)]
 pub struct FakeFiles {
     /// What was committed.
     pub stored: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
-    /// Uploads that are neither committed nor dropped.
+    /// Uploads that are neither committed nor dropped, and files that are open.
     pub open: Arc<AtomicUsize>,
+    known: Mutex<BTreeMap<String, (Object, Vec<Reference>)>>,
+}
+
+/// One of [`FakeFiles::open`].
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 struct FakeUpload {
     target: Target,
     content: Vec<u8>,
     stored: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
-    open: Arc<AtomicUsize>,
+    _open: Open,
 }
 
-impl Drop for FakeUpload {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::SeqCst);
-    }
+struct FakeContent {
+    content: Vec<u8>,
+    _open: Open,
 }
 
-fn stored(name: &str, mime: Option<String>, content: &[u8], written: Written) -> Stored {
-    Stored {
+fn file(name: &str, mime: Option<String>, content: &[u8]) -> File {
+    File {
         id: name.to_owned(),
         path: format!("/Administration/Bank101/{name}"),
         size: content.len() as u64,
         mime: mime.unwrap_or_else(|| "application/pdf".to_owned()),
         sha256: hex::encode(Sha256::digest(content)),
-        written,
+    }
+}
+
+impl FakeFiles {
+    /// A file's name and content.
+    async fn reach(&self, which: &Locator) -> Result<(String, Vec<u8>), Error> {
+        let (Locator::Id(name) | Locator::Key(name)) = which;
+        if name == "slow" {
+            std::future::pending().await
+        }
+        let files = self.stored.lock().unwrap();
+        let content = files.get(name).ok_or_else(|| Error::NotFound(format!("file {name}")))?;
+        Ok((name.clone(), content.clone()))
+    }
+}
+
+fn in_bounds(folder: &str) -> Result<(), Error> {
+    match folder {
+        "denied" => Err(Error::Denied("the manifest has no rule for GET on io.cozy.files".to_owned())),
+        _ => Ok(()),
     }
 }
 
 #[async_trait]
 impl Files for FakeFiles {
-    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<Stored>>, Error> {
+    async fn check_save(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, Error> {
         let files = self.stored.lock().unwrap();
-        let find = |key: &String| files.get(key).map(|content| stored(key, None, content, Written::Unchanged));
-        Ok(keys.iter().map(find).collect())
+        Ok(keys.iter().map(|key| files.get(key).map(|content| file(key, None, content))).collect())
     }
 
-    async fn create(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
-        self.open.fetch_add(1, Ordering::SeqCst);
-        let (stored, open) = (Arc::clone(&self.stored), Arc::clone(&self.open));
-        Ok(Box::new(FakeUpload { target, content: Vec::new(), stored, open }))
+    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
+        in_bounds(&target.folder)?;
+        let stored = Arc::clone(&self.stored);
+        Ok(Box::new(FakeUpload { target, content: Vec::new(), stored, _open: Open::new(&self.open) }))
     }
 
-    async fn read(&self, id: &str, offset: u64, max: u32) -> Result<Bytes, Error> {
-        let files = self.stored.lock().unwrap();
-        let content = files.get(id).ok_or_else(|| Error::NotFound(format!("file {id}")))?;
-        let rest = content.iter().skip(usize::try_from(offset).expect("small")).take(max as usize);
-        Ok(rest.copied().collect())
+    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {
+        let content = self.reach(which).await?.1;
+        Ok(Box::new(FakeContent { content, _open: Open::new(&self.open) }))
     }
 
-    async fn remove(&self, keys: Vec<String>) -> Result<u32, Error> {
+    async fn describe(&self, which: &Locator) -> Result<Details, Error> {
+        let (name, content) = self.reach(which).await?;
+        let (metadata, references) = self.known.lock().unwrap().get(&name).cloned().unwrap_or_default();
+        let entry = Entry::File(file(&name, None, &content));
+        Ok(Details { entry, created_at: -1, updated_at: 1, metadata, references })
+    }
+
+    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error> {
+        let (name, _) = self.reach(which).await?;
+        self.known.lock().unwrap().entry(name).or_default().0.extend(patch);
+        Ok(())
+    }
+
+    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+        let (name, _) = self.reach(which).await?;
+        self.known.lock().unwrap().entry(name).or_default().1.extend(references);
+        Ok(())
+    }
+
+    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+        let (name, _) = self.reach(which).await?;
+        self.known.lock().unwrap().entry(name).or_default().1.retain(|known| !references.contains(known));
+        Ok(())
+    }
+
+    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, Error> {
+        in_bounds(folder)?;
+        let (old, content) = self.reach(which).await?;
+        let moved = file(name, None, &content);
         let mut files = self.stored.lock().unwrap();
-        let removed = keys.iter().filter(|key| files.remove(*key).is_some()).count();
-        Ok(u32::try_from(removed).expect("few keys"))
+        files.remove(&old);
+        files.insert(name.to_owned(), content);
+        Ok(moved)
+    }
+
+    async fn trash(&self, which: Vec<Locator>) -> Result<u32, Error> {
+        let mut files = self.stored.lock().unwrap();
+        let (Locator::Id(name) | Locator::Key(name)) = &which[0];
+        assert_eq!(which.len(), 1, "the guests trash one at a time");
+        Ok(u32::from(files.remove(name).is_some()))
+    }
+
+    async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
+        in_bounds(folder)?;
+        Ok(Folder { id: format!("id of {folder}"), path: format!("/Administration/Bank101/{folder}") })
+    }
+
+    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
+        in_bounds(folder)?;
+        let files = self.stored.lock().unwrap();
+        let behind = files.iter().filter(|(name, _)| cursor.as_ref().is_none_or(|cursor| *name > cursor));
+        let mut entries: Vec<_> = behind.map(|(name, content)| file(name, None, content)).collect();
+        let next = entries.len() > limit as usize;
+        entries.truncate(limit as usize);
+        let next = entries.last().filter(|_| next).map(|last| last.id.clone());
+        Ok(Listing { entries: entries.into_iter().map(Entry::File).collect(), next })
+    }
+}
+
+#[async_trait]
+impl OpenFile for FakeContent {
+    fn size(&self) -> u64 {
+        self.content.len() as u64
+    }
+
+    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, Error> {
+        if self.content == b"stuck" {
+            std::future::pending().await
+        }
+        Ok(self.content.iter().skip(usize::try_from(offset).expect("small")).take(max as usize).copied().collect())
     }
 }
 
@@ -74,7 +179,7 @@ impl Files for FakeFiles {
 impl Upload for FakeUpload {
     async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
         if chunk == "fail" {
-            return Err(Error::Other("the disk is full".to_owned()));
+            return Err(Error::Internal("the disk is full".to_owned()));
         }
         self.content.extend_from_slice(&chunk);
         Ok(())
@@ -82,8 +187,8 @@ impl Upload for FakeUpload {
 
     async fn commit(mut self: Box<Self>) -> Result<Stored, Error> {
         let content = std::mem::take(&mut self.content);
-        let answer = stored(&self.target.name, self.target.mime.clone(), &content, Written::Created);
+        let file = file(&self.target.name, self.target.mime.clone(), &content);
         self.stored.lock().unwrap().insert(self.target.name.clone(), content);
-        Ok(answer)
+        Ok(Stored { file, written: Written::Created })
     }
 }

@@ -46,9 +46,9 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
-    Info: login.pdf: HttpError::UnexpectedContent("expected application/pdf, got text/html")
-    Info: empty.pdf: HttpError::UnexpectedContent("expected application/pdf, got nothing: the answer is empty")
-    Info: missing.pdf: HttpError::Status(404)
+    Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
+    Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got nothing: the answer is empty")
+    Info: missing.pdf: DownloadError::Status(404)
     "#);
     let stored = world.files.stored.lock().unwrap();
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["bill.pdf"]);
@@ -62,14 +62,14 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
 async fn a_download_keeps_to_the_limits() {
     let mut world = World::limited(|limits| limits.files = 1);
     download(&mut world, &["bill.pdf", "bill.pdf"]).await;
-    insta::assert_snapshot!(world.log(), @r"
+    insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
-    Info: bill.pdf: HttpError::File(Error::QuotaExceeded(Quota::Files))
-    ");
+    Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on files is used up"))
+    "#);
 
     let mut world = World::limited(|limits| limits.file_bytes = 50_000);
     download(&mut world, &["bill.pdf"]).await;
-    insta::assert_snapshot!(world.log(), @"Info: bill.pdf: HttpError::File(Error::QuotaExceeded(Quota::Storage))");
+    insta::assert_snapshot!(world.log(), @r#"Info: bill.pdf: DownloadError::File(Error::LimitReached("the limit on bytes written to files is used up"))"#);
     assert!(world.files.stored.lock().unwrap().is_empty());
 }
 
@@ -78,5 +78,5 @@ async fn a_host_that_the_manifest_does_not_name_is_denied() {
     let world = World::default();
     let downloads = json!({ "downloads": [{ "url": "https://elsewhere.example/a.pdf", "name": "a.pdf" }] });
     run(&guest("download"), downloads, &world).await;
-    insta::assert_snapshot!(world.log(), @r#"Info: a.pdf: HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }")"#);
+    insta::assert_snapshot!(world.log(), @r#"Info: a.pdf: DownloadError::Http(HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }"))"#);
 }

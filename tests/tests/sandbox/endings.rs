@@ -29,14 +29,20 @@ async fn each_failure_arrives_as_itself_without_secrets() {
     let cases = [
         ("bad-credentials", Failure::BadCredentials("[masked] refused".to_owned())),
         ("too-many-attempts", Failure::TooManyAttempts("[masked] refused".to_owned())),
-        ("challenge-failed", Failure::ChallengeFailed("[masked] refused".to_owned())),
+        ("missing-credentials", Failure::MissingCredentials("[masked] refused".to_owned())),
+        ("code-missing", Failure::CodeMissing("[masked] refused".to_owned())),
+        ("code-refused", Failure::CodeRefused("[masked] refused".to_owned())),
+        ("challenge-unsupported", Failure::ChallengeUnsupported("[masked] refused".to_owned())),
+        ("captcha-failed", Failure::CaptchaFailed("[masked] refused".to_owned())),
         ("vendor-down", Failure::VendorDown("[masked] refused".to_owned())),
         ("vendor-maintenance", Failure::VendorMaintenance("[masked] refused".to_owned())),
         ("rate-limited", Failure::RateLimited(Some(60))),
         ("vendor-changed", Failure::VendorChanged("[masked] refused".to_owned())),
         ("user-action", Failure::UserAction(konnector_sandbox::Action::AcceptTerms, "[masked] refused".to_owned())),
         ("denied", Failure::Denied("[masked] refused".to_owned())),
-        ("quota-exceeded", Failure::QuotaExceeded("[masked] refused".to_owned())),
+        ("storage-full", Failure::StorageFull("[masked] refused".to_owned())),
+        ("limit-reached", Failure::LimitReached("[masked] refused".to_owned())),
+        ("host-failed", Failure::HostFailed("[masked] refused".to_owned())),
         ("cancelled", Failure::Cancelled),
         ("bug", Failure::Bug("[masked] refused".to_owned())),
     ];
@@ -95,6 +101,31 @@ async fn a_cancelled_host_call_returns_at_once() {
     let (ended, took) = cancelled("blocked", json!({}), &world, Duration::from_millis(100)).await;
     insta::assert_snapshot!(sentence(&ended), @"the run was cancelled");
     assert!(took < Duration::from_millis(1_500), "{took:?}: sooner than the grace");
+}
+
+/// Every function of `documents` and `files` that may take long.
+#[tokio::test]
+async fn each_cancelled_call_says_so() {
+    for call in [
+        "find",
+        "check-save",
+        "save",
+        "update",
+        "delete",
+        "open",
+        "read",
+        "describe",
+        "merge-metadata",
+        "add-references",
+        "remove-references",
+        "move",
+    ] {
+        let world = World::default();
+        world.files.stored.lock().unwrap().insert("stuck".to_owned(), b"stuck".to_vec());
+        let (ended, took) = cancelled("blocked", json!({ "call": call }), &world, Duration::from_millis(20)).await;
+        assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled), "{call}");
+        assert!(took < Duration::from_millis(1_500), "{call}: {took:?}");
+    }
 }
 
 #[tokio::test]

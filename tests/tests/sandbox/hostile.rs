@@ -174,8 +174,8 @@ async fn documents() {
     let ended = run(&guest("documents_flood"), json!({ "batch": 300 }), &world).await;
     insta::assert_debug_snapshot!(ended.outcome, @r#"
     Failed(
-        QuotaExceeded(
-            "in round 3: Error::QuotaExceeded(Quota::Documents)",
+        LimitReached(
+            "in round 3: Error::LimitReached(\"the limit on documents is used up\")",
         ),
     )
     "#);

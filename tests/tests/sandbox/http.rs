@@ -322,8 +322,8 @@ async fn tokens_are_kept_within_limits() {
     insta::assert_snapshot!(world.log(), @r#"
     Info: Ok(())
     Info: Err(Error::Invalid("value: holds the placeholder of the secret password"))
-    Info: long: Some((3, Error::QuotaExceeded(Quota::Storage)))
-    Info: short: Some((15, Error::QuotaExceeded(Quota::Storage)))
+    Info: long: Some((3, Error::LimitReached("the limit on secrets is used up")))
+    Info: short: Some((15, Error::LimitReached("the limit on secrets is used up")))
     "#);
     let kept = world.kept.0.lock().unwrap();
     assert!(kept.iter().all(|(name, value)| name != "password" && !value.contains("ksecret")));

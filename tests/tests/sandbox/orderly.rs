@@ -37,7 +37,7 @@ async fn every_function_of_the_contract_answers() {
     )
     "#);
     insta::assert_snapshot!(world.log(), @r#"
-    Info: Job { id: "job-1", attempt: 1, cause: Cause::Manual, parameters: "{\"deep\":{\"er\":1}}", payload: None, locale: "fr", time-zone: "Europe/Paris" }
+    Info: Job { id: "job-1", attempt: 1, cause: Cause::Manual, last-success: Some(1700000000000), parameters: "{\"deep\":{\"er\":1}}", payload: None, locale: "fr", time-zone: "Europe/Paris" }
     Info: Some(Info { id: "account-1", konnector: "bank101", name: Some("My bank"), identifier: Some("claude@example.org") })
     Info: {"login":"claude@example.org"}
     Info: Ok(None)
@@ -58,20 +58,62 @@ async fn every_function_of_the_contract_answers() {
     Info: Err(Error::Invalid("items[0].body (key `1`): expected a JSON object, got an array"))
     Info: Err(Error::Invalid("items: at most 500 at a time, got 501"))
     Info: Ok(Document { id: "io.cozy.bills-2", rev: "2-0", body: "{\"amount\":3}" })
+    Info: Ok("io.cozy.bills-2")
     Info: Err(Error::NotFound("io.cozy.bills nothing"))
     Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.contacts"))
-    Info: Ok(Page { items: [Document { id: "io.cozy.bills-2", rev: "2-0", body: "{\"amount\":3}" }], next: None })
+    Info: Ok(())
+    Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.contacts"))
+    Info: Ok([Saved { id: "io.cozy.bills-2", rev: "3-0", outcome: Outcome::Updated }])
+    Info: Err(Error::Conflict("io.cozy.bills-2 is at revision 3-0"))
+    Info: Err(Error::NotFound("io.cozy.bills io.cozy.bills-9"))
+    Info: Err(Error::Invalid("changes[0].body: expected a JSON object, got a number"))
+    Info: Ok((["io.cozy.bills-2"], None))
+    Info: Ok((["io.cozy.bills-2"], Some("1")))
+    Info: Ok((["io.cozy.bills-1"], None))
+    Info: Ok((["io.cozy.bills-2"], None))
     Info: Err(Error::Invalid("limit: expected 1 to 1000, got 0"))
-    Info: Ok(1)
-    Info: Ok(Stored { id: "bill.pdf", path: "/Administration/Bank101/bill.pdf", size: 8, mime: "application/pdf", sha256: "86edbaa24831badfa0a8b04bb410141e2ee4182b6d0014493fe262a7a331c20b", outcome: Outcome::Created })
+    Info: Err(Error::Invalid("index: `a..b` is no path of members; write `vendor` or `cozyMetadata.createdAt`, at most 256 bytes"))
+    Info: Err(Error::Invalid("index: at most 8 members, got 9"))
+    Info: Err(Error::Invalid("equal: the index has 1 members, got 2 values"))
+    Info: Err(Error::Invalid("range: every member of the index has a value in `equal` already"))
+    Info: Err(Error::Invalid("equal[0]: not JSON: EOF while parsing an object at line 1 column 1"))
+    Info: Err(Error::Invalid("range.upper: not JSON: expected value at line 1 column 1"))
+    Info: Err(Error::TooLarge(65536))
+    Info: Ok(2)
+    Info: Err(Error::Invalid("which: at most 500 at a time, got 501"))
+    Info: Ok(())
+    Info: Ok(Stored { file: File { id: "bill.pdf", path: "/Administration/Bank101/bill.pdf", size: 8, mime: "application/pdf", sha256: "86edbaa24831badfa0a8b04bb410141e2ee4182b6d0014493fe262a7a331c20b" }, outcome: Outcome::Created })
     Info: Ok([Some("/Administration/Bank101/bill.pdf"), None])
-    Info: Ok([49, 46])
+    Info: 8 Ok([49, 46]) Ok([])
     Info: Err(Error::NotFound("file nothing"))
     Info: Err(Error::Invalid("metadata: not JSON: EOF while parsing a list at line 1 column 1"))
+    Info: Err(Error::TooLarge(65536))
+    Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.files"))
+    Info: Ok(())
+    Info: Err(Error::Invalid("patch: expected a JSON object, got an array"))
+    Info: Err(Error::NotFound("file nothing"))
+    Info: Ok(())
+    Info: Err(Error::Invalid("references: at most 500 at a time, got 501"))
+    Info: Ok(())
+    Info: Err(Error::NotFound("file nothing"))
+    Info: Ok(Details { entry: Entry::File(File { id: "bill.pdf", path: "/Administration/Bank101/bill.pdf", size: 8, mime: "application/pdf", sha256: "86edbaa24831badfa0a8b04bb410141e2ee4182b6d0014493fe262a7a331c20b" }), created-at: -1, updated-at: 1, metadata: "{\"read\":true}", references: [Reference { kind: "io.cozy.bills", id: "2" }] })
+    Info: Err(Error::NotFound("file nothing"))
+    Info: Ok(Folder { id: "id of 2026/11", path: "/Administration/Bank101/2026/11" })
+    Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.files"))
+    Info: Ok("/Administration/Bank101/november.pdf")
+    Info: Err(Error::NotFound("file nothing"))
+    Info: Ok((1, None))
+    Info: Err(Error::Denied("the manifest has no rule for GET on io.cozy.files"))
+    Info: Err(Error::Invalid("limit: expected 1 to 1000, got 1001"))
     Info: Ok(1)
+    Info: Err(Error::Invalid("which: at most 500 at a time, got 501"))
+    Info: Err(HttpError::Denied("the manifest has no rule for GET on https://vendor.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://vendor.example\"] }"))
+    Info: Err(HttpError::Invalid("url: relative URL without a base"))
+    Info: Err(HttpError::Denied("the manifest has no rule for GET on https://elsewhere.example; add to \"permissions\": \"vendor\": { \"type\": \"http\", \"verbs\": [\"GET\"], \"values\": [\"https://elsewhere.example\"] }"))
     Info: true
     Error: two user=[masked]
     Error: lines of [masked]
+    Info: Ok(())
     Info: [("TZ", "Europe/Paris"), ("LANG", "fr")]
     Info: ["konnector"]
     Info: true
@@ -142,7 +184,7 @@ async fn a_question_that_nobody_answers_has_an_end() {
     let ended = run(&guest("ask_code"), json!({}), &world).await;
     insta::assert_debug_snapshot!(ended.outcome, @r#"
     Failed(
-        ChallengeFailed(
+        CodeMissing(
             "Error::Unattended",
         ),
     )
@@ -164,13 +206,26 @@ async fn uploads_that_are_not_committed_leave_nothing() {
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
     insta::assert_snapshot!(world.log(), @r#"
     Info: Err(Error::TooLarge(1048576))
-    Info: Err(Error::Other("the disk is full"))
+    Info: Err(Error::Internal("the disk is full"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
     Info: Err(Error::Invalid("an earlier write to this upload failed; begin a new one"))
-    Info: after 3 uploads: Error::QuotaExceeded(Quota::Uploads)
+    Info: after 3 uploads: Error::LimitReached("the limit on unfinished uploads is used up")
     "#);
     assert!(world.files.stored.lock().unwrap().is_empty());
     assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host drops what the guest forgot");
+}
+
+#[tokio::test]
+async fn open_files_are_counted_and_closed() {
+    let world = World::limited(|limits| limits.open_files = 3);
+    world.files.stored.lock().unwrap().insert("bill.pdf".to_owned(), b"%PDF-".to_vec());
+    let ended = run(&guest("opens"), json!({}), &world).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
+    insta::assert_snapshot!(world.log(), @r#"
+    Info: after 3: Error::LimitReached("the limit on open files is used up")
+    Info: Ok(5)
+    "#);
+    assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0, "the host closes what the guest forgot");
 }
 
 #[tokio::test]

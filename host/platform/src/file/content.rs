@@ -3,9 +3,9 @@
 use std::pin::Pin;
 
 use konnector_store::{BlobInfo, BlobReader, Changes};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio::io::AsyncSeekExt as _;
 
-use super::{CHILDREN, File, Kind, child_key, made, numbered};
+use super::{CHILDREN, File, Kind, Reference, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -30,6 +30,8 @@ pub struct NewContent {
     pub created_at: Option<chrono::DateTime<chrono::Utc>>,
     /// The file's `metadata`.
     pub metadata: Object,
+    /// Documents that it belongs to, besides those that it has already.
+    pub references: Vec<Reference>,
     /// More members of `cozyMetadata`.
     pub origin: Object,
 }
@@ -111,7 +113,8 @@ impl Platform {
         file.set_content(blob, new.mime.clone());
         file.metadata.clone_from(&new.metadata);
         file.updated_at = self.clock.now();
-        file.cozy_metadata.insert("updatedAt".to_owned(), serde_json::json!(file.updated_at));
+        file.refer_to(&new.references)?;
+        file.touch(file.updated_at);
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?);
         self.store.commit(changes).await?;
@@ -154,7 +157,7 @@ impl Platform {
             executable: Some(false),
             trashed: false,
             metadata: new.metadata.clone(),
-            referenced_by: Vec::new(),
+            referenced_by: new.references.clone(),
             cozy_metadata,
             content: None,
         };
@@ -162,7 +165,7 @@ impl Platform {
         file
     }
 
-    /// The content of a file, from `offset`.
+    /// The content of a file, from `offset`. What is read stays that content, also when the file gets another one meanwhile.
     ///
     /// # Errors
     ///
@@ -184,13 +187,5 @@ impl Platform {
             Some(content) => Ok(self.store.blobs().open(&content.blob).await?),
             None => Err(Error::NotFound(format!("'{}' is a directory and has no content", file.name))),
         }
-    }
-
-    /// At most `most` bytes of a file's content.
-    pub(crate) async fn read_file(&self, file: &File, offset: u64, most: u64) -> Result<Vec<u8>> {
-        let mut part = Vec::new();
-        let reader = self.open_file(file, offset).await?;
-        reader.take(most).read_to_end(&mut part).await.map_err(Error::io("reading the content of a file"))?;
-        Ok(part)
     }
 }

@@ -1,10 +1,12 @@
 //! The user's files: directories and files are documents of `io.cozy.files`, their content lies in blobs.
 
+mod change;
 mod content;
 mod moving;
 mod name;
 mod reach;
 mod tree;
+mod usage;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -10,6 +10,7 @@ use konnector_sandbox::{Action, Ending, Failure, Outcome};
 #[expect(missing_docs, reason = "the names are the codes of Cozy's vocabulary")]
 pub enum Code {
     LoginFailed,
+    LoginFailedNeedsSecret,
     LoginFailedTooManyAttempts,
     UserActionNeeded,
     UserActionNeededTerms,
@@ -20,7 +21,9 @@ pub enum Code {
     UserActionNeededAccountRemoved,
     UserActionNeededPermissionsChanged,
     UserActionNeededTwoFactorExpired,
+    UserActionNeededWrongTwoFactorCode,
     ChallengeAsked,
+    CaptchaResolutionFailed,
     VendorDown,
     VendorDownRateLimited,
     Maintenance,
@@ -28,6 +31,7 @@ pub enum Code {
     UnknownError,
     UnknownErrorVendorChanged,
     UnknownErrorPermissionDenied,
+    UnknownErrorPartialSync,
     UnknownErrorTimeout,
     UnknownErrorMemory,
     UnknownErrorCancelled,
@@ -42,6 +46,7 @@ impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LoginFailed => "LOGIN_FAILED",
+            Self::LoginFailedNeedsSecret => "LOGIN_FAILED.NEEDS_SECRET",
             Self::LoginFailedTooManyAttempts => "LOGIN_FAILED.TOO_MANY_ATTEMPTS",
             Self::UserActionNeeded => "USER_ACTION_NEEDED",
             Self::UserActionNeededTerms => "USER_ACTION_NEEDED.CGU_FORM",
@@ -52,7 +57,9 @@ impl fmt::Display for Code {
             Self::UserActionNeededAccountRemoved => "USER_ACTION_NEEDED.ACCOUNT_REMOVED",
             Self::UserActionNeededPermissionsChanged => "USER_ACTION_NEEDED.PERMISSIONS_CHANGED",
             Self::UserActionNeededTwoFactorExpired => "USER_ACTION_NEEDED.TWOFA_EXPIRED",
+            Self::UserActionNeededWrongTwoFactorCode => "USER_ACTION_NEEDED.WRONG_TWOFA_CODE",
             Self::ChallengeAsked => "CHALLENGE_ASKED",
+            Self::CaptchaResolutionFailed => "CAPTCHA_RESOLUTION_FAILED",
             Self::VendorDown => "VENDOR_DOWN",
             Self::VendorDownRateLimited => "VENDOR_DOWN.RATE_LIMITED",
             Self::Maintenance => "VENDOR_DOWN.MAINTENANCE",
@@ -60,6 +67,7 @@ impl fmt::Display for Code {
             Self::UnknownError => "UNKNOWN_ERROR",
             Self::UnknownErrorVendorChanged => "UNKNOWN_ERROR.VENDOR_CHANGED",
             Self::UnknownErrorPermissionDenied => "UNKNOWN_ERROR.PERMISSION_DENIED",
+            Self::UnknownErrorPartialSync => "UNKNOWN_ERROR.PARTIAL_SYNC",
             Self::UnknownErrorTimeout => "UNKNOWN_ERROR.TIMEOUT",
             Self::UnknownErrorMemory => "UNKNOWN_ERROR.OUT_OF_MEMORY",
             Self::UnknownErrorCancelled => "UNKNOWN_ERROR.CANCELLED",
@@ -158,6 +166,12 @@ impl Verdict {
                     "The vendor refused the login or the password. Correct them in the account; until then the schedule waits.",
                 ),
             ),
+            Failure::MissingCredentials(detail) => Self::new(
+                Code::LoginFailedNeedsSecret,
+                Retry::Never,
+                true,
+                with(detail, "The login needs a field that the account lacks. Add it; until then the schedule waits."),
+            ),
             Failure::TooManyAttempts(detail) => Self::new(
                 Code::LoginFailedTooManyAttempts,
                 Retry::Never,
@@ -168,13 +182,37 @@ impl Verdict {
                 ),
             ),
             Failure::UserAction(action, detail) => Self::of_action(*action, detail),
-            Failure::ChallengeFailed(detail) => Self::new(
+            Failure::CodeMissing(detail) => Self::new(
                 Code::UserActionNeededTwoFactorExpired,
                 Retry::Never,
                 true,
                 with(
                     detail,
                     "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.",
+                ),
+            ),
+            Failure::CodeRefused(detail) => Self::new(
+                Code::UserActionNeededWrongTwoFactorCode,
+                Retry::Never,
+                true,
+                with(detail, "The vendor refused the one-time code. Launch the konnector by hand to get another one."),
+            ),
+            Failure::ChallengeUnsupported(detail) => Self::new(
+                Code::ChallengeAsked,
+                Retry::Never,
+                true,
+                with(
+                    detail,
+                    "The vendor asks for a proof that the konnector cannot give. Sign in at the vendor's site, then launch the konnector; if it asks again, tell the konnector's author.",
+                ),
+            ),
+            Failure::CaptchaFailed(detail) => Self::new(
+                Code::CaptchaResolutionFailed,
+                Retry::Once,
+                false,
+                with(
+                    detail,
+                    "The vendor wanted to know whether you are a human, and got no answer. It is tried once more.",
                 ),
             ),
             Failure::VendorDown(detail) => Self::new(
@@ -213,13 +251,25 @@ impl Verdict {
                     "The konnector asked for something its manifest does not allow. The konnector's author must add the rule.",
                 ),
             ),
-            Failure::QuotaExceeded(detail) => Self::new(
+            Failure::StorageFull(detail) => Self::new(
                 Code::DiskQuotaExceeded,
                 back_off(Some(3_600)),
                 false,
-                with(detail, "A limit is used up. Free some space, or ask the operator for more."),
+                with(detail, "Your space is used up. Free some, or ask the operator for more."),
+            ),
+            Failure::LimitReached(detail) => Self::new(
+                Code::UnknownErrorPartialSync,
+                back_off(Some(3_600)),
+                false,
+                with(detail, "What was fetched so far is saved. Nothing to do: the next run goes on with the rest."),
             ),
             Failure::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, "The run was cancelled."),
+            Failure::HostFailed(detail) => Self::new(
+                Code::UnknownError,
+                Retry::Once,
+                false,
+                with(detail, "The server failed while the konnector ran. If it comes back, tell the operator."),
+            ),
             Failure::Bug(detail) => Self::new(
                 Code::UnknownError,
                 Retry::Once,
@@ -235,6 +285,7 @@ impl Verdict {
     fn of_words(error: &str, no_retry: bool) -> Self {
         let action = |action| Failure::UserAction(action, String::new());
         let meaning = match error {
+            "LOGIN_FAILED.NEEDS_SECRET" => Failure::MissingCredentials(String::new()),
             "LOGIN_FAILED.TOO_MANY_ATTEMPTS" => Failure::TooManyAttempts(String::new()),
             "USER_ACTION_NEEDED.CGU_FORM" => action(Action::AcceptTerms),
             "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(Action::ChangePassword),
@@ -243,13 +294,15 @@ impl Verdict {
             "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(Action::Reconnect),
             "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(Action::AccountRemoved),
             "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(Action::PermissionsChanged),
-            "USER_ACTION_NEEDED.TWOFA_EXPIRED" | "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => {
-                Failure::ChallengeFailed(String::new())
-            }
+            "USER_ACTION_NEEDED.TWOFA_EXPIRED" => Failure::CodeMissing(String::new()),
+            "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => Failure::CodeRefused(String::new()),
+            "CHALLENGE_ASKED" => Failure::ChallengeUnsupported(String::new()),
+            "UNKNOWN_ERROR.PARTIAL_SYNC" => Failure::LimitReached(String::new()),
             "MAINTENANCE" | "VENDOR_DOWN.MAINTENANCE" => Failure::VendorMaintenance(String::new()),
-            "DISK_QUOTA_EXCEEDED" => Failure::QuotaExceeded(String::new()),
+            "DISK_QUOTA_EXCEEDED" => Failure::StorageFull(String::new()),
             _ if error.starts_with("LOGIN_FAILED") => Failure::BadCredentials(String::new()),
-            _ if error.starts_with("USER_ACTION_NEEDED") => action(Action::Other),
+            _ if error.starts_with("CAPTCHA_RESOLUTION_FAILED") => Failure::CaptchaFailed(String::new()),
+            _ if error.starts_with("USER_ACTION_NEEDED") => action(Action::Unspecified),
             _ if error.starts_with("VENDOR_DOWN") => Failure::VendorDown(String::new()),
             _ => Failure::Bug(error.to_owned()),
         };
@@ -280,7 +333,7 @@ impl Verdict {
             Action::PermissionsChanged => {
                 (Code::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true)
             }
-            Action::Other => (Code::UserActionNeeded, "The vendor wants something from you.", true),
+            Action::Unspecified => (Code::UserActionNeeded, "The vendor wants something from you.", true),
         };
         Self::new(
             code,
@@ -310,47 +363,4 @@ fn with(detail: &str, sentence: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(error: &str, no_retry: bool) -> Verdict {
-        Verdict::of_failure(&Failure::Told { error: error.to_owned(), no_retry })
-    }
-
-    #[test]
-    fn a_code_means_the_same_whoever_says_it() {
-        let nothing = String::new;
-        for (error, typed) in [
-            ("LOGIN_FAILED", Failure::BadCredentials(nothing())),
-            ("LOGIN_FAILED.NEEDS_SECRET", Failure::BadCredentials(nothing())),
-            ("LOGIN_FAILED.TOO_MANY_ATTEMPTS", Failure::TooManyAttempts(nothing())),
-            ("USER_ACTION_NEEDED", Failure::UserAction(Action::Other, nothing())),
-            ("USER_ACTION_NEEDED.CGU_FORM", Failure::UserAction(Action::AcceptTerms, nothing())),
-            ("USER_ACTION_NEEDED.SCA_REQUIRED", Failure::UserAction(Action::StrongAuthentication, nothing())),
-            ("USER_ACTION_NEEDED.SOMETHING", Failure::UserAction(Action::Other, nothing())),
-            ("VENDOR_DOWN.BANK_DOWN", Failure::VendorDown(nothing())),
-            ("DISK_QUOTA_EXCEEDED", Failure::QuotaExceeded(nothing())),
-            ("exit status 3", Failure::Bug("exit status 3".to_owned())),
-        ] {
-            let typed = Verdict::of_failure(&typed);
-            assert_eq!(told(error, false), Verdict { code: Code::Told(error.to_owned()), ..typed });
-        }
-    }
-
-    #[test]
-    fn which_codes_make_the_schedule_wait() {
-        let pauses = |error| told(error, false).pause;
-        assert!(pauses("LOGIN_FAILED") && pauses("LOGIN_FAILED: wrong") && pauses("USER_ACTION_NEEDED.OTHER"));
-        // Exactly this one does not.
-        assert!(!pauses("USER_ACTION_NEEDED.CGU_FORM") && pauses("USER_ACTION_NEEDED.CGU_FORM.X"));
-        assert!(!pauses("VENDOR_DOWN") && !pauses("X") && !pauses("not LOGIN_FAILED"));
-    }
-
-    #[test]
-    fn what_is_not_to_be_tried_again_is_not() {
-        assert_eq!(told("VENDOR_DOWN", true).retry, Retry::Never);
-        assert!(matches!(told("VENDOR_DOWN", false).retry, Retry::BackOff { .. }));
-        assert_eq!((told("X", false).retry, told("X", true).retry), (Retry::Once, Retry::Never));
-        insta::assert_snapshot!(told("no page for bills", false).message, @"no page for bills. The konnector has a fault. If it comes back, tell its author.");
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! The account and its secrets, for a run.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -73,6 +74,10 @@ impl Account for RunAccount {
     }
 
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), Error> {
+        if self.scope.awaits_approval.load(Ordering::Relaxed) {
+            // The run is over: nobody asks any more.
+            self.set("state".to_owned(), Value::Null).await?;
+        }
         let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.session) else { return Ok(()) };
         let sealed = self.scope.platform.session_member(&self.scope.instance, &account.id, cookies.as_deref());
         let (name, value) = sealed.map_err(told)?;

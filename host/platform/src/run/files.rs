@@ -1,23 +1,33 @@
 //! The user's files, for a run: below the account's folder, recognised by their key wherever the user moved them.
 
+mod content;
+mod upload;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use chrono::DateTime;
-use konnector_manifest::{Manifest, Verb};
-use konnector_sandbox::capability::{Error, Files, Quota, Stored, Target, Upload, Written};
+use konnector_manifest::{Doctype, Manifest, Verb};
+use konnector_sandbox::capability::{
+    Details, Entry, Error, File as GuestFile, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Target,
+    Upload,
+};
 use konnector_store::Changes;
 
-use super::content::{ContentWriter, NotWritten, Room};
+use super::content::Room;
 use super::{Scope, denied, folder, told};
 use crate::doctype::FILES;
-use crate::file::{File, NewContent, safe_name};
+use crate::file::{self, File, Kind, safe_name};
+use content::RunContent;
+use upload::RunUpload;
 
 /// Namespace of keys, so that a key of files is never one of documents.
 const KEYED: &str = "file by key";
 /// The same for files that are recognised by their path.
 const BY_PATH: &str = "file by path";
+/// How often content that is being replaced is looked for again.
+const TRIES: usize = 3;
+/// Bytes of a reference's id.
+const REFERENCE: usize = 512;
 
 /// The interface `files`.
 pub struct RunFiles {
@@ -49,171 +59,197 @@ impl RunFiles {
             Err(error) => Err(told(error)),
         }
     }
+
+    /// A file or folder that the rules allow a verb on.
+    fn locate(&self, verb: Verb, which: &Locator) -> Result<File, Error> {
+        self.check(verb)?;
+        let scope = &self.scope;
+        let file = match which {
+            Locator::Id(id) => scope.platform.file(&scope.instance, id).map_err(told)?,
+            Locator::Key(key) => {
+                self.keyed(key)?.ok_or_else(|| Error::NotFound(format!("there is no file with the key '{key}'")))?
+            }
+        };
+        scope.check_file(&[verb], &file).map_err(told)?;
+        Ok(file)
+    }
+
+    /// The path of a folder below the account's.
+    fn path(&self, folder: &str) -> String {
+        let names = folder.split('/').filter(|name| !name.is_empty()).map(safe_name);
+        names.fold(self.folder.clone(), |path, name| format!("{path}/{name}"))
+    }
 }
 
 impl Scope {
-    fn stored(&self, file: &File, written: Written) -> Result<Stored, Error> {
-        Ok(Stored {
+    /// What a guest sees of a file.
+    fn file(&self, file: &File) -> Result<GuestFile, Error> {
+        Ok(GuestFile {
             id: file.id.clone(),
             path: self.platform.path_of(&self.instance, file).map_err(told)?,
             size: file.len(),
             mime: file.mime.clone().unwrap_or_default(),
             sha256: file.content.as_ref().map(|content| content.sha256.clone()).unwrap_or_default(),
-            written,
+        })
+    }
+
+    /// What a guest sees of a file or folder.
+    fn entry(&self, file: &File) -> Result<Entry, Error> {
+        Ok(match file.kind {
+            Kind::File => Entry::File(self.file(file)?),
+            Kind::Directory => {
+                Entry::Folder(Folder { id: file.id.clone(), path: file.path.clone().unwrap_or_default() })
+            }
         })
     }
 }
 
 #[async_trait]
 impl Files for RunFiles {
-    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<Stored>>, Error> {
+    async fn check_save(&self) -> Result<(), Error> {
         self.check(Verb::Get)?;
-        if keys.is_empty() {
-            self.check(Verb::Post)?;
-        }
-        keys.iter()
-            .map(|key| self.keyed(key)?.map(|file| self.scope.stored(&file, Written::Unchanged)).transpose())
-            .collect()
+        self.check(Verb::Post)
     }
 
-    async fn create(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
+    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<GuestFile>>, Error> {
+        self.check(Verb::Get)?;
+        keys.iter().map(|key| self.keyed(key)?.map(|file| self.scope.file(&file)).transpose()).collect()
+    }
+
+    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
         self.check(Verb::Post)?;
-        let name = safe_name(&target.name);
-        let folders: Vec<String> = target.folder.split('/').filter(|part| !part.is_empty()).map(safe_name).collect();
-        let path = folders.iter().fold(self.folder.clone(), |path, part| format!("{path}/{part}"));
+        let (path, name) = (self.path(&target.folder), safe_name(&target.name));
         let id = match &target.key {
             Some(key) => self.scope.keyed_id(KEYED, key),
             None => self.scope.keyed_id(BY_PATH, &format!("{path}/{name}")),
         };
-        let content = ContentWriter::begin(&self.scope.platform, self.room.clone()).await.map_err(told)?;
-        let (scope, room) = (Arc::clone(&self.scope), self.room.clone());
-        Ok(Box::new(RunUpload { scope, room, path, name, id, target, content }))
+        Ok(Box::new(RunUpload::begin(&self.scope, self.room.clone(), path, name, id, target).await?))
     }
 
-    async fn read(&self, id: &str, offset: u64, max: u32) -> Result<Bytes, Error> {
-        self.check(Verb::Get)?;
-        let scope = &self.scope;
-        let file = scope.platform.file(&scope.instance, id).map_err(told)?;
-        scope.check_file(&[Verb::Get], &file).map_err(told)?;
-        let part = scope.platform.read_file(&file, offset, u64::from(max.min(1 << 20))).await.map_err(told)?;
-        Ok(Bytes::from(part))
-    }
-
-    async fn remove(&self, keys: Vec<String>) -> Result<u32, Error> {
-        self.check(Verb::Delete)?;
-        let scope = &self.scope;
-        let mut removed = 0;
-        for key in keys {
-            let Some(file) = self.keyed(&key)? else { continue };
-            scope.check_file(&[Verb::Delete], &file).map_err(told)?;
-            let fence = |changes: &mut Changes| scope.fence(changes);
-            removed += u32::from(scope.platform.trash_file(&scope.instance, &file.id, &fence).await.map_err(told)?);
+    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {
+        for last in (0..TRIES).rev() {
+            let file = self.locate(Verb::Get, which)?;
+            match self.scope.platform.content(&file).await {
+                Ok(reader) => return Ok(Box::new(RunContent { reader, size: file.len() })),
+                // It got other content after its document was read, and this one is gone.
+                Err(crate::Error::Store(konnector_store::Error::BlobNotFound { .. })) if last > 0 => {}
+                Err(error) => return Err(told(error)),
+            }
         }
-        Ok(removed)
+        Err(Error::Conflict("the file is being changed by somebody else".to_owned()))
     }
-}
 
-/// Content on its way to a file.
-struct RunUpload {
-    scope: Arc<Scope>,
-    room: Room,
-    path: String,
-    name: String,
-    id: String,
-    target: Target,
-    content: ContentWriter,
-}
-
-#[async_trait]
-impl Upload for RunUpload {
-    async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
-        self.content.write(chunk).await.map_err(|error| match error {
-            NotWritten::Full => Error::QuotaExceeded(Quota::Storage),
-            NotWritten::Failed(error) => told(error),
+    async fn describe(&self, which: &Locator) -> Result<Details, Error> {
+        let file = self.locate(Verb::Get, which)?;
+        Ok(Details {
+            entry: self.scope.entry(&file)?,
+            created_at: file.created_at.timestamp_millis(),
+            updated_at: file.updated_at.timestamp_millis(),
+            metadata: file.metadata,
+            references: file
+                .referenced_by
+                .into_iter()
+                .map(|reference| Reference { doctype: reference.doctype, id: reference.id })
+                .collect(),
         })
     }
 
-    async fn commit(self: Box<Self>) -> Result<Stored, Error> {
-        let Self { scope, room, path, name, id, target, content } = *self;
-        // What the author says goes before what the content shows.
-        let mime = target.mime.clone().unwrap_or_else(|| content.mime(&name));
-        let platform = &scope.platform;
-        let before = match platform.file(&scope.instance, &id) {
-            Ok(file) => Some(file).filter(|file| !file.trashed),
-            Err(crate::Error::NotFound(_)) => None,
-            Err(error) => return Err(told(error)),
-        };
-        let blob = content.finish().await.map_err(told)?;
-        let discard = |error: Error| async {
-            // The blob has no owner yet; should removing it fail, the sweep of orphans finds it.
-            drop(platform.store.blobs().remove(&blob.id).await);
-            Err(error)
-        };
-        let same = before
-            .as_ref()
-            .and_then(|file| file.content.as_ref())
-            .is_some_and(|old| old.sha256 == hex::encode(blob.sha256));
-        if let Some(file) = before.as_ref().filter(|file| same && file.metadata == target.metadata) {
-            drop(platform.store.blobs().remove(&blob.id).await);
-            return scope.stored(file, Written::Unchanged);
+    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+        let fence = |changes: &mut Changes| scope.fence(changes);
+        scope.platform.merge_metadata(&scope.instance, &file.id, &patch, &fence).await.map_err(told)?;
+        Ok(())
+    }
+
+    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+        let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
+        let fence = |changes: &mut Changes| scope.fence(changes);
+        scope.platform.add_references(&scope.instance, &file.id, &references, &fence).await.map_err(told)?;
+        Ok(())
+    }
+
+    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+        let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
+        let fence = |changes: &mut Changes| scope.fence(changes);
+        scope.platform.remove_references(&scope.instance, &file.id, &references, &fence).await.map_err(told)?;
+        Ok(())
+    }
+
+    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<GuestFile, Error> {
+        let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
+        if file.kind == Kind::Directory {
+            return Err(Error::Invalid("which: a folder cannot be moved, only a file".to_owned()));
         }
-        let checked = match &before {
-            Some(file) => scope.check_file(&[Verb::Put], file),
-            None => Ok(()),
-        };
-        if let Err(refused) = checked {
-            return discard(told(refused)).await;
+        let path = scope.platform.path_of(&scope.instance, &file).map_err(told)?;
+        if file.trashed || !path.starts_with(&format!("{}/", self.folder)) {
+            return Err(Error::Denied(format!("the file {path} is outside of {}: its user put it there", self.folder)));
         }
         let fence = |changes: &mut Changes| scope.fence(changes);
-        let directory = match platform.ensure_directory(&scope.instance, &path, &fence).await {
-            Ok(directory) => directory,
-            Err(error) => return discard(told(error)).await,
-        };
-        let mut metadata = target.metadata;
-        if let Some(key) = &target.key {
-            // Cozy's name for the key, for clients that look for it.
-            metadata.entry("fileIdAttributes").or_insert_with(|| key.as_str().into());
+        let directory =
+            scope.platform.ensure_directory(&scope.instance, &self.path(folder), &fence).await.map_err(told)?;
+        let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name), &fence).await;
+        scope.file(&moved.map_err(told)?)
+    }
+
+    async fn trash(&self, which: Vec<Locator>) -> Result<u32, Error> {
+        self.check(Verb::Delete)?;
+        let scope = &self.scope;
+        let mut trashed = 0;
+        for which in which {
+            let file = match self.locate(Verb::Delete, &which) {
+                Ok(file) if file.kind == Kind::File => file,
+                Ok(_) => {
+                    return Err(Error::Invalid("which: a folder cannot be moved to the trash, only a file".to_owned()));
+                }
+                Err(Error::NotFound(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let fence = |changes: &mut Changes| scope.fence(changes);
+            trashed += u32::from(scope.platform.trash_file(&scope.instance, &file.id, &fence).await.map_err(told)?);
         }
-        let new = NewContent {
-            id,
-            dir_id: directory.id,
-            name,
-            mime,
-            created_at: target.created_at.and_then(|at| DateTime::from_timestamp_millis(i64::try_from(at).ok()?)),
-            metadata,
-            origin: scope.origin(),
+        Ok(trashed)
+    }
+
+    async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
+        self.check(Verb::Post)?;
+        let (scope, path) = (&self.scope, self.path(folder));
+        let fence = |changes: &mut Changes| scope.fence(changes);
+        let directory = scope.platform.ensure_directory(&scope.instance, &path, &fence).await.map_err(told)?;
+        Ok(Folder { id: directory.id, path: directory.path.unwrap_or(path) })
+    }
+
+    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
+        self.check(Verb::Get)?;
+        let (scope, limit) = (&self.scope, usize::try_from(limit).unwrap_or(usize::MAX));
+        let directory = match scope.platform.file_by_path(&scope.instance, &self.path(folder)) {
+            Ok(found) if found.kind == Kind::Directory => found,
+            Ok(found) => return Err(Error::Invalid(format!("folder: '{}' is a file", found.name))),
+            Err(crate::Error::NotFound(_)) => return Ok(Listing { entries: Vec::new(), next: None }),
+            Err(error) => return Err(told(error)),
         };
-        match platform.commit_content(&scope.instance, &new, &blob, &fence).await {
-            Ok(file) => {
-                room.account(before.as_ref().map_or(0, File::len), file.len());
-                scope.stored(&file, if before.is_some() { Written::Updated } else { Written::Created })
+        let children =
+            scope.platform.children(&scope.instance, &directory.id, cursor.as_deref(), limit).map_err(told)?;
+        let next = children.last().filter(|_| children.len() == limit).map(|last| last.name.clone());
+        let mut entries = Vec::new();
+        for file in &children {
+            if scope.platform.reaches(&scope.instance, &scope.permissions, &[Verb::Get], file).map_err(told)? {
+                entries.push(scope.entry(file)?);
             }
-            Err(error) => discard(told(error)).await,
         }
+        Ok(Listing { entries, next })
     }
 }
 
-impl crate::Platform {
-    /// Bytes that the files of an instance take.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    pub fn disk_usage(&self, instance: &crate::instance::Instance) -> crate::Result<u64> {
-        let mut used = 0;
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
-            let Some(last) = page.last() else { return Ok(used) };
-            after = Some(last.id.clone());
-            for document in &page {
-                let size = document
-                    .body
-                    .get("size")
-                    .and_then(serde_json::Value::as_str)
-                    .and_then(|size| size.parse::<u64>().ok());
-                used += size.unwrap_or_default();
-            }
-        }
+/// Checks a reference: what the file's document says of others must at least have the form of a name.
+fn reference(given: &Reference) -> Result<file::Reference, Error> {
+    given
+        .doctype
+        .parse::<Doctype>()
+        .map_err(|error| Error::Invalid(format!("references: '{}' is no document type: {error}", given.doctype)))?;
+    if given.id.is_empty() || given.id.len() > REFERENCE || given.id.chars().any(char::is_control) {
+        return Err(Error::Invalid(format!("references: '{}' is no document id", given.id.escape_default())));
     }
+    Ok(file::Reference { doctype: given.doctype.clone(), id: given.id.clone() })
 }

@@ -8,9 +8,12 @@ mod folder;
 mod log;
 mod own_api;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi};
@@ -42,6 +45,8 @@ pub struct Scope {
     identifier: Option<String>,
     job: Job,
     lease: Lease,
+    /// The user was told to approve the login elsewhere; the account says so until the run ends.
+    awaits_approval: AtomicBool,
 }
 
 impl Scope {
@@ -141,7 +146,7 @@ impl Run {
             secrets: Arc::new(SecretTable::new(secrets.clone()).map_err(Error::Gate)?),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
-        let mut run_job = run_job(instance, job, &manifest);
+        let mut run_job = run_job(platform, instance, job, &manifest)?;
         let scope = Arc::new(Scope {
             platform: platform.clone(),
             instance: instance.clone(),
@@ -151,6 +156,7 @@ impl Run {
             identifier,
             job: job.clone(),
             lease: lease.clone(),
+            awaits_approval: AtomicBool::new(false),
         });
         let api: Option<Arc<dyn OwnApi>> = match program.info().kind {
             Kind::Typed { .. } => None,
@@ -192,8 +198,12 @@ impl Run {
     }
 }
 
-fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
-    RunJob {
+fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manifest) -> Result<RunJob> {
+    let last_success = match &job.trigger_id {
+        Some(trigger) => platform.last_success(instance, trigger)?,
+        None => None,
+    };
+    Ok(RunJob {
         id: job.id.clone(),
         attempt: job.attempt,
         cause: match job.cause {
@@ -201,6 +211,7 @@ fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
             Cause::Schedule => RunCause::Schedule,
             Cause::Retry => RunCause::Retry,
         },
+        last_success: last_success.map(|at| at.timestamp_millis()),
         parameters: manifest.parameters.clone().unwrap_or_default(),
         payload: None,
         locale: instance.locale.clone(),
@@ -208,7 +219,7 @@ fn run_job(instance: &Instance, job: &Job, manifest: &Manifest) -> RunJob {
         message: job.message.clone(),
         trigger: job.trigger_id.clone(),
         language: manifest.language.clone().unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
-    }
+    })
 }
 
 impl Platform {
@@ -230,6 +241,7 @@ fn told(error: Error) -> CapabilityError {
     match error {
         Error::NotFound(what) => CapabilityError::NotFound(what),
         Error::Conflict(what) => CapabilityError::Conflict(what),
+        Error::TooLarge(sentence) => CapabilityError::Invalid(sentence),
         Error::Forbidden(sentence) => CapabilityError::Denied(sentence),
         Error::StaleLease => CapabilityError::LeaseLost,
         Error::Parameter { message, .. } | Error::Attribute { message, .. } | Error::BadRequest(message) => {
@@ -237,7 +249,7 @@ fn told(error: Error) -> CapabilityError {
         }
         other => {
             tracing::error!(error = %other, "a capability failed");
-            CapabilityError::Other("the server could not do it; its log says why".to_owned())
+            CapabilityError::Internal("the server could not do it; its log says why".to_owned())
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Who watches a run: progress, a successful login, and questions to the user.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use konnector_sandbox::capability::{Error, Medium, Object, Progress};
+use konnector_sandbox::capability::{Error, Medium, Object, Progress, Question};
 use serde_json::{Value, json};
 
 use super::{Scope, told};
@@ -28,6 +29,12 @@ impl RunProgress {
                 doc,
             });
         }
+    }
+
+    /// The account whose user can answer: only a run that a person started is watched.
+    fn attended(&self) -> Result<&str, Error> {
+        let account = self.0.account.as_ref().filter(|_| self.0.job.manual_execution);
+        account.map(|account| account.id.as_str()).ok_or(Error::Unattended)
     }
 
     async fn set_state(&self, account: &str, state: Option<String>) -> Result<(), Error> {
@@ -78,20 +85,35 @@ impl Progress for RunProgress {
         self.publish(json!({ "type": kind, "message": message }));
     }
 
-    async fn ask_code(&self, medium: Medium, hint: &str) -> Result<String, Error> {
-        let Some(account) = self.0.account.as_ref().filter(|_| self.0.job.manual_execution) else {
-            return Err(Error::Unattended);
+    async fn ask_code(&self, question: Question) -> Result<String, Error> {
+        let account = self.attended()?;
+        let medium = match question.medium {
+            Medium::Sms => Some("SMS"),
+            Medium::Email => Some("EMAIL"),
+            Medium::App => Some("APP_CODE"),
+            // Cozy has no word for these, and clients ask for a code all the same.
+            Medium::PhoneCall | Medium::Unspecified => None,
         };
-        let suffix = match medium {
-            Medium::Sms => "SMS",
-            Medium::Email => "EMAIL",
-            Medium::AppCode => "APP_CODE",
-            Medium::AppApproval => "APP",
-        };
-        self.set_state(&account.id, Some(format!("TWOFA_NEEDED.{suffix}"))).await?;
-        self.publish(json!({ "type": "code_needed", "medium": suffix, "hint": hint }));
-        let answer = tokio::time::timeout(PATIENCE, self.code(&account.id)).await;
-        self.set_state(&account.id, None).await?;
+        self.set_state(account, Some(needed(question.again, medium))).await?;
+        self.publish(
+            json!({ "type": "code_needed", "medium": medium, "hint": question.hint, "again": question.again }),
+        );
+        let answer = tokio::time::timeout(PATIENCE, self.code(account)).await;
+        self.set_state(account, None).await?;
         answer.unwrap_or(Err(Error::Unattended))
     }
+
+    async fn request_approval(&self, hint: &str) -> Result<(), Error> {
+        let account = self.attended()?;
+        self.0.awaits_approval.store(true, Ordering::Relaxed);
+        self.set_state(account, Some(needed(false, Some("APP")))).await?;
+        self.publish(json!({ "type": "approval_needed", "hint": hint }));
+        Ok(())
+    }
+}
+
+/// The account's state while a second factor is waited for (Cozy API, konnector run-time contract).
+fn needed(again: bool, medium: Option<&str>) -> String {
+    let state = if again { "TWOFA_NEEDED_RETRY" } else { "TWOFA_NEEDED" };
+    medium.map_or_else(|| state.to_owned(), |medium| format!("{state}.{medium}"))
 }

@@ -256,6 +256,12 @@ impl Platform {
         Ok(self.store.due_at(&instance.doc(&TRIGGERS, id))?)
     }
 
+    /// When the newest of a trigger's last 50 jobs that went well began.
+    pub(crate) fn last_success(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
+        let jobs = self.trigger_jobs(instance, id, 50)?;
+        Ok(jobs.iter().find(|job| job.state == State::Done).and_then(|job| job.started_at))
+    }
+
     /// How a trigger has fared.
     ///
     /// # Errors

@@ -1,13 +1,18 @@
 //! The interface `documents`.
 
-use super::{Answer, Context, Host, answer, object};
-use crate::bindings::konnector::host::documents as wit;
-use crate::capability::{Document, Error, Item, Quota, Saved};
+use std::ops::Bound;
 
-/// Items of one `save`, keys of one `delete`.
-const BATCH: usize = 500;
-/// Documents of one page.
-const PAGE: u32 = 1_000;
+use super::{Answer, Context, Host, answer, check_batch, check_limit, json, object};
+use crate::bindings::konnector::host::documents as wit;
+use crate::bindings::konnector::host::types::Locator;
+use crate::capability::{Change, Document, Error, Item, Object, Order, Page, Query, Quota, Range, Saved};
+
+/// Members of one index.
+const MEMBERS: usize = 8;
+/// Bytes of one member's path.
+const PATH: usize = 256;
+/// Bytes of the values in one query, and of its cursor.
+const VALUES: usize = 64 << 10;
 
 impl Context {
     fn room_for_documents(&self, more: usize) -> Result<(), Error> {
@@ -18,61 +23,145 @@ impl Context {
     async fn save_documents(&self, doctype: &str, items: Vec<wit::Item>) -> Result<Vec<Saved>, Error> {
         check_batch("items", items.len())?;
         self.room_for_documents(items.len())?;
-        let item = |(position, item): (usize, wit::Item)| {
+        let items = each(items, |position, item| {
             let body = object(&format!("items[{position}].body (key `{}`)", item.key), &item.body)?;
             Ok(Item { key: item.key, body })
-        };
-        let items: Vec<_> = items.into_iter().enumerate().map(item).collect::<Result<_, Error>>()?;
+        })?;
         self.capabilities.documents.save(doctype, items).await
+    }
+
+    async fn update_documents(&self, doctype: &str, changes: Vec<wit::Change>) -> Result<Vec<Saved>, Error> {
+        check_batch("changes", changes.len())?;
+        self.room_for_documents(changes.len())?;
+        let changes = each(changes, |position, change| {
+            let body: Object = object(&format!("changes[{position}].body"), &change.body)?;
+            Ok(Change { which: change.which.into(), rev: change.rev, body })
+        })?;
+        self.capabilities.documents.update(doctype, changes).await
+    }
+
+    async fn delete_documents(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, Error> {
+        check_batch("which", which.len())?;
+        self.room_for_documents(which.len())?;
+        self.capabilities.documents.delete(doctype, which.into_iter().map(Into::into).collect()).await
+    }
+
+    async fn find_documents(&self, doctype: &str, by: wit::Query) -> Result<Page, Error> {
+        self.capabilities.documents.find(doctype, query(by)?).await
+    }
+
+    fn count_documents(&self, saved: Vec<Saved>) -> Vec<wit::Saved> {
+        let count = |saved: Saved| {
+            self.meter.documents.count(saved.written);
+            wit::Saved { id: saved.id, rev: saved.rev, outcome: saved.written.into() }
+        };
+        saved.into_iter().map(count).collect()
     }
 }
 
 impl wit::Host for Host {
-    async fn get(&mut self, kind: String, id: String) -> Answer<wit::Document> {
-        let document = self.context.unless_cancelled(self.context.capabilities.documents.get(&kind, &id)).await;
+    async fn get(&mut self, kind: String, which: Locator) -> Answer<wit::Document> {
+        let which = which.into();
+        let document = self.context.unless_cancelled(self.context.capabilities.documents.get(&kind, &which)).await;
         answer(document.map(wit::Document::from))
     }
 
-    async fn query(&mut self, kind: String, selector: String, limit: u32, cursor: Option<String>) -> Answer<wit::Page> {
-        let page = async {
-            if !(1..=PAGE).contains(&limit) {
-                return Err(Error::Invalid(format!("limit: expected 1 to {PAGE}, got {limit}")));
-            }
-            self.context.capabilities.documents.query(&kind, object("selector", &selector)?, limit, cursor).await
-        };
-        let page = self.context.unless_cancelled(page).await;
-        answer(page.map(|page| wit::Page { items: page.items.into_iter().map(Into::into).collect(), next: page.next }))
+    async fn find(&mut self, kind: String, by: wit::Query) -> Answer<wit::Page> {
+        let page = self.context.unless_cancelled(self.context.find_documents(&kind, by)).await;
+        answer(
+            page.map(|page| wit::Page {
+                documents: page.documents.into_iter().map(Into::into).collect(),
+                next: page.next,
+            }),
+        )
+    }
+
+    async fn check_save(&mut self, kind: String) -> Answer<()> {
+        answer(self.context.unless_cancelled(self.context.capabilities.documents.check_save(&kind)).await)
     }
 
     async fn save(&mut self, kind: String, items: Vec<wit::Item>) -> Answer<Vec<wit::Saved>> {
         let saved = self.context.unless_cancelled(self.context.save_documents(&kind, items)).await;
-        answer(saved.map(|saved| {
-            saved
-                .into_iter()
-                .map(|saved| {
-                    self.context.meter.documents.count(saved.written);
-                    wit::Saved { id: saved.id, rev: saved.rev, outcome: saved.written.into() }
-                })
-                .collect()
-        }))
+        answer(saved.map(|saved| self.context.count_documents(saved)))
     }
 
-    async fn delete(&mut self, kind: String, keys: Vec<String>) -> Answer<u32> {
-        let deleted = async {
-            check_batch("keys", keys.len())?;
-            self.context.room_for_documents(keys.len())?;
-            self.context.capabilities.documents.delete(&kind, keys).await
-        };
-        let deleted = self.context.unless_cancelled(deleted).await;
+    async fn update(&mut self, kind: String, changes: Vec<wit::Change>) -> Answer<Vec<wit::Saved>> {
+        let saved = self.context.unless_cancelled(self.context.update_documents(&kind, changes)).await;
+        answer(saved.map(|saved| self.context.count_documents(saved)))
+    }
+
+    async fn delete(&mut self, kind: String, which: Vec<Locator>) -> Answer<u32> {
+        let deleted = self.context.unless_cancelled(self.context.delete_documents(&kind, which)).await;
         answer(deleted.inspect(|count| self.context.meter.documents.deleted.add(u64::from(*count))))
     }
 }
 
-pub(super) fn check_batch(argument: &str, length: usize) -> Result<(), Error> {
-    if length > BATCH {
-        return Err(Error::Invalid(format!("{argument}: at most {BATCH} at a time, got {length}")));
+/// Reads the items of a batch, each with its position.
+fn each<T, U>(items: Vec<T>, read: impl Fn(usize, T) -> Result<U, Error>) -> Result<Vec<U>, Error> {
+    items.into_iter().enumerate().map(|(position, item)| read(position, item)).collect()
+}
+
+/// Reads a query.
+fn query(by: wit::Query) -> Result<Query, Error> {
+    let invalid = |text: String| Err(Error::Invalid(text));
+    if by.index.len() > MEMBERS {
+        return invalid(format!("index: at most {MEMBERS} members, got {}", by.index.len()));
     }
-    Ok(())
+    if let Some(path) = by.index.iter().find(|path| path.len() > PATH || path.split('.').any(str::is_empty)) {
+        return invalid(format!(
+            "index: `{path}` is no path of members; write `vendor` or `cozyMetadata.createdAt`, at most {PATH} bytes"
+        ));
+    }
+    if by.equal.len() > by.index.len() {
+        return invalid(format!("equal: the index has {} members, got {} values", by.index.len(), by.equal.len()));
+    }
+    if by.equal.len() == by.index.len() && !matches!(by.range, wit::Range::Any) {
+        return invalid("range: every member of the index has a value in `equal` already".to_owned());
+    }
+    check_limit(by.limit)?;
+    let size = by.equal.iter().map(String::len).sum::<usize>()
+        + range_size(&by.range)
+        + by.cursor.as_ref().map_or(0, String::len);
+    if size > VALUES {
+        return Err(Error::TooLarge(VALUES as u64));
+    }
+    Ok(Query {
+        equal: each(by.equal, |position, value| json(&format!("equal[{position}]"), &value))?,
+        range: match by.range {
+            wit::Range::Any => Range::Any,
+            wit::Range::Between(wit::Between { lower, upper }) => {
+                Range::Between(bound("range.lower", lower)?, bound("range.upper", upper)?)
+            }
+            wit::Range::Prefix(prefix) => Range::Prefix(prefix),
+        },
+        order: match by.order {
+            wit::Order::Ascending => Order::Ascending,
+            wit::Order::Descending => Order::Descending,
+        },
+        index: by.index,
+        limit: by.limit,
+        cursor: by.cursor,
+    })
+}
+
+fn bound(argument: &str, bound: wit::Bound) -> Result<Bound<serde_json::Value>, Error> {
+    Ok(match bound {
+        wit::Bound::Unbounded => Bound::Unbounded,
+        wit::Bound::Included(value) => Bound::Included(json(argument, &value)?),
+        wit::Bound::Excluded(value) => Bound::Excluded(json(argument, &value)?),
+    })
+}
+
+fn range_size(range: &wit::Range) -> usize {
+    let size = |bound: &wit::Bound| match bound {
+        wit::Bound::Unbounded => 0,
+        wit::Bound::Included(value) | wit::Bound::Excluded(value) => value.len(),
+    };
+    match range {
+        wit::Range::Any => 0,
+        wit::Range::Between(between) => size(&between.lower) + size(&between.upper),
+        wit::Range::Prefix(prefix) => prefix.len(),
+    }
 }
 
 impl From<Document> for wit::Document {

@@ -1,62 +1,58 @@
 //! The interface `files`.
 
-use std::sync::Arc;
+mod convert;
+mod held;
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
 
-use super::documents::check_batch;
-use super::{Answer, Context, Host, answer, object};
+pub(crate) use held::{Held, Slot};
+pub use held::{OpenContent, OpenUpload};
+
+pub(super) use convert::target;
+
+use super::{Answer, Context, Host, answer, check_batch, check_limit, object};
 use crate::bindings::konnector::host::files as wit;
-use crate::capability::{Error, Quota, Stored, Target, Upload};
+use crate::bindings::konnector::host::types::Locator;
+use crate::capability::{Error, Listing, OpenFile, Quota, Target, Upload};
 use crate::meter::Meter;
 
 /// Bytes of one `write`, and of one `read`.
 const CHUNK: u32 = 1 << 20;
-
-/// An upload that the guest holds. Its resource table has it, so that it goes with the store.
-pub struct OpenUpload {
-    /// `None` after a write that failed: what was sent has a hole, and must never become a file.
-    upload: Option<Box<dyn Upload>>,
-    _uploading: Uploading,
-}
-
-/// The uploads that a run holds.
-#[derive(Debug, Default)]
-pub(crate) struct OpenUploads(Arc<()>);
-
-/// One of them, or a file below `/files` that is open for writing.
-#[derive(Debug)]
-pub(crate) struct Uploading(#[expect(dead_code, reason = "counted as long as it lives")] Arc<()>);
-
-impl OpenUploads {
-    fn count(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
-    }
-}
+/// Bytes of a file's `metadata`.
+const METADATA: u64 = 64 << 10;
 
 impl Context {
+    fn room_for_files(&self, more: usize) -> Result<(), Error> {
+        let wanted = self.meter.files.total().saturating_add(more as u64);
+        if wanted > self.capabilities.limits.files { Err(Error::QuotaExceeded(Quota::Files)) } else { Ok(()) }
+    }
+
     /// Begins an upload within the run's number of files.
     pub(super) async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
-        if self.meter.files.total() >= self.capabilities.limits.files {
-            return Err(Error::QuotaExceeded(Quota::Files));
-        }
-        self.capabilities.files.create(target).await
+        self.room_for_files(1)?;
+        self.capabilities.files.begin_upload(target).await
     }
 
     /// Counts a file that is being written, within the number that a run may write at one time.
-    pub(crate) fn begin_uploading(&self) -> Result<Uploading, Error> {
-        if self.uploads.count() >= self.capabilities.limits.uploads as usize {
-            return Err(Error::QuotaExceeded(Quota::Uploads));
-        }
-        Ok(Uploading(Arc::clone(&self.uploads.0)))
+    pub(crate) fn begin_uploading(&self) -> Result<Slot, Error> {
+        self.uploads.slot(self.capabilities.limits.uploads, Quota::Uploads)
     }
 
     /// Begins an upload for the guest to hold, within the number that it may hold at one time.
-    async fn open_upload(&self, to: wit::Target) -> Result<OpenUpload, Error> {
-        let uploading = self.begin_uploading()?;
-        let upload = self.begin_upload(target(to)?).await?;
-        Ok(OpenUpload { upload: Some(upload), _uploading: uploading })
+    async fn hold_upload(&self, to: wit::Target) -> Result<OpenUpload, Error> {
+        let slot = self.begin_uploading()?;
+        Ok(OpenUpload::new(self.begin_upload(target(to)?).await?, slot))
+    }
+
+    async fn hold_content(&self, which: Locator) -> Result<OpenContent, Error> {
+        let slot = self.contents.slot(self.capabilities.limits.open_files, Quota::OpenFiles)?;
+        Ok(OpenContent::new(self.capabilities.files.open(&which.into()).await?, slot))
+    }
+
+    async fn list(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
+        check_limit(limit)?;
+        self.capabilities.files.list_folder(folder, limit, cursor).await
     }
 }
 
@@ -64,7 +60,7 @@ impl Context {
 pub(super) async fn append(upload: &mut dyn Upload, chunk: Bytes, meter: &Meter, limit: u64) -> Result<(), Error> {
     let size = chunk.len() as u64;
     if meter.file_bytes.get().saturating_add(size) > limit {
-        return Err(Error::QuotaExceeded(Quota::Storage));
+        return Err(Error::QuotaExceeded(Quota::FileBytes));
     }
     upload.write(chunk).await?;
     meter.file_bytes.add(size);
@@ -72,36 +68,96 @@ pub(super) async fn append(upload: &mut dyn Upload, chunk: Bytes, meter: &Meter,
 }
 
 impl wit::Host for Host {
-    async fn lookup(&mut self, keys: Vec<String>) -> Answer<Vec<Option<wit::Stored>>> {
+    async fn check_save(&mut self) -> Answer<()> {
+        answer(self.context.unless_cancelled(self.context.capabilities.files.check_save()).await)
+    }
+
+    async fn lookup(&mut self, keys: Vec<String>) -> Answer<Vec<Option<wit::File>>> {
         let found = async {
             check_batch("keys", keys.len())?;
             self.context.capabilities.files.lookup(keys).await
         };
         let found = self.context.unless_cancelled(found).await;
-        answer(found.map(|found| found.into_iter().map(|file| file.map(wit::Stored::from)).collect()))
+        answer(found.map(|found| found.into_iter().map(|file| file.map(wit::File::from)).collect()))
     }
 
-    async fn create(&mut self, to: wit::Target) -> Answer<Resource<OpenUpload>> {
-        let opened = self.context.unless_cancelled(self.context.open_upload(to)).await;
+    async fn begin_upload(&mut self, to: wit::Target) -> Answer<Resource<OpenUpload>> {
+        let opened = self.context.unless_cancelled(self.context.hold_upload(to)).await;
         Ok(match answer(opened)? {
             Ok(upload) => Ok(self.table.push(upload)?),
             Err(error) => Err(error),
         })
     }
 
-    async fn read(&mut self, id: String, offset: u64, max: u32) -> Answer<Vec<u8>> {
-        let read =
-            self.context.unless_cancelled(self.context.capabilities.files.read(&id, offset, max.min(CHUNK))).await;
-        answer(read.map(|bytes| bytes.to_vec()))
+    async fn open(&mut self, which: Locator) -> Answer<Resource<OpenContent>> {
+        let opened = self.context.unless_cancelled(self.context.hold_content(which)).await;
+        Ok(match answer(opened)? {
+            Ok(content) => Ok(self.table.push(content)?),
+            Err(error) => Err(error),
+        })
     }
 
-    async fn remove(&mut self, keys: Vec<String>) -> Answer<u32> {
-        let removed = async {
-            check_batch("keys", keys.len())?;
-            self.context.capabilities.files.remove(keys).await
+    async fn describe(&mut self, which: Locator) -> Answer<wit::Details> {
+        let which = which.into();
+        let details = self.context.unless_cancelled(self.context.capabilities.files.describe(&which)).await;
+        answer(details.map(wit::Details::from))
+    }
+
+    async fn merge_metadata(&mut self, which: Locator, patch: String) -> Answer<()> {
+        let merged = async {
+            if patch.len() as u64 > METADATA {
+                return Err(Error::TooLarge(METADATA));
+            }
+            self.context.room_for_files(1)?;
+            self.context.capabilities.files.merge_metadata(&which.into(), object("patch", &patch)?).await
         };
-        let removed = self.context.unless_cancelled(removed).await;
-        answer(removed.inspect(|count| self.context.meter.files.deleted.add(u64::from(*count))))
+        let merged = self.context.unless_cancelled(merged).await;
+        answer(merged.inspect(|()| self.context.meter.files.updated.add(1)))
+    }
+
+    async fn add_references(&mut self, which: Locator, references: Vec<wit::Reference>) -> Answer<()> {
+        let added = async {
+            let references = convert::references(references)?;
+            self.context.capabilities.files.add_references(&which.into(), references).await
+        };
+        answer(self.context.unless_cancelled(added).await)
+    }
+
+    async fn remove_references(&mut self, which: Locator, references: Vec<wit::Reference>) -> Answer<()> {
+        let removed = async {
+            let references = convert::references(references)?;
+            self.context.capabilities.files.remove_references(&which.into(), references).await
+        };
+        answer(self.context.unless_cancelled(removed).await)
+    }
+
+    async fn move_(&mut self, which: Locator, folder: String, name: String) -> Answer<wit::File> {
+        let moved = async {
+            self.context.room_for_files(1)?;
+            self.context.capabilities.files.move_file(&which.into(), &folder, &name).await
+        };
+        let moved = self.context.unless_cancelled(moved).await;
+        answer(moved.inspect(|_| self.context.meter.files.updated.add(1)).map(wit::File::from))
+    }
+
+    async fn trash(&mut self, which: Vec<Locator>) -> Answer<u32> {
+        let trashed = async {
+            check_batch("which", which.len())?;
+            self.context.room_for_files(which.len())?;
+            self.context.capabilities.files.trash(which.into_iter().map(Into::into).collect()).await
+        };
+        let trashed = self.context.unless_cancelled(trashed).await;
+        answer(trashed.inspect(|count| self.context.meter.files.deleted.add(u64::from(*count))))
+    }
+
+    async fn ensure_folder(&mut self, folder: String) -> Answer<wit::Folder> {
+        let made = self.context.unless_cancelled(self.context.capabilities.files.ensure_folder(&folder)).await;
+        answer(made.map(wit::Folder::from))
+    }
+
+    async fn list_folder(&mut self, folder: String, limit: u32, cursor: Option<String>) -> Answer<wit::Page> {
+        let page = self.context.unless_cancelled(self.context.list(&folder, limit, cursor)).await;
+        answer(page.map(wit::Page::from))
     }
 }
 
@@ -111,19 +167,19 @@ impl wit::HostUpload for Host {
         if chunk.len() > CHUNK as usize {
             return answer(Err(Error::TooLarge(u64::from(CHUNK))));
         }
-        let Some(mut upload) = open.upload.take() else { return answer(Err(broken())) };
+        let Some(mut upload) = open.take() else { return answer(Err(held::broken())) };
         let limit = self.context.capabilities.limits.file_bytes;
         let written = append(upload.as_mut(), chunk.into(), &self.context.meter, limit);
         let written = self.context.unless_cancelled(written).await;
         if written.is_ok() {
-            open.upload = Some(upload);
+            open.put_back(upload);
         }
         answer(written)
     }
 
     async fn commit(&mut self, this: Resource<OpenUpload>) -> Answer<wit::Stored> {
-        let open = self.table.delete(this)?;
-        let stored = async { open.upload.ok_or_else(broken)?.commit().await };
+        let mut open = self.table.delete(this)?;
+        let stored = async { open.take().ok_or_else(held::broken)?.commit().await };
         let stored = self.context.unless_cancelled(stored).await;
         answer(stored.inspect(|stored| self.context.meter.files.count(stored.written)).map(wit::Stored::from))
     }
@@ -134,26 +190,19 @@ impl wit::HostUpload for Host {
     }
 }
 
-fn broken() -> Error {
-    Error::Invalid("an earlier write to this upload failed; begin a new one".to_owned())
-}
+impl wit::HostContent for Host {
+    fn size(&mut self, this: Resource<OpenContent>) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&this)?.content.size())
+    }
 
-/// Reads the target of a file.
-pub(super) fn target(to: wit::Target) -> Result<Target, Error> {
-    // An empty text stands for no metadata, so that a guest without a JSON library can save files too.
-    let metadata = if to.metadata.is_empty() { serde_json::Map::new() } else { object("metadata", &to.metadata)? };
-    Ok(Target { folder: to.folder, name: to.name, key: to.key, mime: to.mime, created_at: to.created_at, metadata })
-}
+    async fn read(&mut self, this: Resource<OpenContent>, offset: u64, max: u32) -> Answer<Vec<u8>> {
+        let content: &mut dyn OpenFile = self.table.get_mut(&this)?.content.as_mut();
+        let read = self.context.unless_cancelled(content.read(offset, max.min(CHUNK))).await;
+        answer(read.map(|bytes| bytes.to_vec()))
+    }
 
-impl From<Stored> for wit::Stored {
-    fn from(stored: Stored) -> Self {
-        Self {
-            id: stored.id,
-            path: stored.path,
-            size: stored.size,
-            mime: stored.mime,
-            sha256: stored.sha256,
-            outcome: stored.written.into(),
-        }
+    async fn drop(&mut self, this: Resource<OpenContent>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::download::{self, NotStored};
 use super::{Halt, Host, error_for_guest};
-use crate::bindings::konnector::host::files::Target;
+use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http as wit;
 use crate::http::{Body, Expect, HttpError, Phase, Request};
 
@@ -32,11 +32,11 @@ impl wit::Host for Host {
         &mut self,
         request: wit::Request,
         to: Target,
-    ) -> wasmtime::Result<Result<crate::bindings::konnector::host::files::Stored, wit::HttpError>> {
+    ) -> wasmtime::Result<Result<Stored, wit::DownloadError>> {
         let context = Arc::clone(&self.context);
         let stored = Box::pin(async move { download::download(&context, request.into(), to).await });
         Ok(match self.context.beside_guest(stored).await {
-            None => Err(wit::HttpError::Cancelled),
+            None => Err(wit::DownloadError::Http(wit::HttpError::Cancelled)),
             Some(Ok(stored)) => {
                 self.context.meter.files.count(stored.written);
                 Ok(stored.into())
@@ -45,18 +45,28 @@ impl wit::Host for Host {
         })
     }
 
-    fn forget_session(&mut self) -> wasmtime::Result<()> {
+    fn cookies(&mut self, url: String) -> wasmtime::Result<Result<Vec<wit::Cookie>, wit::HttpError>> {
+        let cookies = self.context.capabilities.http.cookies_for(&url);
+        let cookie = |(name, value)| wit::Cookie { name, value };
+        Ok(cookies.map(|cookies| cookies.into_iter().map(cookie).collect()).map_err(wit::HttpError::from))
+    }
+
+    fn set_cookie(&mut self, url: String, cookie: String) -> wasmtime::Result<Result<(), wit::HttpError>> {
+        Ok(self.context.capabilities.http.set_cookie(&url, &cookie).map_err(wit::HttpError::from))
+    }
+
+    fn clear_cookies(&mut self) -> wasmtime::Result<()> {
         self.context.capabilities.http.forget_cookies();
         Ok(())
     }
 }
 
-fn not_stored(reason: NotStored) -> Result<wit::HttpError, Halt> {
+fn not_stored(reason: NotStored) -> Result<wit::DownloadError, Halt> {
     Ok(match reason {
-        NotStored::Http(error) => error.into(),
-        NotStored::Status(status) => wit::HttpError::Status(status),
-        NotStored::Unexpected(text) => wit::HttpError::UnexpectedContent(text),
-        NotStored::File(error) => wit::HttpError::File(error_for_guest(error)?),
+        NotStored::Http(error) => wit::DownloadError::Http(error.into()),
+        NotStored::Status(status) => wit::DownloadError::Status(status),
+        NotStored::Unexpected(text) => wit::DownloadError::UnexpectedContent(text),
+        NotStored::File(error) => wit::DownloadError::File(error_for_guest(error)?),
     })
 }
 
@@ -67,10 +77,10 @@ impl From<wit::Request> for Request {
             url: request.url,
             headers: request.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             body: request.body.map(Into::into),
-            expect: match request.expect {
-                wit::Expect::Auto => Expect::Auto,
-                wit::Expect::Text => Expect::Text,
-                wit::Expect::Bytes => Expect::Bytes,
+            expect: match request.response_body {
+                wit::BodyForm::ByMediaType => Expect::Auto,
+                wit::BodyForm::Text => Expect::Text,
+                wit::BodyForm::Bytes => Expect::Bytes,
             },
             follow_redirects: request.follow_redirects,
             timeout: request.timeout_ms.map(|milliseconds| Duration::from_millis(u64::from(milliseconds))),
@@ -93,10 +103,10 @@ impl From<HttpError> for wit::HttpError {
             }),
             HttpError::TooManyRedirects => Self::TooManyRedirects,
             HttpError::TooLarge(limit) => Self::TooLarge(limit),
-            HttpError::QuotaExceeded(text) => Self::QuotaExceeded(text),
+            HttpError::QuotaExceeded(text) => Self::LimitReached(text),
             HttpError::Invalid(text) => Self::Invalid(text),
             HttpError::Protocol(text) => Self::Protocol(text),
-            HttpError::Other(text) => Self::Other(text),
+            HttpError::Other(text) => Self::Internal(text),
         }
     }
 }

@@ -24,7 +24,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::beside::Beside;
 use crate::bindings::konnector::host::types as wit;
-use crate::capability::{Capabilities, Error, Quota, Written};
+use crate::capability::{Capabilities, Error, Locator, Quota, Written};
 use crate::clock::Clock;
 use crate::filesystem::FileSystem;
 use crate::http::SecretTable;
@@ -32,7 +32,7 @@ use crate::logs::Logs;
 use crate::memory::Limiter;
 use crate::meter::Meter;
 
-pub(crate) use files::Uploading;
+pub(crate) use files::Slot;
 
 /// What the store of one run holds.
 pub(crate) struct Host {
@@ -52,7 +52,8 @@ pub(crate) struct Context {
     pub(crate) meter: Arc<Meter>,
     pub(crate) logs: Logs,
     pub(crate) beside: Arc<Beside>,
-    uploads: files::OpenUploads,
+    uploads: files::Held,
+    contents: files::Held,
 }
 
 impl Context {
@@ -69,7 +70,8 @@ impl Context {
             meter,
             logs,
             beside: Arc::default(),
-            uploads: files::OpenUploads::default(),
+            uploads: files::Held::default(),
+            contents: files::Held::default(),
         }
     }
 
@@ -126,20 +128,23 @@ fn error_for_guest(error: Error) -> Result<wit::Error, Halt> {
         Error::NotFound(text) => wit::Error::NotFound(text),
         Error::Conflict(text) => wit::Error::Conflict(text),
         Error::TooLarge(limit) => wit::Error::TooLarge(limit),
-        Error::QuotaExceeded(quota) => wit::Error::QuotaExceeded(match quota {
-            Quota::Storage => wit::Quota::Storage,
-            Quota::Files => wit::Quota::Files,
-            Quota::Documents => wit::Quota::Documents,
-            Quota::Requests => wit::Quota::Requests,
-            Quota::Traffic => wit::Quota::Traffic,
-            Quota::Uploads => wit::Quota::Uploads,
-        }),
+        Error::QuotaExceeded(Quota::Storage) => wit::Error::StorageFull,
+        Error::QuotaExceeded(_) => wit::Error::LimitReached(error.to_string()),
         Error::Invalid(text) => wit::Error::Invalid(text),
         Error::Unattended => wit::Error::Unattended,
         Error::Cancelled => wit::Error::Cancelled,
         Error::LeaseLost => return Err(Halt::LeaseLost),
-        Error::Other(text) => wit::Error::Other(text),
+        Error::Internal(text) => wit::Error::Internal(text),
     })
+}
+
+impl From<wit::Locator> for Locator {
+    fn from(locator: wit::Locator) -> Self {
+        match locator {
+            wit::Locator::Id(id) => Self::Id(id),
+            wit::Locator::Key(key) => Self::Key(key),
+        }
+    }
 }
 
 impl From<Written> for wit::Outcome {
@@ -155,6 +160,25 @@ impl From<Written> for wit::Outcome {
 /// Reads a JSON text of the guest; `argument` names it in the error.
 fn json(argument: &str, text: &str) -> Result<Value, Error> {
     serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{argument}: not JSON: {error}")))
+}
+
+/// Items of one `save`, keys of one `lookup`: what one call may name.
+const BATCH: usize = 500;
+/// Documents or entries of one page.
+const PAGE: u32 = 1_000;
+
+fn check_batch(argument: &str, length: usize) -> Result<(), Error> {
+    if length > BATCH {
+        return Err(Error::Invalid(format!("{argument}: at most {BATCH} at a time, got {length}")));
+    }
+    Ok(())
+}
+
+fn check_limit(limit: u32) -> Result<(), Error> {
+    if !(1..=PAGE).contains(&limit) {
+        return Err(Error::Invalid(format!("limit: expected 1 to {PAGE}, got {limit}")));
+    }
+    Ok(())
 }
 
 /// Reads a JSON object of the guest.

@@ -2,7 +2,7 @@
 
 use super::{Answer, Host, answer};
 use crate::bindings::konnector::host::progress as wit;
-use crate::capability::{Error, Medium};
+use crate::capability::{Error, Medium, Question};
 use crate::receipt::milliseconds;
 use crate::text;
 
@@ -25,21 +25,30 @@ impl wit::Host for Host {
         Ok(())
     }
 
-    async fn ask_code(&mut self, by: wit::Medium, hint: String) -> Answer<String> {
-        let medium = match by {
-            wit::Medium::Sms => Medium::Sms,
-            wit::Medium::Email => Medium::Email,
-            wit::Medium::AppCode => Medium::AppCode,
-            wit::Medium::AppApproval => Medium::AppApproval,
+    async fn ask_code(&mut self, question: wit::Question) -> Answer<String> {
+        let question = Question {
+            medium: match question.medium {
+                wit::Medium::Sms => Medium::Sms,
+                wit::Medium::Email => Medium::Email,
+                wit::Medium::PhoneCall => Medium::PhoneCall,
+                wit::Medium::App => Medium::App,
+                wit::Medium::Unspecified => Medium::Unspecified,
+            },
+            hint: text::cut(self.context.logs.readable(&question.hint), TEXT),
+            again: question.again,
         };
-        let hint = text::cut(self.context.logs.readable(&hint), TEXT);
         let _pause = self.context.clock.pause();
         let asked = async {
-            let question = self.context.capabilities.progress.ask_code(medium, &hint);
+            let question = self.context.capabilities.progress.ask_code(question);
             tokio::time::timeout(self.context.capabilities.limits.answer, question)
                 .await
                 .unwrap_or(Err(Error::Unattended))
         };
         answer(self.context.unless_cancelled(asked).await)
+    }
+
+    async fn request_approval(&mut self, hint: String) -> Answer<()> {
+        let hint = text::cut(self.context.logs.readable(&hint), TEXT);
+        answer(self.context.unless_cancelled(self.context.capabilities.progress.request_approval(&hint)).await)
     }
 }

@@ -87,14 +87,7 @@ mod tests {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 
     fn check(name: &str, mime: Option<&str>, content: &[u8]) -> Result<(), String> {
-        let target = Target {
-            folder: String::new(),
-            name: name.to_owned(),
-            key: None,
-            mime: mime.map(str::to_owned),
-            created_at: None,
-            metadata: serde_json::Map::new(),
-        };
+        let target = Target { name: name.to_owned(), mime: mime.map(str::to_owned), ..Target::default() };
         Promise::of(&target).check(content)
     }
 

@@ -39,10 +39,10 @@ impl wit::Host for Host {
                 None => {}
             }
             if self.context.secrets().weight() + value.len() > VALUES {
-                return Err(Error::QuotaExceeded(Quota::Storage));
+                return Err(Error::QuotaExceeded(Quota::Secrets));
             }
             // Masked before it is kept: from here on the value may turn up in what the vendor answers.
-            self.context.secrets().put(&name, &value).map_err(|error| Error::Other(error.to_string()))?;
+            self.context.secrets().put(&name, &value).map_err(|error| Error::Internal(error.to_string()))?;
             self.context.capabilities.secrets.put(&name, &value).await
         };
         answer(self.context.unless_cancelled(put).await)

@@ -85,6 +85,22 @@ impl Jar {
         }
     }
 
+    /// Takes one cookie as [`Jar::store`] does; answers whether an address may set it.
+    pub(super) fn set(&mut self, line: HeaderValue, url: &Url) -> bool {
+        if parse(&line, url).is_none() {
+            return false;
+        }
+        self.store(&HeaderMap::from_iter([(header::SET_COOKIE, line)]), url);
+        true
+    }
+
+    /// Names and values of the cookies for an address, longer paths first (RFC 6265 §5.4).
+    pub(super) fn matching(&self, url: &Url) -> Vec<(String, String)> {
+        let mut stored = self.store.matches(url);
+        stored.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
+        stored.iter().map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned())).collect()
+    }
+
     /// The header `Cookie` of a request, those of the guest's own header added; where both have a name, the guest's counts.
     pub(super) fn header(&self, url: &Url, own: Option<&HeaderValue>) -> Option<HeaderValue> {
         let own = own.map(HeaderValue::as_bytes).unwrap_or_default();

@@ -26,8 +26,8 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// Why a request has no answer: the WIT variant `http.http-error`, as far as the gate decides it. The cases of `download` alone (`status`,
-/// `unexpected-content`, `file`) and `cancelled` belong to the callers: the gate is cancelled by dropping its futures.
+/// Why a request has no answer: the WIT variant `http.http-error`, as far as the gate decides it. `cancelled` belongs to the callers:
+/// the gate is cancelled by dropping its futures.
 ///
 /// Texts that leave a [`Session`](super::Session) are masked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

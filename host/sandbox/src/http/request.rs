@@ -34,7 +34,7 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
-/// How the answer's body is wanted: the WIT enum `http.expect`.
+/// How the answer's body is wanted: the WIT enum `http.body-form`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Expect {
     /// Text for textual media types, bytes for others.

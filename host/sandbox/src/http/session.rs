@@ -124,6 +124,43 @@ impl Session {
         self.follow(request, Deadline::after(time)).await.map_err(|error| self.run.masked(error))
     }
 
+    /// Names and values of the cookies that a request to this address would carry. A secret that the vendor put into one is its placeholder.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Invalid`] for a malformed address, [`HttpError::Denied`] for an address that no rule allows.
+    pub fn cookies_for(&self, url: &str) -> Result<Vec<(String, String)>, HttpError> {
+        let mut cookies = lock(&self.run.jar).matching(&self.named(url)?);
+        if let Some(echo) = self.run.secrets.snapshot().echo(&self.run.secrets.names()) {
+            cookies.iter_mut().for_each(|(_, value)| *value = echo.hide(value));
+        }
+        Ok(cookies)
+    }
+
+    /// Keeps a cookie as if this address had answered with the header `Set-Cookie: <line>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::cookies_for`], and [`HttpError::Invalid`] for what no address may set.
+    pub fn set_cookie(&self, url: &str, line: &str) -> Result<(), HttpError> {
+        let url = self.named(url)?;
+        let refused = || {
+            HttpError::Invalid(format!("{} may not set this cookie; see RFC 6265", url.host_str().unwrap_or_default()))
+        };
+        let line = HeaderValue::from_str(line).map_err(|_| refused())?;
+        if lock(&self.run.jar).set(line, &url) { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Parses an address that some rule allows to read or to post to.
+    fn named(&self, url: &str) -> Result<Url, HttpError> {
+        let url = Url::parse(url).map_err(|error| HttpError::Invalid(format!("url: {error}")))?;
+        let rules = &self.run.rules;
+        match rules.check("GET", &url) {
+            Err(denied) if rules.check("POST", &url).is_err() => Err(HttpError::Denied(denied.to_string())),
+            _ => Ok(url),
+        }
+    }
+
     /// Forgets the account's cookies.
     pub fn forget_cookies(&self) {
         lock(&self.run.jar).clear();

@@ -60,3 +60,30 @@ async fn the_guests_own_cookies_are_added() {
     let cookies = text(&session.send(request).await.unwrap()).to_owned();
     assert_eq!(cookies, "sid=secret; mine=1; theme=light");
 }
+
+#[tokio::test]
+async fn the_guest_sees_and_sets_the_cookies_of_named_hosts() {
+    let server = vendor().await;
+    let session = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22").session();
+    let home = server.url("a.example", "/");
+    get(&session, server.url("a.example", "/login")).await.unwrap();
+    session.set_cookie(&home, "consent=yes; Path=/").unwrap();
+    let mut cookies = session.cookies_for(&home).unwrap();
+    cookies.sort();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(cookies, [pair("consent", "yes"), pair("sid", "secret"), pair("theme", "dark")]);
+    assert!(shown(&session, home.clone()).await.contains("consent=yes"));
+
+    session.set_cookie(&home, "echo=hunter22; Path=/deeper/").unwrap();
+    let echoed = session.cookies_for(&server.url("a.example", "/deeper/")).unwrap().remove(0);
+    assert_eq!(echoed, pair("echo", &session.secrets().placeholder("password").unwrap()));
+
+    let refusals = [
+        session.set_cookie(&home, "a=b; Domain=elsewhere.example").unwrap_err(),
+        session.set_cookie(&home, "two\nlines").unwrap_err(),
+        session.set_cookie("https://elsewhere.example/", "a=b").unwrap_err(),
+        session.cookies_for("https://elsewhere.example/").unwrap_err(),
+        session.cookies_for("elsewhere").unwrap_err(),
+    ];
+    insta::assert_snapshot!(refusals.map(|error| error.to_string()).join("\n"), @"");
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use konnector_store::{Changes, Store};
+use konnector_store::{Changes, Direction, IndexRange, Store};
 use serde_json::json;
 
 use crate::support::{assert_no_sled_blobs, at, bill, body, job, open};
@@ -22,6 +22,16 @@ async fn child() {
     let round = std::env::var(ROUND).unwrap();
     let store = open(Path::new(&dir));
     println!("open");
+    // Built, dropped and built again while others write, so that kills fall into all of it.
+    let indexer = store.clone();
+    tokio::spawn(async move {
+        let (instance, doctype) = (bill("").instance, bill("").doctype);
+        loop {
+            indexer.index(&instance, &doctype, &["size".to_owned()]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            indexer.drop_index(&instance, &doctype, &["size".to_owned()]).await.unwrap();
+        }
+    });
     let writers = (0..4).map(|writer| {
         let (store, round) = (store.clone(), round.clone());
         tokio::spawn(async move {
@@ -58,7 +68,7 @@ fn acknowledged(child: &mut Child) -> std::thread::JoinHandle<Vec<String>> {
     })
 }
 
-fn check(store: &Store, acknowledged: &HashSet<String>) {
+async fn check(store: &Store, acknowledged: &HashSet<String>) {
     for id in acknowledged {
         let document = store.get(&bill(id)).unwrap().unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
         let size = document.body["size"].as_u64().unwrap() as usize;
@@ -74,11 +84,17 @@ fn check(store: &Store, acknowledged: &HashSet<String>) {
     assert_eq!(names(&bills), names(&jobs));
     assert_eq!(bills.len(), queued.len());
     assert!(bills.iter().all(|bill| queued.contains(bill.id.as_str())));
+    let index = store.index(&bill("").instance, &bill("").doctype, &["size".to_owned()]).await.unwrap();
+    let hits = store.scan(&index, &IndexRange::equal(&[]), Direction::Forward, None, usize::MAX).unwrap();
+    let mut expected: Vec<_> = bills.iter().map(|bill| (bill.body["size"].as_u64(), bill.id.as_str())).collect();
+    expected.sort_unstable();
+    assert!(hits.iter().map(|hit| hit.id.as_str()).eq(expected.into_iter().map(|(_, id)| id)));
 }
 
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut all = HashSet::new();
     for round in 0..24_usize {
         let mut child = start(dir.path(), round);
@@ -93,7 +109,7 @@ fn what_was_acknowledged_survives_a_kill() {
         child.wait().unwrap();
         all.extend(reader.join().unwrap());
         let store = open(dir.path());
-        check(&store, &all);
+        runtime.block_on(check(&store, &all));
         drop(store);
         assert_no_sled_blobs(dir.path());
     }

@@ -14,5 +14,6 @@ mod due;
 mod index;
 mod model;
 mod queue;
+mod secondary;
 mod support;
 mod throughput;

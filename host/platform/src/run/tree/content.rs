@@ -127,6 +127,7 @@ async fn create(
         mime,
         created_at: None,
         metadata: Object::new(),
+        references: Vec::new(),
         origin: scope.origin(),
     };
     let fence = |changes: &mut Changes| scope.fence(changes);
@@ -150,6 +151,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         mime,
         created_at: None,
         metadata: before.metadata.clone(),
+        references: Vec::new(),
         origin: scope.origin(),
     };
     let fence = |changes: &mut Changes| scope.fence(changes);

@@ -12,7 +12,7 @@ use super::super::failure::{Failure, Result};
 use super::Mount;
 use super::body::Body;
 use crate::capability::{Destination, Node, Place, Quota, TreeError, Written};
-use crate::host::Uploading;
+use crate::host::Slot;
 
 /// A file that is open, once for each descriptor and stream.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ struct Core {
     about: Mutex<About>,
     body: tokio::sync::Mutex<Body>,
     _open: Arc<()>,
-    _uploading: Option<Uploading>,
+    _uploading: Option<Slot>,
 }
 
 /// What can be said of the file without its content.
@@ -79,7 +79,7 @@ impl Shared {
 }
 
 impl Mount {
-    fn open_file(self: &Arc<Self>, about: About, body: Body, uploading: Option<Uploading>) -> Result<File> {
+    fn open_file(self: &Arc<Self>, about: About, body: Body, uploading: Option<Slot>) -> Result<File> {
         let core = Core {
             mount: Arc::clone(self),
             about: Mutex::new(about),
@@ -90,7 +90,7 @@ impl Mount {
         Ok(File(Arc::new(Shared { core: Arc::new(core), work: tokio::sync::Mutex::new(None) })))
     }
 
-    fn uploading(&self) -> Result<Uploading> {
+    fn uploading(&self) -> Result<Slot> {
         self.context.begin_uploading().map_err(|_| self.refused(TreeError::Full(Quota::Uploads)))
     }
 

@@ -1,0 +1,292 @@
+//! Finding and reading what the user has already, as far as the manifest's rules reach.
+
+use std::marker::PhantomData;
+use std::ops::{Bound as RangeBound, RangeBounds};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::konnector::host::documents::{Between, Bound, Document as WitDocument, Order, Query, Range};
+use crate::{Error, Locator, Result, host};
+
+/// Documents asked for at a time.
+const PAGE: u32 = 500;
+
+/// A document of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document<T> {
+    /// Its id.
+    pub id: String,
+    /// Its revision.
+    pub rev: String,
+    /// Its members.
+    pub body: T,
+}
+
+/// One document.
+///
+/// # Errors
+/// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when it does not exist or is of another form.
+pub fn get<T: DeserializeOwned>(doctype: &str, which: &Locator) -> Result<Document<T>> {
+    typed(host::documents::get(doctype, which)?)
+}
+
+/// Looks for documents of a type, in the order of some of their members. The host keeps an index of these members, so that this is quick
+/// however many documents there are.
+///
+/// ```no_run
+/// # use konnector_sdk::prelude::*;
+/// # fn run() -> Result<()> {
+/// # #[derive(serde::Deserialize)] struct Bill;
+/// let newest = documents::find::<Bill>("io.cozy.bills")
+///     .equal("vendor", "Bank101")
+///     .within("date", "2026-01-01".."2027-01-01")
+///     .descending()
+///     .first()?;
+/// for bill in documents::find::<Bill>("io.cozy.bills").equal("vendor", "Bank101").iter() {
+///     let bill = bill?.body;
+/// }
+/// # Ok(()) }
+/// ```
+pub fn find<T: DeserializeOwned>(doctype: impl Into<String>) -> Find<T> {
+    Find { doctype: doctype.into(), query: Ok(all()), form: PhantomData }
+}
+
+fn all() -> Query {
+    Query {
+        index: Vec::new(),
+        equal: Vec::new(),
+        range: Range::Any,
+        order: Order::Ascending,
+        limit: PAGE,
+        cursor: None,
+    }
+}
+
+/// A question that is not asked yet. What is wrong with it shows when it is asked.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is found until it is asked"]
+pub struct Find<T> {
+    doctype: String,
+    query: Result<Query>,
+    form: PhantomData<T>,
+}
+
+impl<T: DeserializeOwned> Find<T> {
+    /// Documents whose member has this value. A member of a member is written `cozyMetadata.sourceAccount`.
+    pub fn equal(self, member: &str, value: impl Serialize) -> Self {
+        self.change(|query| {
+            if query.index.len() != query.equal.len() {
+                return Err(Error::bug(format!(
+                    "`equal(\"{member}\", …)` stands behind a range or an order; put it in front"
+                )));
+            }
+            query.index.push(member.to_owned());
+            query.equal.push(json(&value)?);
+            Ok(())
+        })
+    }
+
+    /// Of these, documents whose member lies in a range: `"2026-01-01".."2027-01-01"`, `100..`.
+    pub fn within<V: Serialize>(self, member: &str, range: impl RangeBounds<V>) -> Self {
+        self.range(member, || {
+            let (lower, upper) = (bound(range.start_bound())?, bound(range.end_bound())?);
+            Ok(Range::Between(Between { lower, upper }))
+        })
+    }
+
+    /// Of these, documents whose member is a text that begins with this one.
+    pub fn starting_with(self, member: &str, prefix: impl Into<String>) -> Self {
+        self.range(member, || Ok(Range::Prefix(prefix.into())))
+    }
+
+    /// In the order of one more member, which the documents must have.
+    pub fn ordered_by(self, member: &str) -> Self {
+        self.change(|query| {
+            query.index.push(member.to_owned());
+            Ok(())
+        })
+    }
+
+    /// From the last one to the first.
+    pub fn descending(self) -> Self {
+        self.change(|query| {
+            query.order = Order::Descending;
+            Ok(())
+        })
+    }
+
+    /// One after the other; asks for the next ones when they are needed.
+    ///
+    /// # Errors
+    /// Each step: [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when a document is of another form. Nothing comes
+    /// after an error.
+    pub fn iter(self) -> Found<T> {
+        Found { find: self, page: Vec::new().into_iter(), is_over: false }
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// As [`Find::iter`].
+    pub fn all(self) -> Result<Vec<Document<T>>> {
+        self.iter().collect()
+    }
+
+    /// The first one.
+    ///
+    /// # Errors
+    /// As [`Find::iter`].
+    pub fn first(self) -> Result<Option<Document<T>>> {
+        let one = self.change(|query| {
+            query.limit = 1;
+            Ok(())
+        });
+        one.iter().next().transpose()
+    }
+
+    fn range(self, member: &str, range: impl FnOnce() -> Result<Range>) -> Self {
+        self.change(|query| {
+            if query.index.len() != query.equal.len() {
+                return Err(Error::bug(format!(
+                    "the range of `{member}` stands behind another one; only one is possible"
+                )));
+            }
+            query.index.push(member.to_owned());
+            query.range = range()?;
+            Ok(())
+        })
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Query) -> Result<()>) -> Self {
+        if let Ok(query) = &mut self.query
+            && let Err(error) = change(query)
+        {
+            self.query = Err(error);
+        }
+        self
+    }
+}
+
+/// Documents as they come.
+#[derive(Debug)]
+pub struct Found<T> {
+    find: Find<T>,
+    page: std::vec::IntoIter<WitDocument>,
+    is_over: bool,
+}
+
+impl<T> Found<T> {
+    /// Asks for the next page.
+    fn turn(&mut self) -> Result<()> {
+        let query = self.find.query.as_mut().map_err(|error| error.clone())?;
+        let page = host::documents::find(&self.find.doctype, query)?;
+        self.page = page.documents.into_iter();
+        self.is_over = page.next.is_none();
+        query.cursor = page.next;
+        Ok(())
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Found<T> {
+    type Item = Result<Document<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let found = match self.page.next() {
+                Some(document) => typed(document),
+                None if self.is_over => return None,
+                None => match self.turn() {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+            };
+            if found.is_err() {
+                (self.page, self.is_over) = (Vec::new().into_iter(), true);
+            }
+            return Some(found);
+        }
+    }
+}
+
+fn bound<V: Serialize>(bound: RangeBound<&V>) -> Result<Bound> {
+    Ok(match bound {
+        RangeBound::Unbounded => Bound::Unbounded,
+        RangeBound::Included(value) => Bound::Included(json(value)?),
+        RangeBound::Excluded(value) => Bound::Excluded(json(value)?),
+    })
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::bug(format!("a value to look for: {error}")))
+}
+
+fn typed<T: DeserializeOwned>(document: WitDocument) -> Result<Document<T>> {
+    let body = serde_json::from_str(&document.body)
+        .map_err(|error| Error::bug(format!("the document {} is of another form: {error}", document.id)))?;
+    Ok(Document { id: document.id, rev: document.rev, body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::save::{Item, save_documents};
+    use crate::testing::Host;
+    use serde_json::{Value, json};
+
+    const CONTACTS: &str = "io.cozy.contacts";
+
+    fn saved() -> Host {
+        let host = Host::new();
+        let items = (0..1100).map(|number| {
+            let body = json!({ "number": number, "even": number % 2 == 0, "name": format!("n{number:04}") });
+            Item::new(format!("{number:04}"), body).unwrap()
+        });
+        assert_eq!(save_documents(CONTACTS, items).unwrap().created, 1100);
+        host
+    }
+
+    fn numbers(find: Find<Value>) -> Vec<i64> {
+        find.iter().map(|document| document.unwrap().body["number"].as_i64().unwrap()).collect()
+    }
+
+    #[test]
+    fn finds_documents_over_several_pages() {
+        let _host = saved();
+        let even = numbers(find(CONTACTS).equal("even", true).ordered_by("number"));
+        assert_eq!(even.len(), 550);
+        assert_eq!((even[0], even[549]), (0, 1098));
+        assert_eq!(numbers(find(CONTACTS)).len(), 1100);
+    }
+
+    #[test]
+    fn finds_ranges_beginnings_and_the_last_one() {
+        let _host = saved();
+        assert_eq!(numbers(find(CONTACTS).equal("even", false).within("number", 5..9)), [5, 7]);
+        assert_eq!(numbers(find(CONTACTS).within("number", 1098..)), [1098, 1099]);
+        assert_eq!(numbers(find(CONTACTS).starting_with("name", "n100").descending())[..2], [1009, 1008]);
+        let last = find::<Value>(CONTACTS).ordered_by("number").descending().first().unwrap().unwrap();
+        assert_eq!(last.body["number"], 1099);
+        assert_eq!(find::<Value>(CONTACTS).equal("even", "no").first(), Ok(None));
+    }
+
+    #[test]
+    fn a_question_in_the_wrong_order_says_so() {
+        let _host = Host::new();
+        let behind = find::<Value>(CONTACTS).ordered_by("a").equal("b", 1).all().unwrap_err();
+        insta::assert_snapshot!(behind, @r#"`equal("b", …)` stands behind a range or an order; put it in front"#);
+        let twice = find::<Value>(CONTACTS).within("a", 1..).within("b", 1..).all().unwrap_err();
+        insta::assert_snapshot!(twice, @"the range of `b` stands behind another one; only one is possible");
+    }
+
+    #[test]
+    fn reads_one_document() {
+        let _host = saved();
+        let one: Document<Value> = get(CONTACTS, &Locator::Key("0002".to_owned())).unwrap();
+        assert_eq!(one.body["number"], 2);
+        let error = get::<Vec<u8>>(CONTACTS, &Locator::Id("0002".to_owned())).unwrap_err();
+        insta::assert_snapshot!(error, @"the document 0002 is of another form: invalid type: map, expected a sequence at line 1 column 0");
+        assert!(get::<Value>(CONTACTS, &Locator::Id("none".to_owned())).is_err());
+        assert!(find::<Vec<u8>>(CONTACTS).iter().count() == 1, "nothing comes after an error");
+    }
+}

@@ -1,0 +1,255 @@
+//! The user's files, as far as the manifest's rules reach: reading them, what is known about them, and the folders below the account's.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+#[cfg(target_family = "wasm")]
+use crate::bindings::konnector::host::files::Content as Handle;
+use crate::bindings::konnector::host::files::Reference;
+#[cfg(not(target_family = "wasm"))]
+use crate::host::files::Content as Handle;
+use crate::save::Metadata;
+use crate::{Error, Locator, Result, host};
+
+/// A file, a folder, and what is known about either.
+pub use crate::bindings::konnector::host::files::{Details, Entry, File, Folder as FolderEntry};
+
+/// The contract's limit for one read.
+const CHUNK_BYTES: u32 = 1024 * 1024;
+/// Entries asked for at a time.
+const PAGE: u32 = 500;
+
+/// The content that a file had when it was opened, whatever happens to the file meanwhile.
+pub struct Content {
+    handle: Handle,
+    position: u64,
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// [`Error::Denied`] when the manifest has no rule for it, [`Error::Bug`] when it does not exist or is a folder.
+pub fn open(which: &Locator) -> Result<Content> {
+    Ok(Content { handle: host::files::open(which)?, position: 0 })
+}
+
+/// The whole content of a file.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(which: &Locator) -> Result<Vec<u8>> {
+    let content = open(which)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(content.size()).unwrap_or_default());
+    loop {
+        let part = content.handle.read(bytes.len() as u64, CHUNK_BYTES)?;
+        if part.is_empty() {
+            return Ok(bytes);
+        }
+        bytes.extend(part);
+    }
+}
+
+impl Content {
+    /// Bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.handle.size()
+    }
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Content").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = u32::try_from(buffer.len()).unwrap_or(u32::MAX).min(CHUNK_BYTES);
+        let part = self.handle.read(self.position, most).map_err(|error| io::Error::other(Error::from(error)))?;
+        for (place, byte) in buffer.iter_mut().zip(&part) {
+            *place = *byte;
+        }
+        self.position += part.len() as u64;
+        Ok(part.len())
+    }
+}
+
+impl Seek for Content {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let position = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::End(distance) => self.size().checked_add_signed(distance),
+            SeekFrom::Current(distance) => self.position.checked_add_signed(distance),
+        };
+        self.position = position.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.position)
+    }
+}
+
+/// What is known of a file or folder.
+///
+/// # Errors
+/// As [`open`].
+pub fn describe(which: &Locator) -> Result<Details> {
+    Ok(host::files::describe(which)?)
+}
+
+/// Sets members of what is known about a file; those that are null go (RFC 7396).
+///
+/// # Errors
+/// As [`open`], and [`Error::LimitReached`] for more than 64 KiB.
+pub fn merge_metadata(which: &Locator, patch: &Metadata) -> Result<()> {
+    Ok(host::files::merge_metadata(which, &patch.to_json())?)
+}
+
+/// Says that a file or folder belongs to a document, for example to the album that it is in. Costs nothing where it does already.
+///
+/// # Errors
+/// As [`open`].
+pub fn add_reference(which: &Locator, doctype: &str, id: &str) -> Result<()> {
+    Ok(host::files::add_references(which, &[reference(doctype, id)])?)
+}
+
+/// Says that a file or folder no longer belongs to a document.
+///
+/// # Errors
+/// As [`open`].
+pub fn remove_reference(which: &Locator, doctype: &str, id: &str) -> Result<()> {
+    Ok(host::files::remove_references(which, &[reference(doctype, id)])?)
+}
+
+fn reference(doctype: &str, id: &str) -> Reference {
+    Reference { kind: doctype.to_owned(), id: id.to_owned() }
+}
+
+/// Moves and renames a file that lies below the account's folder. Where the name is taken, a number is added.
+///
+/// # Errors
+/// As [`open`]; [`Error::Denied`] when its user put it elsewhere.
+pub fn rename(which: &Locator, to: &Folder, name: &str) -> Result<File> {
+    Ok(host::files::move_(which, &to.path, name)?)
+}
+
+/// A folder below the account's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Folder {
+    path: String,
+}
+
+impl Folder {
+    /// The account's own folder.
+    #[must_use]
+    pub fn of_account() -> Self {
+        Self::default()
+    }
+
+    /// A folder in this one: `Folder::of_account().folder("2026")`.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Self {
+        Self { path: format!("{}/{name}", self.path).trim_start_matches('/').to_owned() }
+    }
+
+    /// Creates it where it is missing; answers it with its id, for documents that refer to it.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+    pub fn ensure(&self) -> Result<FolderEntry> {
+        Ok(host::files::ensure_folder(&self.path)?)
+    }
+
+    /// What it holds, by name; nothing when it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when the manifest has no rule for it, and as the host answers.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let (mut entries, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = host::files::list_folder(&self.path, PAGE, cursor.as_deref())?;
+            entries.extend(page.entries);
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(entries),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Client, FileSource};
+    use crate::save::{File as NewFile, save_files};
+    use crate::testing::Host;
+    use serde_json::json;
+
+    fn save(file: NewFile) {
+        assert_eq!(save_files(&Client::new("https://a.example").unwrap(), [file]).unwrap().problems(), []);
+    }
+
+    fn key(key: &str) -> Locator {
+        Locator::Key(key.to_owned())
+    }
+
+    #[test]
+    fn reads_a_file_in_chunks_and_at_any_place() {
+        let _host = Host::new();
+        let content: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+        save(NewFile::new("large.bin", FileSource::bytes(content.clone())));
+        assert_eq!(read(&key("large.bin")), Ok(content.clone()));
+        let mut open = open(&key("large.bin")).unwrap();
+        assert_eq!(open.size(), 3_000_000);
+        assert_eq!(open.seek(SeekFrom::End(-3)).unwrap(), 2_999_997);
+        let mut end = Vec::new();
+        open.read_to_end(&mut end).unwrap();
+        assert_eq!(end, content[2_999_997..]);
+        assert!(open.seek(SeekFrom::Current(-4_000_000)).is_err());
+    }
+
+    #[test]
+    fn an_open_file_stays_what_it_was() {
+        let _host = Host::new();
+        save(NewFile::new("a.txt", FileSource::bytes("before")));
+        let mut before = open(&key("a.txt")).unwrap();
+        save(NewFile::new("a.txt", FileSource::bytes("after, and longer")).replacing());
+        let mut text = String::new();
+        before.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "before");
+        assert_eq!(read(&key("a.txt")).unwrap(), b"after, and longer");
+    }
+
+    #[test]
+    fn what_is_known_about_a_file_is_merged() {
+        let host = Host::new();
+        let metadata = Metadata::new().author("bank").with("old", true);
+        save(NewFile::new("a.pdf", FileSource::bytes("%PDF-1.7")).metadata(metadata).belongs_to("io.cozy.bills", "7"));
+        let patch = Metadata::new().with("old", ()).qualification("isp_invoice");
+        merge_metadata(&key("a.pdf"), &patch).unwrap();
+        let merged = json!({ "contentAuthor": "bank", "qualification": { "label": "isp_invoice" } });
+        assert_eq!(host.files()[0].metadata, merged);
+        add_reference(&key("a.pdf"), "io.cozy.photos.albums", "summer").unwrap();
+        remove_reference(&key("a.pdf"), "io.cozy.bills", "7").unwrap();
+        let details = describe(&key("a.pdf")).unwrap();
+        let references: Vec<_> = details.references.iter().map(|reference| reference.id.as_str()).collect();
+        assert_eq!(references, ["summer"]);
+        assert!(describe(&key("b.pdf")).is_err());
+    }
+
+    #[test]
+    fn folders_are_made_listed_and_moved_into() {
+        let _host = Host::new();
+        let year = Folder::of_account().folder("2026");
+        assert_eq!(year.entries().unwrap().len(), 0);
+        let made = year.ensure().unwrap();
+        assert_eq!((made.id.as_str(), made.path.as_str()), ("folder-2026", "2026"));
+        save(NewFile::new("a.txt", FileSource::bytes("a")));
+        let moved = rename(&key("a.txt"), &year, "b.txt").unwrap();
+        assert_eq!(moved.path, "2026/b.txt");
+        let name = |entry: &Entry| match entry {
+            Entry::File(file) => file.path.clone(),
+            Entry::Folder(folder) => format!("{}/", folder.path),
+        };
+        let names = |folder: Folder| folder.entries().unwrap().iter().map(name).collect::<Vec<_>>();
+        assert_eq!(names(year), ["2026/b.txt"]);
+        assert_eq!(names(Folder::of_account()), ["2026/"]);
+    }
+}

@@ -1,0 +1,172 @@
+//! The interface `documents` over a map. Values are ordered as the host orders them, except for texts, which are compared by their bytes.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Value};
+
+use super::{Error, with};
+use crate::Locator;
+use crate::bindings::konnector::host::documents::{Bound, Change, Document, Item, Order, Page, Query, Range, Saved};
+use crate::bindings::konnector::host::types::Outcome;
+
+type Body = Map<String, Value>;
+
+/// A key is an id here.
+fn id_of(which: &Locator) -> &str {
+    match which {
+        Locator::Id(id) | Locator::Key(id) => id,
+    }
+}
+
+fn not_found(kind: &str, id: &str) -> Error {
+    Error::NotFound(format!("{kind} {id}"))
+}
+
+fn document(id: &str, body: &Body) -> Document {
+    Document { id: id.to_owned(), rev: "1-0".to_owned(), body: Value::Object(body.clone()).to_string() }
+}
+
+fn object(text: &str) -> Result<Body, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+fn value(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+pub(crate) fn get(kind: &str, which: &Locator) -> Result<Document, Error> {
+    let place = (kind.to_owned(), id_of(which).to_owned());
+    let found = with(|state| state.documents.get(&place).map(|body| document(&place.1, body)));
+    found.ok_or_else(|| not_found(kind, &place.1))
+}
+
+/// Pages as the contract has them; the cursor is the number of documents before the page.
+pub(crate) fn find(kind: &str, by: &Query) -> Result<Page, Error> {
+    let filter = Filter::new(by)?;
+    let mut found: Vec<(Vec<Value>, String, Body)> = with(|state| {
+        let of_kind = state.documents.iter().filter(|((known, _), _)| known == kind);
+        let matching = of_kind.filter_map(|((_, id), body)| Some((filter.values(body)?, id.clone(), body.clone())));
+        matching.collect()
+    });
+    found.sort_by(|(one, one_id, _), (other, other_id, _)| order(one, other).then_with(|| one_id.cmp(other_id)));
+    if by.order == Order::Descending {
+        found.reverse();
+    }
+    let skipped: usize = by.cursor.as_ref().and_then(|cursor| cursor.parse().ok()).unwrap_or_default();
+    let end = skipped + by.limit as usize;
+    let next = (end < found.len()).then(|| end.to_string());
+    let page = found.into_iter().skip(skipped).take(by.limit as usize);
+    Ok(Page { documents: page.map(|(_, id, body)| document(&id, &body)).collect(), next })
+}
+
+struct Filter<'a> {
+    by: &'a Query,
+    equal: Vec<Value>,
+}
+
+impl<'a> Filter<'a> {
+    fn new(by: &'a Query) -> Result<Self, Error> {
+        Ok(Self { by, equal: by.equal.iter().map(|text| value(text)).collect::<Result<_, _>>()? })
+    }
+
+    /// The values of a document that is wanted.
+    fn values(&self, body: &Body) -> Option<Vec<Value>> {
+        let values: Vec<Value> = self.by.index.iter().map(|path| member(body, path)).collect::<Option<_>>()?;
+        let is_equal = self.equal.iter().zip(&values).all(|(wanted, value)| compare(wanted, value).is_eq());
+        let is_within = values.get(self.equal.len()).is_none_or(|value| self.is_within(value));
+        (is_equal && is_within).then_some(values)
+    }
+
+    fn is_within(&self, found: &Value) -> bool {
+        let side = |bound: &Bound, beyond: Ordering| match bound {
+            Bound::Unbounded => true,
+            Bound::Included(text) => value(text).is_ok_and(|end| compare(found, &end) != beyond),
+            Bound::Excluded(text) => value(text).is_ok_and(|end| compare(found, &end) == beyond.reverse()),
+        };
+        match &self.by.range {
+            Range::Any => true,
+            Range::Between(between) => side(&between.lower, Ordering::Less) && side(&between.upper, Ordering::Greater),
+            Range::Prefix(prefix) => found.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
+        }
+    }
+}
+
+fn member(body: &Body, path: &str) -> Option<Value> {
+    let mut names = path.split('.');
+    let first = body.get(names.next()?)?;
+    names.try_fold(first, |value, name| value.as_object()?.get(name)).cloned()
+}
+
+fn order(one: &[Value], other: &[Value]) -> Ordering {
+    let items = one.iter().zip(other).map(|(one, other)| compare(one, other));
+    items.fold(Ordering::Equal, Ordering::then).then(one.len().cmp(&other.len()))
+}
+
+fn compare(one: &Value, other: &Value) -> Ordering {
+    let rank = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Bool(value) => 1 + u8::from(*value),
+        Value::Number(_) => 3,
+        Value::String(_) => 4,
+        Value::Array(_) => 5,
+        Value::Object(_) => 6,
+    };
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            one.as_f64().partial_cmp(&other.as_f64()).unwrap_or(Ordering::Equal)
+        }
+        (Value::String(one), Value::String(other)) => one.cmp(other),
+        (Value::Array(one), Value::Array(other)) => order(one, other),
+        (Value::Object(one), Value::Object(other)) => {
+            let pairs = |members: &Body| {
+                members.iter().flat_map(|(name, value)| [Value::from(name.as_str()), value.clone()]).collect::<Vec<_>>()
+            };
+            order(&pairs(one), &pairs(other))
+        }
+        _ => rank(one).cmp(&rank(other)),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn check_save(_kind: &str) -> Result<(), Error> {
+    Ok(())
+}
+
+pub(crate) fn save(kind: &str, items: &[Item]) -> Result<Vec<Saved>, Error> {
+    if items.len() > 500 {
+        return Err(Error::Invalid("items: at most 500".to_owned()));
+    }
+    items.iter().map(|item| write(kind, &item.key, &item.body, true)).collect()
+}
+
+pub(crate) fn update(kind: &str, changes: &[Change]) -> Result<Vec<Saved>, Error> {
+    changes.iter().map(|change| write(kind, id_of(&change.which), &change.body, false)).collect()
+}
+
+fn write(kind: &str, id: &str, body: &str, creates: bool) -> Result<Saved, Error> {
+    let body = object(body)?;
+    let place = (kind.to_owned(), id.to_owned());
+    let outcome = with(|state| {
+        let before = state.documents.get(&place).cloned();
+        if before.is_none() && !creates {
+            return Err(not_found(kind, id));
+        }
+        let document = state.documents.entry(place).or_default();
+        document.extend(body);
+        Ok(match before {
+            None => Outcome::Created,
+            Some(before) if before == *document => Outcome::Unchanged,
+            Some(_) => Outcome::Updated,
+        })
+    })?;
+    Ok(Saved { id: id.to_owned(), rev: "1-0".to_owned(), outcome })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn delete(kind: &str, which: &[Locator]) -> Result<u32, Error> {
+    let removed = with(|state| {
+        let places = which.iter().map(|which| (kind.to_owned(), id_of(which).to_owned()));
+        places.filter(|place| state.documents.remove(place).is_some()).count()
+    });
+    Ok(u32::try_from(removed).unwrap_or(u32::MAX))
+}

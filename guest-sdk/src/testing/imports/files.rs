@@ -1,0 +1,201 @@
+//! The interface `files` over a list. Paths begin at the account's folder.
+
+use std::cell::RefCell;
+
+use serde_json::{Map, Value};
+
+use super::super::state::{State, StoredFile};
+use super::{Error, Stored, Target, with};
+use crate::Locator;
+use crate::bindings::konnector::host::files::{Details, Entry, File, Folder, Page, Reference};
+use crate::bindings::konnector::host::types::Outcome;
+
+pub(crate) struct Upload {
+    target: Target,
+    content: RefCell<Vec<u8>>,
+}
+
+impl Upload {
+    #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+    pub(crate) fn write(&self, chunk: &[u8]) -> Result<(), Error> {
+        self.content.borrow_mut().extend_from_slice(chunk);
+        Ok(())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+    pub(crate) fn commit(this: Self) -> Result<Stored, Error> {
+        Ok(keep(&this.target, this.content.into_inner()))
+    }
+}
+
+pub(crate) struct Content(Vec<u8>);
+
+impl Content {
+    pub(crate) fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+    pub(crate) fn read(&self, offset: u64, max: u32) -> Result<Vec<u8>, Error> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(self.0.iter().skip(start).take(max as usize).copied().collect())
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn check_save() -> Result<(), Error> {
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn begin_upload(target: &Target) -> Result<Upload, Error> {
+    Ok(Upload { target: target.clone(), content: RefCell::default() })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn lookup(keys: &[String]) -> Result<Vec<Option<File>>, Error> {
+    let find = |state: &State, key: &String| state.files.iter().find(|file| file.key.as_ref() == Some(key)).map(shown);
+    Ok(with(|state| keys.iter().map(|key| find(state, key)).collect()))
+}
+
+/// Works on a file that must be there.
+fn with_file<T>(which: &Locator, work: impl FnOnce(&mut StoredFile) -> T) -> Result<T, Error> {
+    with(|state| {
+        let is_it = |file: &&mut StoredFile| match which {
+            Locator::Id(id) => file.id == *id,
+            Locator::Key(key) => file.key.as_ref() == Some(key),
+        };
+        let found = state.files.iter_mut().find(is_it).map(work);
+        found.ok_or_else(|| Error::NotFound(format!("file {which:?}")))
+    })
+}
+
+pub(crate) fn open(which: &Locator) -> Result<Content, Error> {
+    with_file(which, |file| Content(file.content.clone()))
+}
+
+pub(crate) fn describe(which: &Locator) -> Result<Details, Error> {
+    with_file(which, |file| Details {
+        entry: Entry::File(shown(file)),
+        created_at: 0,
+        updated_at: 0,
+        metadata: file.metadata.to_string(),
+        references: file.references.iter().map(|(kind, id)| Reference { kind: kind.clone(), id: id.clone() }).collect(),
+    })
+}
+
+/// Merges one level deep.
+pub(crate) fn merge_metadata(which: &Locator, patch: &str) -> Result<(), Error> {
+    let patch: Map<String, Value> = serde_json::from_str(patch).map_err(|error| Error::Invalid(error.to_string()))?;
+    with_file(which, |file| {
+        let mut metadata = file.metadata.as_object().cloned().unwrap_or_default();
+        metadata.extend(patch);
+        metadata.retain(|_, value| !value.is_null());
+        file.metadata = Value::Object(metadata);
+    })
+}
+
+pub(crate) fn add_references(which: &Locator, references: &[Reference]) -> Result<(), Error> {
+    with_file(which, |file| refer(file, references))
+}
+
+fn refer(file: &mut StoredFile, references: &[Reference]) {
+    for reference in references {
+        let pair = (reference.kind.clone(), reference.id.clone());
+        if !file.references.contains(&pair) {
+            file.references.push(pair);
+        }
+    }
+}
+
+pub(crate) fn remove_references(which: &Locator, references: &[Reference]) -> Result<(), Error> {
+    let is_named = |pair: &(String, String)| {
+        references.iter().any(|reference| (reference.kind.as_str(), reference.id.as_str()) == (&pair.0, &pair.1))
+    };
+    with_file(which, |file| file.references.retain(|pair| !is_named(pair)))
+}
+
+pub(crate) fn move_(which: &Locator, folder: &str, name: &str) -> Result<File, Error> {
+    with_file(which, |file| {
+        file.path = path_of(folder, name);
+        shown(file)
+    })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn trash(which: &[Locator]) -> Result<u32, Error> {
+    let is_named = |file: &StoredFile| {
+        which.iter().any(|which| match which {
+            Locator::Id(id) => file.id == *id,
+            Locator::Key(key) => file.key.as_ref() == Some(key),
+        })
+    };
+    let removed = with(|state| {
+        let before = state.files.len();
+        state.files.retain(|file| !is_named(file));
+        before - state.files.len()
+    });
+    Ok(u32::try_from(removed).unwrap_or(u32::MAX))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn ensure_folder(path: &str) -> Result<Folder, Error> {
+    with(|state| state.folders.insert(path.to_owned()));
+    Ok(folder(path))
+}
+
+/// All of it in one page.
+#[expect(clippy::unnecessary_wraps, reason = "the contract's signature")]
+pub(crate) fn list_folder(path: &str, _limit: u32, _cursor: Option<&str>) -> Result<Page, Error> {
+    let is_in = |child: &str| child.rsplit_once('/').map_or("", |(parent, _)| parent) == path && child != path;
+    let mut entries: Vec<(String, Entry)> = with(|state| {
+        let folders = state.folders.iter().filter(|child| is_in(child));
+        let files = state.files.iter().filter(|file| is_in(&file.path));
+        let files = files.map(|file| (file.path.clone(), Entry::File(shown(file))));
+        folders.map(|child| (child.clone(), Entry::Folder(folder(child)))).chain(files).collect()
+    });
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(Page { entries: entries.into_iter().map(|(_, entry)| entry).collect(), next: None })
+}
+
+fn folder(path: &str) -> Folder {
+    Folder { id: format!("folder-{path}"), path: path.to_owned() }
+}
+
+fn path_of(folder: &str, name: &str) -> String {
+    [folder, name].join("/").trim_start_matches('/').to_owned()
+}
+
+fn shown(file: &StoredFile) -> File {
+    File {
+        id: file.id.clone(),
+        path: file.path.clone(),
+        size: file.content.len() as u64,
+        mime: "application/octet-stream".to_owned(),
+        sha256: "0".repeat(64),
+    }
+}
+
+pub(super) fn keep(target: &Target, content: Vec<u8>) -> Stored {
+    let path = path_of(&target.folder, &target.name);
+    let metadata = serde_json::from_str(&target.metadata).unwrap_or_default();
+    with(|state| {
+        let number = state.files.len();
+        let same = |file: &&mut StoredFile| {
+            if target.key.is_some() { file.key == target.key } else { file.path == path }
+        };
+        if let Some(file) = state.files.iter_mut().find(same) {
+            let outcome = if file.content == content { Outcome::Unchanged } else { Outcome::Updated };
+            file.content = content;
+            refer(file, &target.references);
+            return Stored { file: shown(file), outcome };
+        }
+        let key = target.key.clone();
+        let mut file =
+            StoredFile { id: format!("file-{number}"), path, key, content, metadata, references: Vec::new() };
+        refer(&mut file, &target.references);
+        let stored = Stored { file: shown(&file), outcome: Outcome::Created };
+        state.files.push(file);
+        stored
+    })
+}

@@ -1,0 +1,207 @@
+//! Changes of what is known about a file, and of its place; its content stays.
+
+use konnector_store::Changes;
+use serde_json::{Value, json};
+
+use super::{File, Reference};
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// Bytes of a file's `metadata`.
+const METADATA: usize = 64 << 10;
+/// References that a file may have.
+const REFERENCES: usize = 1_000;
+
+impl Platform {
+    /// Sets members of a file's `metadata`, and removes those that are null (RFC 7396).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::TooLarge`] when it comes to more than 64 KiB; [`Error::StaleLease`] by way of `stage`.
+    pub(crate) async fn merge_metadata(
+        &self,
+        instance: &Instance,
+        id: &str,
+        patch: &Object,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        self.change_file(instance, id, stage, |file| {
+            let mut metadata = Value::Object(file.metadata.clone());
+            merge(&mut metadata, patch);
+            if metadata.to_string().len() > METADATA {
+                return Err(Error::TooLarge(format!(
+                    "the metadata of '{}' would have more than {METADATA} bytes",
+                    file.name
+                )));
+            }
+            match metadata {
+                Value::Object(metadata) if metadata != file.metadata => {
+                    file.metadata = metadata;
+                    Ok(true)
+                }
+                _ => Ok(false),
+            }
+        })
+        .await
+    }
+
+    /// Adds the references that a file does not have yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::BadRequest`] for more than a file may have; [`Error::StaleLease`] by way of `stage`.
+    pub(crate) async fn add_references(
+        &self,
+        instance: &Instance,
+        id: &str,
+        references: &[Reference],
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        self.change_file(instance, id, stage, |file| file.refer_to(references)).await
+    }
+
+    /// Removes the references that a file has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::StaleLease`] by way of `stage`.
+    pub(crate) async fn remove_references(
+        &self,
+        instance: &Instance,
+        id: &str,
+        references: &[Reference],
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        self.change_file(instance, id, stage, |file| {
+            let before = file.referenced_by.len();
+            file.referenced_by.retain(|reference| !references.contains(reference));
+            Ok(file.referenced_by.len() < before)
+        })
+        .await
+    }
+
+    /// Moves a file into a directory under a name; a number is added where another file has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::Conflict`] when a hundred names are taken, or others keep changing the directory;
+    /// [`Error::StaleLease`] by way of `stage`.
+    pub(crate) async fn place_file(
+        &self,
+        instance: &Instance,
+        id: &str,
+        directory: &File,
+        name: &str,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+    ) -> Result<File> {
+        for last in [false, false, true] {
+            let file = self.file(instance, id)?;
+            if file.dir_id == directory.id && file.name == name {
+                return Ok(file);
+            }
+            let free = self.free_name(instance, &directory.id, name)?;
+            match self.move_file(instance, &file, directory, &free, None, stage).await {
+                Ok(()) => return self.file(instance, id),
+                Err(error) if error.is_conflict() && !last => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Conflict(format!("the directory of '{name}' is being changed by somebody else")))
+    }
+
+    /// Changes a file's document; `change` answers whether there is anything to write.
+    async fn change_file(
+        &self,
+        instance: &Instance,
+        id: &str,
+        stage: &(dyn Fn(&mut Changes) + Send + Sync),
+        mut change: impl FnMut(&mut File) -> Result<bool> + Send,
+    ) -> Result<File> {
+        let now = self.clock.now();
+        let changed = self
+            .modify::<File, _>(&instance.doc(&FILES, id), |file, changes| {
+                stage(changes);
+                let changed = change(file)?;
+                if changed {
+                    file.touch(now);
+                }
+                Ok(changed)
+            })
+            .await?;
+        let file = changed.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
+        Ok(File { id: id.to_owned(), ..file })
+    }
+}
+
+impl File {
+    /// Adds references; answers whether there was one that it did not have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRequest`] for more than a file may have.
+    pub(crate) fn refer_to(&mut self, references: &[Reference]) -> Result<bool> {
+        let before = self.referenced_by.len();
+        for reference in references {
+            if !self.referenced_by.contains(reference) {
+                self.referenced_by.push(reference.clone());
+            }
+        }
+        if self.referenced_by.len() > REFERENCES {
+            return Err(Error::BadRequest(format!("'{}' would have more than {REFERENCES} references", self.name)));
+        }
+        Ok(self.referenced_by.len() > before)
+    }
+
+    /// Says when it was changed.
+    pub(crate) fn touch(&mut self, now: chrono::DateTime<chrono::Utc>) {
+        self.cozy_metadata.insert("updatedAt".to_owned(), json!(now));
+    }
+}
+
+/// Merges a patch (RFC 7396 §2).
+fn merge(value: &mut Value, patch: &Object) {
+    if !value.is_object() {
+        *value = Value::Object(Object::new());
+    }
+    let Value::Object(members) = value else { return };
+    for (name, change) in patch {
+        match change {
+            Value::Null => {
+                members.shift_remove(name);
+            }
+            Value::Object(change) => merge(members.entry(name.as_str()).or_insert(Value::Null), change),
+            change => {
+                members.insert(name.clone(), change.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of RFC 7396, appendix A, whose patch is an object.
+    #[test]
+    fn merging_is_that_of_the_rfc() {
+        for (value, patch, expected) in [
+            (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
+            (json!({"a":"b"}), json!({"a":null}), json!({})),
+            (json!({"a":"b","b":"c"}), json!({"a":null}), json!({"b":"c"})),
+            (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
+            (json!({"a":"c"}), json!({"a":["b"]}), json!({"a":["b"]})),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
+            (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
+            (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
+            (json!([1, 2]), json!({"a":"b","c":null}), json!({"a":"b"})),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
+        ] {
+            let mut merged = value.clone();
+            merge(&mut merged, patch.as_object().unwrap());
+            assert_eq!(merged, expected, "{value} {patch}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Pages of an index, and of all documents by id.
+
+use konnector_manifest::{Doctype, Verb};
+use konnector_sandbox::capability::{Document, Error, Object, Order, Page, Query, Range};
+use konnector_store::{Direction, IndexRange, Position};
+use serde_json::Value;
+
+use super::{RunDocuments, shown, told};
+
+/// Documents looked at between two pauses.
+const STEP: usize = 100;
+/// Bytes of the documents of one page, about: a page ends behind the document that goes over it.
+const PAGE_SIZE: usize = 4 << 20;
+
+/// A page that is being filled.
+struct Filling {
+    documents: Vec<Document>,
+    limit: usize,
+    room: usize,
+}
+
+impl Filling {
+    /// Takes a document; answers whether the page is full.
+    fn take(&mut self, document: Document) -> bool {
+        self.room = self.room.saturating_sub(weight(&document.body));
+        self.documents.push(document);
+        self.documents.len() >= self.limit || self.room == 0
+    }
+}
+
+impl RunDocuments {
+    /// A page of documents that the rules let the run read.
+    pub(super) async fn page(&self, doctype: &Doctype, query: &Query) -> Result<Page, Error> {
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let filling = Filling { documents: Vec::new(), limit, room: PAGE_SIZE };
+        if query.index.is_empty() {
+            self.by_id(doctype, query, filling).await
+        } else {
+            self.by_index(doctype, query, filling).await
+        }
+    }
+
+    async fn by_id(&self, doctype: &Doctype, query: &Query, mut page: Filling) -> Result<Page, Error> {
+        let (store, instance) = (&self.0.platform.store, &self.0.instance.id);
+        let mut last = query.cursor.clone();
+        loop {
+            let found = match query.order {
+                Order::Ascending => store.list(instance, doctype, last.as_deref(), STEP),
+                Order::Descending => store.list_back(instance, doctype, last.as_deref(), STEP),
+            };
+            let found = found.map_err(wrong)?;
+            if found.is_empty() {
+                return Ok(Page { documents: page.documents, next: None });
+            }
+            for document in found {
+                last = Some(document.id.clone());
+                if self.may_read(doctype, &document) && page.take(shown(document)) {
+                    return Ok(Page { documents: page.documents, next: last });
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn by_index(&self, doctype: &Doctype, query: &Query, mut page: Filling) -> Result<Page, Error> {
+        let store = &self.0.platform.store;
+        // What the platform keeps in documents for itself is nobody's to look for.
+        if let Some(own) = query.index.iter().find(|path| path.starts_with('_') && *path != "_id") {
+            return Err(Error::Invalid(format!("index: `{own}` is no member of a document")));
+        }
+        let index = store.index(&self.0.instance.id, doctype, &query.index).await.map_err(wrong)?;
+        let range = range_of(query);
+        let direction = match query.order {
+            Order::Ascending => Direction::Forward,
+            Order::Descending => Direction::Backward,
+        };
+        let mut last: Option<Position> = query.cursor.as_deref().map(str::parse).transpose().map_err(wrong)?;
+        loop {
+            let hits = store.scan(&index, &range, direction, last.as_ref(), STEP).map_err(wrong)?;
+            if hits.is_empty() {
+                return Ok(Page { documents: page.documents, next: None });
+            }
+            for hit in hits {
+                last = Some(hit.position);
+                let Some(document) = self.stored(doctype, &hit.id)? else { continue };
+                // It may have been changed since the index was read.
+                let belongs = range.contains(&query.index, &document.id, &document.body) && matches(query, &document);
+                if belongs && self.may_read(doctype, &document) && page.take(shown(document)) {
+                    return Ok(Page { documents: page.documents, next: last.map(|last| last.to_string()) });
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn may_read(&self, doctype: &Doctype, document: &konnector_store::Document) -> bool {
+        self.0.permissions.allows_document(Verb::Get, doctype, &document.id, &document.body)
+    }
+}
+
+fn range_of(query: &Query) -> IndexRange {
+    match &query.range {
+        Range::Any => IndexRange::equal(&query.equal),
+        Range::Between(lower, upper) => IndexRange::between(&query.equal, lower.as_ref(), upper.as_ref()),
+        Range::Prefix(prefix) => IndexRange::prefix(&query.equal, prefix),
+    }
+}
+
+/// What an index does not tell apart: texts that the collation takes for the same, and the exact beginning of a text.
+fn matches(query: &Query, document: &konnector_store::Document) -> bool {
+    let value = |path: &String| match path.as_str() {
+        "_id" => Some(Value::String(document.id.clone())),
+        path => {
+            let mut names = path.split('.');
+            let first = document.body.get(names.next()?)?;
+            names.try_fold(first, |value, name| value.as_object()?.get(name)).cloned()
+        }
+    };
+    let mut paths = query.index.iter();
+    let equal = query
+        .equal
+        .iter()
+        .zip(paths.by_ref())
+        .all(|(wanted, path)| value(path).is_some_and(|value| is_equal(&value, wanted)));
+    equal
+        && match (&query.range, paths.next()) {
+            (Range::Prefix(prefix), Some(path)) => {
+                value(path).is_some_and(|value| value.as_str().is_some_and(|text| text.starts_with(prefix.as_str())))
+            }
+            _ => true,
+        }
+}
+
+/// Texts are equal letter by letter; of other values the index knows better (1 is 1.0).
+fn is_equal(value: &Value, wanted: &Value) -> bool {
+    match (value, wanted) {
+        (Value::String(value), Value::String(wanted)) => value == wanted,
+        _ => true,
+    }
+}
+
+/// An argument that the store does not take is the guest's mistake.
+fn wrong(error: konnector_store::Error) -> Error {
+    match error {
+        konnector_store::Error::Invalid { field, reason } => Error::Invalid(format!("{field}: {reason}")),
+        error => told(error.into()),
+    }
+}
+
+/// About how many bytes a document takes as JSON.
+fn weight(body: &Object) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 8,
+            Value::String(text) => text.len() + 3,
+            Value::Array(items) => items.iter().map(of).sum::<usize>() + 2,
+            Value::Object(members) => weight(members),
+        }
+    }
+    body.iter().map(|(name, value)| name.len() + 4 + of(value)).sum::<usize>() + 2
+}

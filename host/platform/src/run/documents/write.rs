@@ -1,0 +1,142 @@
+//! Writes of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
+
+use konnector_manifest::{Doctype, Verb};
+use konnector_sandbox::capability::{Change, Error, Item, Object, Saved, Written};
+use konnector_store::{Changes, Document, Rev};
+use serde_json::{Value, json};
+
+use super::{RunDocuments, denied, name_of, told};
+use crate::Platform;
+use crate::realtime::Happened;
+use crate::stored::public;
+
+/// How often a batch is tried again when somebody else changed one of its documents.
+const TRIES: usize = 4;
+
+/// One document to write, with what is there already.
+pub(super) struct Planned {
+    id: String,
+    body: Object,
+    before: Option<Rev>,
+    written: Written,
+}
+
+impl RunDocuments {
+    /// What saving an item means, given what is there.
+    pub(super) fn plan_item(&self, doctype: &Doctype, item: &Item) -> Result<Planned, Error> {
+        let id = self.0.keyed_id(doctype.as_ref(), &item.key);
+        let wanted = public(item.body.clone());
+        match self.stored(doctype, &id)? {
+            Some(found) => self.plan_update(doctype, found, wanted),
+            None => {
+                self.0.permissions.check_document(Verb::Post, doctype, &id, &wanted).map_err(denied)?;
+                let mut body = wanted;
+                body.insert("cozyMetadata".to_owned(), self.metadata());
+                Ok(Planned { id, body, before: None, written: Written::Created })
+            }
+        }
+    }
+
+    /// What a change means, given what is there.
+    pub(super) fn plan_change(&self, doctype: &Doctype, change: &Change) -> Result<Planned, Error> {
+        let id = self.id_of(doctype, &change.which);
+        let Some(found) = self.stored(doctype, &id)? else {
+            self.0.permissions.check_document(Verb::Put, doctype, &id, &Object::new()).map_err(denied)?;
+            return Err(Error::NotFound(name_of(doctype, &change.which)));
+        };
+        self.0.permissions.check_document(Verb::Put, doctype, &id, &found.body).map_err(denied)?;
+        if change.rev.as_ref().is_some_and(|rev| *rev != found.rev.to_string()) {
+            return Err(Error::Conflict(format!(
+                "{} is at revision {}; read it again",
+                name_of(doctype, &change.which),
+                found.rev
+            )));
+        }
+        self.plan_update(doctype, found, public(change.body.clone()))
+    }
+
+    fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<Planned, Error> {
+        let permissions = &self.0.permissions;
+        let Document { id, rev, mut body } = found;
+        if Platform::matching(&body, &wanted) {
+            return Ok(Planned { id, body, before: Some(rev), written: Written::Unchanged });
+        }
+        // Both what it was and what it becomes must be within the rules.
+        permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
+        body.extend(wanted);
+        permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
+        if let Some(metadata) = body.get_mut("cozyMetadata").and_then(Value::as_object_mut) {
+            metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock.now()));
+        }
+        Ok(Planned { id, body, before: Some(rev), written: Written::Updated })
+    }
+
+    fn metadata(&self) -> Value {
+        let now = self.0.platform.clock.now();
+        let mut metadata = crate::file::made(now, &self.0.instance.domain);
+        metadata.extend(self.0.origin());
+        metadata.insert(
+            "updatedByApps".to_owned(),
+            json!([{ "slug": self.0.konnector.slug, "version": self.0.konnector.version, "date": now }]),
+        );
+        json!(metadata)
+    }
+
+    /// Writes all of them or none.
+    pub(super) async fn write<T: Sync>(
+        &self,
+        doctype: &Doctype,
+        items: &[T],
+        plan: impl Fn(&T) -> Result<Planned, Error> + Send + Sync,
+    ) -> Result<Vec<Saved>, Error> {
+        for _ in 0..TRIES {
+            let planned = items.iter().map(&plan).collect::<Result<Vec<_>, _>>()?;
+            if let Some(saved) = self.commit(doctype, planned).await? {
+                return Ok(saved);
+            }
+        }
+        Err(Error::Conflict(format!("documents of the type {doctype} are being changed by somebody else")))
+    }
+
+    /// `None` when somebody else was quicker.
+    async fn commit(&self, doctype: &Doctype, planned: Vec<Planned>) -> Result<Option<Vec<Saved>>, Error> {
+        let scope = &self.0;
+        let mut changes = Changes::new();
+        scope.fence(&mut changes);
+        for plan in &planned {
+            let at = scope.instance.doc(doctype, plan.id.as_str());
+            match (&plan.before, plan.written) {
+                (_, Written::Unchanged) => {}
+                (None, _) => {
+                    changes.create(at, plan.body.clone());
+                }
+                (Some(rev), _) => {
+                    changes.put(at, rev, plan.body.clone());
+                }
+            }
+        }
+        let revs = match scope.platform.store.commit(changes).await {
+            Ok(revs) => revs,
+            Err(error) if error.is_conflict() => return Ok(None),
+            Err(error) => return Err(told(error.into())),
+        };
+        let mut revs = revs.into_iter();
+        let mut saved = Vec::with_capacity(planned.len());
+        for plan in planned {
+            let rev = match plan.written {
+                Written::Unchanged => plan.before,
+                Written::Created | Written::Updated => revs.next(),
+            };
+            if plan.written != Written::Unchanged {
+                let happened = if plan.written == Written::Created { Happened::Created } else { Happened::Updated };
+                scope.platform.publish(&scope.instance.doc(doctype, plan.id.as_str()), happened, plan.body);
+            }
+            saved.push(Saved {
+                id: plan.id,
+                rev: rev.map(|rev| rev.to_string()).unwrap_or_default(),
+                written: plan.written,
+            });
+        }
+        Ok(Some(saved))
+    }
+}

@@ -1,0 +1,36 @@
+//! Content that a run has open.
+
+use std::io::SeekFrom;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use konnector_sandbox::capability::{Error, OpenFile};
+use konnector_store::BlobReader;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+
+use super::super::told;
+
+/// The content that a file had when it was opened. A blob is never written twice, and who reads it keeps it.
+pub(super) struct RunContent {
+    pub(super) reader: Box<dyn BlobReader>,
+    pub(super) size: u64,
+}
+
+#[async_trait]
+impl OpenFile for RunContent {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, Error> {
+        let length = u64::from(max).min(self.size.saturating_sub(offset));
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let failed = |error| told(crate::Error::io("reading the content of a file")(error));
+        self.reader.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
+        let mut part = BytesMut::zeroed(usize::try_from(length).unwrap_or_default());
+        self.reader.read_exact(&mut part).await.map_err(failed)?;
+        Ok(part.freeze())
+    }
+}

@@ -1,0 +1,142 @@
+//! Content on its way to a file.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::DateTime;
+use konnector_manifest::Verb;
+use konnector_sandbox::capability::{Error, Quota, Stored, Target, Upload, Written};
+use konnector_store::{BlobInfo, Changes};
+
+use super::super::content::{ContentWriter, NotWritten, Room};
+use super::super::{Scope, told};
+use super::reference;
+use crate::file::{File, NewContent, Reference};
+use crate::stored::Object;
+
+/// An upload that is not finished.
+pub(super) struct RunUpload {
+    scope: Arc<Scope>,
+    room: Room,
+    path: String,
+    name: String,
+    id: String,
+    target: Target,
+    references: Vec<Reference>,
+    content: ContentWriter,
+}
+
+impl RunUpload {
+    /// Begins one. `path` is that of the folder.
+    pub(super) async fn begin(
+        scope: &Arc<Scope>,
+        room: Room,
+        path: String,
+        name: String,
+        id: String,
+        target: Target,
+    ) -> Result<Self, Error> {
+        let references = target.references.iter().map(reference).collect::<Result<_, _>>()?;
+        let content = ContentWriter::begin(&scope.platform, room.clone()).await.map_err(told)?;
+        let scope = Arc::clone(scope);
+        Ok(Self { scope, room, path, name, id, target, references, content })
+    }
+
+    /// The file's `metadata`.
+    fn metadata(&self) -> Object {
+        let mut metadata = self.target.metadata.clone();
+        if let Some(key) = &self.target.key {
+            // Cozy's name for the key, for clients that look for it.
+            metadata.entry("fileIdAttributes").or_insert_with(|| key.as_str().into());
+        }
+        metadata
+    }
+
+    /// The file that gets new content; one in the trash counts as gone.
+    fn before(&self) -> Result<Option<File>, Error> {
+        match self.scope.platform.file(&self.scope.instance, &self.id) {
+            Ok(file) => Ok(Some(file).filter(|file| !file.trashed)),
+            Err(crate::Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(told(error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Upload for RunUpload {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+        self.content.write(chunk).await.map_err(|error| match error {
+            NotWritten::Full => Error::QuotaExceeded(Quota::Storage),
+            NotWritten::Failed(error) => told(error),
+        })
+    }
+
+    async fn commit(self: Box<Self>) -> Result<Stored, Error> {
+        let (before, metadata) = (self.before()?, self.metadata());
+        let Self { scope, room, path, name, id, target, references, content } = *self;
+        // What the author says goes before what the content shows.
+        let mime = target.mime.unwrap_or_else(|| content.mime(&name));
+        let blob = content.finish().await.map_err(told)?;
+        if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references)) {
+            scope.discard(&blob).await;
+            return Ok(Stored { file: scope.file(file)?, written: Written::Unchanged });
+        }
+        let written = if before.is_some() { Written::Updated } else { Written::Created };
+        let new = New { path, name, id, mime, created_at: target.created_at, metadata, references };
+        match scope.store_content(before.as_ref(), new, &blob).await {
+            Ok(file) => {
+                room.account(before.as_ref().map_or(0, File::len), file.len());
+                Ok(Stored { file: scope.file(&file)?, written })
+            }
+            Err(error) => {
+                scope.discard(&blob).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What becomes a file.
+struct New {
+    path: String,
+    name: String,
+    id: String,
+    mime: String,
+    created_at: Option<i64>,
+    metadata: Object,
+    references: Vec<Reference>,
+}
+
+impl Scope {
+    async fn store_content(&self, before: Option<&File>, new: New, blob: &BlobInfo) -> Result<File, Error> {
+        if let Some(file) = before {
+            self.check_file(&[Verb::Put], file).map_err(told)?;
+        }
+        let fence = |changes: &mut Changes| self.fence(changes);
+        let directory = self.platform.ensure_directory(&self.instance, &new.path, &fence).await.map_err(told)?;
+        let new = NewContent {
+            id: new.id,
+            dir_id: directory.id,
+            name: new.name,
+            mime: new.mime,
+            created_at: new.created_at.and_then(DateTime::from_timestamp_millis),
+            metadata: new.metadata,
+            references: new.references,
+            origin: self.origin(),
+        };
+        self.platform.commit_content(&self.instance, &new, blob, &fence).await.map_err(told)
+    }
+
+    /// Removes content that no file came to have; should that fail, the sweep of orphans finds it.
+    async fn discard(&self, blob: &BlobInfo) {
+        drop(self.platform.store.blobs().remove(&blob.id).await);
+    }
+}
+
+/// Whether storing would change nothing.
+fn is_same(file: &File, blob: &BlobInfo, metadata: &Object, references: &[Reference]) -> bool {
+    file.content.as_ref().is_some_and(|content| content.sha256 == hex::encode(blob.sha256))
+        && file.metadata == *metadata
+        && references.iter().all(|reference| file.referenced_by.contains(reference))
+}

@@ -1,0 +1,217 @@
+use konnector_sandbox::capability::{Change, Documents, Item, Order, Page, Query, Range, Written};
+use std::ops::Bound;
+
+use super::*;
+
+const BILLS: &str = "io.cozy.bills";
+
+fn item(key: &str, body: Value) -> Item {
+    Item { key: key.to_owned(), body: object(body) }
+}
+
+fn change(which: Locator, rev: Option<&str>, body: Value) -> Change {
+    Change { which, rev: rev.map(str::to_owned), body: object(body) }
+}
+
+fn query(index: &[&str], equal: &[Value], range: Range) -> Query {
+    let index = index.iter().map(|member| (*member).to_owned()).collect();
+    Query { index, equal: equal.to_vec(), range, order: Order::Ascending, limit: 1_000, cursor: None }
+}
+
+/// The bills' numbers.
+fn numbers(page: &Page) -> Vec<i64> {
+    page.documents.iter().map(|document| document.body["number"].as_i64().unwrap()).collect()
+}
+
+async fn save_bills(run: &Run, count: i64) {
+    let bills = (0..count).map(|number| {
+        let vendor = if number % 2 == 0 { "even" } else { "Odd" };
+        item(&format!("{number:03}"), json!({ "number": number, "vendor": vendor, "ref": format!("F-{number:03}") }))
+    });
+    run.documents().save(BILLS, bills.collect()).await.unwrap();
+}
+
+#[tokio::test]
+async fn documents_are_found_by_key_and_id_changed_and_deleted() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    let saved = documents.save(BILLS, vec![item("1", json!({ "amount": 1 }))]).await.unwrap();
+    let found = documents.get(BILLS, &key("1")).await.unwrap();
+    assert_eq!((&found.id, &found.rev), (&saved[0].id, &saved[0].rev));
+    assert_eq!(documents.get(BILLS, &id(found.id.as_str())).await.unwrap(), found);
+
+    let changed =
+        documents.update(BILLS, vec![change(key("1"), Some(&found.rev), json!({ "paid": true }))]).await.unwrap();
+    assert_eq!(changed[0].written, Written::Updated);
+    let again =
+        documents.update(BILLS, vec![change(id(found.id.as_str()), None, json!({ "paid": true }))]).await.unwrap();
+    assert_eq!((again[0].written, &again[0].rev), (Written::Unchanged, &changed[0].rev));
+    let body = documents.get(BILLS, &key("1")).await.unwrap().body;
+    assert_eq!((&body["amount"], &body["paid"]), (&json!(1), &json!(true)));
+    assert_eq!(body["cozyMetadata"]["createdByApp"], "bank101");
+
+    // Both name the same one.
+    assert_eq!(documents.delete(BILLS, vec![key("1"), id(found.id.as_str()), key("2")]).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_batch_of_changes_is_made_as_a_whole_or_not_at_all() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    documents.save(BILLS, vec![item("1", json!({ "n": 1 })), item("2", json!({ "n": 2 }))]).await.unwrap();
+    let second = |rev| vec![change(key("1"), None, json!({ "n": 7 })), change(key("2"), rev, json!({ "n": 8 }))];
+    let refusals = [
+        text(documents.update(BILLS, second(Some("1-no"))).await),
+        text(
+            documents
+                .update(BILLS, vec![change(key("1"), None, json!({ "n": 7 })), change(key("9"), None, json!({}))])
+                .await,
+        ),
+        text(documents.update(BILLS, vec![change(key("1"), None, json!({})), change(key("1"), None, json!({}))]).await),
+        text(documents.save(BILLS, vec![item("1", json!({})), item("1", json!({}))]).await),
+    ];
+    let rev = documents.get(BILLS, &key("2")).await.unwrap().rev;
+    insta::assert_snapshot!(refusals.join("\n").replace(&rev, "REV"), @r#"
+    Conflict("io.cozy.bills with the key '2' is at revision REV; read it again")
+    NotFound("io.cozy.bills with the key '9'")
+    Invalid("two changes are for io.cozy.bills with the key '1'; make it one")
+    Invalid("the key '1' occurs twice; a key stands for one document")
+    "#);
+    assert_eq!(documents.get(BILLS, &key("1")).await.unwrap().body["n"], 1);
+    assert_eq!(documents.update(BILLS, second(None)).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_index_answers_in_order_and_in_pages() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    save_bills(&run, 250).await;
+    let find = |query| documents.find(BILLS, query);
+    let odd = numbers(&find(query(&["vendor", "number"], &[json!("Odd")], Range::Any)).await.unwrap());
+    assert_eq!(odd, (0..250).filter(|number| number % 2 == 1).collect::<Vec<_>>());
+    let between = Range::Between(Bound::Included(json!(10)), Bound::Excluded(json!(20)));
+    assert_eq!(
+        numbers(&find(query(&["vendor", "number"], &[json!("even")], between)).await.unwrap()),
+        [10, 12, 14, 16, 18]
+    );
+    let prefix = Range::Prefix("F-24".to_owned());
+    assert_eq!(numbers(&find(query(&["ref"], &[], prefix)).await.unwrap()), (240..250).collect::<Vec<_>>());
+    assert_eq!(numbers(&find(query(&["ref"], &[], Range::Prefix("f-24".to_owned()))).await.unwrap()), [0; 0]);
+    assert_eq!(numbers(&find(query(&["vendor"], &[json!("odd")], Range::Any)).await.unwrap()), [0; 0]);
+    assert_eq!(numbers(&find(query(&["missing"], &[], Range::Any)).await.unwrap()), [0; 0]);
+
+    for index in [&["number"][..], &[]] {
+        for order in [Order::Ascending, Order::Descending] {
+            let (mut all, mut cursor, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let page = Query { order, limit: 60, cursor, ..query(index, &[], Range::Any) };
+                let page = find(page).await.unwrap();
+                pages += 1;
+                all.extend(numbers(&page));
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!((all.len(), pages), (250, 5), "{index:?} {order:?}");
+            if !index.is_empty() {
+                assert!(all.is_sorted_by(|one, other| (one < other) == (order == Order::Ascending)), "{order:?}");
+            }
+            all.sort_unstable();
+            assert_eq!(all, (0..250).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_large_documents_is_short() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    for number in 0..4 {
+        let large = json!({ "number": number, "text": "x".repeat(3 << 20) });
+        documents.save(BILLS, vec![item(&number.to_string(), large)]).await.unwrap();
+    }
+    let page = documents.find(BILLS, query(&["number"], &[], Range::Any)).await.unwrap();
+    assert_eq!(numbers(&page), [0, 1]);
+    let next = Query { cursor: page.next, ..query(&["number"], &[], Range::Any) };
+    assert_eq!(numbers(&documents.find(BILLS, next).await.unwrap()), [2, 3]);
+}
+
+#[tokio::test]
+async fn rules_filter_each_document() {
+    let run = Run::with(json!({
+        "bills": { "type": "io.cozy.bills", "verbs": ["GET", "POST", "PUT"], "selector": "vendor", "values": ["even"] },
+    }))
+    .await;
+    let documents = run.documents();
+    let bill = |number: i64, vendor: &str| object(json!({ "number": number, "vendor": vendor }));
+    let mut changes = Changes::new();
+    for number in 0..10 {
+        let vendor = if number % 2 == 0 { "even" } else { "odd" };
+        changes.create(run.scope.instance.doc(&BILLS.parse().unwrap(), number.to_string()), bill(number, vendor));
+    }
+    run.scope.platform.store.commit(changes).await.unwrap();
+    for index in [&["number"][..], &[]] {
+        let page = documents.find(BILLS, query(index, &[], Range::Any)).await.unwrap();
+        assert_eq!(numbers(&page), [0, 2, 4, 6, 8], "{index:?}");
+    }
+    let refusals = [
+        text(documents.get(BILLS, &id("1")).await),
+        text(documents.get(BILLS, &id("none")).await),
+        text(documents.update(BILLS, vec![change(id("1"), None, json!({ "number": 7 }))]).await),
+        text(documents.update(BILLS, vec![change(id("2"), None, json!({ "vendor": "odd" }))]).await),
+        text(documents.update(BILLS, vec![change(id("none"), None, json!({}))]).await),
+        text(documents.delete(BILLS, vec![id("2")]).await),
+        text(documents.check_save("io.cozy.contacts").await),
+        text(documents.find("io.cozy.contacts", query(&["a"], &[], Range::Any)).await),
+        text(documents.find("io.cozy.accounts", query(&["a"], &[], Range::Any)).await),
+        text(documents.check_save("io.cozy.files").await),
+    ];
+    assert_eq!(documents.check_save(BILLS).await, Ok(()));
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Denied("the manifest has no rule for GET on the document \"1\" of io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"GET\"], \"values\": [\"1\"] }")
+    Denied("the manifest has no rule for GET on the document \"none\" of io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"GET\"], \"values\": [\"none\"] }")
+    Denied("the manifest has no rule for PUT on the document \"1\" of io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"PUT\"], \"values\": [\"1\"] }")
+    Denied("the manifest has no rule for PUT on the document \"2\" of io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"PUT\"], \"values\": [\"2\"] }")
+    Denied("the manifest has no rule for PUT on the document \"none\" of io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"PUT\"], \"values\": [\"none\"] }")
+    Denied("the manifest has no rule for DELETE on io.cozy.bills; add to \"permissions\": \"bills2\": { \"type\": \"io.cozy.bills\", \"verbs\": [\"DELETE\"] }")
+    Denied("the manifest has no rule for POST on io.cozy.contacts; add to \"permissions\": \"contacts\": { \"type\": \"io.cozy.contacts\", \"verbs\": [\"POST\"] }")
+    Denied("the manifest has no rule for GET on io.cozy.contacts; add to \"permissions\": \"contacts\": { \"type\": \"io.cozy.contacts\", \"verbs\": [\"GET\"] }")
+    Denied("documents of the type io.cozy.accounts are not for konnectors; use the interfaces account and files")
+    Denied("documents of the type io.cozy.files cannot be written directly")
+    "#);
+}
+
+#[tokio::test]
+async fn wrong_questions_are_told() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    for number in 0..konnector_store::INDEXES {
+        documents.find(BILLS, query(&[&format!("m{number}")], &[], Range::Any)).await.unwrap();
+    }
+    let refusals = [
+        text(documents.find(BILLS, query(&["one.too.many"], &[], Range::Any)).await),
+        text(documents.find(BILLS, query(&["_content"], &[], Range::Any)).await),
+        text(documents.find(BILLS, Query { cursor: Some("x".to_owned()), ..query(&["m1"], &[], Range::Any) }).await),
+        text(documents.find("bills", query(&["m1"], &[], Range::Any)).await),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Invalid("index: documents of the type io.cozy.bills have 16 indexes, which is the most: use one of [m0] [m1] [m2] [m3] [m4] [m5] [m6] [m7] [m8] [m9] [m10] [m11] [m12] [m13] [m14] [m15], or drop one")
+    Invalid("index: `_content` is no member of a document")
+    Invalid("cursor: it is not where an earlier page of this query ended")
+    Denied("the manifest has no rule for GET on bills; add to \"permissions\": \"bills2\": { \"type\": \"bills\", \"verbs\": [\"GET\"] }")
+    "#);
+}
+
+#[tokio::test]
+async fn a_run_without_its_lease_writes_nothing() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    documents.save(BILLS, vec![item("1", json!({ "n": 1 }))]).await.unwrap();
+    run.lose_lease().await;
+    assert_eq!(documents.save(BILLS, vec![item("2", json!({}))]).await.unwrap_err(), Error::LeaseLost);
+    let changed = documents.update(BILLS, vec![change(key("1"), None, json!({ "n": 2 }))]).await;
+    assert_eq!(changed.unwrap_err(), Error::LeaseLost);
+    assert_eq!(documents.delete(BILLS, vec![key("1")]).await.unwrap_err(), Error::LeaseLost);
+    assert_eq!(documents.get(BILLS, &key("1")).await.unwrap().body["n"], 1);
+}

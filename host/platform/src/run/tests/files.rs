@@ -1,0 +1,217 @@
+use konnector_sandbox::capability::{Entry, Files, Reference, Stored, Target, Written};
+
+use super::*;
+use crate::file::TRASH_ID;
+
+fn target(name: &str) -> Target {
+    Target { name: name.to_owned(), key: Some(name.to_owned()), ..Target::default() }
+}
+
+fn reference(id: &str) -> Reference {
+    Reference { doctype: "io.cozy.bills".to_owned(), id: id.to_owned() }
+}
+
+async fn store(files: &RunFiles, target: Target, content: &'static str) -> Result<Stored, Error> {
+    let mut upload = files.begin_upload(target).await?;
+    upload.write(content.into()).await?;
+    upload.commit().await
+}
+
+async fn names(files: &RunFiles, folder: &str) -> Vec<String> {
+    let (mut names, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = files.list_folder(folder, 2, cursor).await.unwrap();
+        names.extend(page.entries.iter().map(|entry| match entry {
+            Entry::File(file) => file.path.clone(),
+            Entry::Folder(folder) => format!("{}/", folder.path),
+        }));
+        cursor = page.next;
+        if cursor.is_none() {
+            return names;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_file_is_one_content() {
+    let run = Run::free().await;
+    let files = run.files();
+    store(&files, target("a.txt"), "the first content").await.unwrap();
+    let mut open = files.open(&key("a.txt")).await.unwrap();
+    assert_eq!(open.read(0, 3).await.unwrap(), "the");
+    assert_eq!(store(&files, target("a.txt"), "another").await.unwrap().written, Written::Updated);
+    assert_eq!((open.size(), open.read(4, 100).await.unwrap()), (17, "first content".into()));
+    files.trash(vec![key("a.txt")]).await.unwrap();
+    assert_eq!(open.read(4, 5).await.unwrap(), "first");
+    assert_eq!(open.read(17, 5).await.unwrap(), "");
+    assert_eq!(open.read(u64::MAX, u32::MAX).await.unwrap(), "");
+    insta::assert_snapshot!(text(files.open(&key("a.txt")).await.map(drop)), @r#"NotFound("there is no file with the key 'a.txt'")"#);
+}
+
+#[tokio::test]
+async fn storing_the_same_again_changes_nothing() {
+    let run = Run::free().await;
+    let files = run.files();
+    let with = |references: &[&str]| Target {
+        metadata: object(json!({ "page": 1 })),
+        references: references.iter().map(|id| reference(id)).collect(),
+        ..target("a.txt")
+    };
+    assert_eq!(store(&files, with(&["1"]), "a").await.unwrap().written, Written::Created);
+    assert_eq!(store(&files, with(&["1"]), "a").await.unwrap().written, Written::Unchanged);
+    assert_eq!(store(&files, with(&["2"]), "a").await.unwrap().written, Written::Updated);
+    let details = files.describe(&key("a.txt")).await.unwrap();
+    assert_eq!(details.references, [reference("1"), reference("2")]);
+    assert_eq!(json!(details.metadata), json!({ "page": 1, "fileIdAttributes": "a.txt" }));
+}
+
+#[tokio::test]
+async fn metadata_and_references_are_changed() {
+    let run = Run::free().await;
+    let files = run.files();
+    let stored = store(&files, target("a.txt"), "a").await.unwrap();
+    let file = id(stored.file.id.as_str());
+    files.merge_metadata(&file, object(json!({ "label": { "a": 1, "b": 2 }, "old": true }))).await.unwrap();
+    files.merge_metadata(&file, object(json!({ "label": { "b": null, "c": 3 }, "old": null }))).await.unwrap();
+    files.add_references(&file, vec![reference("1"), reference("2"), reference("1")]).await.unwrap();
+    files.add_references(&file, vec![reference("2")]).await.unwrap();
+    files.remove_references(&file, vec![reference("1"), reference("3")]).await.unwrap();
+    let details = files.describe(&key("a.txt")).await.unwrap();
+    assert_eq!(json!(details.metadata), json!({ "fileIdAttributes": "a.txt", "label": { "a": 1, "c": 3 } }));
+    assert_eq!(details.references, [reference("2")]);
+    assert_eq!(details.entry, Entry::File(stored.file));
+
+    let many = (0..1_000).map(|number| reference(&format!("r{number}"))).collect();
+    let named = |doctype: &str, id: &str| vec![Reference { doctype: doctype.to_owned(), id: id.to_owned() }];
+    let refusals = [
+        text(files.add_references(&file, many).await),
+        text(files.add_references(&file, named("no type", "1")).await),
+        text(files.add_references(&file, named("io.cozy.bills", "")).await),
+        text(files.merge_metadata(&file, object(json!({ "x": "y".repeat(70_000) }))).await),
+        text(files.merge_metadata(&id("none"), Object::new()).await),
+        text(files.add_references(&key("none"), Vec::new()).await),
+        text(files.describe(&id("none")).await),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @"");
+}
+
+#[tokio::test]
+async fn folders_are_made_and_listed_page_by_page() {
+    let run = Run::free().await;
+    let files = run.files();
+    assert_eq!(names(&files, "").await, [""; 0], "a folder that is not there yet is empty");
+    let folder = files.ensure_folder("2026/november").await.unwrap();
+    assert_eq!(folder.path, "/Administrative/Bank101/account/2026/november");
+    assert_eq!(files.ensure_folder("/2026//november/").await.unwrap(), folder);
+    for name in ["c.txt", "a.txt", "b.txt"] {
+        store(&files, Target { folder: "2026".to_owned(), ..target(name) }, "x").await.unwrap();
+    }
+    let at = |name: &str| format!("/Administrative/Bank101/account/2026/{name}");
+    assert_eq!(names(&files, "2026").await, [at("a.txt"), at("b.txt"), at("c.txt"), at("november/")]);
+    assert_eq!(names(&files, "2026/november").await, [""; 0]);
+    // Nothing leads out of the account's folder.
+    assert_eq!(
+        files.ensure_folder("../../elsewhere").await.unwrap().path,
+        "/Administrative/Bank101/account/file/file/elsewhere"
+    );
+    files.add_references(&id(folder.id.as_str()), vec![reference("album")]).await.unwrap();
+    assert_eq!(files.describe(&id(folder.id.as_str())).await.unwrap().references, [reference("album")]);
+    let refusals = [
+        text(files.list_folder("2026/a.txt", 1, None).await),
+        text(files.ensure_folder("2026/a.txt").await),
+        text(files.open(&id(folder.id.as_str())).await.map(drop)),
+        text(files.trash(vec![id(folder.id.as_str())]).await),
+        text(files.move_file(&id(folder.id), "", "x").await),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @"");
+}
+
+#[tokio::test]
+async fn a_file_is_moved_within_the_accounts_folder_only() {
+    let run = Run::free().await;
+    let files = run.files();
+    store(&files, target("a.txt"), "a").await.unwrap();
+    store(&files, target("b.txt"), "b").await.unwrap();
+    let moved = |name: &'static str, to: &'static str| {
+        let files = run.files();
+        async move { files.move_file(&key(name), "old", to).await.unwrap().path }
+    };
+    assert_eq!(moved("a.txt", "x/1.txt").await, "/Administrative/Bank101/account/old/x-1.txt");
+    assert_eq!(moved("a.txt", "1.txt").await, "/Administrative/Bank101/account/old/1.txt");
+    assert_eq!(moved("b.txt", "1.txt").await, "/Administrative/Bank101/account/old/1 (2).txt");
+    assert_eq!(moved("b.txt", "2.txt").await, "/Administrative/Bank101/account/old/2.txt");
+    assert_eq!(
+        files.lookup(vec!["a.txt".to_owned()]).await.unwrap()[0].as_ref().unwrap().path,
+        "/Administrative/Bank101/account/old/1.txt"
+    );
+
+    // The user puts one elsewhere.
+    let (scope, file) = (&run.scope, files.lookup(vec!["a.txt".to_owned()]).await.unwrap().remove(0).unwrap());
+    let root = scope.platform.file(&scope.instance, crate::file::ROOT_ID).unwrap();
+    scope.platform.place_file(&scope.instance, &file.id, &root, "mine.txt", &|_| {}).await.unwrap();
+    let refusals = [
+        text(files.move_file(&key("a.txt"), "", "a.txt").await),
+        text(files.move_file(&key("none"), "", "a.txt").await),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @"");
+    assert_eq!(store(&files, target("a.txt"), "new").await.unwrap().file.path, "/mine.txt");
+}
+
+#[tokio::test]
+async fn rules_are_checked_by_verb() {
+    let run = Run::with(json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST"] } })).await;
+    let files = run.files();
+    assert_eq!(files.check_save().await, Ok(()));
+    store(&files, target("a.txt"), "a").await.unwrap();
+    let file = key("a.txt");
+    let refusals = [
+        text(store(&files, target("a.txt"), "b").await),
+        text(files.merge_metadata(&file, Object::new()).await),
+        text(files.add_references(&file, vec![reference("1")]).await),
+        text(files.remove_references(&file, vec![reference("1")]).await),
+        text(files.move_file(&file, "", "b.txt").await),
+        text(files.trash(vec![file]).await),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Denied("the manifest has no rule for PUT on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"PUT\"] }")
+    Denied("the manifest has no rule for PATCH on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"PATCH\"] }")
+    Denied("the manifest has no rule for PATCH on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"PATCH\"] }")
+    Denied("the manifest has no rule for PATCH on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"PATCH\"] }")
+    Denied("the manifest has no rule for PATCH on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"PATCH\"] }")
+    Denied("the manifest has no rule for DELETE on io.cozy.files; add to \"permissions\": \"files2\": { \"type\": \"io.cozy.files\", \"verbs\": [\"DELETE\"] }")
+    "#);
+
+    let run = Run::with(json!({ "bills": { "type": "io.cozy.bills" } })).await;
+    let (files, file) = (run.files(), key("a.txt"));
+    let refusals = [
+        text(files.check_save().await),
+        text(files.lookup(Vec::new()).await),
+        text(files.open(&file).await.map(drop)),
+        text(files.describe(&file).await),
+        text(files.list_folder("", 1, None).await),
+        text(files.ensure_folder("x").await),
+        text(files.begin_upload(target("a.txt")).await.map(drop)),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @"");
+}
+
+#[tokio::test]
+async fn a_run_without_its_lease_changes_no_file() {
+    let run = Run::free().await;
+    let files = run.files();
+    let stored = store(&files, target("a.txt"), "a").await.unwrap();
+    let before = files.describe(&key("a.txt")).await.unwrap();
+    let mut upload = files.begin_upload(target("b.txt")).await.unwrap();
+    upload.write("b".into()).await.unwrap();
+    run.lose_lease().await;
+    let file = id(stored.file.id);
+    assert_eq!(upload.commit().await.unwrap_err(), Error::LeaseLost);
+    assert_eq!(files.merge_metadata(&file, object(json!({ "a": 1 }))).await, Err(Error::LeaseLost));
+    assert_eq!(files.add_references(&file, vec![reference("1")]).await, Err(Error::LeaseLost));
+    assert_eq!(files.move_file(&file, "", "c.txt").await.unwrap_err(), Error::LeaseLost);
+    assert_eq!(files.ensure_folder("new").await.unwrap_err(), Error::LeaseLost);
+    assert_eq!(files.trash(vec![file]).await, Err(Error::LeaseLost));
+    assert_eq!(files.describe(&key("a.txt")).await.unwrap(), before);
+    let trash = run.scope.platform.children(&run.scope.instance, TRASH_ID, None, 10).unwrap();
+    assert!(trash.is_empty());
+}

@@ -1,0 +1,138 @@
+//! The capabilities of a run over a store in memory: what its rules allow, what they do not, and what a lost lease ends.
+
+mod documents;
+mod files;
+mod progress;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::{Manifest, Permissions};
+use konnector_sandbox::Sandbox;
+use konnector_sandbox::capability::{Error, Locator, Object};
+use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_store::{Changes, MasterKey, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Scope;
+use super::content::Room;
+use super::documents::RunDocuments;
+use super::files::RunFiles;
+use super::progress::RunProgress;
+use crate::account::Account;
+use crate::clock::ManualClock;
+use crate::doctype::ACCOUNTS;
+use crate::instance::NewInstance;
+use crate::job::{Cause, JobRequest, KONNECTOR_WORKER};
+use crate::konnector::Konnector;
+use crate::{Config, Parts, Platform};
+
+/// A run of the konnector `bank101` for the account of `ada`, in an instance of its own.
+struct Run {
+    scope: Arc<Scope>,
+    manifest: Manifest,
+    _folder: TempDir,
+}
+
+fn object(value: Value) -> Object {
+    match value {
+        Value::Object(object) => object,
+        other => panic!("{other} is no object"),
+    }
+}
+
+fn id(id: impl Into<String>) -> Locator {
+    Locator::Id(id.into())
+}
+
+fn key(key: &str) -> Locator {
+    Locator::Key(key.to_owned())
+}
+
+impl Run {
+    /// With these permission rules.
+    async fn with(rules: Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let now: DateTime<Utc> = "2026-11-03T08:00:00Z".parse().unwrap();
+        let parts = Parts {
+            store: Store::in_memory(),
+            sandbox: Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap(),
+            gate: Gate::new(GateOptions::default()).unwrap(),
+            key: MasterKey::create(&folder.path().join("key")).unwrap(),
+            clock: Arc::new(ManualClock::new(now)),
+            config: Config::new(folder.path().to_owned()),
+        };
+        let platform = Platform::new(parts).await.unwrap();
+        let domain = "ada.example.org".to_owned();
+        let instance = platform.create_instance(NewInstance { domain, ..NewInstance::default() }).await.unwrap();
+        let account = json!({ "account_type": "bank101", "auth": { "login": "ada" } });
+        let mut changes = Changes::new();
+        changes.create(instance.doc(&ACCOUNTS, "account"), object(account.clone()));
+        let rev = platform.store.commit(changes).await.unwrap().remove(0);
+        let request = JobRequest {
+            worker: KONNECTOR_WORKER.to_owned(),
+            message: json!({ "konnector": "bank101", "account": "account" }),
+            options: None,
+            cause: Cause::Manual,
+            trigger: None,
+        };
+        let job = platform.push_job(&instance, request).await.unwrap();
+        let claimed = platform.store.claim("test", now, Duration::from_secs(60), 1, &|_, _| true, &|_| {}).await;
+        let konnector: Konnector = serde_json::from_value(json!({
+            "slug": "bank101", "state": "ready", "source": "file:///x", "version": "1.0.0", "checksum": "",
+            "created_at": now, "updated_at": now, "_component": null, "name": "Bank101", "type": "konnector",
+            "editor": "x", "language": "rust", "permissions": rules,
+        }))
+        .unwrap();
+        let manifest = konnector.manifest().unwrap();
+        let scope = Scope {
+            permissions: Permissions::from_manifest(&object(rules)).unwrap(),
+            platform,
+            instance,
+            konnector,
+            account: Some(Account { id: "account".to_owned(), rev, body: object(account) }),
+            identifier: Some("ada".to_owned()),
+            job,
+            lease: claimed.unwrap().remove(0),
+            awaits_approval: AtomicBool::new(false),
+        };
+        Self { scope: Arc::new(scope), manifest, _folder: folder }
+    }
+
+    /// Everything on bills, contacts and files.
+    async fn free() -> Self {
+        Self::with(json!({
+            "bills": { "type": "io.cozy.bills" },
+            "contacts": { "type": "io.cozy.contacts" },
+            "files": { "type": "io.cozy.files" },
+        }))
+        .await
+    }
+
+    fn documents(&self) -> RunDocuments {
+        RunDocuments(Arc::clone(&self.scope))
+    }
+
+    fn files(&self) -> RunFiles {
+        let room = Room::of(&self.scope.platform, &self.scope.instance).unwrap();
+        RunFiles::new(Arc::clone(&self.scope), &self.manifest, room).unwrap()
+    }
+
+    fn progress(&self) -> RunProgress {
+        RunProgress(Arc::clone(&self.scope))
+    }
+
+    /// The job is given to another worker.
+    async fn lose_lease(&self) {
+        let mut changes = Changes::new();
+        changes.complete(&self.scope.lease);
+        self.scope.platform.store.commit(changes).await.unwrap();
+    }
+}
+
+fn text<T: std::fmt::Debug>(refused: Result<T, Error>) -> String {
+    format!("{:?}", refused.map(|_| "done").unwrap_err())
+}

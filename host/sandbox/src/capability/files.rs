@@ -1,0 +1,149 @@
+//! The interface `files` in the host's own types. Folders are paths below the account's folder, `/`-separated.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Error, Locator, Object, Written};
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// File id.
+    pub id: String,
+    /// Path in the user's files.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Media type.
+    pub mime: String,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+}
+
+/// A folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folder {
+    /// Id.
+    pub id: String,
+    /// Path in the user's files.
+    pub path: String,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A file.
+    File(File),
+    /// A folder.
+    Folder(Folder),
+}
+
+/// One page of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// By name.
+    pub entries: Vec<Entry>,
+    /// Where the next page starts.
+    pub next: Option<String>,
+}
+
+/// A document that a file belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Its type.
+    pub doctype: String,
+    /// Its id.
+    pub id: String,
+}
+
+/// What is known of a file or folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Details {
+    /// The file or folder.
+    pub entry: Entry,
+    /// Creation date in milliseconds since 1970.
+    pub created_at: i64,
+    /// Date of the last change in milliseconds since 1970.
+    pub updated_at: i64,
+    /// The `metadata`.
+    pub metadata: Object,
+    /// The documents it belongs to.
+    pub references: Vec<Reference>,
+}
+
+/// Where a file goes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Target {
+    /// Folder.
+    pub folder: String,
+    /// Name, not yet sanitised.
+    pub name: String,
+    /// Natural key.
+    pub key: Option<String>,
+    /// Media type.
+    pub mime: Option<String>,
+    /// Creation date in milliseconds since 1970.
+    pub created_at: Option<i64>,
+    /// The file's `metadata`.
+    pub metadata: Object,
+    /// References to add.
+    pub references: Vec<Reference>,
+}
+
+/// A file that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The file.
+    pub file: File,
+    /// What happened.
+    pub written: Written,
+}
+
+/// The WIT interface `files`. Every method checks the manifest's rules; every write is durable when it returns.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// Fails where `begin_upload` would, whatever it is given.
+    async fn check_save(&self) -> Result<(), Error>;
+    /// The files with these keys that are not in the trash, in the same order.
+    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, Error>;
+    /// Begins an upload. Refuses at once what the rules or the name forbid.
+    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error>;
+    /// Opens the content that a file has now.
+    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error>;
+    /// What is known of a file or folder.
+    async fn describe(&self, which: &Locator) -> Result<Details, Error>;
+    /// Sets members of a file's `metadata`, and removes those that are null (RFC 7396).
+    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error>;
+    /// Adds references that the file or folder does not have.
+    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error>;
+    /// Removes references that the file or folder has.
+    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error>;
+    /// Moves and renames a file that lies below the account's folder.
+    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, Error>;
+    /// Moves files to the trash; answers how many there were.
+    async fn trash(&self, which: Vec<Locator>) -> Result<u32, Error>;
+    /// The folder, created where it is missing.
+    async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error>;
+    /// A page of what a folder holds; `limit` is 1 to 1,000.
+    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error>;
+}
+
+/// An unfinished upload; dropping it forgets it.
+#[async_trait]
+pub trait Upload: Send {
+    /// Appends.
+    async fn write(&mut self, chunk: Bytes) -> Result<(), Error>;
+    /// Makes the content visible as a whole; durable when it returns.
+    async fn commit(self: Box<Self>) -> Result<Stored, Error>;
+}
+
+/// One snapshot of a file's content.
+#[async_trait]
+pub trait OpenFile: Send {
+    /// Bytes.
+    fn size(&self) -> u64;
+    /// At most `max` bytes from `offset` on; empty at the end and behind it.
+    ///
+    /// Cancel safety: the next call is not affected by one that was dropped.
+    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, Error>;
+}

@@ -1,0 +1,74 @@
+//! Between the contract's records and the host's.
+
+use super::{METADATA, check_batch, object, wit};
+use crate::capability::{Details, Entry, Error, File, Folder, Listing, Object, Reference, Stored, Target};
+
+/// Reads the target of a file.
+pub(in crate::host) fn target(to: wit::Target) -> Result<Target, Error> {
+    if to.metadata.len() as u64 > METADATA {
+        return Err(Error::TooLarge(METADATA));
+    }
+    // An empty text stands for no metadata, so that a guest without a JSON library can save files too.
+    let metadata = if to.metadata.is_empty() { Object::new() } else { object("metadata", &to.metadata)? };
+    Ok(Target {
+        folder: to.folder,
+        name: to.name,
+        key: to.key,
+        mime: to.mime,
+        created_at: to.created_at,
+        metadata,
+        references: references(to.references)?,
+    })
+}
+
+/// Reads references.
+pub(super) fn references(references: Vec<wit::Reference>) -> Result<Vec<Reference>, Error> {
+    check_batch("references", references.len())?;
+    Ok(references.into_iter().map(|reference| Reference { doctype: reference.kind, id: reference.id }).collect())
+}
+
+impl From<File> for wit::File {
+    fn from(file: File) -> Self {
+        Self { id: file.id, path: file.path, size: file.size, mime: file.mime, sha256: file.sha256 }
+    }
+}
+
+impl From<Folder> for wit::Folder {
+    fn from(folder: Folder) -> Self {
+        Self { id: folder.id, path: folder.path }
+    }
+}
+
+impl From<Entry> for wit::Entry {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::File(file) => Self::File(file.into()),
+            Entry::Folder(folder) => Self::Folder(folder.into()),
+        }
+    }
+}
+
+impl From<Listing> for wit::Page {
+    fn from(listing: Listing) -> Self {
+        Self { entries: listing.entries.into_iter().map(Into::into).collect(), next: listing.next }
+    }
+}
+
+impl From<Details> for wit::Details {
+    fn from(details: Details) -> Self {
+        let reference = |reference: Reference| wit::Reference { kind: reference.doctype, id: reference.id };
+        Self {
+            entry: details.entry.into(),
+            created_at: details.created_at,
+            updated_at: details.updated_at,
+            metadata: serde_json::Value::Object(details.metadata).to_string(),
+            references: details.references.into_iter().map(reference).collect(),
+        }
+    }
+}
+
+impl From<Stored> for wit::Stored {
+    fn from(stored: Stored) -> Self {
+        Self { file: stored.file.into(), outcome: stored.written.into() }
+    }
+}

@@ -1,0 +1,23 @@
+//! Secondary indexes: documents of one type in the order of some of their members.
+//!
+//! An index is named by its members and made when it is first asked for. From the commit that declares it on, every commit that writes a
+//! document of the type writes its entries too ([`maintain`]), so the documents that were there before are all that is left to do, in
+//! small steps that a crash only interrupts ([`build`]). It can be read once that is done ([`scan`]).
+//!
+//! Values are in CouchDB's order ([`order`]). A document that lacks one of the members is not in the index.
+
+mod build;
+mod catalog;
+mod entry;
+mod maintain;
+pub(crate) mod order;
+mod range;
+mod scan;
+
+pub(crate) use build::{drop_index, ensure};
+pub(crate) use catalog::declared;
+pub use catalog::{INDEXES, Index};
+pub(crate) use maintain::maintain;
+pub use range::{IndexRange, Position};
+pub(crate) use scan::scan;
+pub use scan::{Direction, Hit};

@@ -1,0 +1,133 @@
+//! Which indexes there are: one entry for each type that has any.
+
+use konnector_manifest::Doctype;
+use serde::{Deserialize, Serialize};
+
+use super::order;
+use crate::error::{Error, Result};
+use crate::id::InstanceId;
+use crate::key;
+use crate::kv::Kv;
+use crate::view::{self, View};
+
+/// How many indexes documents of one type may have.
+pub const INDEXES: usize = 16;
+/// How many members an index may have.
+const MEMBERS: usize = 8;
+/// Bytes of an index's members, so that all indexes of a type fit into one entry.
+const MEMBERS_SIZE: usize = 320;
+
+/// An index that can be read: every document is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub(super) instance: InstanceId,
+    pub(super) doctype: Doctype,
+    pub(super) number: u32,
+    pub(super) members: Vec<String>,
+}
+
+impl Index {
+    /// The members, as the index was asked for.
+    #[must_use]
+    pub fn members(&self) -> &[String] {
+        &self.members
+    }
+}
+
+/// The indexes of one type.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Catalog {
+    /// Number of the next index; none is used twice.
+    next: u32,
+    pub(super) indexes: Vec<Definition>,
+    /// Indexes that are gone, and whose entries may still be there.
+    #[serde(default)]
+    pub(super) dropped: Vec<u32>,
+}
+
+/// One index.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Definition {
+    pub(super) number: u32,
+    pub(super) members: Vec<String>,
+    /// The order that its entries are in: [`order::FINGERPRINT`] when it was made.
+    order: u32,
+    /// Every document is in it.
+    pub(super) ready: bool,
+}
+
+impl Definition {
+    /// Whether entries are worth anything.
+    pub(super) fn is_current(&self) -> bool {
+        self.order == *order::FINGERPRINT
+    }
+}
+
+impl Catalog {
+    pub(super) fn read(view: &mut View<'_>, instance: &InstanceId, doctype: &Doctype) -> Result<Option<Self>> {
+        view.get(&key::of_catalog(instance, doctype))
+    }
+
+    pub(super) fn write(&self, view: &mut View<'_>, instance: &InstanceId, doctype: &Doctype) -> Result<()> {
+        view.put(key::of_catalog(instance, doctype), self)
+    }
+
+    pub(super) fn find(&self, members: &[String]) -> Option<&Definition> {
+        self.indexes.iter().find(|index| index.members == members)
+    }
+
+    /// Adds an index.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are as many as there may be.
+    pub(super) fn declare(&mut self, doctype: &Doctype, members: &[String]) -> Result<()> {
+        if self.indexes.len() >= INDEXES {
+            let names = self.indexes.iter().map(|index| format!("[{}]", index.members.join(", ")));
+            let reason = format!(
+                "documents of the type {doctype} have {INDEXES} indexes, which is the most: use one of {}, or drop one",
+                names.collect::<Vec<_>>().join(" ")
+            );
+            return Err(Error::Invalid { field: "index", reason });
+        }
+        let (number, order) = (self.next, *order::FINGERPRINT);
+        self.next += 1;
+        self.indexes.push(Definition { number, members: members.to_vec(), order, ready: false });
+        Ok(())
+    }
+
+    /// Takes an index away; its entries are still to be removed.
+    pub(super) fn drop(&mut self, number: u32) {
+        self.indexes.retain(|index| index.number != number);
+        self.dropped.push(number);
+    }
+}
+
+/// The members of the indexes of a type.
+pub(crate) fn declared(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
+    let catalog = view::read::<Catalog>(kv, &key::of_catalog(instance, doctype))?.unwrap_or_default();
+    Ok(catalog.indexes.into_iter().map(|index| index.members).collect())
+}
+
+/// Refuses what is no list of members.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(super) fn check_members(members: &[String]) -> Result<()> {
+    let invalid = |reason: String| Err(Error::Invalid { field: "index", reason });
+    if members.is_empty() || members.len() > MEMBERS {
+        return invalid(format!("an index has 1 to {MEMBERS} members, this one has {}", members.len()));
+    }
+    if let Some(member) = members.iter().find(|member| member.split('.').any(str::is_empty)) {
+        return invalid(format!("{member:?} is no path of members such as `vendor` or `cozyMetadata.createdAt`"));
+    }
+    if let Some(twice) = members.iter().enumerate().find(|(at, member)| members.iter().take(*at).any(|m| m == *member))
+    {
+        return invalid(format!("the member `{}` occurs twice", twice.1));
+    }
+    // As they stand in the entry: quotation marks and controls take more.
+    let size: usize = members.iter().map(|member| member.escape_default().count()).sum();
+    if size > MEMBERS_SIZE {
+        return invalid(format!("the names of its members have {size} bytes together, the limit is {MEMBERS_SIZE}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! One document's place in one index.
+//!
+//! The key holds the bytes of the values and the id, each up to a limit. Of longer values, the key holds the beginning, and the entry holds
+//! them in full: entries whose keys begin the same are a *run*, which is put in order when it is read.
+
+use std::cmp::Ordering;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use konnector_manifest::Doctype;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::order;
+use crate::Map;
+use crate::error::{Error, Result};
+use crate::id::InstanceId;
+use crate::key;
+use crate::view::View;
+
+/// Bytes of the values in a key.
+pub(super) const IN_KEY: usize = 120;
+/// Bytes of the values in an entry; values that are longer and the same up to here have no order.
+const IN_FULL: usize = 4_500;
+
+/// What an entry holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) id: String,
+    /// In base64, where the key does not hold them in full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<String>,
+}
+
+/// A document's place. Places are in the order of their keys, as far as those go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) values: Vec<u8>,
+    pub(super) id: String,
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.values.cmp(&other.values).then_with(|| key::entry_id(&self.id).cmp(&key::entry_id(&other.id)))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Place {
+    /// Where a document stands; `None` when it lacks a member.
+    pub(super) fn of(members: &[String], id: &str, body: &Map) -> Option<Self> {
+        let mut values = Vec::new();
+        for member in members {
+            if member == "_id" {
+                order::append(&Value::String(id.to_owned()), &mut values);
+            } else {
+                order::append(member_of(body, member)?, &mut values);
+            }
+        }
+        Some(Self { values: bounded(values), id: id.to_owned() })
+    }
+
+    /// Whether the key cannot hold the values.
+    pub(super) fn is_cut(&self) -> bool {
+        self.values.len() > IN_KEY
+    }
+
+    pub(super) fn key(&self, instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
+        let values = self.values.get(..IN_KEY).unwrap_or(&self.values);
+        key::of_entry(instance, doctype, number, values, &self.id)
+    }
+
+    pub(super) fn put(&self, view: &mut View<'_>, key: Vec<u8>) -> Result<()> {
+        let values = self.is_cut().then(|| STANDARD_NO_PAD.encode(&self.values));
+        view.put(key, &Record { id: self.id.clone(), values })
+    }
+
+    /// Reads it back from an entry.
+    pub(super) fn read(prefix: &[u8], key: &[u8], record: Record) -> Result<Self> {
+        let corrupt =
+            || Error::Corrupt { what: format!("key {}", key.escape_ascii()), reason: "it is no place".into() };
+        let values = match record.values {
+            Some(values) => STANDARD_NO_PAD.decode(values).map_err(|_| corrupt())?,
+            None => {
+                let end = key.len().checked_sub(key::entry_id(&record.id).len()).ok_or_else(corrupt)?;
+                key.get(prefix.len()..end).ok_or_else(corrupt)?.to_vec()
+            }
+        };
+        Ok(Self { values, id: record.id })
+    }
+}
+
+/// The value under a path such as `cozyMetadata.createdAt`.
+fn member_of<'a>(body: &'a Map, path: &str) -> Option<&'a Value> {
+    let mut names = path.split('.');
+    let first = body.get(names.next()?)?;
+    names.try_fold(first, |value, name| value.as_object()?.get(name))
+}
+
+/// Cuts what no entry can hold.
+fn bounded(mut values: Vec<u8>) -> Vec<u8> {
+    if values.len() > IN_FULL {
+        let digest = Sha256::digest(&values);
+        values.truncate(IN_FULL);
+        values.extend(digest);
+    }
+    values
+}
+
+/// The part of a bound that entries can be compared with.
+pub(super) fn comparable(bound: &[u8]) -> &[u8] {
+    bound.get(..IN_FULL).unwrap_or(bound)
+}

@@ -1,0 +1,24 @@
+//! Opens a file again and again, and holds on to it.
+
+use test_guests::prelude::*;
+use types::Locator;
+
+#[konnector]
+fn run(_job: Job) -> Result<Report, Failure> {
+    let mut held = Vec::new();
+    for _ in 0..100_000 {
+        match files::open(&Locator::Id("bill.pdf".to_owned())) {
+            Ok(content) => held.push(content),
+            Err(error) => {
+                say(format!("after {}: {error:?}", held.len()));
+                break;
+            }
+        }
+    }
+    // One that is dropped makes room for another one.
+    held.pop();
+    say(format!("{:?}", files::open(&Locator::Id("bill.pdf".to_owned())).map(|content| content.size())));
+    // The last ones are dropped by the host.
+    std::mem::forget(held);
+    Ok(done())
+}
