@@ -133,7 +133,6 @@ fn keyed(bills: impl IntoIterator<Item = Bill>, saved: &mut Saved) -> Result<Vec
 mod tests {
     use super::*;
     use crate::Url;
-    use crate::bindings::konnector::host::http::HttpError;
     use crate::parse::{self, Currency};
     use crate::save::Metadata;
     use crate::testing::{Answer, Host};

@@ -90,7 +90,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::capability::{Error, Medium};
+    use crate::capability::{Error, Question};
     use crate::limits::Limits;
     use crate::logs::tests::{Kept, logs};
 
@@ -104,7 +104,10 @@ mod tests {
         fn message(&self, kind: &str, message: &str) {
             self.0.lock().unwrap().push((kind.to_owned(), message.to_owned()));
         }
-        async fn ask_code(&self, _: Medium, _: &str) -> Result<String, Error> {
+        async fn ask_code(&self, _: Question) -> Result<String, Error> {
+            Err(Error::Unattended)
+        }
+        async fn request_approval(&self, _: &str) -> Result<(), Error> {
             Err(Error::Unattended)
         }
     }

@@ -76,6 +76,7 @@ mod tests {
             message: json!({ "konnector": "shop", "account": "a1", "unknown": [1] }),
             trigger: Some("t1".to_owned()),
             language: "rust".to_owned(),
+            last_success: None,
         }
     }
 
