@@ -20,8 +20,17 @@ pub enum Step<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path<'a> {
     steps: Vec<Step<'a>>,
+    end: End,
     /// It ends with a slash, `.` or `..`: only a directory can be meant.
     pub names_directory: bool,
+}
+
+/// What the last part of a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Name,
+    Dot,
+    Dots,
 }
 
 /// What the last part of a path names.
@@ -29,8 +38,10 @@ pub struct Path<'a> {
 pub enum Last<'a> {
     /// A child of the directory that the other steps lead to.
     Child(&'a str),
-    /// A directory that the walk is in already: `.`, `a/..`.
+    /// The directory that the walk is in: `.`, `a/.`.
     Here,
+    /// The one that it came from: `a/..`.
+    Above,
 }
 
 /// Why a path is none.
@@ -69,11 +80,15 @@ pub fn resolve(path: &str) -> Result<Path<'_>, PathError> {
     }
     let mut steps = Vec::new();
     let mut depth = 0_usize;
-    let mut names_directory = false;
-    for part in path.split('/') {
-        names_directory = matches!(part, "" | "." | "..");
+    let mut end = End::Dot;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        end = match part {
+            "." => End::Dot,
+            ".." => End::Dots,
+            _ => End::Name,
+        };
         match part {
-            "" | "." => {}
+            "." => {}
             ".." => {
                 depth = depth.checked_sub(1).ok_or(PathError::Escapes)?;
                 steps.push(Step::Up);
@@ -87,7 +102,7 @@ pub fn resolve(path: &str) -> Result<Path<'_>, PathError> {
             }
         }
     }
-    Ok(Path { steps, names_directory })
+    Ok(Path { steps, end, names_directory: end != End::Name || path.ends_with('/') })
 }
 
 impl<'a> Path<'a> {
@@ -98,9 +113,10 @@ impl<'a> Path<'a> {
 
     /// The steps to the directory of what the path names, and what that is.
     pub fn split(&self) -> (&[Step<'a>], Last<'a>) {
-        match self.steps.split_last() {
-            Some((Step::Down(name), before)) => (before, Last::Child(name)),
-            Some((Step::Up, _)) | None => (&self.steps, Last::Here),
+        match (self.end, self.steps.split_last()) {
+            (End::Name, Some((Step::Down(name), before))) => (before, Last::Child(name)),
+            (End::Dots, _) => (&self.steps, Last::Above),
+            _ => (&self.steps, Last::Here),
         }
     }
 }
@@ -137,9 +153,10 @@ mod tests {
         let name = |path| resolve(path).map(|path| (path.split().1, path.names_directory));
         assert_eq!(name("a/b"), Ok((Last::Child("b"), false)));
         assert_eq!(name("a//b/"), Ok((Last::Child("b"), true)));
-        assert_eq!(name("a/."), Ok((Last::Child("a"), true)));
+        assert_eq!(name("a/."), Ok((Last::Here, true)));
+        assert_eq!(name("a/.//"), Ok((Last::Here, true)));
         assert_eq!(name("."), Ok((Last::Here, true)));
-        assert_eq!(name("a/.."), Ok((Last::Here, true)));
+        assert_eq!(name("a/.."), Ok((Last::Above, true)));
         assert_eq!(name("..."), Ok((Last::Child("..."), false)));
         assert_eq!(name(r"..\..\a"), Ok((Last::Child(r"..\..\a"), false)), "a backslash separates nothing");
     }

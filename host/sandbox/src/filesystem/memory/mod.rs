@@ -230,7 +230,7 @@ impl Directory {
 
     /// Whether something `height` directories high may be put into it.
     fn check_room_above(self: &Arc<Self>, height: usize) -> Result<()> {
-        let deep = self.ancestors().count() + 1 + height;
+        let deep = self.ancestors().count() + height;
         if deep > DEEPEST { Err(ErrorCode::NameTooLong) } else { Ok(()) }
     }
 
@@ -255,7 +255,7 @@ impl Directory {
         let (before, last) = path.split();
         let directory = self.go(before)?;
         match last {
-            Last::Here => Ok(Node::Directory(directory)),
+            Last::Here | Last::Above => Ok(Node::Directory(directory)),
             Last::Child(name) => directory.child(name).ok_or(ErrorCode::NoEntry)?.named_by(path),
         }
     }
@@ -264,17 +264,17 @@ impl Directory {
     pub(crate) fn open(self: &Arc<Self>, path: &Path<'_>, how: Opening) -> Result<Node> {
         let (before, last) = path.split();
         let directory = self.go(before)?;
+        if how.create && path.names_directory && matches!(last, Last::Child(_)) {
+            return Err(ErrorCode::IsDirectory);
+        }
         let found = match last {
-            Last::Here => Some(Node::Directory(Arc::clone(&directory))),
+            Last::Here | Last::Above => Some(Node::Directory(Arc::clone(&directory))),
             Last::Child(name) => directory.child(name),
         };
         let node = match (found, last) {
             (Some(_), _) if how.create && how.exclusive => return Err(ErrorCode::Exist),
             (Some(node), _) => node.named_by(path)?,
             (None, Last::Child(name)) if how.create => {
-                if path.names_directory || how.directory {
-                    return Err(ErrorCode::IsDirectory);
-                }
                 let file = Node::File(File::new(directory.room.quota())?);
                 directory.put(name, file.clone())?;
                 file
@@ -320,7 +320,11 @@ impl Directory {
     pub(crate) fn remove_directory(self: &Arc<Self>, path: &Path<'_>) -> Result<()> {
         let (before, last) = path.split();
         let directory = self.go(before)?;
-        let Last::Child(name) = last else { return Err(ErrorCode::Invalid) };
+        let name = match last {
+            Last::Child(name) => name,
+            Last::Here => return Err(ErrorCode::Invalid),
+            Last::Above => return Err(ErrorCode::NotEmpty),
+        };
         let gone = directory.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
         if !gone.is_empty() {
             return Err(ErrorCode::NotEmpty);
@@ -353,7 +357,13 @@ impl Directory {
             }
             new.check_room_above(moved.height())?;
         }
-        match (&moved, new.child(to_name)) {
+        let there = new.child(to_name);
+        if let Some(Node::Directory(there)) = &there
+            && std::iter::once(Arc::clone(&old)).chain(old.ancestors()).any(|above| Arc::ptr_eq(&above, there))
+        {
+            return Err(ErrorCode::NotEmpty);
+        }
+        match (&moved, there) {
             (_, Some(there)) if there.inode() == moved.inode() => return Ok(()),
             (Node::Directory(_), Some(Node::File(_))) => return Err(ErrorCode::NotDirectory),
             (Node::File(_), Some(Node::Directory(_))) => return Err(ErrorCode::IsDirectory),

@@ -111,7 +111,7 @@ impl Directory {
         let (before, last) = path.split();
         let directory = self.go(before).await?;
         match last {
-            Last::Here => Ok(Found::Stored(directory)),
+            Last::Here | Last::Above => Ok(Found::Stored(directory)),
             Last::Child(name) => self.mount.lookup(&directory, name).await?.ok_or(ErrorCode::NoEntry)?.named_by(path),
         }
     }
@@ -121,16 +121,16 @@ impl Directory {
         let mount = &self.mount;
         let (before, last) = path.split();
         let directory = self.go(before).await?;
+        if how.create && path.names_directory && matches!(last, Last::Child(_)) {
+            return Err(ErrorCode::IsDirectory.into());
+        }
         let found = match last {
-            Last::Here => Some(Found::Stored(directory.clone())),
+            Last::Here | Last::Above => Some(Found::Stored(directory.clone())),
             Last::Child(name) => mount.lookup(&directory, name).await?,
         };
         let found = match (found, last) {
             (Some(_), _) if how.create && how.exclusive => return Err(ErrorCode::Exist.into()),
             (Some(found), _) => found.named_by(path)?,
-            (None, Last::Child(_)) if how.create && (path.names_directory || how.directory) => {
-                return Err(ErrorCode::IsDirectory.into());
-            }
             (None, Last::Child(name)) if how.create => return Ok(Opened::File(mount.create(&directory, name).await?)),
             (None, _) => return Err(ErrorCode::NoEntry.into()),
         };
