@@ -194,6 +194,7 @@ impl Tree for RunTree {
                 // It must not leave what the rules reach, nor come to where they reach nothing.
                 self.check(CHANGE, &moved)?;
             }
+            Some(there) if self.is_below(&moved, there)? => return Err(TreeError::NotEmpty),
             Some(there) => match (moved.kind, there.kind) {
                 (Kind::Directory, Kind::File) => return Err(TreeError::NotDirectory),
                 (Kind::File, Kind::Directory) => return Err(TreeError::IsDirectory),
@@ -204,11 +205,8 @@ impl Tree for RunTree {
                 }
             },
         }
-        if moved.kind == Kind::Directory {
-            let above = platform.above(instance, &to_directory).map_err(told)?;
-            if std::iter::once(&to_directory).chain(&above).any(|directory| directory.id == moved.id) {
-                return Err(TreeError::Invalid);
-            }
+        if to_directory.id == moved.id || self.is_below(&to_directory, &moved)? {
+            return Err(TreeError::Invalid);
         }
         let fence = |changes: &mut Changes| self.scope.fence(changes);
         let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref(), &fence).await;
@@ -237,6 +235,12 @@ impl Tree for RunTree {
 }
 
 impl RunTree {
+    /// Whether a file or directory lies in another one, however deep.
+    fn is_below(&self, file: &File, directory: &File) -> Result<bool, TreeError> {
+        let above = self.scope.platform.above(&self.scope.instance, file).map_err(told)?;
+        Ok(above.iter().any(|above| above.id == directory.id))
+    }
+
     /// Also what the rules do not show counts: it must not vanish with the directory.
     fn check_empty(&self, directory: &File) -> Result<(), TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;

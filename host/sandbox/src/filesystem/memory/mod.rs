@@ -366,7 +366,7 @@ impl Directory {
         }
         let there = new.child(to_name);
         if let Some(Node::Directory(there)) = &there
-            && old.ancestors().any(|above| Arc::ptr_eq(&above, there))
+            && std::iter::once(Arc::clone(&old)).chain(old.ancestors()).any(|above| Arc::ptr_eq(&above, there))
         {
             return Err(ErrorCode::NotEmpty);
         }
