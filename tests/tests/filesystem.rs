@@ -231,7 +231,7 @@ async fn what_no_rule_reaches_is_not_there() {
     info: append /files/Shown/deep/this.txt changed: ""
     info: write /files/Shown/deep/new.txt new: ""
     info: write /files/Hidden/new.txt new: NotFound
-    warn: /files: the manifest has no rule for POST on the document "" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"], "values": [""] }
+    warn: /files: the manifest allows POST on some documents of io.cozy.files only, not on the whole type; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
     info: mkdir /files/new: PermissionDenied
     warn: /files: the manifest has no rule for PUT on the document "<id>" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"], "values": ["<id>"] }
     info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied

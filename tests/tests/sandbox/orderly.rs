@@ -115,7 +115,7 @@ async fn every_function_of_the_contract_answers() {
     Error: lines of [masked]
     Info: Ok(())
     Info: [("TZ", "Europe/Paris"), ("LANG", "fr")]
-    Info: ["konnector"]
+    Info: []
     Info: true
     Info: Some("")
     "#);

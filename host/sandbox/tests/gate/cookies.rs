@@ -85,5 +85,11 @@ async fn the_guest_sees_and_sets_the_cookies_of_named_hosts() {
         session.cookies_for("https://elsewhere.example/").unwrap_err(),
         session.cookies_for("elsewhere").unwrap_err(),
     ];
-    insta::assert_snapshot!(refusals.map(|error| error.to_string()).join("\n"), @"");
+    insta::assert_snapshot!(refusals.map(|error| error.to_string()).join("\n"), @r#"
+    a.example may not set this cookie; see RFC 6265
+    a.example may not set this cookie; see RFC 6265
+    the manifest has no rule for GET on https://elsewhere.example; add to "permissions": "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://elsewhere.example"] }
+    the manifest has no rule for GET on https://elsewhere.example; add to "permissions": "vendor": { "type": "http", "verbs": ["GET"], "values": ["https://elsewhere.example"] }
+    url: relative URL without a base
+    "#);
 }

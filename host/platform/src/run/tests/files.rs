@@ -92,7 +92,15 @@ async fn metadata_and_references_are_changed() {
         text(files.add_references(&key("none"), Vec::new()).await),
         text(files.describe(&id("none")).await),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @"");
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Invalid("'a.txt' would have more than 1000 references")
+    Invalid("references: 'no type' is no document type: \"no type\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\"")
+    Invalid("references: '' is no document id")
+    Invalid("the metadata of 'a.txt' would have more than 65536 bytes")
+    NotFound("there is no file 'none'")
+    NotFound("there is no file with the key 'none'")
+    NotFound("there is no file 'none'")
+    "#);
 }
 
 #[tokio::test]
@@ -123,7 +131,13 @@ async fn folders_are_made_and_listed_page_by_page() {
         text(files.trash(vec![id(folder.id.as_str())]).await),
         text(files.move_file(&id(folder.id), "", "x").await),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @"");
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Invalid("folder: 'a.txt' is a file")
+    Conflict("'a.txt' is a file, not a directory")
+    NotFound("'november' is a directory and has no content")
+    Invalid("which: a folder cannot be moved to the trash, only a file")
+    Invalid("which: a folder cannot be moved, only a file")
+    "#);
 }
 
 #[tokio::test]
@@ -153,7 +167,10 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
         text(files.move_file(&key("a.txt"), "", "a.txt").await),
         text(files.move_file(&key("none"), "", "a.txt").await),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @"");
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Denied("the file /mine.txt is outside of /Administrative/Bank101/account: its user put it there")
+    NotFound("there is no file with the key 'none'")
+    "#);
     assert_eq!(store(&files, target("a.txt"), "new").await.unwrap().file.path, "/mine.txt");
 }
 
@@ -192,7 +209,15 @@ async fn rules_are_checked_by_verb() {
         text(files.ensure_folder("x").await),
         text(files.begin_upload(target("a.txt")).await.map(drop)),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @"");
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    Denied("the manifest has no rule for GET on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"GET\"] }")
+    Denied("the manifest has no rule for GET on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"GET\"] }")
+    Denied("the manifest has no rule for GET on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"GET\"] }")
+    Denied("the manifest has no rule for GET on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"GET\"] }")
+    Denied("the manifest has no rule for GET on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"GET\"] }")
+    Denied("the manifest has no rule for POST on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"POST\"] }")
+    Denied("the manifest has no rule for POST on io.cozy.files; add to \"permissions\": \"files\": { \"type\": \"io.cozy.files\", \"verbs\": [\"POST\"] }")
+    "#);
 }
 
 #[tokio::test]
