@@ -123,6 +123,7 @@ async fn every_function_of_the_contract_answers() {
     [
         "1 of Some(2): bills of [masked]",
         "login succeeded",
+        "approval: the bank's application of [masked]",
     ]
     "#);
     let mut receipt = ended.receipt;
