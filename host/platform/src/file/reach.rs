@@ -57,8 +57,8 @@ impl Platform {
         Ok(directories)
     }
 
-    /// The directories above everything that some rule on files reaches: a way to it.
-    pub(crate) fn ways(&self, instance: &Instance, rules: &Permissions) -> Result<HashSet<String>> {
+    /// The directories above everything on which rules allow one of some verbs: a way to it.
+    pub(crate) fn ways(&self, instance: &Instance, rules: &Permissions, verbs: &[Verb]) -> Result<HashSet<String>> {
         let mut ways = HashSet::new();
         let mut after: Option<String> = None;
         loop {
@@ -67,7 +67,7 @@ impl Platform {
             after = Some(last.id.clone());
             for document in page {
                 let file = crate::stored::Stored::<File>::read(&FILES, document)?.named();
-                if !file.trashed && !ways.contains(&file.dir_id) && self.reaches(instance, rules, &Verb::EACH, &file)? {
+                if !file.trashed && !ways.contains(&file.dir_id) && self.reaches(instance, rules, verbs, &file)? {
                     ways.extend(self.above(instance, &file)?.into_iter().map(|directory| directory.id));
                 }
             }

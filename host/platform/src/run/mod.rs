@@ -69,7 +69,7 @@ impl Scope {
         hex::encode(digest.get(..16).unwrap_or(&digest))
     }
 
-    /// Whether a rule allows one of some verbs on a file.
+    /// Whether a rule allows one of some verbs on a file, which has no id when it is to be made.
     ///
     /// # Errors
     ///

@@ -30,9 +30,26 @@ const CHANGE: &[Verb] = &[Verb::Put, Verb::Patch];
 pub struct RunTree {
     scope: Arc<Scope>,
     room: Room,
-    /// Directories above what rules reach that are not about all files, as of the first look.
-    ways: Arc<OnceLock<HashSet<String>>>,
+    ways: Arc<Ways>,
 }
+
+/// Directories above what rules reach, as of the first look.
+#[derive(Default)]
+struct Ways {
+    listed: OnceLock<HashSet<String>>,
+    named: OnceLock<HashSet<String>>,
+}
+
+/// How much may be known of a file.
+struct What {
+    verbs: &'static [Verb],
+    ways: fn(&Ways) -> &OnceLock<HashSet<String>>,
+}
+
+/// It is shown to whoever reads its directory.
+static LISTED: What = What { verbs: &[Verb::Get], ways: |ways| &ways.listed };
+/// It is found by whoever knows its name; a konnector that may only create files must be able to say where.
+static NAMED: What = What { verbs: &Verb::EACH, ways: |ways| &ways.named };
 
 impl RunTree {
     /// `None` when no rule is about files.
@@ -46,33 +63,32 @@ impl RunTree {
         platform.reaches(instance, permissions, verbs, file).map_err(told)
     }
 
-    /// Whether it is a directory on the way to something that a rule reaches.
-    fn is_way(&self, file: &File) -> Result<bool, TreeError> {
+    /// Whether it is a directory on the way to something that rules allow this on.
+    fn is_way(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
         if file.kind != Kind::Directory {
             return Ok(false);
         }
-        if file.id == ROOT_ID {
-            return Ok(true);
-        }
-        let ways = match self.ways.get() {
+        let Scope { platform, instance, permissions, .. } = &*self.scope;
+        let place = (what.ways)(&self.ways);
+        let ways = match place.get() {
             Some(ways) => ways,
             None => {
-                let Scope { platform, instance, permissions, .. } = &*self.scope;
-                let found = platform.ways(instance, permissions).map_err(told)?;
-                self.ways.get_or_init(|| found)
+                let found = platform.ways(instance, permissions, what.verbs).map_err(told)?;
+                place.get_or_init(|| found)
             }
         };
         Ok(ways.contains(&file.id))
     }
 
-    fn is_visible(&self, file: &File, verbs: &[Verb]) -> Result<bool, TreeError> {
-        Ok(!file.trashed && file.id != TRASH_ID && (self.reaches(verbs, file)? || self.is_way(file)?))
+    fn allows(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
+        Ok(!file.trashed && file.id != TRASH_ID && (self.reaches(what.verbs, file)? || self.is_way(file, what)?))
     }
 
     /// A file or directory that some rule shows.
     fn file(&self, id: &str) -> Result<File, TreeError> {
         let file = self.scope.platform.file(&self.scope.instance, id).map_err(told)?;
-        if self.is_visible(&file, &Verb::EACH)? { Ok(file) } else { Err(TreeError::NotFound) }
+        let is_root = file.id == ROOT_ID;
+        if is_root || self.allows(&file, &NAMED)? { Ok(file) } else { Err(TreeError::NotFound) }
     }
 
     fn directory(&self, id: &str) -> Result<File, TreeError> {
@@ -83,7 +99,7 @@ impl RunTree {
     fn child_file(&self, at: Place<'_>) -> Result<Option<File>, TreeError> {
         let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(told)?;
         match found {
-            Some(file) if self.is_visible(&file, &Verb::EACH)? => Ok(Some(file)),
+            Some(file) if self.allows(&file, &NAMED)? => Ok(Some(file)),
             _ => Ok(None),
         }
     }
@@ -131,7 +147,7 @@ impl Tree for RunTree {
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
         let directory = self.directory(directory)?;
-        if !self.is_way(&directory)? {
+        if !self.is_way(&directory, &LISTED)? {
             self.check(&[Verb::Get], &directory)?;
         }
         let mut after = after.map(str::to_owned);
@@ -141,7 +157,7 @@ impl Tree for RunTree {
             after = Some(last.name.clone());
             let mut visible = Vec::new();
             for file in page {
-                if self.is_visible(&file, &[Verb::Get])? {
+                if self.allows(&file, &LISTED)? {
                     visible.push((file.name.clone(), self.node(&file)?));
                 }
             }

@@ -24,6 +24,8 @@ enum State {
     Empty,
     /// What is stored.
     Stored(Box<dyn Content>),
+    /// What was stored just now, in the file with this id; opened when it is needed, if at all.
+    Committed { id: String, size: u64 },
     /// Written in one go.
     Draft { draft: Box<dyn Draft>, length: u64 },
     /// Written in some other order.
@@ -47,12 +49,14 @@ impl Body {
         match &self.state {
             State::Empty | State::Broken(_) => 0,
             State::Stored(content) => content.size(),
+            State::Committed { size, .. } => *size,
             State::Draft { length, .. } => *length,
             State::Copy(content) => content.len(),
         }
     }
 
     pub(super) async fn read(&mut self, mount: &Mount, offset: u64, max: usize) -> Result<Bytes> {
+        self.reopen(mount).await?;
         if let State::Draft { .. } = self.state {
             self.copy(mount).await?;
         }
@@ -61,7 +65,7 @@ impl Body {
             State::Stored(content) => mount.ask(content.read(offset, max)).await,
             State::Copy(content) => Ok(content.read(offset, max).into()),
             State::Broken(code) => Err((*code).into()),
-            State::Draft { .. } => Err(ErrorCode::Io.into()),
+            State::Draft { .. } | State::Committed { .. } => Err(ErrorCode::Io.into()),
         }
     }
 
@@ -83,6 +87,7 @@ impl Body {
         if let State::Broken(code) = self.state {
             return Err(code.into());
         }
+        self.reopen(mount).await?;
         if offset != self.len() {
             self.copy(mount).await?;
         } else if let State::Empty | State::Stored(_) = self.state {
@@ -102,6 +107,7 @@ impl Body {
             *self = Self::empty();
             return Ok(());
         }
+        self.reopen(mount).await?;
         self.copy(mount).await?;
         self.changed = true;
         match &mut self.state {
@@ -115,15 +121,25 @@ impl Body {
         match &self.state {
             State::Broken(code) => return Err((*code).into()),
             State::Draft { .. } => {}
-            State::Empty | State::Stored(_) | State::Copy(_) => self.begin_draft(mount).await?,
+            State::Empty | State::Stored(_) | State::Committed { .. } | State::Copy(_) => {
+                self.begin_draft(mount).await?
+            }
         }
         let State::Draft { draft, .. } = self.take() else {
             return Err(ErrorCode::Io.into());
         };
         let (node, written) = mount.ask(draft.commit(to)).await?;
         self.changed = false;
-        self.state = State::Stored(mount.ask(mount.tree.open(&node.id)).await?);
+        self.state = State::Committed { id: node.id.clone(), size: node.size };
         Ok((node, written))
+    }
+
+    /// Opens what was committed, to read it or to go on from it.
+    async fn reopen(&mut self, mount: &Mount) -> Result<()> {
+        if let State::Committed { id, .. } = &self.state {
+            self.state = State::Stored(mount.ask(mount.tree.open(id)).await?);
+        }
+        Ok(())
     }
 
     /// Takes the content for a step that leaves none when it is given up half-way.
@@ -152,7 +168,7 @@ impl Body {
             let part = match &mut before {
                 State::Stored(content) => mount.ask(content.read(offset, COPY)).await?,
                 State::Copy(content) => content.read(offset, COPY).into(),
-                State::Empty | State::Draft { .. } | State::Broken(_) => return Ok(()),
+                State::Empty | State::Committed { .. } | State::Draft { .. } | State::Broken(_) => return Ok(()),
             };
             if part.is_empty() {
                 return Ok(());
@@ -171,7 +187,7 @@ impl Body {
         // Takes the room first: what does not fit is not fetched.
         copy.set_len(self.len())?;
         match self.take() {
-            State::Empty => {}
+            State::Empty | State::Committed { .. } => {}
             State::Stored(mut content) => {
                 let mut offset = 0;
                 loop {
