@@ -138,13 +138,13 @@ async fn every_function_of_the_contract_answers() {
       "bytes_down": 0,
       "documents": {
         "created": 2,
-        "updated": 1,
+        "updated": 2,
         "unchanged": 1,
-        "deleted": 1
+        "deleted": 2
       },
       "files": {
         "created": 1,
-        "updated": 0,
+        "updated": 2,
         "unchanged": 0,
         "deleted": 1
       },
@@ -157,7 +157,7 @@ async fn every_function_of_the_contract_answers() {
       "prepare_us": 0,
       "instantiate_us": 0,
       "peak_memory": 0,
-      "log_lines": 39,
+      "log_lines": 81,
       "log_lines_dropped": 0,
       "reads_secrets": true,
       "secrets_read": 1
