@@ -36,6 +36,7 @@ pub fn rows(engine: &Engine) -> (Row, Row) {
         ("id".to_owned(), text("1")),
         ("attempt".to_owned(), Val::U32(1)),
         ("cause".to_owned(), Val::Enum("manual".to_owned())),
+        ("last-success".to_owned(), Val::Option(None)),
         ("parameters".to_owned(), text("{}")),
         ("payload".to_owned(), Val::Option(None)),
         ("locale".to_owned(), text("en")),
