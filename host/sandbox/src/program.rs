@@ -32,9 +32,7 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
-}
 
-impl Digest {
     pub(crate) const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

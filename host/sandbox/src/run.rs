@@ -23,6 +23,7 @@ use crate::host::wasi_http::Door;
 use crate::host::{Context, Host};
 use crate::inspect::Kind;
 use crate::job::{Cause, Job};
+use crate::limits::Limits;
 use crate::memory::{Limiter, SharedMemory};
 use crate::outcome::{Ended, Ending, GuestEnd, Judge, Outcome, in_its_words};
 use crate::program::{Pre, Program};
@@ -79,8 +80,12 @@ impl Run {
         self.finish(outcome).await
     }
 
+    const fn is_command(&self) -> bool {
+        self.last_words.is_some()
+    }
+
     fn environment(&self, job: &Job) -> Environment {
-        if self.last_words.is_none() {
+        if !self.is_command() {
             return Environment::of_typed(job);
         }
         Environment::of_command(job, self.context.capabilities.api.as_deref(), self.context.clock.remaining())
@@ -88,7 +93,7 @@ impl Run {
 
     fn filesystem(&self, environment: &Environment) -> Result<FileSystem, ErrorCode> {
         let filesystem = FileSystem::new(&self.context);
-        if self.last_words.is_none() {
+        if !self.is_command() {
             return Ok(filesystem);
         }
         filesystem.working_with(environment.file.as_ref())
@@ -101,7 +106,7 @@ impl Run {
             .stderr(self.error.clone())
             .envs(&environment.variables)
             .max_random_size(RANDOM);
-        if self.last_words.is_some() {
+        if self.is_command() {
             wasi.arg("konnector");
         }
         let mut table = ResourceTable::new();
@@ -144,7 +149,7 @@ impl Run {
             meter: &self.context.meter,
             logs: &self.context.logs,
             cancelled: self.context.cancel.is_cancelled(),
-            is_command: self.last_words.is_some(),
+            is_command: self.is_command(),
         };
         match polled {
             Ok(end) => {
@@ -203,11 +208,11 @@ async fn guest(program: Program, host: Host, job: Job) -> GuestEnd {
 }
 
 fn new_store(program: &Program, host: Host) -> Store<Host> {
-    let limits = host.context.capabilities.limits.clone();
+    let Limits { host_call_bytes, handles, .. } = host.context.capabilities.limits;
     let mut store = Store::new(program.pre().engine(), host);
     store.limiter(|host| &mut host.limiter);
-    store.set_hostcall_fuel(limits.host_call_bytes);
-    store.set_max_component_handles(limits.handles);
+    store.set_hostcall_fuel(host_call_bytes);
+    store.set_max_component_handles(handles);
     // A guest only ever yields: how long it may go on is for the clocks to say. Set before the instance is made, because a store without
     // a deadline traps at its first check.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));

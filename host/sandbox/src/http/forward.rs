@@ -21,7 +21,7 @@ use super::failure::translate;
 use super::mask::MASKED;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
-use super::session::{Places, Run, Sending, Session, head_size};
+use super::session::{Places, Run, Sending, Session, closed, head_size};
 use super::stream::Deadline;
 use super::substitute::Filled;
 use super::upload::{Progress, Upload};
@@ -179,8 +179,7 @@ impl Exchange<'_> {
             record.own = true;
             record.sent(draft.method.as_str(), bytes, &[]);
         });
-        let place =
-            deadline.total(run.own.acquire()).await?.map_err(|_| HttpError::Other("the gate is closed".to_owned()))?;
+        let place = deadline.total(run.own.acquire()).await?.map_err(closed)?;
         let request = own_request(draft, *length, api, upload.boxed_unsync())?;
         let response = deadline.total(api.call(request)).await?;
         drop(place);

@@ -397,7 +397,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn closed(_: tokio::sync::AcquireError) -> HttpError {
+pub(super) fn closed(_: tokio::sync::AcquireError) -> HttpError {
     HttpError::Other("the gate is closed".to_owned())
 }
 
