@@ -10,6 +10,9 @@ use async_compression::zstd::DParameter;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderValue, header};
+use http_body::Frame;
+use http_body_util::{BodyDataStream, BodyExt as _};
+use hyper::body::Incoming;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
@@ -37,7 +40,7 @@ type Wire = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, 
 /// A body that has not been read yet.
 pub(super) enum Body {
     /// As it comes.
-    Plain(reqwest::Response),
+    Plain(Incoming),
     /// Compressed on its way.
     Compressed {
         decoder: Decoder,
@@ -57,7 +60,7 @@ pub(super) enum Decoder {
 
 impl Body {
     /// The body of an answer. What described its compression is taken out of `headers`, when the compression is one that is undone.
-    pub(super) fn new(response: reqwest::Response, headers: &mut HeaderMap) -> Self {
+    pub(super) fn new(body: Incoming, headers: &mut HeaderMap) -> Self {
         let encoding = headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let decoder: fn(Wire) -> Decoder = match encoding.trim().to_ascii_lowercase().as_str() {
             "gzip" | "x-gzip" => |wire| Decoder::Gzip(Box::new(GzipDecoder::new(wire))),
@@ -70,13 +73,13 @@ impl Body {
                 decoder.multiple_members(true);
                 Decoder::Zstd(Box::new(decoder))
             },
-            _ => return Self::Plain(response),
+            _ => return Self::Plain(body),
         };
         headers.remove(header::CONTENT_ENCODING);
         headers.remove(header::CONTENT_LENGTH);
         let wire = Arc::<AtomicU64>::default();
         let counter = Arc::clone(&wire);
-        let counted = response.bytes_stream().map(move |part| match part {
+        let counted = BodyDataStream::new(body).map(move |part| match part {
             Ok(part) => {
                 counter.fetch_add(part.len() as u64, Ordering::Relaxed);
                 Ok(part)
@@ -89,7 +92,15 @@ impl Body {
     /// The next part; `None` at the end. Cancel-safe.
     pub(super) async fn chunk(&mut self, origin: &str) -> Result<Option<Bytes>, HttpError> {
         match self {
-            Self::Plain(response) => response.chunk().await.map_err(|error| translate(&error, origin)),
+            Self::Plain(body) => loop {
+                let frame = body.frame().await.transpose().map_err(|error| translate(&error, origin))?;
+                match frame.map(Frame::into_data) {
+                    Some(Ok(data)) => return Ok(Some(data)),
+                    // Trailers.
+                    Some(Err(_)) => {}
+                    None => return Ok(None),
+                }
+            },
             Self::Compressed { decoder, wire, unfolded } => {
                 let part = match decoder.read().await {
                     Ok(part) => part,
@@ -166,7 +177,7 @@ async fn refuse_large_window(wire: &mut Wire) -> io::Result<()> {
 
 /// A decoder hands on what went wrong below it.
 fn decoding(error: &io::Error, origin: &str) -> HttpError {
-    match error.get_ref().and_then(|cause| cause.downcast_ref::<reqwest::Error>()) {
+    match error.get_ref().and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
         Some(cause) => translate(cause, origin),
         None => HttpError::Protocol(format!("the body from {origin} is not compressed as its headers say: {error}")),
     }

@@ -112,7 +112,7 @@ pub enum SetupError {
     /// The operating system has no random numbers.
     #[error("the operating system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
-    /// The secrets are too large to be looked for in texts.
-    #[error("the secrets are too large: {0}")]
-    Secrets(#[from] aho_corasick::BuildError),
+    /// The operator's `User-Agent` is no header value.
+    #[error("the user agent {0:?} cannot be sent; write printable ASCII")]
+    UserAgent(String),
 }

@@ -3,11 +3,18 @@
 use std::error::Error;
 use std::io;
 
+use hyper_util::client::legacy;
+use tower::timeout::error::Elapsed;
+
 use super::error::{HttpError, Phase};
 use super::resolve::NoAddress;
 
 /// Why an exchange with `origin` failed.
-pub(super) fn translate(error: &reqwest::Error, origin: &str) -> HttpError {
+pub(super) fn translate(error: &(dyn Error + 'static), origin: &str) -> HttpError {
+    // The body of a request fails with one of these.
+    if let Some(own) = find::<HttpError>(error) {
+        return own.clone();
+    }
     if let Some(cause) = find::<NoAddress>(error) {
         let text = cause.to_string();
         return match cause {
@@ -15,17 +22,17 @@ pub(super) fn translate(error: &reqwest::Error, origin: &str) -> HttpError {
             NoAddress::Unknown { .. } => HttpError::Unreachable(text),
         };
     }
-    if error.is_connect() && error.is_timeout() {
+    let connecting = find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
+    let io = |kind| causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| io.kind() == kind);
+    if find::<Elapsed>(error).is_some() || (connecting && io(io::ErrorKind::TimedOut)) {
         return HttpError::Timeout(Phase::Connect);
     }
     if let Some(cause) = find::<rustls::Error>(error) {
         return HttpError::Tls(format!("no secure connection with {origin}: {cause}"));
     }
     let cause = deepest(error);
-    if error.is_connect() {
-        let mut io = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
-        let handshake = io.any(|cause| cause.kind() == io::ErrorKind::UnexpectedEof);
-        return if handshake {
+    if connecting {
+        return if io(io::ErrorKind::UnexpectedEof) {
             HttpError::Tls(format!("no secure connection with {origin}: it hung up during the handshake"))
         } else {
             HttpError::Unreachable(format!("{origin} cannot be reached: {cause}"))

@@ -21,7 +21,7 @@ use super::failure::translate;
 use super::mask::MASKED;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
-use super::session::{Places, Run, Sending, Session, closed, head_size};
+use super::session::{Places, Run, Sending, Session, closed, head_size, no_body};
 use super::stream::Deadline;
 use super::substitute::Filled;
 use super::upload::{Progress, Upload};
@@ -140,11 +140,8 @@ impl Exchange<'_> {
         let site = run.site(&draft.url)?;
         let places = run.places(&site.exchanges, deadline).await?;
         let bytes = head_size(draft, &headers);
-        let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
-        *request.headers_mut() = headers;
-        if !upload.is_end_stream() {
-            *request.body_mut() = Some(reqwest::Body::wrap(upload));
-        }
+        let body = if upload.is_end_stream() { no_body() } else { upload.boxed_unsync() };
+        let request = run.request(draft, headers, body)?;
         let times = &run.gate.timeouts;
         let wait = limit(self.patience.connect, times.connect) + limit(self.patience.first_byte, times.headers);
         let answered = |execute| progress.quiet_for(wait, deadline, execute);
@@ -154,7 +151,7 @@ impl Exchange<'_> {
             return Err(failure);
         }
         let of = origin.to_owned();
-        let mut response = http::Response::<reqwest::Body>::from(response?);
+        let mut response = response?;
         if let Some(echo) = &echo {
             hide(echo, response.headers_mut(), origin)?;
         }

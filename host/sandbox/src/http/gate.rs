@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use rustls::client::Resumption;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -93,11 +94,11 @@ pub(super) struct Shared {
     pub(super) filter: Arc<AddressFilter>,
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) timeouts: Timeouts,
-    pub(super) user_agent: String,
+    pub(super) user_agent: HeaderValue,
     pub(super) exchanges: Arc<Semaphore>,
     pub(super) per_run: usize,
     pub(super) per_host: usize,
-    tls: ClientConfig,
+    tls: Arc<ClientConfig>,
 }
 
 impl Gate {
@@ -114,15 +115,17 @@ impl Gate {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.resumption = Resumption::disabled();
+        let user_agent =
+            HeaderValue::from_str(&options.user_agent).map_err(|_| SetupError::UserAgent(options.user_agent))?;
         let shared = Shared {
             filter: Arc::new(AddressFilter::new(options.allowed_private)),
             resolver: options.resolver,
             timeouts: options.timeouts,
-            user_agent: options.user_agent,
+            user_agent,
             exchanges: Arc::new(Semaphore::new(options.connections.clamp(1, Semaphore::MAX_PERMITS))),
             per_run: options.connections_per_run.clamp(1, Semaphore::MAX_PERMITS),
             per_host: options.connections_per_host.clamp(1, Semaphore::MAX_PERMITS),
-            tls,
+            tls: tls.into(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -145,13 +148,13 @@ impl fmt::Debug for Gate {
 impl Shared {
     /// TLS for one run: the trusted certificates are shared, the tickets by which a server would recognise a client are not.
     pub(super) fn tls_for_one_run(&self) -> ClientConfig {
-        let mut tls = self.tls.clone();
+        let mut tls = ClientConfig::clone(&self.tls);
         tls.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
         tls
     }
 
     /// TLS without any memory of servers.
-    pub(super) const fn tls(&self) -> &ClientConfig {
+    pub(super) const fn tls(&self) -> &Arc<ClientConfig> {
         &self.tls
     }
 }

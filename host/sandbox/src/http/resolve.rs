@@ -3,10 +3,14 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
 
 use async_trait::async_trait;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower::Service;
 
 use super::address::AddressFilter;
 
@@ -39,19 +43,29 @@ pub(super) enum NoAddress {
     Unknown { host: String, reason: String },
 }
 
-/// Resolves for connections to one port. reqwest asks for a name without saying the port, therefore each origin has a client of its own.
+/// Resolves for connections to one port. The HTTP client asks for a name without saying the port, therefore each origin has a client of
+/// its own.
+#[derive(Clone)]
 pub(super) struct VettedResolver {
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) filter: Arc<AddressFilter>,
     pub(super) port: u16,
 }
 
-impl Resolve for VettedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (resolver, filter, port) = (self.resolver.clone(), self.filter.clone(), self.port);
+impl Service<Name> for VettedResolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = NoAddress;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAddress>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoAddress>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { resolver, filter, port } = self.clone();
         Box::pin(async move {
             let addresses = vetted(resolver.as_ref(), &filter, name.as_str(), port).await?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            Ok(addresses.into_iter())
         })
     }
 }

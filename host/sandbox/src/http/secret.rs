@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use aho_corasick::AhoCorasick;
+use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::echo::Echo;
 use super::error::SetupError;
-use super::mask::{Mask, finder};
+use super::mask::Mask;
 
 /// What every placeholder begins with; a person who meets one in a log can look it up.
 const PREFIX: &str = "ksecret";
@@ -58,22 +59,32 @@ pub(super) struct Snapshot {
     secrets: Vec<Secret>,
     /// Replaced values: they may still be valid, and they may still be in a text.
     retired: Vec<SecretValue>,
-    mask: Mask,
-    placeholders: Option<AhoCorasick>,
+    /// Made when it is first needed: a run that waits should hold little.
+    mask: OnceLock<Mask>,
 }
 
 impl Snapshot {
-    fn new(secrets: Vec<Secret>, retired: Vec<SecretValue>) -> Result<Self, SetupError> {
-        let values = secrets.iter().map(|secret| &secret.value).chain(&retired);
-        let mask = Mask::new(values.map(SecretValue::expose))?;
-        let placeholders = Some(finder(secrets.iter().map(|secret| &secret.placeholder))?);
-        Ok(Self { secrets, retired, mask, placeholders })
+    fn values(&self) -> impl Iterator<Item = &SecretValue> {
+        self.secrets.iter().map(|secret| &secret.value).chain(&self.retired)
+    }
+
+    fn mask(&self) -> &Mask {
+        self.mask.get_or_init(|| Mask::new(self.values().map(SecretValue::expose)))
     }
 
     /// The secrets whose placeholders occur, as often as they occur.
     pub(super) fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a Secret> {
-        let found = self.placeholders.iter().flat_map(move |placeholders| placeholders.find_iter(text));
-        found.filter_map(|found| self.secrets.get(found.pattern().as_usize()))
+        self.occurrences(text).map(|(_, secret)| secret)
+    }
+
+    /// The same, with the places.
+    fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a Secret)> {
+        let words = (!self.secrets.is_empty()).then(|| memmem::find_iter(text, PREFIX));
+        words.into_iter().flatten().filter_map(|start| {
+            let rest = text.get(start..)?;
+            let secret = self.secrets.iter().find(|secret| rest.starts_with(secret.placeholder.as_bytes()))?;
+            Some((start..start + secret.placeholder.len(), secret))
+        })
     }
 
     /// What hides these secrets in answers; `None` when there is nothing to hide.
@@ -84,16 +95,16 @@ impl Snapshot {
 
     /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.
     pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Zeroizing<Vec<u8>> {
-        let Some(placeholders) = &self.placeholders else { return text.to_vec().into() };
         // Room for all, so that no half-filled copy is left behind when the text grows.
         let grown: usize = self.find(text).map(|secret| write(secret.value.expose()).len()).sum();
         let mut replaced = Zeroizing::new(Vec::with_capacity(text.len() + grown));
-        placeholders.replace_all_with_bytes(text, &mut replaced, |found, _, replaced| {
-            if let Some(secret) = self.secrets.get(found.pattern().as_usize()) {
-                replaced.extend_from_slice(Zeroizing::new(write(secret.value.expose())).as_bytes());
-            }
-            true
-        });
+        let mut position = 0;
+        for (place, secret) in self.occurrences(text) {
+            replaced.extend_from_slice(text.get(position..place.start).unwrap_or_default());
+            replaced.extend_from_slice(Zeroizing::new(write(secret.value.expose())).as_bytes());
+            position = place.end;
+        }
+        replaced.extend_from_slice(text.get(position..).unwrap_or_default());
         replaced
     }
 }
@@ -103,7 +114,7 @@ impl SecretTable {
     ///
     /// # Errors
     ///
-    /// The operating system gives no random numbers, or the values are too large to be looked for (gigabytes).
+    /// The operating system gives no random numbers.
     pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
         let table = Self::default();
         for (name, value) in secrets {
@@ -116,7 +127,7 @@ impl SecretTable {
     ///
     /// # Errors
     ///
-    /// The operating system gives no random numbers, or the values are too large to be looked for (gigabytes).
+    /// The operating system gives no random numbers.
     pub fn put(&self, name: &str, value: &str) -> Result<(), SetupError> {
         let (placeholder, value) = (random_word()?, SecretValue::new(value.to_owned()));
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -126,15 +137,13 @@ impl SecretTable {
             Some(secret) => retired.push(std::mem::replace(&mut secret.value, value)),
             None => secrets.push(Secret { name: name.to_owned(), placeholder, value }),
         }
-        *guard = Arc::new(Snapshot::new(secrets, retired)?);
+        *guard = Arc::new(Snapshot { secrets, retired, mask: OnceLock::new() });
         Ok(())
     }
 
     /// What the table has taken, replaced values included, in bytes; a short value counts as 1 KiB, because looking for it has a cost, too.
     pub fn weight(&self) -> usize {
-        let snapshot = self.snapshot();
-        let values = snapshot.secrets.iter().map(|secret| &secret.value).chain(&snapshot.retired);
-        values.map(|value| value.expose().len().max(1 << 10)).sum()
+        self.snapshot().values().map(|value| value.expose().len().max(1 << 10)).sum()
     }
 
     /// The name of a secret whose placeholder occurs in a text.
@@ -160,7 +169,7 @@ impl SecretTable {
     /// The text with the values of all secrets, old ones included, replaced by `[masked]`: as they are, URL-encoded, Base64-encoded (also
     /// as a part of something longer), in hexadecimal, escaped for JSON or HTML. Values of fewer than four characters stay.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.snapshot().mask.apply(text)
+        self.snapshot().mask().apply(text)
     }
 
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {

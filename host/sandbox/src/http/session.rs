@@ -4,12 +4,16 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpInfo;
+use hyper_util::client::legacy::{self, ResponseFuture};
 use konnector_manifest::{Denied, HttpRules};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,7 +30,7 @@ use super::ledger::{HostRecord, Ledger, Refusal};
 use super::redirect::{self, MAX_REDIRECTS, Next};
 use super::request::{Body, Draft, Request, Response};
 use super::secret::SecretTable;
-use super::site::{MAX_HEADERS, Site, check_literal};
+use super::site::{MAX_HEADERS, Sent, Site, check_literal};
 use super::stream::{Deadline, Pace, Stream};
 use super::substitute::{Filled, fill};
 
@@ -66,7 +70,7 @@ pub(super) struct Sending<'a> {
 }
 
 /// A request on its way.
-pub(super) type Execute = Pin<Box<dyn Future<Output = Result<reqwest::Response, reqwest::Error>> + Send>>;
+pub(super) type Execute = ResponseFuture;
 
 pub(super) struct Run {
     pub(super) gate: Arc<Shared>,
@@ -74,7 +78,7 @@ pub(super) struct Run {
     rules: HttpRules,
     pub(super) secrets: Arc<SecretTable>,
     /// Made at the first request over TLS: a run that waits should hold little.
-    tls: OnceLock<ClientConfig>,
+    tls: OnceLock<Arc<ClientConfig>>,
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,
     exchanges: Arc<Semaphore>,
@@ -272,17 +276,16 @@ impl Run {
         let site = self.site(&draft.url)?;
         let places = self.places(&site.exchanges, deadline).await?;
         let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
-        let mut request = reqwest::Request::new(draft.method.clone(), draft.url.clone());
-        *request.headers_mut() = headers;
-        *request.body_mut() = body.map(Into::into);
+        let body = body.map_or_else(no_body, |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync());
+        let request = self.request(draft, headers, body)?;
         let limit = self.gate.timeouts.headers;
         let answered = |execute| deadline.within(limit, Phase::Headers, execute);
         let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
         lock(&self.jar).store(response.headers(), &draft.url);
-        let (status, mut headers) = (response.status(), response.headers().clone());
+        let (Parts { status, mut headers, .. }, body) = response.into_parts();
         Ok(Stream {
             status,
-            body: WireBody::new(response, &mut headers),
+            body: WireBody::new(body, &mut headers),
             headers,
             pace: Pace::default(),
             echo: None,
@@ -306,6 +309,23 @@ impl Run {
         })
     }
 
+    /// The request as it is written to the connection.
+    pub(super) fn request(
+        &self,
+        draft: &Draft,
+        mut headers: HeaderMap,
+        body: Sent,
+    ) -> Result<http::Request<Sent>, HttpError> {
+        headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        headers.entry(header::USER_AGENT).or_insert_with(|| self.gate.user_agent.clone());
+        let uri: Uri = draft.url.as_str().parse().map_err(|error| HttpError::Invalid(format!("url: {error}")))?;
+        let mut request = http::Request::new(body);
+        *request.method_mut() = draft.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
     /// Waits for a place among the exchanges. The own quota before the shared one: a run that waits for itself takes nobody's place.
     pub(super) async fn places(&self, own: &Arc<Semaphore>, deadline: Deadline) -> Result<Places, HttpError> {
         let take =
@@ -317,23 +337,24 @@ impl Run {
     pub(super) async fn dispatch<W>(
         &self,
         site: &Site,
-        request: reqwest::Request,
+        request: http::Request<Sent>,
         Sending { origin, bytes, secrets }: Sending<'_>,
         answered: impl FnOnce(Execute) -> W,
-    ) -> Result<reqwest::Response, HttpError>
+    ) -> Result<http::Response<Incoming>, HttpError>
     where
-        W: Future<Output = Result<Result<reqwest::Response, reqwest::Error>, HttpError>>,
+        W: Future<Output = Result<Result<http::Response<Incoming>, legacy::Error>, HttpError>>,
     {
         self.meter.up(bytes)?;
         let method = request.method().clone();
         self.ledger(|ledger| ledger.host(origin).sent(method.as_str(), bytes, secrets));
-        let sent = answered(Box::pin(site.client.execute(request))).await?;
+        let sent = answered(site.client.request(request)).await?;
         let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
             if matches!(error, HttpError::AddressProhibited(_)) {
                 self.ledger(|ledger| ledger.host(origin).not_sent(method.as_str(), bytes, secrets));
             }
         })?;
-        if response.remote_addr().is_some_and(|address| !is_public(address.ip())) {
+        let dialled = response.extensions().get::<HttpInfo>();
+        if dialled.is_some_and(|dialled| !is_public(dialled.remote_addr().ip())) {
             self.ledger(|ledger| ledger.host(origin).private += 1);
         }
         self.answered(origin, response.status(), response.headers())?;
@@ -365,10 +386,10 @@ impl Run {
             sites.retain(|_, site| Arc::strong_count(site) > 1);
         }
         let tls = match url.scheme() {
-            "https" => self.tls.get_or_init(|| self.gate.tls_for_one_run()),
+            "https" => self.tls.get_or_init(|| self.gate.tls_for_one_run().into()),
             _ => self.gate.tls(),
         };
-        let site = Arc::new(Site::new(url, &self.gate, tls.clone())?);
+        let site = Arc::new(Site::new(url, &self.gate, Arc::clone(tls))?);
         sites.insert(url.origin(), site.clone());
         Ok(site)
     }
@@ -395,6 +416,11 @@ impl fmt::Debug for Session {
 /// What these locks guard is whole between any two calls, so a panic elsewhere spoils nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is sent with a request that has no body.
+pub(super) fn no_body() -> Sent {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 pub(super) fn closed(_: tokio::sync::AcquireError) -> HttpError {

@@ -4,10 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Client;
-use reqwest::redirect::Policy;
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tower::BoxError;
+use tower::timeout::Timeout;
+use tower::util::BoxCloneSyncService;
 use url::{Host, Url};
 
 use super::error::HttpError;
@@ -23,41 +32,40 @@ const RECEIVE_WINDOW: u32 = 256 << 10;
 /// How long an unused connection is kept.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
 
-/// The client of one origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver
-/// inside of a client is not told the port.
-#[derive(Debug)]
+/// The body of a request, on its way.
+pub(super) type Sent = UnsyncBoxBody<Bytes, HttpError>;
+
+/// Resolving, connecting and the TLS handshake, all within one time.
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+
+/// One origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver inside of a
+/// client is not told the port. Dropping it closes its connections.
 pub(super) struct Site {
-    pub(super) client: Client,
+    pub(super) client: Client<Connector, Sent>,
     /// Exchanges of this run with this origin.
     pub(super) exchanges: Arc<Semaphore>,
 }
 
 impl Site {
-    pub(super) fn new(url: &Url, gate: &Shared, tls: ClientConfig) -> Result<Self, HttpError> {
+    pub(super) fn new(url: &Url, gate: &Shared, tls: Arc<ClientConfig>) -> Result<Self, HttpError> {
         let port = port(url)?;
         let resolver = VettedResolver { resolver: gate.resolver.clone(), filter: gate.filter.clone(), port };
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(resolver)
-            .no_proxy()
-            .redirect(Policy::none())
-            .referer(false)
-            // See `body`: a client that decompresses hides how many bytes came.
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .retry(reqwest::retry::never())
-            .connect_timeout(gate.timeouts.connect)
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Divided among the addresses of a name, so that one of them which is silent does not use up the time of all.
+        tcp.set_connect_timeout(Some(gate.timeouts.connect));
+        let connector = Timeout::new(HttpsConnector::from((tcp, tls)), gate.timeouts.connect);
+        let connector = Connector::new(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
             .pool_max_idle_per_host(gate.per_host)
             .http1_max_headers(MAX_HEADERS.1)
             .http2_max_header_list_size(MAX_HEADERS.0)
             .http2_initial_stream_window_size(RECEIVE_WINDOW)
             .http2_initial_connection_window_size(RECEIVE_WINDOW * 4)
-            .user_agent(&gate.user_agent)
-            .build()
-            .map_err(|error| HttpError::Other(format!("the HTTP client cannot be set up: {error}")))?;
+            .build(connector);
         Ok(Self { client, exchanges: Arc::new(Semaphore::new(gate.per_host)) })
     }
 }

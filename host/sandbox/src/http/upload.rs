@@ -67,8 +67,7 @@ impl Progress {
 
 /// A body on its way.
 pub(super) struct Upload<B> {
-    /// Never locked: it is what makes a body that is not `Sync` so.
-    inner: Mutex<Pin<Box<B>>>,
+    inner: Pin<Box<B>>,
     /// Bytes that `Content-Length` promises.
     length: Option<u64>,
     sent: u64,
@@ -82,11 +81,7 @@ where
     B::Error: fmt::Display,
 {
     pub(super) fn new(body: B, length: Option<u64>, run: Arc<Run>, origin: String, progress: Progress) -> Self {
-        Self { inner: Mutex::new(Box::pin(body)), length, sent: 0, run, origin, progress }
-    }
-
-    fn inner(&mut self) -> Pin<&mut B> {
-        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
+        Self { inner: Box::pin(body), length, sent: 0, run, origin, progress }
     }
 
     /// A server that reads more or less than was promised takes the rest for another request (request smuggling), so the promise is kept or
@@ -137,7 +132,7 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         loop {
-            let taken = match ready!(self.inner().poll_frame(context)) {
+            let taken = match ready!(self.inner.as_mut().poll_frame(context)) {
                 None => {
                     let checked = self.check_length(true);
                     return Poll::Ready(checked.err().map(|error| Err(self.fail(error))));
@@ -154,14 +149,13 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.is_end_stream() && self.check_length(true).is_ok()
+        self.inner.is_end_stream() && self.check_length(true).is_ok()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
-            None => self.inner.lock().unwrap_or_else(PoisonError::into_inner).size_hint(),
+            None => self.inner.size_hint(),
         }
     }
 }
