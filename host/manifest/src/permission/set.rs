@@ -76,6 +76,14 @@ impl Permissions {
         if self.allows_type(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
 
+    /// Like [`Self::allows_any`]: for what is asked before any document is looked at.
+    ///
+    /// # Errors
+    /// The sentence names the rule to add.
+    pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), Denied> {
+        if self.allows_any(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
+    }
+
     /// Like [`Self::allows_document`].
     ///
     /// # Errors

@@ -11,7 +11,6 @@ use konnector_sandbox::capability::{
     Details, Entry, Error, File as GuestFile, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Target,
     Upload,
 };
-use konnector_store::Changes;
 
 use super::content::Room;
 use super::{Scope, denied, folder, told};
@@ -45,10 +44,7 @@ impl RunFiles {
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
     fn check(&self, verb: Verb) -> Result<(), Error> {
-        if self.scope.permissions.allows_any(verb, &FILES) {
-            return Ok(());
-        }
-        self.scope.permissions.check_type(verb, &FILES).map_err(denied)
+        self.scope.permissions.check_any(verb, &FILES).map_err(denied)
     }
 
     /// A file that is there and not in the trash.
@@ -156,24 +152,25 @@ impl Files for RunFiles {
 
     async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
-        let fence = |changes: &mut Changes| scope.fence(changes);
-        scope.platform.merge_metadata(&scope.instance, &file.id, &patch, &fence).await.map_err(told)?;
+        scope.platform.merge_metadata(&scope.instance, &file.id, &patch, &scope.fencing()).await.map_err(told)?;
         Ok(())
     }
 
     async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
-        let fence = |changes: &mut Changes| scope.fence(changes);
-        scope.platform.add_references(&scope.instance, &file.id, &references, &fence).await.map_err(told)?;
+        scope.platform.add_references(&scope.instance, &file.id, &references, &scope.fencing()).await.map_err(told)?;
         Ok(())
     }
 
     async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
-        let fence = |changes: &mut Changes| scope.fence(changes);
-        scope.platform.remove_references(&scope.instance, &file.id, &references, &fence).await.map_err(told)?;
+        scope
+            .platform
+            .remove_references(&scope.instance, &file.id, &references, &scope.fencing())
+            .await
+            .map_err(told)?;
         Ok(())
     }
 
@@ -186,10 +183,13 @@ impl Files for RunFiles {
         if file.trashed || !path.starts_with(&format!("{}/", self.folder)) {
             return Err(Error::Denied(format!("the file {path} is outside of {}: its user put it there", self.folder)));
         }
-        let fence = |changes: &mut Changes| scope.fence(changes);
-        let directory =
-            scope.platform.ensure_directory(&scope.instance, &self.path(folder), &fence).await.map_err(told)?;
-        let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name), &fence).await;
+        let directory = scope
+            .platform
+            .ensure_directory(&scope.instance, &self.path(folder), &scope.fencing())
+            .await
+            .map_err(told)?;
+        let moved =
+            scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name), &scope.fencing()).await;
         scope.file(&moved.map_err(told)?)
     }
 
@@ -206,8 +206,8 @@ impl Files for RunFiles {
                 Err(Error::NotFound(_)) => continue,
                 Err(error) => return Err(error),
             };
-            let fence = |changes: &mut Changes| scope.fence(changes);
-            trashed += u32::from(scope.platform.trash_file(&scope.instance, &file.id, &fence).await.map_err(told)?);
+            trashed +=
+                u32::from(scope.platform.trash_file(&scope.instance, &file.id, &scope.fencing()).await.map_err(told)?);
         }
         Ok(trashed)
     }
@@ -215,8 +215,8 @@ impl Files for RunFiles {
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
         self.check(Verb::Post)?;
         let (scope, path) = (&self.scope, self.path(folder));
-        let fence = |changes: &mut Changes| scope.fence(changes);
-        let directory = scope.platform.ensure_directory(&scope.instance, &path, &fence).await.map_err(told)?;
+        let directory =
+            scope.platform.ensure_directory(&scope.instance, &path, &scope.fencing()).await.map_err(told)?;
         Ok(Folder { id: directory.id, path: directory.path.unwrap_or(path) })
     }
 

@@ -1,7 +1,6 @@
 //! The folder of an account: where its run writes.
 
 use konnector_manifest::Manifest;
-use konnector_store::Changes;
 use serde_json::Value;
 
 use super::Scope;
@@ -35,9 +34,8 @@ pub async fn correct(scope: &Scope, manifest: &Manifest, message: &mut Value) ->
     if scope.job.argument("folder_to_save").is_none_or(str::is_empty) {
         return Ok(());
     }
-    let fence = |changes: &mut Changes| scope.fence(changes);
     let path = destination(scope, manifest)?;
-    let directory = scope.platform.ensure_directory(&scope.instance, &path, &fence).await?;
+    let directory = scope.platform.ensure_directory(&scope.instance, &path, &scope.fencing()).await?;
     if let Some(members) = message.as_object_mut() {
         members.insert("folder_to_save".to_owned(), Value::String(directory.id));
     }

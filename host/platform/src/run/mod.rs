@@ -55,6 +55,11 @@ impl Scope {
         changes.fence(&self.lease);
     }
 
+    /// The same for operations that make their commit themselves.
+    fn fencing(&self) -> impl Fn(&mut Changes) + Send + Sync {
+        |changes| self.fence(changes)
+    }
+
     /// The id that a natural key stands for. It is the same in every run for the same account at the vendor, also after the account was
     /// deleted and created again, so nothing is saved twice.
     fn keyed_id(&self, space: &str, key: &str) -> String {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Error, Quota, Stored, Target, Upload, Written};
-use konnector_store::{BlobInfo, Changes};
+use konnector_store::BlobInfo;
 
 use super::super::content::{ContentWriter, NotWritten, Room};
 use super::super::{Scope, told};
@@ -113,8 +113,8 @@ impl Scope {
         if let Some(file) = before {
             self.check_file(&[Verb::Put], file).map_err(told)?;
         }
-        let fence = |changes: &mut Changes| self.fence(changes);
-        let directory = self.platform.ensure_directory(&self.instance, &new.path, &fence).await.map_err(told)?;
+        let directory =
+            self.platform.ensure_directory(&self.instance, &new.path, &self.fencing()).await.map_err(told)?;
         let new = NewContent {
             id: new.id,
             dir_id: directory.id,
@@ -125,7 +125,7 @@ impl Scope {
             references: new.references,
             origin: self.origin(),
         };
-        self.platform.commit_content(&self.instance, &new, blob, &fence).await.map_err(told)
+        self.platform.commit_content(&self.instance, &new, blob, &self.fencing()).await.map_err(told)
     }
 
     /// Removes content that no file came to have; should that fail, the sweep of orphans finds it.

@@ -5,7 +5,7 @@ use std::io::SeekFrom;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Quota, TreeError, Written};
-use konnector_store::{BlobInfo, BlobReader, Changes};
+use konnector_store::{BlobInfo, BlobReader};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::super::content::{ContentWriter, NotWritten};
@@ -130,8 +130,8 @@ async fn create(
         references: Vec::new(),
         origin: scope.origin(),
     };
-    let fence = |changes: &mut Changes| scope.fence(changes);
-    let file = scope.platform.create_content(&scope.instance, &new, name, blob, &fence).await.map_err(taken)?;
+    let file =
+        scope.platform.create_content(&scope.instance, &new, name, blob, &scope.fencing()).await.map_err(taken)?;
     tree.room.account(0, file.len());
     Ok((file, Written::Created))
 }
@@ -154,8 +154,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         references: Vec::new(),
         origin: scope.origin(),
     };
-    let fence = |changes: &mut Changes| scope.fence(changes);
-    let file = scope.platform.commit_content(&scope.instance, &new, blob, &fence).await.map_err(told)?;
+    let file = scope.platform.commit_content(&scope.instance, &new, blob, &scope.fencing()).await.map_err(told)?;
     tree.room.account(before.len(), file.len());
     Ok((file, Written::Updated))
 }

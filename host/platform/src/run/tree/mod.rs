@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Tree, TreeError};
-use konnector_store::Changes;
 
 use super::Scope;
 use super::content::{ContentWriter, Room};
@@ -190,8 +189,7 @@ impl Tree for RunTree {
         let Scope { platform, instance, .. } = &*self.scope;
         let parent = self.directory(at.directory)?;
         self.check_new(&parent, at.name, Kind::Directory, None)?;
-        let fence = |changes: &mut Changes| self.scope.fence(changes);
-        let made = platform.create_directory(instance, &parent, at.name, &fence).await;
+        let made = platform.create_directory(instance, &parent, at.name, &self.scope.fencing()).await;
         self.node(&made.map_err(taken)?)
     }
 
@@ -224,8 +222,8 @@ impl Tree for RunTree {
         if to_directory.id == moved.id || self.is_below(&to_directory, &moved)? {
             return Err(TreeError::Invalid);
         }
-        let fence = |changes: &mut Changes| self.scope.fence(changes);
-        let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref(), &fence).await;
+        let done =
+            platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref(), &self.scope.fencing()).await;
         done.map_err(if there.is_some() { told } else { taken })
     }
 
@@ -241,8 +239,7 @@ impl Tree for RunTree {
         if directory {
             self.check_empty(&file)?;
         }
-        let fence = |changes: &mut Changes| self.scope.fence(changes);
-        match platform.trash_file(instance, &file.id, &fence).await {
+        match platform.trash_file(instance, &file.id, &self.scope.fencing()).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(TreeError::NotFound),
             Err(error) => Err(told(error)),
