@@ -76,7 +76,8 @@ impl Run {
             return self.end_at_once(Ending::Start("its payload has no room in /tmp".to_owned())).await;
         };
         let host = self.host(&environment, filesystem, memory);
-        let outcome = self.watch(guest(self.program.clone(), host, job)).await;
+        let guest = Together::new(guest(self.program.clone(), host, job), Arc::clone(&self.context.beside));
+        let outcome = self.watch(guest).await;
         self.finish(outcome).await
     }
 
@@ -124,11 +125,10 @@ impl Run {
     /// Polls the guest until the first of: its own end, the deadline, the end of the grace that follows a cancellation. The guest is polled in
     /// the caller's task, so a short run costs no hand-over between threads; a busy one yields with every tick of the epoch, and so do the
     /// clocks get their turn. When this returns, the store is dropped: nothing that the run began goes on after its end was reported.
-    async fn watch(&self, guest: impl Future<Output = GuestEnd>) -> Outcome {
+    async fn watch(&self, guest: Together<impl Future<Output = GuestEnd>>) -> Outcome {
         let limits = &self.context.capabilities.limits;
         // A panic in a host function ends the run and nothing else. What the guest shares with others (counters, the log) is consistent
         // after any prefix of what it does, and its store is never used again.
-        let guest = Together::new(guest, Arc::clone(&self.context.beside));
         let guest = AssertUnwindSafe(Billed::new(guest, Arc::clone(&self.context.meter), limits.cpu)).catch_unwind();
         tokio::select! {
             biased;

@@ -125,7 +125,8 @@ fn discount(counts: &mut BTreeMap<String, u64>, kind: &str) {
 /// Collects the records of one run.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    hosts: BTreeMap<String, HostRecord>,
+    /// Boxed, because a map keeps room for more entries than most runs have.
+    hosts: BTreeMap<String, Box<HostRecord>>,
 }
 
 impl Ledger {
@@ -133,12 +134,14 @@ impl Ledger {
     pub(super) fn host(&mut self, origin: &str) -> &mut HostRecord {
         let known = self.hosts.contains_key(origin) || self.hosts.len() < MAX_HOSTS;
         let key = if known { origin } else { OTHERS };
-        self.hosts.entry(key.to_owned()).or_insert_with(|| HostRecord { host: key.to_owned(), ..HostRecord::default() })
+        self.hosts
+            .entry(key.to_owned())
+            .or_insert_with(|| Box::new(HostRecord { host: key.to_owned(), ..HostRecord::default() }))
     }
 
     /// All records, by name.
     pub(super) fn records(&self) -> Vec<HostRecord> {
-        self.hosts.values().cloned().collect()
+        self.hosts.values().map(|record| HostRecord::clone(record)).collect()
     }
 }
 

@@ -97,7 +97,7 @@ fn read(answers: &mut impl std::io::BufRead) -> usize {
 /// Parks this many runs at once, lets them all end, and prints what they held.
 pub fn measure() {
     println!(
-        "\nRuns parked in a slow HTTP call (the whole process, linear memory of the guests included: a page or two of each is touched)"
+        "\nRuns parked in a slow HTTP call (the whole process, linear memory of the guests included: 12 KiB of each are touched)"
     );
     println!("  {:>8} {:>14} {:>14} {:>16}", "runs", "resident", "per run", "all finished in");
     for runs in [1_usize, 100, 1_000, 10_000] {
