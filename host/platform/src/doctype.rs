@@ -34,17 +34,20 @@ doctypes! {
     JOB_LOGS = "io.cozy.jobs.logs";
     /// Triggers.
     TRIGGERS = "io.cozy.triggers";
+    /// Indexes that clients declared, kept apart from the documents that they are about.
+    DESIGNS = "io.cozy.designs";
     /// What the server itself must remember.
     SETTINGS = "io.cozy.settings";
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
-const CLOSED: [&str; 29] = [
+const CLOSED: [&str; 30] = [
     "io.cozy.account_types",
     "io.cozy.accounts.soft_deleted",
     "io.cozy.apps.logs",
     "io.cozy.apps.open",
     "io.cozy.auth.confirmations",
+    "io.cozy.designs",
     "io.cozy.files.archives",
     "io.cozy.files.sizes",
     "io.cozy.files.thumbnails",
@@ -116,6 +119,7 @@ mod tests {
             &JOB_EVENTS,
             &JOB_LOGS,
             &TRIGGERS,
+            &DESIGNS,
             &SETTINGS,
         ] {
             assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));

@@ -45,7 +45,7 @@ pub struct DocumentPage {
     pub next: Option<String>,
 }
 
-fn readable(doctype: &Doctype) -> Result<()> {
+pub(crate) fn readable(doctype: &Doctype) -> Result<()> {
     if doctype::is_readable(doctype) {
         Ok(())
     } else {
@@ -272,7 +272,7 @@ impl Platform {
         Ok(rev)
     }
 
-    async fn commit_one(&self, changes: Changes) -> Result<Rev> {
+    pub(crate) async fn commit_one(&self, changes: Changes) -> Result<Rev> {
         let revs = self.store.commit(changes).await?;
         revs.into_iter().next().ok_or_else(|| Error::BadRequest("nothing was written".to_owned()))
     }

@@ -33,6 +33,9 @@ pub enum Error {
     /// The request as a whole cannot be understood.
     #[error("{0}")]
     BadRequest(String),
+    /// A query cannot be answered.
+    #[error("{0}")]
+    Query(#[from] crate::mango::QueryError),
     /// The manifest cannot be processed.
     #[error("the manifest cannot be used: {0}")]
     Manifest(#[from] konnector_manifest::Error),

@@ -6,13 +6,16 @@
 pub mod account;
 pub mod clock;
 pub mod crontab;
+pub mod design;
 pub mod doctype;
 pub mod document;
 mod error;
 pub mod file;
+pub mod find;
 pub mod instance;
 pub mod job;
 pub mod konnector;
+pub mod mango;
 pub mod permission;
 pub mod realtime;
 mod run;
@@ -20,6 +23,7 @@ mod stored;
 mod sweep;
 pub mod token;
 pub mod trigger;
+mod walk;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};

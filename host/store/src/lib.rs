@@ -40,7 +40,7 @@ pub use kv::{Batch, Committed, Kv};
 pub use open::Options;
 pub use queue::{Lease, Queued};
 pub use rev::Rev;
-pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position};
+pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position, collate};
 pub use secret::{MasterKey, SecretContext};
 pub use store::Store;
 

@@ -18,6 +18,7 @@ pub(crate) use build::{drop_index, ensure};
 pub(crate) use catalog::declared;
 pub use catalog::{INDEXES, Index};
 pub(crate) use maintain::maintain;
+pub use order::collate;
 pub use range::{IndexRange, Position};
 pub(crate) use scan::scan;
 pub use scan::{Direction, Hit};

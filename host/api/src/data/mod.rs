@@ -1,5 +1,6 @@
 //! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
 
+mod find;
 mod list;
 
 use axum::extract::{Path, State};
@@ -23,6 +24,7 @@ pub fn routes() -> Router<Platform> {
         .route("/data/{doctype}/", axum::routing::post(create))
         .route("/data/{doctype}/_all_docs", get(list::all_docs))
         .route("/data/{doctype}/_normal_docs", get(list::normal_docs))
+        .merge(find::routes())
         .route("/data/{doctype}/{id}", get(read).put(write).delete(delete))
 }
 

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 use konnector_platform::Error;
+use konnector_platform::mango::QueryError;
 
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +129,7 @@ impl From<Error> for Failure {
             Error::Parameter { name, .. } => Self::parameter(name, message),
             Error::Attribute { name, .. } => Self::attribute(name, message),
             Error::BadRequest(_) => Self::bad_request(message),
+            Error::Query(query) => Self::document(StatusCode::BAD_REQUEST, of_query(&query), message),
             // Cozy refuses a manifest with a rule on an illegal doctype as it refuses whoever oversteps a rule.
             Error::Manifest(manifest) if manifest.is_doctype() => Self::forbidden(message),
             Error::Manifest(_) => Self::bad_request(message),
@@ -139,6 +141,16 @@ impl From<Error> for Failure {
             Error::Store(store) => Self::from_store(&store, message),
             Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
         }
+    }
+}
+
+/// CouchDB's name of what is wrong with a query.
+const fn of_query(error: &QueryError) -> &'static str {
+    match error {
+        QueryError::Selector(_) => "invalid_selector",
+        QueryError::Sort(_) => "unsupported_mixed_sort",
+        QueryError::Member { .. } => "bad_request",
+        QueryError::NoIndex => "no_index",
     }
 }
 
@@ -193,6 +205,7 @@ mod tests {
             (Error::Parameter { name: "slug", message: "x".to_owned() }, 422),
             (Error::Attribute { name: "Type", message: "x".to_owned() }, 422),
             (Error::BadRequest("x".to_owned()), 400),
+            (QueryError::NoIndex.into(), 400),
             (Error::Manifest(syntax), 400),
             (Error::Manifest(web_app), 400),
             (Error::Manifest(doctype), 403),

@@ -11,6 +11,7 @@ mod access;
 mod admin;
 mod data;
 mod files;
+mod find;
 mod jobs;
 mod konnectors;
 mod server;

@@ -7,6 +7,7 @@
 //!
 //! No value's bytes begin with those of a different one, so the bytes of several values may stand behind each other.
 
+use std::cmp::Ordering;
 use std::sync::LazyLock;
 
 use icu_collator::options::CollatorOptions;
@@ -41,6 +42,17 @@ pub(crate) static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
     let digest = Sha256::digest(&bytes);
     digest.iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
 });
+
+/// Compares two values.
+#[must_use]
+pub fn collate(one: &Value, other: &Value) -> Ordering {
+    let bytes = |value| {
+        let mut bytes = Vec::new();
+        append(value, &mut bytes);
+        bytes
+    };
+    bytes(one).cmp(&bytes(other))
+}
 
 /// Appends a value's bytes.
 pub(crate) fn append(value: &Value, bytes: &mut Vec<u8>) {

@@ -2,13 +2,12 @@
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{Document, Error, Object, Order, Page, Query, Range};
-use konnector_store::{Direction, IndexRange, Position};
+use konnector_store::{Direction, IndexRange};
 use serde_json::Value;
 
 use super::{RunDocuments, shown, told};
+use crate::walk::{Walk, Way};
 
-/// Documents looked at between two pauses.
-const STEP: usize = 100;
 /// Bytes of the documents of one page, about: a page ends behind the document that goes over it.
 const PAGE_SIZE: usize = 4 << 20;
 
@@ -32,65 +31,34 @@ impl RunDocuments {
     /// A page of documents that the rules let the run read.
     pub(super) async fn page(&self, doctype: &Doctype, query: &Query) -> Result<Page, Error> {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let filling = Filling { documents: Vec::new(), limit, room: PAGE_SIZE };
-        if query.index.is_empty() {
-            self.by_id(doctype, query, filling).await
-        } else {
-            self.by_index(doctype, query, filling).await
-        }
-    }
-
-    async fn by_id(&self, doctype: &Doctype, query: &Query, mut page: Filling) -> Result<Page, Error> {
-        let (store, instance) = (&self.0.platform.store, &self.0.instance.id);
-        let mut last = query.cursor.clone();
-        loop {
-            let found = match query.order {
-                Order::Ascending => store.list(instance, doctype, last.as_deref(), STEP),
-                Order::Descending => store.list_back(instance, doctype, last.as_deref(), STEP),
-            };
-            let found = found.map_err(wrong)?;
-            if found.is_empty() {
-                return Ok(Page { documents: page.documents, next: None });
-            }
-            for document in found {
-                last = Some(document.id.clone());
-                if self.may_read(doctype, &document) && page.take(shown(document)) {
-                    return Ok(Page { documents: page.documents, next: last });
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn by_index(&self, doctype: &Doctype, query: &Query, mut page: Filling) -> Result<Page, Error> {
-        let store = &self.0.platform.store;
-        // What the platform keeps in documents for itself is nobody's to look for.
-        if let Some(own) = query.index.iter().find(|path| path.starts_with('_') && *path != "_id") {
-            return Err(Error::Invalid(format!("index: `{own}` is no member of a document")));
-        }
-        let index = store.index(&self.0.instance.id, doctype, &query.index).await.map_err(wrong)?;
-        let range = range_of(query);
+        let mut page = Filling { documents: Vec::new(), limit, room: PAGE_SIZE };
         let direction = match query.order {
             Order::Ascending => Direction::Forward,
             Order::Descending => Direction::Backward,
         };
-        let mut last: Option<Position> = query.cursor.as_deref().map(str::parse).transpose().map_err(wrong)?;
-        loop {
-            let hits = store.scan(&index, &range, direction, last.as_ref(), STEP).map_err(wrong)?;
-            if hits.is_empty() {
-                return Ok(Page { documents: page.documents, next: None });
+        let (platform, instance) = (&self.0.platform, &self.0.instance.id);
+        let way = self.way(doctype, query).await?;
+        let mut walk =
+            Walk::new(platform, (instance, doctype), way, direction, query.cursor.as_deref()).map_err(wrong)?;
+        while let Some((document, place)) = walk.next().await.map_err(wrong)? {
+            let wanted = matches(query, &document) && self.may_read(doctype, &document);
+            if wanted && page.take(shown(document)) {
+                return Ok(Page { documents: page.documents, next: Some(place.to_string()) });
             }
-            for hit in hits {
-                last = Some(hit.position);
-                let Some(document) = self.stored(doctype, &hit.id)? else { continue };
-                // It may have been changed since the index was read.
-                let belongs = range.contains(&query.index, &document.id, &document.body) && matches(query, &document);
-                if belongs && self.may_read(doctype, &document) && page.take(shown(document)) {
-                    return Ok(Page { documents: page.documents, next: last.map(|last| last.to_string()) });
-                }
-            }
-            tokio::task::yield_now().await;
         }
+        Ok(Page { documents: page.documents, next: None })
+    }
+
+    async fn way(&self, doctype: &Doctype, query: &Query) -> Result<Way, Error> {
+        if query.index.is_empty() {
+            return Ok(Way::Ids);
+        }
+        // What the platform keeps in documents for itself is nobody's to look for.
+        if let Some(own) = query.index.iter().find(|path| path.starts_with('_') && *path != "_id") {
+            return Err(Error::Invalid(format!("index: `{own}` is no member of a document")));
+        }
+        let index = self.0.platform.store.index(&self.0.instance.id, doctype, &query.index).await.map_err(wrong)?;
+        Ok(Way::Index(index, range_of(query)))
     }
 
     fn may_read(&self, doctype: &Doctype, document: &konnector_store::Document) -> bool {

@@ -1,0 +1,139 @@
+//! Queries: `_find`, and the indexes that they need.
+
+use std::time::Instant;
+
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::design::NewIndex;
+use konnector_platform::mango::Query;
+use konnector_store::Map;
+use serde_json::{Value, json};
+
+use super::{doctype, revision};
+use crate::error::Failure;
+use crate::extract::{Caller, JsonObject, Params};
+
+/// The routes of this module.
+pub fn routes() -> Router<Platform> {
+    Router::new()
+        .route("/data/{doctype}/_find", post(find))
+        .route("/data/{doctype}/_index", post(declare))
+        .route("/data/{doctype}/_design_docs", get(designs))
+        .route("/data/{doctype}/_design/{id}", get(design).delete(delete_design))
+        .route("/data/{doctype}/_design/{id}/copy", post(copy_design))
+}
+
+/// `POST /data/:type/_find`.
+async fn find(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Map>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let started = Instant::now();
+    let query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
+    let stats = query.execution_stats;
+    let page = platform.find_documents(&caller.instance, &caller.principal, &doctype, query).await?;
+    let mut answer = Map::new();
+    answer.insert("limit".to_owned(), json!(page.limit));
+    answer.insert("next".to_owned(), json!(page.is_full()));
+    answer.insert("bookmark".to_owned(), json!(page.bookmark));
+    if stats {
+        let stats = json!({
+            "total_keys_examined": page.examined,
+            "total_docs_examined": page.examined,
+            "total_quorum_docs_examined": 0,
+            "results_returned": page.documents.len(),
+            "execution_time_ms": started.elapsed().as_secs_f64() * 1_000.0,
+        });
+        answer.insert("execution_stats".to_owned(), stats);
+    }
+    if page.wasteful {
+        // In CouchDB's words: clients look for them.
+        let warning = "The number of documents examined is high in proportion to the number of results returned. Consider adding a more specific index to improve this.";
+        answer.insert("warning".to_owned(), json!(warning));
+    }
+    answer.insert("docs".to_owned(), page.documents.into_iter().map(Value::Object).collect());
+    Ok(Json(answer))
+}
+
+/// `POST /data/:type/_index`.
+async fn declare(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let new = NewIndex::parse(&body).map_err(konnector_platform::Error::from)?;
+    let declared = platform.declare_index(&caller.instance, &caller.principal, &doctype, new).await?;
+    let result = if declared.created { "created" } else { "exists" };
+    Ok(Json(json!({ "result": result, "id": format!("_design/{}", declared.design), "name": declared.name })))
+}
+
+/// `GET /data/:type/_design_docs`.
+async fn designs(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let designs = platform.designs(&caller.instance, &caller.principal, &doctype)?;
+    let rows = designs.iter().map(|(design, rev)| {
+        let id = format!("_design/{}", design.id);
+        json!({ "id": id, "key": id, "value": { "rev": rev }, "doc": design.shown(rev) })
+    });
+    let rows: Vec<Value> = rows.collect();
+    Ok(Json(json!({ "total_rows": rows.len(), "offset": 0, "rows": rows })))
+}
+
+/// `GET /data/:type/_design/:id`.
+async fn design(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<Json<Map>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let (design, rev) = platform.design(&caller.instance, &caller.principal, &doctype, &id)?;
+    Ok(Json(design.shown(&rev)))
+}
+
+/// `DELETE /data/:type/_design/:id?rev=`.
+async fn delete_design(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    params: Params,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    let rev =
+        params.filled("rev").ok_or_else(|| Failure::bad_request("name the revision to delete as the parameter rev"))?;
+    platform.delete_design(&caller.instance, &caller.principal, &doctype, &id, &revision(rev)?).await?;
+    Ok(Json(json!({ "ok": true, "id": format!("_design/{id}"), "rev": rev, "deleted": true })))
+}
+
+/// `POST /data/:type/_design/:id/copy` with the new name in the header `Destination`.
+async fn copy_design(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let to = headers.get("destination").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let to = to.strip_prefix("_design/").filter(|to| !to.is_empty()).ok_or_else(|| {
+        Failure::bad_request("the header Destination names the copy, for example Destination: _design/by-date")
+    })?;
+    let rev = platform.copy_design(&caller.instance, &caller.principal, &doctype, (&id, to)).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "ok": true, "id": format!("_design/{to}"), "rev": rev }))))
+}

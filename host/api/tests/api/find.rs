@@ -1,0 +1,174 @@
+//! `/data/:type/_find` and the indexes that it needs.
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Call};
+
+async fn post(api: &Api, path: &str, body: Value) -> Value {
+    let answer = api
+        .send(Call::post(&format!("/data/io.cozy.bills/{path}")).token(&api.token("io.cozy.bills")).json(&body))
+        .await;
+    let mut json = answer.json();
+    if let Some(stats) = json.get_mut("execution_stats").and_then(Value::as_object_mut) {
+        assert!(stats.remove("execution_time_ms").is_some_and(|time| time.is_f64()));
+    }
+    json
+}
+
+/// The documents' `n`, and whether there may be more.
+async fn find(api: &Api, query: Value) -> (Vec<i64>, bool) {
+    let answer = post(api, "_find", query.clone()).await;
+    let docs = answer["docs"].as_array().unwrap_or_else(|| panic!("{query}: {answer}"));
+    (docs.iter().map(|doc| doc["n"].as_i64().expect("a number")).collect(), answer["next"].as_bool().expect("a flag"))
+}
+
+/// Twelve bills of two vendors, `n` from 0; every third one is not paid.
+async fn bills() -> Api {
+    let api = Api::new().await;
+    for n in 0..12 {
+        let mut bill = json!({ "n": n, "vendor": if n % 2 == 0 { "Bank" } else { "Élec" }, "date": format!("2026-{:02}-01", 12 - n) });
+        if n % 3 > 0 {
+            bill["paid"] = json!(true);
+        }
+        post(&api, "", bill).await;
+    }
+    api
+}
+
+/// D6, and the rule that a query needs an index.
+#[tokio::test]
+async fn indexes_are_declared_and_queries_need_them() {
+    let api = bills().await;
+    let token = api.token("io.cozy.bills");
+    let call = |path: &str, body: Value| Call::post(&format!("/data/io.cozy.bills/{path}")).token(&token).json(&body);
+    let calls = [
+        call("_find", json!({ "selector": { "vendor": "Bank" } })),
+        call("_index", json!({ "index": { "fields": ["vendor"] } })),
+        call("_index", json!({ "index": { "fields": ["vendor"] } })),
+        call(
+            "_index",
+            json!({ "index": { "fields": [{ "vendor": "asc" }, "n"] }, "ddoc": "by-vendor-and-n", "name": "mine" }),
+        ),
+        call(
+            "_find",
+            json!({ "selector": { "vendor": "Bank" }, "fields": ["n"], "limit": 2, "execution_stats": true }),
+        ),
+        call("_find", json!({ "selector": { "vendor": { "$foo": 1 } } })),
+        call("_find", json!({ "selector": { "vendor": "Bank" }, "sort": [{ "vendor": "asc" }, { "n": "desc" }] })),
+        call("_find", json!({ "selector": { "vendor": "Bank" }, "limit": -1 })),
+        call("_find", json!({ "selector": { "vendor": "Bank" }, "bookmark": "nonsense!" })),
+        call("_find", json!({})),
+        call("_index", json!({ "index": {} })),
+        call("_index", json!({ "index": { "fields": ["a..b"] } })),
+        Call::get("/data/io.cozy.bills/_design/by-vendor-and-n").token(&token),
+        Call::get("/data/io.cozy.bills/_design/unknown").token(&token),
+        Call::post("/data/io.cozy.bills/_design/by-vendor-and-n/copy")
+            .token(&token)
+            .header(http::HeaderName::from_static("destination"), "_design/copy"),
+        Call::get("/data/io.cozy.bills/_design_docs").token(&token),
+        Call::post("/data/io.cozy.bills/_find").token(&api.token("io.cozy.contacts")).json(&json!({ "selector": {} })),
+        Call::post("/data/io.cozy.permissions/_find").token(&api.token("*")).json(&json!({ "selector": {} })),
+    ];
+    let transcript = api.transcript(calls).await;
+    let time = regex::Regex::new(r#""execution_time_ms": ?[0-9.e-]+"#).expect("a pattern");
+    insta::assert_snapshot!(time.replace_all(&transcript, r#""execution_time_ms":TIME"#));
+}
+
+#[tokio::test]
+async fn queries_are_answered_in_the_order_of_their_index() {
+    let api = bills().await;
+    for fields in [json!(["vendor", "date"]), json!(["date"]), json!(["n"])] {
+        post(&api, "_index", json!({ "index": { "fields": fields } })).await;
+    }
+    let bank = json!({ "vendor": "Bank", "date": { "$gt": null } });
+    assert_eq!(find(&api, json!({ "selector": bank, "sort": ["vendor", "date"] })).await.0, [10, 8, 6, 4, 2, 0]);
+    let descending = json!([{ "vendor": "desc" }, { "date": "desc" }]);
+    assert_eq!(find(&api, json!({ "selector": bank, "sort": descending })).await.0, [0, 2, 4, 6, 8, 10]);
+    assert_eq!(find(&api, json!({ "selector": bank, "sort": ["date"] })).await.0, [10, 8, 6, 4, 2, 0]);
+    let between = json!({ "selector": { "n": { "$gte": 3, "$lt": 6 } } });
+    assert_eq!(find(&api, between).await, (vec![3, 4, 5], false));
+    assert_eq!(find(&api, json!({ "selector": { "n": { "$in": [4, 5, 99] } }, "skip": 1 })).await, (vec![5], false));
+    // What is not in the index decides afterwards.
+    let unpaid = json!({ "selector": { "n": { "$gt": 0 }, "paid": { "$exists": false } } });
+    assert_eq!(find(&api, unpaid).await.0, [3, 6, 9]);
+    assert_eq!(
+        find(&api, json!({ "selector": {}, "limit": 5_000 })).await.0.len(),
+        12,
+        "too many are as good as none said"
+    );
+}
+
+#[tokio::test]
+async fn a_bookmark_leads_to_the_next_page() {
+    let api = bills().await;
+    post(&api, "_index", json!({ "index": { "fields": ["n"] } })).await;
+    let mut met = Vec::new();
+    let mut bookmark = json!(null);
+    loop {
+        let query =
+            json!({ "selector": { "n": { "$gte": 2 } }, "sort": [{ "n": "desc" }], "limit": 4, "bookmark": bookmark });
+        let answer = post(&api, "_find", query).await;
+        met.extend(
+            answer["docs"].as_array().expect("documents").iter().map(|doc| doc["n"].as_i64().expect("a number")),
+        );
+        if answer["next"] == false {
+            break;
+        }
+        bookmark = answer["bookmark"].clone();
+    }
+    assert_eq!(met, [11, 10, 9, 8, 7, 6, 5, 4, 3, 2]);
+}
+
+/// `$exists: false` needs a partial index, and a partial index must be named (CouchDB documentation, "Partial Indexes").
+#[tokio::test]
+async fn a_partial_index_is_used_by_who_names_it() {
+    let api = bills().await;
+    let index = json!({ "index": { "fields": ["date"], "partial_filter_selector": { "paid": { "$exists": false } } }, "ddoc": "unpaid" });
+    assert_eq!(post(&api, "_index", index).await["id"], "_design/unpaid");
+    let query = json!({ "selector": { "date": { "$gt": "2026-05" } } });
+    assert_eq!(post(&api, "_find", query.clone()).await["error"], "no_index");
+    for name in [json!("_design/unpaid"), json!("unpaid"), json!(["_design/unpaid"])] {
+        let mut query = query.clone();
+        query["use_index"] = name;
+        assert_eq!(find(&api, query).await.0, [6, 3, 0]);
+    }
+}
+
+/// A design document goes with its index, unless another one stands on it.
+#[tokio::test]
+async fn an_index_goes_with_the_last_design_document() {
+    let api = bills().await;
+    let token = api.token("io.cozy.bills");
+    let query = json!({ "selector": { "n": { "$gt": 9 } } });
+    for name in ["one", "two"] {
+        post(&api, "_index", json!({ "index": { "fields": ["n"] }, "ddoc": name })).await;
+    }
+    for (name, left) in [("one", true), ("two", false)] {
+        let path = format!("/data/io.cozy.bills/_design/{name}");
+        let rev =
+            api.send(Call::get(&path).token(&token)).await.json()["_rev"].as_str().expect("a revision").to_owned();
+        let answer = api.send(Call::delete(&format!("{path}?rev={rev}")).token(&token)).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        assert_eq!(post(&api, "_find", query.clone()).await.get("docs").is_some(), left);
+    }
+    let rows = api.send(Call::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json();
+    assert_eq!(rows["total_rows"], 12, "design documents are none of the bills");
+}
+
+/// Secrets of accounts are not shown, and cannot be found out by asking.
+#[tokio::test]
+async fn secrets_are_neither_shown_nor_asked_for() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let account = json!({ "account_type": "bank101", "auth": { "login": "ana", "password": "hunter22" } });
+    api.send(Call::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
+    let find = async |selector: Value| {
+        api.send(Call::post("/data/io.cozy.accounts/_find").token(&token).json(&json!({ "selector": selector }))).await
+    };
+    let all = find(json!({ "_id": { "$gt": null } })).await.to_string();
+    assert!(all.contains("ana") && !all.contains("hunter22"), "{all}");
+    let index = json!({ "index": { "fields": ["auth.password"] } });
+    api.send(Call::post("/data/io.cozy.accounts/_index").token(&token).json(&index)).await;
+    let guessed = find(json!({ "auth.password": { "$gte": "hunter" } })).await.json();
+    assert_eq!(guessed["docs"], json!([]));
+}

@@ -1,0 +1,283 @@
+//! Design documents: the indexes that clients declare for the documents of a type, as CouchDB names them.
+//!
+//! They are kept apart from the documents of the type. The store's own indexes are known by their members alone, so several design
+//! documents may stand on one of them.
+
+use std::collections::BTreeMap;
+
+use konnector_manifest::{Doctype, Verb};
+use konnector_store::{Changes, DocRef, Rev};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::doctype::DESIGNS;
+use crate::document::readable;
+use crate::instance::Instance;
+use crate::mango::{MemberPath, QueryError, Selector};
+use crate::stored::{Object, Stored, object};
+use crate::token::Principal;
+use crate::{Error, Platform, Result};
+
+/// A declared index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Its members, as paths.
+    pub fields: Vec<String>,
+    /// Which documents it is about; all where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_filter_selector: Option<Object>,
+}
+
+/// The indexes of one design document, by name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Design {
+    /// Name without `_design/`.
+    #[serde(skip)]
+    pub id: String,
+    /// The indexes.
+    pub indexes: BTreeMap<String, Definition>,
+}
+
+/// What a client declares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewIndex {
+    /// Design document, without `_design/`; made up from the definition where it is not said.
+    pub design: Option<String>,
+    /// Name; made up likewise.
+    pub name: Option<String>,
+    /// The index.
+    pub definition: Definition,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredIndex {
+    /// Whether there was none of this name with this definition.
+    pub created: bool,
+    /// Design document, without `_design/`.
+    pub design: String,
+    /// Name of the index.
+    pub name: String,
+}
+
+impl NewIndex {
+    /// Reads the body of an `_index`.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`], which names the member.
+    pub fn parse(body: &Object) -> Result<Self, QueryError> {
+        let wrong = |name, wanted| QueryError::Member { name, wanted };
+        let index = body.get("index").and_then(Value::as_object).ok_or(wrong("index", "an object with fields"))?;
+        let fields = index.get("fields").and_then(Value::as_array).ok_or(wrong("index.fields", "a list of members"))?;
+        let field = |field: &Value| match field {
+            Value::String(name) => Ok(name.clone()),
+            // The direction does not matter: an index is read both ways.
+            Value::Object(object) if object.len() == 1 => {
+                object.keys().next().cloned().ok_or(wrong("index.fields", "a list of members"))
+            }
+            _ => Err(wrong("index.fields", "a list of members")),
+        };
+        let fields = fields.iter().map(field).collect::<Result<Vec<_>, _>>()?;
+        for field in &fields {
+            MemberPath::parse(field)?;
+            // What the platform keeps in documents for itself is nobody's to look for.
+            if field.starts_with('_') && field != "_id" {
+                return Err(wrong("index.fields", "members of the documents, none of which but _id begins with _"));
+            }
+        }
+        let partial_filter_selector = match index.get("partial_filter_selector") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(selector)) => {
+                Selector::parse(selector)?;
+                Some(selector.clone()).filter(|selector| !selector.is_empty())
+            }
+            Some(_) => return Err(wrong("index.partial_filter_selector", "a selector")),
+        };
+        let text = |name: &'static str| match body.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() && text.len() <= 128 => Ok(Some(text.clone())),
+            Some(_) => Err(wrong(name, "a text of 1 to 128 characters")),
+        };
+        let design = text("ddoc")?.map(|design| design.strip_prefix("_design/").unwrap_or(&design).to_owned());
+        Ok(Self { design, name: text("name")?, definition: Definition { fields, partial_filter_selector } })
+    }
+}
+
+impl Definition {
+    /// A name for whoever does not care: the same for the same definition.
+    fn name(&self) -> String {
+        let written = json!({ "fields": self.fields, "partial_filter_selector": self.partial_filter_selector });
+        let mut name = hex::encode(Sha256::digest(written.to_string()));
+        name.truncate(40);
+        name
+    }
+}
+
+impl Design {
+    /// As CouchDB shows it.
+    #[must_use]
+    pub fn shown(&self, rev: &Rev) -> Object {
+        let views: Object = self
+            .indexes
+            .iter()
+            .map(|(name, index)| {
+                let mut map = json!({ "fields": index.fields.iter().map(|field| (field.clone(), json!("asc"))).collect::<Object>() });
+                if let (Some(selector), Some(map)) = (&index.partial_filter_selector, map.as_object_mut()) {
+                    map.insert("partial_filter_selector".to_owned(), Value::Object(selector.clone()));
+                }
+                let options = json!({ "def": { "fields": index.fields } });
+                (name.clone(), json!({ "map": map, "reduce": "_count", "options": options }))
+            })
+            .collect();
+        let mut shown = Object::new();
+        shown.insert("_id".to_owned(), json!(format!("_design/{}", self.id)));
+        shown.insert("_rev".to_owned(), json!(rev));
+        shown.insert("language".to_owned(), json!("query"));
+        shown.insert("views".to_owned(), Value::Object(views));
+        shown
+    }
+}
+
+fn at(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
+    instance.doc(&DESIGNS, format!("{doctype}/{design}"))
+}
+
+impl Platform {
+    /// Declares an index; it is made when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without the right to read the whole type; [`Error::Store`] for a list of members that no index can have.
+    pub async fn declare_index(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        new: NewIndex,
+    ) -> Result<DeclaredIndex> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        let made_up = new.definition.name();
+        let design = new.design.unwrap_or_else(|| made_up.clone());
+        let name = new.name.unwrap_or(made_up);
+        self.store.index(&instance.id, doctype, &new.definition.fields).await?;
+        let at = at(instance, doctype, &design);
+        loop {
+            let found = self.stored::<Design>(&at)?;
+            let mut changes = Changes::new();
+            let mut indexes = found.as_ref().map(|found| found.value.indexes.clone()).unwrap_or_default();
+            if indexes.get(&name) == Some(&new.definition) {
+                return Ok(DeclaredIndex { created: false, design, name });
+            }
+            indexes.insert(name.clone(), new.definition.clone());
+            let body = object(&Design { id: String::new(), indexes })?;
+            match &found {
+                Some(found) => changes.put(at.clone(), &found.rev, body),
+                None => changes.create(at.clone(), body),
+            };
+            match self.store.commit(changes).await {
+                Ok(_) => return Ok(DeclaredIndex { created: true, design, name }),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The design documents of a type, by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without the right to read the whole type.
+    pub fn designs(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        self.designs_of(instance, doctype)
+    }
+
+    pub(crate) fn designs_of(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
+        let prefix = format!("{doctype}/");
+        let mut designs = Vec::new();
+        let mut after = prefix.clone();
+        loop {
+            let page = self.store.list(&instance.id, &DESIGNS, Some(&after), 100)?;
+            let Some(last) = page.last() else { return Ok(designs) };
+            after.clone_from(&last.id);
+            for document in page {
+                let Some(id) = document.id.strip_prefix(&prefix).map(str::to_owned) else { return Ok(designs) };
+                let Stored { rev, value, .. } = Stored::<Design>::read(&DESIGNS, document)?;
+                designs.push((Design { id, ..value }, rev));
+            }
+        }
+    }
+
+    /// One design document.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without the right to read the whole type; [`Error::NotFound`] with CouchDB's reason.
+    pub fn design(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+    ) -> Result<(Design, Rev)> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        let found = self.stored::<Design>(&at(instance, doctype, id))?;
+        let Stored { rev, value, .. } = found.ok_or_else(|| Error::NotFound("missing".to_owned()))?;
+        Ok((Design { id: id.to_owned(), ..value }, rev))
+    }
+
+    /// Deletes a design document, and the indexes that no other one stands on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::design`]; [`Error::Conflict`] when `rev` is not the newest revision.
+    pub async fn delete_design(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+        rev: &Rev,
+    ) -> Result<()> {
+        let (design, _) = self.design(instance, principal, doctype, id)?;
+        let mut changes = Changes::new();
+        changes.delete(at(instance, doctype, id), rev);
+        self.store.commit(changes).await?;
+        let left = self.designs_of(instance, doctype)?;
+        for index in design.indexes.values() {
+            let needed =
+                left.iter().flat_map(|(design, _)| design.indexes.values()).any(|other| other.fields == index.fields);
+            if !needed {
+                self.store.drop_index(&instance.id, doctype, &index.fields).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a design document under another name; an older one of that name is replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::design`].
+    pub async fn copy_design(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        (from, to): (&str, &str),
+    ) -> Result<Rev> {
+        let (design, _) = self.design(instance, principal, doctype, from)?;
+        let to = at(instance, doctype, to);
+        let mut changes = Changes::new();
+        match self.store.get(&to)? {
+            Some(before) => changes.put(to, &before.rev, object(&design)?),
+            None => changes.create(to, object(&design)?),
+        };
+        self.commit_one(changes).await
+    }
+}

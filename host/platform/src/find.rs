@@ -1,0 +1,164 @@
+//! `_find`: the documents that a selector wants, along the index that leads to them.
+
+use konnector_manifest::{Doctype, Verb};
+use konnector_store::{Direction, Document};
+use serde_json::{Value, json};
+
+use crate::document::readable;
+use crate::instance::Instance;
+use crate::mango::{Plan, Query, QueryError, Selector, plan, project};
+use crate::stored::{Object, public};
+use crate::token::Principal;
+use crate::walk::{Place, Walk, Way};
+use crate::{Error, Platform, Result};
+
+/// So many more documents looked at than found is worth a warning (CouchDB, `index_scan_warning_threshold`).
+const WASTEFUL: u64 = 10;
+
+/// One page of what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundPage {
+    /// The documents, with `_id` and `_rev`, or what the query wants of them.
+    pub documents: Vec<Object>,
+    /// How many there could be.
+    pub limit: usize,
+    /// Where the next page starts; empty where nothing was found.
+    pub bookmark: String,
+    /// Documents looked at.
+    pub examined: u64,
+    /// The index leads to many documents that are not wanted.
+    pub wasteful: bool,
+}
+
+impl FoundPage {
+    /// Whether there may be another page (Cozy API: as soon as this one is full).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.limit > 0 && self.documents.len() >= self.limit
+    }
+}
+
+/// A declared index, as a candidate for a query.
+struct Candidate {
+    members: Vec<String>,
+    partial: Option<Object>,
+}
+
+impl Platform {
+    /// The documents that a query wants. Nobody sees secrets this way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without a rule on the whole type; [`Error::Query`] when no index leads there, or the bookmark is of another query.
+    pub async fn find_documents(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        query: Query,
+    ) -> Result<FoundPage> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        let candidates = self.candidates(instance, doctype, &query)?;
+        let members: Vec<&[String]> = candidates.iter().map(|candidate| candidate.members.as_slice()).collect();
+        let plan = plan(&query.selector, query.sort.as_ref(), &members)?;
+        let mut selector = query.selector.clone();
+        let (way, direction) = match plan {
+            Plan::One(id) => return self.find_one(instance, doctype, &query, &id),
+            Plan::All(direction) => (Way::Ids, direction),
+            Plan::Index { index, range, direction } => {
+                let Some(candidate) = candidates.get(index) else { return Err(QueryError::NoIndex.into()) };
+                if let Some(partial) = &candidate.partial {
+                    selector = selector.and(Selector::parse(partial)?);
+                }
+                let index = self.store.index(&instance.id, doctype, &candidate.members).await?;
+                (Way::Index(index, range), direction)
+            }
+        };
+        self.collect(instance, doctype, &query, &selector, (way, direction)).await
+    }
+
+    /// The indexes that may be used: the one that the query names, or all that are about every document of the type.
+    fn candidates(&self, instance: &Instance, doctype: &Doctype, query: &Query) -> Result<Vec<Candidate>> {
+        let mut candidates = Vec::new();
+        for (design, _) in self.designs_of(instance, doctype)? {
+            for (name, index) in design.indexes {
+                let wanted = match &query.use_index {
+                    Some((wanted, wanted_name)) => {
+                        *wanted == design.id && wanted_name.as_ref().is_none_or(|wanted| *wanted == name)
+                    }
+                    None => index.partial_filter_selector.is_none(),
+                };
+                if wanted {
+                    candidates.push(Candidate { members: index.fields, partial: index.partial_filter_selector });
+                }
+            }
+        }
+        Ok(candidates)
+    }
+
+    fn find_one(&self, instance: &Instance, doctype: &Doctype, query: &Query, id: &str) -> Result<FoundPage> {
+        let found = match self.store.get(&instance.doc(doctype, id)) {
+            // There is no document with a name that none can have.
+            Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => None,
+            found => found?,
+        };
+        let examined = u64::from(found.is_some());
+        let documents: Vec<Object> = found
+            .filter(|_| query.limit > 0 && query.skip == 0 && query.bookmark.is_none())
+            .and_then(|document| wanted(document, &query.selector, query))
+            .into_iter()
+            .collect();
+        let bookmark = if documents.is_empty() { String::new() } else { id.to_owned() };
+        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful: false })
+    }
+
+    async fn collect(
+        &self,
+        instance: &Instance,
+        doctype: &Doctype,
+        query: &Query,
+        selector: &Selector,
+        (way, direction): (Way, Direction),
+    ) -> Result<FoundPage> {
+        let bookmark = query.bookmark.as_deref();
+        let mut walk =
+            Walk::new(self, (&instance.id, doctype), way, direction, bookmark).map_err(|error| match error {
+                konnector_store::Error::Invalid { .. } => {
+                    Error::from(QueryError::Member { name: "bookmark", wanted: "what the page before answered" })
+                }
+                error => error.into(),
+            })?;
+        let (mut documents, mut skipped, mut last) = (Vec::new(), 0, None::<Place>);
+        while documents.len() < query.limit {
+            let Some((document, place)) = walk.next().await? else { break };
+            let Some(document) = wanted(document, selector, query) else { continue };
+            last = Some(place);
+            if skipped < query.skip {
+                skipped += 1;
+            } else {
+                documents.push(document);
+            }
+        }
+        let examined = walk.examined();
+        let found = (documents.len() + skipped) as u64;
+        let wasteful = found > 0 && examined / found > WASTEFUL;
+        let bookmark = last.map(|place| place.to_string()).unwrap_or_default();
+        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful })
+    }
+}
+
+/// What is shown of a document, if it is wanted.
+fn wanted(document: Document, selector: &Selector, query: &Query) -> Option<Object> {
+    let Document { id, rev, body } = document;
+    let mut members = Object::new();
+    members.insert("_id".to_owned(), json!(id));
+    members.insert("_rev".to_owned(), json!(rev));
+    members.extend(public(body));
+    let document = Value::Object(members);
+    if !selector.matches(&document) {
+        return None;
+    }
+    let Value::Object(members) = document else { return None };
+    Some(if query.fields.is_empty() { members } else { project(&members, &query.fields) })
+}

@@ -1,0 +1,37 @@
+//! Mango: CouchDB's queries, as `_find` takes them (CouchDB documentation, "/{db}/_find").
+//!
+//! A [`Selector`] says which documents are wanted, a [`Plan`] which index leads to them. Both are pure: they know documents and lists of
+//! indexes, and no store.
+
+mod path;
+mod plan;
+mod query;
+mod selector;
+mod test;
+
+pub use path::{MemberPath, project};
+pub use plan::{Plan, Sort, plan};
+pub use query::Query;
+pub use selector::Selector;
+
+/// Why a query is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The selector has no meaning. The text names the place.
+    #[error("selector: {0}")]
+    Selector(String),
+    /// The order has no meaning.
+    #[error("sort: {0}")]
+    Sort(String),
+    /// Another member of the query has no meaning.
+    #[error("{name}: expected is {wanted}")]
+    Member {
+        /// The member.
+        name: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// No index leads to what is asked for.
+    #[error("no matching index found, create an index")]
+    NoIndex,
+}

@@ -1,0 +1,231 @@
+//! Which index leads to the documents that are wanted, and which part of it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use konnector_store::{Direction, IndexRange, collate};
+use serde_json::Value;
+
+use super::test::{Comparison, Test};
+use super::{MemberPath, QueryError, Selector};
+
+/// In which order documents are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sort {
+    /// The members to sort by, the most significant first.
+    pub members: Vec<MemberPath>,
+    /// The same for all of them.
+    pub direction: Direction,
+}
+
+/// How the documents are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// There is at most one, by its id.
+    One(String),
+    /// All of the type, in the order of their ids.
+    All(Direction),
+    /// A part of an index, by its place in the list that was given.
+    Index {
+        /// Place in the list.
+        index: usize,
+        /// The part.
+        range: IndexRange,
+        /// In which order it is read.
+        direction: Direction,
+    },
+}
+
+/// What a selector says of one member for certain.
+#[derive(Debug, Clone)]
+struct Constraint {
+    equal: Option<Value>,
+    lower: Bound<Value>,
+    upper: Bound<Value>,
+    prefix: Option<String>,
+}
+
+impl Default for Constraint {
+    fn default() -> Self {
+        Self { equal: None, lower: Bound::Unbounded, upper: Bound::Unbounded, prefix: None }
+    }
+}
+
+impl Constraint {
+    const fn is_range(&self) -> bool {
+        !matches!((&self.lower, &self.upper, &self.prefix), (Bound::Unbounded, Bound::Unbounded, None))
+    }
+
+    fn narrow(&mut self, comparison: Comparison, value: &Value) {
+        let greater = |bound: &Bound<Value>| match bound {
+            Bound::Unbounded => true,
+            Bound::Included(old) | Bound::Excluded(old) => collate(value, old).is_gt(),
+        };
+        let less = |bound: &Bound<Value>| match bound {
+            Bound::Unbounded => true,
+            Bound::Included(old) | Bound::Excluded(old) => collate(value, old).is_lt(),
+        };
+        match comparison {
+            Comparison::Equal => self.equal = Some(value.clone()),
+            Comparison::Different => {}
+            Comparison::Greater if greater(&self.lower) => self.lower = Bound::Excluded(value.clone()),
+            Comparison::GreaterOrEqual if greater(&self.lower) => self.lower = Bound::Included(value.clone()),
+            Comparison::Less if less(&self.upper) => self.upper = Bound::Excluded(value.clone()),
+            Comparison::LessOrEqual if less(&self.upper) => self.upper = Bound::Included(value.clone()),
+            _ => {}
+        }
+    }
+}
+
+type Constraints = BTreeMap<MemberPath, Constraint>;
+
+impl Selector {
+    /// The members that every wanted document has, and what is known of their values.
+    fn constraints(&self) -> Constraints {
+        let mut found = Constraints::new();
+        collect(&self.0, None, &mut found);
+        found
+    }
+}
+
+fn collect(test: &Test, path: Option<&MemberPath>, found: &mut Constraints) {
+    match (test, path) {
+        (Test::And(tests), _) => tests.iter().for_each(|test| collect(test, path, found)),
+        (Test::Member(member, test), _) => {
+            let member = path.map_or_else(|| member.clone(), |path| path.join(member));
+            if !test.asks_for_absence() {
+                found.entry(member.clone()).or_default();
+            }
+            collect(test, Some(&member), found);
+        }
+        (Test::Is(comparison, value), Some(path)) => {
+            found.entry(path.clone()).or_default().narrow(*comparison, value);
+        }
+        (Test::BeginsWith(prefix), Some(path)) => {
+            found.entry(path.clone()).or_default().prefix = Some(prefix.clone());
+        }
+        _ => {}
+    }
+}
+
+/// Chooses among indexes, each a list of members as text. An index serves a query that asks something of each of its members, or sorts by
+/// it, and that sorts by members in the index's order, from its first one on that has no single value; so CouchDB's own planner.
+///
+/// # Errors
+///
+/// [`QueryError::NoIndex`].
+pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> Result<Plan, QueryError> {
+    let constraints = selector.constraints();
+    let direction = sort.map_or(Direction::Forward, |sort| sort.direction);
+    let by_id = sort.is_none_or(|sort| sort.members.iter().all(MemberPath::is_id));
+    let id = MemberPath::parse("_id")?;
+    if let Some(Constraint { equal: Some(Value::String(id)), .. }) = constraints.get(&id)
+        && by_id
+    {
+        return Ok(Plan::One(id.clone()));
+    }
+    let usable = indexes.iter().enumerate().filter_map(|(place, members)| {
+        let members: Vec<MemberPath> =
+            members.iter().map(|member| MemberPath::parse(member)).collect::<Result<_, _>>().ok()?;
+        let (rank, range) = serve(&members, sort, &constraints)?;
+        Some((rank, Reverse(members.len()), Reverse(place), range))
+    });
+    if let Some((.., Reverse(index), range)) = usable.max_by_key(|(rank, length, place, _)| (*rank, *length, *place)) {
+        return Ok(Plan::Index { index, range, direction });
+    }
+    if by_id && constraints.keys().all(MemberPath::is_id) {
+        return Ok(Plan::All(direction));
+    }
+    Err(QueryError::NoIndex)
+}
+
+/// How well an index serves, and which part of it; `None` where it does not.
+fn serve(members: &[MemberPath], sort: Option<&Sort>, constraints: &Constraints) -> Option<(usize, IndexRange)> {
+    let sorted: &[MemberPath] = sort.map_or(&[], |sort| &sort.members);
+    if !members.iter().all(|member| constraints.contains_key(member) || sorted.contains(member)) {
+        return None;
+    }
+    let equal: Vec<Value> = members.iter().map_while(|member| constraints.get(member)?.equal.clone()).collect();
+    let starts = |at: usize| members.get(at..).is_some_and(|rest| rest.starts_with(sorted));
+    if !(0..=equal.len()).any(starts) {
+        return None;
+    }
+    let next = members.get(equal.len()).and_then(|member| constraints.get(member)).filter(|next| next.is_range());
+    let rank = 2 * equal.len() + usize::from(next.is_some());
+    let range = match next {
+        None => IndexRange::equal(&equal),
+        Some(Constraint { prefix: Some(prefix), .. }) => IndexRange::prefix(&equal, prefix),
+        Some(Constraint { lower, upper, .. }) => IndexRange::between(&equal, lower.as_ref(), upper.as_ref()),
+    };
+    Some((rank, range))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn names(members: &[&str]) -> Vec<String> {
+        members.iter().map(|member| (*member).to_owned()).collect()
+    }
+
+    fn chosen(selector: Value, sort: &[&str], indexes: &[&[&str]]) -> Option<usize> {
+        let selector = Selector::parse(selector.as_object().expect("an object")).expect("a selector");
+        let members: Vec<_> = sort.iter().map(|member| MemberPath::parse(member).expect("a path")).collect();
+        let sort = (!members.is_empty()).then_some(Sort { members, direction: Direction::Forward });
+        let indexes: Vec<Vec<String>> = indexes.iter().map(|members| names(members)).collect();
+        let indexes: Vec<&[String]> = indexes.iter().map(Vec::as_slice).collect();
+        match plan(&selector, sort.as_ref(), &indexes) {
+            Ok(Plan::Index { index, .. }) => Some(index),
+            Ok(Plan::One(_) | Plan::All(_)) => Some(usize::MAX),
+            Err(error) => {
+                assert_eq!(error, QueryError::NoIndex);
+                None
+            }
+        }
+    }
+
+    /// Cozy API, data system: an index on (a, b, c) only serves queries that ask something of a, b and c.
+    #[test]
+    fn an_index_serves_who_asks_for_each_of_its_members() {
+        let abc: &[&[&str]] = &[&["a", "b", "c"]];
+        assert_eq!(chosen(json!({ "a": 1 }), &[], abc), None);
+        assert_eq!(chosen(json!({ "a": 1, "b": 2, "c": { "$exists": true } }), &[], abc), Some(0));
+        assert_eq!(chosen(json!({ "a": 1, "b": 2, "c": { "$exists": false } }), &[], abc), None);
+        assert_eq!(chosen(json!({ "a": 1, "$or": [{ "b": 1 }, { "b": 2 }] }), &[], &[&["a", "b"]]), None);
+        assert_eq!(chosen(json!({ "$and": [{ "a": 1 }, { "b": { "$gt": 2 } }] }), &[], &[&["a", "b"]]), Some(0));
+    }
+
+    #[test]
+    fn the_most_equal_values_win_then_a_range_then_the_shorter_index() {
+        let selector = json!({ "a": 1, "b": { "$gt": 1 }, "c": { "$exists": true } });
+        assert_eq!(chosen(selector.clone(), &[], &[&["c"], &["b"], &["a", "b"], &["a"]]), Some(2));
+        assert_eq!(chosen(selector.clone(), &[], &[&["a", "c"], &["a"]]), Some(1));
+        assert_eq!(chosen(selector, &[], &[&["c"], &["b"]]), Some(1));
+    }
+
+    #[test]
+    fn an_index_gives_its_own_order_only() {
+        let selector = || json!({ "a": 1, "b": { "$gt": 1 } });
+        assert_eq!(chosen(selector(), &["b"], &[&["a", "b"]]), Some(0), "a has one value");
+        assert_eq!(chosen(selector(), &["a", "b"], &[&["a", "b"]]), Some(0));
+        assert_eq!(chosen(selector(), &["b"], &[&["b", "a"]]), Some(0));
+        assert_eq!(chosen(selector(), &["c"], &[&["a", "b"]]), None);
+        assert_eq!(chosen(json!({ "a": { "$gt": 1 } }), &["b"], &[&["a", "b"]]), None, "a has many values");
+        assert_eq!(
+            chosen(json!({ "a": 1 }), &["b"], &[&["a", "b"]]),
+            Some(0),
+            "what is sorted by need not be asked for"
+        );
+    }
+
+    #[test]
+    fn ids_need_no_index() {
+        assert_eq!(chosen(json!({}), &[], &[]), Some(usize::MAX));
+        assert_eq!(chosen(json!({ "_id": { "$gt": null } }), &["_id"], &[]), Some(usize::MAX));
+        assert_eq!(chosen(json!({ "_id": "one", "a": 1 }), &[], &[]), Some(usize::MAX));
+        assert_eq!(chosen(json!({ "a": 1 }), &[], &[]), None);
+    }
+}

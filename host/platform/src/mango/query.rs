@@ -1,0 +1,131 @@
+//! The body of a `_find`.
+
+use konnector_store::Direction;
+use serde_json::{Map, Value};
+
+use super::{MemberPath, QueryError, Selector, Sort};
+
+/// Documents on a page where the client names no number; also where it names more than [`MOST`] (Cozy API, data system).
+const PAGE: usize = 100;
+const MOST: usize = 1_000;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// Which documents.
+    pub selector: Selector,
+    /// In which order; that of the index where it is not said.
+    pub sort: Option<Sort>,
+    /// How many at most.
+    pub limit: usize,
+    /// How many to leave out first.
+    pub skip: usize,
+    /// Which of their members; all where there are none.
+    pub fields: Vec<MemberPath>,
+    /// Where the page before ended.
+    pub bookmark: Option<String>,
+    /// The design document whose index is to be used, without `_design/`, and the index's name.
+    pub use_index: Option<(String, Option<String>)>,
+    /// Whether to tell what it cost.
+    pub execution_stats: bool,
+}
+
+impl Query {
+    /// Reads a body. Members that it does not know are ignored, as CouchDB ignores those of other versions.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError`], which names the member.
+    pub fn parse(body: &Map<String, Value>) -> Result<Self, QueryError> {
+        let Some(Value::Object(selector)) = body.get("selector") else {
+            return Err(QueryError::Selector("it is missing, or no object; {} asks for all documents".to_owned()));
+        };
+        let limit = number(body, "limit")?.unwrap_or(PAGE);
+        Ok(Self {
+            selector: Selector::parse(selector)?,
+            sort: sort(body.get("sort"))?,
+            limit: if limit > MOST { PAGE } else { limit },
+            skip: number(body, "skip")?.unwrap_or_default(),
+            fields: fields(body.get("fields"))?,
+            bookmark: body.get("bookmark").and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned),
+            use_index: use_index(body.get("use_index"))?,
+            execution_stats: body.get("execution_stats") == Some(&Value::Bool(true)),
+        })
+    }
+}
+
+fn number(body: &Map<String, Value>, name: &'static str) -> Result<Option<usize>, QueryError> {
+    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => number(value).map(Some).ok_or(QueryError::Member { name, wanted: "a number from 0" }),
+    }
+}
+
+fn fields(value: Option<&Value>) -> Result<Vec<MemberPath>, QueryError> {
+    let wrong = || QueryError::Member { name: "fields", wanted: "a list of members" };
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(fields)) => {
+            fields.iter().map(|field| MemberPath::parse(field.as_str().ok_or_else(wrong)?)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// `["a", "b"]` or `[{"a": "desc"}, {"b": "desc"}]`; no order at all where the list is empty.
+fn sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
+    let items = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(items)) => items,
+        Some(_) => return Err(QueryError::Sort("it is no list".to_owned())),
+    };
+    let (mut members, mut directions) = (Vec::new(), Vec::new());
+    for item in items {
+        let (member, direction) = sorted_by(item)?;
+        members.push(member);
+        directions.push(direction);
+    }
+    match directions.split_first() {
+        None => Ok(None),
+        Some((first, rest)) if rest.iter().all(|direction| direction == first) => {
+            Ok(Some(Sort { members, direction: *first }))
+        }
+        Some(_) => Err(QueryError::Sort("all members are sorted in the same direction, asc or desc".to_owned())),
+    }
+}
+
+fn sorted_by(item: &Value) -> Result<(MemberPath, Direction), QueryError> {
+    let wrong = || QueryError::Sort(format!("{item} is neither a member nor like {{\"date\": \"desc\"}}"));
+    let (name, direction) = match item {
+        Value::String(name) => (name, Direction::Forward),
+        Value::Object(object) if object.len() == 1 => {
+            let (name, direction) = object.iter().next().ok_or_else(wrong)?;
+            match direction.as_str() {
+                Some("asc") => (name, Direction::Forward),
+                Some("desc") => (name, Direction::Backward),
+                _ => return Err(wrong()),
+            }
+        }
+        _ => return Err(wrong()),
+    };
+    Ok((MemberPath::parse(name)?, direction))
+}
+
+/// `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.
+fn use_index(value: Option<&Value>) -> Result<Option<(String, Option<String>)>, QueryError> {
+    let design = |text: &str| text.strip_prefix("_design/").unwrap_or(text).to_owned();
+    let wrong =
+        QueryError::Member { name: "use_index", wanted: "a design document, or a list of one and an index's name" };
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(name)) => Ok(Some((design(name), None))),
+        Some(Value::Array(names)) => match names.iter().map(Value::as_str).collect::<Option<Vec<_>>>().as_deref() {
+            Some([]) => Ok(None),
+            Some([name]) => Ok(Some((design(name), None))),
+            Some([name, index]) => Ok(Some((design(name), Some((*index).to_owned())))),
+            _ => Err(wrong),
+        },
+        Some(_) => Err(wrong),
+    }
+}
