@@ -39,6 +39,20 @@ pub async fn find_instance(State(platform): State<Platform>, mut request: Reques
     }
 }
 
+/// The instance that the request's host names, for routes that take no token in their head.
+#[derive(Debug, Clone)]
+pub struct Host(pub Instance);
+
+impl FromRequestParts<Platform> for Host {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Platform) -> Result<Self, Failure> {
+        let found = parts.extensions.get::<Instance>().cloned();
+        let misplaced = || Failure::server("a route that needs an instance is not below the layer that finds it");
+        found.map(Self).ok_or_else(misplaced)
+    }
+}
+
 /// Who asks, and about whose data. A handler that takes one answers 401 without a token.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -90,10 +104,7 @@ impl FromRequestParts<Platform> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
-        let instance =
-            parts.extensions.get::<Instance>().cloned().ok_or_else(|| {
-                Failure::server("a route that needs an instance is not below the layer that finds it")
-            })?;
+        let Host(instance) = Host::from_request_parts(parts, platform).await?;
         let token = credentials::bearer(&parts.headers)
             .or_else(|| credentials::basic_password(&parts.headers))
             .or_else(|| Params::of(&parts.uri).text("bearer_token").map(str::to_owned))

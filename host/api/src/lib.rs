@@ -18,6 +18,7 @@ mod konnectors;
 mod limits;
 mod passphrase;
 mod permissions;
+mod realtime;
 mod server;
 mod sse;
 mod triggers;
@@ -37,8 +38,10 @@ pub fn public(platform: Platform) -> Router {
         .merge(jobs::routes())
         .merge(triggers::routes())
         .merge(files::routes())
-        .merge(permissions::routes());
+        .merge(permissions::routes())
+        .merge(realtime::routes());
     let personal = limits::usual(quick)
+        .merge(realtime::sockets())
         .merge(limits::patient(konnectors::installing()))
         .merge(limits::usual(data::routes()).layer(middleware::from_fn(error::couch::render)))
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));

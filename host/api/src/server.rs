@@ -8,9 +8,9 @@ use std::time::Duration;
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,6 +33,10 @@ const REFUSED: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalAddress(pub SocketAddr);
 
+/// A connection's place among [`CONNECTIONS`], as an extension of its requests: a connection that becomes a websocket keeps it.
+#[derive(Debug, Clone)]
+pub struct Place(#[expect(dead_code, reason = "held until the last clone is dropped")] Arc<OwnedSemaphorePermit>);
+
 /// Serves HTTP/1.1 until `shutdown` resolves; then accepts no more, lets requests end for up to five seconds, and returns.
 ///
 /// # Errors
@@ -42,30 +46,32 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     let local = LocalAddress(listener.local_addr()?);
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    let mut http = Builder::new(TokioExecutor::new()).http1_only();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LARGEST_HEAD);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let (stream, permit) = tokio::select! {
             () = &mut shutdown => break,
             accepted = accept(&listener, &connections) => accepted,
         };
+        let place = permit.map(|permit| Place(Arc::new(permit)));
         let service = {
-            let router = router.clone();
+            let (router, place) = (router.clone(), place.clone());
             service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(local);
+                if let Some(place) = &place {
+                    request.extensions_mut().insert(place.clone());
+                }
                 tower_service(router.clone(), request)
             })
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(LARGEST_HEAD)
-            .serve_connection(TokioIo::new(guarded(stream)), service);
-        let connection = graceful.watch(connection);
+        let connection = http.serve_connection_with_upgrades(TokioIo::new(guarded(stream)), service);
+        let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(permit);
+            drop(place);
         });
     }
     drop(listener);

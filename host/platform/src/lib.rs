@@ -195,6 +195,11 @@ impl Platform {
         self.store.clone().close().await;
     }
 
+    /// Resolves when the platform is told to stop.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.stopping.clone().cancelled_owned()
+    }
+
     fn wake_workers(&self) {
         self.workers.notify_one();
     }

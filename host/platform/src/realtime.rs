@@ -7,6 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 
+use crate::Platform;
+use crate::instance::Instance;
+
 /// What happened to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -17,6 +20,8 @@ pub enum Happened {
     Updated,
     /// It is gone.
     Deleted,
+    /// Somebody tells of it; it is stored nowhere.
+    Notified,
 }
 
 /// One event of the realtime API.
@@ -54,5 +59,12 @@ impl Bus {
     #[must_use]
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.0.subscribe()
+    }
+}
+
+impl Platform {
+    /// Tells listeners of a document that is stored nowhere.
+    pub fn notify(&self, instance: &Instance, doctype: &Doctype, id: &str, body: Map<String, Value>) {
+        self.publish(&instance.doc(doctype, id), Happened::Notified, body);
     }
 }

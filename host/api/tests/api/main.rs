@@ -14,6 +14,7 @@ mod files;
 mod find;
 mod jobs;
 mod konnectors;
+mod realtime;
 mod server;
 mod support;
 mod triggers;

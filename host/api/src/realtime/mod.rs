@@ -1,0 +1,67 @@
+//! `/realtime`: what happens to documents, told over a websocket (Cozy API: realtime).
+
+mod protocol;
+mod socket;
+mod subscriptions;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+
+use crate::error::Failure;
+use crate::extract::{Caller, Host, JsonObject};
+use crate::server::Place;
+
+/// The sub-protocol that Cozy's clients ask for.
+const PROTOCOL: &str = "io.cozy.websocket";
+/// Bytes of what a client sends.
+const LARGEST_FRAME: usize = 1_024;
+
+/// The routes of this module that take no token in their head: a socket's first frame holds it.
+pub fn sockets() -> Router<Platform> {
+    Router::new().route("/realtime", get(open)).route("/realtime/", get(open))
+}
+
+/// The other routes of this module.
+pub fn routes() -> Router<Platform> {
+    Router::new().route("/realtime/{doctype}/{id}", post(notify))
+}
+
+/// `GET /realtime/`.
+async fn open(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    place: Option<Extension<Place>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    upgrade
+        .protocols([PROTOCOL])
+        .max_message_size(LARGEST_FRAME)
+        .max_frame_size(LARGEST_FRAME)
+        // The library's own sizes are for few sockets with much to say.
+        .read_buffer_size(LARGEST_FRAME)
+        .write_buffer_size(0)
+        .on_upgrade(move |stream| async move {
+            let _place = place;
+            socket::serve(platform, instance, stream).await;
+        })
+}
+
+/// `POST /realtime/:doctype/:id`: tells listeners of a document that is stored nowhere. No trigger hears of it.
+async fn notify(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((doctype, id)): Path<(String, String)>,
+    JsonObject(body): JsonObject,
+) -> Result<StatusCode, Failure> {
+    let doctype =
+        doctype.parse().map_err(|error: konnector_manifest::Error| Failure::bad_request(error.to_string()))?;
+    caller.check_document(Verb::Post, &doctype, &id, &body)?;
+    platform.notify(&caller.instance, &doctype, &id, body);
+    Ok(StatusCode::NO_CONTENT)
+}

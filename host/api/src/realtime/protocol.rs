@@ -1,0 +1,128 @@
+//! The frames of both sides, as JSON texts.
+
+use konnector_platform::realtime::Event;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What a client sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The first frame: a token.
+    Auth(String),
+    Subscribe(Topic),
+    Unsubscribe(Topic),
+    /// Anything else, by its method.
+    Unknown(String),
+}
+
+/// What a client wants to hear of: a type, or one document of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Topic {
+    pub doctype: String,
+    pub id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    #[serde(default)]
+    method: String,
+    #[serde(default)]
+    payload: Value,
+}
+
+impl Request {
+    /// Reads a frame. One that is no JSON is of an unknown method.
+    pub fn parse(text: &str) -> Self {
+        let Ok(Frame { method, payload }) = serde_json::from_str(text) else { return Self::Unknown(String::new()) };
+        let member = |name: &str| payload.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let topic =
+            || Topic { doctype: member("type").unwrap_or_default().to_owned(), id: member("id").map(str::to_owned) };
+        match method.to_ascii_uppercase().as_str() {
+            "AUTH" => Self::Auth(payload.as_str().unwrap_or_default().to_owned()),
+            "SUBSCRIBE" => Self::Subscribe(topic()),
+            "UNSUBSCRIBE" => Self::Unsubscribe(topic()),
+            _ => Self::Unknown(method),
+        }
+    }
+
+    /// As errors name it.
+    pub fn method(&self) -> &str {
+        match self {
+            Self::Auth(_) => "AUTH",
+            Self::Subscribe(_) => "SUBSCRIBE",
+            Self::Unsubscribe(_) => "UNSUBSCRIBE",
+            Self::Unknown(method) => method,
+        }
+    }
+}
+
+/// Why a frame is not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The method has no meaning here.
+    Method(String),
+    /// The token is not valid.
+    Token,
+    /// The token does not reach that far.
+    Forbidden(String),
+    /// No type is named, or none that there can be.
+    Type,
+    /// More topics than one socket may have.
+    TooMany(usize),
+}
+
+impl Refusal {
+    /// The frame that tells it.
+    pub fn frame(&self, source: &Value) -> String {
+        let (status, code, title) = match self {
+            Self::Method(method) => {
+                ("405 Method Not Allowed", "method not allowed", format!("The {method} method is not supported"))
+            }
+            Self::Token => ("401 Unauthorized", "unauthorized", "The authentication has failed".to_owned()),
+            Self::Forbidden(doctype) => {
+                ("403 Forbidden", "forbidden", format!("The application can't subscribe to {doctype}"))
+            }
+            Self::Type => {
+                ("404 Page Not Found", "page not found", "The type parameter is mandatory for SUBSCRIBE".to_owned())
+            }
+            Self::TooMany(most) => {
+                ("429 Too Many Requests", "too many requests", format!("A websocket has at most {most} subscriptions"))
+            }
+        };
+        json!({ "event": "error", "payload": { "status": status, "code": code, "title": title, "source": source } })
+            .to_string()
+    }
+}
+
+/// The frame that tells an event.
+pub fn frame(event: &Event) -> String {
+    let payload = json!({ "type": event.doctype, "id": event.id, "doc": event.doc });
+    json!({ "event": event.happened, "payload": payload }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_clients() {
+        let topic = |doctype: &str, id: Option<&str>| Topic { doctype: doctype.to_owned(), id: id.map(str::to_owned) };
+        for (text, request) in [
+            (r#"{"method":"AUTH","payload":"abc"}"#, Request::Auth("abc".to_owned())),
+            (r#"{"method":"auth","payload":1}"#, Request::Auth(String::new())),
+            (
+                r#"{"method":"SUBSCRIBE","payload":{"type":"io.cozy.jobs","id":"1"}}"#,
+                Request::Subscribe(topic("io.cozy.jobs", Some("1"))),
+            ),
+            (
+                r#"{"method":"UNSUBSCRIBE","payload":{"type":"io.cozy.jobs","id":""}}"#,
+                Request::Unsubscribe(topic("io.cozy.jobs", None)),
+            ),
+            (r#"{"method":"SUBSCRIBE"}"#, Request::Subscribe(topic("", None))),
+            (r#"{"method":"PING"}"#, Request::Unknown("PING".to_owned())),
+            ("hello", Request::Unknown(String::new())),
+        ] {
+            assert_eq!(Request::parse(text), request, "{text}");
+        }
+    }
+}

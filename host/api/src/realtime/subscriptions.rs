@@ -1,0 +1,71 @@
+//! What one socket wants to hear of, and may.
+
+use std::collections::HashSet;
+
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_platform::doctype::FILES;
+use konnector_platform::instance::Instance;
+use konnector_platform::realtime::Event;
+use konnector_platform::token::Principal;
+use konnector_store::Map;
+
+use super::protocol::{Refusal, Topic};
+
+/// Topics of one socket.
+const MOST: usize = 1_000;
+
+/// The topics of a socket whose owner is known.
+pub struct Subscriptions {
+    platform: Platform,
+    instance: Instance,
+    principal: Principal,
+    topics: HashSet<Topic>,
+}
+
+impl Subscriptions {
+    pub fn new(platform: Platform, instance: Instance, principal: Principal) -> Self {
+        Self { platform, instance, principal, topics: HashSet::new() }
+    }
+
+    /// Adds a topic, if the rules allow to read what it is about.
+    pub fn add(&mut self, topic: Topic) -> Result<(), Refusal> {
+        let doctype: Doctype = topic.doctype.parse().map_err(|_| Refusal::Type)?;
+        if !self.may_read(&doctype, topic.id.as_deref()) {
+            return Err(Refusal::Forbidden(topic.doctype));
+        }
+        if self.topics.len() >= MOST && !self.topics.contains(&topic) {
+            return Err(Refusal::TooMany(MOST));
+        }
+        self.topics.insert(topic);
+        Ok(())
+    }
+
+    pub fn remove(&mut self, topic: &Topic) {
+        self.topics.remove(topic);
+    }
+
+    /// Whether an event is about one of the topics.
+    pub fn contain(&self, event: &Event) -> bool {
+        let topic = |id: Option<&str>| Topic { doctype: event.doctype.to_string(), id: id.map(str::to_owned) };
+        event.instance == self.instance.id
+            && (self.topics.contains(&topic(None)) || self.topics.contains(&topic(Some(&event.id))))
+    }
+
+    fn may_read(&self, doctype: &Doctype, id: Option<&str>) -> bool {
+        let rules = &self.principal.permissions;
+        if rules.allows_type(Verb::Get, doctype) {
+            return true;
+        }
+        let Some(id) = id else { return false };
+        if *doctype == *FILES {
+            let file = self.platform.file(&self.instance, id);
+            return file.is_ok_and(|file| {
+                self.platform.reaches(&self.instance, rules, &[Verb::Get], &file).unwrap_or_default()
+            });
+        }
+        let found = self.platform.store.get(&self.instance.doc(doctype, id)).ok().flatten();
+        let body = found.map_or_else(Map::new, |document| document.body);
+        rules.allows_document(Verb::Get, doctype, id, &body)
+    }
+}

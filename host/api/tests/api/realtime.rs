@@ -1,0 +1,198 @@
+//! `/realtime`, over real sockets.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::support::{Api, Call};
+
+/// A server that listens, and its address.
+async fn listening() -> (Api, String) {
+    let api = Api::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let router = konnector_api::public(api.platform.clone());
+    tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
+    (api, address)
+}
+
+struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    async fn open(address: &str) -> Self {
+        let mut request = format!("ws://{address}/realtime/").into_client_request().expect("a request");
+        request.headers_mut().insert(HOST, "alice.example".parse().expect("a header"));
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, "io.cozy.websocket".parse().expect("a header"));
+        let (socket, response) = connect_async(request).await.expect("a websocket");
+        assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], "io.cozy.websocket");
+        Self(socket)
+    }
+
+    async fn known(address: &str, token: &str) -> Self {
+        let mut socket = Self::open(address).await;
+        socket.send(json!({ "method": "AUTH", "payload": token })).await;
+        socket
+    }
+
+    async fn send(&mut self, frame: Value) {
+        self.0.send(Message::text(frame.to_string())).await.expect("sent");
+    }
+
+    async fn subscribe(&mut self, doctype: &str, id: Option<&str>) {
+        self.send(json!({ "method": "SUBSCRIBE", "payload": { "type": doctype, "id": id } })).await;
+    }
+
+    /// The next frame; `None` when the server closes, or says nothing for a while.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            let message = tokio::time::timeout(Duration::from_millis(500), self.0.next()).await.ok()??.ok()?;
+            match message {
+                Message::Text(text) => return Some(serde_json::from_str(&text).expect("JSON")),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until everything sent before was followed: an unknown method is answered in its turn.
+    async fn settle(&mut self) {
+        self.send(json!({ "method": "SETTLE" })).await;
+        let answer = self.next().await.expect("an answer");
+        assert_eq!(answer["payload"]["title"], "The SETTLE method is not supported");
+    }
+}
+
+async fn notify(api: &Api, path: &str, body: Value) {
+    let call = Call::post(&format!("/realtime/{path}")).token(&api.token("*")).json(&body);
+    assert_eq!(api.send(call).await.status, 204);
+}
+
+/// R1, its refusals.
+#[tokio::test]
+async fn frames_that_are_refused_are_answered() {
+    let (api, address) = listening().await;
+    let mut frames = Vec::new();
+    for first in [
+        json!({ "method": "SUBSCRIBE", "payload": { "type": "io.cozy.bills" } }),
+        json!({ "method": "AUTH", "payload": "garbage" }),
+    ] {
+        let mut socket = Socket::open(&address).await;
+        socket.send(first).await;
+        frames.push(socket.next().await.expect("an answer"));
+        assert_eq!(socket.next().await, None, "closed");
+    }
+    let mut socket = Socket::known(&address, &api.token("io.cozy.bills:GET io.cozy.contacts:GET:one")).await;
+    for (doctype, id) in [
+        ("io.cozy.files", None),
+        ("io.cozy.contacts", None),
+        ("io.cozy.contacts", Some("two")),
+        ("", None),
+        ("Not A Type", None),
+    ] {
+        socket.subscribe(doctype, id).await;
+        frames.push(socket.next().await.expect("an answer"));
+    }
+    socket.settle().await;
+    insta::assert_snapshot!(frames.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"));
+}
+
+/// R1, what is told.
+#[tokio::test]
+async fn events_come_exactly_for_what_was_subscribed() {
+    let (api, address) = listening().await;
+    let mut socket = Socket::known(&address, &api.token("io.cozy.bills io.cozy.contacts io.cozy.bazs")).await;
+    socket.subscribe("io.cozy.bazs", Some("one")).await;
+    socket.subscribe("io.cozy.bazs", Some("two")).await;
+    socket.subscribe("io.cozy.bills", None).await;
+    socket.settle().await;
+    for id in ["one", "two", "three"] {
+        notify(&api, &format!("io.cozy.bazs/{id}"), json!({ "hello": id })).await;
+    }
+    notify(&api, "io.cozy.contacts/one", json!({})).await;
+    for id in ["one", "two"] {
+        let expected = json!({ "event": "NOTIFIED", "payload": { "type": "io.cozy.bazs", "id": id, "doc": { "hello": id, "_id": id } } });
+        assert_eq!(socket.next().await, Some(expected));
+    }
+    socket.send(json!({ "method": "UNSUBSCRIBE", "payload": { "type": "io.cozy.bazs", "id": "one" } })).await;
+    socket.settle().await;
+    notify(&api, "io.cozy.bazs/one", json!({})).await;
+    notify(&api, "io.cozy.bazs/two", json!({})).await;
+    assert_eq!(socket.next().await.expect("an event")["payload"]["id"], "two");
+
+    // What is stored is told with what became of it.
+    let token = api.token("io.cozy.bills");
+    let created = api.send(Call::post("/data/io.cozy.bills/").token(&token).json(&json!({ "amount": 1 }))).await.json();
+    let (id, rev) = (created["id"].as_str().expect("an id"), created["rev"].as_str().expect("a revision"));
+    let path = format!("/data/io.cozy.bills/{id}");
+    let update = json!({ "_id": id, "_rev": rev, "amount": 2 });
+    let rev = api.send(Call::put(&path).token(&token).json(&update)).await.json()["rev"]
+        .as_str()
+        .expect("a revision")
+        .to_owned();
+    api.send(Call::delete(&format!("{path}?rev={rev}")).token(&token)).await;
+    for (event, amount) in [("CREATED", json!(1)), ("UPDATED", json!(2)), ("DELETED", json!(2))] {
+        let frame = socket.next().await.expect("an event");
+        assert_eq!((&frame["event"], &frame["payload"]["id"]), (&json!(event), &json!(id)), "{frame}");
+        assert_eq!(frame["payload"]["doc"]["amount"], amount, "{frame}");
+    }
+    assert_eq!(socket.next().await, None, "nothing else");
+}
+
+/// A right to a directory reaches the files below it; one instance hears nothing of another.
+#[tokio::test]
+async fn rules_and_instances_hold_for_events_too() {
+    let (api, address) = listening().await;
+    let directory = api.platform.ensure_directory(&api.alice, "/Bank", &|_| {}).await.expect("a directory");
+    let below = api.platform.ensure_directory(&api.alice, "/Bank/2026", &|_| {}).await.expect("a directory");
+    let mut socket = Socket::known(&address, &api.token(&format!("io.cozy.files:GET:{}", directory.id))).await;
+    socket.subscribe("io.cozy.files", Some(&below.id)).await;
+    socket.subscribe("io.cozy.files", Some("io.cozy.files.root-dir")).await;
+    let refused = socket.next().await.expect("an answer");
+    assert_eq!(refused["payload"]["source"]["payload"]["id"], "io.cozy.files.root-dir");
+
+    let mut everything = Socket::known(&address, &api.token("*")).await;
+    everything.subscribe("io.cozy.bazs", None).await;
+    everything.settle().await;
+    api.platform.notify(&api.bob, &"io.cozy.bazs".parse().expect("a type"), "one", serde_json::Map::new());
+    assert_eq!(everything.next().await, None);
+}
+
+/// A frame of more than 1,024 bytes ends the connection.
+#[tokio::test]
+async fn large_frames_end_the_connection() {
+    let (api, address) = listening().await;
+    let mut socket = Socket::known(&address, &api.token("*")).await;
+    socket.settle().await;
+    socket.send(json!({ "method": "SUBSCRIBE", "payload": { "type": "x".repeat(2_000) } })).await;
+    assert_eq!(socket.next().await, None);
+    assert!(socket.0.next().await.is_none_or(|message| message.is_err()), "closed");
+}
+
+#[tokio::test]
+async fn a_listener_that_falls_behind_is_sent_away() {
+    let (api, address) = listening().await;
+    let mut socket = Socket::known(&address, &api.token("*")).await;
+    socket.subscribe("io.cozy.bazs", None).await;
+    socket.settle().await;
+    let doctype = "io.cozy.bazs".parse().expect("a type");
+    // Without a pause: the socket's task has no turn in between.
+    for number in 0..3_000 {
+        let body = serde_json::Map::from_iter([("number".to_owned(), json!(number))]);
+        api.platform.notify(&api.alice, &doctype, "one", body);
+    }
+    let closed = async {
+        while let Some(Ok(message)) = socket.0.next().await {
+            if let Message::Close(frame) = message {
+                return frame.map(|frame| u16::from(frame.code));
+            }
+        }
+        None
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), closed).await.expect("an end"), Some(1013));
+}
