@@ -13,7 +13,7 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::JOBS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::KONNECTOR_WORKER;
-use konnector_platform::job::{Cause, Job, JobOptions, JobRequest};
+use konnector_platform::job::{Cause, Job, JobOptions, JobRequest, Occasion};
 use konnector_platform::token::Audience;
 use serde::Deserialize;
 use serde_json::Value;
@@ -98,6 +98,7 @@ async fn push(
         // A client that does not say "manual" pushes on behalf of some schedule of its own.
         cause: if body.take_flag("manual")? { Cause::Manual } else { Cause::Schedule },
         trigger: None,
+        occasion: Occasion::default(),
     };
     let job = platform.push_job(&caller.instance, request).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())

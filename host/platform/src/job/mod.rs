@@ -1,5 +1,6 @@
 //! Jobs: what is to be done, and what became of it.
 
+mod occasion;
 mod outcome;
 mod worker;
 
@@ -11,6 +12,7 @@ use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use occasion::Occasion;
 pub use outcome::{Code, Retry, Verdict};
 
 use crate::doctype::JOBS;
@@ -88,9 +90,9 @@ pub struct Job {
     pub trigger_id: Option<String>,
     /// What is to be done.
     pub message: Value,
-    /// Always null here; Cozy's clients expect the member.
-    #[serde(default)]
-    pub event: Option<String>,
+    /// What happened that it is for.
+    #[serde(flatten)]
+    pub occasion: Occasion,
     /// Whether a person asked for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual_execution: bool,
@@ -126,6 +128,9 @@ pub struct Job {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Revision of the account, counted from 1, that the run began with.
+    #[serde(rename = "_account_generation", default, skip_serializing_if = "Option::is_none")]
+    pub account_generation: Option<u64>,
     /// Items that could not be saved while the rest was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
@@ -175,6 +180,8 @@ pub struct JobRequest {
     pub cause: Cause,
     /// The trigger it belongs to.
     pub trigger: Option<String>,
+    /// What happened that it is for.
+    pub occasion: Occasion,
 }
 
 impl Job {
@@ -186,7 +193,7 @@ impl Job {
             worker: request.worker,
             trigger_id: request.trigger,
             message: request.message,
-            event: None,
+            occasion: request.occasion,
             manual_execution: request.cause == Cause::Manual,
             options: request.options,
             state: State::Queued,
@@ -200,6 +207,7 @@ impl Job {
             interruptions: 0,
             retry_of: None,
             next_attempt_at: None,
+            account_generation: None,
             problems: Vec::new(),
             receipt: None,
             log: None,
@@ -214,6 +222,7 @@ impl Job {
             options: self.options,
             cause: Cause::Retry,
             trigger: self.trigger_id.clone(),
+            occasion: self.occasion.clone(),
         };
         Self { attempt: self.attempt + 1, retry_of: Some(self.id.clone()), ..Self::new(instance, request, now) }
     }

@@ -1,5 +1,6 @@
 //! Triggers: when a job is pushed by itself.
 
+mod ended;
 mod schedule;
 mod scheduler;
 
@@ -14,7 +15,7 @@ pub use schedule::Schedule;
 use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
-use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, State};
+use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, Occasion, State};
 use crate::realtime::Happened;
 use crate::stored::{Stored, new_id, object};
 use crate::{Error, Platform, Result};
@@ -379,6 +380,7 @@ impl Platform {
                 options: trigger.options,
                 cause: Cause::Manual,
                 trigger: Some(id.to_owned()),
+                occasion: Occasion::default(),
             },
         )
         .await

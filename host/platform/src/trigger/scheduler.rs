@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use konnector_store::{Changes, DocRef};
 
 use super::Trigger;
-use crate::job::{Cause, JobRequest};
+use crate::job::{Cause, JobRequest, Occasion};
 use crate::realtime::Happened;
 use crate::stored::{Stored, object};
 use crate::{Error, Platform, Result};
@@ -99,6 +99,7 @@ impl Platform {
                 options: trigger.options,
                 cause: Cause::Schedule,
                 trigger: Some(trigger.id.clone()),
+                occasion: Occasion::default(),
             };
             Some(self.stage_job(&instance, request, now, &mut changes)?)
         };
