@@ -1,5 +1,6 @@
 //! Jobs: what is to be done, and what became of it.
 
+mod client;
 mod occasion;
 mod outcome;
 mod worker;
@@ -23,6 +24,8 @@ use crate::{Error, Platform, Result};
 
 /// Name of the worker that runs konnectors.
 pub const KONNECTOR_WORKER: &str = "konnector";
+/// Name of the worker whose jobs clients do, and end, themselves.
+pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE: &str = "jobs.live";
 /// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`.
@@ -290,6 +293,9 @@ impl Platform {
         run_at: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Result<Job> {
+        if request.worker == CLIENT_WORKER {
+            return self.stage_client_job(instance, request, changes);
+        }
         if request.worker != KONNECTOR_WORKER {
             return Err(Error::NotFound(format!("there is no worker '{}'; use {KONNECTOR_WORKER}", request.worker)));
         }
@@ -343,9 +349,9 @@ impl Platform {
         self.jobs_of(instance, entries)
     }
 
-    /// Whether a trigger has a job that has not ended.
-    pub(crate) fn has_live_job(&self, instance: &Instance, trigger: &str) -> Result<bool> {
-        Ok(!self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, 1)?.is_empty())
+    /// How many jobs of a trigger have not ended, counted up to `most`.
+    pub(crate) fn live_jobs_of(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
+        Ok(self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?.len())
     }
 
     fn jobs_of(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {

@@ -1,16 +1,31 @@
-//! What the end of a job means for its trigger.
+//! What the end of a job means for triggers: its own, and the others of its account, which would post the same password.
 
 use konnector_store::Changes;
 
-use super::{Pause, Trigger};
-use crate::doctype::TRIGGERS;
+use super::step::{End, Ended, Event};
 use crate::instance::Instance;
 use crate::job::{Code, Job, Verdict};
-use crate::stored::{Stored, object};
 use crate::{Platform, Result};
 
+/// Cozy's code for an account that the vendor locked.
+const LOCKED: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
+
+impl Ended {
+    fn of(verdict: Option<&Verdict>) -> Self {
+        match verdict {
+            None => Self::Well,
+            Some(verdict) if matches!(verdict.code, Code::NotInstalled | Code::AccountNotFound) => Self::Senseless,
+            Some(verdict) if verdict.pause => {
+                let code = verdict.code.to_string();
+                Self::NeedsUser { locked: code == LOCKED, code }
+            }
+            Some(_) => Self::Badly,
+        }
+    }
+}
+
 impl Platform {
-    /// A success lets the schedule go on, an error that only the user can mend makes it wait; a trigger that makes no sense is deleted.
+    /// Stages what the end of a job means for the triggers that it concerns.
     pub(crate) fn stage_job_ended(
         &self,
         instance: &Instance,
@@ -18,21 +33,36 @@ impl Platform {
         verdict: Option<&Verdict>,
         changes: &mut Changes,
     ) -> Result<()> {
-        let Some(id) = &job.trigger_id else { return Ok(()) };
-        let at = instance.doc(&TRIGGERS, id.as_str());
-        let Some(Stored { rev, value: mut trigger, .. }) = self.stored::<Trigger>(&at)? else { return Ok(()) };
-        let senseless =
-            verdict.is_some_and(|verdict| matches!(verdict.code, Code::NotInstalled | Code::AccountNotFound));
-        let pause = verdict
-            .filter(|verdict| verdict.pause)
-            .map(|verdict| Pause { code: verdict.code.to_string(), since: self.clock.now() });
-        if senseless {
-            tracing::warn!(trigger = at.id, "the trigger is removed: what it would run is gone");
-            changes.delete(at.clone(), &rev);
-            changes.schedule(at, None);
-        } else if pause.is_some() || (verdict.is_none() && trigger.paused.is_some()) {
-            trigger.paused = pause;
-            changes.put(at, &rev, object(&trigger)?);
+        let mut ids = match job.argument("account") {
+            Some(account) => self.triggers_of_account(instance, account)?,
+            None => Vec::new(),
+        };
+        ids.extend(job.trigger_id.clone().filter(|own| !ids.contains(own)));
+        for id in ids {
+            let Some(turn) = self.turn(instance, &id)? else { continue };
+            let own = job.trigger_id.as_deref() == Some(id.as_str());
+            let end = End { own, began_with: job.account_generation, verdict: Ended::of(verdict) };
+            let taken = self.stage_step(instance, turn, Event::JobEnded(end), changes)?;
+            if taken.removed {
+                tracing::warn!(trigger = id, "the trigger is removed: what it would run is gone");
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages that the owner of an account changed its login with the revision `generation`: its schedules may go on, and runs that began
+    /// before can no longer hold them up.
+    pub(crate) fn stage_login_changed(
+        &self,
+        instance: &Instance,
+        account: &str,
+        generation: u64,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        for id in self.triggers_of_account(instance, account)? {
+            if let Some(turn) = self.turn(instance, &id)? {
+                self.stage_step(instance, turn, Event::AccountChanged(generation), changes)?;
+            }
         }
         Ok(())
     }
