@@ -17,6 +17,8 @@ mod policy;
 mod schedule;
 mod scheduler;
 pub mod step;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use konnector_manifest::Slug;

@@ -235,7 +235,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn each_instant_is_counted_exactly_once(first in 0..SCHEDULES.len(), policy in policies(), moves in moves()) {
