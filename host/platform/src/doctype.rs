@@ -43,7 +43,7 @@ doctypes! {
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
-const CLOSED: [&str; 30] = [
+const CLOSED: [&str; 31] = [
     "io.cozy.account_types",
     "io.cozy.accounts.soft_deleted",
     "io.cozy.apps.logs",
