@@ -36,12 +36,14 @@ doctypes! {
     TRIGGERS = "io.cozy.triggers";
     /// Indexes that clients declared, kept apart from the documents that they are about.
     DESIGNS = "io.cozy.designs";
+    /// Changes of documents on their way to triggers.
+    OCCASIONS = "io.cozy.triggers.occasions";
     /// What the server itself must remember.
     SETTINGS = "io.cozy.settings";
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
-const CLOSED: [&str; 30] = [
+const CLOSED: [&str; 31] = [
     "io.cozy.account_types",
     "io.cozy.accounts.soft_deleted",
     "io.cozy.apps.logs",
@@ -70,6 +72,7 @@ const CLOSED: [&str; 30] = [
     "io.cozy.sharings.initial_sync",
     "io.cozy.sharings.moved",
     "io.cozy.support",
+    "io.cozy.triggers.occasions",
     "io.cozy.triggers.state",
     "com.bitwarden.profiles",
 ];
@@ -120,6 +123,7 @@ mod tests {
             &JOB_LOGS,
             &TRIGGERS,
             &DESIGNS,
+            &OCCASIONS,
             &SETTINGS,
         ] {
             assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));

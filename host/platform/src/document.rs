@@ -13,6 +13,9 @@ use crate::stored::{Object, new_id, public};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
+/// How often a change is tried again when somebody else changed what is changed with it.
+const TRIES: usize = 5;
+
 /// Why `/data` found nothing; CouchDB's reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
@@ -191,6 +194,7 @@ impl Platform {
         let at = instance.doc(doctype, id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), body.clone());
+        self.stage_event(&at, Happened::Created, &body, None, &mut changes)?;
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Created, body.clone());
         self.shown(instance, principal, doctype, Document { id, rev, body })
@@ -233,13 +237,25 @@ impl Platform {
                 body.insert(name.clone(), value.clone());
             }
         }
-        let mut changes = Changes::new();
-        changes.put(at.clone(), rev, body.clone());
-        let rev = self.commit_one(changes).await?;
+        let mut tries = 0;
+        let rev = loop {
+            let mut changes = Changes::new();
+            changes.put(at.clone(), rev, body.clone());
+            self.stage_event(&at, Happened::Updated, &body, Some(&before.body), &mut changes)?;
+            if resumes {
+                self.stage_login_changed(instance, id, rev.generation() + 1, &mut changes)?;
+            }
+            tries += 1;
+            match self.commit_one(changes).await {
+                // One of its triggers was changed meanwhile, not the account itself.
+                Err(error)
+                    if error.is_conflict()
+                        && tries < TRIES
+                        && self.store.get(&at)?.is_some_and(|found| found.rev == *rev) => {}
+                done => break done?,
+            }
+        };
         self.publish(&at, Happened::Updated, body.clone());
-        if resumes {
-            self.resume_triggers(instance, id).await?;
-        }
         self.shown(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
     }
 
@@ -262,12 +278,11 @@ impl Platform {
         let before = self.allowed(principal, Verb::Delete, &at)?;
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
+        self.stage_event(&at, Happened::Deleted, &before.body, None, &mut changes)?;
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Deleted, before.body);
         if *doctype == *ACCOUNTS {
-            for trigger in self.triggers(instance)?.iter().filter(|trigger| trigger.account() == Some(id)) {
-                self.delete_trigger(instance, &trigger.id).await?;
-            }
+            self.delete_triggers_of_account(instance, id).await?;
         }
         Ok(rev)
     }

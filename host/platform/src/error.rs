@@ -57,6 +57,14 @@ pub enum Error {
     /// Larger than accepted.
     #[error("{0}")]
     TooLarge(String),
+    /// It may be asked for again later.
+    #[error("{message}")]
+    NotYet {
+        /// From when on.
+        until: chrono::DateTime<chrono::Utc>,
+        /// Why not now, and what to do.
+        message: String,
+    },
     /// The run lost its lease and must not write any more.
     #[error("this run was given up and started again elsewhere")]
     StaleLease,

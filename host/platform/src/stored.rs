@@ -85,10 +85,13 @@ impl Platform {
         loop {
             let Some(mut found) = self.stored::<T>(at)? else { return Ok(None) };
             let mut changes = Changes::new();
+            let before = object(&found.value)?;
             if !change(&mut found.value, &mut changes)? {
                 return Ok(Some(found.value));
             }
-            changes.put(at.clone(), &found.rev, object(&found.value)?);
+            let after = object(&found.value)?;
+            self.stage_event(at, Happened::Updated, &after, Some(&before), &mut changes)?;
+            changes.put(at.clone(), &found.rev, after);
             tries += 1;
             match self.store.commit(changes).await {
                 Ok(_) => {

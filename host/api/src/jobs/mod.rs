@@ -12,8 +12,8 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::JOBS;
 use konnector_platform::instance::Instance;
-use konnector_platform::job::KONNECTOR_WORKER;
-use konnector_platform::job::{Cause, Job, JobOptions, JobRequest};
+use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
+use konnector_platform::job::{Cause, Job, JobOptions, JobRequest, Occasion};
 use konnector_platform::token::Audience;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,6 +21,9 @@ use serde_json::Value;
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller};
 use crate::jsonapi::{Document, Resource};
+
+/// The error of a client's job that ended badly without one.
+const UNTOLD: &str = "UNKNOWN_ERROR";
 
 /// The routes of this module.
 pub fn routes() -> Router<Platform> {
@@ -98,6 +101,7 @@ async fn push(
         // A client that does not say "manual" pushes on behalf of some schedule of its own.
         cause: if body.take_flag("manual")? { Cause::Manual } else { Cause::Schedule },
         trigger: None,
+        occasion: Occasion::default(),
     };
     let job = platform.push_job(&caller.instance, request).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
@@ -108,10 +112,26 @@ async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<S
     Ok(Document::one(resource(&platform, &caller.instance, &job)?))
 }
 
-/// Clients may end the jobs of Cozy's worker `client`, which they run themselves. There is no such worker here.
-async fn patch(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
+/// Clients end the jobs of the worker `client`, which they run themselves (Cozy API, client jobs, §5.6).
+async fn patch(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    mut body: Attributes,
+) -> Result<Document, Failure> {
     let job = allowed(&platform, &caller, Verb::Patch, &id)?;
-    Err(Failure::forbidden(format!("jobs of the worker '{}' are ended by the server, not by clients", job.worker)))
+    if job.worker != CLIENT_WORKER {
+        let message = format!("jobs of the worker '{}' are ended by the server, not by clients", job.worker);
+        return Err(Failure::forbidden(message));
+    }
+    let (state, error) = (body.take_text("state")?.unwrap_or_default(), body.take_text("error")?);
+    let error = match state.as_str() {
+        "done" => None,
+        "errored" => Some(error.unwrap_or_else(|| UNTOLD.to_owned())),
+        _ => return Err(Failure::attribute("State", format!("a job ends as done or errored, not as '{state}'"))),
+    };
+    let job = platform.end_client_job(&caller.instance, &id, error).await?;
+    Ok(Document::one(resource(&platform, &caller.instance, &job)?))
 }
 
 /// The log lines that were kept, one JSON object a line (<https://github.com/ndjson/ndjson-spec>).

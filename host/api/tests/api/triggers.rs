@@ -120,3 +120,132 @@ async fn a_konnector_keeps_its_own_triggers_and_no_others() {
     }
     assert_eq!(status(Call::delete(&own)).await, 204);
 }
+
+/// J12, J14, J15, J27, and the attributes that are our own.
+#[tokio::test]
+async fn every_type_is_created_and_shown() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let post = |attributes: Value| {
+        let mut all = cron("bank");
+        all.as_object_mut().expect("an object").extend(attributes.as_object().expect("an object").clone());
+        Call::post("/jobs/triggers").token(&token).attributes(all)
+    };
+    let calls = [
+        post(json!({ "type": "@webhook", "arguments": "whatever", "debounce": "1m30s" })),
+        post(json!({ "type": "@client", "worker": null, "arguments": "" })),
+        post(json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED io.cozy.files:UPDATED:some-directory" })),
+        post(json!({ "type": "@weekly", "arguments": "on monday before 9am" })),
+        post(json!({
+            "time_zone": "Asia/Tokyo", "missed_policy": "all", "missed_limit": 3, "catch_up_window": "48h",
+            "overlap_policy": "queue-one",
+        })),
+        post(json!({ "time_zone": "Mars/Base" })),
+        post(json!({ "missed_policy": "hope" })),
+        post(json!({ "missed_policy": "all", "missed_limit": 0 })),
+        post(json!({ "catch_up_window": "a while" })),
+        post(json!({ "overlap_policy": "both" })),
+        post(json!({ "type": "@event", "arguments": "io.cozy.jobs:CREATED" })),
+        post(json!({ "type": "@weekly", "arguments": "on funday" })),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+#[tokio::test]
+async fn our_own_attributes_are_patched_and_take_effect_at_once() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let id = create(&api, json!({ "type": "@cron", "arguments": "0 0 3 * * *", "worker": "konnector", "message": { "konnector": "bank" } })).await;
+    let path = format!("/jobs/triggers/{id}");
+    let patch = |attributes| Call::patch(&path).token(&token).attributes(attributes);
+    let calls = [
+        patch(
+            json!({ "time_zone": "Asia/Tokyo", "missed_policy": "skip", "overlap_policy": "queue-one", "debounce": "5s" }),
+        ),
+        Call::get(&path).token(&token),
+        patch(json!({ "overlap_policy": "none" })),
+        patch(json!({})),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+/// J27; the id is all that a caller needs.
+#[tokio::test]
+async fn a_webhook_is_called_without_a_token() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let message = json!({ "konnector": "bank" });
+    let hook = create(&api, json!({ "type": "@webhook", "worker": "konnector", "message": message })).await;
+    let timed = create(&api, cron("bank")).await;
+    let path = format!("/jobs/webhooks/{hook}");
+    assert_eq!(api.send(Call::post(&path).text("no json")).await.status, 204);
+    assert_eq!(api.send(Call::post(&format!("{path}?Manual=true")).json(&json!({ "n": 1 }))).await.status, 204);
+    let jobs = api.send(Call::get(&format!("/jobs/triggers/{hook}/jobs")).token(&token)).await.json();
+    let shown = |job: usize, name: &str| jobs["data"][job]["attributes"][name].clone();
+    assert_eq!((shown(0, "payload"), shown(0, "manual_execution")), (json!("eyJuIjoxfQ=="), json!(true)));
+    assert_eq!((shown(1, "payload"), shown(1, "manual_execution")), (json!("bm8ganNvbg=="), Value::Null));
+    let refused = [
+        Call::post("/jobs/webhooks/0123456789abcdef0123456789abcdef"),
+        Call::post(&format!("/jobs/webhooks/{timed}")),
+        Call::post(&path).host("bob.example"),
+        Call::post(&path).text(vec![b'x'; (1 << 20) + 1]),
+    ];
+    insta::assert_snapshot!(api.transcript(refused).await);
+}
+
+/// J14, J15.
+#[tokio::test]
+async fn a_client_ends_its_own_jobs() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let client = create(&api, json!({ "type": "@client", "message": { "konnector": "bank" } })).await;
+    let launch = |id: &str| Call::post(&format!("/jobs/triggers/{id}/launch")).token(&token);
+    let job = api.send(launch(&client)).await;
+    assert_eq!(job.json()["data"]["attributes"]["state"], "running");
+    let end = |id: &str, attributes| Call::patch(&format!("/jobs/{id}")).token(&token).attributes(attributes);
+    let id = job.id();
+    let server = create(&api, cron("bank")).await;
+    let of_server = api.send(launch(&server)).await.id();
+    let calls = [
+        end(&id, json!({ "state": "running" })),
+        end(&id, json!({ "state": "errored", "error": "LOGIN_FAILED" })),
+        end(&id, json!({ "state": "done" })),
+        end(&of_server, json!({ "state": "done" })),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+/// What an event tells must be readable for whoever asks to be told.
+#[tokio::test]
+async fn events_are_for_those_who_may_read_the_documents() {
+    let api = Api::new().await;
+    let blind = api.token("io.cozy.triggers io.cozy.jobs");
+    let event = json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED", "worker": "konnector", "message": {} });
+    assert_eq!(api.send(Call::post("/jobs/triggers").token(&blind).attributes(event.clone())).await.status, 403);
+    let seeing = api.token("io.cozy.triggers io.cozy.bills:GET");
+    assert_eq!(api.send(Call::post("/jobs/triggers").token(&seeing).attributes(event)).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_list_has_pages_for_those_who_ask_for_them() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    for _ in 0..5 {
+        create(&api, cron("bank")).await;
+    }
+    create(&api, json!({ "type": "@webhook", "worker": "konnector" })).await;
+    let mut path = "/jobs/triggers?Type=@cron&page[limit]=2".to_owned();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut pages = Vec::new();
+    loop {
+        let page = api.send(Call::get(&path).token(&token)).await.json();
+        let ids: Vec<_> = page["data"].as_array().expect("a list").iter().map(|item| item["id"].to_string()).collect();
+        pages.push(ids.len());
+        seen.extend(ids);
+        match page["links"]["next"].as_str() {
+            Some(next) => path = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!((pages, seen.len()), (vec![2, 2, 1], 5));
+}

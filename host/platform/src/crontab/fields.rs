@@ -1,6 +1,8 @@
 //! The fields of a crontab. They are expanded here to plain lists, because the `cron` crate counts Sunday as 1 and demands both day
 //! fields, where cron(5) and Cozy count it as 0 and are content with either.
 
+use chrono::{Datelike as _, NaiveDate, NaiveTime, Timelike as _};
+
 use super::CrontabError;
 
 /// Name, first and last value, and names of the values.
@@ -22,9 +24,13 @@ const MONTH: Kind = Kind { name: "month", first: 1, last: 12, names: &MONTHS };
 const DAY_OF_WEEK: Kind = Kind { name: "day of week", first: 0, last: 6, names: &DAYS };
 
 /// The values of one field.
+#[derive(Debug, Clone)]
 struct Field {
     values: Vec<u32>,
+    /// It is `*`, which the rule for the two day fields asks for.
     star: bool,
+    /// It is `*` or a step through all values, such as `*/5`.
+    wild: bool,
 }
 
 impl Field {
@@ -34,9 +40,22 @@ impl Field {
         }
         self.values.iter().map(|value| (value + shift).to_string()).collect::<Vec<_>>().join(",")
     }
+
+    fn has(&self, value: u32) -> bool {
+        self.values.binary_search(&value).is_ok()
+    }
+
+    fn below(&self, value: u32) -> u64 {
+        self.values.partition_point(|own| *own < value) as u64
+    }
+
+    fn count(&self) -> u64 {
+        self.values.len() as u64
+    }
 }
 
 /// All six fields.
+#[derive(Debug, Clone)]
 pub struct Fields {
     second: Field,
     minute: Field,
@@ -82,12 +101,41 @@ impl Fields {
             vec![format!("{time} {dom} {month} *"), format!("{time} * {month} {dow}")]
         }
     }
+
+    /// Whether it follows the hours as they pass, rather than naming some.
+    pub fn follows_the_hours(&self) -> bool {
+        self.hour.wild && self.hour.values.len() > 1
+    }
+
+    /// Whether a day is one of them.
+    pub fn has_day(&self, day: NaiveDate) -> bool {
+        let (dom, dow) = (self.day_of_month.has(day.day()), self.day_of_week.has(day.weekday().num_days_from_sunday()));
+        let either = !self.day_of_month.star && !self.day_of_week.star;
+        self.month.has(day.month()) && if either { dom || dow } else { dom && dow }
+    }
+
+    /// Whether a time of the day is one of them.
+    pub fn has_time(&self, time: NaiveTime) -> bool {
+        self.hour.has(time.hour()) && self.minute.has(time.minute()) && self.second.has(time.second())
+    }
+
+    /// How many times of the day there are up to and including this one.
+    pub fn times_up_to(&self, time: NaiveTime) -> u64 {
+        let mut count = self.hour.below(time.hour()) * self.minute.count() * self.second.count();
+        if self.hour.has(time.hour()) {
+            count += self.minute.below(time.minute()) * self.second.count();
+            if self.minute.has(time.minute()) {
+                count += self.second.below(time.second() + 1);
+            }
+        }
+        count
+    }
 }
 
 impl Kind {
     fn parse(&self, text: &str) -> Result<Field, CrontabError> {
         let mut values = std::collections::BTreeSet::new();
-        let mut star = false;
+        let (mut star, mut wild) = (false, false);
         for part in text.split(',') {
             let (range, step) = match part.split_once('/') {
                 None => (part, None),
@@ -98,6 +146,7 @@ impl Kind {
             };
             let (first, last) = if range == "*" || range == "?" {
                 star |= step.is_none();
+                wild = true;
                 (self.first, self.last)
             } else if let Some((first, last)) = range.split_once('-') {
                 (self.value(first)?, self.value(last)?)
@@ -110,7 +159,7 @@ impl Kind {
             }
             values.extend((first..=last).step_by(step.unwrap_or(1) as usize));
         }
-        Ok(Field { values: values.into_iter().collect(), star })
+        Ok(Field { values: values.into_iter().collect(), star, wild })
     }
 
     fn value(&self, text: &str) -> Result<u32, CrontabError> {

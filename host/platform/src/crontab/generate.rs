@@ -1,5 +1,7 @@
 //! The crontab of a konnector: how often and between which hours comes from the manifest, the exact time from a hash of who it is for, so
-//! that it is stable for one trigger and spread over all: vendors do not see everybody at the same second.
+//! that it is stable for one account and spread over all: vendors do not see everybody at the same second.
+
+use std::ops::Range;
 
 use konnector_manifest::{Frequency, Manifest};
 use sha2::{Digest as _, Sha256};
@@ -7,19 +9,99 @@ use sha2::{Digest as _, Sha256};
 /// A crontab of six fields for this konnector, instance and account.
 #[must_use]
 pub fn generate(manifest: &Manifest, slug: &str, instance: &str, account: &str) -> String {
-    let digest = Sha256::digest(format!("{slug}\0{instance}\0{account}"));
-    let mut draws =
-        digest.chunks_exact(4).map(|chunk| chunk.iter().fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte)));
-    let mut draw =
-        |range: std::ops::Range<u32>| range.start + draws.next().unwrap_or_default() % range.len().max(1) as u32;
-
+    let mut draw = Draw::new(&format!("{slug}\0{instance}\0{account}"));
     let (start, end) = manifest.time_interval;
-    let hours = if start < end { u32::from(start)..u32::from(end) } else { 0..5 };
-    let (second, minute, hour) = (draw(0..60), draw(0..60), draw(hours));
+    let (second, minute, hour) = (draw.within(0..60), draw.within(0..60), draw.within(start.into()..end.into()));
     match manifest.frequency {
         Frequency::Hourly => format!("{second} {minute} * * * *"),
         Frequency::Daily => format!("{second} {minute} {hour} * * *"),
-        Frequency::Weekly => format!("{second} {minute} {hour} * * {}", draw(0..7)),
-        Frequency::Monthly => format!("{second} {minute} {hour} {} * *", draw(1..29)),
+        Frequency::Weekly => format!("{second} {minute} {hour} * * {}", draw.within(0..7)),
+        Frequency::Monthly => format!("{second} {minute} {hour} {} * *", draw.within(1..29)),
+    }
+}
+
+/// Numbers that follow from a text and nothing else, spread evenly over all texts.
+pub struct Draw {
+    digest: [u8; 32],
+    drawn: usize,
+}
+
+impl Draw {
+    pub fn new(seed: &str) -> Self {
+        Self { digest: Sha256::digest(seed).into(), drawn: 0 }
+    }
+
+    /// A number of a range; its start where the range is empty. Eight of them can be drawn.
+    pub fn within(&mut self, range: Range<u32>) -> u32 {
+        let bytes = self.digest.chunks_exact(4).nth(self.drawn).unwrap_or_default();
+        self.drawn += 1;
+        let number = bytes.iter().fold(0_u32, |sum, byte| (sum << 8) | u32::from(*byte));
+        range.start + number % range.end.saturating_sub(range.start).max(1)
+    }
+
+    /// One of some numbers; zero where there is none.
+    pub fn one_of(&mut self, numbers: &[u32]) -> u32 {
+        let index = self.within(0..u32::try_from(numbers.len()).unwrap_or(u32::MAX));
+        numbers.get(index as usize).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    const ACCOUNTS: u32 = 7_000;
+
+    fn manifest(frequency: &str, hours: [u8; 2]) -> Manifest {
+        let manifest = json!({
+            "name": "Bank", "slug": "bank", "type": "konnector", "version": "1.0.0", "editor": "x",
+            "frequency": frequency, "time_interval": hours,
+        });
+        Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
+    }
+
+    /// How often each value of a field was drawn over many accounts of two instances.
+    fn drawn(manifest: &Manifest, field: usize) -> BTreeMap<u32, u32> {
+        let mut drawn = BTreeMap::new();
+        for account in 0..ACCOUNTS {
+            let crontab = generate(manifest, "bank", if account % 2 == 0 { "a" } else { "b" }, &format!("{account}"));
+            let value = crontab.split(' ').nth(field).and_then(|value| value.parse().ok());
+            *drawn.entry(value.unwrap_or_else(|| panic!("{crontab}"))).or_default() += 1;
+        }
+        drawn
+    }
+
+    /// Each of `values` is drawn about equally often: within 40 % of the mean, which over 115 draws or more is four standard deviations.
+    fn assert_even(manifest: &Manifest, field: usize, values: Range<u32>) {
+        let drawn = drawn(manifest, field);
+        assert_eq!(drawn.keys().copied().collect::<Vec<_>>(), values.collect::<Vec<_>>());
+        let mean = f64::from(ACCOUNTS) / drawn.len() as f64;
+        for (value, times) in drawn {
+            assert!((f64::from(times) / mean - 1.0).abs() < 0.4, "{value} was drawn {times} times, the mean is {mean}");
+        }
+    }
+
+    #[test]
+    fn times_are_spread_over_accounts_within_the_hours_of_the_manifest() {
+        let daily = manifest("daily", [8, 12]);
+        assert_even(&daily, 0, 0..60);
+        assert_even(&daily, 1, 0..60);
+        assert_even(&daily, 2, 8..12);
+        assert_even(&manifest("weekly", [0, 5]), 5, 0..7);
+        assert_even(&manifest("monthly", [0, 24]), 2, 0..24);
+        assert_even(&manifest("monthly", [0, 24]), 3, 1..29);
+        assert_even(&manifest("hourly", [0, 5]), 1, 0..60);
+    }
+
+    #[test]
+    fn the_time_of_one_account_stays_and_instances_differ() {
+        let daily = manifest("daily", [0, 24]);
+        assert_eq!(generate(&daily, "bank", "a", "1"), generate(&daily, "bank", "a", "1"));
+        assert_ne!(generate(&daily, "bank", "a", "1"), generate(&daily, "bank", "b", "1"));
+        assert_ne!(generate(&daily, "bank", "a", "1"), generate(&daily, "shop", "a", "1"));
     }
 }

@@ -1,22 +1,51 @@
 //! Crontabs: what they mean, and the one that a konnector gets from its manifest.
+//!
+//! What a crontab names are times that clocks show; [`Crontab::next`] tells when clocks in a time zone show them. Where clocks are set
+//! forward or back, a crontab that names hours (a *fixed* one, `30 2 * * *`) is due once a day all the same: a time that is skipped is made
+//! up for at the first instant after the gap, one that is shown twice counts the first time. One that goes with the hours (`*` or `*/n`
+//! in the hour's field) follows the time that really passes.
 
+mod count;
 mod fields;
 mod generate;
+mod local;
+#[cfg(test)]
+mod oracle;
+mod periodic;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, SubsecRound as _, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use fields::Fields;
 pub use generate::generate;
+pub use periodic::{Period, Periodic};
 
-/// A parsed crontab of 5 or 6 fields (seconds first where there are six), with an optional `TZ=Area/City` in front.
+/// The search for the next instant ends after this time (Cozy API, crontab grammar, §4.2).
+const HORIZON: TimeDelta = TimeDelta::days(5 * 366);
+
+/// Names for common crontabs (cron(5)).
+const DESCRIPTORS: [(&str, &str); 7] = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
+
+/// A parsed crontab of 5 or 6 fields (seconds first where there are six) or a descriptor such as `@daily`, with an optional
+/// `TZ=Area/City` in front.
 ///
 /// Sunday is 0, and where both day fields are restricted a day that satisfies either one matches, as in cron(5).
 #[derive(Debug, Clone)]
 pub struct Crontab {
-    /// One schedule, or two where either day field is enough.
+    fields: Fields,
+    /// One schedule, or two where either day field is enough. They are asked about local time as if it were UTC.
     schedules: Vec<cron::Schedule>,
     zone: Option<Tz>,
+    /// It goes with the hours.
+    wild: bool,
 }
 
 /// Why a text is no crontab. The text names the field.
@@ -44,7 +73,16 @@ impl std::str::FromStr for Crontab {
                 (Some(zone), rest)
             }
         };
-        let schedules = Fields::parse(rest)?
+        let rest = match rest.trim() {
+            name if name.starts_with('@') => {
+                let known = DESCRIPTORS.iter().find(|(known, _)| *known == name);
+                let names = || DESCRIPTORS.map(|(name, _)| name).join(", ");
+                known.ok_or_else(|| CrontabError(format!("'{name}' is unknown; use fields, @every, or {}", names())))?.1
+            }
+            fields => fields,
+        };
+        let fields = Fields::parse(rest)?;
+        let schedules = fields
             .expressions()
             .into_iter()
             .map(|expression| {
@@ -53,7 +91,14 @@ impl std::str::FromStr for Crontab {
                     .map_err(|error| CrontabError(format!("'{rest}' has no meaning as {expression}: {error}")))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { schedules, zone })
+        Ok(Self { wild: fields.follows_the_hours(), fields, schedules, zone })
+    }
+}
+
+impl std::fmt::Display for Crontab {
+    /// The times that clocks show, as expressions of the `cron` crate.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.schedules.iter().try_for_each(|schedule| write!(f, "{schedule};"))
     }
 }
 
@@ -61,14 +106,48 @@ impl Crontab {
     /// The first instant strictly after `after`, in the crontab's own zone or else in `zone`; `None` when there is none within five years.
     #[must_use]
     pub fn next(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let zone = self.zone.unwrap_or(zone);
-        let horizon = after + chrono::Duration::days(5 * 366);
-        self.schedules
-            .iter()
-            .filter_map(|schedule| schedule.after(&after.with_timezone(&zone)).next())
-            .map(|instant| instant.with_timezone(&Utc))
-            .min()
-            .filter(|instant| *instant <= horizon)
+        let (zone, after) = (self.zone.unwrap_or(zone), after.trunc_subsecs(0));
+        let horizon = after + HORIZON;
+        let next = if self.wild { self.next_wild(after, zone, horizon) } else { self.next_fixed(after, zone) };
+        next.filter(|next| *next <= horizon)
+    }
+
+    /// Times map to instants in their own order, so the first one whose first pass lies ahead is it.
+    fn next_fixed(&self, after: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        let mut shown = local::local(zone, after);
+        loop {
+            shown = self.next_shown(shown)?;
+            let instant = local::first_pass(zone, shown);
+            if instant > after {
+                return Some(instant);
+            }
+        }
+    }
+
+    /// As long as the offset stays, local time runs as UTC does.
+    fn next_wild(&self, after: DateTime<Utc>, zone: Tz, horizon: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let second = TimeDelta::seconds(1);
+        let mut from = after + second;
+        loop {
+            let offset = local::offset(zone, from);
+            let next = (self.next_shown(from.naive_utc() + offset - second)? - offset).and_utc();
+            match local::change(zone, from, next.min(horizon)) {
+                None => return Some(next),
+                Some(change) => from = change,
+            }
+        }
+    }
+
+    /// The first time after another one, as clocks show them.
+    fn next_shown(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
+        let next = |schedule: &cron::Schedule| schedule.after(&after.and_utc()).next();
+        self.schedules.iter().filter_map(next).min().map(|next| next.naive_utc())
+    }
+
+    /// Its own time zone.
+    #[must_use]
+    pub const fn zone(&self) -> Option<Tz> {
+        self.zone
     }
 }
 

@@ -84,6 +84,7 @@ impl Platform {
         stage(&mut changes);
         changes.create(at.clone(), object(&file)?);
         changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        self.stage_event(&at, Happened::Created, &object(&file)?, None, &mut changes)?;
         self.store.commit(changes).await?;
         self.publish(&at, Happened::Created, object(&file)?);
         Ok(file)
@@ -100,6 +101,7 @@ impl Platform {
     ) -> Result<File> {
         let rev = found.rev.clone();
         let mut file = found.named();
+        let before = object(&file)?;
         let old = file.content.clone();
         let mut changes = Changes::new();
         stage(&mut changes);
@@ -117,6 +119,7 @@ impl Platform {
         file.touch(file.updated_at);
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?);
+        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         self.store.commit(changes).await?;
         if let Some(old) = old {
             self.store.blobs().remove(&old.blob).await?;

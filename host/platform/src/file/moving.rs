@@ -46,6 +46,7 @@ impl Platform {
         let found = self.current(instance, &file.id)?;
         let rev = found.rev.clone();
         let mut moved = found.named();
+        let before = object(&moved)?;
         changes.release(&instance.id, CHILDREN, child_key(&moved.dir_id, &moved.name));
         moved.dir_id.clone_from(&to.id);
         name.clone_into(&mut moved.name);
@@ -56,7 +57,9 @@ impl Platform {
             moved.path = Some(path);
         }
         changes.unique(&instance.id, CHILDREN, child_key(&to.id, name), &moved.id);
-        changes.put(instance.doc(&FILES, moved.id.as_str()), &rev, object(&moved)?);
+        let at = instance.doc(&FILES, moved.id.as_str());
+        self.stage_event(&at, Happened::Updated, &object(&moved)?, Some(&before), &mut changes)?;
+        changes.put(at, &rev, object(&moved)?);
         changed.push(moved);
         self.store.commit(changes).await?;
         self.publish_updated(instance, &changed)
@@ -67,6 +70,7 @@ impl Platform {
         let (from, into) = (self.current(instance, &from.id)?, self.current(instance, &into.id)?);
         let (from_rev, rev) = (from.rev.clone(), into.rev.clone());
         let (from, mut file) = (from.named(), into.named());
+        let (removed, before) = (object(&from)?, object(&file)?);
         let old = file.content.take();
         (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
         (file.mime, file.class) = (from.mime, from.class);
@@ -74,7 +78,10 @@ impl Platform {
         let gone = instance.doc(&FILES, from.id.as_str());
         changes.release(&instance.id, CHILDREN, child_key(&from.dir_id, &from.name));
         changes.delete(gone.clone(), &from_rev);
-        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?);
+        self.stage_event(&gone, Happened::Deleted, &removed, None, &mut changes)?;
+        let at = instance.doc(&FILES, file.id.as_str());
+        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
+        changes.put(at, &rev, object(&file)?);
         self.store.commit(changes).await?;
         if let Some(old) = old {
             self.store.blobs().remove(&old.blob).await?;
@@ -100,6 +107,7 @@ impl Platform {
     fn stage_trash(&self, instance: &Instance, found: Stored<File>, changes: &mut Changes) -> Result<File> {
         let rev = found.rev.clone();
         let mut file = found.named();
+        let before = object(&file)?;
         changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
         file.name = self.free_name(instance, TRASH_ID, &file.name)?;
         file.dir_id = TRASH_ID.to_owned();
@@ -109,7 +117,9 @@ impl Platform {
             file.path = Some(tree::join(TRASH_PATH, &file.name));
         }
         changes.unique(&instance.id, CHILDREN, child_key(TRASH_ID, &file.name), &file.id);
-        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?);
+        let at = instance.doc(&FILES, file.id.as_str());
+        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), changes)?;
+        changes.put(at, &rev, object(&file)?);
         Ok(file)
     }
 

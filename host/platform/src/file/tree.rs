@@ -108,6 +108,7 @@ impl Platform {
         stage(&mut changes);
         changes.create(at.clone(), object(&directory)?);
         changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
+        self.stage_event(&at, Happened::Created, &object(&directory)?, None, &mut changes)?;
         self.store.commit(changes).await?;
         self.publish(&at, Happened::Created, object(&directory)?);
         Ok(directory)

@@ -1,5 +1,7 @@
 //! Jobs: what is to be done, and what became of it.
 
+mod client;
+mod occasion;
 mod outcome;
 mod worker;
 
@@ -11,6 +13,7 @@ use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use occasion::Occasion;
 pub use outcome::{Code, Retry, Verdict};
 
 use crate::doctype::JOBS;
@@ -21,6 +24,8 @@ use crate::{Error, Platform, Result};
 
 /// Name of the worker that runs konnectors.
 pub const KONNECTOR_WORKER: &str = "konnector";
+/// Name of the worker whose jobs clients do, and end, themselves.
+pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE: &str = "jobs.live";
 /// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`.
@@ -88,9 +93,9 @@ pub struct Job {
     pub trigger_id: Option<String>,
     /// What is to be done.
     pub message: Value,
-    /// Always null here; Cozy's clients expect the member.
-    #[serde(default)]
-    pub event: Option<String>,
+    /// What happened that it is for.
+    #[serde(flatten)]
+    pub occasion: Occasion,
     /// Whether a person asked for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub manual_execution: bool,
@@ -126,6 +131,9 @@ pub struct Job {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// Revision of the account, counted from 1, that the run began with.
+    #[serde(rename = "_account_generation", default, skip_serializing_if = "Option::is_none")]
+    pub account_generation: Option<u64>,
     /// Items that could not be saved while the rest was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
@@ -175,6 +183,8 @@ pub struct JobRequest {
     pub cause: Cause,
     /// The trigger it belongs to.
     pub trigger: Option<String>,
+    /// What happened that it is for.
+    pub occasion: Occasion,
 }
 
 impl Job {
@@ -186,7 +196,7 @@ impl Job {
             worker: request.worker,
             trigger_id: request.trigger,
             message: request.message,
-            event: None,
+            occasion: request.occasion,
             manual_execution: request.cause == Cause::Manual,
             options: request.options,
             state: State::Queued,
@@ -200,6 +210,7 @@ impl Job {
             interruptions: 0,
             retry_of: None,
             next_attempt_at: None,
+            account_generation: None,
             problems: Vec::new(),
             receipt: None,
             log: None,
@@ -214,6 +225,7 @@ impl Job {
             options: self.options,
             cause: Cause::Retry,
             trigger: self.trigger_id.clone(),
+            occasion: self.occasion.clone(),
         };
         Self { attempt: self.attempt + 1, retry_of: Some(self.id.clone()), ..Self::new(instance, request, now) }
     }
@@ -281,6 +293,9 @@ impl Platform {
         run_at: DateTime<Utc>,
         changes: &mut Changes,
     ) -> Result<Job> {
+        if request.worker == CLIENT_WORKER {
+            return self.stage_client_job(instance, request, changes);
+        }
         if request.worker != KONNECTOR_WORKER {
             return Err(Error::NotFound(format!("there is no worker '{}'; use {KONNECTOR_WORKER}", request.worker)));
         }
@@ -334,9 +349,9 @@ impl Platform {
         self.jobs_of(instance, entries)
     }
 
-    /// Whether a trigger has a job that has not ended.
-    pub(crate) fn has_live_job(&self, instance: &Instance, trigger: &str) -> Result<bool> {
-        Ok(!self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, 1)?.is_empty())
+    /// How many jobs of a trigger have not ended, counted up to `most`.
+    pub(crate) fn live_jobs_of(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
+        Ok(self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?.len())
     }
 
     fn jobs_of(&self, instance: &Instance, entries: Vec<(String, String)>) -> Result<Vec<Job>> {

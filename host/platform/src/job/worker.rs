@@ -19,7 +19,6 @@ use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::run::Run;
 use crate::stored::{Stored, new_id, object};
-use crate::trigger::{Pause, Trigger};
 use crate::{Error, Platform, Result};
 
 /// How often a job that was interrupted by a stop of the server is started again.
@@ -147,11 +146,11 @@ impl Platform {
         let Some(Stored { id, value, .. }) = self.stored::<Job>(&lease.job)? else {
             return Err(Error::NotFound(format!("the job '{}' is gone", lease.job.id)));
         };
-        let job = Job { id, ..value };
+        let mut job = Job { id, ..value };
         self.publish(&lease.job, Happened::Updated, object(&job)?);
 
         let stopping = self.stopping().clone();
-        let run = match self.prepare(&instance, &job, lease).await {
+        let run = match self.prepare(&instance, &mut job, lease).await {
             Ok(run) => run,
             Err(verdict) => return self.end(&instance, lease, job, None, Some(verdict), None).await,
         };
@@ -168,7 +167,7 @@ impl Platform {
         self.end(&instance, lease, job, Some(ended), verdict, log).await
     }
 
-    async fn prepare(&self, instance: &Instance, job: &Job, lease: &Lease) -> Result<Run, Verdict> {
+    async fn prepare(&self, instance: &Instance, job: &mut Job, lease: &Lease) -> Result<Run, Verdict> {
         let slug = job.argument("konnector").unwrap_or_default();
         let parsed: Slug = slug.parse().map_err(|_| Verdict::not_installed(slug))?;
         let konnector = match self.konnector(instance, &parsed) {
@@ -182,6 +181,7 @@ impl Platform {
             Some((id, Err(Error::NotFound(_)))) => return Err(Verdict::account_not_found(id)),
             Some((_, Err(error))) => return Err(Verdict::unprepared(&error)),
         };
+        job.account_generation = account.as_ref().map(|account| account.rev.generation());
         Run::new(self, instance, job, konnector, account, lease).await.map_err(|error| Verdict::unprepared(&error))
     }
 
@@ -218,6 +218,7 @@ impl Platform {
             }
         }
         let again = job.next_attempt_at.map(|run_at| (job.again(instance, now), run_at));
+        job.occasion.erase();
         let mut tries = 0;
         loop {
             tries += 1;
@@ -247,7 +248,7 @@ impl Platform {
         if let Some((next, run_at)) = again {
             self.enter_job(instance, next, *run_at, &mut changes)?;
         }
-        self.judge_trigger(instance, job, verdict, &mut changes)?;
+        self.stage_job_ended(instance, job, verdict, &mut changes)?;
         self.store.commit(changes).await?;
         self.publish(&at, Happened::Updated, object(job)?);
         Ok(())
@@ -271,33 +272,6 @@ impl Platform {
             }
         };
         Some(now + delay)
-    }
-
-    /// A success lets the schedule go on, an error that only the user can mend makes it wait; a trigger that makes no sense is deleted.
-    fn judge_trigger(
-        &self,
-        instance: &Instance,
-        job: &Job,
-        verdict: Option<&Verdict>,
-        changes: &mut Changes,
-    ) -> Result<()> {
-        let Some(id) = &job.trigger_id else { return Ok(()) };
-        let at = instance.doc(&crate::doctype::TRIGGERS, id.as_str());
-        let Some(Stored { rev, value: mut trigger, .. }) = self.stored::<Trigger>(&at)? else { return Ok(()) };
-        let senseless = verdict
-            .is_some_and(|verdict| matches!(verdict.code, super::Code::NotInstalled | super::Code::AccountNotFound));
-        let pause = verdict
-            .filter(|verdict| verdict.pause)
-            .map(|verdict| Pause { code: verdict.code.to_string(), since: self.clock.now() });
-        if senseless {
-            tracing::warn!(trigger = at.id, "the trigger is removed: what it would run is gone");
-            changes.delete(at.clone(), &rev);
-            changes.schedule(at, None);
-        } else if pause.is_some() || (verdict.is_none() && trigger.paused.is_some()) {
-            trigger.paused = pause;
-            changes.put(at, &rev, object(&trigger)?);
-        }
-        Ok(())
     }
 
     /// Gives a job back to the queue after the server stopped. It costs no attempt, but a job that takes the server down with it again and

@@ -224,13 +224,12 @@ impl Platform {
 
     async fn clean_and_uninstall(&self, instance: &Instance, slug: &Slug, accounts: &[String]) -> Result<()> {
         for id in accounts {
-            for trigger in self.triggers(instance)?.iter().filter(|trigger| trigger.account() == Some(id)) {
-                self.delete_trigger(instance, &trigger.id).await?;
-            }
+            self.delete_triggers_of_account(instance, id).await?;
             let Ok(account) = self.account(instance, id) else { continue };
             let at = instance.doc(&ACCOUNTS, id.as_str());
             let mut changes = Changes::new();
             changes.delete(at.clone(), &account.rev);
+            self.stage_event(&at, Happened::Deleted, &account.body, None, &mut changes)?;
             self.store.commit(changes).await?;
             self.publish(&at, Happened::Deleted, account.body);
         }

@@ -126,6 +126,8 @@ impl Documents for RunDocuments {
                 scope.permissions.check_document(Verb::Delete, &doctype, &id, &found.body).map_err(denied)?;
                 let at = scope.instance.doc(&doctype, id);
                 changes.delete(at.clone(), &found.rev);
+                let staged = scope.platform.stage_event(&at, Happened::Deleted, &found.body, None, &mut changes);
+                staged.map_err(told)?;
                 deleted.push((at, found.body));
             }
         }

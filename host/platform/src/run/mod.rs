@@ -218,7 +218,7 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
         },
         last_success: last_success.map(|at| at.timestamp_millis()),
         parameters: manifest.parameters.clone().unwrap_or_default(),
-        payload: None,
+        payload: job.occasion.json(),
         locale: instance.locale.clone(),
         time_zone: instance.tz.name().to_owned(),
         message: job.message.clone(),

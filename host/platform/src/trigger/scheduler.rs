@@ -1,21 +1,22 @@
-//! Turns due instants into jobs. Timers are hints: what is due is read from the store's index each time.
+//! Turns due instants and changes of documents into jobs. Timers are hints: what is due is read from the store's index each time.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use konnector_store::{Changes, DocRef};
+use tokio::task::JoinSet;
 
-use super::Trigger;
-use crate::job::{Cause, JobRequest};
-use crate::realtime::Happened;
-use crate::stored::{Stored, object};
-use crate::{Error, Platform, Result};
+use super::step::{Event, Live, is_plausible};
+use crate::doctype::OCCASIONS;
+use crate::instance::Instance;
+use crate::{Platform, Result};
 
-/// How many due triggers are handled before the index is read again.
-const BATCH: usize = 100;
-
+/// How much of what is due is handled before the index is read again. Different accounts share the store's commits.
+const BATCH: usize = 256;
 /// The longest sleep, so that a jump of the wall clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// A fire that comes later than this is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(10);
 
 impl Platform {
     /// Fires what is due, for ever. Cancel-safe between two triggers: what fired is stored.
@@ -23,11 +24,13 @@ impl Platform {
         loop {
             if let Err(error) = self.fire_due().await {
                 tracing::error!(%error, "the scheduler could not fire what is due; it tries again in a second");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(LONGEST_SLEEP).await;
             }
             let sleep = match self.store.next_due() {
-                Ok(Some(due)) => (due - self.clock.now()).to_std().unwrap_or_default().min(LONGEST_SLEEP),
-                Ok(None) | Err(_) => LONGEST_SLEEP,
+                Ok(Some(due)) if is_plausible(self.clock.now()) => {
+                    (due - self.clock.now()).to_std().unwrap_or_default().min(LONGEST_SLEEP)
+                }
+                Ok(_) | Err(_) => LONGEST_SLEEP,
             };
             tokio::select! {
                 () = tokio::time::sleep(sleep) => {}
@@ -36,91 +39,93 @@ impl Platform {
         }
     }
 
-    /// Fires every trigger that is due now; answers how many jobs that made.
+    /// Fires everything that is due now; answers how many jobs that made.
     ///
     /// # Errors
     ///
     /// When the store fails.
     pub async fn fire_due(&self) -> Result<usize> {
         let mut jobs = 0;
-        loop {
+        while is_plausible(self.clock.now()) {
             let due = self.store.due(self.clock.now(), BATCH)?;
             let last = due.len() < BATCH;
+            let mut accounts: HashMap<String, Vec<DocRef>> = HashMap::new();
             for (at, instant) in due {
-                match self.fire(&at, instant).await {
-                    Ok(fired) => jobs += usize::from(fired),
-                    // Somebody changed the trigger meanwhile; it is still in the index and comes again.
-                    Err(error) if error.is_conflict() => {}
-                    Err(error) => {
-                        tracing::error!(trigger = at.id, %error, "the trigger cannot fire and is taken off the schedule");
-                        self.unschedule(&at).await?;
+                if at.doctype != *OCCASIONS && (self.clock.now() - instant).to_std().unwrap_or_default() > SLOW {
+                    tracing::debug!(trigger = at.id, %instant, "fires late");
+                }
+                accounts.entry(self.turns_of(&at)).or_default().push(at);
+            }
+            let mut turns = JoinSet::new();
+            for documents in accounts.into_values() {
+                let platform = self.clone();
+                turns.spawn(async move {
+                    let mut jobs = 0;
+                    for at in documents {
+                        jobs += platform.fire_or_set_aside(&at).await?;
                     }
+                    Ok::<_, crate::Error>(jobs)
+                });
+            }
+            while let Some(turn) = turns.join_next().await {
+                match turn {
+                    Ok(fired) => jobs += fired?,
+                    Err(error) => tracing::error!(%error, "a turn of a trigger ended early; it is taken again"),
                 }
             }
             if last {
-                return Ok(jobs);
+                break;
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// What is due for one account is handled in its order; the account where there is one, else the trigger.
+    fn turns_of(&self, at: &DocRef) -> String {
+        let trigger = if at.doctype == *OCCASIONS { self.trigger_of_occasion(at) } else { Some(at.id.clone()) };
+        let Some(trigger) = trigger else { return at.id.clone() };
+        let account = || {
+            let instance = self.instance_of(at).ok()?;
+            self.trigger(&instance, &trigger).ok()?.account().map(str::to_owned)
+        };
+        format!("{}/{}", at.instance.as_ref(), account().unwrap_or(trigger))
+    }
+
+    async fn fire_or_set_aside(&self, at: &DocRef) -> Result<usize> {
+        match self.fire(at).await {
+            Ok(jobs) => Ok(jobs),
+            // Somebody changed the trigger meanwhile; it is still in the index and comes again.
+            Err(error) if error.is_conflict() => Ok(0),
+            Err(error @ crate::Error::Store(_)) => Err(error),
+            Err(error) => {
+                tracing::error!(trigger = at.id, %error, "the trigger cannot fire and is taken off the schedule");
+                let mut changes = Changes::new();
+                changes.schedule(at.clone(), None);
+                self.store.commit(changes).await?;
+                Ok(0)
             }
         }
     }
 
-    /// One due instant: a job, or a recorded reason why there is none. Instants that passed while the server was down become one job.
-    async fn fire(&self, at: &DocRef, instant: DateTime<Utc>) -> Result<bool> {
-        let now = self.clock.now();
-        let Some(Stored { rev, value: mut trigger, .. }) = self.stored::<Trigger>(at)? else {
-            return Err(Error::NotFound(format!("there is no trigger '{}'", at.id)));
-        };
-        trigger.id.clone_from(&at.id);
+    async fn fire(&self, at: &DocRef) -> Result<usize> {
         let instance = self.instance_of(at)?;
-        let zone = trigger.time_zone.unwrap_or(instance.tz);
-        let schedule = trigger.schedule()?;
-
-        let before = trigger.missed;
-        let mut next = schedule.next(instant, zone);
-        // Everything else that is due by now is coalesced into this job. The count is bounded; a schedule of every second over a year
-        // is not walked through.
-        let mut walked = 0;
-        while let Some(following) = next.filter(|following| *following <= now) {
-            walked += 1;
-            trigger.missed.coalesced += 1;
-            next = if walked < 10_000 { schedule.next(following, zone) } else { schedule.next(now, zone) };
+        if at.doctype == *OCCASIONS {
+            return self.use_occasion(&instance, at).await;
         }
-
-        let mut changes = Changes::new();
-        let job = if trigger.paused.is_some() {
-            trigger.missed.paused += 1;
-            None
-        } else if self.has_live_job(&instance, &trigger.id)? {
-            trigger.missed.overlapped += 1;
-            None
-        } else {
-            let request = JobRequest {
-                worker: trigger.worker.clone(),
-                message: trigger.message.clone(),
-                options: trigger.options,
-                cause: Cause::Schedule,
-                trigger: Some(trigger.id.clone()),
-            };
-            Some(self.stage_job(&instance, request, now, &mut changes)?)
-        };
-        changes.fire(at, instant, next);
-        if next.is_none() && trigger.kind != "@cron" {
-            changes.delete(at.clone(), &rev);
-        } else if before != trigger.missed {
-            changes.put(at.clone(), &rev, object(&trigger)?);
-        }
-        self.store.commit(changes).await?;
-        if let Some(job) = &job {
-            self.publish(&instance.doc(&crate::doctype::JOBS, job.id.as_str()), Happened::Created, object(job)?);
-            self.wake_workers();
-        }
-        Ok(job.is_some())
+        let live = self.live(&instance, &at.id)?;
+        let taken = self.take_step(&instance, &at.id, &Event::Due(live)).await?;
+        Ok(taken.map_or(0, |taken| taken.jobs.len()))
     }
 
-    /// Takes a trigger that cannot fire off the schedule, so that it does not keep the others from firing. Its document stays.
-    async fn unschedule(&self, at: &DocRef) -> Result<()> {
-        let mut changes = Changes::new();
-        changes.schedule(at.clone(), None);
-        self.store.commit(changes).await?;
-        Ok(())
+    fn live(&self, instance: &Instance, id: &str) -> Result<Live> {
+        let own = self.live_jobs_of(instance, id, 2)?;
+        let trigger = self.trigger(instance, id)?;
+        let mut account = own;
+        for other in trigger.account().map_or(Ok(Vec::new()), |account| self.triggers_of_account(instance, account))? {
+            if other != id {
+                account += self.live_jobs_of(instance, &other, 1)?;
+            }
+        }
+        Ok(Live { own, account })
     }
 }

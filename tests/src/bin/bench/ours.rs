@@ -7,7 +7,7 @@ use demo_vendor::{Vendor, VendorOptions};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::{Instance, NewInstance};
-use konnector_platform::job::{Cause, JobRequest};
+use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::token::Audience;
 use konnector_platform::{Config, Parts, Platform};
@@ -99,8 +99,14 @@ impl Site {
 
     async fn follow(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration, String) {
         let mut events = self.platform.bus.subscribe();
-        let request =
-            JobRequest { worker: "konnector".to_owned(), message, options: None, cause: Cause::Manual, trigger: None };
+        let request = JobRequest {
+            worker: "konnector".to_owned(),
+            message,
+            options: None,
+            cause: Cause::Manual,
+            trigger: None,
+            occasion: Occasion::default(),
+        };
         let start = Instant::now();
         let job = self.platform.push_job(instance, request).await.expect("pushed");
         let mut first = None;

@@ -8,7 +8,7 @@ use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_EVENTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::{Instance, NewInstance};
 use konnector_platform::job::KONNECTOR_WORKER;
-use konnector_platform::job::{Cause, JobRequest};
+use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::token::{Audience, Principal};
 use konnector_platform::{Config, Parts, Platform};
@@ -110,6 +110,7 @@ impl Bench {
             options: None,
             cause: Cause::Manual,
             trigger: None,
+            occasion: Occasion::default(),
         };
         let job = self.platform.push_job(&self.instance, request).await?;
         loop {

@@ -2,7 +2,7 @@
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{Change, Error, Item, Object, Saved, Written};
-use konnector_store::{Changes, Document, Rev};
+use konnector_store::{Changes, Document};
 use serde_json::{Value, json};
 
 use super::{RunDocuments, denied, name_of, told};
@@ -17,7 +17,7 @@ const TRIES: usize = 4;
 pub(super) struct Planned {
     id: String,
     body: Object,
-    before: Option<Rev>,
+    before: Option<Document>,
     written: Written,
 }
 
@@ -57,9 +57,9 @@ impl RunDocuments {
 
     fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<Planned, Error> {
         let permissions = &self.0.permissions;
-        let Document { id, rev, mut body } = found;
+        let (id, mut body) = (found.id.clone(), found.body.clone());
         if Platform::matching(&body, &wanted) {
-            return Ok(Planned { id, body, before: Some(rev), written: Written::Unchanged });
+            return Ok(Planned { id, body, before: Some(found), written: Written::Unchanged });
         }
         // Both what it was and what it becomes must be within the rules.
         permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
@@ -68,7 +68,7 @@ impl RunDocuments {
         if let Some(metadata) = body.get_mut("cozyMetadata").and_then(Value::as_object_mut) {
             metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock.now()));
         }
-        Ok(Planned { id, body, before: Some(rev), written: Written::Updated })
+        Ok(Planned { id, body, before: Some(found), written: Written::Updated })
     }
 
     fn metadata(&self) -> Value {
@@ -110,10 +110,17 @@ impl RunDocuments {
                 (None, _) => {
                     changes.create(at, plan.body.clone());
                 }
-                (Some(rev), _) => {
-                    changes.put(at, rev, plan.body.clone());
+                (Some(before), _) => {
+                    changes.put(at, &before.rev, plan.body.clone());
                 }
             }
+        }
+        // After the documents, whose revisions are read off below.
+        for plan in planned.iter().filter(|plan| plan.written != Written::Unchanged) {
+            let (at, before) = (scope.instance.doc(doctype, plan.id.as_str()), plan.before.as_ref());
+            let happened = if before.is_none() { Happened::Created } else { Happened::Updated };
+            let old = before.map(|before| &before.body);
+            scope.platform.stage_event(&at, happened, &plan.body, old, &mut changes).map_err(told)?;
         }
         let revs = match scope.platform.store.commit(changes).await {
             Ok(revs) => revs,
@@ -124,7 +131,7 @@ impl RunDocuments {
         let mut saved = Vec::with_capacity(planned.len());
         for plan in planned {
             let rev = match plan.written {
-                Written::Unchanged => plan.before,
+                Written::Unchanged => plan.before.map(|before| before.rev),
                 Written::Created | Written::Updated => revs.next(),
             };
             if plan.written != Written::Unchanged {

@@ -26,7 +26,7 @@ use crate::account::Account;
 use crate::clock::ManualClock;
 use crate::doctype::ACCOUNTS;
 use crate::instance::NewInstance;
-use crate::job::{Cause, JobRequest, KONNECTOR_WORKER};
+use crate::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
 use crate::konnector::Konnector;
 use crate::{Config, Parts, Platform};
 
@@ -78,6 +78,7 @@ impl Run {
             options: None,
             cause: Cause::Manual,
             trigger: None,
+            occasion: Occasion::default(),
         };
         let job = platform.push_job(&instance, request).await.unwrap();
         let claimed = platform.store.claim("test", now, Duration::from_secs(60), 1, &|_, _| true, &|_| {}).await;

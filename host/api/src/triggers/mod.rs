@@ -1,5 +1,8 @@
 //! `/jobs/triggers`: when jobs are pushed by themselves (Cozy API: jobs, triggers).
 
+mod attributes;
+mod webhook;
+
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -9,9 +12,8 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
-use konnector_platform::job::{JobOptions, KONNECTOR_WORKER};
-use konnector_platform::trigger::{NewTrigger, Schedule, Trigger};
-use serde_json::Value;
+use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
+use konnector_platform::trigger::{EventRules, Trigger};
 
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
@@ -20,6 +22,8 @@ use crate::jsonapi::{Document, Resource};
 
 /// Jobs of a trigger that are shown, at most.
 const MOST_JOBS: usize = 50;
+/// Triggers that are read at once for a list, and shown on a page at most.
+const PAGE: usize = 200;
 
 /// The routes of this module.
 pub fn routes() -> Router<Platform> {
@@ -30,12 +34,17 @@ pub fn routes() -> Router<Platform> {
         .route("/jobs/triggers/{id}/state", get(state))
         .route("/jobs/triggers/{id}/jobs", get(list_jobs))
         .route("/jobs/triggers/{id}/launch", post(launch))
+        .route("/jobs/webhooks/{id}", post(webhook::call))
 }
 
 /// How a trigger is shown.
 pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, Failure> {
     let at = instance.doc(&TRIGGERS, trigger.id.as_str());
-    Ok(Resource::stored(platform, &at, trigger)?.link("self", format!("/jobs/triggers/{}", trigger.id)))
+    let resource = Resource::stored(platform, &at, trigger)?.link("self", format!("/jobs/triggers/{}", trigger.id));
+    if trigger.kind == "@webhook" {
+        return Ok(resource.link("webhook", webhook::address(platform, instance, trigger)));
+    }
+    Ok(resource)
 }
 
 /// The same, with how it has fared.
@@ -78,39 +87,54 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
         let [worker] = workers.as_slice() else { return Err(failure) };
         caller.check_worker(Verb::Get, &TRIGGERS, "", worker)?;
     }
-    let mut triggers = platform.triggers(&caller.instance)?;
-    triggers.retain(|trigger| {
+    let wanted = |trigger: &Trigger| {
         (workers.is_empty() || workers.contains(&trigger.worker)) && (kinds.is_empty() || kinds.contains(&trigger.kind))
+    };
+    // Cozy has no pages here; who does not ask for one gets everything.
+    let limit = params.number("page[limit]")?.map(|limit| limit.clamp(1, PAGE));
+    let mut after = params.filled("page[cursor]").map(str::to_owned);
+    let (mut shown, mut next) = (Vec::new(), None);
+    'pages: loop {
+        let page = platform.triggers_after(&caller.instance, after.as_deref(), limit.unwrap_or(PAGE) + 1)?;
+        let Some(last) = page.last() else { break };
+        let reached = last.id.clone();
+        for trigger in page.iter().filter(|trigger| wanted(trigger)) {
+            if limit.is_some_and(|limit| shown.len() == limit) {
+                next = after;
+                break 'pages;
+            }
+            shown.push(resource_with_state(&platform, &caller.instance, trigger)?);
+            after = Some(trigger.id.clone());
+        }
+        after = Some(reached);
+    }
+    let next = next.map(|cursor| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, list) in [("Worker", &workers), ("Type", &kinds)] {
+            if !list.is_empty() {
+                query.append_pair(name, &list.join(","));
+            }
+        }
+        query.append_pair("page[limit]", &limit.unwrap_or(PAGE).to_string()).append_pair("page[cursor]", &cursor);
+        format!("/jobs/triggers?{}", query.finish())
     });
-    let shown = triggers.iter().map(|trigger| resource_with_state(&platform, &caller.instance, trigger));
-    Ok(Document::list(shown.collect::<Result<_, _>>()?))
+    Ok(Document::list(shown).next(next))
 }
 
 async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attributes) -> Result<Response, Failure> {
-    let worker = body.take_text("worker")?.unwrap_or_default();
-    caller.check_worker(Verb::Post, &TRIGGERS, "", &worker)?;
-    if let Some(debounce) = body.take_text("debounce")?.filter(|debounce| !debounce.is_empty()) {
-        // Time does not bounce, so nothing comes of it here; a wrong value is told all the same.
-        Schedule::parse("@every", &debounce, platform.clock.now())
-            .map_err(|_| Failure::attribute("debounce", format!("'{debounce}' is no duration, for example 1m30s")))?;
+    let mut new = attributes::new_trigger(&mut body, &caller.principal.claims.sub)?;
+    if new.kind == "@client" {
+        CLIENT_WORKER.clone_into(&mut new.worker);
     }
-    let new = NewTrigger {
-        kind: body.take_text("type")?.unwrap_or_default(),
-        arguments: body.take_text("arguments")?.unwrap_or_default(),
-        worker,
-        message: body.take("message").or_else(|| body.take("worker_arguments")).unwrap_or_default(),
-        options: body.take("options").map(options).transpose()?,
-        created_by: caller.principal.claims.sub.clone(),
-    };
+    caller.check_worker(Verb::Post, &TRIGGERS, "", &new.worker)?;
+    if new.kind == "@event" {
+        // A job shows the documents whose events it is for, so whoever makes the trigger must be allowed to read them.
+        for doctype in new.arguments.parse::<EventRules>()?.doctypes() {
+            caller.check_type(Verb::Get, doctype)?;
+        }
+    }
     let trigger = platform.create_trigger(&caller.instance, new).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &caller.instance, &trigger)?)).into_response())
-}
-
-/// Limits of a trigger's jobs; the timeout is in nanoseconds here, unlike that of a pushed job (cozy-stack).
-fn options(options: Value) -> Result<JobOptions, Failure> {
-    serde_json::from_value(options).map_err(|error| {
-        Failure::attribute("options", format!("max_exec_count and timeout (in nanoseconds) are numbers: {error}"))
-    })
 }
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
@@ -145,8 +169,7 @@ async fn patch(
     mut body: Attributes,
 ) -> Result<Document, Failure> {
     allowed_or_own(&platform, &caller, Verb::Patch, &id)?;
-    let (message, arguments) = (body.take("message"), body.take_text("arguments")?);
-    let trigger = platform.patch_trigger(&caller.instance, &id, message, arguments).await?;
+    let trigger = platform.patch_trigger(&caller.instance, &id, attributes::patch(&mut body)?).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &trigger)?))
 }
 

@@ -1,0 +1,28 @@
+//! `/jobs/webhooks`: triggers that whoever knows their address may call (Cozy API, webhooks, §5.6).
+
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, State};
+use http::StatusCode;
+use konnector_platform::Platform;
+use konnector_platform::instance::Instance;
+use konnector_platform::trigger::Trigger;
+
+use crate::error::Failure;
+use crate::extract::Params;
+
+/// The address of a webhook.
+pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> String {
+    format!("{}://{}/jobs/webhooks/{}", platform.config.scheme, instance.domain, trigger.id)
+}
+
+/// Keeps the body, whatever it is, as the payload of a job. Needs no token: the id of the trigger is the secret.
+pub async fn call(
+    State(platform): State<Platform>,
+    Extension(instance): Extension<Instance>,
+    Path(id): Path<String>,
+    params: Params,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    platform.call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

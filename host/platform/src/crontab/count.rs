@@ -1,0 +1,82 @@
+//! How many instants of a crontab lie in a stretch of time, without walking through them: a server that was down for a month owes an
+//! account of each.
+
+use chrono::{DateTime, NaiveDateTime, NaiveTime, SubsecRound as _, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::Crontab;
+use super::local::{LONGEST_CHANGE, change, local};
+
+impl Crontab {
+    /// How many instants there are after `after`, up to and including `until`.
+    #[must_use]
+    pub fn count(&self, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> u64 {
+        let zone = self.zone.unwrap_or(zone);
+        let (mut from, until) = (after.trunc_subsecs(0), until.trunc_subsecs(0));
+        let mut count = 0;
+        while from < until {
+            // Up to a change of the offset local time runs evenly. Around it a fixed time is at most walked through.
+            let looked_at = if self.wild { from } else { from - LONGEST_CHANGE };
+            let change = change(zone, looked_at, until);
+            let even = change.map_or(until, |change| (change - TimeDelta::seconds(1)).max(from));
+            if even > from {
+                count += self.shown_in(local(zone, from), local(zone, even));
+            }
+            from = match change {
+                None => return count,
+                Some(change) if self.wild => {
+                    let first = self.is_shown(local(zone, change));
+                    count += u64::from(first);
+                    change
+                }
+                Some(change) => {
+                    let end = (change + LONGEST_CHANGE).min(until);
+                    count += self.walk(even, end, zone);
+                    end
+                }
+            };
+        }
+        count
+    }
+
+    /// The newest instants after `after`, up to and including `until`, at most `most` of them, oldest first.
+    #[must_use]
+    pub fn newest(&self, most: u64, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> Vec<DateTime<Utc>> {
+        let (mut low, mut high) = (after.trunc_subsecs(0), until.trunc_subsecs(0));
+        if self.count(low, until, zone) > most {
+            // Invariant: more than `most` are after `low`, no more than that after `high`.
+            while high - low > TimeDelta::seconds(1) {
+                let middle = low + TimeDelta::seconds((high - low).num_seconds() / 2);
+                if self.count(middle, until, zone) > most { low = middle } else { high = middle }
+            }
+            low = high;
+        }
+        let next = |instant: &DateTime<Utc>| self.next(*instant, zone).filter(|next| *next <= until);
+        std::iter::successors(next(&low), next).collect()
+    }
+
+    fn walk(&self, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> u64 {
+        let next = |instant: &DateTime<Utc>| self.next(*instant, zone).filter(|next| *next <= until);
+        std::iter::successors(next(&after), next).map(|_| 1).sum()
+    }
+
+    fn is_shown(&self, local: NaiveDateTime) -> bool {
+        self.fields.has_day(local.date()) && self.fields.has_time(local.time())
+    }
+
+    /// How often clocks that run evenly show a time of this crontab, after `after` up to and including `until`.
+    fn shown_in(&self, after: NaiveDateTime, until: NaiveDateTime) -> u64 {
+        let up_to = |moment: NaiveDateTime| {
+            if self.fields.has_day(moment.date()) { self.fields.times_up_to(moment.time()) } else { 0 }
+        };
+        let whole_days = after.date().iter_days().take_while(|day| *day < until.date());
+        let days: u64 = whole_days.filter(|day| self.fields.has_day(*day)).map(|_| 1).sum();
+        days * self.fields.times_up_to(END_OF_DAY) + up_to(until) - up_to(after)
+    }
+}
+
+/// The last second of a day.
+const END_OF_DAY: NaiveTime = match NaiveTime::from_hms_opt(23, 59, 59) {
+    Some(time) => time,
+    None => NaiveTime::MIN,
+};

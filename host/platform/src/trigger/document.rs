@@ -1,0 +1,131 @@
+//! A trigger, as its document holds it.
+
+use chrono::{DateTime, Utc};
+use konnector_store::{Changes, Rev};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::duration::GoDuration;
+use super::life::Life;
+use super::plan::{Context, Plan};
+use super::policy::Policy;
+use super::step::Rules;
+use crate::Result;
+use crate::doctype::TRIGGERS;
+use crate::instance::Instance;
+use crate::job::{JobOptions, KONNECTOR_WORKER};
+
+/// Index from an account to its triggers: `<account>/<trigger>`.
+pub(super) const BY_ACCOUNT: &str = "triggers.account";
+/// Index from a type of documents to the triggers that wait for their events: `<doctype>/<trigger>`.
+pub(super) const BY_DOCTYPE: &str = "triggers.event";
+
+/// A trigger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Document id.
+    #[serde(skip)]
+    pub id: String,
+    /// Domain of the instance.
+    pub domain: String,
+    /// `@cron`, `@every`, `@at`, …; see [`Plan::parse`].
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the type needs: a crontab, a duration, a date, event rules.
+    pub arguments: String,
+    /// Name of the worker.
+    pub worker: String,
+    /// What the job is given.
+    pub message: Value,
+    /// How long events and calls are collected into one job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<GoDuration>,
+    /// Limits of its jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<JobOptions>,
+    /// IANA time zone in which a crontab is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<chrono_tz::Tz>,
+    /// About instants that cannot fire.
+    #[serde(flatten)]
+    pub policy: Policy,
+    /// Who made it and when.
+    #[serde(rename = "cozyMetadata")]
+    pub metadata: Value,
+    /// What it remembers.
+    #[serde(rename = "_life", default)]
+    pub life: Life,
+}
+
+impl Trigger {
+    /// What makes it push jobs.
+    ///
+    /// # Errors
+    ///
+    /// See [`Plan::parse`].
+    pub fn plan(&self, instance: &Instance) -> Result<Plan> {
+        let created = self.metadata.get("createdAt").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        let seed = format!("{}/{}/{}", self.domain, self.worker, self.message);
+        let zone = self.time_zone.unwrap_or(instance.tz);
+        Plan::parse(&self.kind, &self.arguments, Context { created: created.unwrap_or_default(), zone, seed: &seed })
+    }
+
+    /// What its maker asked for.
+    ///
+    /// # Errors
+    ///
+    /// See [`Plan::parse`].
+    pub(super) fn rules(&self, instance: &Instance) -> Result<Rules> {
+        let debounce = self.debounce.as_ref().map(GoDuration::value);
+        Ok(Rules { plan: self.plan(instance)?, policy: self.policy.clone(), debounce })
+    }
+
+    /// Whether its jobs run a konnector for an account (or, without `account`, at all).
+    #[must_use]
+    pub fn runs(&self, slug: &str, account: Option<&str>) -> bool {
+        self.worker == KONNECTOR_WORKER
+            && self.message.get("konnector").and_then(Value::as_str) == Some(slug)
+            && account.is_none_or(|id| self.account() == Some(id))
+    }
+
+    /// The account that its jobs work for.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.message.get("account").and_then(Value::as_str)
+    }
+
+    pub(super) fn touch(&mut self, now: DateTime<Utc>) {
+        if let Some(metadata) = self.metadata.as_object_mut() {
+            metadata.insert("updatedAt".to_owned(), serde_json::json!(now));
+        }
+    }
+
+    /// Puts it into the indexes.
+    pub(super) fn enter(&self, instance: &Instance, changes: &mut Changes) {
+        for (index, key) in self.entries(instance) {
+            changes.unique(&instance.id, index, key, &self.id);
+        }
+    }
+
+    /// Takes it out of the indexes.
+    pub(super) fn leave(&self, instance: &Instance, changes: &mut Changes) {
+        for (index, key) in self.entries(instance) {
+            changes.release(&instance.id, index, key);
+        }
+    }
+
+    /// Removes it with its entries and its place in the schedule. Its jobs stay.
+    pub(super) fn remove(&self, instance: &Instance, rev: &Rev, changes: &mut Changes) {
+        self.leave(instance, changes);
+        changes.delete(instance.doc(&TRIGGERS, self.id.as_str()), rev);
+    }
+
+    fn entries(&self, instance: &Instance) -> Vec<(&'static str, String)> {
+        let key = |name: &str| format!("{name}/{}", self.id);
+        let mut entries: Vec<_> = self.account().map(|account| (BY_ACCOUNT, key(account))).into_iter().collect();
+        if let Ok(Plan::Event(rules)) = self.plan(instance) {
+            entries.extend(rules.doctypes().map(|doctype| (BY_DOCTYPE, key(doctype.as_ref()))));
+        }
+        entries
+    }
+}

@@ -1,0 +1,203 @@
+//! The arguments of `@event`: which changes of which documents (Cozy API, trigger types and arguments, §4.4).
+//!
+//! `doctype[:VERBS[:values[:selector]]]`, several of them with spaces between. Verbs are CREATED, UPDATED and DELETED; without any, all.
+//! Values are ids, or with a selector values of that member; `!=` with a selector means that the member changed.
+
+use std::str::FromStr;
+
+use konnector_manifest::Doctype;
+use serde_json::Value;
+
+use crate::doctype::{FILES, is_writable};
+use crate::realtime::Happened;
+use crate::stored::Object;
+use crate::{Error, Result};
+
+/// The value that stands for a change of the selected member.
+const CHANGED: &str = "!=";
+
+/// What a trigger waits for: any of some rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRules(Vec<EventRule>);
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct EventRule {
+    doctype: Doctype,
+    /// Any where there is none.
+    verbs: Vec<Happened>,
+    /// Any document where there is none.
+    values: Vec<String>,
+    selector: Option<String>,
+}
+
+/// A change of a document.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// Type of the document.
+    pub doctype: &'a Doctype,
+    /// Its id.
+    pub id: &'a str,
+    /// What happened.
+    pub happened: Happened,
+    /// What it is now; for a document that is gone, what it was.
+    pub doc: &'a Object,
+    /// What it was before it was updated.
+    pub old: Option<&'a Object>,
+    /// The directories above it, before and after the change.
+    pub directories: &'a [String],
+}
+
+impl EventRules {
+    /// The types of documents that matter.
+    pub fn doctypes(&self) -> impl Iterator<Item = &Doctype> {
+        self.0.iter().map(|rule| &rule.doctype)
+    }
+
+    /// Whether a change is one of those.
+    #[must_use]
+    pub fn match_change(&self, change: Change<'_>) -> bool {
+        self.0.iter().any(|rule| rule.matches(change))
+    }
+}
+
+impl EventRule {
+    fn matches(&self, change: Change<'_>) -> bool {
+        let of_type = self.doctype == *change.doctype;
+        let verb = self.verbs.is_empty() || self.verbs.contains(&change.happened);
+        of_type && verb && (self.values.is_empty() || self.values.iter().any(|value| self.has_value(value, change)))
+    }
+
+    fn has_value(&self, value: &str, change: Change<'_>) -> bool {
+        match &self.selector {
+            None => change.id == value || change.directories.iter().any(|directory| directory == value),
+            Some(selector) if value == CHANGED => {
+                change.old.is_some_and(|old| member(old, selector) != member(change.doc, selector))
+            }
+            Some(selector) => match member(change.doc, selector) {
+                Some(Value::String(text)) => text == value,
+                Some(other) => other.to_string() == value,
+                None => false,
+            },
+        }
+    }
+}
+
+/// A member by its path, such as `cozyMetadata.sourceAccount`.
+fn member<'a>(doc: &'a Object, path: &str) -> Option<&'a Value> {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let found = doc.get(first)?;
+    rest.map_or(Some(found), |rest| member(found.as_object()?, rest))
+}
+
+impl FromStr for EventRules {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let rules: Vec<EventRule> = text.split_whitespace().map(rule).collect::<Result<_>>()?;
+        if rules.is_empty() {
+            return Err(unparsable("an event needs a document type, for example io.cozy.bills:CREATED".to_owned()));
+        }
+        Ok(Self(rules))
+    }
+}
+
+fn rule(text: &str) -> Result<EventRule> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (doctype, verbs, values, selector) = match *parts.as_slice() {
+        [doctype] => (doctype, "", "", None),
+        [doctype, verbs] => (doctype, verbs, "", None),
+        [doctype, verbs, values] => (doctype, verbs, values, None),
+        [doctype, verbs, values, selector] => (doctype, verbs, values, Some(selector.to_owned())),
+        _ => return Err(unparsable(format!("'{text}' has more than four parts: doctype:VERBS:values:selector"))),
+    };
+    let doctype: Doctype =
+        doctype.parse().map_err(|error| unparsable(format!("'{doctype}' is no document type: {error}")))?;
+    if !is_writable(&doctype) && doctype != *FILES {
+        return Err(unparsable(format!("documents of the type {doctype} raise no events")));
+    }
+    let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+    let verbs = list(verbs).iter().map(|verb| named(verb)).collect::<Result<_>>()?;
+    let values = list(values);
+    let selector = selector.filter(|selector| !selector.is_empty());
+    if selector.is_none() && values.iter().any(|value| value == CHANGED) {
+        return Err(unparsable(format!(
+            "'{text}' does not say which member changed; write it after !=: UPDATED:!=:member"
+        )));
+    }
+    Ok(EventRule { doctype, verbs, values, selector })
+}
+
+fn named(verb: &str) -> Result<Happened> {
+    match verb {
+        "CREATED" => Ok(Happened::Created),
+        "UPDATED" => Ok(Happened::Updated),
+        "DELETED" => Ok(Happened::Deleted),
+        _ => Err(unparsable(format!("'{verb}' is no event; use CREATED, UPDATED or DELETED"))),
+    }
+}
+
+fn unparsable(message: String) -> Error {
+    Error::BadRequest(format!("Trigger unparsable: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: &Value) -> Object {
+        value.as_object().cloned().expect("an object")
+    }
+
+    fn matches(rules: &str, happened: Happened, doc: Value, old: Option<Value>) -> bool {
+        let doctype: Doctype = "io.cozy.bills".parse().expect("a doctype");
+        let (doc, old) = (object(&doc), old.as_ref().map(object));
+        let directories = ["above".to_owned(), "before".to_owned()];
+        let change =
+            Change { doctype: &doctype, id: "1", happened, doc: &doc, old: old.as_ref(), directories: &directories };
+        rules.parse::<EventRules>().expect(rules).match_change(change)
+    }
+
+    #[test]
+    fn types_verbs_and_values_decide() {
+        let created = |rules: &str| matches(rules, Happened::Created, json!({ "vendor": "shop", "n": 2 }), None);
+        for yes in [
+            "io.cozy.bills",
+            "io.cozy.bills:CREATED",
+            "io.cozy.bills:UPDATED,CREATED",
+            "io.cozy.bills:CREATED:2,1",
+            "io.cozy.bills::1",
+            "io.cozy.bills:CREATED:above",
+            "io.cozy.bills:CREATED:before",
+            "io.cozy.bills:CREATED:bank,shop:vendor",
+            "io.cozy.bills:CREATED:2:n",
+            "io.cozy.contacts:CREATED io.cozy.bills:CREATED",
+        ] {
+            assert!(created(yes), "{yes}");
+        }
+        for no in [
+            "io.cozy.contacts",
+            "io.cozy.bills:DELETED",
+            "io.cozy.bills:CREATED:2",
+            "io.cozy.bills:CREATED:bank:vendor",
+            "io.cozy.bills:CREATED:!=:vendor",
+            "io.cozy.bills:CREATED:x:absent",
+        ] {
+            assert!(!created(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_member_changed_or_not() {
+        let updated = |rules: &str| {
+            let old = json!({ "vendor": "bank", "paid": { "on": 1 }, "gone": 1 });
+            matches(rules, Happened::Updated, json!({ "vendor": "shop", "paid": { "on": 1 } }), Some(old))
+        };
+        assert!(updated("io.cozy.bills:UPDATED:!=:vendor"));
+        assert!(updated("io.cozy.bills:UPDATED:!=:gone"));
+        assert!(!updated("io.cozy.bills:UPDATED:!=:paid.on"));
+        assert!(!updated("io.cozy.bills:CREATED:!=:vendor"));
+    }
+}

@@ -1,0 +1,47 @@
+//! Jobs that a person or another server asks a trigger for.
+
+use super::plan::Plan;
+use super::step::Event;
+use super::unknown;
+use crate::instance::Instance;
+use crate::job::{Job, Occasion};
+use crate::{Error, Platform, Result};
+
+impl Platform {
+    /// Pushes a job of this trigger now, because a person asks for it: also when the schedule waits for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id; [`Error::NotYet`] while the vendor has locked the account.
+    pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
+        let taken = self.take_step(instance, id, &Event::Launched(Occasion::default())).await?;
+        let job = taken.and_then(|taken| taken.jobs.into_iter().next());
+        job.ok_or_else(|| unknown(id))
+    }
+
+    /// Somebody called a webhook with this body. A `manual` call is a launch; another one is collected with those around it where the
+    /// trigger has a debounce, and is only counted while the schedule waits for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id, [`Error::Parameter`] when it is no webhook; [`Error::NotYet`] like
+    /// [`Platform::launch_trigger`].
+    pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
+        let trigger = self.trigger(instance, id)?;
+        if !matches!(trigger.plan(instance)?, Plan::Webhook) {
+            return Err(Error::Parameter {
+                name: "id",
+                message: format!("the trigger '{id}' is no @webhook, it is {}", trigger.kind),
+            });
+        }
+        let occasion = Occasion::payload(body);
+        let event = if manual { Event::Launched(occasion) } else { Event::Happened(occasion) };
+        match self.take_step(instance, id, &event).await? {
+            Some(_) => {
+                self.wake_scheduler();
+                Ok(())
+            }
+            None => Err(unknown(id)),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a trigger remembers besides what its maker asked for.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::job::Occasion;
+
+/// Bytes of the bodies that may wait together for the end of a debounce.
+const MOST_WAITING: usize = 1 << 20;
+
+/// Why a schedule waits: a refused password is tried once, not every night.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Error code of the run.
+    pub code: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+}
+
+/// What became of the occasions of a trigger: its due instants, the events and calls that were for it. Each is counted once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Occasions {
+    /// It got a job.
+    pub fired: u64,
+    /// A job that another one got stood for it too.
+    pub coalesced: u64,
+    /// It passed while the server was down, or its schedule was replaced before it could fire.
+    pub missed: u64,
+    /// Earlier jobs of the trigger had not ended.
+    pub overlapped: u64,
+    /// The schedule waited for the user.
+    pub paused: u64,
+}
+
+/// Occasions that become one job when the debounce is over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// How many.
+    pub count: u64,
+    /// The bodies that webhooks were called with, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    payloads: Vec<Value>,
+    /// Their size together, in bytes.
+    #[serde(default)]
+    size: usize,
+}
+
+impl Waiting {
+    /// Adds an occasion; answers false, and changes nothing, where there is no more room.
+    pub fn add(&mut self, occasion: &Occasion) -> bool {
+        if let Some(body) = occasion.body() {
+            if self.count > 0 && self.size + body.len() > MOST_WAITING {
+                return false;
+            }
+            self.size += body.len();
+            let text = || Value::String(String::from_utf8_lossy(&body).into_owned());
+            self.payloads.push(serde_json::from_slice(&body).unwrap_or_else(|_| text()));
+        }
+        self.count += 1;
+        true
+    }
+
+    /// What their one job is given: the bodies of webhooks, and nothing of events (Cozy API, trigger types, §4.4).
+    pub fn merged(self) -> Occasion {
+        let merged = if self.payloads.is_empty() {
+            Occasion::default()
+        } else {
+            Occasion::payload(json!({ "payloads": self.payloads }).to_string().as_bytes())
+        };
+        merged.debounced()
+    }
+}
+
+/// What a trigger remembers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Life {
+    /// Set while it waits for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
+    /// The vendor locked the account: until then nothing runs, not even by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<DateTime<Utc>>,
+    /// Revision of the account, counted from 1, with which its owner last changed the login, as far as the trigger knows.
+    #[serde(default)]
+    pub login: u64,
+    /// What the debounce holds back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// What became of its occasions.
+    #[serde(default)]
+    pub occasions: Occasions,
+}
+
+impl Life {
+    /// Until when the account is locked, if it is.
+    #[must_use]
+    pub fn lock(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.locked_until.filter(|until| *until > now)
+    }
+
+    /// Whether only a person may start a job.
+    #[must_use]
+    pub fn is_held(&self, now: DateTime<Utc>) -> bool {
+        self.paused.is_some() || self.lock(now).is_some()
+    }
+}

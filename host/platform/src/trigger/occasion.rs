@@ -1,0 +1,129 @@
+//! Changes of documents on their way to `@event` triggers.
+//!
+//! A change that a trigger waits for is noted in the commit that makes the change, so it is not lost when the server is killed right
+//! after. The note is a document of its own, due at once; the scheduler makes it a job, or part of a debounce, in the commit that removes
+//! it. So each change counts once, and writers of documents never wait for a trigger that others write to.
+
+use chrono::{DateTime, Utc};
+use konnector_store::{Changes, DocRef};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::document::BY_DOCTYPE;
+use super::event::Change;
+use super::plan::Plan;
+use super::step::Event;
+use crate::doctype::{FILES, OCCASIONS};
+use crate::file::File;
+use crate::instance::Instance;
+use crate::job::Occasion;
+use crate::realtime::Happened;
+use crate::stored::{Object, new_id, object, public};
+use crate::{Platform, Result};
+
+/// How often a note is used again with fresh data when somebody else was quicker.
+const TRIES: usize = 8;
+/// Directories above a file that are looked at; more than can be nested.
+const MOST_DIRECTORIES: usize = 256;
+
+/// A change that a trigger waits for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    trigger: String,
+    #[serde(flatten)]
+    occasion: Occasion,
+}
+
+impl Platform {
+    /// Notes a change for the triggers that wait for it, in the commit that makes it. `doc` is what the document is then or, when it is
+    /// deleted, what it was; `old` is what it was before it was updated.
+    pub(crate) fn stage_event(
+        &self,
+        at: &DocRef,
+        happened: Happened,
+        doc: &Object,
+        old: Option<&Object>,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        let doctype: &str = at.doctype.as_ref();
+        let waiting = self.store.lookup_prefix(&at.instance, BY_DOCTYPE, &format!("{doctype}/"), None, usize::MAX)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let instance = self.instance_of(at)?;
+        let directories =
+            if at.doctype == *FILES { self.directories(&instance, [Some(doc), old])? } else { Vec::new() };
+        let change = Change { doctype: &at.doctype, id: &at.id, happened, doc, old, directories: &directories };
+        for (_, id) in waiting {
+            let Ok(trigger) = self.trigger(&instance, &id) else { continue };
+            let Ok(Plan::Event(rules)) = trigger.plan(&instance) else { continue };
+            if !rules.match_change(change) {
+                continue;
+            }
+            let mut event = json!({ "domain": instance.domain, "verb": happened, "doc": shown(at, doc) });
+            if let (Some(old), Some(members)) = (old, event.as_object_mut()) {
+                members.insert("old".to_owned(), json!(shown(at, old)));
+            }
+            // A debounce collects changes, not what they were.
+            let occasion = if trigger.debounce.is_some() { Occasion::default() } else { Occasion::event(&event) };
+            let note = instance.doc(&OCCASIONS, new_id());
+            changes.create(note.clone(), object(&Note { trigger: id, occasion })?);
+            // Due whatever the clock shows, in the order of their ids, which is that of time.
+            changes.schedule(note, Some(DateTime::<Utc>::UNIX_EPOCH));
+        }
+        Ok(())
+    }
+
+    /// The directories above a file as it is and as it was.
+    fn directories(&self, instance: &Instance, versions: [Option<&Object>; 2]) -> Result<Vec<String>> {
+        let mut directories = Vec::new();
+        for version in versions.into_iter().flatten() {
+            let mut next = version.get("dir_id").and_then(serde_json::Value::as_str).map(str::to_owned);
+            while let Some(id) = next.filter(|id| !id.is_empty() && directories.len() < MOST_DIRECTORIES) {
+                let above = self.stored::<File>(&instance.doc(&FILES, id.as_str()))?;
+                directories.push(id);
+                next = above.map(|above| above.value.dir_id);
+            }
+        }
+        Ok(directories)
+    }
+
+    /// The trigger that a note is for.
+    pub(super) fn trigger_of_occasion(&self, at: &DocRef) -> Option<String> {
+        Some(self.stored::<Note>(at).ok()??.value.trigger)
+    }
+
+    /// Makes a note what it is for, and removes it.
+    pub(super) async fn use_occasion(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
+        for tries in 1.. {
+            let Some(note) = self.stored::<Note>(at)? else { return Ok(0) };
+            let mut changes = Changes::new();
+            changes.purge(at.clone(), &note.rev);
+            let taken = match self.turn(instance, &note.value.trigger)? {
+                Some(turn) => {
+                    let event = Event::Happened(note.value.occasion);
+                    Some(self.stage_step(instance, turn, event, &mut changes)?)
+                }
+                None => None,
+            };
+            match self.store.commit(changes).await {
+                Ok(_) => {
+                    let Some(taken) = taken else { return Ok(0) };
+                    self.tell(instance, &taken)?;
+                    return Ok(taken.jobs.len());
+                }
+                Err(error) if error.is_conflict() && tries < TRIES => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// A document as listeners see it.
+fn shown(at: &DocRef, doc: &Object) -> Object {
+    let mut shown = public(doc.clone());
+    shown.insert("_id".to_owned(), json!(at.id));
+    shown.insert("_type".to_owned(), json!(at.doctype));
+    shown
+}

@@ -1,0 +1,144 @@
+//! The types of triggers, and what each makes of its arguments (Cozy API, trigger types and arguments, §4.4).
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use super::duration::GoDuration;
+use super::event::EventRules;
+use super::schedule::Schedule;
+use crate::crontab::{Crontab, CrontabError, Period, Periodic};
+use crate::{Error, Result};
+
+/// What makes a trigger push jobs.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// `@cron`, `@every`, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@at`, `@in`: time.
+    Time(Schedule),
+    /// `@event`: changes of documents.
+    Event(EventRules),
+    /// `@webhook`: whoever knows its address.
+    Webhook,
+    /// `@client`: a client, which also does the work.
+    Client,
+}
+
+/// What the meaning of some arguments depends on besides themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// When the trigger was created; `@in` counts from it.
+    pub created: DateTime<Utc>,
+    /// The zone that clocks are in.
+    pub zone: Tz,
+    /// What free choices of the periodic grammar are drawn from.
+    pub seed: &'a str,
+}
+
+impl Plan {
+    /// Reads a trigger's type and arguments.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Attribute`] for an unknown type, [`Error::BadRequest`] for arguments that cannot be read.
+    pub fn parse(kind: &str, arguments: &str, context: Context<'_>) -> Result<Self> {
+        let cron = |text: &str| text.parse().map(|crontab: Crontab| Schedule::Cron(Box::new(crontab), context.zone));
+        let periodic =
+            |period| Periodic::parse(period, arguments).and_then(|periodic| cron(&periodic.crontab(context.seed)));
+        let schedule = match kind {
+            "@event" => return arguments.parse().map(Self::Event),
+            "@webhook" => return Ok(Self::Webhook),
+            "@client" => return Ok(Self::Client),
+            "@cron" => match arguments.trim().strip_prefix("@every ") {
+                Some(interval) => every(interval)?,
+                None => cron(arguments).map_err(unparsable)?,
+            },
+            "@every" => every(arguments)?,
+            "@hourly" => periodic(Period::Hourly).map_err(unparsable)?,
+            "@daily" => periodic(Period::Daily).map_err(unparsable)?,
+            "@weekly" => periodic(Period::Weekly).map_err(unparsable)?,
+            "@monthly" => periodic(Period::Monthly).map_err(unparsable)?,
+            "@in" => Schedule::Once(context.created + arguments.parse::<GoDuration>().map_err(unparsable)?.value()),
+            "@at" => Schedule::Once(date(arguments)?),
+            other => {
+                return Err(Error::Attribute {
+                    name: "Type",
+                    message: format!(
+                        "Unknown trigger type '{other}'; use @cron, @every, @hourly, @daily, @weekly, @monthly, @at, @in, @event, @webhook or @client"
+                    ),
+                });
+            }
+        };
+        Ok(Self::Time(schedule))
+    }
+}
+
+fn every(interval: &str) -> Result<Schedule> {
+    Ok(Schedule::every(&interval.parse().map_err(unparsable)?))
+}
+
+fn date(text: &str) -> Result<DateTime<Utc>> {
+    let read = DateTime::parse_from_rfc3339(text).map(|instant| instant.with_timezone(&Utc));
+    read.map_err(|error| unparsable(format!("'{text}' is no RFC 3339 date such as 2026-11-20T08:00:00Z: {error}")))
+}
+
+fn unparsable(error: impl std::fmt::Display) -> Error {
+    Error::BadRequest(format!("Trigger unparsable: {error}"))
+}
+
+impl From<CrontabError> for Error {
+    fn from(error: CrontabError) -> Self {
+        unparsable(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(kind: &str, arguments: &str, seed: &str) -> Result<Plan> {
+        let created = "2026-11-20T12:00:00Z".parse().expect("a date");
+        Plan::parse(kind, arguments, Context { created, zone: Tz::Europe__Paris, seed })
+    }
+
+    fn first(kind: &str, arguments: &str, seed: &str) -> String {
+        let Plan::Time(schedule) = parse(kind, arguments, seed).expect(arguments) else { panic!("{kind} is no time") };
+        let now: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().expect("a date");
+        schedule.first(now).map(|first| first.to_rfc3339()).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_type_reads_its_arguments() {
+        assert_eq!(first("@cron", "@every 500ms", ""), "2026-11-20T12:00:01+00:00");
+        assert_eq!(first("@cron", "@daily", ""), "2026-11-20T23:00:00+00:00");
+        assert_eq!(first("@cron", "TZ=Asia/Tokyo @midnight", ""), "2026-11-20T15:00:00+00:00");
+        assert_eq!(first("@cron", "0 5 * * *", ""), "2026-11-21T04:00:00+00:00");
+        assert_eq!(first("@in", "1h30m", ""), "2026-11-20T13:30:00+00:00");
+        assert_eq!(first("@at", "2027-01-01T00:00:00+01:00", ""), "2026-12-31T23:00:00+00:00");
+        assert_eq!(first("@daily", "before 5am", "a"), first("@daily", "before 5am", "a"));
+        assert_ne!(first("@daily", "", "a/konnector/1"), first("@daily", "", "b/konnector/1"));
+        assert!(matches!(parse("@webhook", "whatever", ""), Ok(Plan::Webhook)));
+        assert!(matches!(parse("@client", "", ""), Ok(Plan::Client)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let errors: Vec<String> = [
+            ("@cron", "@reboot"),
+            ("@cron", "* * * *"),
+            ("@cron", "@every soon"),
+            ("@every", "1 hour"),
+            ("@daily", "on monday"),
+            ("@in", "tomorrow"),
+            ("@at", "tomorrow"),
+            ("@event", ""),
+            ("@event", "io.cozy.bills:MOVED"),
+            ("@event", "io.cozy.bills:CREATED:a:b:c"),
+            ("@event", "io.cozy.jobs"),
+            ("@event", "Bills"),
+            ("@event", "io.cozy.bills:UPDATED:!="),
+            ("@reboot", ""),
+        ]
+        .map(|(kind, arguments)| parse(kind, arguments, "").expect_err(arguments).to_string())
+        .to_vec();
+        insta::assert_snapshot!(errors.join("\n"));
+    }
+}
