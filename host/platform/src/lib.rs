@@ -113,6 +113,7 @@ pub struct Inner {
     parts: Parts,
     /// Where events are published.
     pub bus: Bus,
+    usage: file::Usage,
     workers: Notify,
     scheduler: Notify,
     stopping: CancellationToken,
@@ -146,6 +147,7 @@ impl Platform {
         let platform = Self(Arc::new(Inner {
             parts,
             bus: Bus::default(),
+            usage: file::Usage::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
             stopping: CancellationToken::new(),

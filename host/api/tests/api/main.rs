@@ -18,3 +18,4 @@ mod realtime;
 mod server;
 mod support;
 mod triggers;
+mod uploads;

@@ -1,16 +1,46 @@
 //! How much room the files of an instance take.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use konnector_store::InstanceId;
+
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::{Platform, Result};
 
+/// Bytes by instance, each counted when it is first asked for and kept up from then on.
+#[derive(Debug, Default)]
+pub(crate) struct Usage(Mutex<HashMap<InstanceId, u64>>);
+
+impl Usage {
+    fn counts(&self) -> MutexGuard<'_, HashMap<InstanceId, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Content of `new` bytes is kept now, in place of `old` bytes.
+    pub(super) fn account(&self, instance: &InstanceId, old: u64, new: u64) {
+        if let Some(count) = self.counts().get_mut(instance) {
+            *count = count.saturating_add(new).saturating_sub(old);
+        }
+    }
+}
+
 impl Platform {
-    /// Bytes that the files of an instance take.
+    /// Bytes that the files of an instance take. The first time after a start, every file is looked at.
     ///
     /// # Errors
     ///
     /// When the store fails.
     pub fn disk_usage(&self, instance: &Instance) -> Result<u64> {
+        if let Some(count) = self.usage.counts().get(&instance.id) {
+            return Ok(*count);
+        }
+        let count = self.count_usage(instance)?;
+        Ok(*self.usage.counts().entry(instance.id.clone()).or_insert(count))
+    }
+
+    fn count_usage(&self, instance: &Instance) -> Result<u64> {
         let mut used = 0;
         let mut after: Option<String> = None;
         loop {
@@ -18,12 +48,8 @@ impl Platform {
             let Some(last) = page.last() else { return Ok(used) };
             after = Some(last.id.clone());
             for document in &page {
-                let size = document
-                    .body
-                    .get("size")
-                    .and_then(serde_json::Value::as_str)
-                    .and_then(|size| size.parse::<u64>().ok());
-                used += size.unwrap_or_default();
+                let size = document.body.get("size").and_then(serde_json::Value::as_str);
+                used += size.and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
             }
         }
     }

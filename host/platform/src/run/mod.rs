@@ -1,7 +1,6 @@
 //! One run: gives the sandbox exactly what the konnector's rules and the job's lease allow.
 
 mod account;
-mod content;
 mod documents;
 mod files;
 mod folder;
@@ -170,7 +169,7 @@ impl Run {
                 Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?))
             }
         };
-        let room = content::Room::of(platform, instance)?;
+        let room = crate::file::Room::of(platform, instance)?;
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),

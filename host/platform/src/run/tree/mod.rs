@@ -12,9 +12,9 @@ use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Tree, TreeError};
 
 use super::Scope;
-use super::content::{ContentWriter, Room};
 use crate::Error;
 use crate::doctype::FILES;
+use crate::file::{ContentWriter, Room};
 use crate::file::{File, Kind, ROOT_ID, TRASH_ID, safe_name};
 
 /// Children that are looked up at a time.
