@@ -9,7 +9,7 @@ use std::time::Duration;
 use konnector_store::{Changes, Direction, IndexRange, Store};
 use serde_json::json;
 
-use crate::support::{assert_no_sled_blobs, at, bill, body, job, open};
+use crate::support::{assert_clean, assert_no_sled_blobs, at, bill, body, job, open};
 
 const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
 const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
@@ -69,6 +69,7 @@ fn acknowledged(child: &mut Child) -> std::thread::JoinHandle<Vec<String>> {
 }
 
 async fn check(store: &Store, acknowledged: &HashSet<String>) {
+    assert_clean(store).await;
     for id in acknowledged {
         let document = store.get(&bill(id)).unwrap().unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
         let size = document.body["size"].as_u64().unwrap() as usize;
