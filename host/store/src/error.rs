@@ -123,6 +123,12 @@ pub enum Error {
         /// What new data leaves free, in bytes.
         reserve: u64,
     },
+    /// A backup cannot be made or used.
+    #[error("the backup cannot be used: {reason}")]
+    Backup {
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
     /// The operating system refused something on a file.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
@@ -209,6 +215,9 @@ pub enum Conflict {
         /// The instant that was to fire.
         instant: DateTime<Utc>,
     },
+    /// Only one backup is made at a time.
+    #[error("another backup is being made: wait for its end")]
+    BackingUp,
     /// Others kept changing the same entries.
     #[error("too many others are changing the same entries: try again")]
     Contention,
@@ -237,6 +246,10 @@ impl Error {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full { .. })
+    }
+
+    pub(crate) fn backup(reason: impl Into<String>) -> Self {
+        Self::Backup { reason: reason.into() }
     }
 
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {

@@ -121,4 +121,4 @@ mod memory;
 mod recorder;
 
 pub(crate) use memory::MemoryKv;
-pub(crate) use recorder::{Changed, Recorder};
+pub(crate) use recorder::Recorder;

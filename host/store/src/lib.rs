@@ -10,6 +10,7 @@
 //!
 //! [`MasterKey`] seals account secrets before they reach any of this.
 
+mod backup;
 mod blob;
 mod changes;
 mod document;
@@ -34,6 +35,7 @@ mod space;
 mod store;
 mod view;
 
+pub use backup::{BackupHeader, BackupReader, BackupSummary, BackupWriter, verify_backup};
 pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
 pub use changes::Changes;
 pub use document::Document;

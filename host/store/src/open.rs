@@ -29,6 +29,7 @@ mod lock;
 
 pub use fingerprint::key_fingerprint;
 pub(crate) use fingerprint::note_key;
+pub(crate) use format::FORMAT;
 use format::{MIGRATIONS, Migration, Plan};
 
 /// How to open a data folder.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
 
 use crate::Map;
-use crate::blob::{BlobId, Blobs, MemoryBlobs};
+use crate::blob::{BlobId, Blobs, Keeper, MemoryBlobs};
 use crate::changes::{Changes, Step};
 use crate::document::{self, Document, Record};
 use crate::error::{Conflict, Error, Result};
@@ -37,7 +37,7 @@ pub struct Store {
 /// The fields are dropped in this order: the lock on the folder goes last.
 struct Inner {
     kv: Recorder,
-    blobs: Box<dyn Blobs>,
+    blobs: Keeper,
     /// `None` for a store in memory.
     session: Option<Session>,
 }
@@ -52,14 +52,14 @@ impl Store {
     /// [`Error::Io`].
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let open::Opened { kv, blobs, session } = open::open(dir, &options)?;
-        let (kv, blobs) = (Recorder::new(Box::new(kv)), Box::new(blobs));
+        let (kv, blobs) = (Recorder::new(Box::new(kv)), Keeper::new(Box::new(blobs)));
         Ok(Self { inner: Arc::new(Inner { kv, blobs, session: Some(session) }) })
     }
 
     /// A store that ends with the process, for tests.
     #[must_use]
     pub fn in_memory() -> Self {
-        let (kv, blobs) = (Recorder::new(Box::<MemoryKv>::default()), Box::<MemoryBlobs>::default());
+        let (kv, blobs) = (Recorder::new(Box::<MemoryKv>::default()), Keeper::new(Box::<MemoryBlobs>::default()));
         Self { inner: Arc::new(Inner { kv, blobs, session: None }) }
     }
 
@@ -69,6 +69,10 @@ impl Store {
 
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.inner.kv
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.inner.blobs
     }
 
     /// Whether the process before did not close the folder: it was killed, or the power was cut. Look through it then, with
@@ -103,7 +107,7 @@ impl Store {
     /// The contents of files.
     #[must_use]
     pub fn blobs(&self) -> &dyn Blobs {
-        self.inner.blobs.as_ref()
+        &self.inner.blobs
     }
 
     /// Refuses new commits, waits for those accepted and lets go of the data folder, once the last clone is dropped.

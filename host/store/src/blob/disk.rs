@@ -102,8 +102,7 @@ fn location(id: BlobId) -> PathBuf {
 
 #[async_trait]
 impl Blobs for DiskBlobs {
-    async fn create(&self) -> Result<Box<dyn BlobWriter>> {
-        let id = BlobId::new();
+    async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>> {
         let blobs = self.clone();
         let draft = self
             .blocking(move |folders| {

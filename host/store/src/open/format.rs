@@ -23,6 +23,10 @@ pub(super) struct Migration {
 /// The steps since the first release, in order. A folder of format `n` still needs those from the `n`th on.
 pub(super) const MIGRATIONS: &[Migration] = &[];
 
+/// The format that this program writes, and the newest it reads.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
+pub(crate) const FORMAT: u32 = FIRST + MIGRATIONS.len() as u32;
+
 /// What is to be done with a folder.
 pub(super) enum Plan<'a> {
     /// It is of our format, or new.

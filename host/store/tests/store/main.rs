@@ -7,10 +7,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod backup;
 mod blobs;
 mod crash;
 mod documents;
 mod due;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod index;
 mod model;
 mod queue;
