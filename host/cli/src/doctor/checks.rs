@@ -135,12 +135,12 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
         let store = crate::offline::open(data.store()).await?;
         let options = Fsck { deep: false, repair: false, now: Utc::now() };
         let mut first = None;
-        let summary = store.fsck(&Schema, options, &mut |event| {
+        let told = &mut |event: Progress<'_>| {
             if let (Progress::Found(problem), None) = (event, &first) {
                 first = Some(problem.to_string());
             }
-        });
-        let summary = summary.await?;
+        };
+        let summary = store.fsck(&Schema, options, told).await?;
         store.close().await?;
         Ok::<_, crate::error::Error>((summary, first.unwrap_or_default()))
     };

@@ -9,6 +9,7 @@
 
 mod backup;
 mod blobs;
+mod child;
 mod crash;
 mod documents;
 mod due;
