@@ -17,8 +17,8 @@ use crate::keys::sync_folder_of;
 use crate::offline::{self, Going, KeyFile};
 use crate::output::{Output, bytes, done, note, warning};
 
-/// What an empty data folder may hold: secrets that were put there first, and what the file system has.
-const ALLOWED: [&str; 4] = ["master-key", "admin-passphrase", "lost+found", RESTORING];
+/// What an empty data folder may hold: secrets that were put there first, what the file system has, what an attempt left.
+const ALLOWED: [&str; 5] = ["master-key", "admin-passphrase", "lost+found", "cache", RESTORING];
 /// Where the store is while it is made.
 const RESTORING: &str = "store.restoring";
 
