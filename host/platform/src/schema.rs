@@ -7,12 +7,13 @@ use konnector_store::{DocRef, Links, Map};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS};
+use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS, TRIGGERS};
 use crate::file::File;
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::konnector::Konnector;
-use crate::{file, instance, job};
+use crate::trigger::Trigger;
+use crate::{file, instance, job, trigger};
 
 /// The schema of the platform.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +25,8 @@ impl konnector_store::Schema for Schema {
             read::<File>(body).map(|file| file.links(&at.id))
         } else if at.doctype == *JOBS {
             read::<Job>(body).map(|job| job.links(&at.id))
+        } else if at.doctype == *TRIGGERS {
+            read::<Trigger>(body).map(|trigger| trigger.links(&at.id))
         } else if at.doctype == *KONNECTORS {
             read::<Konnector>(body).map(|konnector| konnector.links())
         } else if at.doctype == *INSTANCES && at.instance.is_global() {
@@ -34,8 +37,12 @@ impl konnector_store::Schema for Schema {
     }
 
     fn indexed(&self, index: &str) -> Option<Doctype> {
-        let indexes: [(&[&str], &LazyLock<Doctype>); 3] =
-            [(&file::INDEXES, &FILES), (&job::INDEXES, &JOBS), (&instance::INDEXES, &INSTANCES)];
+        let indexes: [(&[&str], &LazyLock<Doctype>); 4] = [
+            (&file::INDEXES, &FILES),
+            (&job::INDEXES, &JOBS),
+            (&trigger::INDEXES, &TRIGGERS),
+            (&instance::INDEXES, &INSTANCES),
+        ];
         let found = indexes.into_iter().find(|(names, _)| names.contains(&index));
         found.map(|(_, doctype)| (**doctype).clone())
     }
