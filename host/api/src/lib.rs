@@ -4,6 +4,7 @@
 //! becomes a failure, whose body is written in one of three shapes.
 
 mod admin;
+mod backup;
 mod credentials;
 mod data;
 mod error;

@@ -15,11 +15,13 @@ pub mod file;
 pub mod find;
 pub mod instance;
 pub mod job;
+pub mod key;
 pub mod konnector;
 pub mod mango;
 pub mod permission;
 pub mod realtime;
 mod run;
+mod schema;
 mod stored;
 mod sweep;
 pub mod token;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::{Error, Result};
+pub use schema::Schema;
 
 use crate::clock::Clock;
 use crate::realtime::Bus;
@@ -154,7 +157,7 @@ impl Platform {
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
         }));
-        platform.check_key().await?;
+        key::check(&platform.store, &platform.key).await?;
         Ok(platform)
     }
 
@@ -195,7 +198,9 @@ impl Platform {
         self.tasks.close();
         self.tasks.wait().await;
         *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.store.clone().close().await;
+        if let Err(error) = self.store.clone().close().await {
+            tracing::error!(%error, "the store could not be closed in order; the next start looks through it");
+        }
     }
 
     /// Resolves when the platform is told to stop.

@@ -14,8 +14,10 @@ use crate::key::{self, Space, Timeline};
 use crate::kv::Kv;
 use crate::view::{self, View};
 
+mod check;
 mod claim;
 
+pub(crate) use check::{check_lease, check_lock, check_place, check_standing};
 pub(crate) use claim::{Claim, claim};
 
 /// A job handed to a worker, for a time.
@@ -70,7 +72,7 @@ enum State {
 }
 
 /// Who holds a lock.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
     job: DocRef,
 }

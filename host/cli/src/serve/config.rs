@@ -25,7 +25,7 @@ enum Kind {
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 13] = [
+const KEYS: [(&str, Kind); 14] = [
     ("data_dir", Kind::Text),
     ("listen", Kind::Text),
     ("admin_listen", Kind::Text),
@@ -35,6 +35,7 @@ const KEYS: [(&str, Kind); 13] = [
     ("workers", Kind::Number),
     ("lease_seconds", Kind::Number),
     ("retry_delay_seconds", Kind::Number),
+    ("disk_reserve_mib", Kind::Number),
     ("limits", Kind::Limits),
     ("default_limits", Kind::Limits),
     ("log_format", Kind::Text),
@@ -73,6 +74,8 @@ pub struct Settings {
     pub lease: Duration,
     /// First delay before a run is tried again.
     pub retry_delay: Duration,
+    /// Bytes that new data leaves free on the disk; the store's default where absent.
+    pub disk_reserve: Option<u64>,
     /// What runs may use up.
     pub limits: LimitPolicy,
     /// See [`LogFormat`].
@@ -93,6 +96,7 @@ struct Given {
     workers: Option<u32>,
     lease_seconds: Option<u64>,
     retry_delay_seconds: Option<u64>,
+    disk_reserve_mib: Option<u32>,
     limits: Option<Table>,
     default_limits: Option<Table>,
     log_format: Option<LogFormat>,
@@ -145,6 +149,7 @@ impl Given {
                 "retry_delay_seconds",
                 self.retry_delay_seconds.unwrap_or(300),
             )?),
+            disk_reserve: self.disk_reserve_mib.map(|mebibytes| u64::from(mebibytes) << 20),
             limits: LimitPolicy {
                 most: Limits::most().requested(&limits("limits", self.limits)?),
                 default: Limits::default().requested(&limits("default_limits", self.default_limits)?),
@@ -366,7 +371,7 @@ mod tests {
         insta::assert_snapshot!(errors.map(told).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, limits, default_limits, log_format, admin_passphrase
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, disk_reserve_mib, limits, default_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers is 0 | set workers to 1 or more

@@ -15,7 +15,7 @@ mod writer;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use konnector_store::{BlobId, BlobInfo, Changes};
+use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +39,8 @@ pub const TRASH_ID: &str = "io.cozy.files.trash-dir";
 pub const TRASH_PATH: &str = "/.cozy_trash";
 /// Index from `<directory id>/<name>` to the id of the file or directory.
 const CHILDREN: &str = "files.children";
+/// The indexes of files.
+pub(crate) const INDEXES: [&str; 1] = [CHILDREN];
 
 /// A file or a directory, as its document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -162,6 +164,17 @@ impl File {
         self.class = Some(class(&mime).to_owned());
         self.mime = Some(mime);
         self.content = Some(Content { blob: blob.id, sha256: hex::encode(blob.sha256), size: blob.size });
+    }
+
+    /// What the document of a file refers to. The root is in no directory.
+    pub(crate) fn links(&self, id: &str) -> Links {
+        let content = self.content.as_ref().map(|content| ContentLink {
+            blob: content.blob,
+            size: Some(content.size),
+            sha256: Some(content.sha256.clone()),
+        });
+        let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
+        Links { contents: content.into_iter().collect(), unique: place.into_iter().collect() }
     }
 
     /// Bytes of the content.

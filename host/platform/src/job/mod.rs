@@ -1,6 +1,7 @@
 //! Jobs: what is to be done, and what became of it.
 
 mod client;
+mod links;
 mod occasion;
 mod outcome;
 mod worker;
@@ -13,6 +14,7 @@ use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use links::INDEXES;
 pub use occasion::Occasion;
 pub use outcome::{Code, Retry, Verdict};
 

@@ -25,6 +25,7 @@ use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef};
 use serde_json::{Value, json};
 
+pub(crate) use document::INDEXES;
 pub use document::Trigger;
 pub use duration::{DurationError, GoDuration};
 pub use edit::TriggerPatch;

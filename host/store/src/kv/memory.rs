@@ -60,6 +60,10 @@ impl Kv for MemoryKv {
         Ok(Committed::Applied)
     }
 
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
+
     async fn close(&self) {
         self.state().closed = true;
     }

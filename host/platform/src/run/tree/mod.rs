@@ -283,6 +283,7 @@ fn told(error: Error) -> TreeError {
         Error::Forbidden(sentence) => TreeError::Denied(sentence),
         Error::StaleLease => TreeError::LeaseLost,
         Error::TooLarge(_) => TreeError::TooLong,
+        Error::Store(error) if error.is_full() => TreeError::Full(Quota::Storage),
         other => {
             tracing::error!(error = %other, "the user's files failed");
             TreeError::Other("the server could not do it; its log says why".to_owned())
