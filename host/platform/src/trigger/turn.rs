@@ -112,8 +112,24 @@ impl Platform {
 
     /// Takes a step in a commit of its own; `None` when the trigger is gone.
     pub(super) async fn take_step(&self, instance: &Instance, id: &str, event: &Event) -> Result<Option<Taken>> {
+        match self.turn(instance, id)? {
+            Some(turn) => self.take_turn(instance, turn, event).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a trigger that was read already, and is read again when it has changed.
+    pub(super) async fn take_turn(&self, instance: &Instance, turn: Turn, event: &Event) -> Result<Option<Taken>> {
+        let id = turn.trigger.id.clone();
+        let mut read = Some(turn);
         for tries in 1.. {
-            let Some(turn) = self.turn(instance, id)? else { return Ok(None) };
+            let turn = match read.take() {
+                Some(turn) => turn,
+                None => match self.turn(instance, &id)? {
+                    Some(turn) => turn,
+                    None => return Ok(None),
+                },
+            };
             let mut changes = Changes::new();
             let taken = self.stage_step(instance, turn, event.clone(), &mut changes)?;
             if changes.is_empty() {
