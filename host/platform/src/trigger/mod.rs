@@ -210,7 +210,7 @@ impl Platform {
     /// [`Error::NotFound`] when there is none with this id, [`Error::Conflict`] when it is being changed again and again.
     pub async fn delete_trigger(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
-            let turn = self.turn(instance, id)?.ok_or_else(|| unknown(id))?;
+            let turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
             let mut changes = Changes::new();
             turn.trigger.remove(instance, &turn.rev, &mut changes);
             match self.store.commit(changes).await {

@@ -99,7 +99,7 @@ impl Platform {
             let Some(note) = self.stored::<Note>(at)? else { return Ok(0) };
             let mut changes = Changes::new();
             changes.purge(at.clone(), &note.rev);
-            let taken = match self.turn(instance, &note.value.trigger)? {
+            let taken = match self.read_turn(instance, &note.value.trigger)? {
                 Some(turn) => {
                     let event = Event::Happened(note.value.occasion);
                     Some(self.stage_step(instance, turn, event, &mut changes)?)

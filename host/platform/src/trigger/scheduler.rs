@@ -111,7 +111,7 @@ impl Platform {
         if at.doctype == *OCCASIONS {
             return self.use_occasion(&instance, at).await;
         }
-        let Some(turn) = self.turn(&instance, &at.id)? else { return Ok(0) };
+        let Some(turn) = self.read_turn(&instance, &at.id)? else { return Ok(0) };
         let live = self.live(&instance, &turn.trigger)?;
         let taken = self.take_turn(&instance, turn, &Event::Due(live)).await?;
         Ok(taken.map_or(0, |taken| taken.jobs.len()))

@@ -38,7 +38,7 @@ pub(super) struct Taken {
 
 impl Platform {
     /// Reads a trigger with its cursor.
-    pub(super) fn turn(&self, instance: &Instance, id: &str) -> Result<Option<Turn>> {
+    pub(super) fn read_turn(&self, instance: &Instance, id: &str) -> Result<Option<Turn>> {
         let at = instance.doc(&TRIGGERS, id);
         let Some(Stored { id, rev, value }) = self.stored::<Trigger>(&at)? else { return Ok(None) };
         // After the document: whoever moves the cursor also changes the document, and then the commit conflicts.
@@ -112,7 +112,7 @@ impl Platform {
 
     /// Takes a step in a commit of its own; `None` when the trigger is gone.
     pub(super) async fn take_step(&self, instance: &Instance, id: &str, event: &Event) -> Result<Option<Taken>> {
-        match self.turn(instance, id)? {
+        match self.read_turn(instance, id)? {
             Some(turn) => self.take_turn(instance, turn, event).await,
             None => Ok(None),
         }
@@ -125,7 +125,7 @@ impl Platform {
         for tries in 1.. {
             let turn = match read.take() {
                 Some(turn) => turn,
-                None => match self.turn(instance, &id)? {
+                None => match self.read_turn(instance, &id)? {
                     Some(turn) => turn,
                     None => return Ok(None),
                 },
