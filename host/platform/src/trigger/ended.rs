@@ -8,7 +8,7 @@ use crate::job::{Code, Job, Verdict};
 use crate::{Platform, Result};
 
 /// Cozy's code for an account that the vendor locked.
-const LOCKED: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
+pub(super) const LOCKED: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
 
 impl Ended {
     fn of(verdict: Option<&Verdict>) -> Self {

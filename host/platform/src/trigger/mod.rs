@@ -9,6 +9,7 @@ mod edit;
 mod ended;
 mod event;
 mod fared;
+mod held;
 mod launch;
 mod life;
 mod occasion;

@@ -242,6 +242,33 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
     assert!(site.trigger(&late).life.paused.is_none());
 }
 
+/// A job that waited behind the one whose password was refused would post it again.
+#[tokio::test]
+async fn jobs_that_wait_do_not_try_a_refused_password() {
+    let site = Site::new().await;
+    let account = site.account("wrong").await;
+    let queue = |new: &mut NewTrigger| new.policy.overlap_policy = OverlapPolicy::QueueOne;
+    let hourly = site.create_with("@every", "1h", &account.id, queue).await;
+    let other = site.create("@every", "2h", &account.id).await;
+    site.look("2026-11-20T13:00:00Z").await;
+    assert_eq!(site.look("2026-11-20T14:00:00Z").await, 2);
+    let waiting = site.jobs(&hourly)[0].clone();
+    let of_other = site.jobs(&other)[0].clone();
+    let held =
+        |job: &Job| site.platform.held_back(&site.alice, job).expect("read").map(|verdict| verdict.code.to_string());
+    assert_eq!(held(&waiting), None);
+    // The first one ends.
+    let first = Job { account_generation: Some(1), ..site.jobs(&hourly)[1].clone() };
+    let mut changes = Changes::new();
+    site.platform.stage_job_ended(&site.alice, &first, Some(&refused()), &mut changes).expect("staged");
+    site.platform.store.commit(changes).await.expect("committed");
+    assert_eq!(held(&waiting).as_deref(), Some("LOGIN_FAILED"));
+    assert_eq!(held(&of_other).as_deref(), Some("LOGIN_FAILED"));
+    assert_eq!(held(&Job { cause: Cause::Manual, ..waiting.clone() }), None);
+    site.correct(&account, "right").await;
+    assert_eq!(held(&waiting), None);
+}
+
 #[tokio::test]
 async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
     let site = Site::new().await;
