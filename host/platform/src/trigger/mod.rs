@@ -15,6 +15,7 @@ mod life;
 mod occasion;
 mod plan;
 mod policy;
+mod rate;
 mod schedule;
 mod scheduler;
 pub mod step;
@@ -34,6 +35,7 @@ pub use fared::TriggerState;
 pub use life::{Life, Occasions, Pause};
 pub use plan::{Context, Plan};
 pub use policy::{MOST_MISSED, MissedPolicy, OverlapPolicy, Policy};
+pub(crate) use rate::Rates;
 pub use schedule::Schedule;
 
 use crate::crontab;

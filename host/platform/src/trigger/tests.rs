@@ -351,6 +351,33 @@ async fn changes_of_documents_make_jobs_with_the_event() {
     );
 }
 
+/// A konnector that writes what it waits for must not keep the server busy, and no event is lost.
+#[tokio::test]
+async fn too_many_events_wait_for_the_next_hour() {
+    let site = Site::new().await;
+    let id = site.create("@event", "io.cozy.bills:CREATED", "a").await;
+    for number in 0..103 {
+        site.save("io.cozy.bills", json!({ "amount": number })).await;
+    }
+    assert_eq!(site.platform.fire_due().await.expect("looked"), 100);
+    assert_eq!(site.look("2026-11-20T12:59:59Z").await, 0);
+    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 3);
+    assert_eq!(site.occasions(&id).fired, 103);
+}
+
+#[tokio::test]
+async fn thirty_calls_an_hour_are_enough_for_webhooks() {
+    let site = Site::new().await;
+    let hook = site.create("@webhook", "", "b").await;
+    for _ in 0..30 {
+        site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
+    }
+    let refused = site.platform.call_webhook(&site.alice, &hook, b"{}", true).await.expect_err("too many");
+    insta::assert_snapshot!(refused, @"30 of these in an hour are enough for one instance; the next one is taken from 2026-11-20T13:00:00Z on, or collect them with a debounce");
+    site.clock.set(at("2026-11-20T13:00:00Z"));
+    site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
+}
+
 /// J24: below a directory, and out of it.
 #[tokio::test]
 async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
