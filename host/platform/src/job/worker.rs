@@ -168,6 +168,9 @@ impl Platform {
     }
 
     async fn prepare(&self, instance: &Instance, job: &mut Job, lease: &Lease) -> Result<Run, Verdict> {
+        if let Some(verdict) = self.held_back(instance, job).map_err(|error| Verdict::unprepared(&error))? {
+            return Err(verdict);
+        }
         let slug = job.argument("konnector").unwrap_or_default();
         let parsed: Slug = slug.parse().map_err(|_| Verdict::not_installed(slug))?;
         let konnector = match self.konnector(instance, &parsed) {
