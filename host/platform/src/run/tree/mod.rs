@@ -9,13 +9,12 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use konnector_manifest::Verb;
-use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Tree, TreeError};
+use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
 
 use super::Scope;
 use crate::Error;
 use crate::doctype::FILES;
-use crate::file::{ContentWriter, Room};
-use crate::file::{File, Kind, ROOT_ID, TRASH_ID, safe_name};
+use crate::file::{ContentWriter, File, Kind, ROOT_ID, Room, TRASH_ID, safe_name};
 
 /// Children that are looked up at a time.
 const PAGE: usize = 100;
