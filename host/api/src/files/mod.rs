@@ -3,7 +3,10 @@
 mod access;
 mod change;
 mod download;
+mod find;
+mod link;
 mod parameters;
+mod references;
 mod upload;
 
 use axum::Router;
@@ -33,7 +36,16 @@ pub fn routes() -> Router<Platform> {
         .route("/files/download/{id}", get(download::by_id))
         .route("/files/trash", get(change::trashed).delete(change::empty))
         .route("/files/trash/{id}", axum::routing::post(change::restore).delete(change::destroy))
-        .route("/files/{id}", get(show).patch(change::patch).delete(change::trash))
+        .route("/files/_find", axum::routing::post(find::find))
+        .route("/files/_all_docs", axum::routing::post(find::by_ids))
+        .route("/files/downloads", axum::routing::post(link::create))
+        .route("/files/downloads/{secret}/{name}", get(link::follow))
+        .route("/files/{id}", get(show).head(find::exists).patch(change::patch).delete(change::trash))
+        .route("/files/{id}/size", get(find::size))
+        .route(
+            "/files/{id}/relationships/referenced_by",
+            axum::routing::post(references::add).delete(references::remove),
+        )
         .route("/files/{id}/copy", axum::routing::post(change::copy))
         .route("/files/{id}/relationships/contents", get(contents))
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod content;
+mod link;
 mod moving;
 mod name;
 mod patch;

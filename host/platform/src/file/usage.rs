@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use konnector_store::InstanceId;
 
+use super::{File, Kind};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::{Platform, Result};
@@ -38,6 +39,30 @@ impl Platform {
         }
         let count = self.count_usage(instance)?;
         Ok(*self.usage.counts().entry(instance.id.clone()).or_insert(count))
+    }
+
+    /// Bytes of a file, or of everything in a directory.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn size_of(&self, instance: &Instance, file: &File) -> Result<u64> {
+        let mut size = file.len();
+        let mut directories: Vec<String> =
+            (file.kind == Kind::Directory).then(|| file.id.clone()).into_iter().collect();
+        while let Some(directory) = directories.pop() {
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.children(instance, &directory, after.as_deref(), 500)?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.name.clone());
+                size += page.iter().map(File::len).sum::<u64>();
+                directories
+                    .extend(page.into_iter().filter(|child| child.kind == Kind::Directory).map(|child| child.id));
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(size)
     }
 
     fn count_usage(&self, instance: &Instance) -> Result<u64> {
