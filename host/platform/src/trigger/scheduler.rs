@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Trigger;
 use super::step::{Event, Live, is_plausible};
-use crate::doctype::{OCCASIONS, TRIGGERS};
+use crate::doctype::{JOBS, OCCASIONS, TRIGGERS};
 use crate::instance::Instance;
 use crate::{Platform, Result};
 
@@ -110,6 +110,9 @@ impl Platform {
         let instance = self.instance_of(at)?;
         if at.doctype == *OCCASIONS {
             return self.use_occasion(&instance, at).await;
+        }
+        if at.doctype == *JOBS {
+            return self.give_up_client_job(&instance, &at.id).await.map(|()| 0);
         }
         let Some(turn) = self.read_turn(&instance, &at.id)? else { return Ok(0) };
         let live = self.live(&instance, &turn.trigger)?;

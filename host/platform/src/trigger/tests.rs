@@ -378,6 +378,22 @@ async fn thirty_calls_an_hour_are_enough_for_webhooks() {
     site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
 }
 
+#[tokio::test]
+async fn a_client_that_does_not_come_back_has_a_day() {
+    let site = Site::new().await;
+    let id = site.create("@client", "", "a").await;
+    let launch = async || site.platform.launch_trigger(&site.alice, &id).await.expect("a job").id;
+    let (left, ended) = (launch().await, launch().await);
+    site.platform.end_client_job(&site.alice, &ended, None).await.expect("ended");
+    site.look("2026-11-21T11:59:59Z").await;
+    assert_eq!(site.platform.job(&site.alice, &left).expect("a job").state, State::Running);
+    site.look("2026-11-21T12:00:00Z").await;
+    let left = site.platform.job(&site.alice, &left).expect("a job");
+    assert_eq!((left.state, left.error.as_deref()), (State::Errored, Some("UNKNOWN_ERROR.TIMEOUT")));
+    assert_eq!(site.platform.job(&site.alice, &ended).expect("a job").state, State::Done);
+    assert_eq!(site.platform.store.next_due().expect("read"), None);
+}
+
 /// J24: below a directory, and out of it.
 #[tokio::test]
 async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
