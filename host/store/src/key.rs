@@ -106,6 +106,11 @@ pub(crate) fn instance(key: &[u8]) -> Option<InstanceId> {
     rest.first_chunk::<16>().map(|bytes| InstanceId::from_bytes(*bytes))
 }
 
+/// What a key of an instance's entry tells, behind the kind of entry.
+pub(crate) fn in_instance(key: &[u8]) -> Option<&[u8]> {
+    key.get(DOCUMENT_PREFIX..)
+}
+
 /// The key of another entry of the same document.
 pub(crate) fn in_space(key: &[u8], space: Space) -> Vec<u8> {
     let mut key = key.to_vec();

@@ -15,6 +15,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::blob::DiskBlobs;
 use crate::error::{Error, Result};
@@ -57,8 +58,10 @@ pub(crate) struct Opened {
 /// This process on a data folder.
 pub(crate) struct Session {
     pub(crate) space: Space,
-    /// Whether the process before did not close the folder.
+    /// Whether the folder was not closed since somebody last looked through it.
     pub(crate) unclean: bool,
+    /// Whether nothing is wrong with it, as far as this process knows.
+    pub(crate) checked: AtomicBool,
     dir: PathBuf,
     _lock: File,
 }
@@ -76,11 +79,14 @@ impl Session {
         };
         sync_dir(dir)?;
         failpoint::hit("open.marked").map_err(Error::io("sync", dir))?;
-        Ok(Self { space, unclean, dir: dir.to_owned(), _lock: lock })
+        Ok(Self { space, unclean, checked: AtomicBool::new(!unclean), dir: dir.to_owned(), _lock: lock })
     }
 
-    /// Notes that all was closed in order.
+    /// Notes that all was closed in order. What nobody looked through after a crash stays marked.
     pub(crate) fn end(&self) -> Result<()> {
+        if !self.checked.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let marker = self.dir.join("UNCLEAN");
         failpoint::hit("close.closed").map_err(Error::io("sync", &self.dir))?;
         match fs::remove_file(&marker) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -75,11 +76,18 @@ impl Store {
         &self.inner.blobs
     }
 
-    /// Whether the process before did not close the folder: it was killed, or the power was cut. Look through it then, with
-    /// [`Store::fsck`].
+    /// Whether a process before did not close the folder: it was killed, or the power was cut. Look through it then, with
+    /// [`Store::fsck`]; it stays so until that finds nothing wrong.
     #[must_use]
     pub fn was_unclean(&self) -> bool {
         self.inner.session.as_ref().is_some_and(|session| session.unclean)
+    }
+
+    /// Notes that nothing is wrong.
+    pub(crate) fn note_checked(&self) {
+        if let Some(session) = &self.inner.session {
+            session.checked.store(true, Ordering::Release);
+        }
     }
 
     /// Notes the fingerprint of the key that seals what is in the folder; see [`crate::key_fingerprint`].

@@ -206,7 +206,10 @@ impl<'a> Checker<'a> {
 
 /// A key for a sentence.
 pub(crate) fn name(key: &[u8]) -> String {
-    format!("entry {}", key.escape_ascii())
+    let plain = || format!("entry {}", key.escape_ascii());
+    key::instance(key).zip(key::in_instance(key)).map_or_else(plain, |(instance, path)| {
+        format!("{} of instance {instance}", path.escape_ascii().to_string().replace("\\x00", "/"))
+    })
 }
 
 /// What does not fit, without the advice of an error.

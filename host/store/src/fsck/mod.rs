@@ -154,6 +154,9 @@ impl Store {
                 Seen::Repaired(_) => {}
             })
             .await?;
+        if problems == 0 {
+            self.note_checked();
+        }
         Ok(Summary { entries, blobs, problems, repaired })
     }
 

@@ -216,6 +216,11 @@ async fn who_did_not_close_the_folder_left_a_mark() {
     let store = open_store(dir.path()).unwrap();
     assert!(store.was_unclean());
     store.close().await.unwrap();
+    let store = open_store(dir.path()).unwrap();
+    assert!(store.was_unclean(), "nobody looked through it");
+    let check = crate::Fsck { deep: false, repair: false, now: chrono::Utc::now() };
+    assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
+    store.close().await.unwrap();
     assert!(!open_store(dir.path()).unwrap().was_unclean());
 }
 

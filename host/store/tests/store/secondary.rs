@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use konnector_manifest::Doctype;
 use konnector_store::InstanceId;
 
-use crate::support::{self, assert_no_sled_blobs, bill, open};
+use crate::support::{self, assert_clean, assert_no_sled_blobs, bill, open};
 
 const MEMBERS: [&str; 2] = ["vendor", "meta.date"];
 
@@ -382,6 +382,7 @@ proptest! {
                     prop_assert_eq!(&ids(&store, of, &range, Direction::Backward, page).await, &expected, "{:?} {:?}", of, range);
                 }
             }
+            assert_clean(&store).await;
             store.close().await.unwrap();
             Ok(())
         })?;
