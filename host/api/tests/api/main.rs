@@ -9,6 +9,7 @@
 
 mod access;
 mod admin;
+mod bulk;
 mod data;
 mod files;
 mod find;
