@@ -85,7 +85,7 @@ pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -
     };
     let Some(definitions) = definitions(check, of_type)? else { return Ok(()) };
     let what = "how far an index is made";
-    if !definitions.find(number).is_some_and(|definition| !definition.ready) {
+    if definitions.find(number).is_none_or(|definition| definition.ready) {
         check.stray(key, bytes, what, "that index is not being made");
     } else if view::decode::<Progress>(key, bytes).is_err() {
         // Then it is made from the beginning.

@@ -21,7 +21,7 @@ fn rounds() -> usize {
 fn moment(round: usize) -> Duration {
     let part = (round as u32).reverse_bits() as f64 / f64::from(u32::MAX);
     // Every other round ends within the start, which takes some tens of milliseconds; the others while the process writes.
-    Duration::from_secs_f64(if round % 2 == 0 { part * 0.06 } else { 0.02 + part * 0.2 })
+    Duration::from_secs_f64(if round.is_multiple_of(2) { part * 0.06 } else { 0.02 + part * 0.2 })
 }
 
 #[test]
