@@ -38,8 +38,10 @@ pub trait Kv: Send + Sync {
     async fn commit(&self, batch: Batch) -> Result<Committed>;
 
     /// Answers, with the reason, once durability failed: from then on every commit is refused with [`Error::Poisoned`]. Never answers
-    /// otherwise. Cancel-safe.
-    async fn failed(&self) -> String;
+    /// otherwise, and by default never. Cancel-safe.
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
 
     /// Refuses new commits and waits for those accepted.
     async fn close(&self);

@@ -60,10 +60,6 @@ impl Kv for MemoryKv {
         Ok(Committed::Applied)
     }
 
-    async fn failed(&self) -> String {
-        std::future::pending().await
-    }
-
     async fn close(&self) {
         self.state().closed = true;
     }
