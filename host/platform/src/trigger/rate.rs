@@ -34,18 +34,24 @@ impl Source {
 
 /// What there was in the current hour.
 #[derive(Debug, Default)]
-pub struct Rates(Mutex<(i64, HashMap<(InstanceId, Source), u32>)>);
+pub struct Rates(Mutex<Counted>);
+
+/// How many of each there were in an hour, which is counted from 1970 on.
+#[derive(Debug, Default)]
+struct Counted {
+    hour: i64,
+    counts: HashMap<(InstanceId, Source), u32>,
+}
 
 impl Rates {
     /// Counts one; answers when there may be another one where there were enough.
     fn take(&self, instance: &InstanceId, source: Source, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
         let current = now.timestamp().div_euclid(HOUR);
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (hour, counts) = &mut *guard;
-        if *hour != current {
-            (*hour, *counts) = (current, HashMap::new());
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.hour != current {
+            *counted = Counted { hour: current, counts: HashMap::new() };
         }
-        let count = counts.entry((instance.clone(), source)).or_default();
+        let count = counted.counts.entry((instance.clone(), source)).or_default();
         if *count >= source.most() {
             return Err(DateTime::from_timestamp((current + 1) * HOUR, 0).unwrap_or(now));
         }
