@@ -16,6 +16,8 @@ use crate::{Platform, Result};
 const BATCH: usize = 256;
 /// The longest sleep, so that a jump of the wall clock is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The shortest sleep: what could not fire now is not tried without end.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(10);
 /// A fire that comes later than this is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -29,7 +31,7 @@ impl Platform {
             }
             let sleep = match self.store.next_due() {
                 Ok(Some(due)) if is_plausible(self.clock.now()) => {
-                    (due - self.clock.now()).to_std().unwrap_or_default().min(LONGEST_SLEEP)
+                    (due - self.clock.now()).to_std().unwrap_or_default().clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
                 }
                 Ok(_) | Err(_) => LONGEST_SLEEP,
             };

@@ -394,6 +394,19 @@ async fn a_client_that_does_not_come_back_has_a_day() {
     assert_eq!(site.platform.store.next_due().expect("read"), None);
 }
 
+/// A machine without a battery for its clock.
+#[tokio::test]
+async fn nothing_fires_before_the_clock_can_be_right() {
+    let site = Site::new().await;
+    let id = site.create("@every", "1h", "a").await;
+    let event = site.create("@event", "io.cozy.bills:CREATED", "b").await;
+    site.clock.set(at("1970-01-01T00:05:00Z"));
+    site.save("io.cozy.bills", json!({ "amount": 3 })).await;
+    assert_eq!(site.look("1970-01-01T00:06:00Z").await, 0);
+    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 2);
+    assert_eq!((site.occasions(&id).fired, site.occasions(&event).fired), (1, 1));
+}
+
 /// J24: below a directory, and out of it.
 #[tokio::test]
 async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
