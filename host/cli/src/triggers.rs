@@ -33,9 +33,9 @@ pub enum Command {
         #[arg(long, value_name = "ID")]
         account: Option<String>,
         #[command(flatten)]
-        when: When,
+        when: Box<When>,
         #[command(flatten)]
-        settings: Settings,
+        settings: Box<Settings>,
     },
     /// Change a trigger; a new schedule counts from now.
     Set {
@@ -45,7 +45,7 @@ pub enum Command {
         #[arg(long, value_name = "CRONTAB")]
         cron: Option<String>,
         #[command(flatten)]
-        settings: Settings,
+        settings: Box<Settings>,
     },
     /// List triggers with their last and next run.
     Ls,
@@ -74,7 +74,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let session = connection.session().await?;
     match command {
         Command::Add { slug, account, when, settings } => {
-            add(&session, output, &slug, account.as_deref(), when, settings).await?;
+            add(&session, output, &slug, account.as_deref(), *when, *settings).await?;
         }
         Command::Set { id, cron, settings } => {
             let mut attributes = settings.attributes();
