@@ -31,14 +31,14 @@ mod sled_kv;
 mod store;
 mod view;
 
-pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
+pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs};
 pub use changes::Changes;
 pub use document::Document;
 pub use error::{Conflict, Error, Result};
 pub use id::{DocRef, InstanceId};
 pub use kv::{Batch, Committed, Kv};
 pub use open::Options;
-pub use queue::{Lease, Queued};
+pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;
 pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position, collate};
 pub use secret::{MasterKey, SecretContext};
