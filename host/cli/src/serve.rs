@@ -185,7 +185,7 @@ async fn platform(settings: &Settings) -> Result<Platform> {
         limits: settings.limits.clone(),
         ..Config::new(settings.data_dir.cache())
     };
-    let parts = Parts { store, sandbox, gate, key, clock: Arc::new(SystemClock), config };
+    let parts = Parts { store, sandbox: Arc::new(sandbox), gate, key, clock: Arc::new(SystemClock), config };
     Ok(Platform::new(parts).await?)
 }
 

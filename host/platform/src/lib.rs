@@ -18,6 +18,7 @@ pub mod job;
 pub mod konnector;
 pub mod mango;
 pub mod permission;
+pub mod random;
 pub mod realtime;
 mod run;
 mod stored;
@@ -42,7 +43,10 @@ use tokio_util::task::TaskTracker;
 pub use error::{Error, Result};
 
 use crate::clock::Clock;
+use crate::job::{History, Runner, Running, SandboxRunner};
+use crate::random::{Random, SystemRandom};
 use crate::realtime::Bus;
+use crate::stored::new_id;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -51,10 +55,16 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// How many jobs run at the same time.
     pub workers: u32,
-    /// How long a worker's lease lasts without a heartbeat.
+    /// How long a worker's lease lasts without a heartbeat; five heartbeats come in that time.
     pub lease: Duration,
     /// First delay before a run is tried again; it doubles with each attempt, up to six hours, with full jitter.
     pub retry_delay: Duration,
+    /// How many jobs of the whole server may contact one host of a vendor at the same time; 0 is no limit.
+    pub vendor_concurrency: u32,
+    /// How many jobs of one konnector the whole server runs at the same time; 0 is no limit.
+    pub konnector_concurrency: u32,
+    /// What is kept of jobs that have ended.
+    pub history: History,
     /// What runs may use up.
     pub limits: LimitPolicy,
     /// Bytes that the files of one instance may take.
@@ -72,6 +82,9 @@ impl Config {
             workers: 4,
             lease: Duration::from_secs(45),
             retry_delay: Duration::from_secs(300),
+            vendor_concurrency: 1,
+            konnector_concurrency: 0,
+            history: History::default(),
             limits: LimitPolicy::default(),
             disk_quota: 10 << 30,
             scheme: "http",
@@ -92,7 +105,7 @@ pub struct Parts {
     /// The store.
     pub store: Store,
     /// The sandbox.
-    pub sandbox: Sandbox,
+    pub sandbox: Arc<Sandbox>,
     /// The only way out to the network.
     pub gate: Gate,
     /// Seals secrets and signs tokens.
@@ -113,9 +126,15 @@ pub struct Inner {
     parts: Parts,
     /// Where events are published.
     pub bus: Bus,
+    runner: Arc<dyn Runner>,
+    random: Arc<dyn Random>,
+    /// Name of this process among the workers: no other has it, and no restart of this one.
+    worker: String,
+    running: Running,
     workers: Notify,
     scheduler: Notify,
     stopping: CancellationToken,
+    hurrying: CancellationToken,
     tasks: TaskTracker,
     public_api: RwLock<Option<Arc<dyn PublicApi>>>,
 }
@@ -143,12 +162,26 @@ impl Platform {
     ///
     /// [`Error::Key`] when the key is not the one the data was sealed with: the server must not start.
     pub async fn new(parts: Parts) -> Result<Self> {
+        Self::with(parts, Arc::new(SandboxRunner), Arc::new(SystemRandom)).await
+    }
+
+    /// The same with another way to carry out jobs, and another source of chance.
+    ///
+    /// # Errors
+    ///
+    /// See [`Platform::new`].
+    pub async fn with(parts: Parts, runner: Arc<dyn Runner>, random: Arc<dyn Random>) -> Result<Self> {
         let platform = Self(Arc::new(Inner {
             parts,
+            runner,
+            random,
+            worker: new_id(),
+            running: Running::default(),
             bus: Bus::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
             stopping: CancellationToken::new(),
+            hurrying: CancellationToken::new(),
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
         }));
@@ -175,13 +208,15 @@ impl Platform {
         self.recover_jobs().await?;
         let workers = self.clone();
         self.tasks.spawn(async move { workers.worker_loop().await });
-        let sweeper = self.clone();
-        self.tasks.spawn(async move { sweeper.sweep_once().await });
-        let scheduler = self.clone();
+        let platform = self.clone();
         self.tasks.spawn(async move {
+            // What fired, was given back or swept is stored; the rest is done after the next start.
             tokio::select! {
-                () = scheduler.schedule_loop() => {}
-                () = scheduler.stopping.cancelled() => {}
+                biased;
+                () = platform.stopping.cancelled() => {}
+                () = platform.schedule_loop() => {}
+                () = platform.watch_leases() => {}
+                () = platform.sweep_loop() => {}
             }
         });
         Ok(())
@@ -199,6 +234,11 @@ impl Platform {
     /// Resolves when the platform is told to stop.
     pub fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         self.stopping.clone().cancelled_owned()
+    }
+
+    /// Does not give running jobs any more time; see [`Platform::stop`].
+    pub fn hurry(&self) {
+        self.hurrying.cancel();
     }
 
     fn wake_workers(&self) {
@@ -219,6 +259,26 @@ impl Platform {
 
     fn stopping(&self) -> &CancellationToken {
         &self.stopping
+    }
+
+    fn hurrying(&self) -> &CancellationToken {
+        &self.hurrying
+    }
+
+    fn runner(&self) -> &dyn Runner {
+        self.runner.as_ref()
+    }
+
+    fn random(&self) -> &dyn Random {
+        self.random.as_ref()
+    }
+
+    fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    fn running(&self) -> &Running {
+        &self.running
     }
 
     fn tasks(&self) -> &TaskTracker {

@@ -30,6 +30,7 @@ pub(crate) enum Step {
     Claim { lease: Lease, turn: Turn },
     Renew { lease: Lease },
     Complete { lease: Lease },
+    TakeOver { lease: Lease },
     Schedule { trigger: DocRef, at: Option<DateTime<Utc>> },
     Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
 }
@@ -115,6 +116,12 @@ impl Changes {
     /// [`Changes::enqueue`] to run the job again; its next lease has a higher epoch.
     pub fn complete(&mut self, lease: &Lease) -> &mut Self {
         self.step(Step::Complete { lease: lease.clone() })
+    }
+
+    /// The same for a lease that somebody else holds and has not renewed for long; fails with [`crate::Error::StaleLease`] also when it
+    /// was renewed since it was read.
+    pub fn take_over(&mut self, lease: &Lease) -> &mut Self {
+        self.step(Step::TakeOver { lease: lease.clone() })
     }
 
     /// Sets when a trigger is due next, or with `None` takes it out of the schedule. Its document must exist or be created

@@ -58,6 +58,7 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             Step::Claim { lease, turn } => queue::start(&mut view, lease, turn)?,
             Step::Renew { lease } => queue::renew(&mut view, lease)?,
             Step::Complete { lease } => queue::complete(&mut view, lease)?,
+            Step::TakeOver { lease } => queue::take_over(&mut view, lease)?,
             Step::Schedule { trigger, at } => due::schedule(&mut view, trigger, *at)?,
             Step::Fire { trigger, instant, next } => due::fire(&mut view, trigger, *instant, *next)?,
         }

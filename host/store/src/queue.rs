@@ -243,6 +243,13 @@ pub(crate) fn complete(view: &mut View<'_>, lease: &Lease) -> Result<()> {
     view.put(key::of_document(Space::Job, &lease.job)?, &Standing { epoch: lease.epoch, state: State::Ended })
 }
 
+pub(crate) fn take_over(view: &mut View<'_>, lease: &Lease) -> Result<()> {
+    if view.get::<Lease>(&key::of_lease(&lease.job))?.is_some_and(|now| now.beats != lease.beats) {
+        return Err(Error::StaleLease { job: lease.job.clone(), epoch: lease.epoch });
+    }
+    complete(view, lease)
+}
+
 /// Up to `limit` waiting jobs: those that are ready, then the others in the order of their time.
 pub(crate) fn queued(kv: &dyn Kv, limit: usize) -> Result<Vec<Queued>> {
     let mut queued: Vec<Queued> = view::scan_readable(kv, key::ready(), limit)?;

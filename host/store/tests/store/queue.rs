@@ -234,7 +234,12 @@ async fn a_lease_is_renewed(store: Store) {
     let mut changes = Changes::new();
     changes.fence(&lease).create(bill("one"), body(json!({})));
     store.commit(changes).await.unwrap();
-    complete(&store, &lease).await.unwrap();
+    let mut early = Changes::new();
+    early.take_over(&Lease { beats: 1, ..lease.clone() });
+    assert!(store.commit(early).await.unwrap_err().is_stale_lease(), "it was renewed since");
+    let mut late = Changes::new();
+    late.take_over(&Lease { beats: 2, ..lease.clone() });
+    store.commit(late).await.unwrap();
     assert!(store.renew(&lease).await.unwrap_err().is_stale_lease());
     assert_eq!(store.leases().unwrap(), []);
 }

@@ -60,7 +60,7 @@ impl Site {
             GateOptions { allowed_private: vec!["127.0.0.1".parse().expect("an address")], ..GateOptions::default() };
         let parts = Parts {
             store: Store::open(&folder.path().join("store"), konnector_store::Options::default()).expect("a store"),
-            sandbox: Sandbox::new(Options::default()).expect("a sandbox"),
+            sandbox: Arc::new(Sandbox::new(Options::default()).expect("a sandbox")),
             gate: Gate::new(gate).expect("a gate"),
             key: MasterKey::create(&folder.path().join("key")).expect("a key"),
             clock: Arc::new(SystemClock),
