@@ -134,6 +134,7 @@ impl Platform {
     async fn grace_over(&self) {
         self.stopping().cancelled().await;
         tokio::select! {
+            biased;
             () = tokio::time::sleep(GRACE) => {}
             () = self.hurrying().cancelled() => {}
         }

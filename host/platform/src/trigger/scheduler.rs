@@ -33,6 +33,7 @@ impl Platform {
                 Ok(_) | Err(_) => LONGEST_SLEEP,
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(sleep) => {}
                 () = self.scheduler_woken() => {}
             }

@@ -64,6 +64,9 @@ pub(crate) async fn claim(store: &Store, request: Claim<'_>) -> Result<Vec<Lease
 async fn promote(store: &Store, now: DateTime<Utc>) -> Result<()> {
     loop {
         let due = super::later(store.kv(), Some(now), PAGE)?;
+        if due.is_empty() {
+            return Ok(());
+        }
         let mut changes = Changes::new();
         for queued in &due {
             changes.step(Step::Promote { queued: queued.clone() });
