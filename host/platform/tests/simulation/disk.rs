@@ -1,7 +1,7 @@
 //! A store that applies commits in memory, makes them durable a moment later, and forgets what was not durable when all power fails; and
 //! one node's way to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -22,6 +22,26 @@ struct State {
     undo: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// How often the power failed.
     failures: u64,
+    /// The newest lease that a job's run wrote with.
+    wrote: HashMap<String, u64>,
+    faults: Vec<String>,
+}
+
+impl State {
+    /// What runs write is named `<job>.<epoch>.<name>`.
+    fn check_epoch(&mut self, key: &[u8]) {
+        let name = String::from_utf8_lossy(key);
+        let Some((_, id)) = name.split_once("io.cozy.bills\0") else { return };
+        let mut parts = id.split('.');
+        let (Some(job), Some(epoch)) = (parts.next(), parts.next().and_then(|epoch| epoch.parse().ok())) else {
+            return;
+        };
+        let newest = self.wrote.entry(job.to_owned()).or_insert(epoch);
+        if *newest > epoch {
+            self.faults.push(format!("the job {job} was written to by lease {epoch} after lease {newest}"));
+        }
+        *newest = epoch;
+    }
 }
 
 /// The one disk of all nodes.
@@ -45,6 +65,10 @@ impl Disk {
         self.commits.load(Ordering::Relaxed)
     }
 
+    pub fn faults(&self) -> Vec<String> {
+        self.state().faults.clone()
+    }
+
     /// Returns a moment after some commit was applied, mostly before it is durable.
     pub async fn in_the_middle(&self) {
         self.applied.notified().await;
@@ -55,6 +79,7 @@ impl Disk {
     pub fn fail(&self) -> usize {
         let mut state = self.state();
         state.failures += 1;
+        state.wrote.clear();
         let lost = std::mem::take(&mut state.undo);
         let count = lost.len();
         for (key, before) in lost.into_iter().rev() {
@@ -82,6 +107,7 @@ impl Disk {
                 None => state.entries.remove(key),
             };
             state.undo.push((key.clone(), before));
+            state.check_epoch(key);
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.applied.notify_waiters();
@@ -173,22 +199,31 @@ impl Kv for NodeKv {
 
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         batch.validate()?;
-        tokio::time::sleep(self.disk.dice.millis(0, 3)).await;
-        if !self.switch.moves().await {
-            return Err(Error::Closed);
-        }
-        let Some(failures) = self.disk.apply(&batch) else { return Ok(Committed::Refused) };
-        if !mutation::is(Mutation::AnswerBeforeBarrier) {
-            tokio::time::sleep(self.disk.dice.millis(1, 8)).await;
-        }
-        let durable = mutation::is(Mutation::AnswerBeforeBarrier) || self.disk.barrier(failures);
-        if !self.switch.moves().await || !durable {
-            return Err(Error::Closed);
-        }
-        Ok(Committed::Applied)
+        self.alive()?;
+        // What was handed over goes its way, whether or not somebody still waits for it.
+        tokio::spawn(write(Arc::clone(&self.disk), self.switch.clone(), batch)).await.unwrap()
     }
 
     async fn close(&self) {
         self.switch.kill();
     }
+}
+
+async fn write(disk: Arc<Disk>, switch: Switch, batch: Batch) -> Result<Committed> {
+    tokio::time::sleep(disk.dice.millis(0, 3)).await;
+    if !switch.moves().await {
+        return Err(Error::Closed);
+    }
+    let Some(failures) = disk.apply(&batch) else { return Ok(Committed::Refused) };
+    let hasty = mutation::is(Mutation::AnswerBeforeBarrier);
+    if hasty {
+        tokio::spawn(async move {
+            tokio::time::sleep(disk.dice.millis(1, 8)).await;
+            disk.barrier(failures);
+        });
+        return Ok(Committed::Applied);
+    }
+    tokio::time::sleep(disk.dice.millis(1, 8)).await;
+    let durable = disk.barrier(failures);
+    if switch.moves().await && durable { Ok(Committed::Applied) } else { Err(Error::Closed) }
 }

@@ -112,7 +112,7 @@ impl Story {
         }
         platform.store.commit(changes).await.unwrap();
         self.instances.push(instance);
-        for (account, (slug, minutes)) in KONNECTORS.iter().zip([10, 37]).enumerate() {
+        for (account, (slug, minutes)) in KONNECTORS.iter().zip([1, 7]).enumerate() {
             let new = NewTrigger {
                 kind: "@every".to_owned(),
                 arguments: format!("{minutes}m"),
@@ -133,12 +133,12 @@ impl Story {
     }
 
     pub async fn play(mut self) -> Outcome {
-        let mishaps = 120 + self.site.dice.below(120);
+        let mishaps = 200 + self.site.dice.below(200);
         for _ in 0..mishaps {
-            tokio::time::sleep(self.site.dice.millis(5, 30_000)).await;
+            tokio::time::sleep(self.site.dice.millis(5, 6_000)).await;
             if self.site.dice.once_in(2) {
                 // Soon enough there is a heartbeat, or the next mishap begins without.
-                let _ = tokio::time::timeout(Duration::from_secs(20), self.site.disk.in_the_middle()).await;
+                let _ = tokio::time::timeout(Duration::from_secs(5), self.site.disk.in_the_middle()).await;
             }
             self.mishap().await;
             self.outcome.mishaps += 1;
@@ -163,7 +163,7 @@ impl Story {
         let living = self.living();
         let chosen = living.get(usize::try_from(dice.below(living.len().max(1) as u64)).unwrap()).copied();
         let Some(number) = chosen else { return self.restart().await };
-        match dice.below(20) {
+        match dice.below(22) {
             0..=6 => self.push(number).await,
             7 => self.launch(number).await,
             8 | 9 => self.cancel(number).await,
@@ -174,7 +174,7 @@ impl Story {
                 }
                 self.outcome.lost += self.site.disk.fail() as u64;
             }
-            12 | 13 => {
+            12..=14 => {
                 let node = self.nodes[number].as_ref().unwrap();
                 let switch = node.switch.clone();
                 switch.pause();
@@ -184,7 +184,7 @@ impl Story {
                     switch.resume();
                 });
             }
-            14 => {
+            15 => {
                 let node = self.nodes[number].as_ref().unwrap();
                 let size = *dice.pick(&[1, 60, 3_600, 86_400, 10 * 365 * 86_400]) * 1_000;
                 let jump = i64::try_from(dice.below(2 * size + 1)).unwrap() - i64::try_from(size).unwrap();
@@ -192,7 +192,7 @@ impl Story {
                 let jump = if jump > 60_000 && !dice.once_in(8) { -jump } else { jump };
                 node.clock.skew.fetch_add(jump, Ordering::SeqCst);
             }
-            15 => {
+            16 => {
                 let node = self.nodes[number].take().unwrap();
                 tokio::spawn(async move { node.platform.stop().await });
             }
@@ -274,6 +274,7 @@ impl Story {
             }
         }
         self.outcome.faults.extend(self.site.vendor.faults());
+        self.outcome.faults.extend(self.site.disk.faults());
     }
 
     /// Every node works again, and every clock shows a time by which all is due.
