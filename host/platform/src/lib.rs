@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 pub use error::{Error, Result};
 
 use crate::clock::Clock;
-use crate::job::{History, Runner, Running, SandboxRunner};
+use crate::job::{History, Lately, Runner, Running, SandboxRunner};
 use crate::random::{Random, SystemRandom};
 use crate::realtime::Bus;
 use crate::stored::new_id;
@@ -131,6 +131,7 @@ pub struct Inner {
     /// Name of this process among the workers: no other has it, and no restart of this one.
     worker: String,
     running: Running,
+    lately: Lately,
     workers: Notify,
     scheduler: Notify,
     stopping: CancellationToken,
@@ -177,6 +178,7 @@ impl Platform {
             random,
             worker: new_id(),
             running: Running::default(),
+            lately: Lately::default(),
             bus: Bus::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
@@ -275,6 +277,10 @@ impl Platform {
 
     fn worker(&self) -> &str {
         &self.worker
+    }
+
+    fn lately(&self) -> &Lately {
+        &self.lately
     }
 
     fn running(&self) -> &Running {

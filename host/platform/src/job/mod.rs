@@ -27,6 +27,7 @@ pub use end::Remains;
 pub use history::History;
 pub use occasion::Occasion;
 pub use outcome::{Code, Verdict};
+pub(crate) use permit::Lately;
 pub use retry::{Retry, RetryPolicy};
 pub(crate) use runner::SandboxRunner;
 pub use runner::{Assignment, Finished, Runner};

@@ -1,8 +1,12 @@
 //! What a job needs besides a worker: its account for itself, and a place among those that talk to the same vendor.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
-use konnector_store::{DocRef, Document, Permit, Turn};
+use konnector_store::{DocRef, Document, InstanceId, Permit, Turn};
 use serde_json::Value;
 
 use super::Job;
@@ -45,12 +49,31 @@ impl Platform {
         }
         let limit = self.config.vendor_concurrency;
         if limit > 0
-            && let Ok(instance) = self.instance_of(at)
-            && let Some(hosts) = self.hosts(&instance, message)
+            && let Some(hosts) = self.hosts_lately(at, message)
         {
-            permits.extend(hosts.names.into_iter().map(|host| Permit { name: format!("host/{host}"), limit }));
+            permits.extend(hosts.iter().map(|host| Permit { name: format!("host/{host}"), limit }));
         }
         permits
+    }
+
+    /// The hosts of a job, as they were a moment ago: a claim asks again and again while jobs wait for a permit.
+    fn hosts_lately(&self, at: &DocRef, message: &Value) -> Option<Arc<[String]>> {
+        let text = |name| argument(message, name).unwrap_or_default().to_owned();
+        let key = (at.instance.clone(), text("konnector"), text("account"));
+        let now = self.clock.elapsed();
+        let known = self.lately().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((names, since)) = known
+            && now.saturating_sub(since) < LATELY
+        {
+            return Some(names);
+        }
+        let names: Arc<[String]> = self.hosts(&self.instance_of(at).ok()?, message)?.names.into();
+        let mut lately = self.lately().0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= REMEMBERED {
+            lately.clear();
+        }
+        lately.insert(key, (Arc::clone(&names), now));
+        Some(names)
     }
 
     /// The hosts that a konnector may contact for an account; `None` when it cannot run at all, which its run will tell.
@@ -69,6 +92,15 @@ impl Platform {
         Some(Hosts { of_account, names })
     }
 }
+
+/// The hosts of jobs that were asked for lately, by instance, konnector and account, and since when.
+#[derive(Default)]
+pub(crate) struct Lately(Mutex<HashMap<(InstanceId, String, String), (Arc<[String]>, Duration)>>);
+
+/// How old they may be. Permits are about politeness: a konnector that was just updated may contact a host beside another one.
+const LATELY: Duration = Duration::from_secs(10);
+/// Of how many they are kept.
+const REMEMBERED: usize = 10_000;
 
 /// The hosts of a vendor.
 struct Hosts {

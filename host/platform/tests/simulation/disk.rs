@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_store::{Batch, Committed, Error, Kv, Result};
@@ -138,8 +139,13 @@ struct Position {
 }
 
 impl Switch {
-    pub fn pause(&self) {
+    pub fn pause_for(&self, time: Duration) {
         self.0.asleep.store(true, Ordering::SeqCst);
+        let switch = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            switch.resume();
+        });
     }
 
     pub fn resume(&self) {

@@ -135,7 +135,7 @@ impl Story {
     pub async fn play(mut self) -> Outcome {
         let mishaps = 200 + self.site.dice.below(200);
         for _ in 0..mishaps {
-            tokio::time::sleep(self.site.dice.millis(5, 6_000)).await;
+            tokio::time::sleep(self.site.dice.millis(5, 3_000)).await;
             if self.site.dice.once_in(2) {
                 // Soon enough there is a heartbeat, or the next mishap begins without.
                 let _ = tokio::time::timeout(Duration::from_secs(5), self.site.disk.in_the_middle()).await;
@@ -164,25 +164,20 @@ impl Story {
         let chosen = living.get(usize::try_from(dice.below(living.len().max(1) as u64)).unwrap()).copied();
         let Some(number) = chosen else { return self.restart().await };
         match dice.below(22) {
-            0..=6 => self.push(number).await,
+            0..=5 => self.push(number).await,
+            6 => {
+                // What was just acknowledged must be there, whatever happens now.
+                self.push(number).await;
+                self.listen();
+                self.fail_power();
+            }
             7 => self.launch(number).await,
             8 | 9 => self.cancel(number).await,
             10 => self.nodes[number].take().unwrap().crash(),
-            11 => {
-                for number in living {
-                    self.nodes[number].take().unwrap().crash();
-                }
-                self.outcome.lost += self.site.disk.fail() as u64;
-            }
+            11 => self.fail_power(),
             12..=14 => {
                 let node = self.nodes[number].as_ref().unwrap();
-                let switch = node.switch.clone();
-                switch.pause();
-                let time = dice.millis(10, 3 * LEASE.as_millis() as u64);
-                tokio::spawn(async move {
-                    tokio::time::sleep(time).await;
-                    switch.resume();
-                });
+                node.switch.pause_for(dice.millis(10, 3 * LEASE.as_millis() as u64));
             }
             15 => {
                 let node = self.nodes[number].as_ref().unwrap();
@@ -198,6 +193,15 @@ impl Story {
             }
             _ => self.restart().await,
         }
+    }
+
+    fn fail_power(&mut self) {
+        for node in &mut self.nodes {
+            if let Some(node) = node.take() {
+                node.crash();
+            }
+        }
+        self.outcome.lost += self.site.disk.fail() as u64;
     }
 
     /// Starts a node that is gone, if there is one.

@@ -104,6 +104,10 @@ impl Script {
         }
         let at = DocRef::new(&instance.id, &"io.cozy.bills".parse().unwrap(), format!("{}.{}.{name}", run.0, run.1));
         changes.create(at, json!({ "job": run.0 }).as_object().unwrap().clone());
+        if self.dice.once_in(150) {
+            // Right between the hand-over of the write and the write, for longer than the lease.
+            self.switch.pause_for(self.dice.millis(50_000, 140_000));
+        }
         // What a run that is dropped handed over goes its way all the same.
         let (store, vendor) = (platform.store.clone(), Arc::clone(&self.vendor));
         let written = tokio::spawn(async move {
@@ -147,7 +151,7 @@ impl Runner for Script {
         };
         let hangs = self.dice.once_in(20);
         for part in 0..=self.dice.below(6) {
-            let time = if hangs { Duration::from_secs(150) } else { self.dice.millis(50, 9_000) };
+            let time = if hangs { Duration::from_secs(150) } else { self.dice.millis(50, 5_000) };
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {
