@@ -4,7 +4,6 @@
 //! in a [`konnector_store::Store`], what it runs goes through a [`konnector_sandbox::Sandbox`].
 
 pub mod account;
-mod chance;
 pub mod clock;
 pub mod crontab;
 pub mod design;

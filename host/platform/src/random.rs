@@ -2,7 +2,7 @@
 
 /// Throws the dice.
 pub trait Random: Send + Sync {
-    /// A number from 0 to 1, each as likely as any other.
+    /// A number from 0 up to 1, each as likely as any other.
     fn share(&self) -> f64;
 }
 
@@ -13,9 +13,12 @@ pub struct SystemRandom;
 impl Random for SystemRandom {
     fn share(&self) -> f64 {
         let mut bytes = [0; 4];
-        if let Err(error) = getrandom::fill(&mut bytes) {
-            tracing::warn!(%error, "no randomness; a delay is not spread");
+        match getrandom::fill(&mut bytes) {
+            Ok(()) => f64::from(u32::from_be_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+            Err(error) => {
+                tracing::warn!(%error, "no randomness; delays are not spread");
+                0.5
+            }
         }
-        f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX)
     }
 }

@@ -119,7 +119,7 @@ impl Platform {
                 Command::StopRun => {}
                 Command::Requeue { run_at } => {
                     job.state = State::Queued;
-                    changes.enqueue(at.clone(), self.turn(instance, &job, run_at));
+                    changes.enqueue(at.clone(), self.waits(instance, &job, run_at));
                 }
                 Command::Finish(verdict) => {
                     finish(&mut job, verdict, remains, around.now);

@@ -347,7 +347,7 @@ impl Platform {
         let at = instance.doc(&JOBS, job.id.as_str());
         changes.create(at.clone(), object(job)?);
         enter(instance, job, changes);
-        changes.enqueue(at, self.turn(instance, job, run_at));
+        changes.enqueue(at, self.waits(instance, job, run_at));
         Ok(())
     }
 

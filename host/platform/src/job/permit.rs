@@ -30,7 +30,7 @@ fn lock(job: &Job) -> Option<String> {
 
 impl Platform {
     /// How a job waits. Jobs of one class contact the same hosts: where the account says which, these are part of it.
-    pub(super) fn turn(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> Turn {
+    pub(super) fn waits(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> Turn {
         let slug = job.argument("konnector").unwrap_or_default();
         let class = match self.hosts(instance, &job.message) {
             Some(hosts) if hosts.of_account => format!("{slug} {}", hosts.names.join(" ")),

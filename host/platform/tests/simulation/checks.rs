@@ -46,14 +46,12 @@ impl Story {
             let due = platform.store.due_at(&at).unwrap().unwrap().timestamp();
             let fired =
                 jobs.values().filter(|job| job.trigger_id.as_ref() == Some(&id) && job.cause == Cause::Schedule);
-            let missed = trigger.missed;
-            let accounted = fired.count() as u64 + missed.coalesced + missed.overlapped + missed.paused;
+            let jobs = fired.count() as u64;
+            let met = trigger.life.occasions;
+            let accounted = met.fired + met.coalesced + met.missed + met.overlapped + met.paused;
             let passed = u64::try_from((due - first) / period).unwrap();
-            let counted_one_by_one = passed < 9_000;
-            if counted_one_by_one && (accounted != passed || (due - first) % period != 0) {
-                self.fault(format!(
-                    "trigger {id}: {passed} instants have passed, {accounted} are accounted for: {missed:?}"
-                ));
+            if accounted != passed || met.fired != jobs || (due - first) % period != 0 {
+                self.fault(format!("trigger {id}: {passed} instants have passed, with {jobs} jobs: {met:?}"));
             }
         }
     }

@@ -43,6 +43,6 @@ impl Dice {
 
 impl Random for Dice {
     fn share(&self) -> f64 {
-        self.below(1 << 32) as f64 / f64::from(u32::MAX)
+        self.below(1 << 32) as f64 / (f64::from(u32::MAX) + 1.0)
     }
 }

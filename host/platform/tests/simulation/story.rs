@@ -8,7 +8,7 @@ use std::time::Duration;
 use konnector_platform::doctype::{JOBS, PERMISSIONS};
 use konnector_platform::instance::{Instance, NewInstance};
 use konnector_platform::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
-use konnector_platform::trigger::NewTrigger;
+use konnector_platform::trigger::{NewTrigger, Policy};
 use konnector_store::Changes;
 use serde_json::json;
 use tokio::time::Instant;
@@ -118,7 +118,10 @@ impl Story {
                 arguments: format!("{minutes}m"),
                 worker: KONNECTOR_WORKER.to_owned(),
                 message: json!({ "konnector": slug, "account": format!("a{account}") }),
+                debounce: None,
                 options: None,
+                time_zone: None,
+                policy: Policy::default(),
                 created_by: "simulation".to_owned(),
             };
             let instance = &self.instances[number];

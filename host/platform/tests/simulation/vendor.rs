@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{Assignment, Finished, Remains, Runner, Verdict};
-use konnector_platform::{Error, Platform, Result};
+use konnector_platform::{Platform, Result};
 use konnector_sandbox::{Failure, Outcome};
 use konnector_store::{Changes, DocRef, Lease};
 use serde_json::json;
