@@ -20,7 +20,8 @@ mod node;
 mod story;
 mod vendor;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use konnector_sandbox::Sandbox;
@@ -86,17 +87,26 @@ fn nothing_is_lost_and_nothing_happens_twice() {
         return;
     }
     let least = variable("KONNECTOR_SIM_STEPS").unwrap_or(STEPS);
-    let first = if least == 0 { rand_seed() } else { 1 };
-    let mut total = Outcome::default();
-    for seed in first.. {
-        let outcome = bench.check(seed);
-        total.add(&outcome);
-        if least == 0 {
-            println!("seed {seed}: {outcome:?}");
-        } else if total.steps >= least {
-            break;
+    let next = AtomicU64::new(if least == 0 { rand_seed() } else { 1 });
+    let total = Mutex::new(Outcome::default());
+    let enough = || least > 0 && total.lock().is_ok_and(|total| total.steps >= least);
+    let play = || {
+        while !enough() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let outcome = bench.check(seed);
+            if least == 0 {
+                println!("seed {seed}: {outcome:?}");
+            }
+            total.lock().unwrap().add(&outcome);
         }
-    }
+    };
+    // Each story has a runtime, and so a time, of its own.
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
+            scope.spawn(play);
+        }
+    });
+    let total = total.into_inner().unwrap();
     println!("{total:?}");
     assert!(total.refused > 0 && total.lost > 0 && total.retried > 0, "too little happened: {total:?}");
 }
