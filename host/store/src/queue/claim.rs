@@ -99,7 +99,7 @@ async fn promote_one_by_one(store: &Store, due: Vec<Queued>) -> Result<()> {
 
 /// Whether a job can start.
 enum Start {
-    Now(Lease, Changes),
+    Now(Box<(Lease, Changes)>),
     /// No job of its class can.
     NeedsPermit,
     Gone,
@@ -126,7 +126,8 @@ impl<'a> Search<'a> {
         while found.len() < limit {
             let Some(Head { place, queued }) = self.walk.next() else { break };
             match self.candidate(queued) {
-                Ok(Start::Now(lease, changes)) => {
+                Ok(Start::Now(started)) => {
+                    let (lease, changes) = *started;
                     let lock = lease.lock.clone().map(|lock| (lease.job.instance.clone(), lock));
                     self.walk.take(&place, lock)?;
                     found.push((lease, changes));
@@ -159,7 +160,7 @@ impl<'a> Search<'a> {
         let mut changes = Changes::new();
         changes.step(Step::Claim { lease: lease.clone(), turn });
         changes.put(job, &document.rev, body);
-        Ok(Start::Now(lease, changes))
+        Ok(Start::Now(Box::new((lease, changes))))
     }
 
     /// A free place of each permit, `None` when one has none.
