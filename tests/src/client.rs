@@ -20,6 +20,13 @@ pub struct Client {
 pub type Answer = (u16, Value);
 
 impl Client {
+    /// The same for a server at another address, which a restart gives it.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        let Self { http, domain, token, .. } = self;
+        Self { http: http.clone(), url: url.to_owned(), domain: domain.clone(), token: token.clone() }
+    }
+
     /// Sends a request.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self
@@ -138,11 +145,19 @@ impl Client {
 
     /// All documents of a type; none where there is no such type yet.
     pub async fn documents(&self, doctype: &str) -> Vec<Value> {
-        let (status, body) = self.request(Method::GET, &format!("/data/{doctype}/_normal_docs?limit=1000"), None).await;
-        match status {
-            200 => body["rows"].as_array().cloned().expect("rows"),
-            404 => Vec::new(),
-            _ => panic!("{status}: {body}"),
+        let (mut rows, mut bookmark) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/data/{doctype}/_normal_docs?limit=1000&bookmark={bookmark}");
+            let (status, body) = self.request(Method::GET, &path, None).await;
+            match status {
+                200 => rows.extend(body["rows"].as_array().expect("rows").iter().cloned()),
+                404 => return rows,
+                _ => panic!("{status}: {body}"),
+            }
+            bookmark = body["bookmark"].as_str().unwrap_or_default().to_owned();
+            if bookmark.is_empty() {
+                return rows;
+            }
         }
     }
 

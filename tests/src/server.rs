@@ -43,6 +43,11 @@ impl Server {
 
     /// The same with more arguments.
     pub fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(data, arguments, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_in(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let described = data.join("server.json");
         // What a killed server left behind must not be taken for the new one's.
         drop(std::fs::remove_file(&described));
@@ -52,6 +57,7 @@ impl Server {
             .args(["--allow-address", "127.0.0.1", "--retry-delay-seconds", "1", "--data-dir"])
             .arg(data)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -147,6 +153,26 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or_default()
     }
 
+    /// SIGTERM, and the end in order.
+    pub fn stop(mut self) {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().expect("the program kill");
+        assert!(sent.success());
+        let status = self.child.wait().expect("a status");
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Waits for an end that the server comes to by itself.
+    pub fn ended(&mut self, patience: Duration) -> std::process::ExitStatus {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// SIGKILL: no chance to tidy up.
     pub fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -159,6 +185,31 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// What a command of the binary came to.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output as JSON, or null.
+    pub json: Value,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a command on a data folder and waits for its end.
+pub fn command(data: &Path, arguments: &[&str]) -> Ran {
+    command_with(data, arguments, &[])
+}
+
+/// The same with variables of the environment.
+pub fn command_with(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(binary());
+    command.arg("--json").arg("--data-dir").arg(data).args(arguments).envs(environment.iter().copied());
+    let output = command.output().expect("the command starts");
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    Ran { code: output.status.code(), json, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
 /// Reads a JSON answer.

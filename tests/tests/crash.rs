@@ -1,4 +1,4 @@
-//! The plug is pulled in the middle of a run: the job runs again, and the store ends as after one undisturbed run.
+//! The plug is pulled: in the middle of a run, which then ends as after no disturbance; and at any moment of writing and of starting.
 
 #![allow(
     clippy::expect_used,
@@ -13,7 +13,7 @@ use std::time::Duration;
 use demo_vendor::{Vendor, VendorOptions};
 use konnector_tests::bundle;
 use konnector_tests::client::Client;
-use konnector_tests::server::Server;
+use konnector_tests::server::{Server, binary, command};
 use serde_json::{Value, json};
 
 /// What a person has in the end: bills and files by what identifies them, without times and revisions.
@@ -73,4 +73,68 @@ async fn a_killed_server_ends_where_an_undisturbed_one_does() {
     assert!(attributes["interruptions"].as_u64().expect("it was interrupted") >= 1, "{attributes:#}");
     assert_eq!(attributes["attempt"], 1, "an interruption costs no attempt");
     assert_eq!(possessions(&client).await, expected);
+}
+
+/// Creates documents one after the other until the server is gone; answers which were acknowledged.
+async fn write_on(client: Client, writer: usize) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let url = format!("{}/data/io.cozy.bills/", client.url);
+    let http = konnector_tests::server::reqwest_client();
+    loop {
+        // Every fifth is too large for the database, and goes to a file of its own.
+        let size = if acknowledged.len() % 5 == 4 { 20_000 } else { 500 };
+        let body = json!({ "writer": writer, "text": "x".repeat(size) });
+        let request = http.post(&url).header("Host", &client.domain).bearer_auth(&client.token);
+        let answer = request.header("Content-Type", "application/json").body(body.to_string()).send().await;
+        let Ok(answer) = answer else { return acknowledged };
+        let status = answer.status();
+        let Ok(body) = answer.json::<Value>().await else { return acknowledged };
+        assert_eq!(status, 201, "{body}");
+        acknowledged.push(body["id"].as_str().expect("an id").to_owned());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_again_and_again_has_what_it_acknowledged() {
+    const ROUNDS: u32 = 24;
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    server.stop();
+    let mut known = Vec::new();
+    for round in 0..ROUNDS {
+        let part = f64::from(round.reverse_bits()) / f64::from(u32::MAX);
+        if round % 3 == 0 {
+            // Killed while it starts.
+            let mut starting = std::process::Command::new(binary())
+                .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+                .arg(data.path())
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("the server starts");
+            tokio::time::sleep(Duration::from_secs_f64(part * 0.5)).await;
+            starting.kill().expect("killed");
+            starting.wait().expect("a status");
+            continue;
+        }
+        let server = Server::start(data.path());
+        let writers: Vec<_> = (0..4).map(|writer| tokio::spawn(write_on(client.at(&server.url), writer))).collect();
+        tokio::time::sleep(Duration::from_secs_f64(part * 0.3)).await;
+        server.kill();
+        for writer in writers {
+            known.extend(writer.await.expect("a writer"));
+        }
+    }
+    let server = Server::start(data.path());
+    let client = client.at(&server.url);
+    let found = client.documents("io.cozy.bills").await;
+    let found: std::collections::HashSet<&str> = found.iter().filter_map(|bill| bill["_id"].as_str()).collect();
+    for id in &known {
+        assert!(found.contains(id.as_str()), "{id} was acknowledged and is lost");
+    }
+    assert!(known.len() > 100, "only {} documents: the test shows little", known.len());
+    server.stop();
+    let checked = command(data.path(), &["fsck", "--deep"]);
+    assert_eq!((checked.code, &checked.json["problems"]), (Some(0), &json!(0)), "{checked:?}");
 }

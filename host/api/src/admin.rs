@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::error::{self, Failure};
 use crate::extract::host;
 use crate::server::LocalAddress;
-use crate::{Passphrase, credentials, instances, limits};
+use crate::{Passphrase, backup, credentials, instances, limits};
 
 /// The version of the contract between host and konnectors.
 const WIT: &str = "konnector:host@0.1.0";
@@ -32,6 +32,7 @@ pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Ro
     let routes = Router::new()
         .route("/status", get(async move || Json(status)))
         .merge(instances::routes())
+        .merge(backup::routes())
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn_with_state(passphrase, check_passphrase))

@@ -86,6 +86,13 @@ impl Resource {
         self
     }
 
+    /// With no attributes but these.
+    #[must_use]
+    pub fn only(mut self, names: &[String]) -> Self {
+        self.attributes.retain(|name, _| names.contains(name));
+        self
+    }
+
     /// With a relationship.
     #[must_use]
     pub fn relationship(mut self, name: &str, value: Value) -> Self {
@@ -146,6 +153,13 @@ impl Document {
         if let Some(address) = address {
             self.links.get_or_insert_default().insert("next".to_owned(), Value::String(address));
         }
+        self
+    }
+
+    /// With a link.
+    #[must_use]
+    pub fn link(mut self, name: &str, target: impl Into<String>) -> Self {
+        self.links.get_or_insert_default().insert(name.to_owned(), Value::String(target.into()));
         self
     }
 

@@ -4,6 +4,7 @@
 //! becomes a failure, whose body is written in one of three shapes.
 
 mod admin;
+mod backup;
 mod credentials;
 mod data;
 mod error;
@@ -42,6 +43,7 @@ pub fn public(platform: Platform) -> Router {
         .merge(realtime::routes());
     let personal = limits::usual(quick)
         .merge(realtime::sockets())
+        .merge(files::uploads())
         .merge(limits::patient(konnectors::installing()))
         .merge(limits::usual(data::routes()).layer(middleware::from_fn(error::couch::render)))
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));

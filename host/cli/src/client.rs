@@ -132,6 +132,13 @@ impl Admin {
         answer::text(answer).await
     }
 
+    /// A request whose answer is large, to be read part by part.
+    pub async fn download(&self, method: reqwest::Method, path: &str) -> Result<reqwest::Response> {
+        let url = answer::address(&self.url, path, &[])?;
+        let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase));
+        answer::good(request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?).await
+    }
+
     /// The answer of the admin API as JSON; null where it is empty.
     pub async fn json(&self, method: reqwest::Method, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         answer::parse(&self.text(method, path, query).await?)

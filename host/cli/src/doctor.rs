@@ -12,6 +12,8 @@ use crate::client::Connection;
 use crate::error::Result;
 use crate::output::Output;
 
+pub use checks::is_held;
+
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +64,7 @@ pub async fn run(connection: &Connection, output: Output) -> Result<ExitCode> {
     let mut findings = checks::files(&data);
     let reachable = checks::server(connection, &mut findings).await;
     findings.extend(checks::lock(&data, reachable));
+    findings.extend(checks::store(&data).await);
     findings.extend(checks::disk(&data));
     findings.push(checks::clock(&data, chrono::Utc::now()));
     findings.push(checks::wasm_target());

@@ -6,6 +6,7 @@ mod output;
 
 mod accounts;
 mod author;
+mod backup;
 mod client;
 mod compile;
 mod data;
@@ -14,10 +15,13 @@ mod doctor;
 mod error;
 mod files;
 mod follow;
+mod fsck;
 mod healthcheck;
 mod instances;
 mod jobs;
+mod keys;
 mod konnectors;
+mod offline;
 mod receipt;
 mod serve;
 mod triggers;
@@ -75,6 +79,14 @@ enum Command {
     /// List and find documents.
     #[command(subcommand)]
     Data(data::Command),
+    /// Write, check and restore backups.
+    #[command(subcommand)]
+    Backup(backup::Command),
+    /// Look through the store of a stopped server, and repair it.
+    Fsck(fsck::Arguments),
+    /// Show and change the master key.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// End with 0 when the server is ready, with 1 when it is not.
     Healthcheck,
     /// Look for what is wrong with this installation, and say what to do.
@@ -142,6 +154,9 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Jobs(command) => jobs::run(&connection, output, command).await,
             Command::Files(command) => files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Data(command) => data::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Backup(command) => backup::run(&connection, output, command).await,
+            Command::Fsck(arguments) => fsck::run(&connection, output, &arguments).await,
+            Command::Keys(command) => keys::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Healthcheck => healthcheck::run(&connection, output).await.map(|()| ExitCode::SUCCESS),
             Command::Doctor => doctor::run(&connection, output).await,
             Command::New(arguments) => author::new::run(output, &arguments).map(|()| ExitCode::SUCCESS),
@@ -181,6 +196,9 @@ mod tests {
           jobs         See what ran, with its log and receipt
           files        List and fetch files
           data         List and find documents
+          backup       Write, check and restore backups
+          fsck         Look through the store of a stopped server, and repair it
+          keys         Show and change the master key
           healthcheck  End with 0 when the server is ready, with 1 when it is not
           doctor       Look for what is wrong with this installation, and say what to do
           new          Write a new konnector to start from

@@ -24,6 +24,7 @@ use toml::{Table, Value};
 use crate::client::Connection;
 use crate::data_dir::Addresses;
 use crate::error::{Error, Result, io};
+use crate::fsck;
 
 use self::config::{LogFormat, Settings};
 use self::listeners::Listeners;
@@ -40,6 +41,8 @@ holds the value) and a flag (--admin-listen). A flag wins over a variable, a var
 
 /// How long running jobs, requests and the store may take to end. Docker kills after ten seconds.
 const PATIENCE: Duration = Duration::from_secs(9);
+/// Time for answers under way when the disk failed.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
 /// Flags of `konnector serve`.
 #[derive(Debug, clap::Args)]
@@ -81,6 +84,9 @@ pub struct Arguments {
     /// Days for which they are kept [default: 90].
     #[arg(long, value_name = "DAYS")]
     keep_jobs_days: Option<u32>,
+    /// Space that new data leaves free on the disk, in MiB [default: 256, or 5 % of a small disk].
+    #[arg(long, value_name = "MIB")]
+    disk_reserve_mib: Option<u32>,
     /// The most of something that a konnector may ask for, as in memory_mib=1024; may be repeated. See docs/operators.md for the list.
     #[arg(long, value_name = "LIMIT=NUMBER")]
     limit: Vec<String>,
@@ -122,6 +128,7 @@ impl Arguments {
             ("konnector_concurrency", self.konnector_concurrency.map(|number| Value::Integer(number.into()))),
             ("keep_jobs", self.keep_jobs.map(|number| Value::Integer(number.into()))),
             ("keep_jobs_days", self.keep_jobs_days.map(|number| Value::Integer(number.into()))),
+            ("disk_reserve_mib", self.disk_reserve_mib.map(|number| Value::Integer(number.into()))),
             ("limits", limits("--limit", &self.limit)?),
             ("default_limits", limits("--default-limit", &self.default_limit)?),
             ("log_format", self.log_format.map(format)),
@@ -158,40 +165,73 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     greet(&settings, &addresses, &domain);
 
     let stop = signals.stop_token();
-    let served = tokio::try_join!(
-        konnector_api::serve(listeners.public, public, stop.clone().cancelled_owned()),
-        konnector_api::serve(listeners.admin, admin, stop.clone().cancelled_owned()),
-        async {
-            stop.cancelled().await;
-            tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");
-            let hurried = platform.clone();
-            let hurry = signals.hurry_token();
-            let hurrying = tokio::spawn(async move {
-                hurry.cancelled().await;
-                hurried.hurry();
-            });
-            // Begins with the requests, so that both fit into the time a container gives.
-            let stopped = tokio::time::timeout(PATIENCE, platform.stop()).await;
-            hurrying.abort();
-            if stopped.is_err() {
-                tracing::warn!("some jobs did not end in time; they start again with the server");
-            }
-            Ok(())
-        },
+    let store = platform.store.clone();
+    let serving = async {
+        tokio::try_join!(
+            konnector_api::serve(listeners.public, public, stop.clone().cancelled_owned()),
+            konnector_api::serve(listeners.admin, admin, stop.clone().cancelled_owned()),
+            async {
+                stop.cancelled().await;
+                tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");
+                let (hurry, hurried) = (signals.hurry_token(), platform.clone());
+                let hurrying = tokio::spawn(async move {
+                    hurry.cancelled().await;
+                    hurried.hurry();
+                });
+                // Begins with the requests, so that both fit into the time a container gives.
+                let stopped = tokio::time::timeout(PATIENCE, platform.stop()).await;
+                hurrying.abort();
+                if stopped.is_err() {
+                    tracing::warn!("some jobs did not end in time; they start again with the server");
+                }
+                Ok(())
+            },
+        )
+    };
+    tokio::select! {
+        served = serving => {
+            drop(announced);
+            served.map(drop).map_err(io("serving"))
+        }
+        reason = store.failed() => {
+            drop(announced);
+            end_at_once(connection, &settings, &reason).await
+        }
+    }
+}
+
+/// The disk failed a write, and only a restart tells what is really there. Nothing is closed in order: that would write more.
+async fn end_at_once(connection: &Connection, settings: &Settings, reason: &str) -> ! {
+    // Who waits for an answer is told that there is none.
+    tokio::time::sleep(LAST_ANSWERS).await;
+    let error = Error::failed(
+        format!(
+            "the disk failed a write to {}: {reason}; what was acknowledged before is there",
+            settings.data_dir.store().display()
+        ),
+        "check the disk and free some space (df -h), then start the server again",
     );
-    drop(announced);
-    served.map(drop).map_err(io("serving"))
+    if connection.json {
+        error.print_json();
+    } else {
+        error.print();
+    }
+    std::process::exit(1)
 }
 
 async fn platform(settings: &Settings) -> Result<Platform> {
     let key = key::load(settings)?;
     let store = {
-        let folder = settings.data_dir.store();
+        let (folder, reserve) = (settings.data_dir.store(), settings.disk_reserve);
+        let options = konnector_store::Options { reserve, ..konnector_store::Options::default() };
         // Reading the log of a large store takes its time.
-        tokio::task::spawn_blocking(move || Store::open(&folder, konnector_store::Options::default()))
+        tokio::task::spawn_blocking(move || Store::open(&folder, options))
             .await
             .map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))??
     };
+    if store.was_unclean() {
+        fsck::after_a_crash(&store).await?;
+    }
     let sandbox = Sandbox::new(konnector_sandbox::Options {
         memory_ceiling: usize::try_from(settings.limits.most.memory).unwrap_or(usize::MAX),
         max_runs: settings.workers.max(konnector_sandbox::Options::default().max_runs),

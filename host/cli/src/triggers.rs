@@ -1,7 +1,11 @@
 //! `konnector triggers …`: when konnectors run by themselves.
 
+mod sentence;
+mod when;
+
 use std::process::ExitCode;
 
+use chrono::Utc;
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,24 +13,39 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Session, flat, flat_list, segment};
 use crate::error::{Error, Result};
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, done, note, print_json};
+use crate::output::{Output, Rows, cell, date, done, note, printable};
+use sentence::{schedule, sentence};
+use when::{Settings, When};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Let a konnector run by itself, as often as its manifest says or by a crontab.
+    /// Let a konnector run by itself, as often as its manifest says or as you say.
     #[command(after_help = "Examples:
   konnector triggers add bank101 --account ID
-  konnector triggers add bank101 --account ID --cron \"0 30 5 * * 1\"      Mondays at 5:30")]
+  konnector triggers add bank101 --account ID --cron \"30 5 * * 1\"      Mondays at 5:30
+  konnector triggers add bank101 --account ID --daily \"before 5am\"    at a time of its own
+  konnector triggers add report --event io.cozy.bills:CREATED --debounce 10m")]
     Add {
         /// The konnector.
         slug: String,
         /// The account it works for; left out for konnectors without account.
         #[arg(long, value_name = "ID")]
         account: Option<String>,
-        /// Seconds, minutes, hours, days, months, weekdays, in place of what the manifest says.
+        #[command(flatten)]
+        when: When,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Change a trigger; a new schedule counts from now.
+    Set {
+        /// Its id.
+        id: String,
+        /// Another crontab, for a trigger that has one.
         #[arg(long, value_name = "CRONTAB")]
         cron: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
     },
     /// List triggers with their last and next run.
     Ls,
@@ -54,9 +73,21 @@ pub enum Command {
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
     let session = connection.session().await?;
     match command {
-        Command::Add { slug, account, cron } => add(&session, output, &slug, account.as_deref(), cron).await?,
+        Command::Add { slug, account, when, settings } => {
+            add(&session, output, &slug, account.as_deref(), when, settings).await?;
+        }
+        Command::Set { id, cron, settings } => {
+            let mut attributes = settings.attributes();
+            attributes.extend(cron.map(|crontab| ("arguments".to_owned(), json!(crontab))));
+            session.send_attributes(Method::PATCH, &path(&id), &json!(attributes)).await?;
+            let trigger = flat(&session.get(&path(&id), &[]).await?);
+            output.show(&trigger, || done(&printable(&sentence(&trigger, Utc::now()))));
+        }
         Command::Ls => list(&session, output).await?,
-        Command::Show { id } => print_json(&flat(&session.get(&path(&id), &[]).await?)),
+        Command::Show { id } => {
+            let trigger = flat(&session.get(&path(&id), &[]).await?);
+            output.show(&trigger, || show(&trigger));
+        }
         Command::Launch { id, no_follow } => {
             let job = flat(&session.call(Method::POST, &format!("{}/launch", path(&id)), &[]).await?);
             if !no_follow {
@@ -76,38 +107,91 @@ fn path(id: &str) -> String {
     format!("jobs/triggers/{}", segment(id))
 }
 
-async fn add(session: &Session, output: Output, slug: &str, account: Option<&str>, cron: Option<String>) -> Result<()> {
+async fn add(
+    session: &Session,
+    output: Output,
+    slug: &str,
+    account: Option<&str>,
+    when: When,
+    settings: Settings,
+) -> Result<()> {
     if let Some(account) = account {
         let path = format!("data/io.cozy.accounts/{}", segment(account));
         session.get(&path, &[]).await.map_err(|_| {
             Error::usage(format!("there is no account '{account}'"), "`konnector accounts ls` names the accounts")
         })?;
     }
-    let answer = match cron {
+    let settings = settings.attributes();
+    let answer = match when.kind() {
         None => {
             let query: Vec<_> = account.map(|account| ("AccountID", account)).into_iter().collect();
-            session.call(Method::POST, &format!("konnectors/{}/trigger", segment(slug)), &query).await?
+            let added = session.call(Method::POST, &format!("konnectors/{}/trigger", segment(slug)), &query).await?;
+            if settings.is_empty() {
+                added
+            } else {
+                let id = cell(flat(&added).get("id"));
+                session.send_attributes(Method::PATCH, &path(&id), &json!(settings)).await?
+            }
         }
-        Some(crontab) => {
+        Some((kind, arguments)) => {
             let mut message = json!({ "konnector": slug });
             if let (Some(account), Some(members)) = (account, message.as_object_mut()) {
                 members.insert("account".to_owned(), json!(account));
             }
-            let attributes =
-                json!({ "type": "@cron", "arguments": crontab, "worker": "konnector", "message": message });
-            session.send_attributes(Method::POST, "jobs/triggers", &attributes).await?
+            let mut attributes = settings;
+            attributes.extend([
+                ("type".to_owned(), json!(kind)),
+                ("arguments".to_owned(), json!(arguments)),
+                ("worker".to_owned(), json!("konnector")),
+                ("message".to_owned(), message),
+            ]);
+            session.send_attributes(Method::POST, "jobs/triggers", &json!(attributes)).await?
         }
     };
-    let trigger = flat(&answer);
+    let trigger = flat(&session.get(&path(&cell(flat(&answer).get("id"))), &[]).await.unwrap_or(answer));
     output.show(&trigger, || {
-        done(&format!(
-            "trigger {} is added: {} {}",
-            cell(trigger.get("id")),
-            cell(trigger.get("type")),
-            cell(trigger.get("arguments"))
-        ));
+        let sentence = sentence(&trigger, Utc::now());
+        done(&printable(&format!("trigger {} is added: {sentence}", cell(trigger.get("id")))));
+        if let Some(address) = webhook(&trigger) {
+            note(&format!("whoever knows this address can call it: {address}"));
+        }
     });
     Ok(())
+}
+
+/// The address that a webhook is called under.
+fn webhook(trigger: &Value) -> Option<String> {
+    trigger.get("webhook").map(|address| cell(Some(address)))
+}
+
+/// A trigger for people.
+fn show(trigger: &Value) {
+    say!("{}", printable(&sentence(trigger, Utc::now())));
+    let mut rows = Rows::new(["", ""]);
+    let state = trigger.get("current_state");
+    let of_state = |name: &str| state.and_then(|state| state.get(name));
+    let of_message = |name: &str| trigger.get("message").and_then(|message| message.get(name));
+    let counts = of_state("occasions").and_then(Value::as_object);
+    let counts: Vec<_> = counts.into_iter().flatten().map(|(name, count)| format!("{count} {name}")).collect();
+    for (name, value) in [
+        ("konnector", cell(of_message("konnector"))),
+        ("account", cell(of_message("account"))),
+        ("type", cell(trigger.get("type"))),
+        ("arguments", cell(trigger.get("arguments"))),
+        ("missed", cell(trigger.get("missed_policy"))),
+        ("overlap", cell(trigger.get("overlap_policy"))),
+        ("debounce", cell(trigger.get("debounce"))),
+        ("webhook", webhook(trigger).unwrap_or_default()),
+        ("next", date(of_state("next_execution"))),
+        ("last", date(of_state("last_execution"))),
+        ("status", status(trigger)),
+        ("occasions", counts.join(", ")),
+    ] {
+        if !value.is_empty() {
+            rows.row([name.to_owned(), value]);
+        }
+    }
+    say!("{}", rows.render());
 }
 
 async fn list(session: &Session, output: Output) -> Result<()> {
@@ -117,17 +201,13 @@ async fn list(session: &Session, output: Output) -> Result<()> {
         let state = trigger.get("current_state");
         let of_state = |name: &str| state.and_then(|state| state.get(name));
         let of_message = |name: &str| trigger.get("message").and_then(|message| message.get(name));
-        let status = match of_state("paused").and_then(|paused| paused.get("code")) {
-            Some(code) => format!("waits for you ({})", cell(Some(code))),
-            None => failed(of_state("status"), of_state("last_error")),
-        };
         rows.row([
             cell(trigger.get("id")),
             cell(of_message("konnector")),
             cell(of_message("account")),
-            format!("{} {}", cell(trigger.get("type")), cell(trigger.get("arguments"))),
+            schedule(trigger),
             date(of_state("last_execution")),
-            status,
+            status(trigger),
             date(of_state("next_execution")),
         ]);
     }
@@ -135,9 +215,12 @@ async fn list(session: &Session, output: Output) -> Result<()> {
     Ok(())
 }
 
-fn failed(status: Option<&Value>, error: Option<&Value>) -> String {
-    match status.and_then(Value::as_str) {
-        Some("errored") => format!("errored ({})", cell(error)),
-        _ => cell(status),
+fn status(trigger: &Value) -> String {
+    let state = trigger.get("current_state");
+    let of_state = |name: &str| state.and_then(|state| state.get(name));
+    match (of_state("paused").and_then(|paused| paused.get("code")), of_state("status").and_then(Value::as_str)) {
+        (Some(code), _) => format!("waits for you ({})", cell(Some(code))),
+        (None, Some("errored")) => format!("errored ({})", cell(of_state("last_error"))),
+        (None, status) => status.unwrap_or_default().to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! Accounts: someone's login at a vendor. Secrets are sealed before they are stored; what the API shows is the sealed form, except to
 //! the konnector itself (cozy-stack, account documents).
 
-use konnector_store::{Changes, Rev, SecretContext};
+use konnector_store::{Changes, InstanceId, MasterKey, Rev, SecretContext};
 use serde_json::{Value, json};
 
 use crate::doctype::ACCOUNTS;
@@ -89,11 +89,40 @@ impl Account {
     }
 }
 
-impl Platform {
-    fn context(instance: &Instance, account: &str, field: &str) -> SecretContext {
-        SecretContext { instance: instance.id.clone(), account: account.to_owned(), field: field.to_owned() }
-    }
+fn context(instance: &InstanceId, account: &str, field: &str) -> SecretContext {
+    SecretContext { instance: instance.clone(), account: account.to_owned(), field: field.to_owned() }
+}
 
+/// Seals the secrets of an account with another key, but for those that are; answers how many there were.
+pub(crate) fn seal_anew(
+    instance: &InstanceId,
+    account: &str,
+    body: &mut Object,
+    old: &MasterKey,
+    new: &MasterKey,
+) -> Result<u64> {
+    let mut sealed = 0;
+    let mut again = |field: &str, value: &mut Value| -> Result<()> {
+        let Some(text) = value.as_str().filter(|text| !new.sealed(text)) else { return Ok(()) };
+        let context = context(instance, account, field);
+        *value = Value::String(new.seal(&context, &old.open(&context, text)?)?);
+        sealed += 1;
+        Ok(())
+    };
+    for place in PLACES {
+        for (name, value) in body.get_mut(place).and_then(Value::as_object_mut).into_iter().flatten() {
+            if let Some(field) = clear_name(name) {
+                again(field, value)?;
+            }
+        }
+    }
+    if let Some(session) = body.get_mut(SESSION) {
+        again(SESSION, session)?;
+    }
+    Ok(sealed)
+}
+
+impl Platform {
     /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are.
     pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
@@ -111,7 +140,7 @@ impl Platform {
                     continue;
                 }
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                let sealed = self.key.seal(&Self::context(instance, id, &name), text.as_bytes())?;
+                let sealed = self.key.seal(&context(&instance.id, id, &name), text.as_bytes())?;
                 members.insert(sealed_name(&name), Value::String(sealed));
             }
         }
@@ -142,7 +171,7 @@ impl Platform {
     }
 
     fn open_secret(&self, instance: &Instance, account: &str, field: &str, sealed: &str) -> Result<String> {
-        let clear = self.key.open(&Self::context(instance, account, field), sealed)?;
+        let clear = self.key.open(&context(&instance.id, account, field), sealed)?;
         String::from_utf8(clear.to_vec()).map_err(|_| Error::Stored {
             document: format!("io.cozy.accounts/{account}"),
             message: format!("the secret '{field}' is no text"),
@@ -166,7 +195,7 @@ impl Platform {
     /// The cookies of an account's last session.
     pub(crate) fn account_session(&self, instance: &Instance, account: &Account) -> Result<Option<Vec<u8>>> {
         let Some(sealed) = account.body.get(SESSION).and_then(Value::as_str) else { return Ok(None) };
-        Ok(Some(self.key.open(&Self::context(instance, &account.id, SESSION), sealed)?.to_vec()))
+        Ok(Some(self.key.open(&context(&instance.id, &account.id, SESSION), sealed)?.to_vec()))
     }
 
     /// An account, its secrets sealed.
@@ -246,7 +275,7 @@ impl Platform {
     ) -> Result<(String, Value)> {
         let value = match cookies {
             None => Value::Null,
-            Some(cookies) => json!(self.key.seal(&Self::context(instance, account, SESSION), cookies)?),
+            Some(cookies) => json!(self.key.seal(&context(&instance.id, account, SESSION), cookies)?),
         };
         Ok((SESSION.to_owned(), value))
     }
@@ -260,7 +289,7 @@ impl Platform {
         name: &str,
         value: &str,
     ) -> Result<()> {
-        let sealed = self.key.seal(&Self::context(instance, account, name), value.as_bytes())?;
+        let sealed = self.key.seal(&context(&instance.id, account, name), value.as_bytes())?;
         let auth = body.entry("auth").or_insert_with(|| json!({}));
         if let Some(members) = auth.as_object_mut() {
             members.insert(sealed_name(name), Value::String(sealed));

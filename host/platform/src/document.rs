@@ -169,6 +169,52 @@ impl Platform {
         Ok(DocumentPage { documents, next })
     }
 
+    /// A document as lists show it, `None` when there is none: without secrets, whoever asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without a rule on the whole type.
+    pub fn read_listed(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+    ) -> Result<Option<Document>> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        if valid_id(id).is_err() {
+            return Ok(None);
+        }
+        let found = self.store.get(&instance.doc(doctype, id))?;
+        Ok(found.map(|Document { id, rev, body }| Document { id, rev, body: public(body) }))
+    }
+
+    /// Deletes every document of a type. With accounts go their triggers.
+    ///
+    /// Cancel safety: what was deleted is gone, the rest is still there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
+    pub async fn delete_documents(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<()> {
+        writable(doctype)?;
+        principal.permissions.check_type(Verb::Delete, doctype)?;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list(&instance.id, doctype, after.as_deref(), 100)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            for document in page {
+                match self.delete_document(instance, principal, doctype, &document.id, &document.rev).await {
+                    // Somebody changed or deleted it meanwhile: it is another document than the one that was there.
+                    Ok(_) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
     /// Creates a document under a new id, or under `id` where the client chose one.
     ///
     /// # Errors

@@ -30,6 +30,14 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// Something is not as the client says it is.
+    #[error("{message}")]
+    Precondition {
+        /// Name of the header or parameter.
+        name: &'static str,
+        /// What is not so.
+        message: String,
+    },
     /// The request as a whole cannot be understood.
     #[error("{0}")]
     BadRequest(String),

@@ -2,16 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
-use konnector_store::{Changes, DocRef, InstanceId};
+use konnector_store::{Changes, DocRef, InstanceId, Links};
 use serde::{Deserialize, Serialize};
 
-use crate::doctype::{INSTANCES, SETTINGS};
+use crate::doctype::INSTANCES;
 use crate::file;
 use crate::stored::{Stored, object};
 use crate::{Error, Platform, Result};
 
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
+/// The indexes of instances.
+pub(crate) const INDEXES: [&str; 1] = [DOMAINS];
 
 /// One person's store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,6 +58,12 @@ fn default_context() -> String {
 }
 
 impl Instance {
+    /// What the document of an instance refers to.
+    pub(crate) fn links(&self) -> Links {
+        let names = std::iter::once(&self.domain).chain(&self.domain_aliases);
+        Links { contents: Vec::new(), unique: names.map(|name| (DOMAINS, name.clone())).collect() }
+    }
+
     /// A document of this instance.
     #[must_use]
     pub fn doc(&self, doctype: &Doctype, id: impl Into<String>) -> DocRef {
@@ -202,30 +210,6 @@ impl Platform {
         self.store.commit(changes).await?;
         self.store.erase(&instance.id).await?;
         Ok(())
-    }
-
-    /// Checks that the key is the one the data was sealed with, and remembers it in an empty store.
-    pub(crate) async fn check_key(&self) -> Result<()> {
-        #[derive(Serialize, Deserialize)]
-        struct KeyFingerprint {
-            fingerprint: String,
-        }
-        let at = DocRef::new(&InstanceId::global(), &SETTINGS, "master-key");
-        let ours = self.key.fingerprint();
-        match self.stored::<KeyFingerprint>(&at)? {
-            Some(Stored { value, .. }) if value.fingerprint == ours => Ok(()),
-            Some(Stored { value, .. }) => Err(Error::Key(format!(
-                "this data was sealed with the key {}, but the key file holds {ours}; put the right key file back (the backup of the \
-                 key, not of the data) and start again. Nothing was changed",
-                value.fingerprint
-            ))),
-            None => {
-                let mut changes = Changes::new();
-                changes.create(at, object(&KeyFingerprint { fingerprint: ours })?);
-                self.store.commit(changes).await?;
-                Ok(())
-            }
-        }
     }
 }
 

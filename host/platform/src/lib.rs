@@ -14,12 +14,14 @@ pub mod file;
 pub mod find;
 pub mod instance;
 pub mod job;
+pub mod key;
 pub mod konnector;
 pub mod mango;
 pub mod permission;
 pub mod random;
 pub mod realtime;
 mod run;
+mod schema;
 mod stored;
 mod sweep;
 pub mod token;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use error::{Error, Result};
+pub use schema::Schema;
 
 use crate::clock::Clock;
 use crate::job::{History, Lately, Runner, Running, SandboxRunner};
@@ -131,8 +134,10 @@ pub struct Inner {
     worker: String,
     running: Running,
     lately: Lately,
+    usage: file::Usage,
     workers: Notify,
     scheduler: Notify,
+    rates: trigger::Rates,
     stopping: CancellationToken,
     hurrying: CancellationToken,
     tasks: TaskTracker,
@@ -179,14 +184,16 @@ impl Platform {
             running: Running::default(),
             lately: Lately::default(),
             bus: Bus::default(),
+            usage: file::Usage::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
+            rates: trigger::Rates::default(),
             stopping: CancellationToken::new(),
             hurrying: CancellationToken::new(),
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
         }));
-        platform.check_key().await?;
+        key::check(&platform.store, &platform.key).await?;
         Ok(platform)
     }
 
@@ -229,7 +236,9 @@ impl Platform {
         self.tasks.close();
         self.tasks.wait().await;
         *self.public_api.write().unwrap_or_else(PoisonError::into_inner) = None;
-        self.store.clone().close().await;
+        if let Err(error) = self.store.clone().close().await {
+            tracing::error!(%error, "the store could not be closed in order; the next start looks through it");
+        }
     }
 
     /// Resolves when the platform is told to stop.

@@ -14,9 +14,11 @@ use crate::error::{Error, Result};
 
 mod digests;
 mod disk;
+mod keeper;
 mod memory;
 
 pub(crate) use disk::DiskBlobs;
+pub(crate) use keeper::Keeper;
 pub use memory::MemoryBlobs;
 
 /// The name of a blob: 32 lower-case hexadecimal digits (UUID version 7). A blob never changes and has one owner.
@@ -27,6 +29,10 @@ pub struct BlobId(Uuid);
 impl BlobId {
     pub(crate) fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
     }
 
     /// When its writer was made, to the millisecond.
@@ -58,6 +64,12 @@ impl TryFrom<String> for BlobId {
 
     fn try_from(text: String) -> Result<Self> {
         text.parse()
+    }
+}
+
+impl From<Uuid> for BlobId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
     }
 }
 
@@ -104,7 +116,15 @@ pub trait Blobs: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Io`].
-    async fn create(&self) -> Result<Box<dyn BlobWriter>>;
+    async fn create(&self) -> Result<Box<dyn BlobWriter>> {
+        self.create_as(BlobId::new()).await
+    }
+
+    /// The same under a name that a backup gives.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>>;
 
     /// Opens a blob at its start.
     ///

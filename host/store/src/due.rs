@@ -19,12 +19,16 @@ struct Schedule {
 }
 
 /// A trigger's place among all, in the order of time.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     trigger: DocRef,
     #[serde(with = "ts_microseconds")]
     due: DateTime<Utc>,
 }
+
+mod check;
+
+pub(crate) use check::{check_place, check_schedule};
 
 pub(crate) fn schedule(view: &mut View<'_>, trigger: &DocRef, at: Option<DateTime<Utc>>) -> Result<()> {
     let key = key::of_document(Space::Schedule, trigger)?;

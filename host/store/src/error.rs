@@ -96,7 +96,10 @@ pub enum Error {
         process: Option<u32>,
     },
     /// The data folder was written by a newer program.
-    #[error("the data folder {} has format {found}, this konnector knows formats up to {supported}: use a newer konnector", .path.display())]
+    #[error(
+        "the data folder {} has format {found}, and this konnector ({}) knows formats up to {supported}: use konnector {} or a newer one",
+        .path.display(), env!("CARGO_PKG_VERSION"), .program.as_deref().unwrap_or("of the version that wrote it")
+    )]
     Format {
         /// The data folder.
         path: PathBuf,
@@ -104,6 +107,27 @@ pub enum Error {
         found: u32,
         /// The newest format this program reads.
         supported: u32,
+        /// The version of the program that wrote it, where that is known.
+        program: Option<String>,
+    },
+    /// There is too little room on the disk for new data; nothing was written.
+    #[error(
+        "the disk is nearly full: {} are free for {}, and {} are kept free; make room, then try again",
+        mebibytes(*.free), .path.display(), mebibytes(*.reserve)
+    )]
+    Full {
+        /// The data folder.
+        path: PathBuf,
+        /// What is free, in bytes.
+        free: u64,
+        /// What new data leaves free, in bytes.
+        reserve: u64,
+    },
+    /// A backup cannot be made or used.
+    #[error("the backup cannot be used: {reason}")]
+    Backup {
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// The operating system refused something on a file.
     #[error("cannot {action} {}: {source}", .path.display())]
@@ -191,6 +215,9 @@ pub enum Conflict {
         /// The instant that was to fire.
         instant: DateTime<Utc>,
     },
+    /// Only one backup is made at a time.
+    #[error("another backup is being made: wait for its end")]
+    BackingUp,
     /// Others kept changing the same entries.
     #[error("too many others are changing the same entries: try again")]
     Contention,
@@ -215,8 +242,24 @@ impl Error {
         matches!(self, Self::StaleLease { .. })
     }
 
+    /// Whether there is no room for new data (HTTP 507).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
+    pub(crate) fn backup(reason: impl Into<String>) -> Self {
+        Self::Backup { reason: reason.into() }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { action, path, source }
     }
+}
+
+/// Bytes for a sentence.
+#[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }

@@ -36,6 +36,15 @@ pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Res
 /// # Errors
 /// [`Error::Corrupt`], naming the entry, when the bytes are anything else.
 pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(check(&what, bytes)?)
+        .map_err(|error| Error::Corrupt { what: what(), reason: error.to_string() })
+}
+
+/// The content of an entry, whatever it is.
+///
+/// # Errors
+/// [`Error::Corrupt`], naming the entry, when the bytes are not what was written.
+pub(crate) fn check(what: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
     let corrupt = |reason: String| Error::Corrupt { what: what(), reason };
     match bytes {
         [JSON, a, b, c, d, content @ ..] => {
@@ -43,7 +52,7 @@ pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8
             if written != found {
                 return Err(corrupt(format!("checksum {found:08x} instead of {written:08x}")));
             }
-            serde_json::from_slice(content).map_err(|error| corrupt(error.to_string()))
+            Ok(content)
         }
         [format, ..] => Err(corrupt(format!("unknown format {format}"))),
         [] => Err(corrupt("it is empty".to_owned())),

@@ -46,7 +46,7 @@ impl InstanceId {
         &self.bytes
     }
 
-    fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self { text: hex::encode(bytes), bytes }
     }
 }

@@ -12,11 +12,15 @@ use crate::view::{self, View};
 const PAGE: usize = 256;
 
 /// An entry. It repeats its key, which may be cut in the map.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     key: String,
     value: String,
 }
+
+mod check;
+
+pub(crate) use check::{check_claim, check_entry};
 
 pub(crate) fn take(view: &mut View<'_>, instance: &InstanceId, index: &str, key: &str, value: &str) -> Result<()> {
     let place = key::of_index(instance, index, key)?;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 00 "format"                                              the format of the data folder
+//! 00 "program"                                             the version of the program that wrote it last
 //! 01 <instance 16> 'd' <doctype ≤36> 00 <id ≤200>          document
 //! 01 <instance 16> 't' <doctype ≤36> 00 <id ≤200>          tombstone of a deleted document
 //! 01 <instance 16> 'j' <doctype ≤36> 00 <id ≤200>          where a job stands in the queue
@@ -33,8 +34,10 @@ const ID_LIMIT: usize = 200;
 const DOCTYPE_LIMIT: usize = 200;
 /// The longest name of an index, in bytes.
 const INDEX_LIMIT: usize = 64;
-/// What stands before the doctype: the version, the instance, the kind of entry.
-const DOCUMENT_PREFIX: usize = 18;
+/// What stands before the kind of entry: the version, the instance.
+const INSTANCE_PREFIX: usize = 17;
+/// What stands before the doctype: that, and the kind of entry.
+const DOCUMENT_PREFIX: usize = INSTANCE_PREFIX + 1;
 const DOCTYPE_SPACE: usize = 36;
 const TEXT_SPACE: usize = 160;
 /// Bytes of an id in the key of a secondary index.
@@ -90,6 +93,63 @@ impl Range {
 
 pub(crate) fn format() -> Vec<u8> {
     b"\0format".to_vec()
+}
+
+pub(crate) fn program() -> Vec<u8> {
+    b"\0program".to_vec()
+}
+
+/// Every key there may be.
+pub(crate) fn everything() -> Range {
+    Range { from: Vec::new(), to: vec![u8::MAX] }
+}
+
+/// Whose entry a key is; `None` for one that belongs to no instance.
+pub(crate) fn instance(key: &[u8]) -> Option<InstanceId> {
+    let ([1], rest) = key.split_first_chunk::<1>()? else { return None };
+    rest.first_chunk::<16>().map(|bytes| InstanceId::from_bytes(*bytes))
+}
+
+/// What a key of an instance's entry tells, behind the kind of entry.
+pub(crate) fn in_instance(key: &[u8]) -> Option<&[u8]> {
+    key.get(DOCUMENT_PREFIX..)
+}
+
+/// The key of another entry of the same document.
+pub(crate) fn in_space(key: &[u8], space: Space) -> Vec<u8> {
+    let mut key = key.to_vec();
+    if let Some(letter) = key.get_mut(INSTANCE_PREFIX) {
+        *letter = space.letter();
+    }
+    key
+}
+
+/// The name of the index in the key of an entry of a unique index.
+pub(crate) fn index_name(key: &[u8]) -> Option<&str> {
+    let path = key.get(DOCUMENT_PREFIX..)?;
+    str::from_utf8(path.split(|byte| *byte == 0).next()?).ok()
+}
+
+/// The parts of a key of a secondary index: up to the type and its zero byte, with the letter of the kind; and what follows.
+pub(crate) fn split_type(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = key.get(DOCUMENT_PREFIX..)?.iter().position(|byte| *byte == 0)?;
+    key.split_at_checked(DOCUMENT_PREFIX + end + 1)
+}
+
+/// The same type under the letter of its catalog of indexes.
+pub(crate) fn catalog_of(of_type: &[u8]) -> Vec<u8> {
+    let mut key = of_type.to_vec();
+    if let Some(letter) = key.get_mut(INSTANCE_PREFIX) {
+        *letter = b'x';
+    }
+    key
+}
+
+/// The key of a document by the part of the key up to its type, under any letter.
+pub(crate) fn of_type_and_id(of_type: &[u8], id: &str) -> Vec<u8> {
+    let mut key = in_space(of_type, Space::Document);
+    key.extend(id.as_bytes());
+    key
 }
 
 /// The key of a document's entry of one kind.
@@ -152,7 +212,7 @@ pub(crate) fn all_instances() -> Range {
 
 /// Whether a key is that of a document.
 pub(crate) fn is_document(key: &[u8]) -> bool {
-    key.first() == Some(&1) && key.get(17) == Some(&b'd')
+    key.first() == Some(&1) && key.get(INSTANCE_PREFIX) == Some(&b'd')
 }
 
 /// The key of an entry of a unique index.
@@ -297,6 +357,17 @@ pub(crate) fn timeline(timeline: Timeline, until: Option<DateTime<Utc>>) -> Rang
     }
 }
 
+impl Space {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Document => b'd',
+            Self::Tombstone => b't',
+            Self::Job => b'j',
+            Self::Schedule => b's',
+        }
+    }
+}
+
 impl Timeline {
     fn letter(self) -> u8 {
         match self {
@@ -321,13 +392,7 @@ fn of_type(instance: &InstanceId, letter: u8, doctype: &Doctype) -> Vec<u8> {
 }
 
 fn document_key(kind: Space, document: &DocRef) -> Vec<u8> {
-    let letter = match kind {
-        Space::Document => b'd',
-        Space::Tombstone => b't',
-        Space::Job => b'j',
-        Space::Schedule => b's',
-    };
-    let mut key = of_type(&document.instance, letter, &document.doctype);
+    let mut key = of_type(&document.instance, kind.letter(), &document.doctype);
     key.extend(document.id.as_bytes());
     key
 }

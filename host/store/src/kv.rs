@@ -37,6 +37,12 @@ pub trait Kv: Send + Sync {
     /// and then the batch may or may not be there after a restart; [`Error::Closed`].
     async fn commit(&self, batch: Batch) -> Result<Committed>;
 
+    /// Answers, with the reason, once durability failed: from then on every commit is refused with [`Error::Poisoned`]. Never answers
+    /// otherwise, and by default never. Cancel-safe.
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
+
     /// Refuses new commits and waits for those accepted.
     async fn close(&self);
 }
@@ -114,5 +120,7 @@ impl Batch {
 }
 
 mod memory;
+mod recorder;
 
 pub(crate) use memory::MemoryKv;
+pub(crate) use recorder::Recorder;

@@ -10,13 +10,16 @@
 //!
 //! [`MasterKey`] seals account secrets before they reach any of this.
 
+mod backup;
 mod blob;
 mod changes;
 mod document;
 mod due;
 mod erase;
 mod error;
+pub mod failpoint;
 mod frame;
+mod fsck;
 mod id;
 mod index;
 mod key;
@@ -28,16 +31,19 @@ mod rev;
 mod secondary;
 mod secret;
 mod sled_kv;
+mod space;
 mod store;
 mod view;
 
+pub use backup::{BackupHeader, BackupReader, BackupSummary, BackupWriter, verify_backup};
 pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs};
 pub use changes::Changes;
 pub use document::Document;
 pub use error::{Conflict, Error, Result};
+pub use fsck::{ContentLink, Fsck, Links, NoSchema, ORPHAN_AGE, Problem, Progress, Schema, Summary};
 pub use id::{DocRef, InstanceId};
 pub use kv::{Batch, Committed, Kv};
-pub use open::Options;
+pub use open::{Options, key_fingerprint};
 pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;
 pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position, collate};

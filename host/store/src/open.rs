@@ -5,73 +5,134 @@
 //! <data folder>/blobs/         contents of files and large documents
 //! <data folder>/tmp/           contents being written; emptied at each start
 //! <data folder>/quarantine/    what was set aside; never emptied by the program
+//! <data folder>/backups/       copies made before the format changed; never emptied by the program
+//! <data folder>/key            the fingerprint of the key that seals what is in it
+//! <data folder>/BALLAST        room to start with when the disk is full
 //! <data folder>/LOCK           held while a process runs on the folder
+//! <data folder>/UNCLEAN        there from the opening to the closing, and after a crash
 //! ```
 
-use std::fs::{DirBuilder, File};
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::blob::DiskBlobs;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::sled_kv::SledKv;
-use crate::{frame, key};
+use crate::space::Space;
 
 mod database;
+mod fingerprint;
+mod format;
 mod lock;
 
-/// The format of the data folder that this program writes, and the newest it reads.
-const FORMAT: u32 = 1;
+pub use fingerprint::key_fingerprint;
+pub(crate) use fingerprint::note_key;
+pub(crate) use format::FORMAT;
+use format::{MIGRATIONS, Migration, Plan};
 
 /// How to open a data folder.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How much of the database is kept in memory, in bytes; 32 MiB unless set.
     pub cache_bytes: u64,
+    /// How much of the disk new data leaves free, in bytes. Unless set, 256 MiB or a twentieth of the disk, whichever is less.
+    pub reserve: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024 }
+        Self { cache_bytes: 32 * 1024 * 1024, reserve: None }
     }
 }
 
-/// An open data folder. The lock is to be dropped last.
+/// An open data folder. The session is to be dropped last.
 pub(crate) struct Opened {
     pub(crate) kv: SledKv,
     pub(crate) blobs: DiskBlobs,
-    pub(crate) lock: File,
+    pub(crate) session: Session,
 }
 
-pub(crate) fn open(dir: &Path, options: Options) -> Result<Opened> {
+/// This process on a data folder.
+pub(crate) struct Session {
+    pub(crate) space: Space,
+    /// Whether the folder was not closed since somebody last looked through it.
+    pub(crate) unclean: bool,
+    /// Whether nothing is wrong with it, as far as this process knows.
+    pub(crate) checked: AtomicBool,
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Session {
+    fn begin(dir: &Path, options: &Options) -> Result<Self> {
+        let lock = lock::take(dir)?;
+        let space = Space::watch(dir, options.reserve)?;
+        space.make_room()?;
+        let marker = dir.join("UNCLEAN");
+        let unclean = match File::options().write(true).create_new(true).open(&marker) {
+            Ok(_) => false,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => true,
+            Err(error) => return Err(Error::io("write", marker)(error)),
+        };
+        sync_dir(dir)?;
+        failpoint::hit("open.marked").map_err(Error::io("sync", dir))?;
+        Ok(Self { space, unclean, checked: AtomicBool::new(!unclean), dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Notes that all was closed in order. What nobody looked through after a crash stays marked.
+    pub(crate) fn end(&self) -> Result<()> {
+        if !self.checked.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let marker = self.dir.join("UNCLEAN");
+        failpoint::hit("close.closed").map_err(Error::io("sync", &self.dir))?;
+        match fs::remove_file(&marker) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", marker)(error)),
+            _ => sync_dir(&self.dir),
+        }
+    }
+
+    /// The data folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened> {
+    open_with(dir, options, MIGRATIONS)
+}
+
+fn open_with(dir: &Path, options: &Options, migrations: &[Migration]) -> Result<Opened> {
     create_dir(dir)?;
     let dir = dir.canonicalize().map_err(Error::io("open", dir))?;
-    let lock = lock::take(&dir)?;
+    let session = Session::begin(&dir, options)?;
     let folder = |name| {
         let path = dir.join(name);
         create_dir(&path).map(|()| path)
     };
     let (database, blobs, tmp, quarantine) = (folder("sled")?, folder("blobs")?, folder("tmp")?, folder("quarantine")?);
-    let db = database::open(&database, &quarantine, options.cache_bytes)?;
-    check_format(&db, &dir)?;
+    let open = || database::open(&database, &quarantine, options.cache_bytes);
+    let mut db = open()?;
+    failpoint::hit("open.database").map_err(Error::io("open", &database))?;
+    if let Plan::Migrate { from, steps } = format::plan(&db, &dir, migrations)? {
+        // A closed database can be copied file by file.
+        drop(db);
+        format::back_up(&dir, &database, from)?;
+        db = open()?;
+        format::migrate(&db, &database, from, steps)?;
+    }
+    format::note(&db, migrations)?;
     let kv = SledKv::new(db, &database)?;
     let durable = [&database, &database.join("blobs"), &blobs, &dir];
     for path in durable.into_iter().map(PathBuf::as_path).chain(dir.parent()) {
         sync_dir(path)?;
     }
-    Ok(Opened { kv, blobs: DiskBlobs::open(&blobs, &tmp)?, lock })
-}
-
-/// Writes the format into a new database; the first barrier makes it durable.
-fn check_format(db: &sled::Db, dir: &Path) -> Result<()> {
-    let (key, what) = (key::format(), || "the format of the data folder".to_owned());
-    match db.get(&key)?.map(|bytes| frame::decode::<u32>(what, &bytes)).transpose()? {
-        Some(found) if found > FORMAT => Err(Error::Format { path: dir.to_owned(), found, supported: FORMAT }),
-        Some(_) => Ok(()),
-        None => {
-            db.insert(key, frame::encode(what, &FORMAT)?)?;
-            Ok(())
-        }
-    }
+    failpoint::hit("open.synced").map_err(Error::io("open", &database))?;
+    session.space.keep_ballast();
+    Ok(Opened { kv, blobs: DiskBlobs::open(&blobs, &tmp, session.space.clone())?, session })
 }
 
 /// Makes a folder that nobody else may enter, unless it exists.

@@ -18,9 +18,11 @@ use crate::key::{self, Space, Timeline};
 use crate::kv::Kv;
 use crate::view::{self, View};
 
+mod check;
 mod claim;
 mod turn;
 
+pub(crate) use check::{check_lease, check_lock, check_place, check_standing};
 pub(crate) use claim::{Claim, claim};
 pub(crate) use turn::Turns;
 
@@ -141,7 +143,7 @@ enum State {
 }
 
 /// Who holds a lock, or a place of a permit.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
     job: DocRef,
 }

@@ -8,6 +8,7 @@
 
 mod build;
 mod catalog;
+mod check;
 mod entry;
 mod maintain;
 pub(crate) mod order;
@@ -17,6 +18,7 @@ mod scan;
 pub(crate) use build::{drop_index, ensure};
 pub(crate) use catalog::declared;
 pub use catalog::{INDEXES, Index};
+pub(crate) use check::{Definitions, check_catalog, check_document, check_entry};
 pub(crate) use maintain::maintain;
 pub use order::collate;
 pub use range::{IndexRange, Position};

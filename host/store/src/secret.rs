@@ -91,6 +91,14 @@ impl MasterKey {
         Ok(Zeroizing::new(secret))
     }
 
+    /// Whether a text was sealed with this key.
+    #[must_use]
+    pub fn sealed(&self, text: &str) -> bool {
+        text.strip_prefix(VERSION)
+            .and_then(|text| text.strip_prefix('.'))
+            .is_some_and(|text| text.starts_with(&self.hint()))
+    }
+
     fn hint(&self) -> String {
         let mut hint = self.fingerprint();
         hint.truncate(HINT_DIGITS);

@@ -13,15 +13,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 use crate::kv::{Batch, Committed, Kv};
 
 mod barrier;
+mod watchdog;
 mod writer;
 
 use barrier::{Barrier, FileBarrier};
+use watchdog::Watchdog;
 use writer::{Request, Writer};
 
 /// How many commits may wait for the writer; more wait for their turn to wait.
@@ -33,6 +35,7 @@ pub(crate) struct SledKv {
     /// `None` only while being dropped.
     requests: Option<mpsc::Sender<Request>>,
     closed: Arc<AtomicBool>,
+    failure: watch::Receiver<Option<String>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -47,9 +50,11 @@ impl SledKv {
     fn with_barrier(db: sled::Db, barrier: Box<dyn Barrier>) -> std::io::Result<Self> {
         let (requests, incoming) = mpsc::channel(WAITING);
         let closed = Arc::new(AtomicBool::new(false));
-        let writer = Writer::new(db.clone(), barrier, incoming, Arc::clone(&closed));
+        let (failed, failure) = watch::channel(None);
+        let watchdog = Watchdog::start(watchdog::LIMIT, watchdog::give_up)?;
+        let writer = Writer::new(db.clone(), barrier, incoming, Arc::clone(&closed), failed, watchdog);
         let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { db, requests: Some(requests), closed, writer: Some(writer) })
+        Ok(Self { db, requests: Some(requests), closed, failure, writer: Some(writer) })
     }
 
     /// Why the writer does not answer. If it died, it may have written before.
@@ -88,12 +93,26 @@ impl Kv for SledKv {
         answer.await.unwrap_or_else(|_| Err(self.gone()))
     }
 
+    async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+            Ok(reason) => reason.unwrap_or_default(),
+            Err(_) if self.closed.load(Ordering::Acquire) => std::future::pending().await,
+            Err(_) => "the thread that writes to the database died".to_owned(),
+        }
+    }
+
     async fn close(&self) {
         let (reply, answer) = oneshot::channel();
         if self.send(Request::Close { reply }).await.is_ok() {
             let _ = answer.await;
         }
     }
+}
+
+/// Waits until everything written to a database in `dir` is durable.
+pub(crate) fn make_durable(db: &sled::Db, dir: &Path) -> Result<()> {
+    FileBarrier::new(db.clone(), dir)?.wait().map_err(Error::io("sync", dir))
 }
 
 impl Drop for SledKv {

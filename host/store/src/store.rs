@@ -1,22 +1,21 @@
 //! The store as the rest of the program sees it.
 
-use std::collections::HashSet;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
 
 use crate::Map;
-use crate::blob::{BlobId, Blobs, MemoryBlobs};
+use crate::blob::{BlobId, Blobs, Keeper, MemoryBlobs};
 use crate::changes::{Changes, Step};
 use crate::document::{self, Document, Record};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{DocRef, InstanceId};
 use crate::key::{self, Space};
-use crate::kv::{Committed, Kv, MemoryKv};
-use crate::open::{self, Options};
+use crate::kv::{Batch, Committed, Kv, MemoryKv, Recorder};
+use crate::open::{self, Options, Session};
 use crate::plan::{Plan, plan};
 use crate::queue::{self, Claim, Lease, Permit, Queued, Turns};
 use crate::rev::Rev;
@@ -25,8 +24,6 @@ use crate::{due, index, view};
 
 /// How often a commit is planned anew before it gives up: each time, another commit has succeeded in between.
 const ATTEMPTS: usize = 100;
-/// How many entries are read at once.
-const PAGE: usize = 256;
 
 /// Documents, queue, schedule and blobs of one data folder. Clones share it.
 ///
@@ -39,11 +36,11 @@ pub struct Store {
 
 /// The fields are dropped in this order: the lock on the folder goes last.
 struct Inner {
-    kv: Box<dyn Kv>,
-    blobs: Box<dyn Blobs>,
+    kv: Recorder,
+    blobs: Keeper,
     turns: Turns,
-    /// Held for as long as no other process may use the data folder.
-    lock: Option<File>,
+    /// `None` for a store that is no data folder of this process alone.
+    session: Option<Session>,
 }
 
 impl Store {
@@ -55,8 +52,8 @@ impl Store {
     /// [`Error::Locked`] when another process runs on the folder; [`Error::Damaged`], [`Error::Format`],
     /// [`Error::Io`].
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
-        let open::Opened { kv, blobs, lock } = open::open(dir, options)?;
-        Ok(Self::with(Box::new(kv), Box::new(blobs), Some(lock)))
+        let open::Opened { kv, blobs, session } = open::open(dir, &options)?;
+        Ok(Self::with(Box::new(kv), Box::new(blobs), Some(session)))
     }
 
     /// A store that ends with the process, for tests.
@@ -71,14 +68,15 @@ impl Store {
         Self::with(kv, blobs, None)
     }
 
-    fn with(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>, lock: Option<File>) -> Self {
-        Self { inner: Arc::new(Inner { kv, blobs, turns: Turns::default(), lock }) }
+    fn with(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>, session: Option<Session>) -> Self {
+        let (kv, blobs) = (Recorder::new(kv), Keeper::new(blobs));
+        Self { inner: Arc::new(Inner { kv, blobs, turns: Turns::default(), session }) }
     }
 
     /// Whether no other process uses this store: then whatever lease is found at the start belongs to nobody any more.
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
-        self.inner.lock.is_some()
+        self.inner.session.is_some()
     }
 
     pub(crate) fn turns(&self) -> &Turns {
@@ -86,18 +84,72 @@ impl Store {
     }
 
     pub(crate) fn kv(&self) -> &dyn Kv {
-        self.inner.kv.as_ref()
+        &self.inner.kv
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.inner.kv
+    }
+
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.inner.blobs
+    }
+
+    /// Whether a process before did not close the folder: it was killed, or the power was cut. Look through it then, with
+    /// [`Store::fsck`]; it stays so until that finds nothing wrong.
+    #[must_use]
+    pub fn was_unclean(&self) -> bool {
+        self.inner.session.as_ref().is_some_and(|session| session.unclean)
+    }
+
+    /// Notes that nothing is wrong.
+    pub(crate) fn note_checked(&self) {
+        if let Some(session) = &self.inner.session {
+            session.checked.store(true, Ordering::Release);
+        }
+    }
+
+    /// Notes the fingerprint of the key that seals what is in the folder; see [`crate::key_fingerprint`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn note_key(&self, fingerprint: &str) -> Result<()> {
+        self.inner.session.as_ref().map_or(Ok(()), |session| open::note_key(session.dir(), fingerprint))
+    }
+
+    /// Refuses when there is no room for new data.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn check_space(&self) -> Result<()> {
+        self.inner.session.as_ref().map_or(Ok(()), |session| session.space.check())
+    }
+
+    /// Answers, with the reason, once the disk failed a write: from then on every commit is refused, and only a restart helps. Never
+    /// answers otherwise. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        self.kv().failed().await
     }
 
     /// The contents of files.
     #[must_use]
     pub fn blobs(&self) -> &dyn Blobs {
-        self.inner.blobs.as_ref()
+        &self.inner.blobs
     }
 
     /// Refuses new commits, waits for those accepted and lets go of the data folder, once the last clone is dropped.
-    pub async fn close(self) {
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be noted that the folder was closed; [`Error::Poisoned`] when the disk failed a write.
+    pub async fn close(self) -> Result<()> {
+        // An empty commit tells whether all before it are durable; a second closing finds it closed.
+        match self.kv().commit(Batch::default()).await {
+            Ok(_) => {}
+            Err(Error::Closed) => return Ok(()),
+            Err(error) => return Err(error),
+        }
         self.kv().close().await;
+        self.inner.session.as_ref().map_or(Ok(()), Session::end)
     }
 }
 
@@ -187,7 +239,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Conflict`], [`Error::StaleLease`], [`Error::NotFound`], [`Error::TooLarge`],
-    /// [`Error::Invalid`]: nothing was written. [`Error::Poisoned`]: the disk failed, and only a restart tells
+    /// [`Error::Invalid`], and [`Error::Full`] when a document is created: nothing was written. [`Error::Poisoned`]: the disk failed, and only a restart tells
     /// whether the changes are there.
     pub async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         let mut spilled = Vec::new();
@@ -206,6 +258,10 @@ impl Store {
     }
 
     async fn try_commit(&self, changes: &mut Changes, spilled: &mut Vec<BlobId>) -> Result<Plan> {
+        // What is there already may still be changed, finished and deleted: the reserve is for that.
+        if changes.steps.iter().any(|step| matches!(step, Step::Create { .. })) {
+            self.check_space()?;
+        }
         for step in &mut changes.steps {
             if let Step::Create { document, body } | Step::Put { document, body, .. } = step {
                 spilled.extend(body.spill(self.blobs(), document).await?);
@@ -230,31 +286,6 @@ impl Store {
                 tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
             }
         }
-    }
-
-    /// Blobs that no document's own content is in and that are not `used`, made before `before`. For a sweep: give it time for
-    /// the slowest upload, because a blob is written before the commit that refers to it.
-    ///
-    /// Reads every document's entry, page by page.
-    ///
-    /// # Errors
-    /// Like [`Store::get`], and [`Error::Io`].
-    pub async fn orphans(&self, used: &HashSet<BlobId>, before: DateTime<Utc>) -> Result<Vec<BlobId>> {
-        let mut orphans: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
-        orphans.retain(|blob| blob.created_at() < before && !used.contains(blob));
-        let mut range = key::all_instances();
-        while !orphans.is_empty() {
-            let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
-            let Some((last, _)) = page.last() else { break };
-            range.behind(last);
-            for (key, bytes) in page.iter().filter(|(key, _)| key::is_document(key)) {
-                if let Some(blob) = view::decode::<Record>(key, bytes)?.content.blob() {
-                    orphans.remove(&blob);
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-        Ok(orphans.into_iter().collect())
     }
 }
 

@@ -4,12 +4,13 @@ use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
+use konnector_platform::mango::{MemberPath, project};
 use konnector_store::Document;
 use serde_json::{Value, json};
 
 use super::{doctype, shown};
 use crate::error::Failure;
-use crate::extract::{Caller, Params};
+use crate::extract::{Caller, JsonObject, Params};
 
 /// Documents on a page where the client names no number, and at most.
 const PAGE: usize = 100;
@@ -80,7 +81,47 @@ fn start_key(params: &Params) -> Option<String> {
     Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()))
 }
 
-/// `GET /data/:type/_all_docs?limit=&skip=&startkey=&include_docs=`.
+/// The row of a document. `Fields` says which of its members are wanted, and that it is wanted at all.
+fn row(doctype: &Doctype, document: Document, params: &Params) -> Result<Value, Failure> {
+    let mut row = json!({ "id": document.id, "key": document.id, "value": { "rev": document.rev } });
+    let fields = params.list("Fields");
+    if (params.flag("include_docs", false) || !fields.is_empty())
+        && let Some(members) = row.as_object_mut()
+    {
+        let shown = shown(doctype, document);
+        let paths = fields.iter().map(|field| MemberPath::parse(field)).collect::<Result<Vec<_>, _>>();
+        let paths = paths.map_err(konnector_platform::Error::from)?;
+        let wanted = if paths.is_empty() { shown } else { project(&shown, &paths) };
+        members.insert("doc".to_owned(), Value::Object(wanted));
+    }
+    Ok(row)
+}
+
+/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these.
+pub async fn docs_of_keys(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let keys = body.get("keys").and_then(Value::as_array).filter(|keys| keys.len() <= LARGEST_PAGE);
+    let keys =
+        keys.ok_or_else(|| Failure::bad_request(format!("keys: expected is a list of at most {LARGEST_PAGE} ids")))?;
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        let id = key.as_str().unwrap_or_default();
+        rows.push(match platform.read_listed(&caller.instance, &caller.principal, &doctype, id)? {
+            Some(document) => row(&doctype, document, &params)?,
+            None => json!({ "key": key, "error": "not_found" }),
+        });
+    }
+    Ok(Json(json!({ "total_rows": rows.len(), "offset": 0, "rows": rows })))
+}
+
+/// `GET /data/:type/_all_docs?limit=&skip=&startkey=&include_docs=&Fields=`. Design documents are none of them, whatever `DesignDocs` says.
 pub async fn all_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -91,15 +132,8 @@ pub async fn all_docs(
     let from = start_key(&params).unwrap_or_default();
     let part = (params.number("skip")?.unwrap_or_default(), limit(&params)?);
     let page = Page::read(&platform, &caller, &doctype, part, |id| id >= from.as_str())?;
-    let with_documents = params.flag("include_docs", false);
-    let rows = page.documents.into_iter().map(|document| {
-        let mut row = json!({ "id": document.id, "key": document.id, "value": { "rev": document.rev } });
-        if with_documents && let Some(members) = row.as_object_mut() {
-            members.insert("doc".to_owned(), Value::Object(shown(&doctype, document)));
-        }
-        row
-    });
-    let rows: Vec<Value> = rows.collect();
+    let rows = page.documents.into_iter().map(|document| row(&doctype, document, &params));
+    let rows = rows.collect::<Result<Vec<Value>, _>>()?;
     Ok(Json(json!({ "total_rows": page.total, "offset": page.offset, "rows": rows })))
 }
 

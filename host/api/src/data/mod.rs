@@ -1,5 +1,6 @@
 //! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
 
+mod bulk;
 mod find;
 mod list;
 
@@ -20,11 +21,12 @@ use crate::extract::{Caller, JsonObject, Params};
 pub fn routes() -> Router<Platform> {
     Router::new()
         .route("/data/_all_doctypes", get(doctypes))
-        .route("/data/{doctype}", axum::routing::post(create))
-        .route("/data/{doctype}/", axum::routing::post(create))
-        .route("/data/{doctype}/_all_docs", get(list::all_docs))
+        .route("/data/{doctype}", axum::routing::post(create).delete(delete_all))
+        .route("/data/{doctype}/", axum::routing::post(create).delete(delete_all))
+        .route("/data/{doctype}/_all_docs", get(list::all_docs).post(list::docs_of_keys))
         .route("/data/{doctype}/_normal_docs", get(list::normal_docs))
         .merge(find::routes())
+        .merge(bulk::routes())
         .route("/data/{doctype}/{id}", get(read).put(write).delete(delete))
 }
 
@@ -177,4 +179,16 @@ async fn delete(
     let rev = wanted_revision(&params, &headers)?;
     let rev = platform.delete_document(&caller.instance, &caller.principal, &doctype, &id, &rev).await?;
     Ok(Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "deleted": true })))
+}
+
+/// `DELETE /data/:type/`: every document of the type.
+async fn delete_all(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Delete, &doctype)?;
+    platform.delete_documents(&caller.instance, &caller.principal, &doctype).await?;
+    Ok(Json(json!({ "deleted": true })))
 }

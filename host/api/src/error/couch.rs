@@ -33,7 +33,7 @@ fn body(failure: &Failure) -> Value {
 }
 
 /// `CouchDB`'s name of the error.
-fn name(failure: &Failure) -> &'static str {
+pub fn name(failure: &Failure) -> &'static str {
     match (failure.about, failure.status) {
         (About::Document(name), _) => name,
         (_, StatusCode::NOT_FOUND) => "not_found",

@@ -62,6 +62,11 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, About::Parameter(name), message)
     }
 
+    /// 412: something is not as a parameter or header says.
+    pub fn precondition(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, About::Parameter(name), message)
+    }
+
     /// 422: a member of the body's attributes is wrong.
     pub fn attribute(name: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, About::Attribute(name), message)
@@ -127,6 +132,7 @@ impl From<Error> for Failure {
             Error::NotFound(_) | Error::Unreachable(_) => Self::request(StatusCode::NOT_FOUND, message),
             Error::Conflict(_) | Error::StaleLease => Self::request(StatusCode::CONFLICT, message),
             Error::Parameter { name, .. } => Self::parameter(name, message),
+            Error::Precondition { name, .. } => Self::precondition(name, message),
             Error::Attribute { name, .. } => Self::attribute(name, message),
             Error::BadRequest(_) => Self::bad_request(message),
             Error::Query(query) => Self::document(StatusCode::BAD_REQUEST, of_query(&query), message),
@@ -160,6 +166,7 @@ impl Failure {
         use konnector_store::Error as Store;
         match error {
             Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
+            Store::Full { .. } => Self::request(StatusCode::INSUFFICIENT_STORAGE, message),
             Store::Invalid { .. } => Self::bad_request(message),
             Store::Poisoned | Store::Closed => Self::unavailable(message),
             _ => Self::server(message),
@@ -205,6 +212,7 @@ mod tests {
             (Error::StaleLease, 409),
             (Error::Parameter { name: "slug", message: "x".to_owned() }, 422),
             (Error::Attribute { name: "Type", message: "x".to_owned() }, 422),
+            (Error::Precondition { name: "If-Match", message: "x".to_owned() }, 412),
             (Error::BadRequest("x".to_owned()), 400),
             (QueryError::NoIndex.into(), 400),
             (Error::Manifest(syntax), 400),
@@ -217,6 +225,7 @@ mod tests {
             (Error::TooLarge("x".to_owned()), 413),
             (Error::Key("x".to_owned()), 500),
             (store(konnector_store::Error::Poisoned), 503),
+            (store(konnector_store::Error::Full { path: "/data".into(), free: 1, reserve: 2 }), 507),
             (store(konnector_store::Error::Invalid { field: "id", reason: "x".to_owned() }), 400),
         ];
         for (error, status) in table {

@@ -3,7 +3,7 @@
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
-use konnector_platform::file::File;
+use konnector_platform::file::{File, Kind};
 use konnector_store::Map;
 
 use crate::error::Failure;
@@ -30,7 +30,40 @@ pub fn by_path(platform: &Platform, caller: &Caller, verb: Verb, params: &Params
     reachable(platform, caller, verb, file)
 }
 
-fn reachable(platform: &Platform, caller: &Caller, verb: Verb, file: File) -> Result<File, Failure> {
+/// Refuses whoever may not create something in a directory, which may be missing.
+pub fn new_child(
+    platform: &Platform,
+    caller: &Caller,
+    dir_id: &str,
+    directory: Option<&File>,
+    (kind, name): (Kind, &str),
+) -> Result<(), Failure> {
+    let rules = &caller.principal.permissions;
+    match directory {
+        Some(directory) if platform.reaches_new(&caller.instance, rules, directory, kind, name)? => Ok(()),
+        _ => caller.check_document(Verb::Post, &FILES, dir_id, &Map::new()),
+    }
+}
+
+/// The same for a directory that may be made together with those above it: what counts is the deepest one that is there.
+pub fn new_below(platform: &Platform, caller: &Caller, path: &str) -> Result<(), Failure> {
+    caller.check_any(Verb::Post, &FILES)?;
+    let mut path = path;
+    loop {
+        match platform.file_by_path(&caller.instance, if path.is_empty() { "/" } else { path }) {
+            Ok(directory) => {
+                return new_child(platform, caller, &directory.id, Some(&directory), (Kind::Directory, ""));
+            }
+            Err(konnector_platform::Error::NotFound(_)) => {
+                path = path.rsplit_once('/').map(|(above, _)| above).unwrap_or_default();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Refuses whoever has no rule that reaches a file.
+pub fn reachable(platform: &Platform, caller: &Caller, verb: Verb, file: File) -> Result<File, Failure> {
     if platform.reaches(&caller.instance, &caller.principal.permissions, &[verb], &file)? {
         return Ok(file);
     }

@@ -71,7 +71,12 @@ impl Portion {
     }
 }
 
-async fn content(platform: &Platform, file: &File, attachment: bool, headers: &HeaderMap) -> Result<Response, Failure> {
+pub async fn content(
+    platform: &Platform,
+    file: &File,
+    attachment: bool,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
     let Some(stored) = &file.content else {
         return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
     };

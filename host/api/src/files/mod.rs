@@ -1,7 +1,13 @@
-//! `/files`: the user's files and directories, to read (Cozy API: VFS).
+//! `/files`: the user's files and directories (Cozy API: VFS).
 
 mod access;
+mod change;
 mod download;
+mod find;
+mod link;
+mod parameters;
+mod references;
+mod upload;
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -25,11 +31,31 @@ const MOST_CHILDREN: usize = 1_000;
 /// The routes of this module.
 pub fn routes() -> Router<Platform> {
     Router::new()
-        .route("/files/metadata", get(show_path))
+        .route("/files/metadata", get(show_path).patch(change::patch_path))
         .route("/files/download", get(download::by_path))
         .route("/files/download/{id}", get(download::by_id))
-        .route("/files/{id}", get(show))
+        .route("/files/trash", get(change::trashed).delete(change::empty))
+        .route("/files/trash/{id}", axum::routing::post(change::restore).delete(change::destroy))
+        .route("/files/_find", axum::routing::post(find::find))
+        .route("/files/_all_docs", axum::routing::post(find::by_ids))
+        .route("/files/downloads", axum::routing::post(link::create))
+        .route("/files/downloads/{secret}/{name}", get(link::follow))
+        .route("/files/{id}", get(show).head(find::exists).patch(change::patch).delete(change::trash))
+        .route("/files/{id}/size", get(find::size))
+        .route(
+            "/files/{id}/relationships/referenced_by",
+            axum::routing::post(references::add).delete(references::remove),
+        )
+        .route("/files/{id}/copy", axum::routing::post(change::copy))
         .route("/files/{id}/relationships/contents", get(contents))
+}
+
+/// The routes that take contents. How long that takes is the client's to say, as long as something comes.
+pub fn uploads() -> Router<Platform> {
+    Router::new()
+        .route("/files", axum::routing::post(upload::create))
+        .route("/files/", axum::routing::post(upload::create))
+        .route("/files/{id}", axum::routing::post(upload::create).put(upload::overwrite))
 }
 
 fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, Failure> {

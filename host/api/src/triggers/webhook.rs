@@ -1,6 +1,7 @@
 //! `/jobs/webhooks`: triggers that whoever knows their address may call (Cozy API, webhooks, §5.6).
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
@@ -21,8 +22,10 @@ pub async fn call(
     Extension(instance): Extension<Instance>,
     Path(id): Path<String>,
     params: Params,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Failure> {
+    let too_large = |_| Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "the body of a webhook has at most 1 MiB");
+    let body = body.map_err(too_large)?;
     platform.call_webhook(&instance, &id, &body, params.flag("Manual", false)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -145,3 +145,91 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
         json!(["tax"])
     );
 }
+
+#[tokio::test]
+async fn a_link_works_for_an_hour_without_a_token() {
+    let api = with_bill().await;
+    let token = api.token("io.cozy.files");
+    let created = api.send(Call::post(&format!("/files/downloads?Id={BILL}")).token(&token)).await.json();
+    let link = created["links"]["related"].as_str().expect("a link").to_owned();
+    assert!(link.starts_with("/files/downloads/") && link.ends_with("/bill%20n%C2%B01%2Ehtml"), "{link}");
+    let get = async |link: &str| api.send(Call::get(link)).await;
+    assert_eq!(get(&link).await.text(), "0123456789");
+    assert!(get(&format!("{link}?Dl=1")).await.header(CONTENT_DISPOSITION).starts_with("attachment;"));
+    assert_eq!(get(&link.replacen("/files/downloads/", "/files/downloads/x", 1)).await.status, 404);
+    let elsewhere = Call::get(&link).host("bob.example");
+    assert_eq!(api.send(elsewhere).await.status, 404, "another instance");
+    api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(3_601));
+    assert_eq!(get(&link).await.status, 404);
+    for (path, status) in [
+        ("/files/downloads?Path=/Administrative".to_owned(), 400),
+        ("/files/downloads?Id=unknown".to_owned(), 404),
+        ("/files/downloads".to_owned(), 422),
+    ] {
+        assert_eq!(api.send(Call::post(&path).token(&api.token("*"))).await.status, status, "{path}");
+    }
+}
+
+/// F16.
+#[tokio::test]
+async fn references_are_added_and_removed() {
+    let api = with_bill().await;
+    let token = api.token("io.cozy.files");
+    let path = format!("/files/{BILL}/relationships/referenced_by");
+    let reference = |id: &str| json!({ "type": "io.cozy.bills", "id": id });
+    let calls = [
+        Call::post(&path).token(&token).json(&json!({ "data": reference("one") })),
+        Call::post(&path).token(&token).json(&json!({ "data": [reference("one"), reference("two")] })),
+        Call::delete(&path).token(&token).json(&json!({ "data": [reference("one"), reference("unknown")] })),
+        Call::post(&path).token(&token).json(&json!({ "data": { "type": "no type", "id": "1" } })),
+        Call::post(&path).token(&token).json(&json!({})),
+        Call::post(&path).token(&api.token("io.cozy.files:GET")).json(&json!({ "data": [] })),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+/// F9, F15, and files by a selector.
+#[tokio::test]
+async fn files_are_found() {
+    let api = with_bill().await;
+    let token = api.token("io.cozy.files");
+    let head = async |path: &str| api.send(Call::new(Method::HEAD, path).token(&token)).await.status;
+    assert_eq!(head(&format!("/files/{BILL}")).await, 200);
+    assert_eq!(head(&format!("/files/{BILL}?Type=directory")).await, 404);
+    assert_eq!(head("/files/unknown").await, 404);
+    let size = async |id: &str| {
+        let answer = api.send(Call::get(&format!("/files/{id}/size")).token(&token)).await.json();
+        answer["data"]["attributes"]["size"].clone()
+    };
+    assert_eq!((size(BILL).await, size(ROOT_ID).await), (json!("10"), json!("10")));
+
+    let keys = json!({ "keys": [ROOT_ID, "unknown", BILL] });
+    let found = api.send(Call::post("/files/_all_docs").token(&token).json(&keys)).await.json();
+    let paths: Vec<_> =
+        found["data"].as_array().expect("a list").iter().map(|file| file["attributes"]["path"].clone()).collect();
+    assert_eq!(paths, ["/", "/Administrative/Bank/bill n°1.html"]);
+
+    let index = json!({ "index": { "fields": ["type", "name"] } });
+    let index = Call::post("/data/io.cozy.files/_index").token(&token).json(&index);
+    assert_eq!(api.send(index).await.status, 200);
+    let mut query = json!({ "selector": { "type": "directory", "name": { "$gt": null } }, "sort": ["type", "name"], "fields": ["name"], "limit": 2 });
+    let mut names = Vec::new();
+    let mut path = "/files/_find".to_owned();
+    loop {
+        let page = api.send(Call::post(&path).token(&token).json(&query)).await.json();
+        let files = page["data"].as_array().unwrap_or_else(|| panic!("{page}"));
+        names.extend(files.iter().map(|file| file["attributes"]["name"].clone()));
+        for file in files {
+            let shown: Vec<&String> = file["attributes"].as_object().expect("an object").keys().collect();
+            assert_eq!(shown, ["type", "name", "trashed"], "{file}");
+        }
+        match page["links"]["next"].as_str() {
+            Some(next) => path = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["", ".cozy_trash", "Administrative", "Bank"]);
+    query = json!({ "selector": { "size": "10" } });
+    let refused = api.send(Call::post("/files/_find").token(&token).json(&query)).await;
+    assert_eq!(refused.status, 400, "{refused}");
+}

@@ -9,6 +9,7 @@
 
 mod access;
 mod admin;
+mod bulk;
 mod data;
 mod files;
 mod find;
@@ -18,3 +19,4 @@ mod realtime;
 mod server;
 mod support;
 mod triggers;
+mod uploads;

@@ -109,6 +109,7 @@ impl Api {
             class: Some("text".to_owned()),
             executable: Some(false),
             trashed: false,
+            restore_path: None,
             metadata: Map::new(),
             referenced_by: Vec::new(),
             cozy_metadata: Map::new(),

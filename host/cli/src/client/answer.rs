@@ -110,6 +110,9 @@ pub fn flat(document: &Value) -> Value {
     if let Some(rev) = resource.get("meta").and_then(|meta| meta.get("rev")).filter(|rev| **rev != json!("")) {
         members.insert("rev".to_owned(), rev.clone());
     }
+    if let Some(address) = resource.get("links").and_then(|links| links.get("webhook")) {
+        members.insert("webhook".to_owned(), address.clone());
+    }
     Value::Object(members)
 }
 

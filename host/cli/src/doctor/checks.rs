@@ -7,6 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use konnector_platform::Schema;
+use konnector_store::{Fsck, Progress};
 
 use super::Finding;
 use crate::client::{self, Connection};
@@ -115,6 +117,42 @@ pub fn lock(data: &DataDir, reachable: bool) -> Option<Finding> {
             format!("{} cannot be locked: {error}", path.display()),
             "the file system must support locks; a network file system may not",
         ),
+    })
+}
+
+/// Whether a process works on the store.
+pub fn is_held(data: &DataDir) -> bool {
+    let lock = File::options().read(true).write(true).open(data.store().join("LOCK"));
+    lock.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+/// Whether the store contradicts itself; only where nobody works on it.
+pub async fn store(data: &DataDir) -> Option<Finding> {
+    if !data.has_data() || is_held(data) {
+        return None;
+    }
+    let look = async {
+        let store = crate::offline::open(data.store()).await?;
+        let options = Fsck { deep: false, repair: false, now: Utc::now() };
+        let mut first = None;
+        let told = &mut |event: Progress<'_>| {
+            if let (Progress::Found(problem), None) = (event, &first) {
+                first = Some(problem.to_string());
+            }
+        };
+        let summary = store.fsck(&Schema, options, told).await?;
+        store.close().await?;
+        Ok::<_, crate::error::Error>((summary, first.unwrap_or_default()))
+    };
+    Some(match look.await {
+        Ok((summary, _)) if summary.problems == 0 => {
+            Finding::good(format!("nothing is wrong with the {} entries of the store", summary.entries))
+        }
+        Ok((summary, first)) => Finding::problem(
+            format!("{} things are wrong with the store, the first: {first}", summary.problems),
+            "see all with: konnector fsck",
+        ),
+        Err(error) => Finding::problem(error.to_string(), "the server would not start either"),
     })
 }
 

@@ -26,7 +26,7 @@ enum Kind {
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 17] = [
+const KEYS: [(&str, Kind); 18] = [
     ("data_dir", Kind::Text),
     ("listen", Kind::Text),
     ("admin_listen", Kind::Text),
@@ -40,6 +40,7 @@ const KEYS: [(&str, Kind); 17] = [
     ("konnector_concurrency", Kind::Number),
     ("keep_jobs", Kind::Number),
     ("keep_jobs_days", Kind::Number),
+    ("disk_reserve_mib", Kind::Number),
     ("limits", Kind::Limits),
     ("default_limits", Kind::Limits),
     ("log_format", Kind::Text),
@@ -84,6 +85,8 @@ pub struct Settings {
     pub konnector_concurrency: u32,
     /// What is kept of jobs that have ended.
     pub history: History,
+    /// Bytes that new data leaves free on the disk; the store's default where absent.
+    pub disk_reserve: Option<u64>,
     /// What runs may use up.
     pub limits: LimitPolicy,
     /// See [`LogFormat`].
@@ -108,6 +111,7 @@ struct Given {
     konnector_concurrency: Option<u32>,
     keep_jobs: Option<u32>,
     keep_jobs_days: Option<u32>,
+    disk_reserve_mib: Option<u32>,
     limits: Option<Table>,
     default_limits: Option<Table>,
     log_format: Option<LogFormat>,
@@ -163,6 +167,7 @@ impl Given {
             vendor_concurrency: self.vendor_concurrency.unwrap_or(1),
             konnector_concurrency: self.konnector_concurrency.unwrap_or(0),
             history: history(self.keep_jobs, self.keep_jobs_days),
+            disk_reserve: self.disk_reserve_mib.map(|mebibytes| u64::from(mebibytes) << 20),
             limits: LimitPolicy {
                 most: Limits::most().requested(&limits("limits", self.limits)?),
                 default: Limits::default().requested(&limits("default_limits", self.default_limits)?),
@@ -392,7 +397,7 @@ mod tests {
         insta::assert_snapshot!(errors.map(told).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, limits, default_limits, log_format, admin_passphrase
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers is 0 | set workers to 1 or more

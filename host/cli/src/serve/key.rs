@@ -1,20 +1,25 @@
 //! The master key: made once, with the first data, and never again.
 
-use konnector_store::MasterKey;
+use konnector_store::{MasterKey, key_fingerprint};
 
 use super::config::Settings;
 use crate::error::{Error, Result};
+use crate::{keys, offline};
 
 /// The key of the file. A new one only where there is no data yet: another key would open none of its secrets.
 pub fn load(settings: &Settings) -> Result<MasterKey> {
+    let store = settings.data_dir.store();
     if let Some(key) = MasterKey::load(&settings.key_file)? {
+        keys::refuse_unfinished(&settings.key_file, &key)?;
+        offline::check_key(&store, &key)?;
         return Ok(key);
     }
     if settings.data_dir.has_data() {
+        let needed = key_fingerprint(&store)?.map(|needed| format!(" {needed}")).unwrap_or_default();
         return Err(Error::Key(format!(
-            "there is data in {}, but its key {} is missing: put the key file back from its backup, or name it with --key-file. \
+            "there is data in {}, but its key{needed} is not at {}: put the key file back from its backup, or name it with --key-file. \
              Nothing was changed",
-            settings.data_dir.store().display(),
+            store.display(),
             settings.key_file.display()
         )));
     }

@@ -52,7 +52,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`]; [`Error::BadRequest`] for more than a file may have; [`Error::StaleLease`] by way of `stage`.
-    pub(crate) async fn add_references(
+    pub async fn add_references(
         &self,
         instance: &Instance,
         id: &str,
@@ -67,7 +67,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`]; [`Error::StaleLease`] by way of `stage`.
-    pub(crate) async fn remove_references(
+    pub async fn remove_references(
         &self,
         instance: &Instance,
         id: &str,

@@ -9,14 +9,14 @@ use super::{CHILDREN, File, Kind, Reference, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, new_id, object};
 use crate::{Error, Platform, Result};
 
 /// How many names are tried before giving up: `bill (100).pdf`.
 const MOST_NUMBERS: u32 = 100;
 
 /// A file that is to be created, or to get new content.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewContent {
     /// Its id.
     pub id: String,
@@ -28,12 +28,44 @@ pub struct NewContent {
     pub mime: String,
     /// When it was created, if its maker knows.
     pub created_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// When it was last changed, if its maker knows; now otherwise.
+    pub updated_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// The user's tags; those that it has, where none are given.
+    pub tags: Option<Vec<String>>,
+    /// Whether it is a program; as it was, where nothing is said.
+    pub executable: Option<bool>,
     /// The file's `metadata`.
     pub metadata: Object,
     /// Documents that it belongs to, besides those that it has already.
     pub references: Vec<Reference>,
     /// More members of `cozyMetadata`.
     pub origin: Object,
+}
+
+impl NewContent {
+    /// For a file that there is not yet.
+    #[must_use]
+    pub fn fresh(dir_id: String, name: String, mime: String) -> Self {
+        Self::new(new_id(), dir_id, name, mime)
+    }
+
+    /// With nothing said but what must be.
+    #[must_use]
+    pub fn new(id: String, dir_id: String, name: String, mime: String) -> Self {
+        Self {
+            id,
+            dir_id,
+            name,
+            mime,
+            created_at: None,
+            updated_at: None,
+            tags: None,
+            executable: None,
+            metadata: Object::new(),
+            references: Vec::new(),
+            origin: Object::new(),
+        }
+    }
 }
 
 impl Platform {
@@ -86,6 +118,7 @@ impl Platform {
         changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         self.stage_event(&at, Happened::Created, &object(&file)?, None, &mut changes)?;
         self.store.commit(changes).await?;
+        self.usage.account(&instance.id, 0, file.len());
         self.publish(&at, Happened::Created, object(&file)?);
         Ok(file)
     }
@@ -105,22 +138,31 @@ impl Platform {
         let old = file.content.clone();
         let mut changes = Changes::new();
         stage(&mut changes);
-        if file.trashed {
+        if self.file(instance, &file.id)?.trashed {
             changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
             file.name = self.free_name(instance, &new.dir_id, &new.name)?;
             file.dir_id.clone_from(&new.dir_id);
             file.trashed = false;
+            file.restore_path = None;
+            file.cozy_metadata.retain(|name, _| !matches!(name.as_str(), "trashedAt" | "trashedBy"));
             changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         }
+        let now = self.clock.now();
         file.set_content(blob, new.mime.clone());
         file.metadata.clone_from(&new.metadata);
-        file.updated_at = self.clock.now();
+        file.executable = new.executable.or(file.executable);
+        if let Some(tags) = &new.tags {
+            file.tags.clone_from(tags);
+        }
+        file.created_at = new.created_at.unwrap_or(file.created_at);
+        file.updated_at = new.updated_at.unwrap_or(now);
         file.refer_to(&new.references)?;
-        file.touch(file.updated_at);
+        file.was_uploaded(&new.origin, now);
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?);
         self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         self.store.commit(changes).await?;
+        self.usage.account(&instance.id, old.as_ref().map_or(0, |old| old.size), file.len());
         if let Some(old) = old {
             self.store.blobs().remove(&old.blob).await?;
         }
@@ -151,14 +193,15 @@ impl Platform {
             dir_id: new.dir_id.clone(),
             path: None,
             created_at: new.created_at.unwrap_or(now),
-            updated_at: now,
-            tags: Vec::new(),
+            updated_at: new.updated_at.unwrap_or(now),
+            tags: new.tags.clone().unwrap_or_default(),
             size: None,
             md5sum: None,
             mime: None,
             class: None,
-            executable: Some(false),
+            executable: Some(new.executable.unwrap_or_default()),
             trashed: false,
+            restore_path: None,
             metadata: new.metadata.clone(),
             referenced_by: new.references.clone(),
             cozy_metadata,
@@ -190,5 +233,23 @@ impl Platform {
             Some(content) => Ok(self.store.blobs().open(&content.blob).await?),
             None => Err(Error::NotFound(format!("'{}' is a directory and has no content", file.name))),
         }
+    }
+}
+
+impl File {
+    /// Notes that content came. Which account a file is from is said once (Cozy API, files).
+    fn was_uploaded(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>) {
+        for name in ["sourceAccount", "sourceAccountIdentifier"] {
+            if let Some(value) = origin.get(name)
+                && !self.cozy_metadata.contains_key(name)
+            {
+                self.cozy_metadata.insert(name.to_owned(), value.clone());
+            }
+        }
+        if let Some(by) = origin.get("uploadedBy") {
+            self.cozy_metadata.insert("uploadedBy".to_owned(), by.clone());
+        }
+        self.cozy_metadata.insert("uploadedAt".to_owned(), serde_json::json!(now));
+        self.touch(now);
     }
 }

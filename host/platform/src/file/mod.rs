@@ -2,21 +2,30 @@
 
 mod change;
 mod content;
+mod link;
 mod moving;
 mod name;
+mod patch;
 mod reach;
+mod trash;
 mod tree;
+mod upload;
 mod usage;
+mod writer;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use konnector_store::{BlobId, BlobInfo, Changes};
+use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use content::NewContent;
 pub use name::{numbered, safe_name, valid_name};
+pub use patch::{FilePatch, unique};
+pub use upload::uploaded_by;
+pub(crate) use usage::Usage;
+pub use writer::{ContentWriter, NotWritten, Room};
 
 use crate::doctype::FILES;
 use crate::instance::Instance;
@@ -31,6 +40,8 @@ pub const TRASH_ID: &str = "io.cozy.files.trash-dir";
 pub const TRASH_PATH: &str = "/.cozy_trash";
 /// Index from `<directory id>/<name>` to the id of the file or directory.
 const CHILDREN: &str = "files.children";
+/// The indexes of files.
+pub(crate) const INDEXES: [&str; 1] = [CHILDREN];
 
 /// A file or a directory, as its document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,9 +81,12 @@ pub struct File {
     /// Always false here; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
-    /// Whether it lies in the trash.
+    /// Whether it lies in the trash. Stored for what was put there itself; see [`Platform::file`].
     #[serde(default)]
     pub trashed: bool,
+    /// Path of the directory that it lay in before it was put into the trash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_path: Option<String>,
     /// What its maker says of it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Object,
@@ -136,6 +150,7 @@ impl File {
             class: None,
             executable: None,
             trashed: false,
+            restore_path: None,
             metadata: Object::new(),
             referenced_by: Vec::new(),
             cozy_metadata: made(now, domain),
@@ -150,6 +165,17 @@ impl File {
         self.class = Some(class(&mime).to_owned());
         self.mime = Some(mime);
         self.content = Some(Content { blob: blob.id, sha256: hex::encode(blob.sha256), size: blob.size });
+    }
+
+    /// What the document of a file refers to. The root is in no directory.
+    pub(crate) fn links(&self, id: &str) -> Links {
+        let content = self.content.as_ref().map(|content| ContentLink {
+            blob: content.blob,
+            size: Some(content.size),
+            sha256: Some(content.sha256.clone()),
+        });
+        let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
+        Links { contents: content.into_iter().collect(), unique: place.into_iter().collect() }
     }
 
     /// Bytes of the content.
@@ -208,14 +234,25 @@ pub(crate) fn child_key(dir_id: &str, name: &str) -> String {
 }
 
 impl Platform {
-    /// A file or directory.
+    /// A file or directory. What lies in a directory in the trash is itself in the trash.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is none with this id.
     pub fn file(&self, instance: &Instance, id: &str) -> Result<File> {
         let found = self.stored::<File>(&instance.doc(&FILES, id))?;
-        found.map(|found| found.named()).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
+        let mut file =
+            found.map(Stored::<File>::named).ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
+        if !file.trashed && file.dir_id != ROOT_ID {
+            file.trashed = match &file.path {
+                Some(path) => File::is_below_trash(path),
+                None => self
+                    .stored::<File>(&instance.doc(&FILES, file.dir_id.as_str()))?
+                    .and_then(|directory| directory.value.path)
+                    .is_some_and(|path| File::is_below_trash(&path)),
+            };
+        }
+        Ok(file)
     }
 
     /// Path of a file or directory.

@@ -1,20 +1,20 @@
-//! Moving and removing: names change, content does not. Each is one commit.
+//! Moving: names change, content does not. Each is one commit.
 
 use konnector_store::Changes;
 
 use super::tree::{self, DEEPEST};
-use super::{CHILDREN, File, Kind, TRASH_ID, TRASH_PATH, child_key};
+use super::{CHILDREN, File, Kind, child_key};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
-use crate::stored::{Stored, object};
+use crate::stored::{Object, Stored, object};
 use crate::{Error, Platform, Result};
 
 /// Directories below one that is moved: their paths are changed in the same commit.
 const MOST_DIRECTORIES: usize = 1_000;
 
 /// Adds what every commit of the caller has, such as the fence of a run.
-type Stage<'a> = &'a (dyn Fn(&mut Changes) + Send + Sync);
+pub(super) type Stage<'a> = &'a (dyn Fn(&mut Changes) + Send + Sync);
 
 impl Platform {
     /// Gives a file or directory another place or name. A file that has the name already gets the content and keeps its id, with which
@@ -39,7 +39,8 @@ impl Platform {
         match over {
             Some(there) if there.kind == Kind::File => return self.merge(instance, file, there, changes).await,
             Some(there) => {
-                changed.push(self.stage_trash(instance, self.current(instance, &there.id)?, &mut changes)?)
+                let found = self.current(instance, &there.id)?;
+                changed.extend(self.stage_trash(instance, found, &Object::new(), &mut changes)?);
             }
             None => {}
         }
@@ -84,47 +85,21 @@ impl Platform {
         changes.put(at, &rev, object(&file)?);
         self.store.commit(changes).await?;
         if let Some(old) = old {
+            self.usage.account(&instance.id, old.size, 0);
             self.store.blobs().remove(&old.blob).await?;
         }
-        self.publish(&gone, Happened::Deleted, crate::stored::Object::new());
+        self.publish(&gone, Happened::Deleted, Object::new());
         self.publish_updated(instance, &[file])
     }
 
-    /// Moves a file, or a directory with what is in it, to the trash; answers whether it was there and not in the trash already.
-    pub(crate) async fn trash_file(&self, instance: &Instance, id: &str, stage: Stage<'_>) -> Result<bool> {
-        let Some(found) = self.stored::<File>(&instance.doc(&FILES, id))? else { return Ok(false) };
-        if found.value.trashed {
-            return Ok(false);
-        }
-        let mut changes = Changes::new();
-        stage(&mut changes);
-        let file = self.stage_trash(instance, found, &mut changes)?;
-        self.store.commit(changes).await?;
-        self.publish_updated(instance, &[file])?;
-        Ok(true)
-    }
-
-    fn stage_trash(&self, instance: &Instance, found: Stored<File>, changes: &mut Changes) -> Result<File> {
-        let rev = found.rev.clone();
-        let mut file = found.named();
-        let before = object(&file)?;
-        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
-        file.name = self.free_name(instance, TRASH_ID, &file.name)?;
-        file.dir_id = TRASH_ID.to_owned();
-        file.trashed = true;
-        file.updated_at = self.clock.now();
-        if file.kind == Kind::Directory {
-            file.path = Some(tree::join(TRASH_PATH, &file.name));
-        }
-        changes.unique(&instance.id, CHILDREN, child_key(TRASH_ID, &file.name), &file.id);
-        let at = instance.doc(&FILES, file.id.as_str());
-        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), changes)?;
-        changes.put(at, &rev, object(&file)?);
-        Ok(file)
-    }
-
     /// The directories below one, with the paths that they have when it is called `path`.
-    fn stage_paths(&self, instance: &Instance, id: &str, path: &str, changes: &mut Changes) -> Result<Vec<File>> {
+    pub(super) fn stage_paths(
+        &self,
+        instance: &Instance,
+        id: &str,
+        path: &str,
+        changes: &mut Changes,
+    ) -> Result<Vec<File>> {
         let mut changed = Vec::new();
         let mut todo = vec![(id.to_owned(), path.to_owned())];
         while let Some((id, path)) = todo.pop() {
@@ -159,7 +134,7 @@ impl Platform {
         found.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
 
-    fn publish_updated(&self, instance: &Instance, files: &[File]) -> Result<()> {
+    pub(super) fn publish_updated(&self, instance: &Instance, files: &[File]) -> Result<()> {
         for file in files {
             self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Updated, object(file)?);
         }

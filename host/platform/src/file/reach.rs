@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use konnector_manifest::{Permissions, Verb};
 use serde_json::json;
 
-use super::File;
+use super::tree::join;
+use super::{File, Kind};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::stored::{Object, object, public};
@@ -43,6 +44,24 @@ impl Platform {
             }
         }
         Ok(false)
+    }
+
+    /// Whether rules allow to create something in a directory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::reaches`].
+    pub fn reaches_new(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        directory: &File,
+        kind: Kind,
+        name: &str,
+    ) -> Result<bool> {
+        let path = join(directory.path.as_deref().unwrap_or("/"), name);
+        let new = File::directory("", &directory.id, name, &path, self.clock.now(), &instance.domain);
+        self.reaches(instance, rules, &[Verb::Post], &File { kind, ..new })
     }
 
     /// The directories that a file lies in, the nearest first.

@@ -1,14 +1,18 @@
 //! Jobs that a client does itself: the server only keeps account of them (Cozy API, client jobs, §5.6).
 
+use chrono::TimeDelta;
 use konnector_store::Changes;
 
 use super::{CLIENT_WORKER, Job, JobRequest, State, at, enter, leave};
-use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Stored, object};
 use crate::{Error, Platform, Result};
 
+/// A client that has not ended its job by then is not coming back.
+const PATIENCE: TimeDelta = TimeDelta::hours(24);
+/// The error of such a job.
+const TIMEOUT: &str = "UNKNOWN_ERROR.TIMEOUT";
 /// How often the end of a job is stored again after somebody else was quicker.
 const TRIES: usize = 5;
 
@@ -22,9 +26,16 @@ impl Platform {
     ) -> Result<Job> {
         let now = self.clock.now();
         let job = Job { state: State::Running, started_at: Some(now), ..Job::new(instance, request, now) };
-        changes.create(instance.doc(&JOBS, job.id.as_str()), object(&job)?);
+        changes.create(at(instance, &job), object(&job)?);
+        changes.schedule(at(instance, &job), Some(now + PATIENCE));
         enter(instance, &job, changes);
         Ok(job)
+    }
+
+    /// Ends the job of a client that did not come back.
+    pub(crate) async fn give_up_client_job(&self, instance: &Instance, id: &str) -> Result<()> {
+        tracing::warn!(job = id, "the client has not ended its job for a day");
+        self.end_client_job(instance, id, Some(TIMEOUT.to_owned())).await.map(drop)
     }
 
     /// A client says how its job ended: `error` is an error code, `None` says that it went well.
@@ -53,6 +64,7 @@ impl Platform {
             job.occasion.erase();
             let mut changes = Changes::new();
             leave(instance, &job, &mut changes);
+            changes.schedule(at(instance, &job), None);
             changes.put(at(instance, &job), &rev, object(&job)?);
             match self.store.commit(changes).await {
                 Err(error) if error.is_conflict() && tries < TRIES => continue,

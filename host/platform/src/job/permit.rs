@@ -95,7 +95,10 @@ impl Platform {
 
 /// The hosts of jobs that were asked for lately, by instance, konnector and account, and since when.
 #[derive(Default)]
-pub(crate) struct Lately(Mutex<HashMap<(InstanceId, String, String), (Arc<[String]>, Duration)>>);
+pub(crate) struct Lately(Mutex<HashMap<Whom, Known>>);
+
+type Whom = (InstanceId, String, String);
+type Known = (Arc<[String]>, Duration);
 
 /// How old they may be. Permits are about politeness: a konnector that was just updated may contact a host beside another one.
 const LATELY: Duration = Duration::from_secs(10);

@@ -114,6 +114,9 @@ impl Platform {
         let job = Job { id, ..value };
         self.publish(at, Happened::Updated, object(&job)?);
         tracing::debug!(job = job.id, wait_ms = (self.clock.now() - job.queued_at).num_milliseconds(), "started");
+        if let Some(verdict) = self.held_back(&instance, &job)? {
+            return self.settle(at, Hold::Own(&held.lease), Event::Ended(Some(verdict)), None).await;
+        }
         if job.needs_room && !self.has_room(&instance)? {
             return self.settle(at, Hold::Own(&held.lease), Event::NoRoom, None).await;
         }

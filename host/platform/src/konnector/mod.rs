@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::{Manifest, Slug, Source};
-use konnector_store::{BlobId, Changes, DocRef};
+use konnector_store::{BlobId, Changes, ContentLink, DocRef, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -133,6 +133,16 @@ pub enum Deleted {
     Now,
     /// It had accounts: they are deleted first, then it goes.
     AfterItsAccounts,
+}
+
+impl Konnector {
+    /// What the document of a konnector refers to.
+    pub(crate) fn links(&self) -> Links {
+        let component =
+            self.component.map(|blob| ContentLink { blob, size: None, sha256: Some(self.checksum.clone()) });
+        let icon = self.icon_content.map(|blob| ContentLink { blob, size: None, sha256: None });
+        Links { contents: component.into_iter().chain(icon).collect(), unique: Vec::new() }
+    }
 }
 
 impl Platform {

@@ -12,9 +12,9 @@ use konnector_sandbox::capability::{
     Upload,
 };
 
-use super::content::Room;
 use super::{Scope, denied, folder, told};
 use crate::doctype::FILES;
+use crate::file::Room;
 use crate::file::{self, File, Kind, safe_name};
 use content::RunContent;
 use upload::RunUpload;

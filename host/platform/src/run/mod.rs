@@ -1,7 +1,6 @@
 //! One run: gives the sandbox exactly what the konnector's rules and the job's lease allow.
 
 mod account;
-mod content;
 mod documents;
 mod files;
 mod folder;
@@ -16,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use konnector_manifest::{Manifest, Permissions, Verb};
-use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi};
+use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
 use konnector_sandbox::http::{SecretTable, SessionOptions};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
 use konnector_store::{BlobId, Changes, Lease};
@@ -170,7 +169,7 @@ impl Run {
                 Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?))
             }
         };
-        let room = content::Room::of(platform, instance)?;
+        let room = crate::file::Room::of(platform, instance)?;
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
@@ -249,6 +248,7 @@ fn told(error: Error) -> CapabilityError {
         Error::TooLarge(sentence) => CapabilityError::Invalid(sentence),
         Error::Forbidden(sentence) => CapabilityError::Denied(sentence),
         Error::StaleLease => CapabilityError::LeaseLost,
+        Error::Store(error) if error.is_full() => CapabilityError::QuotaExceeded(Quota::Storage),
         Error::Parameter { message, .. } | Error::Attribute { message, .. } | Error::BadRequest(message) => {
             CapabilityError::Invalid(message)
         }

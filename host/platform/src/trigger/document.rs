@@ -1,7 +1,7 @@
 //! A trigger, as its document holds it.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, Rev};
+use konnector_store::{Changes, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ use crate::job::{JobOptions, KONNECTOR_WORKER};
 pub(super) const BY_ACCOUNT: &str = "triggers.account";
 /// Index from a type of documents to the triggers that wait for their events: `<doctype>/<trigger>`.
 pub(super) const BY_DOCTYPE: &str = "triggers.event";
+
+/// The indexes of triggers.
+pub(crate) const INDEXES: [&str; 2] = [BY_ACCOUNT, BY_DOCTYPE];
 
 /// A trigger.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,9 +67,13 @@ impl Trigger {
     ///
     /// See [`Plan::parse`].
     pub fn plan(&self, instance: &Instance) -> Result<Plan> {
+        self.plan_in(instance.tz)
+    }
+
+    fn plan_in(&self, zone: chrono_tz::Tz) -> Result<Plan> {
         let created = self.metadata.get("createdAt").and_then(Value::as_str).and_then(|text| text.parse().ok());
         let seed = format!("{}/{}/{}", self.domain, self.worker, self.message);
-        let zone = self.time_zone.unwrap_or(instance.tz);
+        let zone = self.time_zone.unwrap_or(zone);
         Plan::parse(&self.kind, &self.arguments, Context { created: created.unwrap_or_default(), zone, seed: &seed })
     }
 
@@ -102,14 +109,14 @@ impl Trigger {
 
     /// Puts it into the indexes.
     pub(super) fn enter(&self, instance: &Instance, changes: &mut Changes) {
-        for (index, key) in self.entries(instance) {
+        for (index, key) in self.entries(&self.id) {
             changes.unique(&instance.id, index, key, &self.id);
         }
     }
 
     /// Takes it out of the indexes.
     pub(super) fn leave(&self, instance: &Instance, changes: &mut Changes) {
-        for (index, key) in self.entries(instance) {
+        for (index, key) in self.entries(&self.id) {
             changes.release(&instance.id, index, key);
         }
     }
@@ -120,10 +127,16 @@ impl Trigger {
         changes.delete(instance.doc(&TRIGGERS, self.id.as_str()), rev);
     }
 
-    fn entries(&self, instance: &Instance) -> Vec<(&'static str, String)> {
-        let key = |name: &str| format!("{name}/{}", self.id);
+    /// What the document of a trigger refers to.
+    pub(crate) fn links(&self, id: &str) -> Links {
+        Links { contents: Vec::new(), unique: self.entries(id) }
+    }
+
+    fn entries(&self, id: &str) -> Vec<(&'static str, String)> {
+        let key = |name: &str| format!("{name}/{id}");
         let mut entries: Vec<_> = self.account().map(|account| (BY_ACCOUNT, key(account))).into_iter().collect();
-        if let Ok(Plan::Event(rules)) = self.plan(instance) {
+        // Events have no time zone.
+        if let Ok(Plan::Event(rules)) = self.plan_in(chrono_tz::Tz::UTC) {
             entries.extend(rules.doctypes().map(|doctype| (BY_DOCTYPE, key(doctype.as_ref()))));
         }
         entries

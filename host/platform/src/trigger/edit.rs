@@ -80,7 +80,7 @@ impl Platform {
     /// another type are to change; nothing is changed then.
     pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
-            let mut turn = self.turn(instance, id)?.ok_or_else(|| unknown(id))?;
+            let mut turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
             let before = turn.trigger.plan(instance)?;
             let mut changes = Changes::new();
             turn.trigger.leave(instance, &mut changes);

@@ -8,7 +8,7 @@ use crate::job::{Code, Job, Verdict};
 use crate::{Platform, Result};
 
 /// Cozy's code for an account that the vendor locked.
-const LOCKED: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
+pub(super) const LOCKED: &str = "LOGIN_FAILED.TOO_MANY_ATTEMPTS";
 
 impl Ended {
     fn of(verdict: Option<&Verdict>) -> Self {
@@ -39,7 +39,7 @@ impl Platform {
         };
         ids.extend(job.trigger_id.clone().filter(|own| !ids.contains(own)));
         for id in ids {
-            let Some(turn) = self.turn(instance, &id)? else { continue };
+            let Some(turn) = self.read_turn(instance, &id)? else { continue };
             let own = job.trigger_id.as_deref() == Some(id.as_str());
             let end = End { own, began_with: job.account_generation, verdict: Ended::of(verdict) };
             let taken = self.stage_step(instance, turn, Event::JobEnded(end), changes)?;
@@ -60,7 +60,7 @@ impl Platform {
         changes: &mut Changes,
     ) -> Result<()> {
         for id in self.triggers_of_account(instance, account)? {
-            if let Some(turn) = self.turn(instance, &id)? {
+            if let Some(turn) = self.read_turn(instance, &id)? {
                 self.stage_step(instance, turn, Event::AccountChanged(generation), changes)?;
             }
         }

@@ -76,7 +76,7 @@ impl EventRule {
             }
             Some(selector) => match member(change.doc, selector) {
                 Some(Value::String(text)) => text == value,
-                Some(other) => other.to_string() == value,
+                Some(other) => serde_json::from_str::<Value>(value).is_ok_and(|value| value == *other),
                 None => false,
             },
         }

@@ -1,6 +1,7 @@
 //! Jobs that a person or another server asks a trigger for.
 
 use super::plan::Plan;
+use super::rate::Source;
 use super::step::Event;
 use super::unknown;
 use crate::instance::Instance;
@@ -24,8 +25,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id, [`Error::Parameter`] when it is no webhook; [`Error::NotYet`] like
-    /// [`Platform::launch_trigger`].
+    /// [`Error::NotFound`] when there is none with this id, [`Error::Parameter`] when it is no webhook; [`Error::NotYet`] when there were enough calls in
+    /// this hour, and like [`Platform::launch_trigger`].
     pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
         let trigger = self.trigger(instance, id)?;
         if !matches!(trigger.plan(instance)?, Plan::Webhook) {
@@ -33,6 +34,10 @@ impl Platform {
                 name: "id",
                 message: format!("the trigger '{id}' is no @webhook, it is {}", trigger.kind),
             });
+        }
+        // Calls that are collected are no jobs yet.
+        if trigger.debounce.is_none() || manual {
+            self.admit(instance, Source::Webhook)?;
         }
         let occasion = Occasion::payload(body);
         let event = if manual { Event::Launched(occasion) } else { Event::Happened(occasion) };

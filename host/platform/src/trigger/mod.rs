@@ -9,11 +9,13 @@ mod edit;
 mod ended;
 mod event;
 mod fared;
+mod held;
 mod launch;
 mod life;
 mod occasion;
 mod plan;
 mod policy;
+mod rate;
 mod schedule;
 mod scheduler;
 pub mod step;
@@ -25,6 +27,7 @@ use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef};
 use serde_json::{Value, json};
 
+pub(crate) use document::INDEXES;
 pub use document::Trigger;
 pub use duration::{DurationError, GoDuration};
 pub use edit::TriggerPatch;
@@ -33,6 +36,7 @@ pub use fared::TriggerState;
 pub use life::{Life, Occasions, Pause};
 pub use plan::{Context, Plan};
 pub use policy::{MOST_MISSED, MissedPolicy, OverlapPolicy, Policy};
+pub(crate) use rate::Rates;
 pub use schedule::Schedule;
 
 use crate::crontab;
@@ -210,7 +214,7 @@ impl Platform {
     /// [`Error::NotFound`] when there is none with this id, [`Error::Conflict`] when it is being changed again and again.
     pub async fn delete_trigger(&self, instance: &Instance, id: &str) -> Result<()> {
         for last in [false, false, false, true] {
-            let turn = self.turn(instance, id)?.ok_or_else(|| unknown(id))?;
+            let turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
             let mut changes = Changes::new();
             turn.trigger.remove(instance, &turn.rev, &mut changes);
             match self.store.commit(changes).await {

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::document::BY_DOCTYPE;
 use super::event::Change;
 use super::plan::Plan;
+use super::rate::Source;
 use super::step::Event;
 use crate::doctype::{FILES, OCCASIONS};
 use crate::file::File;
@@ -97,9 +98,20 @@ impl Platform {
     pub(super) async fn use_occasion(&self, instance: &Instance, at: &DocRef) -> Result<usize> {
         for tries in 1.. {
             let Some(note) = self.stored::<Note>(at)? else { return Ok(0) };
+            let turn = self.read_turn(instance, &note.value.trigger)?;
             let mut changes = Changes::new();
+            let collected = turn.as_ref().is_none_or(|turn| turn.trigger.debounce.is_some());
+            if tries == 1
+                && !collected
+                && let Err(crate::Error::NotYet { until, .. }) = self.admit(instance, Source::Event)
+            {
+                tracing::warn!(trigger = note.value.trigger, %until, "too many events in an hour; this one waits");
+                changes.schedule(at.clone(), Some(until));
+                self.store.commit(changes).await?;
+                return Ok(0);
+            }
             changes.purge(at.clone(), &note.rev);
-            let taken = match self.turn(instance, &note.value.trigger)? {
+            let taken = match turn {
                 Some(turn) => {
                     let event = Event::Happened(note.value.occasion);
                     Some(self.stage_step(instance, turn, event, &mut changes)?)

@@ -6,8 +6,9 @@ use std::time::Duration;
 use konnector_store::{Changes, DocRef};
 use tokio::task::JoinSet;
 
+use super::Trigger;
 use super::step::{Event, Live, is_plausible};
-use crate::doctype::OCCASIONS;
+use crate::doctype::{JOBS, OCCASIONS, TRIGGERS};
 use crate::instance::Instance;
 use crate::{Platform, Result};
 
@@ -55,7 +56,7 @@ impl Platform {
                 if at.doctype != *OCCASIONS && (self.clock.now() - instant).to_std().unwrap_or_default() > SLOW {
                     tracing::debug!(trigger = at.id, %instant, "fires late");
                 }
-                accounts.entry(self.turns_of(&at)).or_default().push(at);
+                accounts.entry(self.account_of(&at)).or_default().push(at);
             }
             let mut turns = JoinSet::new();
             for documents in accounts.into_values() {
@@ -82,14 +83,12 @@ impl Platform {
     }
 
     /// What is due for one account is handled in its order; the account where there is one, else the trigger.
-    fn turns_of(&self, at: &DocRef) -> String {
+    fn account_of(&self, at: &DocRef) -> String {
         let trigger = if at.doctype == *OCCASIONS { self.trigger_of_occasion(at) } else { Some(at.id.clone()) };
-        let Some(trigger) = trigger else { return at.id.clone() };
-        let account = || {
-            let instance = self.instance_of(at).ok()?;
-            self.trigger(&instance, &trigger).ok()?.account().map(str::to_owned)
-        };
-        format!("{}/{}", at.instance.as_ref(), account().unwrap_or(trigger))
+        let trigger = trigger.unwrap_or_else(|| at.id.clone());
+        let found = self.store.get(&DocRef::new(&at.instance, &TRIGGERS, trigger.as_str())).ok().flatten();
+        let account = found.as_ref().and_then(|found| found.body.get("message")?.get("account")?.as_str());
+        format!("{}/{}", at.instance.as_ref(), account.unwrap_or(&trigger))
     }
 
     async fn fire_or_set_aside(&self, at: &DocRef) -> Result<usize> {
@@ -113,17 +112,20 @@ impl Platform {
         if at.doctype == *OCCASIONS {
             return self.use_occasion(&instance, at).await;
         }
-        let live = self.live(&instance, &at.id)?;
-        let taken = self.take_step(&instance, &at.id, &Event::Due(live)).await?;
+        if at.doctype == *JOBS {
+            return self.give_up_client_job(&instance, &at.id).await.map(|()| 0);
+        }
+        let Some(turn) = self.read_turn(&instance, &at.id)? else { return Ok(0) };
+        let live = self.live(&instance, &turn.trigger)?;
+        let taken = self.take_turn(&instance, turn, &Event::Due(live)).await?;
         Ok(taken.map_or(0, |taken| taken.jobs.len()))
     }
 
-    fn live(&self, instance: &Instance, id: &str) -> Result<Live> {
-        let own = self.live_jobs_of(instance, id, 2)?;
-        let trigger = self.trigger(instance, id)?;
+    fn live(&self, instance: &Instance, trigger: &Trigger) -> Result<Live> {
+        let own = self.live_jobs_of(instance, &trigger.id, 2)?;
         let mut account = own;
         for other in trigger.account().map_or(Ok(Vec::new()), |account| self.triggers_of_account(instance, account))? {
-            if other != id {
+            if other != trigger.id {
                 account += self.live_jobs_of(instance, &other, 1)?;
             }
         }

@@ -242,6 +242,33 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
     assert!(site.trigger(&late).life.paused.is_none());
 }
 
+/// A job that waited behind the one whose password was refused would post it again.
+#[tokio::test]
+async fn jobs_that_wait_do_not_try_a_refused_password() {
+    let site = Site::new().await;
+    let account = site.account("wrong").await;
+    let queue = |new: &mut NewTrigger| new.policy.overlap_policy = OverlapPolicy::QueueOne;
+    let hourly = site.create_with("@every", "1h", &account.id, queue).await;
+    let other = site.create("@every", "2h", &account.id).await;
+    site.look("2026-11-20T13:00:00Z").await;
+    assert_eq!(site.look("2026-11-20T14:00:00Z").await, 2);
+    let waiting = site.jobs(&hourly)[0].clone();
+    let of_other = site.jobs(&other)[0].clone();
+    let held =
+        |job: &Job| site.platform.held_back(&site.alice, job).expect("read").map(|verdict| verdict.code.to_string());
+    assert_eq!(held(&waiting), None);
+    // The first one ends.
+    let first = Job { account_generation: Some(1), ..site.jobs(&hourly)[1].clone() };
+    let mut changes = Changes::new();
+    site.platform.stage_job_ended(&site.alice, &first, Some(&refused()), &mut changes).expect("staged");
+    site.platform.store.commit(changes).await.expect("committed");
+    assert_eq!(held(&waiting).as_deref(), Some("LOGIN_FAILED"));
+    assert_eq!(held(&of_other).as_deref(), Some("LOGIN_FAILED"));
+    assert_eq!(held(&Job { cause: Cause::Manual, ..waiting.clone() }), None);
+    site.correct(&account, "right").await;
+    assert_eq!(held(&waiting), None);
+}
+
 #[tokio::test]
 async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
     let site = Site::new().await;
@@ -324,6 +351,49 @@ async fn changes_of_documents_make_jobs_with_the_event() {
     );
 }
 
+/// A konnector that writes what it waits for must not keep the server busy, and no event is lost.
+#[tokio::test]
+async fn too_many_events_wait_for_the_next_hour() {
+    let site = Site::new().await;
+    let id = site.create("@event", "io.cozy.bills:CREATED", "a").await;
+    for number in 0..103 {
+        site.save("io.cozy.bills", json!({ "amount": number })).await;
+    }
+    assert_eq!(site.platform.fire_due().await.expect("looked"), 100);
+    assert_eq!(site.look("2026-11-20T12:59:59Z").await, 0);
+    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 3);
+    assert_eq!(site.occasions(&id).fired, 103);
+}
+
+#[tokio::test]
+async fn thirty_calls_an_hour_are_enough_for_webhooks() {
+    let site = Site::new().await;
+    let hook = site.create("@webhook", "", "b").await;
+    for _ in 0..30 {
+        site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
+    }
+    let refused = site.platform.call_webhook(&site.alice, &hook, b"{}", true).await.expect_err("too many");
+    insta::assert_snapshot!(refused, @"30 of these in an hour are enough for one instance; the next one is taken from 2026-11-20T13:00:00Z on, or collect them with a debounce");
+    site.clock.set(at("2026-11-20T13:00:00Z"));
+    site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_come_back_has_a_day() {
+    let site = Site::new().await;
+    let id = site.create("@client", "", "a").await;
+    let launch = async || site.platform.launch_trigger(&site.alice, &id).await.expect("a job").id;
+    let (left, ended) = (launch().await, launch().await);
+    site.platform.end_client_job(&site.alice, &ended, None).await.expect("ended");
+    site.look("2026-11-21T11:59:59Z").await;
+    assert_eq!(site.platform.job(&site.alice, &left).expect("a job").state, State::Running);
+    site.look("2026-11-21T12:00:00Z").await;
+    let left = site.platform.job(&site.alice, &left).expect("a job");
+    assert_eq!((left.state, left.error.as_deref()), (State::Errored, Some("UNKNOWN_ERROR.TIMEOUT")));
+    assert_eq!(site.platform.job(&site.alice, &ended).expect("a job").state, State::Done);
+    assert_eq!(site.platform.store.next_due().expect("read"), None);
+}
+
 /// J24: below a directory, and out of it.
 #[tokio::test]
 async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
@@ -356,7 +426,9 @@ async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
 #[tokio::test]
 async fn events_and_debounces_outlive_the_process() {
     let folder = tempfile::tempdir().expect("a folder");
-    let open = |folder: &Path| Store::open(&folder.join("store"), Options { cache_bytes: 4 << 20 }).expect("a store");
+    let open = |folder: &Path| {
+        Store::open(&folder.join("store"), Options { cache_bytes: 4 << 20, ..Options::default() }).expect("a store")
+    };
     let site = Site::with(open(folder.path()), tempfile::tempdir().expect("a folder")).await;
     let event = site.create("@event", "io.cozy.bills:CREATED", "a").await;
     let hook =

@@ -38,7 +38,7 @@ pub(super) struct Taken {
 
 impl Platform {
     /// Reads a trigger with its cursor.
-    pub(super) fn turn(&self, instance: &Instance, id: &str) -> Result<Option<Turn>> {
+    pub(super) fn read_turn(&self, instance: &Instance, id: &str) -> Result<Option<Turn>> {
         let at = instance.doc(&TRIGGERS, id);
         let Some(Stored { id, rev, value }) = self.stored::<Trigger>(&at)? else { return Ok(None) };
         // After the document: whoever moves the cursor also changes the document, and then the commit conflicts.
@@ -112,8 +112,24 @@ impl Platform {
 
     /// Takes a step in a commit of its own; `None` when the trigger is gone.
     pub(super) async fn take_step(&self, instance: &Instance, id: &str, event: &Event) -> Result<Option<Taken>> {
+        match self.read_turn(instance, id)? {
+            Some(turn) => self.take_turn(instance, turn, event).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The same for a trigger that was read already, and is read again when it has changed.
+    pub(super) async fn take_turn(&self, instance: &Instance, turn: Turn, event: &Event) -> Result<Option<Taken>> {
+        let id = turn.trigger.id.clone();
+        let mut read = Some(turn);
         for tries in 1.. {
-            let Some(turn) = self.turn(instance, id)? else { return Ok(None) };
+            let turn = match read.take() {
+                Some(turn) => turn,
+                None => match self.read_turn(instance, &id)? {
+                    Some(turn) => turn,
+                    None => return Ok(None),
+                },
+            };
             let mut changes = Changes::new();
             let taken = self.stage_step(instance, turn, event.clone(), &mut changes)?;
             if changes.is_empty() {

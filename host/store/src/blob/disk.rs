@@ -15,6 +15,8 @@ use tokio::task::spawn_blocking;
 use super::digests::Digests;
 use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
 use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::space::Space;
 
 /// Writes below this size are gathered, because each goes through another thread.
 const GATHER: usize = 128 * 1024;
@@ -29,13 +31,14 @@ struct Folders {
     path: PathBuf,
     blobs: Dir,
     tmp: Dir,
+    space: Space,
 }
 
 impl DiskBlobs {
     /// Opens the folders, which exist, and removes what unfinished writers of an earlier process left.
-    pub(crate) fn open(blobs: &Path, tmp: &Path) -> Result<Self> {
+    pub(crate) fn open(blobs: &Path, tmp: &Path, space: Space) -> Result<Self> {
         let open = |path: &Path| Dir::open_ambient_dir(path, ambient_authority()).map_err(Error::io("open", path));
-        let folders = Folders { path: blobs.to_owned(), blobs: open(blobs)?, tmp: open(tmp)? };
+        let folders = Folders { path: blobs.to_owned(), blobs: open(blobs)?, tmp: open(tmp)?, space };
         for entry in folders.tmp.entries().map_err(Error::io("list", tmp))? {
             let name = entry.map_err(Error::io("list", tmp))?.file_name();
             folders.tmp.remove_file(&name).map_err(Error::io("remove", tmp.join(&name)))?;
@@ -80,8 +83,11 @@ impl Folders {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
+        failpoint::hit("blob.synced")?;
         self.tmp.rename(id.to_string(), &self.blobs, location(id))?;
-        self.blobs.open(shard)?.sync_all()
+        failpoint::hit("blob.renamed")?;
+        self.blobs.open(shard)?.sync_all()?;
+        failpoint::hit("blob.published")
     }
 }
 
@@ -96,8 +102,7 @@ fn location(id: BlobId) -> PathBuf {
 
 #[async_trait]
 impl Blobs for DiskBlobs {
-    async fn create(&self) -> Result<Box<dyn BlobWriter>> {
-        let id = BlobId::new();
+    async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>> {
         let blobs = self.clone();
         let draft = self
             .blocking(move |folders| {
@@ -176,6 +181,7 @@ struct Draft {
 
 impl Draft {
     fn write(&mut self, chunk: &[u8]) -> Result<()> {
+        self.blobs.folders.space.check()?;
         self.digests.update(chunk);
         self.file.write_all(chunk).map_err(self.blobs.folders.failed("write", self.id))
     }
@@ -248,7 +254,8 @@ mod tests {
     }
 
     fn reopen(dir: &tempfile::TempDir) -> DiskBlobs {
-        DiskBlobs::open(&dir.path().join("blobs"), &dir.path().join("tmp")).unwrap()
+        let space = Space::watch(dir.path(), None).unwrap();
+        DiskBlobs::open(&dir.path().join("blobs"), &dir.path().join("tmp"), space).unwrap()
     }
 
     fn drafts(dir: &tempfile::TempDir) -> usize {

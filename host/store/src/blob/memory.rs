@@ -29,8 +29,8 @@ impl MemoryBlobs {
 
 #[async_trait]
 impl Blobs for MemoryBlobs {
-    async fn create(&self) -> Result<Box<dyn BlobWriter>> {
-        Ok(Box::new(Writer { blobs: self.clone(), content: Vec::new(), digests: Digests::default() }))
+    async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>> {
+        Ok(Box::new(Writer { id, blobs: self.clone(), content: Vec::new(), digests: Digests::default() }))
     }
 
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>> {
@@ -56,6 +56,7 @@ impl Blobs for MemoryBlobs {
 }
 
 struct Writer {
+    id: BlobId,
     blobs: MemoryBlobs,
     content: Vec<u8>,
     digests: Digests,
@@ -70,7 +71,7 @@ impl BlobWriter for Writer {
     }
 
     async fn finish(self: Box<Self>) -> Result<BlobInfo> {
-        let info = self.digests.finish(BlobId::new());
+        let info = self.digests.finish(self.id);
         self.blobs.blobs().insert(info.id, self.content.into());
         Ok(info)
     }

@@ -5,7 +5,7 @@
 //! the log are whole, so the file is set aside first.
 
 use std::any::Any;
-use std::fs;
+use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -101,7 +101,8 @@ fn set_aside(file: &Path, quarantine: &Path) -> Result<()> {
     Ok(())
 }
 
-fn copy_dir(from: &Path, to: &Path) -> Result<()> {
+/// Copies a folder with all that is in it, durably.
+pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to).map_err(Error::io("create", to))?;
     for entry in fs::read_dir(from).map_err(Error::io("list", from))? {
         let entry = entry.map_err(Error::io("list", from))?;
@@ -109,10 +110,12 @@ fn copy_dir(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type().map_err(Error::io("read", &source))?.is_dir() {
             copy_dir(&source, &target)?;
         } else {
-            fs::copy(&source, &target).map_err(Error::io("copy", &source))?;
+            fs::copy(&source, &target)
+                .and_then(|_| File::options().write(true).open(&target)?.sync_all())
+                .map_err(Error::io("copy", &source))?;
         }
     }
-    Ok(())
+    super::sync_dir(to)
 }
 
 /// Sorts by time and does not repeat.

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::{Changes, DocRef, InstanceId, Store};
+use crate::{Changes, DocRef, InstanceId, Store, frame, key};
 
 const TORN: &str = "snap.FFFFFFFFFFFFFFFF.generating";
 
@@ -23,9 +23,9 @@ async fn filled() -> tempfile::TempDir {
         changes.create(document(number), serde_json::Map::from_iter([("n".to_owned(), number.into())]));
         store.commit(changes).await.unwrap();
     }
-    store.close().await;
+    store.close().await.unwrap();
     // sled writes its state when it opens a database that has a log.
-    open_store(dir.path()).unwrap().close().await;
+    open_store(dir.path()).unwrap().close().await.unwrap();
     dir
 }
 
@@ -99,11 +99,11 @@ async fn a_folder_opens_again_and_again() {
         let store = open_store(dir.path()).unwrap();
         assert_eq!(content(&store), whole());
         if round % 2 == 0 {
-            store.close().await;
+            store.close().await.unwrap();
         }
     }
     assert_eq!(names(&dir.path().join("quarantine")), [""; 0], "nothing was wrong with it");
-    assert_eq!(names(dir.path()), ["LOCK", "blobs", "quarantine", "sled", "tmp"]);
+    assert_eq!(names(dir.path()), ["BALLAST", "LOCK", "UNCLEAN", "blobs", "quarantine", "sled", "tmp"]);
 }
 
 #[tokio::test]
@@ -116,13 +116,132 @@ async fn a_new_folder_is_closed_to_others() {
     }
 }
 
+/// Changes entries of a closed folder as a program of another version would.
+fn with_database(dir: &Path, change: impl FnOnce(&sled::Db)) {
+    let db = sled::Config::new().path(dir.join("sled")).open().unwrap();
+    change(&db);
+}
+
+fn format_of(dir: &Path) -> u32 {
+    let mut format = 0;
+    with_database(dir, |db| format = frame::decode(String::new, &db.get(key::format()).unwrap().unwrap()).unwrap());
+    format
+}
+
 #[tokio::test]
 async fn a_folder_of_a_newer_program_is_refused() {
     let dir = filled().await;
-    let db = sled::Config::new().path(dir.path().join("sled")).open().unwrap();
-    db.insert(key::format(), frame::encode(String::new, &2).unwrap()).unwrap();
-    drop(db);
-    let error = open_store(dir.path()).err().unwrap().to_string();
-    let path = dir.path().canonicalize().unwrap();
-    insta::assert_snapshot!(error.replace(&path.display().to_string(), "<dir>"), @"the data folder <dir> has format 2, this konnector knows formats up to 1: use a newer konnector");
+    let told = |dir: &Path| {
+        let path = dir.canonicalize().unwrap().display().to_string();
+        open_store(dir).err().unwrap().to_string().replace(&path, "<dir>")
+    };
+    with_database(dir.path(), |db| {
+        db.insert(key::format(), frame::encode(String::new, &2).unwrap()).unwrap();
+        db.insert(key::program(), frame::encode(String::new, &"0.9.1").unwrap()).unwrap();
+    });
+    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 2, and this konnector (0.1.0) knows formats up to 1: use konnector 0.9.1 or a newer one");
+    with_database(dir.path(), |db| drop(db.remove(key::program()).unwrap()));
+    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 2, and this konnector (0.1.0) knows formats up to 1: use konnector of the version that wrote it or a newer one");
+}
+
+/// Steps as a later release would have them: the first doubles the number of each document, without doing it twice.
+const STEPS: [Migration; 2] = [
+    Migration {
+        what: "numbers are doubled",
+        run: |db| {
+            for entry in db.range(key::documents(&InstanceId::global(), &document(0).doctype).from..) {
+                let (key, bytes) = entry?;
+                if !key::is_document(&key) {
+                    continue;
+                }
+                let mut record: serde_json::Value = frame::decode(String::new, &bytes)?;
+                let body = record["content"]["body"].as_object_mut().unwrap();
+                if let Some(number) = body.shift_remove("n") {
+                    body.insert("doubled".to_owned(), (number.as_u64().unwrap() * 2).into());
+                    db.insert(key, frame::encode(String::new, &record)?)?;
+                }
+            }
+            Ok(())
+        },
+    },
+    Migration { what: "nothing is done", run: |_| Ok(()) },
+];
+
+#[tokio::test]
+async fn an_older_folder_is_brought_forward_after_a_copy_of_it() {
+    let dir = filled().await;
+    drop(open_with(dir.path(), &Options::default(), &STEPS).unwrap());
+    assert_eq!(format_of(dir.path()), 3);
+    let doubled = || {
+        let opened = open_with(dir.path(), &Options::default(), &STEPS).unwrap();
+        let range = key::documents(&InstanceId::global(), &document(0).doctype);
+        let entries = crate::kv::Kv::scan(&opened.kv, &range.from, &range.to, 1000, false).unwrap();
+        let numbers = entries.iter().map(|(_, bytes)| {
+            let record: serde_json::Value = frame::decode(String::new, bytes).unwrap();
+            record["content"]["body"]["doubled"].as_u64().unwrap()
+        });
+        numbers.collect::<Vec<_>>()
+    };
+    assert_eq!(doubled(), whole().into_iter().map(|number| number * 2).collect::<Vec<_>>());
+    assert!(matches!(open_store(dir.path()), Err(Error::Format { found: 3, supported: 1, .. })));
+
+    // The copy is a database of the old format.
+    let copy = dir.path().join("backups/format-1");
+    let old = tempfile::tempdir().unwrap();
+    fs::rename(&copy, old.path().join("sled")).unwrap();
+    assert_eq!(content(&open_store(old.path()).unwrap()), whole());
+}
+
+#[tokio::test]
+async fn a_step_that_fails_is_taken_again() {
+    let dir = filled().await;
+    let failing = [
+        Migration { what: STEPS[0].what, run: STEPS[0].run },
+        Migration { what: "it fails", run: |_| Err(Error::Closed) },
+    ];
+    for _ in 0..2 {
+        assert!(matches!(open_with(dir.path(), &Options::default(), &failing), Err(Error::Closed)));
+        assert_eq!(format_of(dir.path()), 2, "the first step is done and not undone");
+    }
+    drop(open_with(dir.path(), &Options::default(), &STEPS).unwrap());
+    assert_eq!(format_of(dir.path()), 3);
+}
+
+#[tokio::test]
+async fn who_did_not_close_the_folder_left_a_mark() {
+    let dir = filled().await;
+    let store = open_store(dir.path()).unwrap();
+    assert!(!store.was_unclean());
+    drop(store);
+    let store = open_store(dir.path()).unwrap();
+    assert!(store.was_unclean());
+    store.close().await.unwrap();
+    let store = open_store(dir.path()).unwrap();
+    assert!(store.was_unclean(), "nobody looked through it");
+    let check = crate::Fsck { deep: false, repair: false, now: chrono::Utc::now() };
+    assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
+    store.close().await.unwrap();
+    assert!(!open_store(dir.path()).unwrap().was_unclean());
+}
+
+#[tokio::test]
+async fn new_data_leaves_the_reserve_alone() {
+    let dir = filled().await;
+    let everything = Options { reserve: Some(u64::MAX), ..Options::default() };
+    let store = Store::open(dir.path(), everything).unwrap();
+    let mut changes = Changes::new();
+    changes.create(document(999), serde_json::Map::new());
+    let error = store.commit(changes).await.unwrap_err();
+    assert!(error.is_full() && error.to_string().starts_with("the disk is nearly full: "), "{error}");
+    let mut writer = store.blobs().create().await.unwrap();
+    writer.write(bytes::Bytes::from_static(b"x")).await.unwrap();
+    assert!(writer.finish().await.unwrap_err().is_full());
+    // What is there may still be changed and deleted.
+    let rev = store.get(&document(0)).unwrap().unwrap().rev;
+    let mut changes = Changes::new();
+    changes.put(document(0), &rev, serde_json::Map::new());
+    let rev = store.commit(changes).await.unwrap().remove(0);
+    let mut changes = Changes::new();
+    changes.delete(document(0), &rev);
+    store.commit(changes).await.unwrap();
 }

@@ -23,9 +23,9 @@ const ATTEMPTS: usize = 100;
 
 /// How far the building of an index is.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Progress {
+pub(super) struct Progress {
     /// Id of the last document that is in it.
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 /// What is next to do for an index.

@@ -25,7 +25,7 @@ pub(super) const IN_KEY: usize = 120;
 const IN_FULL: usize = 4_500;
 
 /// What an entry holds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) id: String,
     /// In base64, where the key does not hold them in full.
@@ -76,9 +76,13 @@ impl Place {
         key::of_entry(instance, doctype, number, values, &self.id)
     }
 
-    pub(super) fn put(&self, view: &mut View<'_>, key: Vec<u8>) -> Result<()> {
+    pub(super) fn record(&self) -> Record {
         let values = self.is_cut().then(|| STANDARD_NO_PAD.encode(&self.values));
-        view.put(key, &Record { id: self.id.clone(), values })
+        Record { id: self.id.clone(), values }
+    }
+
+    pub(super) fn put(&self, view: &mut View<'_>, key: Vec<u8>) -> Result<()> {
+        view.put(key, &self.record())
     }
 
     /// Reads it back from an entry.

@@ -37,17 +37,31 @@ impl MasterKey {
         key.map(Some).ok_or_else(|| Error::Key { path: path.to_owned(), reason: reason() })
     }
 
-    /// Makes a new key and writes it to a new file with mode 0600, durably. Keep a copy apart from the data: without the key,
-    /// no secret opens.
+    /// A new key, which is kept nowhere yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the system has no random numbers.
+    pub fn random() -> Result<Self> {
+        let mut key = Self([0; 32]);
+        getrandom::fill(&mut key.0).map_err(|error| Error::io("make", "a key")(io::Error::other(error)))?;
+        Ok(key)
+    }
+
+    /// Makes a new key and writes it to a new file. Keep a copy apart from the data: without the key, no secret opens.
+    ///
+    /// # Errors
+    /// Like [`MasterKey::save`].
+    pub fn create(path: &Path) -> Result<Self> {
+        let key = Self::random()?;
+        key.save(path)?;
+        Ok(key)
+    }
+
+    /// Writes the key to a new file with mode 0600, durably.
     ///
     /// # Errors
     /// [`Error::Key`] when the file exists: a key is never overwritten; [`Error::Io`].
-    pub fn create(path: &Path) -> Result<Self> {
-        let mut key = Self([0; 32]);
-        getrandom::fill(&mut key.0).map_err(|error| Error::Key {
-            path: path.to_owned(),
-            reason: format!("cannot be made, the system has no random numbers: {error}"),
-        })?;
+    pub fn save(&self, path: &Path) -> Result<()> {
         let mut options = File::options();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -60,14 +74,14 @@ impl MasterKey {
             }
             other => other.map_err(Error::io("create", path))?,
         };
-        let text = Zeroizing::new(format!("{PREFIX}{}\n", *Zeroizing::new(URL_SAFE_NO_PAD.encode(key.0))));
+        let text = Zeroizing::new(format!("{PREFIX}{}\n", *Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0))));
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| sync_parent(path));
         if let Err(error) = written {
             // Half a key would stand in the way of the next attempt.
             let _ = fs::remove_file(path);
             return Err(Error::io("write", path)(error));
         }
-        Ok(key)
+        Ok(())
     }
 }
 

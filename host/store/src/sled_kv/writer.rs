@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::barrier::Barrier;
+use super::watchdog::Watchdog;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::kv::{Batch, Committed};
 
 /// A group with this many writes takes in no further batch.
@@ -31,6 +33,9 @@ pub(super) struct Writer {
     closed: Arc<AtomicBool>,
     /// After a failed write, memory may be ahead of the disk: nothing more is accepted.
     poisoned: bool,
+    /// Told why.
+    failed: watch::Sender<Option<String>>,
+    watchdog: Watchdog,
 }
 
 impl Writer {
@@ -40,8 +45,10 @@ impl Writer {
         barrier: Box<dyn Barrier>,
         incoming: mpsc::Receiver<Request>,
         closed: Arc<AtomicBool>,
+        failed: watch::Sender<Option<String>>,
+        watchdog: Watchdog,
     ) -> Self {
-        Self { db, barrier, incoming, closed, poisoned: false }
+        Self { db, barrier, incoming, closed, poisoned: false, failed, watchdog }
     }
 
     /// Serves until it is told to close, or until nobody is left to ask.
@@ -84,6 +91,7 @@ impl Writer {
         if let Err(error) = self.make_durable(writes) {
             tracing::error!(%error, "the disk failed a write: nothing more is accepted until a restart");
             self.poisoned = true;
+            self.failed.send_replace(Some(error.to_string()));
         }
         for (reply, answer) in answers {
             let answer = if self.poisoned { Err(Error::Poisoned) } else { answer };
@@ -103,9 +111,14 @@ impl Writer {
                 None => batch.remove(key),
             }
         }
-        self.db.apply_batch(batch)?;
-        let started = Instant::now();
-        self.barrier.wait()?;
+        let (db, barrier, started) = (&self.db, &mut self.barrier, Instant::now());
+        self.watchdog.watch(|| {
+            db.apply_batch(batch)?;
+            failpoint::hit("commit.applied")?;
+            barrier.wait()?;
+            failpoint::hit("commit.durable")?;
+            Ok::<_, WriteError>(())
+        })?;
         let elapsed = started.elapsed();
         if elapsed > SLOW {
             tracing::warn!(?elapsed, "the disk is slow to make a commit durable");

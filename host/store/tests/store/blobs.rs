@@ -1,9 +1,9 @@
-use std::collections::HashSet;
 use std::io::SeekFrom;
 
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
-use konnector_store::{BlobInfo, Error, Store};
+use konnector_manifest::Doctype;
+use konnector_store::{BlobInfo, ContentLink, DocRef, Error, Links, Map, Schema, Store};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
@@ -68,9 +68,24 @@ async fn a_removed_blob_is_gone(store: Store) {
 async fn a_sweep_finds_what_nothing_refers_to(store: Store) {
     create(&store, &bill("large"), json!({ "text": "x".repeat(10_000) })).await;
     let (used, unused) = (write(&store, &[b"used"]).await, write(&store, &[b"unused"]).await);
-    let used = HashSet::from([used.id]);
+    create(&store, &bill("owner"), json!({ "content": used.id })).await;
     let later = Utc::now() + TimeDelta::seconds(1);
-    assert_eq!(store.orphans(&used, later).await.unwrap(), [unused.id]);
+    assert_eq!(store.orphans(&Owners, later).await.unwrap(), [unused.id]);
     let earlier = Utc::now() - TimeDelta::hours(1);
-    assert_eq!(store.orphans(&used, earlier).await.unwrap(), [], "young ones may be referred to any moment");
+    assert_eq!(store.orphans(&Owners, earlier).await.unwrap(), [], "young ones may be referred to any moment");
+}
+
+/// The member `content` of a document is its content.
+struct Owners;
+
+impl Schema for Owners {
+    fn links(&self, _: &DocRef, body: &Map) -> Result<Links, String> {
+        let blob = body.get("content").map(|blob| blob.as_str().unwrap().parse().unwrap());
+        let contents = blob.map(|blob| ContentLink { blob, size: None, sha256: None }).into_iter().collect();
+        Ok(Links { contents, unique: Vec::new() })
+    }
+
+    fn indexed(&self, _: &str) -> Option<Doctype> {
+        None
+    }
 }

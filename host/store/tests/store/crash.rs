@@ -1,117 +1,67 @@
 //! A process that is killed at any moment has lost nothing that it was told is stored.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use konnector_store::{Changes, Direction, IndexRange, Store};
-use serde_json::json;
+use crate::child::{Writer, check};
+use crate::support::{assert_no_sled_blobs, open};
 
-use crate::support::{assert_no_sled_blobs, bill, body, job, later, open};
+/// Rounds in all; `KONNECTOR_STORE_CRASH_ROUNDS` sets another number.
+const ROUNDS: usize = 200;
+/// Two lanes share the processors: while one waits for its moment, the other checks.
+const LANES: usize = 2;
+/// A folder serves this many rounds, so that checks stay short.
+const PER_FOLDER: usize = 10;
 
-const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
-const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
-
-/// Not a test by itself: what the killed process does. Each commit writes a bill, sometimes a large one, and a job that is
-/// queued, and says so once it is acknowledged.
-#[tokio::test]
-async fn child() {
-    let Ok(dir) = std::env::var(DIR) else { return };
-    let round = std::env::var(ROUND).unwrap();
-    let store = open(Path::new(&dir));
-    println!("open");
-    // Built, dropped and built again while others write, so that kills fall into all of it.
-    let indexer = store.clone();
-    tokio::spawn(async move {
-        let (instance, doctype) = (bill("").instance, bill("").doctype);
-        loop {
-            indexer.index(&instance, &doctype, &["size".to_owned()]).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            indexer.drop_index(&instance, &doctype, &["size".to_owned()]).await.unwrap();
-        }
-    });
-    let writers = (0..4).map(|writer| {
-        let (store, round) = (store.clone(), round.clone());
-        tokio::spawn(async move {
-            for number in 0.. {
-                let id = format!("{round}-{writer}-{number}");
-                let size = if number % 10 == 9 { 20_000 } else { number * 97 % 6_000 };
-                let mut changes = Changes::new();
-                changes.create(bill(&id), body(json!({ "text": "x".repeat(size), "size": size })));
-                changes.create(job(&id), body(json!({}))).enqueue(job(&id), later(number as i64));
-                store.commit(changes).await.unwrap();
-                println!("stored {id}");
-            }
-        })
-    });
-    for writer in writers.collect::<Vec<_>>() {
-        writer.await.unwrap();
-    }
+fn rounds() -> usize {
+    std::env::var("KONNECTOR_STORE_CRASH_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
 }
 
-fn start(dir: &Path, round: usize) -> Child {
-    let program = std::env::current_exe().unwrap();
-    let mut command = Command::new(program);
-    command.args(["--exact", "crash::child", "--nocapture", "--test-threads=1"]);
-    command.env(DIR, dir).env(ROUND, round.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
-    command.spawn().unwrap()
-}
-
-/// Reads what the child acknowledged, up to its death.
-fn acknowledged(child: &mut Child) -> std::thread::JoinHandle<Vec<String>> {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    std::thread::spawn(move || {
-        let whole_lines = lines.map_while(Result::ok);
-        whole_lines.filter_map(|line| line.split_once("stored ").map(|(_, id)| id.to_owned())).collect()
-    })
-}
-
-async fn check(store: &Store, acknowledged: &HashSet<String>) {
-    for id in acknowledged {
-        let document = store.get(&bill(id)).unwrap().unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
-        let size = document.body["size"].as_u64().unwrap() as usize;
-        assert_eq!(document.body["text"].as_str().unwrap().len(), size);
-    }
-    // A commit that was not acknowledged may be there, but never in part.
-    let bills = store.list(&bill("").instance, &bill("").doctype, None, usize::MAX).unwrap();
-    let jobs = store.list(&job("").instance, &job("").doctype, None, usize::MAX).unwrap();
-    let queued = store.queued(usize::MAX).unwrap();
-    let queued: HashSet<&str> = queued.iter().map(|queued| queued.job.id.as_str()).collect();
-    let names =
-        |documents: &[konnector_store::Document]| documents.iter().map(|d| d.id.clone()).collect::<HashSet<_>>();
-    assert_eq!(names(&bills), names(&jobs));
-    assert_eq!(bills.len(), queued.len());
-    assert!(bills.iter().all(|bill| queued.contains(bill.id.as_str())));
-    let index = store.index(&bill("").instance, &bill("").doctype, &["size".to_owned()]).await.unwrap();
-    let hits = store.scan(&index, &IndexRange::equal(&[]), Direction::Forward, None, usize::MAX).unwrap();
-    let mut expected: Vec<_> = bills.iter().map(|bill| (bill.body["size"].as_u64(), bill.id.as_str())).collect();
-    expected.sort_unstable();
-    assert!(hits.iter().map(|hit| hit.id.as_str()).eq(expected.into_iter().map(|(_, id)| id)));
+/// Spread evenly over the time, without a pattern that rounds could share (a van der Corput sequence).
+fn moment(round: usize) -> Duration {
+    let part = (round as u32).reverse_bits() as f64 / f64::from(u32::MAX);
+    // Every other round ends within the start, which takes some tens of milliseconds; the others while the process writes.
+    Duration::from_secs_f64(if round.is_multiple_of(2) { part * 0.06 } else { 0.02 + part * 0.2 })
 }
 
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
+    let started = Instant::now();
+    let lanes: Vec<_> = (0..LANES)
+        .map(|lane| {
+            std::thread::spawn(move || {
+                let numbers: Vec<usize> = (lane..rounds()).step_by(LANES).collect();
+                numbers.chunks(PER_FOLDER).map(folder).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+            })
+        })
+        .collect();
+    let sums = lanes.into_iter().map(|lane| lane.join().unwrap());
+    let (acknowledged, silent) = sums.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    println!("{} rounds in {:?}: {acknowledged} commits, {silent} rounds without any", rounds(), started.elapsed());
+    assert!(acknowledged > rounds(), "only {acknowledged} commits: the test shows little");
+    assert!(silent > rounds() / 20, "only {silent} kills fell into the start");
+}
+
+/// Some rounds on one folder; answers how many commits were acknowledged, and how many rounds had none.
+fn folder(rounds: &[usize]) -> (usize, usize) {
     let dir = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut all = HashSet::new();
-    for round in 0..24_usize {
-        let mut child = start(dir.path(), round);
-        let reader = acknowledged(&mut child);
-        // Some rounds end while the store opens, which is when sled writes its state, most while it writes.
-        std::thread::sleep(Duration::from_millis(if round % 4 == 0 {
-            round as u64 * 2
-        } else {
-            80 + round as u64 * 13 % 150
-        }));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        all.extend(reader.join().unwrap());
-        let store = open(dir.path());
-        runtime.block_on(check(&store, &all));
-        drop(store);
-        assert_no_sled_blobs(dir.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut all, mut silent) = (HashSet::new(), 0);
+    for round in rounds {
+        let child = Writer::start(dir.path(), *round, None, None);
+        std::thread::sleep(moment(*round));
+        let ended = child.kill();
+        silent += usize::from(ended.acknowledged.is_empty());
+        all.extend(ended.acknowledged);
+        // Every third start follows a kill at once, without anybody between.
+        if round % 3 != 0 {
+            let store = open(dir.path());
+            runtime.block_on(check(&store, &all));
+        }
     }
-    assert!(all.len() > 100, "only {} commits in all rounds: the test shows little", all.len());
+    let store = open(dir.path());
+    runtime.block_on(check(&store, &all));
+    drop(store);
+    assert_no_sled_blobs(dir.path());
+    (all.len(), silent)
 }

@@ -332,7 +332,7 @@ async fn thousands_of_documents_stay_out_of_sleds_own_blob_files() {
         store.commit(changes).await.unwrap();
     }
     assert_no_sled_blobs(dir.path());
-    store.close().await;
+    store.close().await.unwrap();
 
     let store = open(dir.path());
     let documents = store.list(&instance(1), &bill("").doctype, None, usize::MAX).unwrap();

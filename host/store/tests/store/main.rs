@@ -7,10 +7,15 @@
     reason = "a test fails by panicking"
 )]
 
+mod backup;
 mod blobs;
+mod child;
 mod crash;
 mod documents;
 mod due;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod format;
 mod index;
 mod model;
 mod queue;

@@ -6,7 +6,7 @@ use konnector_store::{Changes, Conflict, Error, Lease, Rev, Store};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::support::{at, body, claim, job, later, open};
+use crate::support::{assert_clean, at, body, claim, job, later, open};
 
 /// One thing that a caller does.
 #[derive(Debug, Clone)]
@@ -370,6 +370,7 @@ proptest! {
             for action in &actions {
                 run.act(&store, action).await;
                 run.model.check(&store);
+                assert_clean(&store).await;
             }
         });
     }
@@ -385,12 +386,13 @@ proptest! {
             let mut run = Run { model: Model::default(), history: Vec::new() };
             for action in &actions {
                 if let Action::Reopen = action {
-                    store.close().await;
+                    store.close().await.unwrap();
                     store = open(dir.path());
                 }
                 run.act(&store, action).await;
                 run.model.check(&store);
             }
+            assert_clean(&store).await;
         });
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use konnector_manifest::Doctype;
 use konnector_store::InstanceId;
 
-use crate::support::{self, assert_no_sled_blobs, bill, open};
+use crate::support::{self, assert_clean, assert_no_sled_blobs, bill, open};
 
 const MEMBERS: [&str; 2] = ["vendor", "meta.date"];
 
@@ -167,7 +167,7 @@ async fn a_dropped_index_leaves_nothing() {
     store.drop_index(&instance(), &doctype(), &members(&["n"])).await.unwrap();
     create(&store, "040", json!({ "n": 40 })).await;
     assert_eq!(ids(&store, &["n"], &all, Direction::Forward, 100).await.len(), 41);
-    store.close().await;
+    store.close().await.unwrap();
     assert_no_sled_blobs(folder.path());
 }
 
@@ -209,7 +209,7 @@ async fn writers_and_the_builder_do_not_miss_each_other() {
     expected.sort();
     let found = ids(&store, &["n"], &IndexRange::equal(&[]), Direction::Forward, 50).await;
     assert_eq!(found, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
-    store.close().await;
+    store.close().await.unwrap();
     assert_no_sled_blobs(folder.path());
 }
 
@@ -362,7 +362,7 @@ proptest! {
             let mut store = open(folder.path());
             for act in &acts {
                 if matches!(act, Act::Reopen) {
-                    store.close().await;
+                    store.close().await.unwrap();
                     store = open(folder.path());
                 }
                 perform(&store, act).await;
@@ -382,7 +382,8 @@ proptest! {
                     prop_assert_eq!(&ids(&store, of, &range, Direction::Backward, page).await, &expected, "{:?} {:?}", of, range);
                 }
             }
-            store.close().await;
+            assert_clean(&store).await;
+            store.close().await.unwrap();
             Ok(())
         })?;
     }

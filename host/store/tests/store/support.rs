@@ -1,7 +1,7 @@
 //! Names, bodies and backends for the tests.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, DocRef, InstanceId, Lease, Map, Options, Rev, Store, Turn};
+use konnector_store::{Changes, DocRef, Fsck, InstanceId, Lease, Map, NoSchema, Options, Progress, Rev, Store, Turn};
 use serde_json::{Value, json};
 
 /// Runs each named test on the store in memory and on the one on disk.
@@ -23,7 +23,20 @@ macro_rules! on_every_backend {
 pub(crate) use on_every_backend;
 
 pub fn open(dir: &std::path::Path) -> Store {
-    Store::open(dir, Options { cache_bytes: 4 * 1024 * 1024 }).unwrap()
+    Store::open(dir, Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() }).unwrap()
+}
+
+/// Nothing in the store contradicts anything else.
+pub async fn assert_clean(store: &Store) {
+    let mut problems = Vec::new();
+    let check = Fsck { deep: true, repair: false, now: Utc::now() };
+    let mut told = |event: Progress<'_>| {
+        if let Progress::Found(problem) = event {
+            problems.push(problem.to_string());
+        }
+    };
+    store.fsck(&NoSchema, check, &mut told).await.unwrap();
+    assert_eq!(problems, [""; 0]);
 }
 
 /// sled writes pages that are too large to files that it never syncs; there must be none.

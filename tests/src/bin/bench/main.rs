@@ -14,6 +14,7 @@ mod bare;
 mod files;
 mod ours;
 mod parked;
+mod schedule;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -135,12 +136,17 @@ const SECTIONS: [(&str, fn()); 7] = [
     ("jobs", jobs),
     ("durable", durable),
     ("bank101", bank101),
+    ("schedule", schedule::measure),
 ];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     match wanted.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [parked::VENDOR] => return runtime().block_on(parked::vendor()),
+        [schedule::FILL, folder, size] => {
+            return runtime().block_on(schedule::fill(folder.as_ref(), size.parse().expect("a number")));
+        }
+        [schedule::ROW, folder, size] => return schedule::row(folder.as_ref(), size.parse().expect("a number")),
         [parked::ROW, runs] => return parked::row(runs.parse().expect("a number of runs")),
         _ => {}
     }

@@ -9,9 +9,9 @@ use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Error, Quota, Stored, Target, Upload, Written};
 use konnector_store::BlobInfo;
 
-use super::super::content::{ContentWriter, NotWritten, Room};
 use super::super::{Scope, told};
 use super::reference;
+use crate::file::{ContentWriter, NotWritten, Room};
 use crate::file::{File, NewContent, Reference};
 use crate::stored::Object;
 
@@ -116,14 +116,11 @@ impl Scope {
         let directory =
             self.platform.ensure_directory(&self.instance, &new.path, &self.fencing()).await.map_err(told)?;
         let new = NewContent {
-            id: new.id,
-            dir_id: directory.id,
-            name: new.name,
-            mime: new.mime,
             created_at: new.created_at.and_then(DateTime::from_timestamp_millis),
             metadata: new.metadata,
             references: new.references,
             origin: self.origin(),
+            ..NewContent::new(new.id, directory.id, new.name, new.mime)
         };
         self.platform.commit_content(&self.instance, &new, blob, &self.fencing()).await.map_err(told)
     }

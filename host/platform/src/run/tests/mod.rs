@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Scope;
-use super::content::Room;
 use super::documents::RunDocuments;
 use super::files::RunFiles;
 use super::progress::RunProgress;
 use crate::account::Account;
 use crate::clock::ManualClock;
 use crate::doctype::ACCOUNTS;
+use crate::file::Room;
 use crate::instance::NewInstance;
 use crate::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
 use crate::konnector::Konnector;

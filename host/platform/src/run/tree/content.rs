@@ -8,11 +8,11 @@ use konnector_sandbox::capability::{Content, Destination, Draft, Node, Quota, Tr
 use konnector_store::{BlobInfo, BlobReader};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::super::content::{ContentWriter, NotWritten};
 use super::{CHANGE, RunTree, taken, told};
 use crate::Error;
+use crate::file::{ContentWriter, NotWritten};
 use crate::file::{File, Kind, NewContent};
-use crate::stored::{Object, new_id};
+use crate::stored::new_id;
 
 /// The content of a file as it was when it was opened.
 pub struct Reading {
@@ -120,16 +120,7 @@ async fn create(
     let scope = &tree.scope;
     let directory = tree.directory(directory)?;
     tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
-    let new = NewContent {
-        id: new_id(),
-        dir_id: directory.id,
-        name: name.to_owned(),
-        mime,
-        created_at: None,
-        metadata: Object::new(),
-        references: Vec::new(),
-        origin: scope.origin(),
-    };
+    let new = NewContent { origin: scope.origin(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
     let file =
         scope.platform.create_content(&scope.instance, &new, name, blob, &scope.fencing()).await.map_err(taken)?;
     tree.room.account(0, file.len());
@@ -145,14 +136,9 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         return Ok((before, Written::Unchanged));
     }
     let new = NewContent {
-        id: id.to_owned(),
-        dir_id: before.dir_id.clone(),
-        name: before.name.clone(),
-        mime,
-        created_at: None,
         metadata: before.metadata.clone(),
-        references: Vec::new(),
         origin: scope.origin(),
+        ..NewContent::new(id.to_owned(), before.dir_id.clone(), before.name.clone(), mime)
     };
     let file = scope.platform.commit_content(&scope.instance, &new, blob, &scope.fencing()).await.map_err(told)?;
     tree.room.account(before.len(), file.len());

@@ -9,13 +9,12 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use konnector_manifest::Verb;
-use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Tree, TreeError};
+use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
 
 use super::Scope;
-use super::content::{ContentWriter, Room};
 use crate::Error;
 use crate::doctype::FILES;
-use crate::file::{File, Kind, ROOT_ID, TRASH_ID, safe_name};
+use crate::file::{ContentWriter, File, Kind, ROOT_ID, Room, TRASH_ID, safe_name};
 
 /// Children that are looked up at a time.
 const PAGE: usize = 100;
@@ -283,6 +282,7 @@ fn told(error: Error) -> TreeError {
         Error::Forbidden(sentence) => TreeError::Denied(sentence),
         Error::StaleLease => TreeError::LeaseLost,
         Error::TooLarge(_) => TreeError::TooLong,
+        Error::Store(error) if error.is_full() => TreeError::Full(Quota::Storage),
         other => {
             tracing::error!(error = %other, "the user's files failed");
             TreeError::Other("the server could not do it; its log says why".to_owned())

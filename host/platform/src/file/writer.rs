@@ -17,10 +17,13 @@ const HEAD: usize = 8 << 10;
 pub struct Room(Arc<AtomicU64>);
 
 impl Room {
+    /// What the quota leaves now.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub fn of(platform: &Platform, instance: &Instance) -> Result<Self> {
-        let quota = instance.disk_quota.unwrap_or(platform.config.disk_quota);
-        let left = quota.saturating_sub(platform.disk_usage(instance)?);
-        Ok(Self(Arc::new(AtomicU64::new(left))))
+        Ok(Self(Arc::new(AtomicU64::new(platform.space_left(instance)?))))
     }
 
     fn left(&self) -> u64 {
@@ -53,10 +56,20 @@ pub struct ContentWriter {
 }
 
 impl ContentWriter {
+    /// Begins to take content.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub async fn begin(platform: &Platform, room: Room) -> Result<Self> {
         Ok(Self { writer: platform.store.blobs().create().await?, room, head: Vec::new(), size: 0 })
     }
 
+    /// Takes a part. Cancel safety: none; after a dropped call every further one fails.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotWritten`].
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), NotWritten> {
         self.size += chunk.len() as u64;
         if self.size > self.room.left() {
@@ -75,6 +88,11 @@ impl ContentWriter {
         }
     }
 
+    /// Makes the content durable; a file may refer to it now.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
     pub async fn finish(self) -> Result<BlobInfo> {
         Ok(self.writer.finish().await?)
     }

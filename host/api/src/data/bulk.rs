@@ -1,0 +1,118 @@
+//! Many documents in one request, each for itself: what goes wrong with one does not touch the others.
+
+use axum::extract::{Path, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::StatusCode;
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_store::Map;
+use serde_json::{Value, json};
+
+use super::{check_id, doctype, revision, shown};
+use crate::error::{Failure, couch};
+use crate::extract::{Caller, JsonObject};
+
+/// Documents in one request.
+const MOST: usize = 1_000;
+
+/// The routes of this module.
+pub fn routes() -> Router<Platform> {
+    Router::new().route("/data/{doctype}/_bulk_docs", post(write)).route("/data/{doctype}/_bulk_get", post(read))
+}
+
+fn documents(body: &mut Map) -> Result<Vec<Map>, Failure> {
+    let malformed = || Failure::bad_request("docs: expected is a list of objects");
+    let Some(Value::Array(items)) = body.shift_remove("docs") else { return Err(malformed()) };
+    if items.len() > MOST {
+        let message = format!("docs: {} documents, one request takes at most {MOST}", items.len());
+        return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    items
+        .into_iter()
+        .map(|item| match item {
+            Value::Object(members) => Ok(members),
+            _ => Err(malformed()),
+        })
+        .collect()
+}
+
+/// `POST /data/:type/_bulk_docs`. What has an `_id` and a `_rev` is replaced, or deleted where it says `_deleted`; everything else is created.
+async fn write(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    JsonObject(mut body): JsonObject,
+) -> Result<(StatusCode, Json<Vec<Value>>), Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Post, &doctype)?;
+    if body.get("new_edits") == Some(&Value::Bool(false)) {
+        return Err(Failure::bad_request(
+            "new_edits: false would store revisions of another database; only new ones are stored here",
+        ));
+    }
+    let mut results = Vec::new();
+    for document in documents(&mut body)? {
+        let id = document.get("_id").and_then(Value::as_str).map(str::to_owned);
+        results.push(match write_one(&platform, &caller, &doctype, id.clone(), document).await {
+            Ok((id, rev)) => json!({ "ok": true, "id": id, "rev": rev }),
+            Err(failure) => json!({ "id": id, "error": couch::name(&failure), "reason": failure.told() }),
+        });
+    }
+    Ok((StatusCode::CREATED, Json(results)))
+}
+
+async fn write_one(
+    platform: &Platform,
+    caller: &Caller,
+    doctype: &Doctype,
+    id: Option<String>,
+    mut document: Map,
+) -> Result<(String, String), Failure> {
+    let Caller { instance, principal } = caller;
+    if let Some(id) = &id {
+        check_id(id)?;
+    }
+    let rev = document.get("_rev").and_then(Value::as_str).map(revision).transpose()?;
+    let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
+    let written = match (id, rev) {
+        (Some(id), Some(rev)) if deleted => {
+            let rev = platform.delete_document(instance, principal, doctype, &id, &rev).await?;
+            return Ok((id, rev.to_string()));
+        }
+        (_, None) if deleted => return Err(Failure::bad_request("give the _rev of the document to delete")),
+        (Some(id), Some(rev)) => platform.update_document(instance, principal, doctype, &id, &rev, document).await?,
+        (None, Some(_)) => return Err(Failure::bad_request("give the _id of the document, too")),
+        (id, None) => platform.create_document(instance, principal, doctype, id, document).await?,
+    };
+    Ok((written.id, written.rev.to_string()))
+}
+
+/// `POST /data/:type/_bulk_get`.
+async fn read(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    JsonObject(mut body): JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let mut results = Vec::new();
+    for wanted in documents(&mut body)? {
+        let id = wanted.get("id").and_then(Value::as_str).unwrap_or_default();
+        let rev = wanted.get("rev").and_then(Value::as_str);
+        let found = platform.read_document(&caller.instance, &caller.principal, &doctype, id).map_err(Failure::from);
+        let found = match found {
+            Ok(document) if rev.is_none_or(|rev| rev == document.rev.to_string()) => {
+                json!({ "ok": shown(&doctype, document) })
+            }
+            // Old revisions are not kept, as in a CouchDB after a compaction.
+            Ok(_) => json!({ "error": { "id": id, "rev": rev, "error": "not_found", "reason": "missing" } }),
+            Err(failure) => {
+                json!({ "error": { "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() } })
+            }
+        };
+        results.push(json!({ "id": id, "docs": [found] }));
+    }
+    Ok(Json(json!({ "results": results })))
+}

@@ -1,0 +1,191 @@
+//! Changes of what is known of a file, of its place, and its way into the trash and back.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, StatusCode};
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::file::{File, FilePatch, TRASH_ID};
+use konnector_store::Map;
+use serde_json::{Value, json};
+
+use super::{Children, access, document, parameters};
+use crate::error::Failure;
+use crate::extract::{Attributes, Caller, Params};
+use crate::jsonapi::Document;
+
+/// Files on a page of the trash.
+const PAGE: usize = 100;
+
+/// `PATCH /files/:id`.
+pub async fn patch(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    attributes: Attributes,
+) -> Result<Response, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
+    change(&platform, &caller, file, &headers, attributes).await
+}
+
+/// `PATCH /files/metadata?Path=`.
+pub async fn patch_path(
+    State(platform): State<Platform>,
+    caller: Caller,
+    params: Params,
+    headers: HeaderMap,
+    attributes: Attributes,
+) -> Result<Response, Failure> {
+    let file = access::by_path(&platform, &caller, Verb::Patch, &params)?;
+    change(&platform, &caller, file, &headers, attributes).await
+}
+
+async fn change(
+    platform: &Platform,
+    caller: &Caller,
+    file: File,
+    headers: &HeaderMap,
+    mut attributes: Attributes,
+) -> Result<Response, Failure> {
+    platform.check_file_rev(&caller.instance, &file.id, parameters::revision(headers))?;
+    if attributes.take_flag("permanent_delete")? {
+        access::reachable(platform, caller, Verb::Delete, file.clone())?;
+        if !file.trashed {
+            platform.trash(&caller.instance, &file.id, &by(caller), &|_| {}).await?;
+        }
+        platform.destroy_file(&caller.instance, &file.id).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    if attributes.take_flag("move_to_trash")? {
+        access::reachable(platform, caller, Verb::Delete, file.clone())?;
+        let file = platform.trash(&caller.instance, &file.id, &by(caller), &|_| {}).await?;
+        return Ok(document(platform, caller, &file)?.into_response());
+    }
+    let patch = read(&mut attributes)?;
+    if let Some(dir_id) = &patch.dir_id {
+        // What is moved there is new there.
+        let directory = platform.open_directory(&caller.instance, dir_id);
+        let name = patch.name.as_deref().unwrap_or(&file.name);
+        access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
+    }
+    let file = platform.patch_file(&caller.instance, &file.id, &patch).await?;
+    Ok(document(platform, caller, &file)?.into_response())
+}
+
+fn read(attributes: &mut Attributes) -> Result<FilePatch, Failure> {
+    let tags = match attributes.take("tags") {
+        None => None,
+        Some(tags) => Some(
+            serde_json::from_value(tags)
+                .map_err(|_| Failure::attribute("tags", "the attribute tags is a list of texts"))?,
+        ),
+    };
+    let flag = |value: Option<Value>, name: &'static str| match value {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(flag)),
+        Some(_) => Err(Failure::attribute(name, format!("the attribute {name} is true or false"))),
+    };
+    let object = |value: Option<Value>, name: &'static str| match value {
+        None => Ok(None),
+        Some(Value::Object(members)) => Ok(Some(members)),
+        Some(_) => Err(Failure::attribute(name, format!("the attribute {name} is an object"))),
+    };
+    let date = |text: Option<String>, name: &'static str| match text.as_deref().map(str::parse) {
+        None => Ok(None),
+        Some(Ok(date)) => Ok(Some(date)),
+        Some(Err(_)) => {
+            Err(Failure::attribute(name, format!("the attribute {name} is a date like 2026-11-21T08:00:00Z")))
+        }
+    };
+    let favorite = object(attributes.take("cozyMetadata"), "cozyMetadata")?
+        .and_then(|mut members| members.shift_remove("favorite"));
+    Ok(FilePatch {
+        name: attributes.take_text("name")?,
+        dir_id: attributes.take_text("dir_id")?,
+        tags,
+        executable: flag(attributes.take("executable"), "executable")?,
+        metadata: object(attributes.take("metadata"), "metadata")?,
+        favorite: flag(favorite, "cozyMetadata")?,
+        created_at: date(attributes.take_text("created_at")?, "created_at")?,
+        updated_at: date(attributes.take_text("updated_at")?, "updated_at")?,
+    })
+}
+
+/// `trashedBy`.
+fn by(caller: &Caller) -> Map {
+    let claims = &caller.principal.claims;
+    Map::from_iter([
+        ("kind".to_owned(), json!("app")),
+        ("displayName".to_owned(), json!(claims.sub)),
+        ("domain".to_owned(), json!(caller.instance.domain)),
+    ])
+}
+
+/// `DELETE /files/:id`: into the trash.
+pub async fn trash(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Document, Failure> {
+    access::by_id(&platform, &caller, Verb::Delete, &id)?;
+    platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
+    let file = platform.trash(&caller.instance, &id, &by(&caller), &|_| {}).await?;
+    document(&platform, &caller, &file)
+}
+
+/// `GET /files/trash?page[cursor]=`.
+pub async fn trashed(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
+    access::by_id(&platform, &caller, Verb::Get, TRASH_ID)?;
+    let limit = params.number("page[limit]")?.unwrap_or(PAGE).clamp(1, PAGE);
+    let children = Children::read(&platform, &caller, TRASH_ID, params.filled("page[cursor]"), limit)?;
+    Ok(Document::list(children.resources).next(
+        children.next.map(|next| next.replace("/files/io.cozy.files.trash-dir/relationships/contents", "/files/trash")),
+    ))
+}
+
+/// `POST /files/trash/:id`: out of the trash.
+pub async fn restore(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Document, Failure> {
+    access::by_id(&platform, &caller, Verb::Post, &id)?;
+    let file = platform.restore_file(&caller.instance, &id).await?;
+    document(&platform, &caller, &file)
+}
+
+/// `DELETE /files/trash/:id`: for good.
+pub async fn destroy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    access::by_id(&platform, &caller, Verb::Delete, &id)?;
+    platform.destroy_file(&caller.instance, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE /files/trash`: all of it for good.
+pub async fn empty(State(platform): State<Platform>, caller: Caller) -> Result<StatusCode, Failure> {
+    access::by_id(&platform, &caller, Verb::Delete, TRASH_ID)?;
+    platform.empty_trash(&caller.instance).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /files/:id/copy?Name=&DirID=`.
+pub async fn copy(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<(StatusCode, Document), Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+    let dir_id = params.filled("DirID").unwrap_or(&file.dir_id);
+    let directory = platform.open_directory(&caller.instance, dir_id);
+    let name = params.filled("Name").unwrap_or(&file.name);
+    access::new_child(&platform, &caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
+    let copy = platform.copy_file(&caller.instance, &file, params.filled("Name"), Some(dir_id)).await?;
+    Ok((StatusCode::CREATED, document(&platform, &caller, &copy)?))
+}

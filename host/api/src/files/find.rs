@@ -1,0 +1,109 @@
+//! Files by a selector, and by their ids.
+
+use axum::extract::{Path, State};
+use http::StatusCode;
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::doctype::FILES;
+use konnector_platform::file::Kind;
+use konnector_platform::mango::Query;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{access, resource};
+use crate::error::Failure;
+use crate::extract::{Caller, JsonObject, Params};
+use crate::jsonapi::Document;
+
+/// Members that each file is shown with, whatever the client asks for (Cozy API, files).
+const ALWAYS: [&str; 3] = ["type", "size", "trashed"];
+
+/// `POST /files/_find`.
+pub async fn find(
+    State(platform): State<Platform>,
+    caller: Caller,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Document, Failure> {
+    caller.check_type(Verb::Get, &FILES)?;
+    let mut query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
+    if let Some(cursor) = params.filled("page[cursor]") {
+        query.bookmark = Some(cursor.to_owned());
+    }
+    let fields: Vec<String> = std::mem::take(&mut query.fields)
+        .iter()
+        .filter_map(|path| path.to_string().split('.').next().map(str::to_owned))
+        .chain(ALWAYS.map(str::to_owned))
+        .collect();
+    let page = platform.find_documents(&caller.instance, &caller.principal, &FILES, query).await?;
+    let next = page.is_full().then(|| {
+        let cursor = utf8_percent_encode(&page.bookmark, NON_ALPHANUMERIC);
+        format!("/files/_find?page[cursor]={cursor}")
+    });
+    let mut resources = Vec::with_capacity(page.documents.len());
+    for document in &page.documents {
+        let Some(id) = document.get("_id").and_then(Value::as_str) else { continue };
+        match platform.file(&caller.instance, id) {
+            Ok(file) => {
+                let shown = resource(&platform, &caller, &file)?;
+                resources.push(if fields.len() > ALWAYS.len() { shown.only(&fields) } else { shown });
+            }
+            // Deleted since it was found.
+            Err(konnector_platform::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Document::list(resources).next(next))
+}
+
+/// `POST /files/_all_docs` with `keys`: files by their ids, in the order of these; what is not there is left out.
+pub async fn by_ids(
+    State(platform): State<Platform>,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> Result<Document, Failure> {
+    caller.check_any(Verb::Get, &FILES)?;
+    let keys = body.get("keys").and_then(Value::as_array);
+    let keys = keys.ok_or_else(|| Failure::bad_request("keys: expected is a list of ids"))?;
+    let mut resources = Vec::new();
+    for id in keys.iter().filter_map(Value::as_str) {
+        match access::by_id(&platform, &caller, Verb::Get, id) {
+            Ok(file) => resources.push(resource(&platform, &caller, &file)?),
+            Err(failure) if failure.status == StatusCode::NOT_FOUND => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(Document::list(resources))
+}
+
+/// `HEAD /files/:id[?Type=]`.
+pub async fn exists(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    params: Params,
+) -> Result<StatusCode, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+    let kind = match file.kind {
+        Kind::File => "file",
+        Kind::Directory => "directory",
+    };
+    let wanted = params.filled("Type").is_none_or(|wanted| wanted == kind);
+    if wanted {
+        Ok(StatusCode::OK)
+    } else {
+        Err(Failure::request(StatusCode::NOT_FOUND, format!("'{id}' is a {kind}")))
+    }
+}
+
+/// `GET /files/:id/size`: bytes of a file, or of everything in a directory.
+pub async fn size(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Value>, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+    let size = platform.size_of(&caller.instance, &file).await?;
+    let attributes = json!({ "size": size.to_string() });
+    Ok(axum::Json(json!({ "data": { "type": "io.cozy.files.sizes", "id": id, "attributes": attributes } })))
+}

@@ -1,0 +1,75 @@
+//! What requests say about a file.
+
+use chrono::{DateTime, Utc};
+use http::header::{DATE, IF_MATCH};
+use http::{HeaderMap, HeaderValue};
+use konnector_platform::file::{NewContent, unique, uploaded_by};
+use konnector_store::Map;
+use serde_json::json;
+
+use crate::error::Failure;
+use crate::extract::{Caller, Params};
+
+/// The revision that a client knows, from `If-Match`.
+pub fn revision(headers: &HeaderMap) -> Option<&str> {
+    headers.get(IF_MATCH)?.to_str().ok().map(|rev| rev.trim_matches('"')).filter(|rev| *rev != "*")
+}
+
+/// A media type (RFC 9110 §8.3.1); `None` where none is given.
+pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, Failure> {
+    let Some(given) = given else { return Ok(None) };
+    let text = given.to_str().unwrap_or_default().trim();
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+%'*`|~".contains(&byte))
+    };
+    match essence.split_once('/') {
+        Some((kind, subtype)) if is_token(kind) && is_token(subtype) => Ok(Some(text.to_ascii_lowercase())),
+        _ => Err(Failure::parameter("mime", "the header Content-Type is no media type such as application/pdf")),
+    }
+}
+
+/// What the parameters and headers of an upload say. The media type is found out later.
+pub fn new_content(
+    caller: &Caller,
+    params: &Params,
+    headers: &HeaderMap,
+    (dir_id, name): (String, String),
+) -> Result<NewContent, Failure> {
+    let tags = params.text("Tags").map(|_| unique(&params.list("Tags")));
+    let executable = params.text("Executable").map(|_| params.flag("Executable", false));
+    Ok(NewContent {
+        created_at: date(params, "CreatedAt", None)?,
+        updated_at: date(params, "UpdatedAt", Some(headers))?,
+        tags,
+        executable,
+        metadata: params.object("Metadata")?.unwrap_or_default(),
+        origin: origin(caller, params),
+        ..NewContent::fresh(dir_id, name, String::new())
+    })
+}
+
+/// When the content was last changed: the parameter wins over the header.
+fn date(params: &Params, name: &'static str, headers: Option<&HeaderMap>) -> Result<Option<DateTime<Utc>>, Failure> {
+    if let Some(text) = params.filled(name) {
+        let parsed = DateTime::parse_from_rfc3339(text).map(|date| date.with_timezone(&Utc));
+        return parsed
+            .map(Some)
+            .map_err(|_| Failure::parameter(name, format!("'{text}' is no date; write it like 2026-11-21T08:00:00Z")));
+    }
+    let header = headers.and_then(|headers| headers.get(DATE)).and_then(|date| date.to_str().ok());
+    Ok(header.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).map(|date| date.with_timezone(&Utc)))
+}
+
+/// Who sends, and for which account.
+fn origin(caller: &Caller, params: &Params) -> Map {
+    let mut origin = uploaded_by(&caller.principal.claims.sub);
+    for (parameter, member) in
+        [("SourceAccount", "sourceAccount"), ("SourceAccountIdentifier", "sourceAccountIdentifier")]
+    {
+        if let Some(value) = params.filled(parameter) {
+            origin.insert(member.to_owned(), json!(value));
+        }
+    }
+    origin
+}

@@ -1,0 +1,68 @@
+//! Which documents refer to a file.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_platform::doctype::FILES;
+use konnector_platform::file::{File, Reference};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::access;
+use crate::error::Failure;
+use crate::extract::{Caller, JsonObject};
+
+/// One reference, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Data {
+    Many(Vec<Reference>),
+    One(Reference),
+}
+
+/// `POST /files/:id/relationships/referenced_by`.
+pub async fn add(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
+    let file = platform.add_references(&caller.instance, &file.id, &references(body)?, &|_| {}).await?;
+    answer(&platform, &caller, &file)
+}
+
+/// `DELETE /files/:id/relationships/referenced_by`. References that are not there are as good as removed.
+pub async fn remove(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
+    let file = platform.remove_references(&caller.instance, &file.id, &references(body)?, &|_| {}).await?;
+    answer(&platform, &caller, &file)
+}
+
+fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failure> {
+    let malformed = || Failure::bad_request("data is one reference, {\"type\": …, \"id\": …}, or a list of them");
+    let data = body.shift_remove("data").ok_or_else(malformed)?;
+    let references = match serde_json::from_value(data).map_err(|_| malformed())? {
+        Data::One(reference) => vec![reference],
+        Data::Many(references) => references,
+    };
+    for reference in &references {
+        reference.doctype.parse::<Doctype>().map_err(|error| Failure::bad_request(error.to_string()))?;
+        if reference.id.is_empty() {
+            return Err(malformed());
+        }
+    }
+    Ok(references)
+}
+
+fn answer(platform: &Platform, caller: &Caller, file: &File) -> Result<Json<Value>, Failure> {
+    let rev = platform.store.get(&caller.instance.doc(&FILES, file.id.as_str()))?.map(|found| found.rev);
+    let data = &file.referenced_by;
+    Ok(Json(json!({ "data": data, "meta": { "rev": rev, "count": data.len() } })))
+}

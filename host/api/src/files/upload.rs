@@ -1,0 +1,178 @@
+//! What a client sends: files and directories, and new contents.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt as _;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::file::{File, Kind, NewContent, ROOT_ID, unique};
+use konnector_store::{BlobInfo, Map};
+use serde_json::json;
+
+use super::{access, document, parameters};
+use crate::error::Failure;
+use crate::extract::{Caller, Params};
+use crate::jsonapi::Document;
+
+/// How long a client may send nothing of a content that it began to send.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// `POST /files/[:dir]?Type=file|directory&Name=…`.
+pub async fn create(
+    State(platform): State<Platform>,
+    caller: Caller,
+    dir: Option<Path<String>>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Document), Failure> {
+    let dir_id = dir.map_or_else(|| ROOT_ID.to_owned(), |Path(id)| id);
+    let file = match params.text("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
+        "file" => create_file(&platform, &caller, &dir_id, &params, &headers, body).await?,
+        "directory" => create_directory(&platform, &caller, &dir_id, &params).await?,
+        _ => return Err(Failure::attribute("type", "give the parameter Type, file or directory")),
+    };
+    Ok((StatusCode::CREATED, document(&platform, &caller, &file)?))
+}
+
+async fn create_directory(
+    platform: &Platform,
+    caller: &Caller,
+    dir_id: &str,
+    params: &Params,
+) -> Result<File, Failure> {
+    let instance = &caller.instance;
+    if let Some(path) = params.filled("Path") {
+        let (parent, name) = path
+            .trim_end_matches('/')
+            .rsplit_once('/')
+            .ok_or_else(|| Failure::parameter("Path", format!("the path '{path}' does not begin with /")))?;
+        access::new_below(platform, caller, parent)?;
+        let parent = if parent.is_empty() { "/" } else { parent };
+        let parent = match params.flag("Recursive", false) {
+            true => platform.ensure_directory(instance, parent, &|_| {}).await?,
+            false => platform.file_by_path(instance, parent)?,
+        };
+        return Ok(platform.new_directory(instance, &parent.id, name, &tags(params)).await?);
+    }
+    let parent = platform.open_directory(instance, dir_id);
+    let name = params.text("Name").unwrap_or_default();
+    access::new_child(platform, caller, dir_id, parent.as_ref().ok(), (Kind::Directory, name))?;
+    Ok(platform.new_directory(instance, &parent?.id, name, &tags(params)).await?)
+}
+
+fn tags(params: &Params) -> Map {
+    let tags = unique(&params.list("Tags"));
+    if tags.is_empty() { Map::new() } else { Map::from_iter([("tags".to_owned(), json!(tags))]) }
+}
+
+async fn create_file(
+    platform: &Platform,
+    caller: &Caller,
+    dir_id: &str,
+    params: &Params,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<File, Failure> {
+    let directory = platform.open_directory(&caller.instance, dir_id);
+    let name = params.text("Name").unwrap_or_default();
+    access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (Kind::File, name))?;
+    konnector_platform::file::valid_name(name)?;
+    let directory = directory?;
+    let new = parameters::new_content(caller, params, headers, (directory.id.clone(), name.to_owned()))?;
+    platform.check_name_free(&caller.instance, &directory.id, name)?;
+    let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
+    Ok(platform.create_file(&caller.instance, &NewContent { mime, ..new }, &blob).await?)
+}
+
+/// `PUT /files/:id`: another content.
+pub async fn overwrite(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Document, Failure> {
+    let file = access::by_id(&platform, &caller, Verb::Put, &id)?;
+    if file.kind == Kind::Directory {
+        return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
+    }
+    platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
+    let new = parameters::new_content(&caller, &params, &headers, (file.dir_id.clone(), file.name.clone()))?;
+    let (blob, mime) = receive(&platform, &caller, &file.name, &params, &headers, body).await?;
+    let metadata = if new.metadata.is_empty() { file.metadata.clone() } else { new.metadata.clone() };
+    let new = NewContent { id: id.clone(), mime, metadata, ..new };
+    // The content took its time.
+    platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
+    let file = platform.overwrite_file(&caller.instance, &new, &blob).await?;
+    document(&platform, &caller, &file)
+}
+
+/// Takes a content to its end, and holds it to what was said of it. Answers it with its media type.
+async fn receive(
+    platform: &Platform,
+    caller: &Caller,
+    name: &str,
+    params: &Params,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(BlobInfo, String), Failure> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    // Only where the request does not say it itself (Cozy API, files).
+    let announced = length.or(params.number("Size")?.map(|size| size as u64));
+    let left = platform.space_left(&caller.instance)?;
+    if announced.is_some_and(|size| size > left) {
+        let message = format!("the file has {} bytes, the space that is left is {left}", announced.unwrap_or_default());
+        return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    let digest = content_md5(headers)?;
+    let given = parameters::media_type(headers.get(CONTENT_TYPE))?;
+    let mut content = platform.begin_content(&caller.instance).await?;
+    let mut parts = body.into_data_stream();
+    loop {
+        let part = tokio::time::timeout(PATIENCE, parts.next()).await.map_err(|_| {
+            let message = format!("nothing came for {} s; the file was not stored", PATIENCE.as_secs());
+            Failure::request(StatusCode::REQUEST_TIMEOUT, message)
+        })?;
+        match part {
+            None => break,
+            Some(Ok(part)) => content.write(part).await.map_err(konnector_platform::Error::from)?,
+            Some(Err(error)) => {
+                return Err(Failure::precondition("Content-Length", format!("the content broke off: {error}")));
+            }
+        }
+    }
+    let mime = given.unwrap_or_else(|| content.mime(name));
+    let blob = content.finish().await?;
+    let refused = match (announced, digest) {
+        (Some(size), _) if size != blob.size => {
+            Some(Failure::precondition("Content-Length", format!("{size} bytes were announced, {} came", blob.size)))
+        }
+        (_, Some(digest)) if digest != blob.md5 => Some(Failure::precondition(
+            "Content-MD5",
+            format!("the content's MD5 is {}, another one was announced", STANDARD.encode(blob.md5)),
+        )),
+        _ => None,
+    };
+    match refused {
+        None => Ok((blob, mime)),
+        Some(refused) => {
+            platform.store.blobs().remove(&blob.id).await?;
+            Err(refused)
+        }
+    }
+}
+
+fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Failure> {
+    let Some(value) = headers.get("content-md5") else { return Ok(None) };
+    let digest = STANDARD.decode(value.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
+    let wrong = || Failure::parameter("Content-MD5", "the header Content-MD5 is no MD5 in base64");
+    digest.map(Some).ok_or_else(wrong)
+}

@@ -1,0 +1,306 @@
+//! `/files`, what clients send and change.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use http::header::{CONTENT_TYPE, DATE, IF_MATCH};
+use http::{HeaderName, header::CONTENT_LENGTH};
+use konnector_platform::file::{ROOT_ID, TRASH_ID};
+use serde_json::{Value, json};
+
+use crate::support::{Api, Call};
+
+const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
+/// MD5 of «foo», in base64 (RFC 1321).
+const FOO: &str = "rL0Y20zC+Fzt72VPzMSk2A==";
+
+async fn upload(api: &Api, dir: &str, query: &str, content: &str) -> Value {
+    let call = Call::post(&format!("/files/{dir}?Type=file&{query}")).token(&api.token("io.cozy.files"));
+    let answer = api.send(call.header(CONTENT_TYPE, "text/plain").text(content.to_owned())).await;
+    assert_eq!(answer.status, 201, "{answer}");
+    answer.json()["data"].clone()
+}
+
+async fn directory(api: &Api, dir: &str, name: &str) -> String {
+    let call = Call::post(&format!("/files/{dir}?Type=directory&Name={name}")).token(&api.token("io.cozy.files"));
+    let answer = api.send(call).await;
+    assert_eq!(answer.status, 201, "{answer}");
+    answer.id()
+}
+
+/// How many contents are kept, besides the component of the konnector that is installed.
+async fn contents(api: &Api) -> usize {
+    api.platform.store.blobs().list().await.expect("a list").len() - 1
+}
+
+fn id(file: &Value) -> &str {
+    file["id"].as_str().expect("an id")
+}
+
+/// F1.
+#[tokio::test]
+async fn what_cannot_be_created_is_refused() {
+    let api = Api::new().await;
+    upload(&api, "", "Name=taken.txt", "foo").await;
+    let trashed = directory(&api, "", "gone").await;
+    api.send(Call::delete(&format!("/files/{trashed}")).token(&api.token("*"))).await;
+    let token = api.token("io.cozy.files");
+    let file = |query: &str| Call::post(&format!("/files/?{query}")).token(&token).text("foo");
+    let calls = [
+        file("Name=x"),
+        file("Type=file"),
+        file("Type=directory"),
+        file("Type=file&Name=coucou/with/slashs!"),
+        file("Type=file&Name=.."),
+        file("Type=file&Name=taken.txt"),
+        file("Type=directory&Name=taken.txt"),
+        Call::post("/files/noooooop?Type=file&Name=x").token(&token).text("foo"),
+        Call::post("/files/noooooop?Type=directory&Name=x").token(&token),
+        Call::post(&format!("/files/{trashed}?Type=file&Name=x")).token(&token).text("foo"),
+        file("Type=file&Name=x").header(CONTENT_TYPE, "no type at all"),
+        file("Type=file&Name=x").header(CONTENT_MD5, "nonsense"),
+        file("Type=file&Name=x").header(CONTENT_MD5, &STANDARD.encode([0; 16])),
+        file("Type=file&Name=x&Size=7"),
+        file("Type=file&Name=x&CreatedAt=yesterday"),
+        file("Type=file&Name=x").header(CONTENT_LENGTH, "99999999999999"),
+        Call::post("/files/?Type=directory&Path=/a/b").token(&token),
+        Call::post("/files/?Type=file&Name=x").text("foo"),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+    let names = api.send(Call::get(&format!("/files/{ROOT_ID}/relationships/contents")).token(&token)).await.json();
+    let names: Vec<_> =
+        names["data"].as_array().expect("a list").iter().map(|file| file["attributes"]["name"].clone()).collect();
+    assert_eq!(names, [".cozy_trash", "taken.txt"], "nothing else was made");
+    assert_eq!(contents(&api).await, 1, "no content is left of what was refused");
+}
+
+/// F5, F6.
+#[tokio::test]
+async fn a_content_is_created_and_replaced() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let query = "Name=a.txt&Tags=tax,tax,2026&Executable=true&CreatedAt=2026-01-02T03:04:05Z&SourceAccount=one&SourceAccountIdentifier=ana";
+    let call = Call::post(&format!("/files/?Type=file&{query}")).token(&token).header(CONTENT_MD5, FOO).text("foo");
+    let created = api.send(call.header(CONTENT_TYPE, "text/plain; charset=utf-8")).await;
+    assert_eq!(created.status, 201, "{created}");
+    let created = created.json()["data"].clone();
+    let attributes = &created["attributes"];
+    assert_eq!(
+        (&attributes["size"], &attributes["md5sum"], &attributes["class"]),
+        (&json!("3"), &json!(FOO), &json!("text"))
+    );
+    assert_eq!((&attributes["tags"], &attributes["executable"]), (&json!(["tax", "2026"]), &json!(true)));
+    assert_eq!(attributes["created_at"], "2026-01-02T03:04:05Z");
+    let metadata = &attributes["cozyMetadata"];
+    assert_eq!((&metadata["sourceAccount"], &metadata["sourceAccountIdentifier"]), (&json!("one"), &json!("ana")));
+
+    let path = format!("/files/{}", id(&created));
+    let put = |content: &'static str| Call::put(&format!("{path}?SourceAccount=two")).token(&token).text(content);
+    assert_eq!(api.send(put("bar").header(IF_MATCH, "1-badbadbadbadbadbadbadbadbadbadba")).await.status, 412);
+    let rev = created["meta"]["rev"].as_str().expect("a revision");
+    let put = put("%PDF-1.7 more").header(IF_MATCH, rev).header(DATE, "Tue, 17 Nov 2026 08:00:00 GMT");
+    let replaced = api.send(put).await;
+    assert_eq!(replaced.status, 200, "{replaced}");
+    let replaced = replaced.json()["data"].clone();
+    let after = &replaced["attributes"];
+    assert_eq!(
+        (&after["mime"], &after["class"], &after["size"]),
+        (&json!("application/pdf"), &json!("pdf"), &json!("13"))
+    );
+    assert_eq!(
+        (&after["name"], &after["created_at"], &after["tags"]),
+        (&attributes["name"], &attributes["created_at"], &attributes["tags"])
+    );
+    assert_eq!(after["updated_at"], "2026-11-17T08:00:00Z");
+    assert_eq!(after["cozyMetadata"]["sourceAccount"], "one", "said once");
+    let content = api.send(Call::get(&format!("/files/download/{}", id(&created))).token(&token)).await;
+    assert_eq!(content.text(), "%PDF-1.7 more");
+    assert_eq!(contents(&api).await, 1);
+}
+
+/// F4.
+#[tokio::test]
+async fn of_many_at_the_same_time_one_wins() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let create = |_| api.send(Call::post("/files/?Type=directory&Name=same").token(&token));
+    let statuses: Vec<u16> =
+        futures_util::future::join_all((0..100).map(create)).await.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
+    assert!(statuses.iter().all(|status| [201, 409].contains(status)), "{statuses:?}");
+
+    let file = upload(&api, "", "Name=a.txt", "first").await;
+    let path = format!("/files/{}", id(&file));
+    let texts: Vec<String> = (0..100).map(|number| format!("content {number}")).collect();
+    let put = |content: &String| api.send(Call::put(&path).token(&token).text(content.clone()));
+    let answers = futures_util::future::join_all(texts.iter().map(put)).await;
+    assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)));
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    let last = api.send(Call::get(&format!("/files/download/{}", id(&file))).token(&token)).await;
+    assert!(texts.iter().any(|content| content == last.text()));
+    assert_eq!(contents(&api).await, 1, "those that lost left nothing");
+}
+
+/// F7.
+#[tokio::test]
+async fn name_place_and_more_are_patched() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let (one, two) = (directory(&api, "", "one").await, directory(&api, "", "two").await);
+    let below = directory(&api, &one, "below").await;
+    let file = upload(&api, &below, "Name=a.txt", "foo").await;
+    upload(&api, &two, "Name=taken.txt", "foo").await;
+    let patch = |id: &str, attributes: Value| Call::patch(&format!("/files/{id}")).token(&token).attributes(attributes);
+
+    let changed = api.send(patch(id(&file), json!({ "name": "b.txt", "dir_id": two, "tags": ["bar", "bar", "baz"], "metadata": { "a": 1 }, "cozyMetadata": { "favorite": true } }))).await;
+    assert_eq!(changed.status, 200, "{changed}");
+    let attributes = changed.json()["data"]["attributes"].clone();
+    assert_eq!((&attributes["path"], &attributes["tags"]), (&json!("/two/b.txt"), &json!(["bar", "baz"])));
+    assert_eq!((&attributes["size"], &attributes["class"]), (&json!("3"), &json!("text")));
+    assert_eq!((&attributes["metadata"], &attributes["cozyMetadata"]["favorite"]), (&json!({ "a": 1 }), &json!(true)));
+    let changed = api.send(patch(id(&file), json!({ "metadata": { "b": 2 } }))).await.json();
+    assert_eq!(changed["data"]["attributes"]["metadata"], json!({ "b": 2 }), "not merged");
+
+    // A directory takes along what is in it.
+    assert_eq!(api.send(patch(&one, json!({ "dir_id": two, "name": "moved" }))).await.status, 200);
+    let found = api.send(Call::get(&format!("/files/{below}")).token(&token)).await.json();
+    assert_eq!(found["data"]["attributes"]["path"], "/two/moved/below");
+
+    let calls = [
+        patch(id(&file), json!({ "name": "taken.txt" })),
+        patch(id(&file), json!({ "name": "with/slash" })),
+        patch(id(&file), json!({ "dir_id": "unknown" })),
+        patch(id(&file), json!({ "dir_id": TRASH_ID })),
+        patch(&two, json!({ "dir_id": below })),
+        patch(&two, json!({ "dir_id": two })),
+        patch(ROOT_ID, json!({ "name": "root" })),
+        patch(id(&file), json!({ "updated_at": "2001-01-01T00:00:00Z" })),
+        patch(id(&file), json!({ "tags": "one" })),
+        patch("unknown", json!({ "name": "x" })),
+        patch(id(&file), json!({ "name": "x" })).header(IF_MATCH, "1-badbadbadbadbadbadbadbadbadbadba"),
+        Call::patch("/files/metadata?Path=/two/unknown").token(&token).attributes(json!({})),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
+/// F11, F13.
+#[tokio::test]
+async fn the_trash_keeps_things_until_it_is_emptied() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let folder = directory(&api, "", "folder").await;
+    let below = directory(&api, &folder, "below").await;
+    let file = upload(&api, &below, "Name=a.txt", "foo").await;
+    let get = async |id: &str| {
+        api.send(Call::get(&format!("/files/{id}")).token(&token)).await.json()["data"]["attributes"].clone()
+    };
+    let delete = |path: &str| Call::delete(&format!("/files/{path}")).token(&token);
+
+    assert_eq!(api.send(delete(&folder).header(IF_MATCH, "1-badbadbadbadbadbadbadbadbadbadba")).await.status, 412);
+    let trashed = api.send(delete(&folder)).await;
+    assert_eq!(trashed.status, 200, "{trashed}");
+    let attributes = trashed.json()["data"]["attributes"].clone();
+    assert_eq!((&attributes["trashed"], &attributes["path"]), (&json!(true), &json!("/.cozy_trash/folder")));
+    assert!(attributes["cozyMetadata"]["trashedAt"].is_string());
+    assert_eq!(attributes["cozyMetadata"]["trashedBy"]["domain"], "alice.example");
+    assert_eq!(api.send(delete(&folder)).await.status, 400, "once is enough");
+
+    let child = get(id(&file)).await;
+    assert_eq!((&child["trashed"], &child["path"]), (&json!(true), &json!("/.cozy_trash/folder/below/a.txt")));
+    assert_eq!(child["cozyMetadata"].get("trashedAt"), None);
+    let patch = Call::patch(&format!("/files/{}", id(&file))).token(&token).attributes(json!({ "dir_id": ROOT_ID }));
+    assert_eq!(api.send(patch).await.status, 400);
+    let download = Call::get("/files/download?Path=/.cozy_trash/folder/below/a.txt").token(&token);
+    assert_eq!(api.send(download).await.text(), "foo");
+    let listed = api.send(Call::get("/files/trash").token(&token)).await.json();
+    assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
+
+    // Back again: the name is taken by now, and of a child the directories are made again.
+    directory(&api, "", "folder").await;
+    let restore = |id: &str| Call::post(&format!("/files/trash/{id}")).token(&token);
+    let child = api.send(restore(id(&file))).await.json();
+    assert_eq!(child["data"]["attributes"]["path"], "/folder/below/a.txt");
+    let restored = api.send(restore(&folder)).await.json();
+    let attributes = &restored["data"]["attributes"];
+    assert_eq!((&attributes["path"], &attributes["trashed"]), (&json!("/folder (2)"), &json!(false)));
+    assert_eq!(get(&below).await["path"], "/folder (2)/below");
+    assert_eq!(api.send(restore(&folder)).await.status, 400);
+
+    // For good.
+    assert_eq!(api.send(delete(&format!("trash/{}", id(&file)))).await.status, 400, "not in the trash");
+    api.send(Call::patch(&format!("/files/{}", id(&file))).token(&token).attributes(json!({ "move_to_trash": true })))
+        .await;
+    assert_eq!(api.send(delete(&format!("trash/{}", id(&file)))).await.status, 204);
+    assert_eq!(api.send(Call::get(&format!("/files/{}", id(&file))).token(&token)).await.status, 404);
+    upload(&api, &below, "Name=b.txt", "bar").await;
+    api.send(delete(&folder)).await;
+    assert_eq!(api.send(delete("trash")).await.status, 204);
+    assert_eq!(api.send(Call::get("/files/trash").token(&token)).await.json()["data"], json!([]));
+    assert_eq!(contents(&api).await, 0);
+    assert_eq!(api.platform.disk_usage(&api.alice).expect("a number"), 0);
+}
+
+/// P10, and that a right to one directory is none to others.
+#[tokio::test]
+async fn rules_hold_for_what_is_created_and_moved() {
+    let api = Api::new().await;
+    let (mine, other) = (directory(&api, "", "mine").await, directory(&api, "", "other").await);
+    let file = upload(&api, &other, "Name=a.txt", "foo").await;
+    let status = async |call: Call, token: &str| api.send(call.token(token)).await.status;
+    let create = |dir: &str| Call::post(&format!("/files/{dir}?Type=file&Name=new.txt")).text("foo");
+    assert_eq!(api.send(create(&mine)).await.status, 401);
+    assert_eq!(status(create(&mine), &api.token("io.cozy.contacts")).await, 403);
+    assert_eq!(status(create(&mine), &api.token("io.cozy.files:GET")).await, 403);
+    let token = api.token(&format!("io.cozy.files:ALL:{mine}"));
+    assert_eq!(status(create(&other), &token).await, 403);
+    assert_eq!(status(create(""), &token).await, 403);
+    assert_eq!(status(create(&mine), &token).await, 201);
+    assert_eq!(status(Call::post("/files/?Type=directory&Path=/other/x&Recursive=true"), &token).await, 403);
+    assert_eq!(status(Call::post("/files/?Type=directory&Path=/mine/x/y&Recursive=true"), &token).await, 201);
+    for (method, path) in [
+        (Method::PUT, format!("/files/{}", id(&file))),
+        (Method::DELETE, format!("/files/{}", id(&file))),
+        (Method::DELETE, "/files/trash".to_owned()),
+        (Method::GET, "/files/trash".to_owned()),
+        (Method::POST, format!("/files/{}/copy", id(&file))),
+    ] {
+        assert_eq!(status(Call::new(method.clone(), &path), &token).await, 403, "{method} {path}");
+    }
+    let own = api.send(Call::get("/files/metadata?Path=/mine/new.txt").token(&token)).await.id();
+    let out = Call::patch(&format!("/files/{own}")).attributes(json!({ "dir_id": other }));
+    assert_eq!(status(out, &token).await, 403, "moved out of its reach");
+}
+
+#[tokio::test]
+async fn a_copy_is_a_file_of_its_own() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let (file, folder) = (upload(&api, "", "Name=a.txt", "foo").await, directory(&api, "", "folder").await);
+    let copy = |query: &str| Call::post(&format!("/files/{}/copy{query}", id(&file))).token(&token);
+    for (query, path) in [("", "/a (2).txt"), ("", "/a (2) (2).txt"), ("?Name=b.txt", "/b.txt")] {
+        let answer = api.send(copy(query)).await;
+        assert_eq!((answer.status, &answer.json()["data"]["attributes"]["path"]), (201, &json!(path)));
+    }
+    let answer = api.send(copy(&format!("?DirID={folder}&Name=a.txt"))).await.json();
+    assert_eq!(answer["data"]["attributes"]["path"], "/folder/a.txt");
+    api.send(Call::put(&format!("/files/{}", id(&file))).token(&token).text("changed")).await;
+    let content = Call::get(&format!("/files/download/{}", id(&answer["data"]))).token(&token);
+    assert_eq!(api.send(content).await.text(), "foo");
+}
+
+/// The quota holds before and while a content comes.
+#[tokio::test]
+async fn what_does_not_fit_is_refused() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let mut alice = api.alice.clone();
+    alice.disk_quota = Some(10);
+    let left = api.platform.space_left(&alice).expect("a number");
+    assert_eq!(left, 10);
+    let too_large = api.platform.space_left(&api.alice).expect("a number") + 1;
+    let announced = Call::post("/files/?Type=file&Name=x").token(&token).header(CONTENT_LENGTH, &too_large.to_string());
+    assert_eq!(api.send(announced.text("foo")).await.status, 413);
+    let mut content = api.platform.begin_content(&alice).await.expect("begun");
+    assert!(content.write(bytes::Bytes::from_static(b"0123456789")).await.is_ok());
+    assert!(content.write(bytes::Bytes::from_static(b"!")).await.is_err());
+}

@@ -1,0 +1,90 @@
+//! Writing a backup: through the server where one runs, else from the folder.
+
+use std::path::{Path, PathBuf};
+
+use konnector_store::MasterKey;
+use reqwest::Method;
+use tempfile::{NamedTempFile, TempPath};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{show, verify};
+use crate::client::Connection;
+use crate::error::{Error, Result, file, io};
+use crate::keys::sync_folder_of;
+use crate::offline::{self, Going, KeyFile};
+use crate::output::{Output, bytes, warning};
+
+pub(super) async fn run(
+    connection: &Connection,
+    output: Output,
+    target: Option<PathBuf>,
+    force: bool,
+    key: &KeyFile,
+) -> Result<()> {
+    let named = || PathBuf::from(format!("konnector-{}.backup", chrono::Utc::now().format("%Y%m%dT%H%M%SZ")));
+    let target = target.unwrap_or_else(named);
+    if target.exists() && !force {
+        return Err(Error::failed(
+            format!("{} is there already", target.display()),
+            "name another file, or replace it with --force",
+        ));
+    }
+    // Written beside and renamed, so that a broken backup leaves no file under the name.
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (written, path) = NamedTempFile::new_in(folder).map_err(file("write to", folder))?.into_parts();
+    let mut written = File::from_std(written);
+    let key = write(connection, output, key, &mut written).await?;
+    written.flush().await.map_err(io("writing the backup"))?;
+    written.sync_all().await.map_err(io("writing the backup"))?;
+    finish(output, path, &target, key).await
+}
+
+/// Fills the file; answers the key where it is here.
+async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut File) -> Result<Option<MasterKey>> {
+    let data = connection.data();
+    let going = Going::new(output);
+    let running = connection.admin_url.is_some() || crate::doctor::is_held(&data);
+    if !running {
+        let key = key.load(&data)?;
+        offline::check_key(&data.store(), &key)?;
+        let store = offline::open(data.store()).await?;
+        let made = store.back_up(&key, to, &mut |written| going.say(format!("writing: {}", bytes(written)))).await;
+        store.close().await?;
+        made?;
+        return Ok(Some(key));
+    }
+    let mut answer = connection.admin()?.download(Method::POST, "backup").await?;
+    let mut size = 0;
+    loop {
+        let part = answer.chunk().await.map_err(|error| {
+            Error::failed(format!("the server broke the backup off: {error}"), "its log says why; try again")
+        })?;
+        let Some(part) = part else { break };
+        size += part.len() as u64;
+        going.say(format!("writing: {}", bytes(size)));
+        to.write_all(&part).await.map_err(io("writing the backup"))?;
+    }
+    // The server may be elsewhere, and the key with it.
+    Ok(MasterKey::load(&key.path(&data))?)
+}
+
+/// Proves that the backup opens, with the key and only with it, and gives it its name.
+async fn finish(output: Output, path: TempPath, target: &Path, key: Option<MasterKey>) -> Result<()> {
+    let Some(key) = key else {
+        path.persist(target).map_err(|error| file("write", target)(error.error))?;
+        sync_folder_of(target)?;
+        warning(
+            "the backup was not checked, because the key is not here: check it where the key is, with backup verify",
+        );
+        return Ok(());
+    };
+    let summary = verify(output, &path, &key).await?;
+    if verify(output, &path, &MasterKey::random()?).await.is_ok() {
+        return Err(Error::failed("the backup opens with any key: it is not kept", "report this"));
+    }
+    path.persist(target).map_err(|error| file("write", target)(error.error))?;
+    sync_folder_of(target)?;
+    show(output, "is written and checked", target, &summary);
+    Ok(())
+}

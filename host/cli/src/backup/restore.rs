@@ -1,0 +1,101 @@
+//! Making a data folder from a backup.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use chrono::Utc;
+use konnector_platform::Schema;
+use konnector_store::{Fsck, Progress, Summary, failpoint};
+use serde_json::json;
+
+use super::{open, unusable};
+use crate::client::Connection;
+use crate::data_dir::DataDir;
+use crate::error::{Error, Result, file};
+use crate::keys::sync_folder_of;
+use crate::offline::{self, Going, KeyFile};
+use crate::output::{Output, bytes, done, note, warning};
+
+/// What an empty data folder may hold: secrets that were put there first, what the file system has, what an attempt left.
+const ALLOWED: [&str; 5] = ["master-key", "admin-passphrase", "lost+found", "cache", RESTORING];
+/// Where the store is while it is made.
+const RESTORING: &str = "store.restoring";
+
+pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, key: &KeyFile) -> Result<ExitCode> {
+    let data = connection.data();
+    refuse_unless_empty(&data)?;
+    let failpoint = |place| failpoint::hit(place).map_err(file("write", data.path()));
+    let (key_file, key) = (key.path(&data), key.load(&data)?);
+    let mut from = open(backup).await?;
+    data.create()?;
+    let folder = data.path().join(RESTORING);
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(file("remove", &folder))?;
+    }
+
+    let going = Going::new(output);
+    let store = offline::open_or_create(folder.clone()).await?;
+    let told = &mut |read| going.say(format!("reading {}: {}", backup.display(), bytes(read)));
+    let restored = store.restore(&mut from, &key, told).await.map_err(|error| unusable(backup, &error));
+    if restored.is_err() {
+        drop(store);
+        // Worth nothing; should this fail, the next attempt removes it.
+        drop(fs::remove_dir_all(&folder));
+    } else {
+        store.close().await?;
+    }
+    let summary = restored?;
+    failpoint("restore.read")?;
+
+    // Opening it again brings it to our format.
+    let store = offline::open(folder.clone()).await?;
+    let options = Fsck { deep: true, repair: true, now: Utc::now() };
+    let Summary { problems, repaired, .. } = store
+        .fsck(&Schema, options, &mut |event| match event {
+            Progress::Read(entries) => going.say(format!("checking {entries} entries")),
+            Progress::Found(problem) => going.keep(|| warning(&format!("{problem}: {}", problem.advice()))),
+            Progress::Repaired(problem) => {
+                going.keep(|| note(&format!("{problem}: {}", problem.repair().unwrap_or_default())))
+            }
+        })
+        .await?;
+    store.close().await?;
+    drop(going);
+    failpoint("restore.checked")?;
+
+    if !data.key_file().exists() {
+        key.save(&data.key_file())?;
+    }
+    failpoint("restore.key")?;
+    fs::rename(&folder, data.store()).map_err(file("rename", &folder))?;
+    sync_folder_of(&data.store())?;
+    failpoint("restore.moved")?;
+    let result = json!({ "file": backup, "data_dir": data.path(), "backup": summary, "problems": problems, "repaired": repaired });
+    output.show(&result, || {
+        let folder = data.path().display();
+        done(&format!("{folder} holds what was stored at {}", summary.header.created_at.format("%Y-%m-%d %H:%M:%SZ")));
+        if key_file != data.key_file() {
+            note(&format!("the key was copied to {}", data.key_file().display()));
+        }
+        note(&format!("start it with: konnector --data-dir {folder} serve"));
+        if problems > 0 {
+            warning(&format!("{problems} problems were in the backup already; look at them with konnector fsck"));
+        }
+    });
+    Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn refuse_unless_empty(data: &DataDir) -> Result<()> {
+    let Ok(entries) = fs::read_dir(data.path()) else { return Ok(()) };
+    for entry in entries {
+        let name = entry.map_err(file("list", data.path()))?.file_name();
+        if !ALLOWED.iter().any(|allowed| name == *allowed) {
+            return Err(Error::usage(
+                format!("{} is not empty: it holds {}", data.path().display(), name.to_string_lossy()),
+                "restore into a new folder: name it with --data-dir; nothing was changed",
+            ));
+        }
+    }
+    Ok(())
+}

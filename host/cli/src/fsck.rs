@@ -1,0 +1,106 @@
+//! `konnector fsck`: looks through the store of a stopped server, and repairs what follows from something else.
+
+use std::process::ExitCode;
+
+use chrono::Utc;
+use konnector_platform::Schema;
+use konnector_store::{Fsck, Problem, Progress, Store, Summary};
+use serde_json::{Value, json};
+
+use crate::client::Connection;
+use crate::error::Result;
+use crate::offline::{self, Going};
+use crate::output::{Output, done, warning};
+
+const EXAMPLES: &str = "Examples:
+  konnector fsck                       look at ./data; changes nothing
+  konnector fsck --deep                read every file too, and compare it with its checksum
+  konnector fsck --repair              write indexes and queues anew where they are wrong, remove what belongs to nothing
+
+Documents and files are never changed. A server that was not stopped in order does this by itself at its next start, without --deep.
+Exit codes: 0 nothing is wrong any more, 1 something is left, 2 wrong usage.";
+
+/// How many findings are listed in JSON.
+const LISTED: usize = 1000;
+
+/// Flags of `konnector fsck`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Read every file, and compare it with its checksum.
+    #[arg(long)]
+    deep: bool,
+    /// Repair what can be repaired.
+    #[arg(long)]
+    repair: bool,
+}
+
+/// Runs the command.
+pub async fn run(connection: &Connection, output: Output, arguments: &Arguments) -> Result<ExitCode> {
+    let store = offline::open(connection.data().store()).await?;
+    let options = Fsck { deep: arguments.deep, repair: arguments.repair, now: Utc::now() };
+    let going = Going::new(output);
+    let mut findings = Vec::new();
+    let summary = store
+        .fsck(&Schema, options, &mut |event| {
+            let (problem, repaired) = match event {
+                Progress::Read(entries) => return going.say(format!("{entries} entries")),
+                Progress::Found(problem) => (problem, false),
+                Progress::Repaired(problem) => (problem, true),
+            };
+            if !output.json {
+                going.keep(|| tell(problem, repaired));
+            } else if findings.len() < LISTED {
+                findings.push(as_json(problem, repaired));
+            }
+        })
+        .await?;
+    drop(going);
+    store.close().await?;
+    let Summary { entries, blobs, problems, repaired } = summary;
+    let result =
+        json!({ "entries": entries, "blobs": blobs, "problems": problems, "repaired": repaired, "findings": findings });
+    output.show(&result, || match (problems, repaired) {
+        (0, 0) => done(&format!("nothing is wrong with {entries} entries and {blobs} contents")),
+        (0, _) => done(&format!("{repaired} repaired; nothing is wrong any more")),
+        (_, 0) => warning(&format!("{problems} found in {entries} entries and {blobs} contents")),
+        _ => warning(&format!("{repaired} repaired, {problems} left")),
+    });
+    Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell(problem: &Problem, repaired: bool) {
+    match problem.repair().filter(|_| repaired) {
+        Some(repair) => say!("{problem}: {repair}"),
+        None => say!("{problem}\n    → {}", problem.advice()),
+    }
+}
+
+fn as_json(problem: &Problem, repaired: bool) -> Value {
+    let mut value = serde_json::to_value(problem).unwrap_or_default();
+    if let Some(members) = value.as_object_mut() {
+        members.insert("message".to_owned(), json!(problem.to_string()));
+        members.insert("repaired".to_owned(), json!(repaired));
+        members.insert("advice".to_owned(), json!((!repaired).then(|| problem.advice())));
+    }
+    value
+}
+
+/// Looks through a store that was not closed in order, and repairs what can be repaired. For a start of the server.
+pub async fn after_a_crash(store: &Store) -> Result<()> {
+    let mut options = Fsck { deep: false, repair: false, now: Utc::now() };
+    tracing::info!("the server was not stopped in order the last time: looking through the store");
+    let mut log = |event: Progress<'_>| match event {
+        Progress::Read(_) => {}
+        Progress::Found(problem) => tracing::error!("{problem}"),
+        Progress::Repaired(problem) => tracing::warn!("{problem}: {}", problem.repair().unwrap_or_default()),
+    };
+    let mut summary = store.fsck(&Schema, options, &mut |_| {}).await?;
+    if summary.problems > 0 {
+        options.repair = true;
+        summary = store.fsck(&Schema, options, &mut log).await?;
+    }
+    let Summary { entries, blobs, problems, repaired } = summary;
+    tracing::info!(entries, blobs, problems, repaired, "looked through the store");
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! `konnector keys …`: the master key, which seals every secret.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use konnector_platform::key;
+use konnector_store::{MasterKey, failpoint, key_fingerprint};
+use serde_json::json;
+
+use crate::client::Connection;
+use crate::error::{Error, Result, file};
+use crate::offline::{self, Going, KeyFile};
+use crate::output::{Output, done, note};
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the fingerprint of the key, which tells nothing about it.
+    #[command(after_help = "Example:\n  konnector keys show          both fingerprints should be the same")]
+    Show {
+        #[command(flatten)]
+        key: KeyFile,
+    },
+    /// Make a new key, and seal every secret with it; the server must be stopped.
+    #[command(after_help = "Example:
+  konnector keys rotate
+
+The new key is written beside the old one (master-key.new), secrets are sealed anew one account after the other, then the new key takes
+the place of the old one. Cut off at any moment, run it again: it goes on where it was; until it is through, the server does not start.
+The old key stays as master-key.old-FINGERPRINT, because backups that were made before open with it alone. Remove it with the last of
+them. Tokens that were issued before are no longer valid.")]
+    Rotate {
+        #[command(flatten)]
+        key: KeyFile,
+    },
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
+    let data = connection.data();
+    match command {
+        Command::Show { key } => {
+            let (path, ours) = (key.path(&data), key.load(&data)?.fingerprint());
+            let data = key_fingerprint(&data.store())?;
+            output.show(&json!({ "file": path, "fingerprint": ours, "data": data }), || {
+                say!("{ours}  {}", path.display());
+                if let Some(data) = &data {
+                    say!("{data}  the data");
+                }
+            });
+            Ok(())
+        }
+        Command::Rotate { key } => rotate(output, &data.store(), &key.path(&data), &key.load(&data)?).await,
+    }
+}
+
+/// Where a new key waits while secrets are sealed with it.
+pub fn next_to(key_file: &Path) -> PathBuf {
+    beside(key_file, "new")
+}
+
+fn beside(key_file: &Path, ending: &str) -> PathBuf {
+    let mut path = key_file.as_os_str().to_owned();
+    path.push(".");
+    path.push(ending);
+    path.into()
+}
+
+async fn rotate(output: Output, store: &Path, key_file: &Path, old: &MasterKey) -> Result<()> {
+    let failpoint = |place| failpoint::hit(place).map_err(file("write", key_file));
+    let store = offline::open(store.to_owned()).await?;
+    let next = next_to(key_file);
+    let new = match MasterKey::load(&next)? {
+        Some(begun) => begun,
+        None => MasterKey::create(&next)?,
+    };
+    failpoint("rotate.made")?;
+    let going = Going::new(output);
+    let rotated = key::rotate(&store, old, &new, |accounts| going.say(format!("{accounts} accounts"))).await;
+    drop(going);
+    store.close().await?;
+    let secrets = rotated?;
+    let kept = beside(key_file, &format!("old-{}", old.fingerprint()));
+    match fs::hard_link(key_file, &kept) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(file("write", &kept)(error)),
+        _ => {}
+    }
+    failpoint("rotate.kept")?;
+    fs::rename(&next, key_file).map_err(file("write", key_file))?;
+    sync_folder_of(key_file)?;
+    failpoint("rotate.moved")?;
+    let (from, to) = (old.fingerprint(), new.fingerprint());
+    output.show(
+        &json!({ "from": from, "to": to, "secrets": secrets, "key_file": key_file, "old_key_file": kept }),
+        || {
+            done(&format!("the key is {to} now ({}); {secrets} secrets were sealed anew", key_file.display()));
+            note(&format!("back the new key up; {} opens backups made before, and nothing else", kept.display()));
+        },
+    );
+    Ok(())
+}
+
+/// Makes a name durable.
+pub fn sync_folder_of(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(file("sync", folder))
+}
+
+/// Refuses to start while a rotation is cut off.
+pub fn refuse_unfinished(key_file: &Path, old: &MasterKey) -> Result<()> {
+    match MasterKey::load(&next_to(key_file))? {
+        Some(new) => Err(Error::from(key::unfinished(&old.fingerprint(), &new.fingerprint()))),
+        None => Ok(()),
+    }
+}

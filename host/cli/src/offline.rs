@@ -1,0 +1,99 @@
+//! What the commands share that work on a data folder without a server.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use konnector_store::{MasterKey, Options, Store, key_fingerprint};
+
+use crate::data_dir::DataDir;
+use crate::error::{Error, Result};
+use crate::output::Output;
+
+/// Where the master key is.
+#[derive(Debug, clap::Args)]
+pub struct KeyFile {
+    /// File with the master key [default: master-key in the data folder].
+    #[arg(long, value_name = "FILE", env = "KONNECTOR_KEY_FILE", hide_env_values = true)]
+    key_file: Option<PathBuf>,
+}
+
+impl KeyFile {
+    /// Its path.
+    pub fn path(&self, data: &DataDir) -> PathBuf {
+        self.key_file.clone().unwrap_or_else(|| data.key_file())
+    }
+
+    /// The key in it.
+    pub fn load(&self, data: &DataDir) -> Result<MasterKey> {
+        let path = self.path(data);
+        MasterKey::load(&path)?
+            .ok_or_else(|| Error::Key(format!("there is no key {}: name the key file with --key-file", path.display())))
+    }
+}
+
+/// Refuses a key that does not fit the data, before anything is touched.
+pub fn check_key(store: &Path, key: &MasterKey) -> Result<()> {
+    match key_fingerprint(store)? {
+        Some(needed) if needed != key.fingerprint() => {
+            Err(konnector_platform::key::another(&needed, &key.fingerprint()).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens the store in a folder that no server uses.
+pub async fn open(folder: PathBuf) -> Result<Store> {
+    if !folder.join("sled").is_dir() {
+        return Err(Error::usage(
+            format!("there is no store in {}", folder.display()),
+            "name the data folder of the server with --data-dir",
+        ));
+    }
+    open_or_create(folder).await
+}
+
+/// The same for a folder that may be new.
+pub async fn open_or_create(folder: PathBuf) -> Result<Store> {
+    // Reading the log of a large store takes its time.
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, Options::default())).await;
+    opened.map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))?.map_err(|error| {
+        match error {
+            konnector_store::Error::Locked { .. } => {
+                Error::failed(error.to_string(), "this works on the folder of a server that is stopped: stop it first")
+            }
+            other => other.into(),
+        }
+    })
+}
+
+/// A line on the terminal that changes while something goes on.
+pub struct Going(ProgressBar);
+
+impl Going {
+    /// Nothing is shown where JSON was asked for, or where there is no terminal.
+    pub fn new(output: Output) -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let bar = if output.json || !terminal { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let style = ProgressStyle::with_template("{spinner:.cyan} {elapsed:.dim} {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+
+    /// Replaces the line.
+    pub fn say(&self, text: String) {
+        self.0.set_message(text);
+    }
+
+    /// Prints a line that stays.
+    pub fn keep(&self, line: impl FnOnce()) {
+        self.0.suspend(line);
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,170 @@
+//! What a client changes of a file besides its content: name, place, tags, what is said of it.
+
+use chrono::{DateTime, Utc};
+use konnector_store::Changes;
+use serde_json::json;
+
+use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, child_key, tree, valid_name};
+use crate::doctype::FILES;
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Object, object};
+use crate::{Error, Platform, Result};
+
+/// A change. What is `None` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FilePatch {
+    /// Another name.
+    pub name: Option<String>,
+    /// Another directory, by id.
+    pub dir_id: Option<String>,
+    /// All tags; equal ones count once.
+    pub tags: Option<Vec<String>>,
+    /// Whether it is a program.
+    pub executable: Option<bool>,
+    /// The whole `metadata`.
+    pub metadata: Option<Object>,
+    /// Whether it is one of the user's favourites.
+    pub favorite: Option<bool>,
+    /// When its maker says that it was created.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When its maker says that it was changed; now, where nothing is said.
+    pub updated_at: Option<DateTime<Utc>>,
+}
+
+impl Platform {
+    /// Refuses to go on when a file is not as the client saw it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Precondition`] when `rev` is not its newest revision.
+    pub fn check_file_rev(&self, instance: &Instance, id: &str, rev: Option<&str>) -> Result<()> {
+        let Some(rev) = rev else { return Ok(()) };
+        let found = self.store.get(&instance.doc(&FILES, id))?;
+        if found.is_some_and(|found| found.rev.to_string() == rev) {
+            return Ok(());
+        }
+        Err(Error::Precondition {
+            name: "If-Match",
+            message: format!("'{rev}' is not the newest revision of the file"),
+        })
+    }
+
+    /// Changes a file or directory, in one commit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for it or for the directory it is to lie in; [`Error::Conflict`] when the name is taken; [`Error::Precondition`]
+    /// for a directory that is to lie in itself; [`Error::BadRequest`] for moving what is in the trash; [`Error::Attribute`] for what makes no
+    /// sense.
+    pub async fn patch_file(&self, instance: &Instance, id: &str, patch: &FilePatch) -> Result<File> {
+        let at = instance.doc(&FILES, id);
+        let missing = || Error::NotFound(format!("there is no file '{id}'"));
+        let found = self.stored::<File>(&at)?.ok_or_else(missing)?;
+        let (rev, before) = (found.rev.clone(), object(&found.value)?);
+        let mut file = found.named();
+        let mut changes = Changes::new();
+        let mut changed = self.stage_move(instance, &mut file, patch, &mut changes)?;
+        patch.apply(&mut file, self.clock.now())?;
+        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
+        changes.put(at, &rev, object(&file)?);
+        changed.push(file.clone());
+        self.store.commit(changes).await?;
+        self.publish_updated(instance, &changed)?;
+        Ok(file)
+    }
+
+    /// The directories whose paths change with that of the file.
+    fn stage_move(
+        &self,
+        instance: &Instance,
+        file: &mut File,
+        patch: &FilePatch,
+        changes: &mut Changes,
+    ) -> Result<Vec<File>> {
+        let name = patch.name.as_deref().unwrap_or(&file.name).to_owned();
+        let dir_id = patch.dir_id.as_deref().unwrap_or(&file.dir_id).to_owned();
+        if name == file.name && dir_id == file.dir_id {
+            return Ok(Vec::new());
+        }
+        valid_name(&name)?;
+        if matches!(file.id.as_str(), ROOT_ID | TRASH_ID) {
+            return Err(Error::BadRequest("the root directory and the trash stay where they are".to_owned()));
+        }
+        if self.file(instance, &file.id)?.trashed {
+            return Err(Error::BadRequest(format!("'{}' is in the trash; restore it first", file.name)));
+        }
+        let to = self.open_directory(instance, &dir_id)?;
+        if to.id == file.id || self.above(instance, &to)?.iter().any(|above| above.id == file.id) {
+            return Err(Error::Precondition {
+                name: "dir-id",
+                message: format!("the directory '{}' cannot lie in itself", file.name),
+            });
+        }
+        self.check_name_free(instance, &dir_id, &name)?;
+        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+        (file.name, file.dir_id) = (name, dir_id);
+        changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        if file.kind == Kind::File {
+            return Ok(Vec::new());
+        }
+        let path = tree::join(to.path.as_deref().unwrap_or("/"), &file.name);
+        let changed = self.stage_paths(instance, &file.id, &path, changes)?;
+        file.path = Some(path);
+        Ok(changed)
+    }
+
+    /// A directory that things can be put into.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when it is none, or in the trash.
+    pub fn open_directory(&self, instance: &Instance, id: &str) -> Result<File> {
+        match self.file(instance, id) {
+            Ok(found) if found.kind == Kind::Directory && !found.trashed && found.id != TRASH_ID => Ok(found),
+            Ok(_) | Err(Error::NotFound(_)) => {
+                Err(Error::NotFound(format!("there is no directory '{id}' that something can be put into")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FilePatch {
+    fn apply(&self, file: &mut File, now: DateTime<Utc>) -> Result<()> {
+        if let Some(tags) = &self.tags {
+            file.tags = unique(tags);
+        }
+        if let (Some(executable), Kind::File) = (self.executable, file.kind) {
+            file.executable = Some(executable);
+        }
+        if let Some(metadata) = &self.metadata {
+            file.metadata.clone_from(metadata);
+        }
+        if let Some(favorite) = self.favorite {
+            file.cozy_metadata.insert("favorite".to_owned(), json!(favorite));
+        }
+        file.created_at = self.created_at.unwrap_or(file.created_at);
+        file.updated_at = self.updated_at.unwrap_or(now);
+        if file.updated_at < file.created_at {
+            return Err(Error::Attribute {
+                name: "UpdatedAt",
+                message: "a file cannot be changed before it was created".to_owned(),
+            });
+        }
+        file.touch(now);
+        Ok(())
+    }
+}
+
+/// Each once, in the order of their first places.
+#[must_use]
+pub fn unique(tags: &[String]) -> Vec<String> {
+    let mut unique: Vec<String> = Vec::new();
+    for tag in tags {
+        if !unique.contains(tag) {
+            unique.push(tag.clone());
+        }
+    }
+    unique
+}

@@ -1,0 +1,25 @@
+//! What the document of a job refers to.
+
+use konnector_store::{ContentLink, Links};
+
+use super::{BY_TRIGGER, Job, LIVE, LIVE_BY_TRIGGER, State, inverted};
+
+/// The indexes of jobs.
+pub(crate) const INDEXES: [&str; 3] = [LIVE, BY_TRIGGER, LIVE_BY_TRIGGER];
+
+impl Job {
+    /// Its log, and its keys while it lives and after.
+    pub(crate) fn links(&self, id: &str) -> Links {
+        let log = self.log.map(|blob| ContentLink { blob, size: None, sha256: None });
+        let live = matches!(self.state, State::Queued | State::Running);
+        let mut unique = Vec::new();
+        if live {
+            unique.push((LIVE, format!("{}/{id}", self.worker)));
+        }
+        unique.push((BY_TRIGGER, format!("{}/{}", self.trigger_id.as_deref().unwrap_or("-"), inverted(id))));
+        if let Some(trigger) = self.trigger_id.as_ref().filter(|_| live) {
+            unique.push((LIVE_BY_TRIGGER, format!("{trigger}/{id}")));
+        }
+        Links { contents: log.into_iter().collect(), unique }
+    }
+}

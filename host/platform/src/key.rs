@@ -1,0 +1,140 @@
+//! The master key and the data that it seals: they must belong together, and the key can be changed for another.
+
+use konnector_store::{Changes, DocRef, InstanceId, MasterKey, Store};
+use serde::{Deserialize, Serialize};
+
+use crate::doctype::{ACCOUNTS, INSTANCES, SETTINGS};
+use crate::stored::{Object, Stored, object};
+use crate::{Error, Result, account};
+
+/// Which key the data is sealed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Sealed {
+    fingerprint: String,
+    /// While the key is being changed, the new one: some secrets are sealed with it already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+fn place() -> DocRef {
+    DocRef::new(&InstanceId::global(), &SETTINGS, "master-key")
+}
+
+fn sealed(store: &Store) -> Result<Option<Stored<Sealed>>> {
+    store.get(&place())?.map(|document| Stored::read(&SETTINGS, document)).transpose()
+}
+
+/// Checks that a key is the one the data was sealed with, and notes it in an empty store.
+///
+/// # Errors
+///
+/// [`Error::Key`] for another key, and while the key is being changed.
+pub async fn check(store: &Store, key: &MasterKey) -> Result<()> {
+    let ours = key.fingerprint();
+    match sealed(store)? {
+        Some(Stored { value: Sealed { next: Some(next), fingerprint }, .. }) => {
+            return Err(unfinished(&fingerprint, &next));
+        }
+        Some(Stored { value, .. }) if value.fingerprint != ours => return Err(another(&value.fingerprint, &ours)),
+        Some(_) => {}
+        None => {
+            let mut changes = Changes::new();
+            changes.create(place(), object(&Sealed { fingerprint: ours.clone(), next: None })?);
+            store.commit(changes).await?;
+        }
+    }
+    store.note_key(&ours)?;
+    Ok(())
+}
+
+/// The refusal of a key that does not fit.
+#[must_use]
+pub fn another(needed: &str, found: &str) -> Error {
+    Error::Key(format!(
+        "this data was sealed with the key {needed}, but the key file holds {found}; put the right key file back (the backup of the key, \
+         not of the data) and start again. Nothing was changed"
+    ))
+}
+
+/// The refusal while the key is being changed.
+#[must_use]
+pub fn unfinished(from: &str, to: &str) -> Error {
+    Error::Key(format!(
+        "the change from the key {from} to {to} was interrupted: run konnector keys rotate, which finishes it. Nothing was changed"
+    ))
+}
+
+/// Seals every secret with another key, account by account. Interrupted at any moment, it goes on when it is called again with the same
+/// two keys; in between, both are needed, and the server does not start. `done` is told of each account. Answers how many secrets were
+/// sealed anew. Nobody else may use the store.
+///
+/// # Errors
+///
+/// [`Error::Key`] when the data is sealed with neither key, or on its way to a third.
+pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: impl FnMut(u64)) -> Result<u64> {
+    let (from, to) = (old.fingerprint(), new.fingerprint());
+    let failpoint = |place| konnector_store::failpoint::hit(place).map_err(Error::io("changing the key"));
+    match sealed(store)? {
+        Some(Stored { value, .. }) if value.fingerprint == to && value.next.is_none() => {}
+        Some(Stored { value, rev, .. })
+            if value.fingerprint == from && value.next.as_ref().is_none_or(|next| *next == to) =>
+        {
+            let mut changes = Changes::new();
+            changes.put(place(), &rev, object(&Sealed { fingerprint: from, next: Some(to.clone()) })?);
+            store.commit(changes).await?;
+            failpoint("rotate.begun")?;
+        }
+        Some(Stored { value: Sealed { fingerprint, next: Some(next) }, .. }) => {
+            return Err(unfinished(&fingerprint, &next));
+        }
+        Some(Stored { value, .. }) => return Err(another(&value.fingerprint, &from)),
+        None => {}
+    }
+    let (mut secrets, mut accounts) = (0, 0);
+    for instance in instances(store)? {
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.list(&instance, &ACCOUNTS, after.as_deref(), 100)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id.clone());
+            for document in page {
+                let mut body: Object = document.body;
+                let sealed = account::seal_anew(&instance, &document.id, &mut body, old, new)?;
+                if sealed > 0 {
+                    let mut changes = Changes::new();
+                    changes.put(DocRef::new(&instance, &ACCOUNTS, &document.id), &document.rev, body);
+                    store.commit(changes).await?;
+                    secrets += sealed;
+                    failpoint("rotate.account")?;
+                }
+                accounts += 1;
+                done(accounts);
+            }
+        }
+    }
+    if let Some(Stored { rev, value, .. }) = sealed(store)?
+        && value != (Sealed { fingerprint: to.clone(), next: None })
+    {
+        let mut changes = Changes::new();
+        changes.put(place(), &rev, object(&Sealed { fingerprint: to.clone(), next: None })?);
+        store.commit(changes).await?;
+    }
+    failpoint("rotate.sealed")?;
+    store.note_key(&to)?;
+    failpoint("rotate.noted")?;
+    Ok(secrets)
+}
+
+/// The owners of documents.
+fn instances(store: &Store) -> Result<Vec<InstanceId>> {
+    let mut instances = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.list(&InstanceId::global(), &INSTANCES, after.as_deref(), 100)?;
+        let Some(last) = page.last() else { return Ok(instances) };
+        after = Some(last.id.clone());
+        for document in page {
+            instances.push(document.id.parse()?);
+        }
+    }
+}

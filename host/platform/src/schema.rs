@@ -1,0 +1,53 @@
+//! What the platform's documents refer to: for the sweep, for fsck, and for whoever else goes through a whole store.
+
+use std::sync::LazyLock;
+
+use konnector_manifest::Doctype;
+use konnector_store::{DocRef, Links, Map};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS, TRIGGERS};
+use crate::file::File;
+use crate::instance::Instance;
+use crate::job::Job;
+use crate::konnector::Konnector;
+use crate::trigger::Trigger;
+use crate::{file, instance, job, trigger};
+
+/// The schema of the platform.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Schema;
+
+impl konnector_store::Schema for Schema {
+    fn links(&self, at: &DocRef, body: &Map) -> Result<Links, String> {
+        if at.doctype == *FILES {
+            read::<File>(body).map(|file| file.links(&at.id))
+        } else if at.doctype == *JOBS {
+            read::<Job>(body).map(|job| job.links(&at.id))
+        } else if at.doctype == *TRIGGERS {
+            read::<Trigger>(body).map(|trigger| trigger.links(&at.id))
+        } else if at.doctype == *KONNECTORS {
+            read::<Konnector>(body).map(|konnector| konnector.links())
+        } else if at.doctype == *INSTANCES && at.instance.is_global() {
+            read::<Instance>(body).map(|instance| instance.links())
+        } else {
+            Ok(Links::default())
+        }
+    }
+
+    fn indexed(&self, index: &str) -> Option<Doctype> {
+        let indexes: [(&[&str], &LazyLock<Doctype>); 4] = [
+            (&file::INDEXES, &FILES),
+            (&job::INDEXES, &JOBS),
+            (&trigger::INDEXES, &TRIGGERS),
+            (&instance::INDEXES, &INSTANCES),
+        ];
+        let found = indexes.into_iter().find(|(names, _)| names.contains(&index));
+        found.map(|(_, doctype)| (**doctype).clone())
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &Map) -> Result<T, String> {
+    serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
+}

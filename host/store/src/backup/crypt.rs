@@ -1,0 +1,196 @@
+//! The encryption of a backup: XChaCha20-Poly1305 in the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015), in which no
+//! piece can be changed, left out, repeated or moved, and the last one is known as such.
+
+use aead_stream::{NewStream, Nonce, StreamBE32, StreamPrimitive};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{BackupHeader, BackupReader, BackupWriter};
+use crate::error::{Error, Result};
+use crate::secret::MasterKey;
+
+/// Bytes of a piece before it is encrypted.
+const PIECE: usize = 64 * 1024;
+/// What encryption adds to a piece.
+const TAG: usize = 16;
+const MAGIC: &[u8] = b"konnector-backup-1\n";
+/// What every backup begins with, of whatever version.
+const FAMILY: &[u8] = b"konnector-backup-";
+/// The longest header in bytes.
+const HEADER: usize = 4096;
+
+type Stream = StreamBE32<XChaCha20Poly1305>;
+
+/// The key of a backup is used for nothing else, so a nonce of zeros with the number of the piece is used once.
+fn stream(key: &MasterKey, salt: &str) -> Stream {
+    let key = key.derive(&format!("backup/{salt}"));
+    Stream::from_aead(XChaCha20Poly1305::new((&*key).into()), &Nonce::<XChaCha20Poly1305, Stream>::default())
+}
+
+/// Encrypts what is written to it.
+pub(super) struct Sealer<'a> {
+    to: &'a mut dyn BackupWriter,
+    stream: Stream,
+    /// The beginning of the file, which each piece is bound to.
+    head: Vec<u8>,
+    piece: Vec<u8>,
+    number: u32,
+    pub(super) written: u64,
+}
+
+impl<'a> Sealer<'a> {
+    pub(super) async fn begin(to: &'a mut dyn BackupWriter, key: &MasterKey, header: &BackupHeader) -> Result<Self> {
+        let json = serde_json::to_vec(header).map_err(|error| Error::backup(error.to_string()))?;
+        let head = [MAGIC, json.as_slice(), b"\n"].concat();
+        to.write_all(&head).await.map_err(written)?;
+        let (piece, written) = (Vec::with_capacity(PIECE + TAG), head.len() as u64);
+        Ok(Self { to, stream: stream(key, &header.salt), head, piece, number: 0, written })
+    }
+
+    pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            // A full piece is written when more is to come: the last one is another.
+            if self.piece.len() == PIECE {
+                self.seal(false).await?;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Writes the last piece; answers how many bytes the file has.
+    pub(super) async fn finish(mut self) -> Result<u64> {
+        self.seal(true).await?;
+        self.to.flush().await.map_err(written)?;
+        Ok(self.written)
+    }
+
+    async fn seal(&mut self, last: bool) -> Result<()> {
+        self.stream
+            .encrypt_in_place(self.number, last, &self.head, &mut self.piece)
+            .map_err(|_| Error::backup("it is too large to encrypt"))?;
+        self.to.write_all(&self.piece).await.map_err(written)?;
+        self.written += self.piece.len() as u64;
+        self.number = self.number.checked_add(1).ok_or_else(|| Error::backup("it is too large to encrypt"))?;
+        self.piece.clear();
+        Ok(())
+    }
+}
+
+fn written(error: std::io::Error) -> Error {
+    Error::backup(format!("it cannot be written: {error}"))
+}
+
+/// Decrypts a backup.
+pub(super) struct Opener<'a> {
+    from: &'a mut dyn BackupReader,
+    stream: Stream,
+    head: Vec<u8>,
+    /// What of the next piece was read already.
+    ahead: Vec<u8>,
+    piece: Vec<u8>,
+    at: usize,
+    number: u32,
+    last: bool,
+    pub(super) read: u64,
+}
+
+impl<'a> Opener<'a> {
+    /// Reads the beginning.
+    ///
+    /// # Errors
+    /// [`Error::Backup`] when it is none, is one of a newer version, or was made with another key.
+    pub(super) async fn begin(from: &'a mut dyn BackupReader, key: &MasterKey) -> Result<(Self, BackupHeader)> {
+        let mut head = vec![0; MAGIC.len()];
+        let begins = from.read_exact(&mut head).await.is_ok();
+        if !begins || !head.starts_with(FAMILY) {
+            return Err(Error::backup("it is no backup of konnector"));
+        }
+        if head != MAGIC {
+            return Err(Error::backup("a newer konnector made it: use that one"));
+        }
+        while head.len() < HEADER && head.iter().filter(|byte| **byte == b'\n').count() < 2 {
+            head.push(from.read_u8().await.map_err(|_| Error::backup("it is cut off at its beginning"))?);
+        }
+        let json = head.get(MAGIC.len()..).unwrap_or_default();
+        let header: BackupHeader = serde_json::from_slice(json)
+            .map_err(|error| Error::backup(format!("its beginning is damaged: {error}")))?;
+        if header.key != key.fingerprint() {
+            let (needed, found) = (&header.key, key.fingerprint());
+            let reason = format!(
+                "it was made with the key {needed}, and the key file holds {found}: name the right one with --key-file"
+            );
+            return Err(Error::backup(reason));
+        }
+        let (stream, read) = (stream(key, &header.salt), head.len() as u64);
+        let (ahead, piece) = (Vec::new(), Vec::new());
+        Ok((Self { from, stream, head, ahead, piece, at: 0, number: 0, last: false, read }, header))
+    }
+
+    /// Fills `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Backup`] when the backup is cut off or damaged.
+    pub(super) async fn read(&mut self, mut bytes: &mut [u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let some = self.some(bytes.len()).await?;
+            let (now, later) = bytes.split_at_mut(some.len());
+            now.copy_from_slice(some);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// The next bytes, at least one and at most `most`.
+    pub(super) async fn some(&mut self, most: usize) -> Result<&[u8]> {
+        while self.at == self.piece.len() {
+            if self.last {
+                return Err(Error::backup("it ends within an entry"));
+            }
+            self.next().await?;
+        }
+        let end = self.piece.len().min(self.at.saturating_add(most));
+        let some = self.piece.get(self.at..end).unwrap_or_default();
+        self.at = end;
+        Ok(some)
+    }
+
+    /// Insists on being at the end.
+    pub(super) fn finish(&self) -> Result<()> {
+        if self.last && self.at == self.piece.len() {
+            return Ok(());
+        }
+        Err(Error::backup("something stands behind its end"))
+    }
+
+    async fn next(&mut self) -> Result<()> {
+        // One byte more than a piece has tells that another one follows.
+        let mut piece = std::mem::take(&mut self.ahead);
+        let missing = (PIECE + TAG + 1).saturating_sub(piece.len()) as u64;
+        let limited = &mut (&mut *self.from).take(missing);
+        limited.read_to_end(&mut piece).await.map_err(|error| Error::backup(format!("it cannot be read: {error}")))?;
+        self.last = piece.len() <= PIECE + TAG;
+        if !self.last {
+            self.ahead.extend(piece.pop());
+        }
+        let place = self.read;
+        self.read += piece.len() as u64;
+        let sealed = if self.last { piece.clone() } else { Vec::new() };
+        if self.stream.decrypt_in_place(self.number, self.last, &self.head, &mut piece).is_err() {
+            let mut whole = sealed;
+            let cut_off = self.last && self.stream.decrypt_in_place(self.number, false, &self.head, &mut whole).is_ok();
+            return Err(Error::backup(if cut_off || piece.is_empty() {
+                format!("it is cut off after {} bytes", self.read)
+            } else if self.last {
+                format!("it is cut off or damaged behind byte {place}")
+            } else {
+                format!("it is damaged between the bytes {place} and {}", self.read)
+            }));
+        }
+        (self.piece, self.at) = (piece, 0);
+        self.number = self.number.wrapping_add(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! Places between two durable steps where a test can end the process or let the step fail.
+//!
+//! Compiled in with the feature `failpoints` alone, which only tests switch on. There, `KONNECTOR_FAILPOINT=commit.applied=abort` ends the
+//! process when it comes to that place for the first time, `…=error` makes the step fail with an error of the disk, and
+//! `…=abort#7` waits for the seventh time.
+
+#[cfg(not(feature = "failpoints"))]
+use std::io;
+
+/// Does what a test ordered for this place; nothing otherwise.
+///
+/// # Errors
+/// The error that was ordered.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn hit(_: &str) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "failpoints")]
+pub use ordered::hit;
+
+#[cfg(feature = "failpoints")]
+mod ordered {
+    use std::io;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    struct Order {
+        place: String,
+        abort: bool,
+        left: AtomicU64,
+    }
+
+    static ORDER: LazyLock<Option<Order>> = LazyLock::new(|| {
+        let text = std::env::var("KONNECTOR_FAILPOINT").ok()?;
+        let (place, action) = text.split_once('=')?;
+        let (action, time) = action.split_once('#').unwrap_or((action, "1"));
+        Some(Order { place: place.to_owned(), abort: action == "abort", left: AtomicU64::new(time.parse().ok()?) })
+    });
+
+    /// See the module.
+    ///
+    /// # Errors
+    /// The error that was ordered.
+    pub fn hit(place: &str) -> io::Result<()> {
+        let Some(order) = ORDER.as_ref().filter(|order| order.place == place) else { return Ok(()) };
+        if order.left.fetch_sub(1, Ordering::SeqCst) != 1 {
+            return Ok(());
+        }
+        if order.abort {
+            // As a power cut would: nothing is tidied up.
+            std::process::abort();
+        }
+        Err(io::Error::other(format!("the failpoint {place}")))
+    }
+}

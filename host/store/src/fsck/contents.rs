@@ -1,0 +1,104 @@
+//! Contents: which are used, and whether they are what their documents say.
+
+use std::collections::HashSet;
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
+
+use super::{ContentLink, PAGE, Problem, Schema};
+use crate::blob::BlobId;
+use crate::document::{self, Record};
+use crate::error::{Error, Result};
+use crate::id::DocRef;
+use crate::store::Store;
+use crate::{key, view};
+
+impl Store {
+    /// Blobs that no document refers to, made before `before`. For a sweep: give it time for the slowest upload, because a blob is
+    /// written before the commit that refers to it.
+    ///
+    /// Reads every document, page by page.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when a document cannot be read: it may be what refers to a blob. Like [`Store::get`], and [`Error::Io`].
+    pub async fn orphans(&self, schema: &dyn Schema, before: DateTime<Utc>) -> Result<Vec<BlobId>> {
+        let mut orphans: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
+        orphans.retain(|blob| blob.created_at() < before);
+        let mut range = key::all_instances();
+        while !orphans.is_empty() {
+            let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
+            let Some((last, _)) = page.last() else { break };
+            range.behind(last);
+            for (key, bytes) in page.iter().filter(|(key, _)| key::is_document(key)) {
+                for blob in self.used(schema, key, bytes)? {
+                    orphans.remove(&blob);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(orphans.into_iter().collect())
+    }
+
+    /// The blobs that the document under a key refers to.
+    fn used(&self, schema: &dyn Schema, key: &[u8], bytes: &[u8]) -> Result<Vec<BlobId>> {
+        let record: Record = view::decode(key, bytes)?;
+        let corrupt =
+            |reason: String| Error::Corrupt { what: format!("the document under key {}", key.escape_ascii()), reason };
+        let instance = key::instance(key).ok_or_else(|| corrupt("it names no instance".to_owned()))?;
+        let at = DocRef::new(&instance, &record.doctype, key::document_id(key)?);
+        let mut used: Vec<BlobId> = record.content.blob().into_iter().collect();
+        if let Some(document) = document::resolve(self.kv(), self.blobs(), &at, Some(record))? {
+            let links = schema.links(&at, &document.body).map_err(corrupt)?;
+            used.extend(links.contents.into_iter().map(|link| link.blob));
+        }
+        Ok(used)
+    }
+
+    /// What is wrong with a content. `first`: no other document was found to refer to it.
+    pub(super) async fn content(
+        &self,
+        document: &DocRef,
+        link: &ContentLink,
+        first: bool,
+        deep: bool,
+    ) -> Result<Option<Problem>> {
+        let (document, blob) = (document.to_string(), link.blob);
+        let damaged = |document, reason| Ok(Some(Problem::ContentDamaged { document, blob, reason }));
+        if !first || link.size.is_some() {
+            match missing(self.blobs().size(&blob)).await? {
+                None => return Ok(Some(Problem::ContentMissing { document, blob })),
+                Some(_) if !first => return Ok(Some(Problem::ContentShared { document, blob })),
+                Some(size) => {
+                    if let Some(said) = link.size.filter(|said| *said != size) {
+                        return damaged(document, format!("it has {size} bytes instead of {said}"));
+                    }
+                }
+            }
+        }
+        let Some(said) = link.sha256.as_ref().filter(|_| deep) else { return Ok(None) };
+        let Some(mut reader) = missing(self.blobs().open(&blob)).await? else {
+            return Ok(Some(Problem::ContentMissing { document, blob }));
+        };
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
+                Err(error) => return damaged(document, format!("it cannot be read: {error}")),
+            }
+        }
+        let found = hex::encode(hash.finalize());
+        if found == *said { Ok(None) } else { damaged(document, format!("its SHA-256 is {found} instead of {said}")) }
+    }
+}
+
+/// `None` for a blob that is not there.
+async fn missing<T>(answer: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    match answer.await {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::BlobNotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

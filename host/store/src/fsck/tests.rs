@@ -1,0 +1,405 @@
+//! Each kind of entry is damaged on purpose, found, and repaired where something else tells what it should be.
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::*;
+use crate::id::InstanceId;
+use crate::key::{Space, Timeline};
+use crate::kv::Batch;
+use crate::{Changes, Options, Turn, frame};
+
+/// Documents of this test: `content` is a blob, `name` a key in an index.
+struct Library;
+
+impl Schema for Library {
+    fn links(&self, _: &DocRef, body: &Map) -> Result<Links, String> {
+        let mut links = Links::default();
+        if let Some(blob) = body.get("content") {
+            let blob = blob.as_str().and_then(|blob| blob.parse().ok()).ok_or("its content is no blob")?;
+            let text = |name: &str| body.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+            let size = body.get("size").and_then(serde_json::Value::as_u64);
+            links.contents.push(ContentLink { blob, size, sha256: text("sha256") });
+        }
+        links.unique.extend(body.get("name").and_then(|name| Some(("names", name.as_str()?.to_owned()))));
+        Ok(links)
+    }
+
+    fn indexed(&self, index: &str) -> Option<Doctype> {
+        (index == "names").then(|| of("").doctype)
+    }
+}
+
+fn of(id: &str) -> DocRef {
+    DocRef::new(&"1".repeat(32).parse().unwrap(), &"io.cozy.things".parse().unwrap(), id)
+}
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_000_000_000 + second, 0).unwrap()
+}
+
+fn map(value: serde_json::Value) -> Map {
+    let serde_json::Value::Object(map) = value else { panic!("{value}") };
+    map
+}
+
+async fn blob(store: &Store, content: &'static str) -> crate::BlobInfo {
+    let mut writer = store.blobs().create().await.unwrap();
+    writer.write(Bytes::from_static(content.as_bytes())).await.unwrap();
+    writer.finish().await.unwrap()
+}
+
+/// One of everything: a waiting job, a leased one with a lock, a trigger, an index, a unique key, contents, a deleted document.
+async fn filled(store: &Store) {
+    for id in ["leased", "waiting", "trigger"] {
+        let mut changes = Changes::new();
+        changes.create(of(id), map(json!({ "size": id.len() })));
+        match id {
+            "trigger" => changes.schedule(of(id), Some(at(5))),
+            _ => changes.enqueue(of(id), Turn::new(at(1), at(0)).lock(Some("account".to_owned()))),
+        };
+        store.commit(changes).await.unwrap();
+    }
+    store.claim("worker", at(1), 1, &|_, _| Vec::new(), &|_| {}).await.unwrap();
+    let content = blob(store, "a receipt").await;
+    let mut changes = Changes::new();
+    let file = json!({ "name": "receipt", "content": content.id, "size": content.size, "sha256": hex::encode(content.sha256) });
+    changes.create(of("file"), map(file)).unique(&of("").instance, "names", "receipt", "file");
+    changes.create(of("large"), map(json!({ "text": "x".repeat(20_000), "size": 1 })));
+    changes.create(of("deleted"), Map::new());
+    let rev = store.commit(changes).await.unwrap().pop().unwrap();
+    let mut changes = Changes::new();
+    changes.delete(of("deleted"), &rev);
+    store.commit(changes).await.unwrap();
+    store.index(&of("").instance, &of("").doctype, &["size".to_owned()]).await.unwrap();
+}
+
+async fn write(store: &Store, key: Vec<u8>, value: Option<Vec<u8>>) {
+    let mut batch = Batch::default();
+    match value {
+        Some(value) => batch.put(key, value),
+        None => batch.remove(key),
+    };
+    assert_eq!(store.kv().commit(batch).await.unwrap(), Committed::Applied);
+}
+
+async fn flip(store: &Store, key: Vec<u8>) {
+    let mut bytes = store.kv().get(&key).unwrap().unwrap_or_else(|| panic!("no entry {}", key.escape_ascii()));
+    *bytes.last_mut().unwrap() ^= 1;
+    write(store, key, Some(bytes)).await;
+}
+
+/// Now, for this test: after the leases began, and long after all contents were made.
+fn check(deep: bool, repair: bool) -> Fsck {
+    Fsck { deep, repair, now: at(10) }
+}
+
+async fn run(store: &Store, options: Fsck) -> (Summary, Vec<String>) {
+    let mut told = Vec::new();
+    let summary = store
+        .fsck(&Library, options, &mut |event| match event {
+            Progress::Read(_) => {}
+            Progress::Found(problem) => told.push(problem.to_string()),
+            Progress::Repaired(problem) => told.push(format!("{problem}: {}", problem.repair().unwrap())),
+        })
+        .await
+        .unwrap();
+    (summary, told)
+}
+
+async fn store() -> Store {
+    let store = Store::in_memory();
+    filled(&store).await;
+    assert_eq!(run(&store, check(true, false)).await.1, [""; 0], "nothing is wrong yet");
+    store
+}
+
+/// The entries of the secondary index.
+fn entries(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let range = key::Range::starting_with(key::of_entries(&of("").instance, &of("").doctype, 0));
+    store.kv().scan(&range.from, &range.to, 100, false).unwrap()
+}
+
+fn entry(store: &Store, id: &str) -> Vec<u8> {
+    let found = entries(store).into_iter().find(|(key, _)| key.ends_with(id.as_bytes()));
+    found.unwrap_or_else(|| panic!("no entry of {id}")).0
+}
+
+fn dump(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let all = key::everything();
+    store.kv().scan(&all.from, &all.to, usize::MAX, false).unwrap()
+}
+
+#[tokio::test]
+async fn what_follows_from_something_else_is_written_anew() {
+    let instance = of("").instance;
+    let keys = |store: &Store| {
+        [
+            ("place in the queue", key::on_timeline(Timeline::Later, at(1), &of("waiting"))),
+            ("lock", key::of_lock(&instance, "account")),
+            ("place in the schedule", key::on_timeline(Timeline::Due, at(5), &of("trigger"))),
+            ("unique key", key::of_index(&instance, "names", "receipt").unwrap()),
+            ("entry of an index", entry(store, "large")),
+        ]
+    };
+    let mut told = Vec::new();
+    for number in 0..5 {
+        for damage in ["removed", "flipped"] {
+            let store = store().await;
+            let before = dump(&store);
+            let (name, key) = keys(&store)[number].clone();
+            match damage {
+                "removed" => write(&store, key, None).await,
+                _ => flip(&store, key).await,
+            }
+            told.push(format!("{name} {damage}: {}", run(&store, check(false, false)).await.1.join("; ")));
+            let (summary, _) = run(&store, check(false, true)).await;
+            assert!(summary.problems == 0 && summary.repaired > 0, "{name} {damage}: {summary:?}");
+            assert!(dump(&store) == before, "{name} {damage}: not what was there before");
+        }
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    place in the queue removed: the place in the queue of io.cozy.things/waiting is missing
+    place in the queue flipped: the place in the queue of io.cozy.things/waiting says something else; a place in the queue (entry \x02r\x80\x03\x8d~\xa4\xd5\xc2@\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) belongs to nothing: it cannot be read
+    lock removed: the lock of io.cozy.things/leased is missing
+    lock flipped: the lock of io.cozy.things/leased says something else; a lock (account of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
+    place in the schedule removed: the place in the schedule of io.cozy.things/trigger is missing
+    place in the schedule flipped: the place in the schedule of io.cozy.things/trigger says something else; a place in the schedule (entry \x02w\x80\x03\x8d~\xa5\x12\xcb@\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/trigger) belongs to nothing: it cannot be read
+    unique key removed: the key "receipt" in the index names of io.cozy.things/file is missing
+    unique key flipped: the key "receipt" in the index names of io.cozy.things/file says something else; a key in the index names (names/receipt of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
+    entry of an index removed: the entry in the index over size of io.cozy.things/large is missing
+    entry of an index flipped: the entry in the index over size of io.cozy.things/large says something else; an entry of an index (io.cozy.things/////0\xbf\xf0//////\x80/large of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
+    "#);
+}
+
+#[tokio::test]
+async fn what_follows_from_nothing_is_removed() {
+    let instance = of("").instance;
+    let stray = |store: &Store| {
+        let copy = |from: Vec<u8>| store.kv().get(&from).unwrap().unwrap();
+        let mut nowhere = entry(store, "large");
+        nowhere.extend(b"r");
+        [
+            (
+                "place in the queue",
+                key::on_timeline(Timeline::Later, at(2), &of("waiting")),
+                copy(key::on_timeline(Timeline::Later, at(1), &of("waiting"))),
+            ),
+            ("lease", key::of_lease(&of("waiting")), copy(key::of_lease(&of("leased")))),
+            ("lock", key::of_lock(&instance, "other"), copy(key::of_lock(&instance, "account"))),
+            (
+                "place in the schedule",
+                key::on_timeline(Timeline::Due, at(6), &of("trigger")),
+                copy(key::on_timeline(Timeline::Due, at(5), &of("trigger"))),
+            ),
+            (
+                "unique key",
+                key::of_index(&instance, "names", "bill").unwrap(),
+                copy(key::of_index(&instance, "names", "receipt").unwrap()),
+            ),
+            ("entry of an index", nowhere, copy(entry(store, "large"))),
+            (
+                "entry of no index",
+                key::of_entry(&instance, &of("").doctype, 9, b"1", "large"),
+                copy(entry(store, "large")),
+            ),
+            (
+                "progress",
+                key::of_progress(&instance, &of("").doctype, 0),
+                frame::encode(String::new, &json!({ "after": null })).unwrap(),
+            ),
+            (
+                "tombstone",
+                key::of_document(Space::Tombstone, &of("file")).unwrap(),
+                copy(key::of_document(Space::Tombstone, &of("deleted")).unwrap()),
+            ),
+            (
+                "state of a job",
+                key::of_document(Space::Job, &of("gone")).unwrap(),
+                copy(key::of_document(Space::Job, &of("waiting")).unwrap()),
+            ),
+            (
+                "due time",
+                key::of_document(Space::Schedule, &of("gone")).unwrap(),
+                copy(key::of_document(Space::Schedule, &of("trigger")).unwrap()),
+            ),
+        ]
+    };
+    let mut told = Vec::new();
+    for number in 0..11 {
+        let store = store().await;
+        let before = dump(&store);
+        let (name, key, value) = stray(&store)[number].clone();
+        write(&store, key, Some(value)).await;
+        told.push(format!("{name}: {}", run(&store, check(false, false)).await.1.join("; ")));
+        assert_eq!(run(&store, check(false, true)).await.0.problems, 0, "{name}");
+        assert!(dump(&store) == before, "{name}: not what was there before");
+    }
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    place in the queue: a place in the queue (entry \x02r\x80\x03\x8d~\xa4\xe5\x04\x80\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) belongs to nothing: io.cozy.things/waiting does not wait there
+    lease: a lease (entry \x02l\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) belongs to nothing: io.cozy.things/leased is not leased so
+    lock: a lock (other of instance 11111111111111111111111111111111) belongs to nothing: io.cozy.things/leased does not run with it
+    place in the schedule: a place in the schedule (entry \x02w\x80\x03\x8d~\xa5\"\r\x80\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/trigger) belongs to nothing: io.cozy.things/trigger is not due then
+    unique key: a key in the index names (names/bill of instance 11111111111111111111111111111111) belongs to nothing: io.cozy.things/file does not have the key "receipt"
+    entry of an index: an entry of an index (io.cozy.things/////0\xbf\xf0//////\x80/larger of instance 11111111111111111111111111111111) belongs to nothing: io.cozy.things/large is not there
+    entry of no index: an entry of an index (io.cozy.things////\t1large of instance 11111111111111111111111111111111) belongs to nothing: there is no such index
+    progress: how far an index is made (io.cozy.things///// of instance 11111111111111111111111111111111) belongs to nothing: that index is not being made
+    tombstone: the trace of a deletion (io.cozy.things/file of instance 11111111111111111111111111111111) belongs to nothing: the document is there
+    state of a job: the state of a job in the queue (io.cozy.things/gone of instance 11111111111111111111111111111111) belongs to nothing: its document is gone
+    due time: when a trigger is due (io.cozy.things/gone of instance 11111111111111111111111111111111) belongs to nothing: its document is gone
+    "#);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_lost_is_given_back() {
+    let mut told = Vec::new();
+    for damage in ["removed", "flipped"] {
+        let store = store().await;
+        let key = key::of_lease(&of("leased"));
+        match damage {
+            "removed" => write(&store, key, None).await,
+            _ => flip(&store, key).await,
+        }
+        told.push(run(&store, check(false, false)).await.1.join("; "));
+        assert_eq!(run(&store, check(false, true)).await.0.problems, 0, "{damage}");
+        let lease = store.leases().unwrap().pop().unwrap();
+        assert_eq!((lease.job, lease.epoch, lease.lock.as_deref()), (of("leased"), 1, Some("account")));
+    }
+    insta::assert_snapshot!(told.join("\n"), @r"
+    the lease of io.cozy.things/leased is missing
+    the lease of io.cozy.things/leased says something else; a lease (entry \x02l\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/leased) belongs to nothing: it cannot be read
+    ");
+}
+
+#[tokio::test]
+async fn a_damaged_list_of_indexes_is_removed_with_what_is_in_them() {
+    let store = store().await;
+    flip(&store, key::of_catalog(&of("").instance, &of("").doctype)).await;
+    let (summary, told) = run(&store, check(false, true)).await;
+    assert_eq!((summary.problems, told.len()), (0, 6), "{told:?}");
+    assert_eq!(entries(&store), []);
+    store.index(&of("").instance, &of("").doctype, &["size".to_owned()]).await.unwrap();
+    assert_eq!(entries(&store).len(), 5, "made again when asked for");
+}
+
+#[tokio::test]
+async fn what_nothing_else_tells_is_reported_and_never_touched() {
+    let mut told = Vec::new();
+    for (name, key) in [
+        ("document", key::of_document(Space::Document, &of("file")).unwrap()),
+        ("tombstone", key::of_document(Space::Tombstone, &of("deleted")).unwrap()),
+        ("leased job", key::of_document(Space::Job, &of("leased")).unwrap()),
+        ("waiting job", key::of_document(Space::Job, &of("waiting")).unwrap()),
+        ("due time", key::of_document(Space::Schedule, &of("trigger")).unwrap()),
+        ("nobody's", b"\x07what".to_vec()),
+    ] {
+        let store = store().await;
+        match name {
+            "nobody's" => write(&store, key, Some(b"?".to_vec())).await,
+            _ => flip(&store, key).await,
+        }
+        let before = dump(&store);
+        let (summary, found) = run(&store, check(false, true)).await;
+        assert_eq!((summary.problems, summary.repaired), (1, 0), "{name}: {found:?}");
+        assert!(dump(&store) == before, "{name}");
+        told.push(format!("{name}: {}", found[0].split(": checksum").next().unwrap()));
+    }
+    insta::assert_snapshot!(told.join("\n"), @r"
+    document: a document (io.cozy.things/file of instance 11111111111111111111111111111111) cannot be read
+    tombstone: the trace of a deletion (io.cozy.things/deleted of instance 11111111111111111111111111111111) cannot be read
+    leased job: the state of a job in the queue (io.cozy.things/leased of instance 11111111111111111111111111111111) cannot be read
+    waiting job: the state of a job in the queue (io.cozy.things/waiting of instance 11111111111111111111111111111111) cannot be read
+    due time: when a trigger is due (io.cozy.things/trigger of instance 11111111111111111111111111111111) cannot be read
+    nobody's: entry \x07what is none that this program writes
+    ");
+}
+
+#[tokio::test]
+async fn two_that_claim_one_thing_are_left_to_a_person() {
+    let store = store().await;
+    let mut changes = Changes::new();
+    changes.create(of("copy"), map(json!({ "name": "receipt" })));
+    store.commit(changes).await.unwrap();
+    let file = store.get(&of("file")).unwrap().unwrap();
+    let mut changes = Changes::new();
+    changes.create(of("shares"), map(json!({ "content": file.body["content"] })));
+    store.commit(changes).await.unwrap();
+    let (summary, told) = run(&store, check(false, true)).await;
+    assert_eq!(summary.repaired, 0);
+    let blob = file.body["content"].as_str().unwrap();
+    insta::assert_snapshot!(told.join("\n").replace(blob, "<blob>"), @r#"
+    the key "receipt" in the index names of io.cozy.things/copy is held by io.cozy.things/file, which has a right to it too
+    a content of document io.cozy.things/shares, blob <blob>, belongs to another document too
+    "#);
+}
+
+#[tokio::test]
+async fn contents_are_looked_for_and_with_deep_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    filled(&store).await;
+    let unused = blob(&store, "unused").await.id;
+    let content: BlobId = store.get(&of("file")).unwrap().unwrap().body["content"].as_str().unwrap().parse().unwrap();
+    let record = store.kv().get(&key::of_document(Space::Document, &of("large")).unwrap()).unwrap().unwrap();
+    let record: crate::document::Record = frame::decode(String::new, &record).unwrap();
+    let large = record.content.blob().unwrap();
+    let path = |blob: BlobId| folder.path().join("blobs").join(&blob.to_string()[30..]).join(blob.to_string());
+    let named = |told: Vec<String>| {
+        let told = told.join("\n").replace(&content.to_string(), "<file>").replace(&large.to_string(), "<large>");
+        told.replace(&unused.to_string(), "<unused>")
+    };
+
+    assert_eq!(run(&store, check(true, true)).await.1, [""; 0], "a content without a document may be on its way");
+    let later = Fsck { now: Utc::now() + ORPHAN_AGE * 2, ..check(true, true) };
+    insta::assert_snapshot!(named(run(&store, later).await.1), @"no document refers to blob <unused>: it is removed");
+    assert!(!path(unused).exists());
+
+    std::fs::write(path(content), "a receipz").unwrap();
+    assert_eq!(run(&store, check(false, false)).await.1, [""; 0], "the size is right");
+    let mut told = run(&store, check(true, false)).await.1;
+    std::fs::write(path(content), "a receip").unwrap();
+    told.extend(run(&store, check(false, false)).await.1);
+    std::fs::remove_file(path(content)).unwrap();
+    told.extend(run(&store, check(false, false)).await.1);
+    std::fs::write(path(large), "{").unwrap();
+    told.extend(run(&store, check(false, false)).await.1);
+    std::fs::remove_file(path(large)).unwrap();
+    let (summary, left) = run(&store, later).await;
+    assert_eq!(summary.repaired, 0, "what cannot be read may refer to anything, so nothing is removed");
+    told.extend(left);
+    insta::assert_snapshot!(named(told), @"
+    a content of document io.cozy.things/file, blob <file>, is damaged: its SHA-256 is a785d41438386d832f4b794a64dc42234475ed5826ba8146260c845dfd05aec1 instead of 83eb65c95f440cb09910acf3c9cbefd64381a6097980698b568cc4a749668244
+    a content of document io.cozy.things/file, blob <file>, is damaged: it has 8 bytes instead of 9
+    a content of document io.cozy.things/file, blob <file>, is missing
+    document io.cozy.things/large is not what its type says: EOF while parsing an object at line 1 column 1
+    a content of document io.cozy.things/file, blob <file>, is missing
+    a content of document io.cozy.things/file, blob <file>, is missing
+    a content of document io.cozy.things/large, blob <large>, is missing
+    ");
+}
+
+#[tokio::test]
+async fn an_index_in_the_making_is_no_problem() {
+    let store = store().await;
+    let (instance, doctype) = (of("").instance, of("").doctype);
+    // As a crash leaves it: declared, with the first documents in it.
+    let catalog = key::of_catalog(&instance, &doctype);
+    let bytes = store.kv().get(&catalog).unwrap().unwrap();
+    let mut value: serde_json::Value = frame::decode(String::new, &bytes).unwrap();
+    value["indexes"][0]["ready"] = json!(false);
+    write(&store, catalog, Some(frame::encode(String::new, &value).unwrap())).await;
+    let progress = frame::encode(String::new, &json!({ "after": "large" })).unwrap();
+    write(&store, key::of_progress(&instance, &doctype, 0), Some(progress)).await;
+    write(&store, entry(&store, "trigger"), None).await;
+    assert_eq!(run(&store, check(false, false)).await.1, [""; 0]);
+    write(&store, entry(&store, "large"), None).await;
+    assert_eq!(run(&store, check(false, false)).await.0.problems, 1);
+}
+
+#[tokio::test]
+async fn an_instance_of_its_own_is_named_in_a_key() {
+    let key = key::of_document(Space::Document, &of("file")).unwrap();
+    assert_eq!(key::instance(&key), Some(of("").instance));
+    assert_eq!(key::instance(&key::format()), None);
+    assert_eq!(key::instance(&key::of_lock(&InstanceId::global(), "x")), Some(InstanceId::global()));
+}

@@ -1,0 +1,39 @@
+//! Which key seals what is in a data folder: in a file of its own, so that a wrong key is noticed before anything is touched.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+use super::sync_dir;
+use crate::error::{Error, Result};
+
+const NAME: &str = "key";
+
+/// The fingerprint of the key that belongs to a data folder; `None` for a new folder. Changes nothing, and needs no lock.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn key_fingerprint(dir: &Path) -> Result<Option<String>> {
+    let path = dir.join(NAME);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read", path)(error)),
+    }
+}
+
+/// Notes the key of a data folder, in one durable step.
+pub(crate) fn note_key(dir: &Path, fingerprint: &str) -> Result<()> {
+    if key_fingerprint(dir)?.as_deref() == Some(fingerprint) {
+        return Ok(());
+    }
+    let (path, beside) = (dir.join(NAME), dir.join("key.new"));
+    let write = || {
+        let mut file = File::create(&beside)?;
+        writeln!(file, "{fingerprint}")?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)
+    };
+    write().map_err(Error::io("write", &path))?;
+    sync_dir(dir)
+}

@@ -1,0 +1,109 @@
+//! The format of a data folder, and the steps that lead from an older one to ours.
+
+use std::fs;
+use std::path::Path;
+
+use super::database::copy_dir;
+use super::sync_dir;
+use crate::error::{Error, Result};
+use crate::sled_kv::make_durable;
+use crate::{failpoint, frame, key};
+
+/// The format of the first release.
+const FIRST: u32 = 1;
+
+/// Leads from one format to the next.
+pub(super) struct Migration {
+    /// What it does, for the log.
+    pub(super) what: &'static str,
+    /// Changes the entries. A crash may fall into it, and then it is run again: doing it twice must come to the same.
+    pub(super) run: fn(&sled::Db) -> Result<()>,
+}
+
+/// The steps since the first release, in order. A folder of format `n` still needs those from the `n`th on.
+pub(super) const MIGRATIONS: &[Migration] = &[];
+
+/// The format that this program writes, and the newest it reads.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few")]
+pub(crate) const FORMAT: u32 = FIRST + MIGRATIONS.len() as u32;
+
+/// What is to be done with a folder.
+pub(super) enum Plan<'a> {
+    /// It is of our format, or new.
+    Nothing,
+    /// It is of this format, and these steps lead to ours.
+    Migrate { from: u32, steps: &'a [Migration] },
+}
+
+/// Compares a folder's format with ours.
+///
+/// # Errors
+/// [`Error::Format`] when it is newer.
+pub(super) fn plan<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migration]) -> Result<Plan<'a>> {
+    let Some(bytes) = db.get(key::format())? else { return Ok(Plan::Nothing) };
+    let found: u32 = frame::decode(what, &bytes)?;
+    let done = found.checked_sub(FIRST).and_then(|done| usize::try_from(done).ok());
+    match done.and_then(|done| steps.get(done..)) {
+        Some([]) => Ok(Plan::Nothing),
+        Some(steps) => Ok(Plan::Migrate { from: found, steps }),
+        None => {
+            let program = db.get(key::program())?.and_then(|bytes| frame::decode(what, &bytes).ok());
+            Err(Error::Format { path: dir.to_owned(), found, supported: newest(steps), program })
+        }
+    }
+}
+
+/// Copies a database that is closed to `backups/format-<number>`, unless an earlier attempt did.
+pub(super) fn back_up(dir: &Path, database: &Path, format: u32) -> Result<()> {
+    let backups = dir.join("backups");
+    super::create_dir(&backups)?;
+    let (copy, beside) = (backups.join(format!("format-{format}")), backups.join(format!("format-{format}.partial")));
+    if copy.exists() {
+        return Ok(());
+    }
+    if beside.exists() {
+        fs::remove_dir_all(&beside).map_err(Error::io("remove", &beside))?;
+    }
+    copy_dir(database, &beside)?;
+    failpoint::hit("migration.copied").map_err(Error::io("copy", database))?;
+    fs::rename(&beside, &copy).map_err(Error::io("rename", &beside))?;
+    sync_dir(&backups)?;
+    tracing::info!(copy = %copy.display(), "the database was copied before its format changes; remove the copy when all is well");
+    Ok(())
+}
+
+/// Takes the steps, each made durable before the next.
+pub(super) fn migrate(db: &sled::Db, database: &Path, from: u32, steps: &[Migration]) -> Result<()> {
+    for (format, step) in (from + 1..).zip(steps) {
+        tracing::info!(format, "{}", step.what);
+        (step.run)(db)?;
+        make_durable(db, database)?;
+        failpoint::hit("migration.stepped").map_err(Error::io("write", database))?;
+        db.insert(key::format(), frame::encode(what, &format)?)?;
+        make_durable(db, database)?;
+        failpoint::hit("migration.noted").map_err(Error::io("write", database))?;
+    }
+    Ok(())
+}
+
+/// Notes our format and version, where they are not there; the next barrier makes it durable.
+pub(super) fn note(db: &sled::Db, steps: &[Migration]) -> Result<()> {
+    let entries = [
+        (key::format(), frame::encode(what, &newest(steps))?),
+        (key::program(), frame::encode(what, &env!("CARGO_PKG_VERSION"))?),
+    ];
+    for (key, value) in entries {
+        if db.get(&key)?.as_deref() != Some(&value) {
+            db.insert(key, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn newest(steps: &[Migration]) -> u32 {
+    u32::try_from(steps.len()).map_or(u32::MAX, |steps| FIRST.saturating_add(steps))
+}
+
+fn what() -> String {
+    "the format of the data folder".to_owned()
+}

@@ -1,0 +1,79 @@
+//! Ends the process when a write hangs: sled has locked itself up under load before, and a disk may never answer.
+
+use std::io;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// No write takes this long on a disk that works.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Watches one thread. It sleeps while nothing is written.
+pub(super) struct Watchdog(Sender<Signal>);
+
+enum Signal {
+    Begin,
+    End,
+}
+
+impl Watchdog {
+    /// `give_up` is called when a write takes longer than `limit`.
+    pub(super) fn start(limit: Duration, give_up: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let (signal, signals) = mpsc::channel();
+        thread::Builder::new().name("store-watchdog".to_owned()).spawn(move || {
+            while let Ok(Signal::Begin) = signals.recv() {
+                match signals.recv_timeout(limit) {
+                    Ok(_) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => {
+                        give_up();
+                        // Where that did not end the process: the late end of this write.
+                        if signals.recv().is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        })?;
+        Ok(Self(signal))
+    }
+
+    /// Runs a write.
+    pub(super) fn watch<T>(&self, write: impl FnOnce() -> T) -> T {
+        // A watchdog that is gone watches nothing, which is no reason not to write.
+        let _ = self.0.send(Signal::Begin);
+        let done = write();
+        let _ = self.0.send(Signal::End);
+        done
+    }
+}
+
+/// Nothing was acknowledged that is not durable, so a new start is better than to wait.
+pub(super) fn give_up() {
+    let limit = LIMIT.as_secs();
+    tracing::error!(limit, "a write to the database hangs");
+    eprintln!(
+        "konnector: a write to the disk takes longer than {limit} s: ending, so that a restart can read what is really there"
+    );
+    std::process::abort();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_write_that_hangs_is_reported() {
+        let (report, reports) = mpsc::channel();
+        let watchdog = Watchdog::start(Duration::from_millis(200), move || report.send(()).unwrap()).unwrap();
+        for _ in 0..100 {
+            watchdog.watch(|| ());
+        }
+        thread::sleep(Duration::from_millis(400));
+        assert!(reports.try_recv().is_err(), "neither quick writes nor idle times");
+        watchdog.watch(|| thread::sleep(Duration::from_millis(400)));
+        assert!(reports.try_recv().is_ok());
+        watchdog.watch(|| ());
+        assert!(reports.try_recv().is_err());
+    }
+}

@@ -1,0 +1,322 @@
+//! A backup holds what was acknowledged before it, opens with its key alone, and says what is wrong with it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use konnector_store::{BlobInfo, Changes, MasterKey, SecretContext, Store, key_fingerprint, verify_backup};
+use serde_json::json;
+
+use crate::support::{assert_clean, at, bill, body, claim, create, instance, job, open, queue, trigger};
+
+fn key(dir: &Path, name: &str) -> MasterKey {
+    MasterKey::create(&dir.join(name)).unwrap()
+}
+
+async fn back_up(store: &Store, key: &MasterKey) -> Vec<u8> {
+    let mut backup = Vec::new();
+    store.back_up(key, &mut backup, &mut |_| {}).await.unwrap();
+    backup
+}
+
+async fn verify(backup: &[u8], key: &MasterKey) -> Result<u64, String> {
+    let mut from = backup;
+    let verified = verify_backup(&mut from, key, &mut |_| {}).await;
+    verified.map(|summary| summary.entries).map_err(|error| error.to_string())
+}
+
+async fn restore(backup: &[u8], key: &MasterKey, dir: &Path) -> Store {
+    let store = open(dir);
+    let mut from = backup;
+    store.restore(&mut from, key, &mut |_| {}).await.unwrap();
+    store.close().await.unwrap();
+    open(dir)
+}
+
+async fn blob(store: &Store, content: Vec<u8>) -> BlobInfo {
+    let mut writer = store.blobs().create().await.unwrap();
+    writer.write(Bytes::from(content)).await.unwrap();
+    writer.finish().await.unwrap()
+}
+
+/// Everything that a program can see.
+async fn dump(store: &Store) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let instance = instance(1);
+    for doctype in store.doctypes(&instance).unwrap() {
+        for document in store.list(&instance, &doctype, None, usize::MAX).unwrap() {
+            all.insert(format!("{doctype}/{}", document.id), format!("{} {:?}", document.rev, document.body));
+        }
+    }
+    all.insert("queue".to_owned(), format!("{:?}", store.queued(usize::MAX).unwrap()));
+    all.insert("leases".to_owned(), format!("{:?}", store.leases().unwrap()));
+    all.insert("schedule".to_owned(), format!("{:?}", store.due(at(1_000_000), usize::MAX).unwrap()));
+    all.insert("keys".to_owned(), format!("{:?}", store.lookup_prefix(&instance, "names", "", None, 1000).unwrap()));
+    all.insert("deleted".to_owned(), format!("{}", store.was_deleted(&bill("deleted")).unwrap()));
+    for blob in store.blobs().list().await.unwrap() {
+        all.insert(format!("blob {blob}"), format!("{:?}", store.blobs().read(&blob).unwrap().len()));
+    }
+    all
+}
+
+/// A store with some of everything, and a secret that must not be seen.
+async fn filled(dir: &Path, key: &MasterKey) -> Store {
+    let store = open(dir);
+    for number in 0..600 {
+        let size = if number % 100 == 0 { 20_000 } else { number };
+        create(&store, &bill(format!("{number:03}")), json!({ "text": "x".repeat(size), "number": number })).await;
+    }
+    let context = SecretContext { instance: instance(1), account: "a".to_owned(), field: "password".to_owned() };
+    let sealed = key.seal(&context, b"canary-secret").unwrap();
+    create(&store, &bill("account"), json!({ "sealed": sealed, "clear": "canary-clear" })).await;
+    queue(&store, &job("waiting"), 10, Some("lock")).await;
+    queue(&store, &job("leased"), 5, Some("lock")).await;
+    claim(&store, "worker", 6, 1).await;
+    create(&store, &trigger("t"), json!({})).await;
+    let rev = create(&store, &bill("deleted"), json!({})).await;
+    let mut changes = Changes::new();
+    changes.schedule(trigger("t"), Some(at(20))).delete(bill("deleted"), &rev);
+    changes.unique(&instance(1), "names", "one", "1");
+    store.commit(changes).await.unwrap();
+    for size in [0, 1, 65_536, 300_000] {
+        blob(&store, (0..size).map(|byte: usize| (byte * 7) as u8).collect()).await;
+    }
+    store.index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn what_is_restored_is_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let store = filled(&dir.path().join("old"), &key).await;
+    let backup = back_up(&store, &key).await;
+    assert!(verify(&backup, &key).await.unwrap() > 600);
+    let restored = restore(&backup, &key, &dir.path().join("new")).await;
+    assert_eq!(dump(&restored).await, dump(&store).await);
+    assert_eq!(key_fingerprint(&dir.path().join("new")).unwrap(), Some(key.fingerprint()));
+    assert_clean(&restored).await;
+
+    let mut from = backup.as_slice();
+    let error = restored.restore(&mut from, &key, &mut |_| {}).await.unwrap_err();
+    insta::assert_snapshot!(error, @"invalid data folder: it holds data already: restore into a new folder");
+    for canary in ["canary-secret", "canary-clear", "io.cozy.bills"] {
+        assert!(!backup.windows(canary.len()).any(|window| window == canary.as_bytes()), "{canary} can be read");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_what_was_there_at_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let store = open(&dir.path().join("old"));
+    // Two documents always hold the same number, one at each end of the map; and contents come and go.
+    let pair = [bill("000-first"), job("zzz-last")];
+    let mut revs = Vec::new();
+    for document in &pair {
+        revs.push(create(&store, document, json!({ "number": 0 })).await);
+    }
+    for number in 0..2_000 {
+        let mut changes = Changes::new();
+        for document in 0..5 {
+            changes.create(bill(format!("{number}-{document}")), body(json!({ "text": "x".repeat(500) })));
+        }
+        store.commit(changes).await.unwrap();
+        if number == 200 {
+            break;
+        }
+    }
+    let mut first = Vec::new();
+    for round in 0..6 {
+        let writer = {
+            let (store, pair, mut revs) = (store.clone(), pair.clone(), revs.clone());
+            tokio::spawn(async move {
+                for number in 1..60 {
+                    let large = "y".repeat(if number % 2 == 0 { 9_000 } else { 10 });
+                    let mut changes = Changes::new();
+                    for (document, rev) in pair.iter().zip(&revs) {
+                        changes.put(
+                            document.clone(),
+                            rev,
+                            body(json!({ "number": round * 100 + number, "large": large })),
+                        );
+                    }
+                    revs = store.commit(changes).await.unwrap();
+                }
+                revs
+            })
+        };
+        tokio::task::yield_now().await;
+        let backup = back_up(&store, &key).await;
+        revs = writer.await.unwrap();
+        let folder = dir.path().join(format!("new-{round}"));
+        let restored = restore(&backup, &key, &folder).await;
+        let numbers = pair.each_ref().map(|document| restored.get(document).unwrap().unwrap().body["number"].clone());
+        assert_eq!(numbers[0], numbers[1], "torn");
+        assert_clean(&restored).await;
+        first.push(numbers[0].as_u64().unwrap());
+    }
+    let during = first.iter().filter(|number| (1..59).contains(&(**number % 100))).count();
+    assert!(during > 0, "no backup fell into the writing: {first:?}");
+    // What was removed meanwhile is removed in the end: of the last large body, one blob for each document at most.
+    assert!(store.blobs().list().await.unwrap().len() <= 2, "removals were put off, not forgotten");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_backup_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (right, wrong) = (key(dir.path(), "right"), key(dir.path(), "wrong"));
+    let store = filled(&dir.path().join("old"), &right).await;
+    let backup = back_up(&store, &right).await;
+    let named = |text: String| {
+        let text = text.replace(&right.fingerprint(), "<right>").replace(&wrong.fingerprint(), "<wrong>");
+        text.replace(&backup.len().to_string(), "<all>")
+    };
+    let mut told = vec![format!("another key: {}", verify(&backup, &wrong).await.unwrap_err())];
+    let head = backup.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
+    let piece = 64 * 1024 + 16;
+    for (name, length) in [
+        ("empty", 0),
+        ("the beginning", 40),
+        ("no data", head),
+        ("two pieces", head + 2 * piece),
+        ("half a piece", head + piece / 2),
+        ("all but a byte", backup.len() - 1),
+    ] {
+        let error = verify(&backup[..length], &right).await.unwrap_err();
+        told.push(format!("cut off, {name}: {}", error.replace(&(head).to_string(), "<head>")));
+    }
+    let flipped = |at: usize| {
+        let mut backup = backup.clone();
+        backup[at] ^= 1;
+        backup
+    };
+    for (name, at) in [
+        ("in the first word", 2),
+        ("in the version", 17),
+        ("in the first piece", head + 100),
+        ("in the last", backup.len() - 5),
+    ] {
+        told.push(format!("a flipped bit {name}: {}", verify(&flipped(at), &right).await.unwrap_err()));
+    }
+    // The beginning is bound to every piece, so whatever is changed in it is noticed.
+    for at in 0..head {
+        assert!(verify(&flipped(at), &right).await.is_err(), "byte {at}");
+    }
+    let mut longer = backup.clone();
+    longer.push(0);
+    told.push(format!("a byte more: {}", verify(&longer, &right).await.unwrap_err()));
+    let mut swapped = backup.clone();
+    let (one, other) = swapped[head..].split_at_mut(piece);
+    one.swap_with_slice(&mut other[..piece]);
+    told.push(format!("pieces swapped: {}", verify(&swapped, &right).await.unwrap_err()));
+    insta::assert_snapshot!(named(told.join("\n")), @"
+    another key: the backup cannot be used: it was made with the key <right>, and the key file holds <wrong>: name the right one with --key-file
+    cut off, empty: the backup cannot be used: it is no backup of konnector
+    cut off, the beginning: the backup cannot be used: it is cut off at its beginning
+    cut off, no data: the backup cannot be used: it is cut off after <head> bytes
+    cut off, two pieces: the backup cannot be used: it is cut off after 131299 bytes
+    cut off, half a piece: the backup cannot be used: it is cut off or damaged behind byte <head>
+    cut off, all but a byte: the backup cannot be used: it is cut off or damaged behind byte 786819
+    a flipped bit in the first word: the backup cannot be used: it is no backup of konnector
+    a flipped bit in the version: the backup cannot be used: a newer konnector made it: use that one
+    a flipped bit in the first piece: the backup cannot be used: it is damaged between the bytes 195 and 65747
+    a flipped bit in the last: the backup cannot be used: it is cut off or damaged behind byte 786819
+    a byte more: the backup cannot be used: it is cut off or damaged behind byte 786819
+    pieces swapped: the backup cannot be used: it is damaged between the bytes 195 and 65747
+    ");
+}
+
+#[tokio::test]
+async fn one_backup_is_made_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let store = filled(&dir.path().join("old"), &key).await;
+    // A reader that takes nothing: the backup waits for it.
+    let (mut full, mut taken) = tokio::io::duplex(16);
+    let waiting = tokio::spawn({
+        let (store, path) = (store.clone(), dir.path().join("key"));
+        async move {
+            let key = MasterKey::load(&path).unwrap().unwrap();
+            drop(store.back_up(&key, &mut full, &mut |_| {}).await);
+        }
+    });
+    tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
+    let error = store.back_up(&key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    insta::assert_snapshot!(error, @"conflict: another backup is being made: wait for its end");
+    create(&store, &bill("meanwhile"), json!({})).await;
+    waiting.abort();
+    drop((waiting.await, taken));
+    back_up(&store, &key).await;
+}
+
+#[tokio::test]
+async fn a_damaged_entry_does_not_pass_into_a_backup_unnoticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let old = dir.path().join("old");
+    filled(&old, &key).await.close().await.unwrap();
+    let db = sled::Config::new().path(old.join("sled")).open().unwrap();
+    let (place, bytes) = db.iter().map(Result::unwrap).find(|(key, _)| key.ends_with(b"account")).unwrap();
+    let mut bytes = bytes.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    db.insert(place, bytes).unwrap();
+    drop(db);
+    let backup = back_up(&open(&old), &key).await;
+    let error = verify(&backup, &key).await.unwrap_err();
+    assert!(error.contains("account of the backup is damaged"), "{error}");
+}
+
+/// Memory does not grow with what is stored: of 24 MiB, the backup holds a few pieces at a time.
+#[tokio::test]
+async fn memory_is_constant() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let store = open(&dir.path().join("old"));
+    let mebibytes: usize = std::env::var("KONNECTOR_STORE_BACKUP_MIB").map_or(24, |text| text.parse().unwrap());
+    for number in 0..mebibytes / 8 {
+        let mut writer = store.blobs().create().await.unwrap();
+        for _ in 0..8 {
+            writer.write(Bytes::from(vec![number as u8; 1 << 20])).await.unwrap();
+        }
+        writer.finish().await.unwrap();
+    }
+    let before = peak_kib();
+    let path = dir.path().join("backup");
+    let started = std::time::Instant::now();
+    let mut file = tokio::fs::File::create(&path).await.unwrap();
+    let summary = store.back_up(&key, &mut file, &mut |_| {}).await.unwrap();
+    let made = started.elapsed();
+    assert!(summary.bytes > (mebibytes as u64) << 20);
+    let mut file = tokio::fs::File::open(&path).await.unwrap();
+    verify_backup(&mut file, &key, &mut |_| {}).await.unwrap();
+    let verified = started.elapsed() - made;
+    let new = open(&dir.path().join("new"));
+    let mut file = tokio::fs::File::open(&path).await.unwrap();
+    new.restore(&mut file, &key, &mut |_| {}).await.unwrap();
+    let restored = started.elapsed() - made - verified;
+    let grown = peak_kib() - before;
+    println!(
+        "{mebibytes} MiB: made in {made:?}, verified in {verified:?}, restored in {restored:?}; memory grew by {grown} KiB"
+    );
+    assert!(grown < 8 * 1024, "{grown} KiB");
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_backup_of_a_newer_program_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let backup = back_up(&open(&dir.path().join("old")), &key).await;
+    let text = String::from_utf8_lossy(&backup).replace("\"format\":1", "\"format\":7");
+    let head = text.split('\n').take(2).collect::<Vec<_>>().join("\n");
+    let newer = [head.as_bytes(), b"\n", &[0; 100]].concat();
+    insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: it holds data of format 7: use konnector 0.1.0 or a newer one");
+    let newer = [b"konnector-backup-2\n".as_slice(), &[0; 100]].concat();
+    insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: a newer konnector made it: use that one");
+}

@@ -1,0 +1,144 @@
+//! A process that writes to a store and says what was acknowledged, until it is killed or kills itself.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use konnector_store::{Changes, Direction, IndexRange, Options, Store};
+use serde_json::json;
+
+use crate::support::{assert_clean, bill, body, job, later};
+
+const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
+const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
+/// How many commits each writer makes before the store is closed; without it, there is no end.
+const COMMITS: &str = "KONNECTOR_STORE_CRASH_COMMITS";
+
+/// Not a test by itself: what the process does. Each commit writes a bill, sometimes a large one, and a job that is queued, and says so
+/// once it is acknowledged. A commit that fails ends the process with the error.
+#[tokio::test]
+async fn child() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let round = std::env::var(ROUND).unwrap();
+    let commits = std::env::var(COMMITS).map_or(usize::MAX, |text| text.parse().unwrap());
+    if let Err(error) = write(Path::new(&dir), &round, commits).await {
+        println!("failed {error}");
+        std::process::exit(9);
+    }
+}
+
+async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Result<()> {
+    let store = Store::open(dir, Options { cache_bytes: 4 << 20, ..Options::default() })?;
+    println!("open");
+    // Built, dropped and built again while others write, so that the end falls into all of it.
+    let indexer = store.clone();
+    let indexing = tokio::spawn(async move {
+        let (instance, doctype) = (bill("").instance, bill("").doctype);
+        loop {
+            indexer.index(&instance, &doctype, &["size".to_owned()]).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            indexer.drop_index(&instance, &doctype, &["size".to_owned()]).await?;
+        }
+        #[expect(unreachable_code, reason = "gives the block its type")]
+        Ok::<(), konnector_store::Error>(())
+    });
+    let writers = (0..4).map(|writer| {
+        let (store, round) = (store.clone(), round.to_owned());
+        tokio::spawn(async move {
+            for number in 0..commits {
+                let id = format!("{round}-{writer}-{number}");
+                let size = if number % 10 == 9 { 20_000 } else { number * 97 % 6_000 };
+                let mut changes = Changes::new();
+                changes.create(bill(&id), body(json!({ "text": "x".repeat(size), "size": size })));
+                changes.create(job(&id), body(json!({}))).enqueue(job(&id), later(number as i64));
+                store.commit(changes).await?;
+                println!("stored {id}");
+            }
+            Ok::<(), konnector_store::Error>(())
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap()?;
+    }
+    indexing.abort();
+    drop(indexing.await);
+    store.close().await?;
+    println!("closed");
+    Ok(())
+}
+
+/// The process from outside.
+pub struct Writer {
+    child: Child,
+    lines: JoinHandle<Vec<String>>,
+}
+
+/// How the process ended.
+pub struct Ended {
+    pub status: ExitStatus,
+    pub acknowledged: Vec<String>,
+    /// The error that it ended with.
+    pub failed: Option<String>,
+    pub closed: bool,
+}
+
+impl Writer {
+    pub fn start(dir: &Path, round: usize, commits: Option<usize>, failpoint: Option<&str>) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "child::child", "--nocapture", "--test-threads=1"]);
+        command.env(DIR, dir).env(ROUND, round.to_string()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.envs(commits.map(|commits| (COMMITS, commits.to_string())));
+        command.envs(failpoint.map(|failpoint| ("KONNECTOR_FAILPOINT", failpoint)));
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = std::thread::spawn(move || lines.map_while(Result::ok).collect());
+        Self { child, lines }
+    }
+
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().unwrap();
+        self.wait()
+    }
+
+    pub fn wait(mut self) -> Ended {
+        let status = self.child.wait().unwrap();
+        let lines = self.lines.join().unwrap();
+        let after = |word: &str| {
+            lines.iter().filter_map(|line| line.split_once(word)).map(|(_, rest)| rest.to_owned()).collect::<Vec<_>>()
+        };
+        Ended {
+            status,
+            acknowledged: after("stored "),
+            failed: after("failed ").pop(),
+            closed: lines.iter().any(|line| line.ends_with("closed")),
+        }
+    }
+}
+
+/// Everything acknowledged is there, nothing is there in part, and nothing contradicts anything else.
+pub async fn check(store: &Store, acknowledged: &HashSet<String>) {
+    assert_clean(store).await;
+    for id in acknowledged {
+        let document = store.get(&bill(id)).unwrap().unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
+        let size = document.body["size"].as_u64().unwrap() as usize;
+        assert_eq!(document.body["text"].as_str().unwrap().len(), size);
+    }
+    // A commit that was not acknowledged may be there, but never in part.
+    let bills = store.list(&bill("").instance, &bill("").doctype, None, usize::MAX).unwrap();
+    let jobs = store.list(&job("").instance, &job("").doctype, None, usize::MAX).unwrap();
+    let queued = store.queued(usize::MAX).unwrap();
+    let queued: HashSet<&str> = queued.iter().map(|queued| queued.job.id.as_str()).collect();
+    let names =
+        |documents: &[konnector_store::Document]| documents.iter().map(|d| d.id.clone()).collect::<HashSet<_>>();
+    assert_eq!(names(&bills), names(&jobs));
+    assert_eq!(bills.len(), queued.len());
+    assert!(bills.iter().all(|bill| queued.contains(bill.id.as_str())));
+    let index = store.index(&bill("").instance, &bill("").doctype, &["size".to_owned()]).await.unwrap();
+    let hits = store.scan(&index, &IndexRange::equal(&[]), Direction::Forward, None, usize::MAX).unwrap();
+    let mut expected: Vec<_> = bills.iter().map(|bill| (bill.body["size"].as_u64(), bill.id.as_str())).collect();
+    expected.sort_unstable();
+    assert!(hits.iter().map(|hit| hit.id.as_str()).eq(expected.into_iter().map(|(_, id)| id)));
+}

@@ -1,0 +1,66 @@
+//! Between every two durable steps: the process ends there, or the step fails there. What was acknowledged is there afterwards, and the
+//! store opens and contradicts itself nowhere.
+
+use std::collections::HashSet;
+use std::os::unix::process::ExitStatusExt as _;
+
+use crate::child::{Writer, check};
+use crate::support::open;
+
+const ABORTED: i32 = 6;
+/// Commits of each of the four writers.
+const COMMITS: usize = 30;
+
+/// Ends or fails at a place for the `times`th time; answers what the process said.
+fn at(place: &str, action: &str, time: usize) -> (usize, Option<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let before = Writer::start(dir.path(), 0, Some(5), None).wait();
+    assert!(before.closed && before.status.success(), "{:?}", before.failed);
+    let mut all: HashSet<String> = before.acknowledged.into_iter().collect();
+    let ended = Writer::start(dir.path(), 1, Some(COMMITS), Some(&format!("{place}={action}#{time}"))).wait();
+    match action {
+        "abort" => assert_eq!(ended.status.signal(), Some(ABORTED), "{place} was not reached: {:?}", ended.failed),
+        _ => assert_eq!(ended.status.code(), Some(9), "{place} did not fail"),
+    }
+    let acknowledged = ended.acknowledged.len();
+    all.extend(ended.acknowledged);
+    for _ in 0..2 {
+        let store = open(dir.path());
+        runtime.block_on(check(&store, &all));
+        runtime.block_on(store.close()).unwrap();
+    }
+    (acknowledged, ended.failed)
+}
+
+macro_rules! places {
+    ($($name:ident: $place:literal #$time:literal, $acknowledged:expr;)+) => {
+        $(#[test] fn $name() {
+            let expected: std::ops::RangeInclusive<usize> = $acknowledged;
+            for action in ["abort", "error"] {
+                let (acknowledged, failed) = at($place, action, $time);
+                assert!(expected.contains(&acknowledged), "{} {action}: {acknowledged} acknowledged", $place);
+                assert_eq!(failed.is_some(), action == "error");
+            }
+        })+
+    };
+}
+
+// The `#` is which time the place is come to; the range is how many commits may be acknowledged before.
+places! {
+    folder_marked: "open.marked" #1, 0..=0;
+    database_opened: "open.database" #1, 0..=0;
+    folder_synced: "open.synced" #1, 0..=0;
+    commit_applied: "commit.applied" #20, 1..=119;
+    commit_durable: "commit.durable" #20, 1..=119;
+    blob_synced: "blob.synced" #3, 1..=119;
+    blob_renamed: "blob.renamed" #3, 1..=119;
+    blob_published: "blob.published" #3, 1..=119;
+    store_closed: "close.closed" #1, 120..=120;
+}
+
+#[test]
+fn a_disk_that_fails_a_write_is_told_and_nothing_is_acknowledged_any_more() {
+    let (_, failed) = at("commit.durable", "error", 20);
+    insta::assert_snapshot!(failed.unwrap(), @"the disk failed an earlier write, so nothing more is accepted: check the disk, then restart the server");
+}

@@ -1,0 +1,195 @@
+//! A backup of a busy server, restored into a new folder, holds what was acknowledged before it began.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use demo_vendor::{Vendor, VendorOptions};
+use konnector_tests::bundle;
+use konnector_tests::client::Client;
+use konnector_tests::server::{Server, command, command_with};
+use serde_json::{Value, json};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of text")
+}
+
+async fn create(client: &Client, number: usize) -> Value {
+    let text = "x".repeat(number * 37 % 9_000);
+    let (status, body) = client.post("/data/io.cozy.bills/", json!({ "number": number, "text": text })).await;
+    assert_eq!(status, 201, "{body}");
+    body["id"].clone()
+}
+
+/// Everything of a person, with the contents of their files.
+async fn possessions(client: &Client) -> BTreeMap<String, Value> {
+    let mut all = BTreeMap::new();
+    for doctype in ["io.cozy.bills", "io.cozy.accounts", "io.cozy.triggers", "io.cozy.files"] {
+        for document in client.documents(doctype).await {
+            let id = document["_id"].as_str().expect("an id").to_owned();
+            if document["type"] == "file" {
+                let content = client.bytes(&format!("/files/download/{id}")).await;
+                all.insert(format!("content {id}"), json!(content));
+            }
+            all.insert(format!("{doctype}/{id}"), document);
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_before_a_backup_is_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    std::fs::create_dir(&old).expect("a folder");
+    let server = Server::start(&old);
+    let client = server.client().await;
+    let vendor = Vendor::start(VendorOptions::default()).await.expect("a vendor");
+    let source = bundle::bank101(&folder.path().join("bundle"), vendor.url(), |_| {});
+    assert_eq!(client.install("bank101", &source).await.0, 202);
+    let auth = json!({ "login": demo_vendor::DEFAULT_LOGIN, "password": demo_vendor::DEFAULT_PASSWORD });
+    let account = client.account("bank101", auth).await;
+    let trigger = client.trigger("bank101", &account).await;
+    assert_eq!(client.run(&trigger).await["state"], "done");
+    for number in 0..50 {
+        create(&client, number).await;
+    }
+    let before = possessions(&client).await;
+
+    // Others go on writing while the backup is made.
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let busy: Vec<_> = (0..3)
+        .map(|writer| {
+            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+            let client = client.at(&client.url);
+            tokio::spawn(async move {
+                for number in 0.. {
+                    if stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let id = create(&client, 1_000 * writer + number).await;
+                    acknowledged.lock().expect("a list").push(id);
+                }
+            })
+        })
+        .collect();
+    while acknowledged.lock().expect("a list").len() < 50 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let certain = acknowledged.lock().expect("a list").clone();
+    let backup = folder.path().join("monday.backup");
+    let (backup_of, data) = (backup.clone(), old.clone());
+    let made = tokio::task::spawn_blocking(move || command(&data, &["backup", "create", text(&backup_of)])).await;
+    let made = made.expect("a command");
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    stop.store(true, Ordering::SeqCst);
+    for writer in busy {
+        writer.await.expect("a writer");
+    }
+    assert!(acknowledged.lock().expect("a list").len() > certain.len(), "nobody wrote meanwhile");
+    server.stop();
+
+    let bytes = std::fs::read(&backup).expect("the backup");
+    for canary in [demo_vendor::DEFAULT_PASSWORD, "io.cozy.bills"] {
+        assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()), "{canary} can be read");
+    }
+    // From here on, all there is are the backup and the key.
+    let key = folder.path().join("key");
+    std::fs::copy(old.join("master-key"), &key).expect("the key");
+    std::fs::remove_dir_all(&old).expect("the end of the old folder");
+    let with_key = |command: &str| {
+        command
+            .split(' ')
+            .map(str::to_owned)
+            .chain([text(&backup).to_owned(), "--key-file".to_owned(), text(&key).to_owned()])
+            .collect::<Vec<_>>()
+    };
+    let run = |words: &str| {
+        let words = with_key(words);
+        command(&new, &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    assert_eq!(run("backup verify").code, Some(0));
+    let restored = run("backup restore");
+    assert_eq!((restored.code, &restored.json["problems"]), (Some(0), &json!(0)), "{}", restored.stderr);
+    let twice = run("backup restore");
+    assert_eq!(twice.code, Some(2));
+    assert!(twice.stderr.contains("is not empty: it holds"), "{}", twice.stderr);
+
+    let server = Server::start(&new);
+    let client = client.at(&server.url);
+    // Tokens are signed under the same key, so they are still good.
+    let after = possessions(&client).await;
+    assert!(before.keys().any(|name| name.starts_with("content ")), "no file was saved");
+    for (name, value) in &before {
+        assert_eq!(after.get(name), Some(value), "{name}");
+    }
+    let bills: Vec<_> = client.documents("io.cozy.bills").await.into_iter().map(|bill| bill["_id"].clone()).collect();
+    for id in certain {
+        assert!(bills.contains(&id), "{id} was acknowledged before the backup and is not in it");
+    }
+    // Its password and its konnector are there, too.
+    let ended = client.run(&trigger).await;
+    assert_eq!(ended["state"], "done", "{ended:#}\n{}", server.log());
+    server.stop();
+    let checked = command(&new, &["fsck", "--deep"]);
+    assert_eq!((checked.code, &checked.json["problems"]), (Some(0), &json!(0)), "{checked:?}");
+}
+
+#[test]
+fn a_restore_that_is_cut_off_is_done_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = folder.path().join("old");
+    std::fs::create_dir(&old).expect("a folder");
+    Server::start(&old).stop();
+    let backup = folder.path().join("backup");
+    let made = command(&old, &["backup", "create", text(&backup)]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let key = old.join("master-key");
+    let arguments = ["backup", "restore", text(&backup), "--key-file", text(&key)];
+    for place in ["restore.entries", "restore.read", "restore.checked", "restore.key", "restore.moved"] {
+        for action in ["abort", "error"] {
+            let new = folder.path().join(format!("{place}-{action}"));
+            let failpoint = format!("{place}={action}");
+            let cut_off = command_with(&new, &arguments, &[("KONNECTOR_FAILPOINT", &failpoint)]);
+            let expected = if action == "abort" { None } else { Some(1) };
+            assert_eq!(cut_off.code, expected, "{failpoint}: {}", cut_off.stderr);
+            let again = command(&new, &arguments);
+            // Moved is done: what is there is not touched again.
+            let expected = if place == "restore.moved" { Some(2) } else { Some(0) };
+            assert_eq!(again.code, expected, "{failpoint}: {}", again.stderr);
+            assert_eq!(command(&new, &["fsck", "--deep"]).code, Some(0));
+            let left: Vec<_> =
+                std::fs::read_dir(&new).expect("the folder").map(|entry| entry.expect("a name").file_name()).collect();
+            assert!(!left.iter().any(|name| name == "store.restoring"), "{left:?}");
+        }
+    }
+}
+
+#[test]
+fn a_backup_that_is_cut_off_leaves_nothing_under_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    Server::start(&data).stop();
+    let backup = folder.path().join("backup");
+    for place in ["backup.entries", "backup.blobs"] {
+        for action in ["abort", "error"] {
+            let failpoint = format!("{place}={action}");
+            let made =
+                command_with(&data, &["backup", "create", text(&backup)], &[("KONNECTOR_FAILPOINT", &failpoint)]);
+            assert_ne!(made.code, Some(0), "{failpoint}");
+            assert!(!backup.exists(), "{failpoint}");
+        }
+    }
+    assert_eq!(command(&data, &["backup", "create", text(&backup)]).code, Some(0));
+    let there = command(&data, &["backup", "create", text(&backup)]);
+    assert!(there.code == Some(1) && there.stderr.contains("is there already"), "{there:?}");
+}

@@ -1,0 +1,185 @@
+//! A disk that is full: new data is refused in time; and where the disk itself fails, nothing acknowledged is lost.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use konnector_tests::client::Client;
+use konnector_tests::server::{Server, command};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// A disk in memory of its own size. Unmounted when dropped.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    /// `None` where this user may not mount.
+    fn mount(mebibytes: u32) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
+            .arg(folder.path())
+            .output();
+        if mounted.is_ok_and(|mounted| mounted.status.success()) {
+            return Some(Self(folder));
+        }
+        println!("skipped: a tmpfs cannot be mounted here (not root, or a container without CAP_SYS_ADMIN)");
+        None
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a file that leaves so many bytes free.
+    fn fill(&self, leave: u64) {
+        let free = || {
+            let text = Command::new("stat").args(["-f", "-c", "%a %S"]).arg(self.path()).output().expect("stat");
+            let text = String::from_utf8_lossy(&text.stdout).into_owned();
+            let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+            numbers[0] * numbers[1]
+        };
+        let mut filler =
+            std::fs::File::options().create(true).append(true).open(self.path().join("filler")).expect("a file");
+        while free() > leave {
+            let part = usize::try_from((free() - leave).min(64 * 1024)).expect("small");
+            if filler.write_all(&vec![0; part]).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.path().join("filler")).expect("the filler");
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(self.path()).status());
+    }
+}
+
+/// Like a request of the client, but no answer is no failure of the test.
+async fn attempt(client: &Client, method: Method, path: &str, body: Value) -> Option<(u16, Value)> {
+    let http = konnector_tests::server::reqwest_client();
+    let request =
+        http.request(method, format!("{}{path}", client.url)).header("Host", &client.domain).bearer_auth(&client.token);
+    let answer = request.header("Content-Type", "application/json").body(body.to_string()).send().await.ok()?;
+    Some((answer.status().as_u16(), answer.json().await.ok()?))
+}
+
+async fn bill(client: &Client, number: usize) -> (u16, Value) {
+    client.post("/data/io.cozy.bills/", json!({ "number": number, "text": "x".repeat(3_000) })).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_loses_nothing_that_was_acknowledged() {
+    let Some(disk) = Disk::mount(64) else { return };
+    let data = disk.path().join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    let arguments = ["--disk-reserve-mib", "8"];
+    let mut server = Server::start_with(&data, &arguments);
+    let client = server.client().await;
+    let mut known = Vec::new();
+    for number in 0..100 {
+        let (status, body) = bill(&client, number).await;
+        assert_eq!(status, 201, "{body}");
+        known.push((body["id"].clone(), body["rev"].clone(), number));
+    }
+
+    // Below the reserve nothing new is taken, and what is there can be changed.
+    disk.fill(7 << 20);
+    let (status, body) = bill(&client, 100).await;
+    assert_eq!(status, 507, "{body}");
+    assert!(body.to_string().contains("the disk is nearly full"), "{body}");
+    let change = |known: &(Value, Value, usize), number: usize| {
+        let body = json!({ "_id": known.0, "_rev": known.1, "number": number, "text": "y".repeat(3_000) });
+        (format!("/data/io.cozy.bills/{}", known.0.as_str().expect("an id")), body)
+    };
+    let (path, changed) = change(&known[0], 1_000);
+    let (status, body) = client.request(Method::PUT, &path, Some(changed)).await;
+    assert_eq!(status, 200, "{body}");
+    known[0] = (body["id"].clone(), body["rev"].clone(), 1_000);
+    disk.empty();
+    assert_eq!(bill(&client, 101).await.0, 201, "room again");
+
+    // With nothing left at all, changes fail as well, and with the first the server ends.
+    disk.fill(0);
+    let mut uncertain = None;
+    'ended: for round in 1.. {
+        for known in &mut known {
+            let (path, changed) = change(known, 2_000 + round);
+            match attempt(&client, Method::PUT, &path, changed).await {
+                Some((200, body)) => *known = (known.0.clone(), body["rev"].clone(), 2_000 + round),
+                refused => {
+                    assert!(refused.is_none_or(|(status, _)| status == 503));
+                    uncertain = Some((known.0.clone(), 2_000 + round));
+                    break 'ended;
+                }
+            }
+        }
+        assert!(round < 500, "the disk does not become full");
+    }
+    let status = server.ended(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    let log = server.log();
+    let said = log.lines().find(|line| line.contains("error: the disk failed a write to")).expect("one clear sentence");
+    assert!(
+        said.contains("No space left on device") && said.contains("what was acknowledged before is there"),
+        "{said}"
+    );
+
+    // The ballast makes room for a start on the full disk: to look, and to delete.
+    assert!(data.join("store/BALLAST").exists());
+    let server = Server::start_with(&data, &arguments);
+    assert!(!data.join("store/BALLAST").exists());
+    let (client, uncertain) = (client.at(&server.url), uncertain.expect("an end"));
+    assert_eq!(bill(&client, 102).await.0, 507);
+    for (id, rev, number) in &known {
+        let found = client.get(&format!("/data/io.cozy.bills/{}", id.as_str().expect("an id"))).await;
+        let unanswered = uncertain.0 == *id && found["number"] == json!(uncertain.1);
+        assert!(unanswered || (&found["_rev"], &found["number"]) == (rev, &json!(number)), "{found}");
+    }
+    server.kill();
+    disk.empty();
+    let server = Server::start_with(&data, &arguments);
+    let client = client.at(&server.url);
+    assert_eq!(bill(&client, 103).await.0, 201);
+    assert!(data.join("store/BALLAST").exists(), "taken on again");
+    server.stop();
+    let checked = command(&data, &["fsck", "--deep"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_disk_at_a_barrier_ends_the_server() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    server.stop();
+    let mut server = Server::start_in(data.path(), &[], &[("KONNECTOR_FAILPOINT", "commit.durable=error#30")]);
+    let client = client.at(&server.url);
+    let mut known = Vec::new();
+    while let Some((201, body)) =
+        attempt(&client, Method::POST, "/data/io.cozy.bills/", json!({ "n": known.len() })).await
+    {
+        known.push(body["id"].clone());
+        assert!(known.len() < 100, "no error came");
+    }
+    assert_eq!(server.ended(Duration::from_secs(20)).code(), Some(1), "{}", server.log());
+    assert!(server.log().contains("what was acknowledged before is there"), "{}", server.log());
+    let server = Server::start(data.path());
+    let client = client.at(&server.url);
+    for id in known {
+        client.get(&format!("/data/io.cozy.bills/{}", id.as_str().expect("an id"))).await;
+    }
+}

@@ -1,0 +1,58 @@
+//! `konnector fsck` and `konnector doctor` on the folder of a server that is stopped.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
+use std::path::{Path, PathBuf};
+
+use konnector_tests::server::{Server, command};
+use serde_json::{Value, json};
+
+/// The files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+fn store_in(findings: &Value) -> &Value {
+    let findings = findings["findings"].as_array().expect("findings");
+    let about = |finding: &&Value| finding["what"].as_str().is_some_and(|what| what.contains("wrong with the"));
+    findings.iter().find(about).expect("a finding about the store")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_missing_is_found_and_said() {
+    let data = tempfile::tempdir().expect("a folder");
+    let empty = command(data.path(), &["fsck"]);
+    assert_eq!(empty.code, Some(2), "{empty:?}");
+
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    let (status, body) = client.post("/data/io.cozy.bills/", json!({ "text": "x".repeat(20_000) })).await;
+    assert_eq!(status, 201, "{body}");
+    let busy = command(data.path(), &["fsck"]);
+    assert!(busy.code == Some(1) && busy.stderr.contains("of a server that is stopped: stop it first"), "{busy:?}");
+    // Killed, so that the server looks through the store at its next start.
+    server.kill();
+    let server = Server::start(data.path());
+    assert!(server.log().contains("looked through the store"), "{}", server.log());
+    server.stop();
+
+    let whole = command(data.path(), &["fsck", "--deep"]);
+    assert_eq!((whole.code, &whole.json["blobs"]), (Some(0), &json!(1)), "{whole:?}");
+    assert_eq!(store_in(&command(data.path(), &["doctor"]).json)["level"], "good");
+    let blob = files(&data.path().join("store/blobs")).pop().expect("the document's content");
+    let aside = data.path().join("aside");
+    std::fs::rename(&blob, &aside).expect("a file");
+    let found = command(data.path(), &["fsck", "--repair"]);
+    assert_eq!((found.code, &found.json["problems"]), (Some(1), &json!(1)), "{found:?}");
+    assert_eq!(found.json["findings"][0]["kind"], "content_missing");
+    assert_eq!(store_in(&command(data.path(), &["doctor"]).json)["level"], "problem");
+    std::fs::rename(&aside, &blob).expect("a file");
+    assert_eq!(command(data.path(), &["fsck"]).code, Some(0));
+    Server::start(data.path()).stop();
+}
