@@ -34,6 +34,14 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// End a job that waits or runs.
+    Cancel {
+        /// Its id.
+        id: String,
+        /// Do not wait for the end.
+        #[arg(long)]
+        no_follow: bool,
+    },
     /// Run a konnector without a trigger.
     Push {
         /// The konnector.
@@ -61,6 +69,16 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             logs(&session, output, &id).await?;
         }
         Command::Logs { id, follow: false } => logs(&session, output, &id).await?,
+        Command::Cancel { id, no_follow } => {
+            let path = format!("jobs/{}/cancel", segment(&id));
+            let job = flat(&session.send_attributes(Method::POST, &path, &json!({})).await?);
+            if !no_follow && !ended(&job) {
+                // That it ends with an error is what was asked for.
+                follow::to_the_end(&session, output, &job).await?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            output.show(&job, || note(&format!("job {} is {}", cell(job.get("id")), cell(job.get("state")))));
+        }
         Command::Push { slug, account, no_follow } => {
             let mut arguments = json!({ "konnector": slug });
             if let (Some(account), Some(members)) = (account, arguments.as_object_mut()) {

@@ -72,6 +72,18 @@ pub struct Arguments {
     /// Seconds before a failed run is tried again for the first time; the delay doubles each time [default: 300].
     #[arg(long, value_name = "SECONDS")]
     retry_delay_seconds: Option<u32>,
+    /// Jobs of the whole server that may contact one host of a vendor at the same time; 0 is no limit [default: 1].
+    #[arg(long, value_name = "NUMBER")]
+    vendor_concurrency: Option<u32>,
+    /// Jobs of one konnector that the whole server runs at the same time; 0 is no limit [default: 0].
+    #[arg(long, value_name = "NUMBER")]
+    konnector_concurrency: Option<u32>,
+    /// Jobs that are kept of each trigger after they ended [default: 50].
+    #[arg(long, value_name = "NUMBER")]
+    keep_jobs: Option<u32>,
+    /// Days for which they are kept [default: 90].
+    #[arg(long, value_name = "DAYS")]
+    keep_jobs_days: Option<u32>,
     /// Space that new data leaves free on the disk, in MiB [default: 256, or 5 % of a small disk].
     #[arg(long, value_name = "MIB")]
     disk_reserve_mib: Option<u32>,
@@ -112,6 +124,10 @@ impl Arguments {
             ("workers", self.workers.map(|number| Value::Integer(number.into()))),
             ("lease_seconds", self.lease_seconds.map(|number| Value::Integer(number.into()))),
             ("retry_delay_seconds", self.retry_delay_seconds.map(|number| Value::Integer(number.into()))),
+            ("vendor_concurrency", self.vendor_concurrency.map(|number| Value::Integer(number.into()))),
+            ("konnector_concurrency", self.konnector_concurrency.map(|number| Value::Integer(number.into()))),
+            ("keep_jobs", self.keep_jobs.map(|number| Value::Integer(number.into()))),
+            ("keep_jobs_days", self.keep_jobs_days.map(|number| Value::Integer(number.into()))),
             ("disk_reserve_mib", self.disk_reserve_mib.map(|number| Value::Integer(number.into()))),
             ("limits", limits("--limit", &self.limit)?),
             ("default_limits", limits("--default-limit", &self.default_limit)?),
@@ -157,8 +173,15 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
             async {
                 stop.cancelled().await;
                 tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");
+                let (hurry, hurried) = (signals.hurry_token(), platform.clone());
+                let hurrying = tokio::spawn(async move {
+                    hurry.cancelled().await;
+                    hurried.hurry();
+                });
                 // Begins with the requests, so that both fit into the time a container gives.
-                if tokio::time::timeout(PATIENCE, platform.stop()).await.is_err() {
+                let stopped = tokio::time::timeout(PATIENCE, platform.stop()).await;
+                hurrying.abort();
+                if stopped.is_err() {
                     tracing::warn!("some jobs did not end in time; they start again with the server");
                 }
                 Ok(())
@@ -223,10 +246,13 @@ async fn platform(settings: &Settings) -> Result<Platform> {
         workers: settings.workers,
         lease: settings.lease,
         retry_delay: settings.retry_delay,
+        vendor_concurrency: settings.vendor_concurrency,
+        konnector_concurrency: settings.konnector_concurrency,
+        history: settings.history,
         limits: settings.limits.clone(),
         ..Config::new(settings.data_dir.cache())
     };
-    let parts = Parts { store, sandbox, gate, key, clock: Arc::new(SystemClock), config };
+    let parts = Parts { store, sandbox: Arc::new(sandbox), gate, key, clock: Arc::new(SystemClock), config };
     Ok(Platform::new(parts).await?)
 }
 

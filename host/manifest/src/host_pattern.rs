@@ -69,6 +69,13 @@ impl HostPattern {
         Some(Self { secure: scheme == "https", hosts: Hosts::Exactly(host), port, prefix: String::new() })
     }
 
+    /// The host, or the name above all hosts that it stands for; without a port.
+    pub fn host(&self) -> &str {
+        match &self.hosts {
+            Hosts::Exactly(host) | Hosts::Below(host) => host,
+        }
+    }
+
     /// Whether it stands for one host, and not for names under a star.
     pub const fn is_exact(&self) -> bool {
         matches!(self.hosts, Hosts::Exactly(_))

@@ -4,7 +4,6 @@
 //! in a [`konnector_store::Store`], what it runs goes through a [`konnector_sandbox::Sandbox`].
 
 pub mod account;
-mod chance;
 pub mod clock;
 pub mod crontab;
 pub mod design;
@@ -19,6 +18,7 @@ pub mod key;
 pub mod konnector;
 pub mod mango;
 pub mod permission;
+pub mod random;
 pub mod realtime;
 mod run;
 mod schema;
@@ -45,7 +45,10 @@ pub use error::{Error, Result};
 pub use schema::Schema;
 
 use crate::clock::Clock;
+use crate::job::{History, Lately, Runner, Running, SandboxRunner};
+use crate::random::{Random, SystemRandom};
 use crate::realtime::Bus;
+use crate::stored::new_id;
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -54,10 +57,16 @@ pub struct Config {
     pub cache_dir: PathBuf,
     /// How many jobs run at the same time.
     pub workers: u32,
-    /// How long a worker's lease lasts without a heartbeat.
+    /// How long a worker's lease lasts without a heartbeat; five heartbeats come in that time.
     pub lease: Duration,
     /// First delay before a run is tried again; it doubles with each attempt, up to six hours, with full jitter.
     pub retry_delay: Duration,
+    /// How many jobs of the whole server may contact one host of a vendor at the same time; 0 is no limit.
+    pub vendor_concurrency: u32,
+    /// How many jobs of one konnector the whole server runs at the same time; 0 is no limit.
+    pub konnector_concurrency: u32,
+    /// What is kept of jobs that have ended.
+    pub history: History,
     /// What runs may use up.
     pub limits: LimitPolicy,
     /// Bytes that the files of one instance may take.
@@ -75,6 +84,9 @@ impl Config {
             workers: 4,
             lease: Duration::from_secs(45),
             retry_delay: Duration::from_secs(300),
+            vendor_concurrency: 1,
+            konnector_concurrency: 0,
+            history: History::default(),
             limits: LimitPolicy::default(),
             disk_quota: 10 << 30,
             scheme: "http",
@@ -95,7 +107,7 @@ pub struct Parts {
     /// The store.
     pub store: Store,
     /// The sandbox.
-    pub sandbox: Sandbox,
+    pub sandbox: Arc<Sandbox>,
     /// The only way out to the network.
     pub gate: Gate,
     /// Seals secrets and signs tokens.
@@ -116,11 +128,18 @@ pub struct Inner {
     parts: Parts,
     /// Where events are published.
     pub bus: Bus,
+    runner: Arc<dyn Runner>,
+    random: Arc<dyn Random>,
+    /// Name of this process among the workers: no other has it, and no restart of this one.
+    worker: String,
+    running: Running,
+    lately: Lately,
     usage: file::Usage,
     workers: Notify,
     scheduler: Notify,
     rates: trigger::Rates,
     stopping: CancellationToken,
+    hurrying: CancellationToken,
     tasks: TaskTracker,
     public_api: RwLock<Option<Arc<dyn PublicApi>>>,
 }
@@ -148,14 +167,29 @@ impl Platform {
     ///
     /// [`Error::Key`] when the key is not the one the data was sealed with: the server must not start.
     pub async fn new(parts: Parts) -> Result<Self> {
+        Self::with(parts, Arc::new(SandboxRunner), Arc::new(SystemRandom)).await
+    }
+
+    /// The same with another way to carry out jobs, and another source of chance.
+    ///
+    /// # Errors
+    ///
+    /// See [`Platform::new`].
+    pub async fn with(parts: Parts, runner: Arc<dyn Runner>, random: Arc<dyn Random>) -> Result<Self> {
         let platform = Self(Arc::new(Inner {
             parts,
+            runner,
+            random,
+            worker: new_id(),
+            running: Running::default(),
+            lately: Lately::default(),
             bus: Bus::default(),
             usage: file::Usage::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
             rates: trigger::Rates::default(),
             stopping: CancellationToken::new(),
+            hurrying: CancellationToken::new(),
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
         }));
@@ -182,13 +216,15 @@ impl Platform {
         self.recover_jobs().await?;
         let workers = self.clone();
         self.tasks.spawn(async move { workers.worker_loop().await });
-        let sweeper = self.clone();
-        self.tasks.spawn(async move { sweeper.sweep_once().await });
-        let scheduler = self.clone();
+        let platform = self.clone();
         self.tasks.spawn(async move {
+            // What fired, was given back or swept is stored; the rest is done after the next start.
             tokio::select! {
-                () = scheduler.schedule_loop() => {}
-                () = scheduler.stopping.cancelled() => {}
+                biased;
+                () = platform.stopping.cancelled() => {}
+                () = platform.schedule_loop() => {}
+                () = platform.watch_leases() => {}
+                () = platform.sweep_loop() => {}
             }
         });
         Ok(())
@@ -210,6 +246,11 @@ impl Platform {
         self.stopping.clone().cancelled_owned()
     }
 
+    /// Does not give running jobs any more time; see [`Platform::stop`].
+    pub fn hurry(&self) {
+        self.hurrying.cancel();
+    }
+
     fn wake_workers(&self) {
         self.workers.notify_one();
     }
@@ -228,6 +269,30 @@ impl Platform {
 
     fn stopping(&self) -> &CancellationToken {
         &self.stopping
+    }
+
+    fn hurrying(&self) -> &CancellationToken {
+        &self.hurrying
+    }
+
+    fn runner(&self) -> &dyn Runner {
+        self.runner.as_ref()
+    }
+
+    fn random(&self) -> &dyn Random {
+        self.random.as_ref()
+    }
+
+    fn worker(&self) -> &str {
+        &self.worker
+    }
+
+    fn lately(&self) -> &Lately {
+        &self.lately
+    }
+
+    fn running(&self) -> &Running {
+        &self.running
     }
 
     fn tasks(&self) -> &TaskTracker {

@@ -1,21 +1,33 @@
-//! Blobs that nothing refers to: what a crash between two durable steps, or the end of an instance, leaves behind.
+//! What nobody needs any more: blobs that nothing refers to, which a crash between two durable steps or the end of an instance leaves
+//! behind, and jobs that ended long ago.
 
 use konnector_store::ORPHAN_AGE;
 
 use crate::schema::Schema;
 use crate::{Platform, Result};
 
+/// Between two sweeps.
+const PAUSE: std::time::Duration = std::time::Duration::from_secs(3_600);
+/// Every so many sweeps, blobs are swept too.
+const BLOBS: u32 = 24;
+
+fn report(swept: Result<usize>, what: &str) {
+    match swept {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "{what}"),
+        Err(error) => tracing::warn!(%error, "a sweep failed; it is tried again later"),
+    }
+}
+
 impl Platform {
-    /// Sweeps, and logs what came of it. Cancelled when the server stops.
-    pub(crate) async fn sweep_once(&self) {
-        let swept = tokio::select! {
-            swept = self.sweep_blobs() => swept,
-            () = self.stopping().cancelled() => return,
-        };
-        match swept {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "blobs that nothing referred to were removed"),
-            Err(error) => tracing::warn!(%error, "blobs that nothing refers to could not be removed"),
+    /// Sweeps again and again, and logs what came of it. Cancel-safe: the next sweep does the rest.
+    pub(crate) async fn sweep_loop(&self) {
+        for round in 0_u32.. {
+            if round.is_multiple_of(BLOBS) {
+                report(self.sweep_blobs().await, "blobs that nothing referred to were removed");
+            }
+            report(self.forget_old_jobs().await, "jobs that ended long ago were removed");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

@@ -19,7 +19,7 @@ mod memory;
 
 pub(crate) use disk::DiskBlobs;
 pub(crate) use keeper::Keeper;
-pub(crate) use memory::MemoryBlobs;
+pub use memory::MemoryBlobs;
 
 /// The name of a blob: 32 lower-case hexadecimal digits (UUID version 7). A blob never changes and has one owner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::Map;
 use crate::document::Body;
 use crate::id::{DocRef, InstanceId};
-use crate::queue::Lease;
+use crate::queue::{Lease, Queued, Turn};
 use crate::rev::Rev;
 
 /// Changes that [`crate::Store::commit`] applies all or not at all, in the order in which they were added.
@@ -24,11 +24,13 @@ pub(crate) enum Step {
     Delete { document: DocRef, expected: Rev, trace: Trace },
     Unique { instance: InstanceId, index: String, key: String, value: String },
     Release { instance: InstanceId, index: String, key: String },
-    Enqueue { job: DocRef, run_at: DateTime<Utc>, lock: Option<String> },
+    Enqueue { job: DocRef, turn: Turn },
+    Promote { queued: Queued },
     Dequeue { job: DocRef },
-    Claim { lease: Lease, run_at: DateTime<Utc> },
+    Claim { lease: Lease, turn: Turn },
     Renew { lease: Lease },
     Complete { lease: Lease },
+    TakeOver { lease: Lease },
     Schedule { trigger: DocRef, at: Option<DateTime<Utc>> },
     Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
 }
@@ -100,10 +102,9 @@ impl Changes {
         self
     }
 
-    /// Puts a job into the queue, to be claimed from `run_at` on and not while another job of its instance holds the same
-    /// lock. A waiting job is moved. Conflicts while the job runs; its document must exist or be created before.
-    pub fn enqueue(&mut self, job: DocRef, run_at: DateTime<Utc>, lock: Option<String>) -> &mut Self {
-        self.step(Step::Enqueue { job, run_at, lock })
+    /// Puts a job into the queue. A waiting job is moved. Conflicts while the job runs; its document must exist or be created before.
+    pub fn enqueue(&mut self, job: DocRef, turn: Turn) -> &mut Self {
+        self.step(Step::Enqueue { job, turn })
     }
 
     /// Takes a waiting job out of the queue. Conflicts when it is not waiting.
@@ -111,10 +112,16 @@ impl Changes {
         self.step(Step::Dequeue { job: job.clone() })
     }
 
-    /// Ends a lease and frees its lock; fails with [`crate::Error::StaleLease`] when it is not held. Follow it with
+    /// Ends a lease and frees its lock and its permits; fails with [`crate::Error::StaleLease`] when it is not held. Follow it with
     /// [`Changes::enqueue`] to run the job again; its next lease has a higher epoch.
     pub fn complete(&mut self, lease: &Lease) -> &mut Self {
         self.step(Step::Complete { lease: lease.clone() })
+    }
+
+    /// The same for a lease that somebody else holds and has not renewed for long; fails with [`crate::Error::StaleLease`] also when it
+    /// was renewed since it was read.
+    pub fn take_over(&mut self, lease: &Lease) -> &mut Self {
+        self.step(Step::TakeOver { lease: lease.clone() })
     }
 
     /// Sets when a trigger is due next, or with `None` takes it out of the schedule. Its document must exist or be created

@@ -12,12 +12,14 @@
 //! 01 <instance 16> 'x' <doctype ≤36> 00                    the secondary indexes of a type
 //! 01 <instance 16> 'x' <doctype ≤36> 00 <number 4>         how far one of them is built
 //! 01 <instance 16> 'i' <doctype ≤36> 00 <number 4> <values ≤120> <id ≤76>   entry of a secondary index
-//! 02 'r' <run at 8> <instance 16> <text ≤161>              waiting job, in the order of the time to run at
+//! 02 'r' <run at 8> <instance 16> <text ≤161>              job that waits for its time, in that order
+//! 02 'q' <class 8> <instance 16> <lane 8> <run at 8> <text ≤161>   job whose time has come
+//! 02 's' <text ≤161> 00 <number 4>                         place of a permit that a running job holds
 //! 02 'l' <instance 16> <text ≤161>                         leased job
 //! 02 'w' <due at 8> <instance 16> <text ≤161>              scheduled trigger, in the order of the due instant
 //! ```
 //!
-//! A *text* longer than 160 bytes is cut and ends with a hash; the entry then holds it in full.
+//! Classes and lanes are the first bytes of hashes: two that coincide are held up together, and nothing worse. A *text* longer than 160 bytes is cut and ends with a hash; the entry then holds it in full.
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
@@ -40,6 +42,8 @@ const DOCTYPE_SPACE: usize = 36;
 const TEXT_SPACE: usize = 160;
 /// Bytes of an id in the key of a secondary index.
 const ENTRY_ID_SPACE: usize = 76;
+/// What the keys of ready jobs begin with.
+const READY: [u8; 2] = [2, b'q'];
 /// How much of a long text stays readable, and in order.
 const TEXT_PREFIX: usize = 128;
 
@@ -55,7 +59,7 @@ pub(crate) enum Space {
 /// The kinds of entries that wait for a time, across instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timeline {
-    Ready,
+    Later,
     Due,
 }
 
@@ -270,6 +274,65 @@ pub(crate) fn of_lock(instance: &InstanceId, name: &str) -> Vec<u8> {
     key
 }
 
+pub(crate) fn of_slot(permit: &str, number: u32) -> Vec<u8> {
+    let mut key = vec![2, b's'];
+    key.extend(short(permit));
+    key.push(0);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// What the key of a ready job tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadyPlace {
+    pub(crate) key: Vec<u8>,
+    pub(crate) class: [u8; 8],
+    pub(crate) instance: [u8; 16],
+    pub(crate) lane: [u8; 8],
+}
+
+impl ReadyPlace {
+    /// `None` for any other key.
+    pub(crate) fn read(key: &[u8]) -> Option<Self> {
+        let (class, rest) = key.strip_prefix(&READY)?.split_first_chunk()?;
+        let (instance, rest) = rest.split_first_chunk()?;
+        let (lane, _) = rest.split_first_chunk()?;
+        Some(Self { key: key.to_vec(), class: *class, instance: *instance, lane: *lane })
+    }
+}
+
+pub(crate) fn of_ready(class: &str, lock: Option<&str>, run_at: DateTime<Utc>, job: &DocRef) -> Vec<u8> {
+    let mut key = READY.to_vec();
+    key.extend(label(class));
+    key.extend(job.instance.as_bytes());
+    key.extend(lock.map(label).unwrap_or_default());
+    key.extend(time(run_at));
+    key.extend(short(&job.to_string()));
+    key
+}
+
+/// All ready jobs.
+pub(crate) fn ready() -> Range {
+    Range::starting_with(READY.to_vec())
+}
+
+pub(crate) fn ready_of_class(class: [u8; 8]) -> Range {
+    Range::starting_with([READY.as_slice(), &class].concat())
+}
+
+pub(crate) fn ready_of_instance(class: [u8; 8], instance: [u8; 16]) -> Range {
+    Range::starting_with([READY.as_slice(), &class, &instance].concat())
+}
+
+pub(crate) fn ready_of_lane(class: [u8; 8], instance: [u8; 16], lane: [u8; 8]) -> Range {
+    Range::starting_with([READY.as_slice(), &class, &instance, &lane].concat())
+}
+
+/// Eight bytes that stand for a text.
+fn label(text: &str) -> [u8; 8] {
+    Sha256::digest(text).first_chunk().copied().unwrap_or_default()
+}
+
 pub(crate) fn of_lease(job: &DocRef) -> Vec<u8> {
     across(b'l', &[], job)
 }
@@ -308,7 +371,7 @@ impl Space {
 impl Timeline {
     fn letter(self) -> u8 {
         match self {
-            Self::Ready => b'r',
+            Self::Later => b'r',
             Self::Due => b'w',
         }
     }
@@ -400,6 +463,8 @@ mod tests {
         let index = of_index(&InstanceId::global(), &"n".repeat(64), &"t".repeat(5000)).unwrap();
         assert!(index.len() <= 256);
         assert!(on_timeline(Timeline::Due, Utc::now(), &longest).len() <= 256);
+        assert!(of_ready("class", Some("lock"), Utc::now(), &longest).len() <= 256);
+        assert!(of_slot(&"p".repeat(300), u32::MAX).len() <= 256);
         assert!(of_document(Space::Document, &document("io.x", &"i".repeat(201))).is_err());
         assert!(of_document(Space::Document, &document("io.x", "")).is_err());
     }

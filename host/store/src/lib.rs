@@ -36,7 +36,7 @@ mod store;
 mod view;
 
 pub use backup::{BackupHeader, BackupReader, BackupSummary, BackupWriter, verify_backup};
-pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
+pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs};
 pub use changes::Changes;
 pub use document::Document;
 pub use error::{Conflict, Error, Result};
@@ -44,7 +44,7 @@ pub use fsck::{ContentLink, Fsck, Links, NoSchema, ORPHAN_AGE, Problem, Progress
 pub use id::{DocRef, InstanceId};
 pub use kv::{Batch, Committed, Kv};
 pub use open::{Options, key_fingerprint};
-pub use queue::{Lease, Queued};
+pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;
 pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position, collate};
 pub use secret::{MasterKey, SecretContext};

@@ -52,11 +52,13 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             }
             Step::Unique { instance, index, key, value } => index::take(&mut view, instance, index, key, value)?,
             Step::Release { instance, index, key } => index::release(&mut view, instance, index, key)?,
-            Step::Enqueue { job, run_at, lock } => queue::enqueue(&mut view, job, *run_at, lock.as_deref())?,
+            Step::Enqueue { job, turn } => queue::enqueue(&mut view, job, turn)?,
+            Step::Promote { queued } => queue::promote(&mut view, queued)?,
             Step::Dequeue { job } => queue::dequeue(&mut view, job)?,
-            Step::Claim { lease, run_at } => queue::start(&mut view, lease, *run_at)?,
+            Step::Claim { lease, turn } => queue::start(&mut view, lease, turn)?,
             Step::Renew { lease } => queue::renew(&mut view, lease)?,
             Step::Complete { lease } => queue::complete(&mut view, lease)?,
+            Step::TakeOver { lease } => queue::take_over(&mut view, lease)?,
             Step::Schedule { trigger, at } => due::schedule(&mut view, trigger, *at)?,
             Step::Fire { trigger, instant, next } => due::fire(&mut view, trigger, *instant, *next)?,
         }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
@@ -18,7 +17,7 @@ use crate::key::{self, Space};
 use crate::kv::{Batch, Committed, Kv, MemoryKv, Recorder};
 use crate::open::{self, Options, Session};
 use crate::plan::{Plan, plan};
-use crate::queue::{self, Claim, Lease, Queued};
+use crate::queue::{self, Claim, Lease, Permit, Queued, Turns};
 use crate::rev::Rev;
 use crate::secondary::{self, Direction, Hit, Index, IndexRange, Position};
 use crate::{due, index, view};
@@ -39,7 +38,8 @@ pub struct Store {
 struct Inner {
     kv: Recorder,
     blobs: Keeper,
-    /// `None` for a store in memory.
+    turns: Turns,
+    /// `None` for a store that is no data folder of this process alone.
     session: Option<Session>,
 }
 
@@ -53,15 +53,34 @@ impl Store {
     /// [`Error::Io`].
     pub fn open(dir: &Path, options: Options) -> Result<Self> {
         let open::Opened { kv, blobs, session } = open::open(dir, &options)?;
-        let (kv, blobs) = (Recorder::new(Box::new(kv)), Keeper::new(Box::new(blobs)));
-        Ok(Self { inner: Arc::new(Inner { kv, blobs, session: Some(session) }) })
+        Ok(Self::with(Box::new(kv), Box::new(blobs), Some(session)))
     }
 
     /// A store that ends with the process, for tests.
     #[must_use]
     pub fn in_memory() -> Self {
-        let (kv, blobs) = (Recorder::new(Box::<MemoryKv>::default()), Keeper::new(Box::<MemoryBlobs>::default()));
-        Self { inner: Arc::new(Inner { kv, blobs, session: None }) }
+        Self::over(Box::<MemoryKv>::default(), Box::<MemoryBlobs>::default())
+    }
+
+    /// A store over another backend, which other processes may use at the same time.
+    #[must_use]
+    pub fn over(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>) -> Self {
+        Self::with(kv, blobs, None)
+    }
+
+    fn with(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>, session: Option<Session>) -> Self {
+        let (kv, blobs) = (Recorder::new(kv), Keeper::new(blobs));
+        Self { inner: Arc::new(Inner { kv, blobs, turns: Turns::default(), session }) }
+    }
+
+    /// Whether no other process uses this store: then whatever lease is found at the start belongs to nobody any more.
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.inner.session.is_some()
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.inner.turns
     }
 
     pub(crate) fn kv(&self) -> &dyn Kv {
@@ -350,13 +369,15 @@ impl Store {
 
 /// The queue of jobs.
 impl Store {
-    /// Leases up to `limit` jobs that are due at `now` to `worker`, oldest first. A job is passed over while its lock is held,
-    /// or when it is not `eligible`; those behind it are not held up.
+    /// Leases up to `limit` jobs that are due at `now` to `worker`. Instances take turns, and so do the locks of an instance; jobs without a
+    /// lock come in the order of their time. A job is passed over while its lock is held, a class of jobs while a permit of its next job
+    /// is; those behind it are not held up. The cost does not grow with the number of jobs that wait.
     ///
-    /// Each lease is one atomic commit: the job leaves the queue, takes its lock, gets its next epoch, and its document becomes
-    /// what `started` makes of it. `worker` is a name that no other process has. `eligible` and `started` must be quick.
+    /// Each lease is one atomic commit: the job leaves the queue, takes its lock and its permits, gets its next epoch, and its document
+    /// becomes what `started` makes of it. `worker` is a name that no other process has. `needs` tells the permits of a job; it and
+    /// `started` must be quick.
     ///
-    /// Cancel safety: leases of a dropped call may have been taken; they expire after `ttl`.
+    /// Cancel safety: leases of a dropped call may have been taken; nobody renews them.
     ///
     /// # Errors
     /// Failures of the database, when no job could be leased.
@@ -364,20 +385,19 @@ impl Store {
         &self,
         worker: &str,
         now: DateTime<Utc>,
-        ttl: Duration,
         limit: usize,
-        eligible: &(dyn Fn(&DocRef, &Document) -> bool + Send + Sync),
+        needs: &(dyn Fn(&DocRef, &Document) -> Vec<Permit> + Send + Sync),
         started: &(dyn Fn(&mut Map) + Send + Sync),
     ) -> Result<Vec<Lease>> {
-        queue::claim(self, Claim { worker, now, ttl, limit, eligible, started }).await
+        queue::claim(self, Claim { worker, now, limit, needs, started }).await
     }
 
-    /// Up to `limit` waiting jobs in the order of their time, those up to and including `until` or all.
+    /// Up to `limit` waiting jobs: first those whose time has come, then the others in the order of their time.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn queued(&self, until: Option<DateTime<Utc>>, limit: usize) -> Result<Vec<Queued>> {
-        queue::queued(self.kv(), until, limit)
+    pub fn queued(&self, limit: usize) -> Result<Vec<Queued>> {
+        queue::queued(self.kv(), limit)
     }
 
     /// The place of a job in the queue, `None` unless it waits.
@@ -388,33 +408,22 @@ impl Store {
         queue::waiting(self.kv(), job)
     }
 
-    /// When the first waiting job may be claimed. That job may need a lock which is held: look again after a lease ended.
+    /// When the time of the next job comes that is not ready yet.
     ///
     /// # Errors
     /// Like [`Store::get`].
     pub fn next_ready(&self) -> Result<Option<DateTime<Utc>>> {
-        Ok(self.queued(None, 1)?.pop().map(|queued| queued.run_at))
+        Ok(queue::later(self.kv(), None, 1)?.pop().map(|queued| queued.turn.run_at))
     }
 
-    /// Moves the end of a lease to `until`.
+    /// Shows that the holder of a lease is alive.
     ///
     /// # Errors
     /// [`Error::StaleLease`] when the lease is no longer held: the run must stop. Like [`Store::commit`] otherwise.
-    pub async fn renew(&self, lease: &Lease, until: DateTime<Utc>) -> Result<()> {
+    pub async fn renew(&self, lease: &Lease) -> Result<()> {
         let mut changes = Changes::new();
-        changes.step(Step::Renew { lease: Lease { until, ..lease.clone() } });
+        changes.step(Step::Renew { lease: lease.clone() });
         self.commit(changes).await.map(drop)
-    }
-
-    /// The leases that ended by `now` without being completed. Each is still held until a commit with [`Changes::complete`]
-    /// ends it, which may also queue the job again.
-    ///
-    /// # Errors
-    /// Like [`Store::get`].
-    pub fn expired(&self, now: DateTime<Utc>) -> Result<Vec<Lease>> {
-        let mut leases = self.leases()?;
-        leases.retain(|lease| lease.until <= now);
-        Ok(leases)
     }
 
     /// All leases.

@@ -2,10 +2,12 @@
 
 mod events;
 
-use axum::Router;
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use konnector_manifest::Verb;
@@ -16,10 +18,10 @@ use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::job::{Cause, Job, JobOptions, JobRequest, Occasion};
 use konnector_platform::token::Audience;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::Failure;
-use crate::extract::{Attributes, Caller};
+use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 
 /// The error of a client's job that ended badly without one.
@@ -29,7 +31,10 @@ const UNTOLD: &str = "UNKNOWN_ERROR";
 pub fn routes() -> Router<Platform> {
     Router::new()
         .route("/jobs/queue/{worker}", get(list).post(push))
+        .route("/jobs/clean", post(clean))
+        .route("/jobs/purge", delete(purge))
         .route("/jobs/{id}", get(show).patch(patch))
+        .route("/jobs/{id}/cancel", post(cancel))
         .route("/jobs/{id}/log", get(log))
         .route("/jobs/{id}/events", get(events::follow))
 }
@@ -132,6 +137,50 @@ async fn patch(
     };
     let job = platform.end_client_job(&caller.instance, &id, error).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &job)?))
+}
+
+/// Ours: ends a job that waits or runs. Answers 202 with the job: one that runs ends a moment later.
+async fn cancel(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
+    allowed(&platform, &caller, Verb::Patch, &id)?;
+    let job = platform.cancel_job(&caller.instance, &id).await?;
+    Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
+}
+
+/// How many jobs were meant.
+fn deleted(count: usize) -> Json<Value> {
+    Json(json!({ "deleted": count }))
+}
+
+/// Ends what has run for more than an hour (cozy-stack).
+async fn clean(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, Failure> {
+    caller.check_type(Verb::Post, &JOBS)?;
+    Ok(deleted(platform.clean_jobs(&caller.instance).await?))
+}
+
+/// Removes jobs that ended long ago (cozy-stack, which keeps the oldest fifty instead of the newest).
+async fn purge(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, Failure> {
+    caller.check_type(Verb::Delete, &JOBS)?;
+    let age = age(params.filled("duration").unwrap_or("2W"))?;
+    let workers = params.list("workers");
+    Ok(deleted(platform.purge_jobs(&caller.instance, age, &workers).await?))
+}
+
+/// Reads an age in days, weeks or months of thirty days.
+fn age(text: &str) -> Result<Duration, Failure> {
+    let (number, unit) = text.split_at(text.len() - text.chars().last().map_or(0, char::len_utf8));
+    let days = match unit {
+        "D" => 1,
+        "W" => 7,
+        "M" => 30,
+        _ => 0,
+    };
+    match number.parse::<u32>() {
+        Ok(number) if days > 0 => Ok(Duration::from_secs(u64::from(number) * days * 24 * 3_600)),
+        _ => Err(Failure::parameter(
+            "duration",
+            format!("'{text}' is no age; write days, weeks or months as in 10D, 3W or 2M"),
+        )),
+    }
 }
 
 /// The log lines that were kept, one JSON object a line (<https://github.com/ndjson/ndjson-spec>).

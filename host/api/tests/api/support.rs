@@ -42,7 +42,7 @@ impl Api {
         let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
         let platform = Platform::new(Parts {
             store: Store::in_memory(),
-            sandbox: Sandbox::new(options).expect("a sandbox"),
+            sandbox: Arc::new(Sandbox::new(options).expect("a sandbox")),
             gate: Gate::new(GateOptions::default()).expect("a gate"),
             key: MasterKey::create(&folder.path().join("key")).expect("a key"),
             clock: clock.clone(),

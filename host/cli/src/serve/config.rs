@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use konnector_manifest::{Limit, LimitValues};
+use konnector_platform::job::History;
 use konnector_sandbox::http::AddressRule;
 use konnector_sandbox::{LimitPolicy, Limits};
 use serde::Deserialize;
@@ -25,7 +26,7 @@ enum Kind {
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 14] = [
+const KEYS: [(&str, Kind); 18] = [
     ("data_dir", Kind::Text),
     ("listen", Kind::Text),
     ("admin_listen", Kind::Text),
@@ -35,6 +36,10 @@ const KEYS: [(&str, Kind); 14] = [
     ("workers", Kind::Number),
     ("lease_seconds", Kind::Number),
     ("retry_delay_seconds", Kind::Number),
+    ("vendor_concurrency", Kind::Number),
+    ("konnector_concurrency", Kind::Number),
+    ("keep_jobs", Kind::Number),
+    ("keep_jobs_days", Kind::Number),
     ("disk_reserve_mib", Kind::Number),
     ("limits", Kind::Limits),
     ("default_limits", Kind::Limits),
@@ -74,6 +79,12 @@ pub struct Settings {
     pub lease: Duration,
     /// First delay before a run is tried again.
     pub retry_delay: Duration,
+    /// Jobs of the whole server that may contact one host of a vendor at the same time; 0 is no limit.
+    pub vendor_concurrency: u32,
+    /// Jobs of one konnector that the whole server runs at the same time; 0 is no limit.
+    pub konnector_concurrency: u32,
+    /// What is kept of jobs that have ended.
+    pub history: History,
     /// Bytes that new data leaves free on the disk; the store's default where absent.
     pub disk_reserve: Option<u64>,
     /// What runs may use up.
@@ -96,6 +107,10 @@ struct Given {
     workers: Option<u32>,
     lease_seconds: Option<u64>,
     retry_delay_seconds: Option<u64>,
+    vendor_concurrency: Option<u32>,
+    konnector_concurrency: Option<u32>,
+    keep_jobs: Option<u32>,
+    keep_jobs_days: Option<u32>,
     disk_reserve_mib: Option<u32>,
     limits: Option<Table>,
     default_limits: Option<Table>,
@@ -149,6 +164,9 @@ impl Given {
                 "retry_delay_seconds",
                 self.retry_delay_seconds.unwrap_or(300),
             )?),
+            vendor_concurrency: self.vendor_concurrency.unwrap_or(1),
+            konnector_concurrency: self.konnector_concurrency.unwrap_or(0),
+            history: history(self.keep_jobs, self.keep_jobs_days),
             disk_reserve: self.disk_reserve_mib.map(|mebibytes| u64::from(mebibytes) << 20),
             limits: LimitPolicy {
                 most: Limits::most().requested(&limits("limits", self.limits)?),
@@ -157,6 +175,14 @@ impl Given {
             log_format: self.log_format.unwrap_or_default(),
             admin_passphrase: self.admin_passphrase,
         })
+    }
+}
+
+fn history(jobs: Option<u32>, days: Option<u32>) -> History {
+    let default = History::default();
+    History {
+        per_trigger: jobs.map_or(default.per_trigger, |jobs| jobs as usize),
+        age: days.map_or(default.age, |days| Duration::from_secs(u64::from(days) * 24 * 3_600)),
     }
 }
 
@@ -371,7 +397,7 @@ mod tests {
         insta::assert_snapshot!(errors.map(told).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, disk_reserve_mib, limits, default_limits, log_format, admin_passphrase
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers is 0 | set workers to 1 or more

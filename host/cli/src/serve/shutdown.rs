@@ -1,4 +1,4 @@
-//! Signals: the first asks the server to stop, the second ends it.
+//! Signals: the first asks the server to stop, the second to give running jobs no more time, the third ends it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -9,28 +9,39 @@ use crate::error::{Result, io};
 const INTERRUPTED: i32 = 130;
 
 /// The signals that end a server.
-pub struct Signals(CancellationToken);
+pub struct Signals {
+    stop: CancellationToken,
+    hurry: CancellationToken,
+}
 
 impl Signals {
     /// Listens from now on.
     pub fn listen() -> Result<Self> {
         let mut terminate = signal(SignalKind::terminate()).map_err(io("listening to signals"))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(io("listening to signals"))?;
-        let stop = CancellationToken::new();
-        let token = stop.clone();
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        let signals = Self { stop: stop.clone(), hurry: hurry.clone() };
         tokio::spawn(async move {
             either(&mut terminate, &mut interrupt).await;
-            token.cancel();
+            stop.cancel();
             either(&mut terminate, &mut interrupt).await;
-            eprintln!("konnector: a second signal, ending at once; nothing that was accepted is lost");
+            eprintln!("konnector: a second signal, running jobs go back to the queue at once");
+            hurry.cancel();
+            either(&mut terminate, &mut interrupt).await;
+            eprintln!("konnector: a third signal, ending at once; nothing that was accepted is lost");
             std::process::exit(INTERRUPTED);
         });
-        Ok(Self(stop))
+        Ok(signals)
     }
 
     /// Cancelled by the first signal.
     pub fn stop_token(&self) -> CancellationToken {
-        self.0.clone()
+        self.stop.clone()
+    }
+
+    /// Cancelled by the second signal.
+    pub fn hurry_token(&self) -> CancellationToken {
+        self.hurry.clone()
     }
 }
 

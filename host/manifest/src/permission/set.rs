@@ -111,6 +111,11 @@ impl Permissions {
     pub fn http(&self, account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
         http::resolve(&self.0, account_fields)
     }
+
+    /// Whether the account says which hosts may be reached.
+    pub fn follows_account(&self) -> bool {
+        self.0.iter().any(|rule| rule.kind == RuleKind::Http && rule.selector.is_some())
+    }
 }
 
 impl Rule {

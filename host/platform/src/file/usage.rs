@@ -28,6 +28,11 @@ impl Usage {
 }
 
 impl Platform {
+    /// Whether the user's space has room for anything.
+    pub(crate) fn has_room(&self, instance: &Instance) -> Result<bool> {
+        Ok(self.disk_usage(instance)? < instance.disk_quota.unwrap_or(self.config.disk_quota))
+    }
+
     /// Bytes that the files of an instance take. The first time after a start, every file is looked at.
     ///
     /// # Errors

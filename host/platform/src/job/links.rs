@@ -16,11 +16,9 @@ impl Job {
         if live {
             unique.push((LIVE, format!("{}/{id}", self.worker)));
         }
-        if let Some(trigger) = &self.trigger_id {
-            unique.push((BY_TRIGGER, format!("{trigger}/{}", inverted(id))));
-            if live {
-                unique.push((LIVE_BY_TRIGGER, format!("{trigger}/{id}")));
-            }
+        unique.push((BY_TRIGGER, format!("{}/{}", self.trigger_id.as_deref().unwrap_or("-"), inverted(id))));
+        if let Some(trigger) = self.trigger_id.as_ref().filter(|_| live) {
+            unique.push((LIVE_BY_TRIGGER, format!("{trigger}/{id}")));
         }
         Links { contents: log.into_iter().collect(), unique }
     }

@@ -1,9 +1,18 @@
 //! Jobs: what is to be done, and what became of it.
 
+mod abandoned;
+mod cancel;
 mod client;
+mod end;
+mod held;
+mod history;
 mod links;
 mod occasion;
 mod outcome;
+mod permit;
+mod retry;
+mod runner;
+mod step;
 mod worker;
 
 use std::time::Duration;
@@ -14,9 +23,17 @@ use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use cancel::Running;
+pub use end::Remains;
+pub use history::History;
 pub(crate) use links::INDEXES;
 pub use occasion::Occasion;
-pub use outcome::{Code, Retry, Verdict};
+pub use outcome::{Code, Verdict};
+pub(crate) use permit::Lately;
+pub use retry::{Retry, RetryPolicy};
+pub(crate) use runner::SandboxRunner;
+pub use runner::{Assignment, Finished, Runner};
+pub use step::{Circumstances, Command, Event, Illegal, Phase, Standing, step};
 
 use crate::doctype::JOBS;
 use crate::instance::Instance;
@@ -24,19 +41,21 @@ use crate::realtime::Happened;
 use crate::stored::{Stored, new_id, object};
 use crate::{Error, Platform, Result};
 
+/// How often a run is tried in all while the vendor is down.
+const MOST_ATTEMPTS: u32 = 8;
 /// Name of the worker that runs konnectors.
 pub const KONNECTOR_WORKER: &str = "konnector";
 /// Name of the worker whose jobs clients do, and end, themselves.
 pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE: &str = "jobs.live";
-/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`.
+/// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without one are those of the trigger `-`.
 const BY_TRIGGER: &str = "jobs.trigger";
 /// Index from trigger to its jobs that have not ended: `<trigger>/<job>`.
 const LIVE_BY_TRIGGER: &str = "jobs.trigger.live";
 
 /// Where a job is on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Waits for a worker.
@@ -124,7 +143,16 @@ pub struct Job {
     pub cause: Cause,
     /// 1 for the first execution, one more for each retry.
     pub attempt: u32,
-    /// How often the server stopped while it ran; that costs no attempt.
+    /// Whether somebody wants it to end.
+    #[serde(rename = "_cancelled", default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
+    /// Whether it ended with a fault of the konnector.
+    #[serde(rename = "_fault", default, skip_serializing_if = "std::ops::Not::not")]
+    pub fault: bool,
+    /// Whether it makes no sense to run it while the user's space is full.
+    #[serde(rename = "_needs_room", default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_room: bool,
+    /// How often it was cut off, because the server was killed or lost its lease; that costs no attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// The job that failed before this one.
@@ -209,6 +237,9 @@ impl Job {
             error_message: None,
             cause: request.cause,
             attempt: 1,
+            cancelled: false,
+            fault: false,
+            needs_room: false,
             interruptions: 0,
             retry_of: None,
             next_attempt_at: None,
@@ -229,22 +260,18 @@ impl Job {
             trigger: self.trigger_id.clone(),
             occasion: self.occasion.clone(),
         };
-        Self { attempt: self.attempt + 1, retry_of: Some(self.id.clone()), ..Self::new(instance, request, now) }
+        Self {
+            attempt: self.attempt + 1,
+            needs_room: self.needs_room,
+            retry_of: Some(self.id.clone()),
+            ..Self::new(instance, request, now)
+        }
     }
 
     /// A text member of the message.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<&str> {
         self.message.get(name).and_then(Value::as_str)
-    }
-
-    /// What only one job may hold at a time: one run per account, or per konnector where there is none.
-    fn lock(&self) -> Option<String> {
-        match (self.argument("account"), self.argument("konnector")) {
-            (Some(account), _) => Some(format!("account/{account}")),
-            (None, Some(slug)) => Some(format!("konnector/{slug}")),
-            (None, None) => None,
-        }
     }
 }
 
@@ -253,12 +280,17 @@ fn inverted(id: &str) -> String {
     id.chars().filter_map(|digit| char::from_digit(15 - digit.to_digit(16)?, 16)).collect()
 }
 
+/// A job's key in [`BY_TRIGGER`].
+fn by_trigger(job: &Job) -> String {
+    format!("{}/{}", job.trigger_id.as_deref().unwrap_or("-"), inverted(&job.id))
+}
+
 /// Puts a job into the indexes of live jobs.
 fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
     changes.unique(scope, LIVE, format!("{}/{}", job.worker, job.id), &job.id);
+    changes.unique(scope, BY_TRIGGER, by_trigger(job), &job.id);
     if let Some(trigger) = &job.trigger_id {
-        changes.unique(scope, BY_TRIGGER, format!("{trigger}/{}", inverted(&job.id)), &job.id);
         changes.unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id), &job.id);
     }
 }
@@ -317,7 +349,7 @@ impl Platform {
         let at = instance.doc(&JOBS, job.id.as_str());
         changes.create(at.clone(), object(job)?);
         enter(instance, job, changes);
-        changes.enqueue(at, run_at, job.lock());
+        changes.enqueue(at, self.waits(instance, job, run_at));
         Ok(())
     }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use konnector_sandbox::{Action, Ending, Failure, Outcome};
 
+use super::retry::Retry;
+
 /// An error code, `TYPE` or `TYPE.SUBTYPE`; clients that do not know the subtype fall back to the type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the codes of Cozy's vocabulary")]
@@ -36,6 +38,8 @@ pub enum Code {
     UnknownErrorMemory,
     UnknownErrorCancelled,
     UnknownErrorInterrupted,
+    /// Never of a job: why its trigger waits.
+    NeedsAuthor,
     NotInstalled,
     AccountNotFound,
     /// What a command component said, a code or any text.
@@ -72,25 +76,12 @@ impl fmt::Display for Code {
             Self::UnknownErrorMemory => "UNKNOWN_ERROR.OUT_OF_MEMORY",
             Self::UnknownErrorCancelled => "UNKNOWN_ERROR.CANCELLED",
             Self::UnknownErrorInterrupted => "UNKNOWN_ERROR.INTERRUPTED",
+            Self::NeedsAuthor => "UNKNOWN_ERROR.NEEDS_AUTHOR",
             Self::NotInstalled => "UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED",
             Self::AccountNotFound => "UNKNOWN_ERROR.ACCOUNT_NOT_FOUND",
             Self::Told(error) => error,
         })
     }
-}
-
-/// Whether and when a run is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Not by itself.
-    Never,
-    /// Once, after an hour: it may have been bad luck.
-    Once,
-    /// With exponential back-off and jitter, but not before `at_least`.
-    BackOff {
-        /// What the vendor asked for.
-        at_least: Duration,
-    },
 }
 
 /// How a failed run is judged.
@@ -129,6 +120,11 @@ impl Verdict {
     /// The run could not even be set up.
     pub(crate) fn unprepared(error: &crate::Error) -> Self {
         Self::new(Code::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
+    }
+
+    /// Somebody cancelled it before it began, or while its server went away.
+    pub(crate) fn cancelled() -> Self {
+        Self::of_failure(&Failure::Cancelled)
     }
 
     /// The server stopped again and again while the job ran.
@@ -235,7 +231,7 @@ impl Verdict {
             ),
             Failure::VendorChanged(detail) => Self::new(
                 Code::UnknownErrorVendorChanged,
-                Retry::Never,
+                Retry::Fault,
                 false,
                 with(
                     detail,
@@ -253,13 +249,16 @@ impl Verdict {
             ),
             Failure::StorageFull(detail) => Self::new(
                 Code::DiskQuotaExceeded,
-                back_off(Some(3_600)),
+                Retry::WhenThereIsRoom,
                 false,
-                with(detail, "Your space is used up. Free some, or ask the operator for more."),
+                with(
+                    detail,
+                    "Your space is used up. Free some, or ask the operator for more; then it is tried again by itself.",
+                ),
             ),
             Failure::LimitReached(detail) => Self::new(
                 Code::UnknownErrorPartialSync,
-                back_off(Some(3_600)),
+                Retry::Never,
                 false,
                 with(detail, "What was fetched so far is saved. Nothing to do: the next run goes on with the rest."),
             ),
@@ -272,7 +271,7 @@ impl Verdict {
             ),
             Failure::Bug(detail) => Self::new(
                 Code::UnknownError,
-                Retry::Once,
+                Retry::Fault,
                 false,
                 with(detail, "The konnector has a fault. If it comes back, tell its author."),
             ),
@@ -347,11 +346,12 @@ impl Verdict {
         let message = format!("The run was ended: {ending}.");
         match ending {
             Ending::Deadline(_) | Ending::CpuBudget(_) => {
-                Self::new(Code::UnknownErrorTimeout, Retry::Once, false, message)
+                Self::new(Code::UnknownErrorTimeout, Retry::Fault, false, message)
             }
-            Ending::Memory(_) => Self::new(Code::UnknownErrorMemory, Retry::Once, false, message),
+            Ending::Memory(_) => Self::new(Code::UnknownErrorMemory, Retry::Fault, false, message),
             Ending::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, message),
-            _ => Self::new(Code::UnknownError, Retry::Once, false, message),
+            Ending::Fault(_) => Self::new(Code::UnknownError, Retry::Once, false, message),
+            _ => Self::new(Code::UnknownError, Retry::Fault, false, message),
         }
     }
 }

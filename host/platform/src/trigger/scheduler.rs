@@ -1,6 +1,6 @@
 //! Turns due instants and changes of documents into jobs. Timers are hints: what is due is read from the store's index each time.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use konnector_store::{Changes, DocRef};
@@ -36,6 +36,7 @@ impl Platform {
                 Ok(_) | Err(_) => LONGEST_SLEEP,
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(sleep) => {}
                 () = self.scheduler_woken() => {}
             }
@@ -52,7 +53,7 @@ impl Platform {
         while is_plausible(self.clock.now()) {
             let due = self.store.due(self.clock.now(), BATCH)?;
             let last = due.len() < BATCH;
-            let mut accounts: HashMap<String, Vec<DocRef>> = HashMap::new();
+            let mut accounts: BTreeMap<String, Vec<DocRef>> = BTreeMap::new();
             for (at, instant) in due {
                 if at.doctype != *OCCASIONS && (self.clock.now() - instant).to_std().unwrap_or_default() > SLOW {
                     tracing::debug!(trigger = at.id, %instant, "fires late");

@@ -37,7 +37,7 @@ async fn platform(store: Store, folder: &Path, clock: &Arc<ManualClock>) -> Plat
     let key = folder.join("key");
     let parts = Parts {
         store,
-        sandbox: Sandbox::new(options).expect("a sandbox"),
+        sandbox: std::sync::Arc::new(Sandbox::new(options).expect("a sandbox")),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
         key: MasterKey::load(&key).expect("read").unwrap_or_else(|| MasterKey::create(&key).expect("a key")),
         clock: clock.clone(),
@@ -190,9 +190,9 @@ async fn a_thousand_triggers_catch_up_politely() {
     let second = site.create("@cron", "0 30 6 * * *", "account-0").await;
     let back = at(NOW) + TimeDelta::days(30);
     assert_eq!(site.look(&back.to_rfc3339()).await, 1_000);
-    let queued = site.platform.store.queued(None, 2_000).expect("read");
+    let queued = site.platform.store.queued(2_000).expect("read");
     assert_eq!(queued.len(), 1_000);
-    let mut waits: Vec<_> = queued.iter().map(|queued| (queued.run_at - back).num_seconds()).collect();
+    let mut waits: Vec<_> = queued.iter().map(|queued| (queued.turn.run_at - back).num_seconds()).collect();
     waits.sort_unstable();
     assert!(waits[0] >= 0 && waits[999] <= 600, "{} to {}", waits[0], waits[999]);
     // Spread over the ten minutes, not bunched: each minute has its share.

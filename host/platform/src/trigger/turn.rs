@@ -63,7 +63,7 @@ impl Platform {
         let fires = matches!(event, Event::Due(_));
         let before = State { due, life: trigger.life.clone() };
         let (after, commands) =
-            step(&trigger.rules(instance)?, before.clone(), event, self.clock.now(), &mut crate::chance::chance);
+            step(&trigger.rules(instance)?, before.clone(), event, self.clock.now(), &mut || self.random().share());
         let told = before.life.paused != after.life.paused;
         let (mut jobs, mut removed) = (Vec::new(), false);
         for command in commands {

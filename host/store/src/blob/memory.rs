@@ -11,8 +11,9 @@ use super::digests::Digests;
 use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
 use crate::error::{Error, Result};
 
+/// Contents that end with the process. Clones share them.
 #[derive(Default, Clone)]
-pub(crate) struct MemoryBlobs {
+pub struct MemoryBlobs {
     blobs: Arc<Mutex<HashMap<BlobId, Bytes>>>,
 }
 

@@ -1,6 +1,5 @@
 //! What the checks of each kind of entry share.
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,7 +20,6 @@ pub(crate) struct Checker<'a> {
     pub(crate) kv: &'a dyn Kv,
     pub(crate) blobs: &'a dyn Blobs,
     pub(crate) schema: &'a dyn Schema,
-    pub(crate) now: DateTime<Utc>,
     /// The indexes of the type that was looked at last: documents come type by type.
     pub(crate) definitions: Option<(Vec<u8>, Definitions)>,
     pub(super) found: Vec<Finding>,
@@ -40,9 +38,9 @@ pub(crate) enum Primary<T> {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(kv: &'a dyn Kv, blobs: &'a dyn Blobs, schema: &'a dyn Schema, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(kv: &'a dyn Kv, blobs: &'a dyn Blobs, schema: &'a dyn Schema) -> Self {
         let (definitions, found, contents) = (None, Vec::new(), Vec::new());
-        Self { kv, blobs, schema, now, definitions, found, contents, unclear: false }
+        Self { kv, blobs, schema, definitions, found, contents, unclear: false }
     }
 
     /// Notes a problem that no repair solves.
@@ -126,21 +124,6 @@ impl<'a> Checker<'a> {
         let mut batch = Batch::default();
         batch.check(key.to_vec(), Some(bytes.to_vec())).remove(key.to_vec());
         self.repairable(problem, batch);
-    }
-
-    /// Notes an entry whose content is to be replaced.
-    pub(crate) fn replace<T: Serialize>(
-        &mut self,
-        key: &[u8],
-        bytes: &[u8],
-        record: &T,
-        problem: Problem,
-    ) -> Result<()> {
-        let mut batch = Batch::default();
-        batch.check(key.to_vec(), Some(bytes.to_vec()));
-        batch.put(key.to_vec(), frame::encode(|| name(key), record)?);
-        self.repairable(problem, batch);
-        Ok(())
     }
 
     /// Looks at a document: its own content, what follows from it, what it refers to.

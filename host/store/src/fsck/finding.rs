@@ -98,14 +98,6 @@ pub enum Problem {
         /// Who has it.
         holder: String,
     },
-    /// A lease that would hold up its job for long.
-    #[error("the lease on {job} ends only at {until}")]
-    LongLease {
-        /// The job.
-        job: String,
-        /// When it ends, in RFC 3339.
-        until: String,
-    },
 }
 
 impl Problem {
@@ -115,7 +107,6 @@ impl Problem {
         match self {
             Self::Missing { .. } | Self::Differs { .. } => Some("it is written anew"),
             Self::Stray { .. } | Self::ContentUnused { .. } => Some("it is removed"),
-            Self::LongLease { .. } => Some("it ends now, and the job goes back to the queue at the next start"),
             Self::Damaged { .. }
             | Self::Unknown { .. }
             | Self::Unclear { .. }

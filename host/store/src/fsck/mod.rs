@@ -169,7 +169,7 @@ impl Store {
     ) -> Result<(u64, u64)> {
         let mut unused: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
         let blobs = unused.len() as u64;
-        let mut check = Checker::new(self.kv(), self.blobs(), schema, options.now);
+        let mut check = Checker::new(self.kv(), self.blobs(), schema);
         let (mut range, mut entries) = (key::everything(), 0);
         loop {
             let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
@@ -230,10 +230,10 @@ impl Checker<'_> {
             ([1, ..], Some(b'j')) => return queue::check_standing(self, key, bytes),
             ([1, ..], Some(b's')) => return due::check_schedule(self, key, bytes),
             ([1, ..], Some(b'u')) => return index::check_entry(self, key, bytes),
-            ([1, ..], Some(b'k')) => return queue::check_lock(self, key, bytes),
+            ([1, ..], Some(b'k')) | ([2, b's', ..], _) => return queue::check_lock(self, key, bytes),
             ([1, ..], Some(b'x')) => return secondary::check_catalog(self, key, bytes),
             ([1, ..], Some(b'i')) => return secondary::check_entry(self, key, bytes),
-            ([2, b'r', ..], _) => return queue::check_place(self, key, bytes),
+            ([2, b'r' | b'q', ..], _) => return queue::check_place(self, key, bytes),
             ([2, b'l', ..], _) => return queue::check_lease(self, key, bytes),
             ([2, b'w', ..], _) => return due::check_place(self, key, bytes),
             _ => self.report(Problem::Unknown { what: checker::name(key) }),

@@ -1,21 +1,17 @@
 //! Checks the queue: where jobs stand decides, and places, leases and locks follow.
 
-use chrono::{SecondsFormat, SubsecRound, TimeDelta};
-
-use super::{Holder, Lease, Queued, Standing, State};
+use super::{Holder, Lease, Queued, Slot, Standing, State};
 use crate::error::Result;
 use crate::fsck::{Checker, Primary, Problem};
 use crate::id::DocRef;
-use crate::key::{self, Space, Timeline};
+use crate::key::{self, Space};
 use crate::view;
-
-/// A lease ends within minutes; one that ends later than this was made with a wrong clock.
-const LONGEST: TimeDelta = TimeDelta::days(1);
 
 const STANDING: &str = "the state of a job in the queue";
 const PLACE: &str = "the place in the queue";
 const LEASE: &str = "the lease";
 const LOCK: &str = "the lock";
+const SLOT: &str = "the permit";
 
 /// Checks where a job stands, and that what follows from it is there.
 pub(crate) fn check_standing(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
@@ -30,42 +26,52 @@ pub(crate) fn check_standing(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) 
     };
     match state {
         State::Ended => Ok(()),
-        State::Waiting { run_at, lock } => {
-            let queued = Queued { job: job.clone(), run_at, lock };
-            check.expect(key::on_timeline(Timeline::Ready, run_at, &job), &queued, PLACE, &job)
+        State::Waiting(turn) => {
+            let place = turn.place(&job);
+            check.expect(place, &Queued { job: job.clone(), turn }, PLACE, &job)
         }
-        State::Leased { worker, lock } => {
+        State::Leased { worker, lock, slots } => {
             let place = key::of_lease(&job);
-            let until = check.now.trunc_subsecs(6);
-            let mut lease = Lease { job: job.clone(), epoch, worker, until, lock };
-            if let Primary::Is(Lease { until, .. }) = check.look::<Lease>(&place)? {
-                lease.until = until;
+            let mut lease = Lease { job: job.clone(), epoch, worker, beats: 0, lock, slots };
+            if let Primary::Is(Lease { beats, .. }) = check.look::<Lease>(&place)? {
+                lease.beats = beats;
             }
             check.expect(place, &lease, LEASE, &job)?;
-            lease.lock.as_ref().map_or(Ok(()), |lock| expect_lock(check, &job, lock))
+            if let Some(lock) = &lease.lock {
+                expect_held(check, &job, key::of_lock(&job.instance, lock), (LOCK, format!("the lock {lock:?}")))?;
+            }
+            for Slot { permit, number } in &lease.slots {
+                let what = format!("place {number} of the permit {permit:?}");
+                expect_held(check, &job, key::of_slot(permit, *number), (SLOT, what))?;
+            }
+            Ok(())
         }
     }
 }
 
-fn expect_lock(check: &mut Checker<'_>, job: &DocRef, lock: &str) -> Result<()> {
-    let place = key::of_lock(&job.instance, lock);
+fn expect_held(
+    check: &mut Checker<'_>,
+    job: &DocRef,
+    place: Vec<u8>,
+    (kind, what): (&'static str, String),
+) -> Result<()> {
     if let Primary::Is(Holder { job: holder }) = check.look::<Holder>(&place)?
         && holder != *job
         && holds(check, &holder, &place)?
     {
-        let (what, of, holder) = (format!("the lock {lock:?}"), job.to_string(), holder.to_string());
-        check.report(Problem::Contested { what, of, holder });
+        check.report(Problem::Contested { what, of: job.to_string(), holder: holder.to_string() });
         return Ok(());
     }
-    check.expect(place, &Holder { job: job.clone() }, LOCK, job)
+    check.expect(place, &Holder { job: job.clone() }, kind, job)
 }
 
-/// Whether a job is leased with the lock at a key. One whose state cannot be read may be.
+/// Whether a job is leased with the lock, or the place of a permit, at a key. One whose state cannot be read may be.
 fn holds(check: &Checker<'_>, job: &DocRef, place: &[u8]) -> Result<bool> {
     Ok(match standing(check, job)? {
         Primary::Unreadable => true,
-        Primary::Is(Standing { state: State::Leased { lock: Some(lock), .. }, .. }) => {
-            key::of_lock(&job.instance, &lock) == place
+        Primary::Is(Standing { state: State::Leased { lock, slots, .. }, .. }) => {
+            lock.is_some_and(|lock| key::of_lock(&job.instance, &lock) == place)
+                || slots.iter().any(|slot| key::of_slot(&slot.permit, slot.number) == place)
         }
         Primary::Is(_) | Primary::Absent => false,
     })
@@ -84,12 +90,10 @@ pub(crate) fn check_place(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
     };
     let waits = match standing(check, &queued.job)? {
         Primary::Unreadable => true,
-        Primary::Is(Standing { state: State::Waiting { run_at, lock }, .. }) => {
-            (run_at, lock) == (queued.run_at, queued.lock)
-        }
+        Primary::Is(Standing { state: State::Waiting(turn), .. }) => turn == queued.turn,
         Primary::Is(_) | Primary::Absent => false,
     };
-    if !waits || key::on_timeline(Timeline::Ready, queued.run_at, &queued.job) != key {
+    if !waits || queued.turn.place(&queued.job) != key {
         check.stray(key, bytes, what, format!("{} does not wait there", queued.job));
     }
     Ok(())
@@ -104,27 +108,20 @@ pub(crate) fn check_lease(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
     };
     let held = match standing(check, &lease.job)? {
         Primary::Unreadable => true,
-        Primary::Is(Standing { epoch, state: State::Leased { worker, lock } }) => {
-            (epoch, &worker, &lock) == (lease.epoch, &lease.worker, &lease.lock)
+        Primary::Is(Standing { epoch, state: State::Leased { worker, lock, slots } }) => {
+            (epoch, &worker, &lock, &slots) == (lease.epoch, &lease.worker, &lease.lock, &lease.slots)
         }
         Primary::Is(_) | Primary::Absent => false,
     };
     if !held || key::of_lease(&lease.job) != key {
         check.stray(key, bytes, what, format!("{} is not leased so", lease.job));
-        return Ok(());
-    }
-    if lease.until > check.now + LONGEST {
-        let until = lease.until.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let problem = Problem::LongLease { job: lease.job.to_string(), until };
-        let ended = Lease { until: check.now.trunc_subsecs(6), ..lease };
-        check.replace(key, bytes, &ended, problem)?;
     }
     Ok(())
 }
 
-/// Checks a lock.
+/// Checks a lock, or a place of a permit.
 pub(crate) fn check_lock(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
-    let what = "a lock";
+    let what = if key.first() == Some(&2) { "a permit" } else { "a lock" };
     match view::decode::<Holder>(key, bytes) {
         Err(_) => check.stray(key, bytes, what, "it cannot be read"),
         Ok(Holder { job }) if !holds(check, &job, key)? => {

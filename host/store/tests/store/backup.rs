@@ -48,7 +48,7 @@ async fn dump(store: &Store) -> BTreeMap<String, String> {
             all.insert(format!("{doctype}/{}", document.id), format!("{} {:?}", document.rev, document.body));
         }
     }
-    all.insert("queue".to_owned(), format!("{:?}", store.queued(None, usize::MAX).unwrap()));
+    all.insert("queue".to_owned(), format!("{:?}", store.queued(usize::MAX).unwrap()));
     all.insert("leases".to_owned(), format!("{:?}", store.leases().unwrap()));
     all.insert("schedule".to_owned(), format!("{:?}", store.due(at(1_000_000), usize::MAX).unwrap()));
     all.insert("keys".to_owned(), format!("{:?}", store.lookup_prefix(&instance, "names", "", None, 1000).unwrap()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use konnector_store::{Changes, Direction, IndexRange, Options, Store};
 use serde_json::json;
 
-use crate::support::{assert_clean, at, bill, body, job};
+use crate::support::{assert_clean, bill, body, job, later};
 
 const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
 const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
@@ -53,7 +53,7 @@ async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Resu
                 let size = if number % 10 == 9 { 20_000 } else { number * 97 % 6_000 };
                 let mut changes = Changes::new();
                 changes.create(bill(&id), body(json!({ "text": "x".repeat(size), "size": size })));
-                changes.create(job(&id), body(json!({}))).enqueue(job(&id), at(number as i64), None);
+                changes.create(job(&id), body(json!({}))).enqueue(job(&id), later(number as i64));
                 store.commit(changes).await?;
                 println!("stored {id}");
             }
@@ -129,7 +129,7 @@ pub async fn check(store: &Store, acknowledged: &HashSet<String>) {
     // A commit that was not acknowledged may be there, but never in part.
     let bills = store.list(&bill("").instance, &bill("").doctype, None, usize::MAX).unwrap();
     let jobs = store.list(&job("").instance, &job("").doctype, None, usize::MAX).unwrap();
-    let queued = store.queued(None, usize::MAX).unwrap();
+    let queued = store.queued(usize::MAX).unwrap();
     let queued: HashSet<&str> = queued.iter().map(|queued| queued.job.id.as_str()).collect();
     let names =
         |documents: &[konnector_store::Document]| documents.iter().map(|d| d.id.clone()).collect::<HashSet<_>>();

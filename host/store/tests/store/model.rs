@@ -1,12 +1,12 @@
 //! Random histories of documents, queue and schedule, against a model that is a few plain maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use konnector_store::{Changes, Conflict, Error, Lease, Rev, Store};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::support::{assert_clean, at, body, claim, job, open};
+use crate::support::{assert_clean, at, body, claim, job, later, open};
 
 /// One thing that a caller does.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ enum Action {
     Claim { second: u8, limit: u8 },
     Write { lease: u8, id: u8, value: u16 },
     Complete { lease: u8, again: Option<u8> },
-    Renew { lease: u8, second: u8 },
+    Renew { lease: u8 },
     Schedule { id: u8, second: Option<u8> },
     Fire { id: u8, second: u8, next: Option<u8> },
     Both { first: Box<Self>, second: Box<Self> },
@@ -48,7 +48,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => (0..6_u8, 1..4_u8).prop_map(|(second, limit)| Action::Claim { second, limit }),
         2 => (lease.clone(), 0..5_u8, any::<u16>()).prop_map(|(lease, id, value)| Action::Write { lease, id, value }),
         3 => (lease.clone(), prop::option::of(0..6_u8)).prop_map(|(lease, again)| Action::Complete { lease, again }),
-        1 => (lease, 0..6_u8).prop_map(|(lease, second)| Action::Renew { lease, second }),
+        1 => lease.prop_map(|lease| Action::Renew { lease }),
         3 => (simple(), simple()).prop_map(|(first, second)| Action::Both { first: Box::new(first), second: Box::new(second) }),
         1 => Just(Action::Reopen),
     ]
@@ -60,6 +60,8 @@ struct Model {
     documents: BTreeMap<u8, (Rev, u16)>,
     deleted: BTreeMap<u8, Rev>,
     waiting: BTreeMap<u8, (u8, Option<u8>)>,
+    /// Of those that wait, the ones whose time had come when somebody claimed: a clock that is set back does not undo that.
+    ready: BTreeSet<u8>,
     leased: BTreeMap<u8, Lease>,
     epochs: BTreeMap<u8, u64>,
     due: BTreeMap<u8, u8>,
@@ -119,13 +121,14 @@ impl Model {
                 self.documents.remove(&id);
                 self.deleted.insert(id, rev);
                 self.waiting.remove(&id);
+                self.ready.remove(&id);
                 self.epochs.remove(&id);
                 self.due.remove(&id);
                 revs.push(id);
             }
             Action::Enqueue { id, second, lock } => {
                 let lock_name = lock.map(|lock| lock.to_string());
-                changes.enqueue(job(id.to_string()), at(second.into()), lock_name);
+                changes.enqueue(job(id.to_string()), later(second.into()).lock(lock_name));
                 if !self.documents.contains_key(&id) {
                     return Err(Refused::NotFound);
                 }
@@ -133,10 +136,12 @@ impl Model {
                     return Err(Refused::Conflict);
                 }
                 self.waiting.insert(id, (second, lock));
+                self.ready.remove(&id);
             }
             Action::Dequeue { id } => {
                 changes.dequeue(&job(id.to_string()));
                 self.waiting.remove(&id).ok_or(Refused::Conflict)?;
+                self.ready.remove(&id);
             }
             Action::Schedule { id, second } => {
                 changes.schedule(job(id.to_string()), second.map(|second| at(second.into())));
@@ -164,21 +169,35 @@ impl Model {
         Ok(())
     }
 
-    /// Which jobs a claim leases, in order.
-    fn claimed(&self, second: u8, limit: u8) -> Vec<u8> {
+    /// Which jobs could be claimed: per free lock the first one, and all without a lock, each with its lock and in the order of time.
+    fn claimable(&self, second: u8) -> Vec<(u8, Option<u8>)> {
         let mut held: Vec<Option<String>> = self.leased.values().map(|lease| lease.lock.clone()).collect();
         let mut waiting: Vec<(u8, u8)> = self.waiting.iter().map(|(id, (run_at, _))| (*run_at, *id)).collect();
         waiting.sort();
-        let mut claimed = Vec::new();
+        let mut claimable = Vec::new();
         for (run_at, id) in waiting {
-            let lock = self.waiting[&id].1.map(|lock| lock.to_string());
-            let free = lock.is_none() || !held.contains(&lock);
-            if run_at <= second && free && claimed.len() < usize::from(limit) {
+            let number = self.waiting[&id].1;
+            let lock = number.map(|lock| lock.to_string());
+            if (run_at <= second || self.ready.contains(&id)) && (lock.is_none() || !held.contains(&lock)) {
                 held.push(lock);
-                claimed.push(id);
+                claimable.push((id, number));
             }
         }
-        claimed
+        claimable
+    }
+
+    /// Checks that a claim took as many as it could, of each lock the first, and of those without a lock the first ones in order.
+    fn check_claim(&self, second: u8, limit: u8, ids: &[u8]) {
+        let claimable = self.claimable(second);
+        assert_eq!(ids.len(), claimable.len().min(limit.into()), "{ids:?} of {claimable:?}");
+        assert!(
+            ids.iter().all(|id| claimable.iter().any(|(claimable, _)| claimable == id)),
+            "{ids:?} of {claimable:?}"
+        );
+        let without = |ids: Vec<u8>| ids.into_iter().filter(|id| self.waiting[id].1.is_none()).collect::<Vec<_>>();
+        let taken = without(ids.to_vec());
+        let first = without(claimable.into_iter().map(|(id, _)| id).collect());
+        assert_eq!(taken, first[..taken.len()]);
     }
 
     fn check(&self, store: &Store) {
@@ -201,10 +220,11 @@ impl Model {
         let mut waiting: Vec<_> =
             self.waiting.iter().map(|(id, (second, _))| (at((*second).into()), id.to_string())).collect();
         waiting.sort();
-        let found = store.queued(None, 100).unwrap().into_iter().map(|queued| (queued.run_at, queued.job.id));
-        assert_eq!(found.collect::<Vec<_>>(), waiting);
+        let mut found: Vec<_> =
+            store.queued(100).unwrap().into_iter().map(|queued| (queued.turn.run_at, queued.job.id)).collect();
+        found.sort();
+        assert_eq!(found, waiting);
         assert_eq!(store.next_due().unwrap(), due.first().map(|first| first.0));
-        assert_eq!(store.next_ready().unwrap(), waiting.first().map(|first| first.0));
         let mut leases = store.leases().unwrap();
         leases.sort_by(|a, b| a.job.cmp(&b.job));
         assert_eq!(leases, self.leased.values().cloned().collect::<Vec<_>>());
@@ -222,12 +242,14 @@ impl Run {
         match action {
             Action::Reopen => {}
             Action::Claim { second, limit } => {
-                let expected = self.model.claimed(*second, *limit);
                 let leases = claim(store, "worker", (*second).into(), (*limit).into()).await;
                 let ids: Vec<u8> = leases.iter().map(|lease| lease.job.id.parse().unwrap()).collect();
-                assert_eq!(ids, expected);
+                self.model.check_claim(*second, *limit, &ids);
+                let due = self.model.waiting.iter().filter(|(_, (run_at, _))| run_at <= second).map(|(id, _)| *id);
+                self.model.ready.extend(due);
                 for (id, lease) in ids.into_iter().zip(leases) {
                     self.model.waiting.remove(&id);
+                    self.model.ready.remove(&id);
                     let epoch = self.model.epochs.entry(id).or_default();
                     *epoch += 1;
                     assert_eq!(lease.epoch, *epoch);
@@ -268,13 +290,12 @@ impl Run {
                 }
                 self.commit(store, changes, next, revs, expected).await;
             }
-            Action::Renew { lease, second } => {
+            Action::Renew { lease } => {
                 let Some(lease) = self.pick(*lease) else { return };
-                let until = at(100 + i64::from(*second));
-                match store.renew(&lease, until).await {
+                match store.renew(&lease).await {
                     Ok(()) => {
                         assert!(self.holds(&lease));
-                        self.model.leased.get_mut(&lease.job.id.parse().unwrap()).unwrap().until = until;
+                        self.model.leased.get_mut(&lease.job.id.parse().unwrap()).unwrap().beats += 1;
                     }
                     Err(error) => assert!(error.is_stale_lease() && !self.holds(&lease), "{error}"),
                 }

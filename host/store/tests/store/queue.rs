@@ -1,20 +1,20 @@
 use std::time::Duration;
 
-use chrono::TimeDelta;
-use konnector_store::{Changes, Conflict, Error, Lease, Map, Store};
+use konnector_store::{Changes, Conflict, Error, Lease, Permit, Slot, Store, Turn};
 use serde_json::json;
 
-use crate::support::{TTL, at, bill, body, claim, create, ids, instance, job, on_every_backend, queue};
+use crate::support::{at, bill, body, claim, create, ids, instance, job, later, on_every_backend, queue};
 
 on_every_backend!(
     jobs_are_claimed_in_the_order_of_time,
     a_claim_rewrites_the_job_and_takes_its_lock,
     a_held_lock_does_not_hold_up_others,
-    a_job_that_is_not_eligible_is_passed_over,
+    a_class_without_a_permit_is_passed_over,
+    nobody_waits_for_the_jobs_of_another_instance,
     each_job_is_leased_once_however_many_claim,
     epochs_grow_across_retries,
     a_zombie_cannot_write,
-    an_expired_lease_is_held_until_it_is_ended,
+    a_lease_is_held_until_it_is_ended,
     a_lease_is_renewed,
     a_waiting_job_can_be_moved_and_cancelled,
     a_running_job_is_neither_queued_nor_deleted,
@@ -34,27 +34,27 @@ async fn jobs_are_claimed_in_the_order_of_time(store: Store) {
         queue(&store, &job(id), second, None).await;
     }
     assert_eq!(store.next_ready().unwrap(), Some(at(10)));
-    let waiting: Vec<String> =
-        store.queued(Some(at(20)), 10).unwrap().into_iter().map(|queued| queued.job.id).collect();
-    assert_eq!(waiting, ["a", "b", "d"]);
+    let waiting: Vec<String> = store.queued(10).unwrap().into_iter().map(|queued| queued.job.id).collect();
+    assert_eq!(waiting, ["a", "b", "d", "c"]);
     assert_eq!(ids(&claim(&store, "w", 9, 10).await), [""; 0]);
     assert_eq!(ids(&claim(&store, "w", 20, 2).await), ["a", "b"]);
     assert_eq!(ids(&claim(&store, "w", 100, 0).await), [""; 0]);
     assert_eq!(ids(&claim(&store, "w", 100, 10).await), ["d", "c"]);
-    assert_eq!(store.queued(None, 10).unwrap(), []);
+    assert_eq!(store.queued(10).unwrap(), []);
     assert_eq!(store.next_ready().unwrap(), None);
 }
 
 async fn a_claim_rewrites_the_job_and_takes_its_lock(store: Store) {
     queue(&store, &job("one"), 10, Some("acct/1")).await;
-    assert_eq!(store.waiting(&job("one")).unwrap().unwrap().lock.as_deref(), Some("acct/1"));
+    assert_eq!(store.waiting(&job("one")).unwrap().unwrap().turn.lock.as_deref(), Some("acct/1"));
     let leases = claim(&store, "worker-7", 10, 1).await;
     let expected = Lease {
         job: job("one"),
         epoch: 1,
         worker: "worker-7".to_owned(),
-        until: at(10) + TTL,
+        beats: 0,
         lock: Some("acct/1".to_owned()),
+        slots: Vec::new(),
     };
     assert_eq!(leases, std::slice::from_ref(&expected));
     assert_eq!(store.leases().unwrap(), leases);
@@ -74,24 +74,65 @@ async fn a_held_lock_does_not_hold_up_others(store: Store) {
     }
     queue(&store, &job("free"), 300, Some("acct/free")).await;
     queue(&store, &job("open"), 301, None).await;
-    let leases = claim(&store, "w", 400, 10).await;
+    let mut leases = claim(&store, "w", 400, 10).await;
+    leases.sort_by(|a, b| a.job.cmp(&b.job));
     assert_eq!(ids(&leases), ["000", "free", "open"], "one per lock, also within one claim");
     assert_eq!(ids(&claim(&store, "w", 400, 10).await), [""; 0]);
     complete(&store, &leases[0]).await.unwrap();
     assert_eq!(ids(&claim(&store, "w", 400, 10).await), ["001"]);
 }
 
-async fn a_job_that_is_not_eligible_is_passed_over(store: Store) {
-    for id in ["a", "b", "c"] {
-        queue(&store, &job(id), 10, None).await;
+async fn a_class_without_a_permit_is_passed_over(store: Store) {
+    for (id, class) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")] {
+        let mut changes = Changes::new();
+        changes.create(job(id), body(json!({ "class": class })));
+        changes.enqueue(job(id), Turn::new(at(10), at(10)).class(class));
+        store.commit(changes).await.unwrap();
     }
-    let not_a = |job: &konnector_store::DocRef, document: &konnector_store::Document| {
-        assert_eq!(document.body["state"], json!("queued"));
-        job.id != "a"
+    let permit = |name: &str, limit| Permit { name: name.to_owned(), limit };
+    let needs =
+        |_: &konnector_store::DocRef, document: &konnector_store::Document| match document.body["class"].as_str() {
+            Some("x") => vec![permit("konnector", 9), permit("host/x", 2)],
+            _ => vec![permit("konnector", 9)],
+        };
+    let claim = async || {
+        let mut leases = store.claim("w", at(10), 9, &needs, &|_| {}).await.unwrap();
+        leases.sort_by(|a, b| a.job.cmp(&b.job));
+        leases
     };
-    let leases = store.claim("w", at(10), TTL, 1, &not_a, &|_: &mut Map| {}).await.unwrap();
-    assert_eq!(ids(&leases), ["b"]);
-    assert_eq!(store.queued(None, 10).unwrap().len(), 2);
+    let leases = claim().await;
+    assert_eq!(ids(&leases), ["a", "b", "d", "e"]);
+    assert_eq!(claim().await, []);
+    assert_eq!(leases[1].slots.last(), Some(&Slot { permit: "host/x".to_owned(), number: 1 }));
+    complete(&store, &leases[0]).await.unwrap();
+    assert_eq!(ids(&claim().await), ["c"], "it goes on where a place is free");
+}
+
+/// One instance has queued thousands of jobs, for accounts of its own, before the others have queued one each.
+async fn nobody_waits_for_the_jobs_of_another_instance(store: Store) {
+    let of = |number: u8, id: String| konnector_store::DocRef { instance: instance(number), ..job(id) };
+    let mut changes = Changes::new();
+    for number in 0..2_000 {
+        let busy = of(1, format!("{number:04}"));
+        changes.create(busy.clone(), body(json!({})));
+        changes.enqueue(busy, Turn::new(at(0), at(0)).lock(Some(format!("acct/{number}"))).class("bank"));
+    }
+    for number in 2..12 {
+        let other = of(number, "only".to_owned());
+        changes.create(other.clone(), body(json!({})));
+        let class = if number % 2 == 0 { "bank" } else { "shop" };
+        changes.enqueue(other, Turn::new(at(5), at(5)).lock(Some("acct/0".to_owned())).class(class));
+    }
+    store.commit(changes).await.unwrap();
+    let mut order = Vec::new();
+    for _ in 0..20 {
+        let lease = claim(&store, "w", 10, 1).await.remove(0);
+        complete(&store, &lease).await.unwrap();
+        order.push(lease.job.instance);
+    }
+    let served = (2..12).map(|number| order.iter().position(|served| *served == instance(number)));
+    assert!(served.clone().all(|turn| turn.is_some_and(|turn| turn <= 11)), "{:?}", served.collect::<Vec<_>>());
+    assert_eq!(order.iter().filter(|served| **served == instance(1)).count(), 10, "and the rest goes to who has work");
 }
 
 async fn each_job_is_leased_once_however_many_claim(store: Store) {
@@ -102,7 +143,7 @@ async fn each_job_is_leased_once_however_many_claim(store: Store) {
         let store = store.clone();
         tokio::spawn(async move {
             let mut ran: Vec<String> = Vec::new();
-            while store.next_ready().unwrap().is_some() {
+            while !store.queued(1).unwrap().is_empty() {
                 for lease in claim(&store, &format!("w{worker}"), 10, 5).await {
                     assert_eq!(lease.epoch, 1);
                     // The lock is ours alone: nobody else creates or deletes this document meanwhile.
@@ -134,7 +175,7 @@ async fn epochs_grow_across_retries(store: Store) {
         let lease = claim(&store, "w", 10, 1).await.remove(0);
         assert_eq!(lease.epoch, epoch);
         let mut again = Changes::new();
-        again.complete(&lease).enqueue(job("one"), at(10), Some("acct/1".to_owned()));
+        again.complete(&lease).enqueue(job("one"), later(10).lock(Some("acct/1".to_owned())));
         store.commit(again).await.unwrap();
     }
 }
@@ -143,7 +184,7 @@ async fn a_zombie_cannot_write(store: Store) {
     queue(&store, &job("one"), 10, Some("acct/1")).await;
     let old = claim(&store, "w", 10, 1).await.remove(0);
     let mut reclaim = Changes::new();
-    reclaim.complete(&old).enqueue(job("one"), at(20), old.lock.clone());
+    reclaim.complete(&old).enqueue(job("one"), later(20).lock(old.lock.clone()));
     store.commit(reclaim).await.unwrap();
 
     let write = |lease: &Lease, id: &str| {
@@ -160,7 +201,7 @@ async fn a_zombie_cannot_write(store: Store) {
 
     let new = claim(&store, "w", 20, 1).await.remove(0);
     assert!(write(&old, "while-leased").await.unwrap_err().is_stale_lease());
-    assert!(store.renew(&old, at(1000)).await.unwrap_err().is_stale_lease());
+    assert!(store.renew(&old).await.unwrap_err().is_stale_lease());
     assert!(complete(&store, &old).await.unwrap_err().is_stale_lease());
     assert_eq!(store.leases().unwrap(), std::slice::from_ref(&new), "nothing of the new lease was touched");
     write(&new, "by-the-new-run").await.unwrap();
@@ -171,49 +212,51 @@ async fn a_zombie_cannot_write(store: Store) {
     assert!(write(&never, "never").await.unwrap_err().is_stale_lease());
 }
 
-async fn an_expired_lease_is_held_until_it_is_ended(store: Store) {
+async fn a_lease_is_held_until_it_is_ended(store: Store) {
     queue(&store, &job("one"), 10, Some("acct/1")).await;
     queue(&store, &job("two"), 11, Some("acct/1")).await;
     let lease = claim(&store, "w", 20, 5).await.remove(0);
-    let end = at(20) + TTL;
-    assert_eq!(store.expired(end - TimeDelta::microseconds(1)).unwrap(), []);
-    assert_eq!(store.expired(end).unwrap(), std::slice::from_ref(&lease));
     assert_eq!(ids(&claim(&store, "w", 1000, 5).await), [""; 0], "its lock is still held");
     let mut retry = Changes::new();
-    retry.complete(&lease).enqueue(job("one"), at(2000), lease.lock.clone());
+    retry.complete(&lease).enqueue(job("one"), later(2000).lock(lease.lock.clone()));
     store.commit(retry).await.unwrap();
-    assert_eq!(store.expired(at(5000)).unwrap(), []);
     assert_eq!(ids(&claim(&store, "w", 1000, 5).await), ["two"]);
 }
 
 async fn a_lease_is_renewed(store: Store) {
     queue(&store, &job("one"), 10, Some("acct/1")).await;
     let lease = claim(&store, "w", 10, 1).await.remove(0);
-    store.renew(&lease, at(500)).await.unwrap();
-    assert_eq!(store.expired(at(499)).unwrap(), []);
-    assert_eq!(store.leases().unwrap(), [Lease { until: at(500), ..lease.clone() }]);
-    // The old value of `until` does not matter to who holds the lease.
+    for beats in 1..=2 {
+        store.renew(&lease).await.unwrap();
+        assert_eq!(store.leases().unwrap(), [Lease { beats, ..lease.clone() }]);
+    }
+    // How often it was renewed does not matter to who holds the lease.
     let mut changes = Changes::new();
     changes.fence(&lease).create(bill("one"), body(json!({})));
     store.commit(changes).await.unwrap();
-    complete(&store, &lease).await.unwrap();
-    assert!(store.renew(&lease, at(900)).await.unwrap_err().is_stale_lease());
+    let mut early = Changes::new();
+    early.take_over(&Lease { beats: 1, ..lease.clone() });
+    assert!(store.commit(early).await.unwrap_err().is_stale_lease(), "it was renewed since");
+    let mut late = Changes::new();
+    late.take_over(&Lease { beats: 2, ..lease.clone() });
+    store.commit(late).await.unwrap();
+    assert!(store.renew(&lease).await.unwrap_err().is_stale_lease());
     assert_eq!(store.leases().unwrap(), []);
 }
 
 async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
     queue(&store, &job("one"), 10, None).await;
-    let mut later = Changes::new();
-    later.enqueue(job("one"), at(50), Some("acct/1".to_owned()));
-    store.commit(later).await.unwrap();
-    let queued = store.queued(None, 10).unwrap();
-    assert_eq!((queued.len(), queued[0].run_at, queued[0].lock.as_deref()), (1, at(50), Some("acct/1")));
+    let mut moved = Changes::new();
+    moved.enqueue(job("one"), later(50).lock(Some("acct/1".to_owned())));
+    store.commit(moved).await.unwrap();
+    let queued = store.queued(10).unwrap();
+    assert_eq!((queued.len(), queued[0].turn.run_at, queued[0].turn.lock.as_deref()), (1, at(50), Some("acct/1")));
     assert_eq!(store.waiting(&job("one")).unwrap().as_ref(), queued.first());
 
     let mut cancel = Changes::new();
     cancel.dequeue(&job("one"));
     store.commit(cancel.clone()).await.unwrap();
-    assert_eq!(store.queued(None, 10).unwrap(), []);
+    assert_eq!(store.queued(10).unwrap(), []);
     let error = store.commit(cancel).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -221,7 +264,7 @@ async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
     );
 
     let mut missing = Changes::new();
-    missing.enqueue(job("missing"), at(0), None);
+    missing.enqueue(job("missing"), later(0));
     let error = store.commit(missing).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -234,7 +277,7 @@ async fn a_running_job_is_neither_queued_nor_deleted(store: Store) {
     let lease = claim(&store, "w", 10, 1).await.remove(0);
     let rev = store.get(&job("one")).unwrap().unwrap().rev;
     let mut again = Changes::new();
-    again.enqueue(job("one"), at(20), None);
+    again.enqueue(job("one"), later(20));
     let mut delete = Changes::new();
     delete.delete(job("one"), &rev);
     for changes in [again, delete.clone()] {
@@ -263,6 +306,6 @@ async fn a_deleted_job_is_not_claimed(store: Store) {
     let mut changes = Changes::new();
     changes.purge(job("one"), &rev);
     store.commit(changes).await.unwrap();
-    assert_eq!(store.queued(None, 10).unwrap(), []);
+    assert_eq!(store.queued(10).unwrap(), []);
     assert_eq!(ids(&claim(&store, "w", 10, 5).await), [""; 0]);
 }

@@ -1,9 +1,7 @@
 //! Names, bodies and backends for the tests.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, DocRef, Fsck, InstanceId, Lease, Map, NoSchema, Options, Progress, Rev, Store};
+use konnector_store::{Changes, DocRef, Fsck, InstanceId, Lease, Map, NoSchema, Options, Progress, Rev, Store, Turn};
 use serde_json::{Value, json};
 
 /// Runs each named test on the store in memory and on the one on disk.
@@ -72,18 +70,21 @@ pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_000_000_000 + second, 0).unwrap()
 }
 
-pub const TTL: Duration = Duration::from_secs(45);
-
 pub async fn create(store: &Store, document: &DocRef, value: Value) -> Rev {
     let mut changes = Changes::new();
     changes.create(document.clone(), body(value));
     store.commit(changes).await.unwrap().remove(0)
 }
 
+/// The turn of a job that is queued before its time.
+pub fn later(second: i64) -> Turn {
+    Turn::new(at(second), at(-1))
+}
+
 pub async fn queue(store: &Store, job: &DocRef, second: i64, lock: Option<&str>) {
     let mut changes = Changes::new();
     changes.create(job.clone(), body(json!({ "state": "queued" })));
-    changes.enqueue(job.clone(), at(second), lock.map(str::to_owned));
+    changes.enqueue(job.clone(), later(second).lock(lock.map(str::to_owned)));
     store.commit(changes).await.unwrap();
 }
 
@@ -91,7 +92,7 @@ pub async fn claim(store: &Store, worker: &str, second: i64, limit: usize) -> Ve
     let started = |body: &mut Map| {
         body.insert("state".to_owned(), json!("running"));
     };
-    store.claim(worker, at(second), TTL, limit, &|_, _| true, &started).await.unwrap()
+    store.claim(worker, at(second), limit, &|_, _| Vec::new(), &started).await.unwrap()
 }
 
 pub fn ids(leases: &[Lease]) -> Vec<&str> {

@@ -108,6 +108,12 @@ fn jobs() {
     print("From the push of a job, through a store on disk (every commit waits for its fsync)", None, &rows);
 }
 
+fn durable() {
+    let (row, jobs, whole) = runtime().block_on(ours::durable());
+    print("64 clients push no-op jobs, 64 workers run them, on disk", None, &[row]);
+    println!("  {jobs} jobs pushed, run and stored in {whole:.2?}: {:.0} a second", jobs as f64 / whole.as_secs_f64());
+}
+
 fn bank101() {
     let rows = runtime().block_on(ours::bank101());
     print("The whole bank101 run: login, 4 pages, 20 bills with their PDFs", None, &rows);
@@ -128,6 +134,7 @@ const SECTIONS: [(&str, fn()); 7] = [
     ("parked", parked::measure),
     ("files", files),
     ("jobs", jobs),
+    ("durable", durable),
     ("bank101", bank101),
     ("schedule", schedule::measure),
 ];

@@ -55,16 +55,23 @@ pub struct Site {
 
 impl Site {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let gate =
             GateOptions { allowed_private: vec!["127.0.0.1".parse().expect("an address")], ..GateOptions::default() };
+        let mut config = Config::new(folder.path().join("cache"));
+        change(&mut config);
         let parts = Parts {
             store: Store::open(&folder.path().join("store"), konnector_store::Options::default()).expect("a store"),
-            sandbox: Sandbox::new(Options::default()).expect("a sandbox"),
+            sandbox: Arc::new(Sandbox::new(Options::default()).expect("a sandbox")),
             gate: Gate::new(gate).expect("a gate"),
             key: MasterKey::create(&folder.path().join("key")).expect("a key"),
             clock: Arc::new(SystemClock),
-            config: Config::new(folder.path().join("cache")),
+            config,
         };
         let platform = Platform::new(parts).await.expect("a platform");
         platform.start().await.expect("started");
@@ -146,6 +153,57 @@ pub async fn jobs() -> Vec<Row> {
     }
     site.platform.stop().await;
     vec![Row::new("push → guest's first instruction", first), Row::new("push → end of a no-op run, stored", whole)]
+}
+
+/// Clients that push no-op jobs at the same time, each for an account of its own, and each the next one as soon as one is acknowledged.
+/// Answers the time of each push, and how long everything took until the last job had ended.
+pub async fn durable() -> (Row, usize, Duration) {
+    const CLIENTS: usize = 64;
+    const EACH: usize = 100;
+    let site = Arc::new(Site::with(|config| config.workers = 64).await);
+    let folder = site.folder.path().join("noop");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let manifest = json!({ "name": "Noop", "type": "konnector", "version": "1.0.0", "permissions": {} });
+    std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
+    std::fs::write(folder.join("konnector.wasm"), guest("noop")).expect("written");
+    let instance = site.instance(0).await;
+    site.install(&instance, "noop", format!("file://{}", folder.display())).await;
+    let mut accounts = Vec::new();
+    for number in 0..CLIENTS {
+        let body = json!({ "account_type": "noop", "auth": { "login": format!("client{number}") } });
+        accounts.push(site.account(&instance, body).await);
+    }
+    let start = Instant::now();
+    let clients = accounts.into_iter().map(|account| {
+        let (site, instance) = (Arc::clone(&site), instance.clone());
+        tokio::spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..EACH {
+                let request = JobRequest {
+                    worker: "konnector".to_owned(),
+                    message: json!({ "konnector": "noop", "account": account }),
+                    options: None,
+                    cause: Cause::Manual,
+                    trigger: None,
+                    occasion: Occasion::default(),
+                };
+                let pushed = Instant::now();
+                site.platform.push_job(&instance, request).await.expect("pushed");
+                times.push(pushed.elapsed());
+            }
+            times
+        })
+    });
+    let mut times = Vec::new();
+    for client in clients.collect::<Vec<_>>() {
+        times.extend(client.await.expect("no panic"));
+    }
+    while !site.platform.live_jobs(&instance, "konnector").expect("read").is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let whole = start.elapsed();
+    site.platform.stop().await;
+    (Row::new("push, acknowledged after its barrier", times), CLIENTS * EACH, whole)
 }
 
 /// A fresh instance each time, so that the first run saves everything and the second finds nothing new.

@@ -43,7 +43,10 @@ impl Bench {
         let folder = tempfile::tempdir().map_err(io("making a folder for temporary files"))?;
         let parts = Parts {
             store: Store::in_memory(),
-            sandbox: Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..konnector_sandbox::Options::default() })?,
+            sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options {
+                max_runs: 1,
+                ..konnector_sandbox::Options::default()
+            })?),
             gate: Gate::new(GateOptions { allowed_private, ..GateOptions::default() })?,
             key: MasterKey::create(&folder.path().join("key"))?,
             clock: Arc::new(SystemClock),

@@ -37,6 +37,8 @@ fn every_failure_has_its_code() {
         let retry = match retry {
             Retry::Never => "never".to_owned(),
             Retry::Once => "once".to_owned(),
+            Retry::Fault => "once, a fault".to_owned(),
+            Retry::WhenThereIsRoom => "when there is room".to_owned(),
             Retry::BackOff { at_least } => format!("after {}s", at_least.as_secs()),
         };
         format!("{code} | {retry}{} | {message}", if pause { ", schedule waits" } else { "" })
@@ -60,13 +62,13 @@ fn every_failure_has_its_code() {
     VENDOR_DOWN | after 0s | The vendor's site does not answer. Nothing to do: it is tried again later.
     VENDOR_DOWN.MAINTENANCE | after 0s | The vendor's site is in maintenance. Nothing to do: it is tried again later.
     VENDOR_DOWN.RATE_LIMITED | after 60s | The vendor asks for fewer requests. Nothing to do: it is tried again later.
-    UNKNOWN_ERROR.VENDOR_CHANGED | never | The vendor's site is not as the konnector expects it. The konnector's author must adapt it.
+    UNKNOWN_ERROR.VENDOR_CHANGED | once, a fault | The vendor's site is not as the konnector expects it. The konnector's author must adapt it.
     UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector asked for something its manifest does not allow. The konnector's author must add the rule.
-    DISK_QUOTA_EXCEEDED | after 3600s | Your space is used up. Free some, or ask the operator for more.
-    UNKNOWN_ERROR.PARTIAL_SYNC | after 3600s | What was fetched so far is saved. Nothing to do: the next run goes on with the rest.
+    DISK_QUOTA_EXCEEDED | when there is room | Your space is used up. Free some, or ask the operator for more; then it is tried again by itself.
+    UNKNOWN_ERROR.PARTIAL_SYNC | never | What was fetched so far is saved. Nothing to do: the next run goes on with the rest.
     UNKNOWN_ERROR.CANCELLED | never | The run was cancelled.
     UNKNOWN_ERROR | once | The server failed while the konnector ran. If it comes back, tell the operator.
-    UNKNOWN_ERROR | once | The konnector has a fault. If it comes back, tell its author.
+    UNKNOWN_ERROR | once, a fault | The konnector has a fault. If it comes back, tell its author.
     ");
 }
 
@@ -110,6 +112,6 @@ fn which_codes_make_the_schedule_wait() {
 fn what_is_not_to_be_tried_again_is_not() {
     assert_eq!(told("VENDOR_DOWN", true).retry, Retry::Never);
     assert!(matches!(told("VENDOR_DOWN", false).retry, Retry::BackOff { .. }));
-    assert_eq!((told("X", false).retry, told("X", true).retry), (Retry::Once, Retry::Never));
+    assert_eq!((told("X", false).retry, told("X", true).retry), (Retry::Fault, Retry::Never));
     insta::assert_snapshot!(told("no page for bills", false).message, @"no page for bills. The konnector has a fault. If it comes back, tell its author.");
 }

@@ -59,7 +59,7 @@ impl Run {
         let now: DateTime<Utc> = "2026-11-03T08:00:00Z".parse().unwrap();
         let parts = Parts {
             store: Store::in_memory(),
-            sandbox: Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap(),
+            sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap()),
             gate: Gate::new(GateOptions::default()).unwrap(),
             key: MasterKey::create(&folder.path().join("key")).unwrap(),
             clock: Arc::new(ManualClock::new(now)),
@@ -81,7 +81,7 @@ impl Run {
             occasion: Occasion::default(),
         };
         let job = platform.push_job(&instance, request).await.unwrap();
-        let claimed = platform.store.claim("test", now, Duration::from_secs(60), 1, &|_, _| true, &|_| {}).await;
+        let claimed = platform.store.claim("test", now, 1, &|_, _| Vec::new(), &|_| {}).await;
         let konnector: Konnector = serde_json::from_value(json!({
             "slug": "bank101", "state": "ready", "source": "file:///x", "version": "1.0.0", "checksum": "",
             "created_at": now, "updated_at": now, "_component": null, "name": "Bank101", "type": "konnector",

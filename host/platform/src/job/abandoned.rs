@@ -1,0 +1,104 @@
+//! Leases whose holders are gone.
+//!
+//! A holder shows that it is alive by renewing its lease. Whoever has seen the same number of renewals for as long as a lease lasts, on its
+//! own steady clock, gives the job back to the queue. No clock of another machine matters, and no wall clock.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use konnector_store::{DocRef, Lease};
+
+use super::end::Hold;
+use super::step::Event;
+use crate::{Error, Platform, Result};
+
+/// What was seen of the leases, and since when.
+#[derive(Default)]
+pub(crate) struct Seen(HashMap<DocRef, (Lease, Duration)>);
+
+impl Seen {
+    /// The leases that have not changed for `ttl`.
+    fn silent(&mut self, leases: Vec<Lease>, now: Duration, ttl: Duration) -> Vec<Lease> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut silent = Vec::new();
+        for lease in leases {
+            let since = match before.remove(&lease.job) {
+                Some((seen, since)) if seen == lease => since,
+                _ => now,
+            };
+            if now.saturating_sub(since) >= ttl {
+                silent.push(lease.clone());
+            }
+            self.0.insert(lease.job.clone(), (lease, since));
+        }
+        silent
+    }
+}
+
+impl Platform {
+    /// Gives the jobs of workers that are no more back to the queue, where every lease that is found belonged to a process that is gone.
+    pub(crate) async fn recover_jobs(&self) -> Result<()> {
+        if !self.store.is_exclusive() {
+            return Ok(());
+        }
+        for lease in self.store.leases()? {
+            tracing::warn!(job = lease.job.id, "the server ended while this job ran; it runs again");
+            self.settle(&lease.job, Hold::Silent(&lease), Event::Lost, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Watches the leases, for ever.
+    pub(crate) async fn watch_leases(&self) {
+        let mut seen = Seen::default();
+        loop {
+            if let Err(error) = self.reclaim(&mut seen).await {
+                tracing::error!(%error, "jobs whose workers are gone could not be given back");
+            }
+            tokio::time::sleep(self.config.lease / 9).await;
+        }
+    }
+
+    async fn reclaim(&self, seen: &mut Seen) -> Result<()> {
+        for lease in seen.silent(self.store.leases()?, self.clock.elapsed(), self.config.lease) {
+            match self.settle(&lease.job, Hold::Silent(&lease), Event::Lost, None).await {
+                Ok(()) => tracing::warn!(
+                    job = lease.job.id,
+                    worker = lease.worker,
+                    epoch = lease.epoch,
+                    event = "lease_lost",
+                    "the worker of this job is gone; the job is given to another"
+                ),
+                // It showed up again, or somebody else was quicker.
+                Err(Error::StaleLease | Error::Conflict(_)) => {}
+                Err(error) => {
+                    tracing::error!(job = lease.job.id, %error, "the job could not be given to another worker")
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(beats: u64, epoch: u64) -> Lease {
+        let job = DocRef::new(&konnector_store::InstanceId::global(), &crate::doctype::JOBS, "one");
+        Lease { job, epoch, worker: "w".to_owned(), beats, lock: None, slots: Vec::new() }
+    }
+
+    #[test]
+    fn a_lease_is_silent_when_the_same_was_seen_for_its_whole_time() {
+        let mut seen = Seen::default();
+        let ttl = Duration::from_secs(45);
+        let mut look =
+            |second, beats, epoch| seen.silent(vec![lease(beats, epoch)], Duration::from_secs(second), ttl).len();
+        assert_eq!(
+            [look(0, 0, 1), look(44, 0, 1), look(45, 1, 1), look(89, 1, 1), look(90, 1, 2), look(134, 1, 2)],
+            [0; 6]
+        );
+        assert_eq!((look(135, 1, 2), look(140, 1, 2)), (1, 1), "and again, should it not have worked");
+    }
+}

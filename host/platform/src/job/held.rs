@@ -1,0 +1,114 @@
+//! A lease from its holder's side: renewed while the run goes on, and given up before anybody else can have it.
+//!
+//! Others end a lease when they have seen no heartbeat of it for [`crate::Config::lease`]. Its holder counts three quarters of that from the
+//! moment it asked for the last renewal that succeeded, on a clock that goes on while the machine sleeps. When they are over, the run stands
+//! still, so that nothing more leaves for the vendor; when a last renewal fails too, it is dropped.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use konnector_store::Lease;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Job;
+use crate::Platform;
+use crate::stored::Stored;
+
+/// A lease that this process holds, or held.
+pub(super) struct Held {
+    /// The lease.
+    pub(super) lease: Lease,
+    /// Until when it is surely held, in milliseconds of [`crate::clock::Clock::elapsed`].
+    sure_until: AtomicU64,
+    /// Told with each change of the above.
+    renewed: watch::Sender<()>,
+    lost: CancellationToken,
+}
+
+impl Held {
+    /// A lease that was asked for at `asked_at`.
+    pub(super) fn new(lease: Lease, asked_at: Duration, ttl: Duration) -> Self {
+        let held = Self {
+            lease,
+            sure_until: AtomicU64::new(0),
+            renewed: watch::Sender::new(()),
+            lost: CancellationToken::new(),
+        };
+        held.renewed_at(asked_at, ttl);
+        held
+    }
+
+    fn renewed_at(&self, asked_at: Duration, ttl: Duration) {
+        self.sure_until.store(millis(asked_at + ttl * 3 / 4), Ordering::SeqCst);
+        self.renewed.send_replace(());
+    }
+
+    fn is_sure(&self, elapsed: Duration) -> bool {
+        millis(elapsed) < self.sure_until.load(Ordering::SeqCst) && !self.lost.is_cancelled()
+    }
+
+    /// Cancelled once the lease is lost: everything that the run does must stop.
+    pub(super) const fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Platform {
+    /// Polls a run only while its lease is surely held: after the machine slept, or the process stood still, nothing of it moves before the
+    /// lease was renewed.
+    pub(super) async fn while_sure<F: Future>(&self, held: &Held, run: F) -> F::Output {
+        let mut run = pin!(run);
+        let mut renewed = held.renewed.subscribe();
+        loop {
+            let polled = poll_fn(|context| {
+                if held.is_sure(self.clock.elapsed()) {
+                    run.as_mut().poll(context).map(Some)
+                } else {
+                    Poll::Ready(None)
+                }
+            });
+            if let Some(output) = polled.await {
+                return output;
+            }
+            // The sender lives as long as `held`.
+            let _ = renewed.changed().await;
+        }
+    }
+
+    /// Renews the lease until it is lost. Sees to it that a cancellation reaches the run, wherever it was asked for. Never returns.
+    pub(super) async fn keep(&self, held: &Held, cancel: &CancellationToken) -> Infallible {
+        let ttl = self.config.lease;
+        loop {
+            tokio::time::sleep(ttl / 5).await;
+            let asked_at = self.clock.elapsed();
+            // A store that does not answer must not keep the run going.
+            match tokio::time::timeout(ttl / 5, self.store.renew(&held.lease)).await {
+                Ok(Ok(())) => held.renewed_at(asked_at, ttl),
+                Ok(Err(error)) if error.is_stale_lease() => held.lost.cancel(),
+                Ok(Err(error)) => tracing::warn!(job = held.lease.job.id, %error, "the lease could not be renewed"),
+                Err(_) => tracing::warn!(job = held.lease.job.id, "the store took too long to renew the lease"),
+            }
+            if !held.is_sure(self.clock.elapsed()) {
+                held.lost.cancel();
+            }
+            if !cancel.is_cancelled() && self.cancel_is_asked(held) {
+                cancel.cancel();
+            }
+        }
+    }
+
+    /// Somebody may have asked for it on another node.
+    fn cancel_is_asked(&self, held: &Held) -> bool {
+        let job = self.stored::<Job>(&held.lease.job);
+        matches!(job, Ok(Some(Stored { value, .. })) if value.cancelled)
+    }
+}

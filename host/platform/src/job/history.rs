@@ -1,0 +1,179 @@
+//! What is kept of jobs that have ended, and what is not.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use konnector_store::{BlobId, Changes};
+
+use super::{BY_TRIGGER, Job, State, by_trigger};
+use crate::doctype::JOBS;
+use crate::instance::Instance;
+use crate::stored::Stored;
+use crate::{Platform, Result};
+
+/// What is kept of jobs that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// The newest jobs of each trigger; those without a trigger count as of one.
+    pub per_trigger: usize,
+    /// For how long.
+    pub age: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { per_trigger: 50, age: Duration::from_secs(90 * 24 * 3_600) }
+    }
+}
+
+/// Jobs looked at in one step.
+const PAGE: usize = 100;
+/// Jobs of each state and worker that `purge` keeps whatever their age (Cozy API, jobs, §5.8).
+const PURGE_KEEPS: usize = 50;
+/// How long a run may take before `clean` ends it (Cozy API, jobs, §5.8).
+const TOO_LONG: TimeDelta = TimeDelta::hours(1);
+
+impl Platform {
+    /// Removes the jobs that are beyond [`crate::Config::history`], with their logs, in small steps. The newest of a trigger that went well
+    /// and the newest that failed stay whatever their age. Answers how many went.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn forget_old_jobs(&self) -> Result<usize> {
+        let mut forgotten = 0;
+        for instance in self.instances()? {
+            let mut after: Option<String> = None;
+            while let Some((key, _)) =
+                self.store.lookup_prefix(&instance.id, BY_TRIGGER, "", after.as_deref(), 1)?.pop()
+            {
+                let group = key.split('/').next().unwrap_or_default().to_owned();
+                forgotten += self.forget_of_trigger(&instance, &group).await?;
+                // Behind all keys of this group.
+                after = Some(format!("{group}/~"));
+            }
+        }
+        Ok(forgotten)
+    }
+
+    async fn forget_of_trigger(&self, instance: &Instance, group: &str) -> Result<usize> {
+        let History { per_trigger, age } = self.config.history;
+        let oldest = before(self.clock.now(), age);
+        let (mut rank, mut forgotten, mut newest) = (0, 0, Newest::default());
+        let mut after: Option<String> = None;
+        loop {
+            let page =
+                self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{group}/"), after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(forgotten) };
+            after = Some(last.clone());
+            let mut old = Vec::new();
+            for (_, id) in page {
+                let Some(job) = self.stored::<Job>(&instance.doc(&JOBS, id))? else { continue };
+                rank += 1;
+                let newest = newest.is_new(job.value.state);
+                if has_ended(&job.value) && !newest && (rank > per_trigger || job.value.queued_at < oldest) {
+                    old.push(job);
+                }
+            }
+            forgotten += self.remove_jobs(instance, old).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Removes jobs that ended and are older than this, of some workers or all. Of each worker and state the newest fifty stay. Answers how
+    /// many went.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn purge_jobs(&self, instance: &Instance, age: Duration, workers: &[String]) -> Result<usize> {
+        let oldest = before(self.clock.now(), age);
+        let mut kept: HashMap<(String, State), usize> = HashMap::new();
+        let (mut removed, mut last) = (0, None::<String>);
+        loop {
+            let page = self.store.list_back(&instance.id, &JOBS, last.as_deref(), PAGE)?;
+            let Some(end) = page.last() else { return Ok(removed) };
+            last = Some(end.id.clone());
+            let mut old = Vec::new();
+            for document in page {
+                let job: Stored<Job> = Stored::read(&JOBS, document)?;
+                if !has_ended(&job.value) || !(workers.is_empty() || workers.contains(&job.value.worker)) {
+                    continue;
+                }
+                let count = kept.entry((job.value.worker.clone(), job.value.state)).or_default();
+                *count += 1;
+                if *count > PURGE_KEEPS && job.value.queued_at < oldest {
+                    old.push(job);
+                }
+            }
+            removed += self.remove_jobs(instance, old).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Ends the runs that have gone on for more than an hour. Answers how many there were.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn clean_jobs(&self, instance: &Instance) -> Result<usize> {
+        let since = self.clock.now() - TOO_LONG;
+        let mut cleaned = 0;
+        for lease in self.store.leases()?.into_iter().filter(|lease| lease.job.instance == instance.id) {
+            let job = self.job(instance, &lease.job.id)?;
+            if job.state == State::Running && job.started_at.is_some_and(|started| started < since) {
+                self.cancel_job(instance, &job.id).await?;
+                cleaned += 1;
+            }
+        }
+        Ok(cleaned)
+    }
+
+    async fn remove_jobs(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
+        if jobs.is_empty() {
+            return Ok(0);
+        }
+        let mut changes = Changes::new();
+        let mut logs: Vec<BlobId> = Vec::new();
+        let count = jobs.len();
+        for Stored { id, rev, value } in jobs {
+            let job = Job { id, ..value };
+            changes.release(&instance.id, BY_TRIGGER, by_trigger(&job));
+            changes.purge(super::at(instance, &job), &rev);
+            logs.extend(job.log);
+        }
+        self.store.commit(changes).await?;
+        for log in logs {
+            self.store.blobs().remove(&log).await?;
+        }
+        Ok(count)
+    }
+}
+
+/// Whether the newest job that went well, and the newest that failed, were met.
+#[derive(Default)]
+struct Newest {
+    done: bool,
+    errored: bool,
+}
+
+impl Newest {
+    /// Whether this is the first one of its state.
+    const fn is_new(&mut self, state: State) -> bool {
+        let met = match state {
+            State::Done => &mut self.done,
+            State::Errored => &mut self.errored,
+            State::Queued | State::Running => return false,
+        };
+        !std::mem::replace(met, true)
+    }
+}
+
+const fn has_ended(job: &Job) -> bool {
+    matches!(job.state, State::Done | State::Errored)
+}
+
+fn before(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age)).unwrap_or(DateTime::<Utc>::MIN_UTC)
+}

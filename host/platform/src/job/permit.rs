@@ -1,0 +1,113 @@
+//! What a job needs besides a worker: its account for itself, and a place among those that talk to the same vendor.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::Slug;
+use konnector_store::{DocRef, Document, InstanceId, Permit, Turn};
+use serde_json::Value;
+
+use super::Job;
+use crate::Platform;
+use crate::account::Account;
+use crate::instance::Instance;
+
+/// A text member of a job's message.
+fn argument<'a>(message: &'a Value, name: &str) -> Option<&'a str> {
+    message.get(name).and_then(Value::as_str)
+}
+
+/// What only one job of an instance may hold at a time: one run per account, or per konnector where there is none.
+fn lock(job: &Job) -> Option<String> {
+    match (job.argument("account"), job.argument("konnector")) {
+        (Some(account), _) => Some(format!("account/{account}")),
+        (None, Some(slug)) => Some(format!("konnector/{slug}")),
+        (None, None) => None,
+    }
+}
+
+impl Platform {
+    /// How a job waits. Jobs of one class contact the same hosts: where the account says which, these are part of it.
+    pub(super) fn waits(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> Turn {
+        let slug = job.argument("konnector").unwrap_or_default();
+        let class = match self.hosts(instance, &job.message) {
+            Some(hosts) if hosts.of_account => format!("{slug} {}", hosts.names.join(" ")),
+            _ => slug.to_owned(),
+        };
+        Turn::new(run_at, self.clock.now()).lock(lock(job)).class(class)
+    }
+
+    /// The permits of a job: one for each host of its vendor, and one for its konnector where the operator limits them.
+    pub(super) fn permits(&self, at: &DocRef, document: &Document) -> Vec<Permit> {
+        let mut permits = Vec::new();
+        let Some(message) = document.body.get("message") else { return permits };
+        let limit = self.config.konnector_concurrency;
+        if let Some(slug) = argument(message, "konnector").filter(|_| limit > 0) {
+            permits.push(Permit { name: format!("konnector/{slug}"), limit });
+        }
+        let limit = self.config.vendor_concurrency;
+        if limit > 0
+            && let Some(hosts) = self.hosts_lately(at, message)
+        {
+            permits.extend(hosts.iter().map(|host| Permit { name: format!("host/{host}"), limit }));
+        }
+        permits
+    }
+
+    /// The hosts of a job, as they were a moment ago: a claim asks again and again while jobs wait for a permit.
+    fn hosts_lately(&self, at: &DocRef, message: &Value) -> Option<Arc<[String]>> {
+        let text = |name| argument(message, name).unwrap_or_default().to_owned();
+        let key = (at.instance.clone(), text("konnector"), text("account"));
+        let now = self.clock.elapsed();
+        let known = self.lately().0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((names, since)) = known
+            && now.saturating_sub(since) < LATELY
+        {
+            return Some(names);
+        }
+        let names: Arc<[String]> = self.hosts(&self.instance_of(at).ok()?, message)?.names.into();
+        let mut lately = self.lately().0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= REMEMBERED {
+            lately.clear();
+        }
+        lately.insert(key, (Arc::clone(&names), now));
+        Some(names)
+    }
+
+    /// The hosts that a konnector may contact for an account; `None` when it cannot run at all, which its run will tell.
+    fn hosts(&self, instance: &Instance, message: &Value) -> Option<Hosts> {
+        let slug: Slug = argument(message, "konnector")?.parse().ok()?;
+        let permissions = self.konnector_permissions(instance, &slug).ok()?;
+        let of_account = permissions.follows_account();
+        let fields = match argument(message, "account").filter(|_| of_account) {
+            Some(account) => self.account(instance, account).ok().as_ref().map(Account::fields)?,
+            None => serde_json::Map::new(),
+        };
+        let rules = permissions.http(&fields).ok()?;
+        let mut names: Vec<String> = rules.hosts().map(|pattern| pattern.host().to_owned()).collect();
+        names.sort();
+        names.dedup();
+        Some(Hosts { of_account, names })
+    }
+}
+
+/// The hosts of jobs that were asked for lately, by instance, konnector and account, and since when.
+#[derive(Default)]
+pub(crate) struct Lately(Mutex<HashMap<Whom, Known>>);
+
+type Whom = (InstanceId, String, String);
+type Known = (Arc<[String]>, Duration);
+
+/// How old they may be. Permits are about politeness: a konnector that was just updated may contact a host beside another one.
+const LATELY: Duration = Duration::from_secs(10);
+/// Of how many they are kept.
+const REMEMBERED: usize = 10_000;
+
+/// The hosts of a vendor.
+struct Hosts {
+    /// Whether the account names some of them.
+    of_account: bool,
+    names: Vec<String>,
+}

@@ -1,0 +1,100 @@
+//! What carries out a job: the sandbox, or in a simulation a script.
+
+use async_trait::async_trait;
+use konnector_manifest::Slug;
+use konnector_sandbox::{Ended, Ending, Outcome};
+use konnector_store::Lease;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use super::Job;
+use super::end::Remains;
+use super::outcome::Verdict;
+use crate::account::Account;
+use crate::instance::Instance;
+use crate::run::Run;
+use crate::{Error, Platform, Result};
+
+/// A job on its way.
+pub struct Assignment {
+    /// Whose it is.
+    pub instance: Instance,
+    /// The job.
+    pub job: Job,
+    /// By what right it runs: to be named with everything that it writes ([`konnector_store::Changes::fence`]).
+    pub lease: Lease,
+    /// Cancelled when the run is to come to an end soon.
+    pub cancel: CancellationToken,
+}
+
+/// How an assignment ended.
+pub struct Finished {
+    /// What to make of it; `None` when it went well.
+    pub verdict: Option<Verdict>,
+    /// What it leaves behind.
+    pub remains: Remains,
+}
+
+/// Carries out jobs.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Where the task of a job belongs.
+    fn runtime(&self, platform: &Platform) -> Handle;
+
+    /// Carries out a job. The future is polled only while the lease is surely held; when it is dropped, nothing of it goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StaleLease`] when the job turns out to belong to another worker.
+    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished>;
+}
+
+/// Runs konnectors in the sandbox.
+pub(crate) struct SandboxRunner;
+
+#[async_trait]
+impl Runner for SandboxRunner {
+    fn runtime(&self, platform: &Platform) -> Handle {
+        platform.sandbox.runtime().clone()
+    }
+
+    async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished> {
+        let Assignment { instance, mut job, lease, cancel } = assignment;
+        let run = match prepare(platform, &instance, &mut job, &lease).await {
+            Ok(run) => run,
+            Err(verdict) => return Ok(Finished { verdict: Some(verdict), remains: Remains::default() }),
+        };
+        let Ended { outcome, receipt } = run.execute(cancel).await;
+        let verdict = Verdict::of(&outcome);
+        let problems = match outcome {
+            Outcome::Ended(Ending::LeaseLost) => return Err(Error::StaleLease),
+            Outcome::Completed(report) => report.problems,
+            Outcome::Failed(_) | Outcome::Ended(_) => Vec::new(),
+        };
+        let remains = Remains {
+            receipt: Some(receipt),
+            problems,
+            log: run.store_log().await,
+            account_generation: job.account_generation,
+        };
+        Ok(Finished { verdict, remains })
+    }
+}
+
+async fn prepare(platform: &Platform, instance: &Instance, job: &mut Job, lease: &Lease) -> Result<Run, Verdict> {
+    let slug = job.argument("konnector").unwrap_or_default();
+    let parsed: Slug = slug.parse().map_err(|_| Verdict::not_installed(slug))?;
+    let konnector = match platform.konnector(instance, &parsed) {
+        Ok(konnector) => konnector,
+        Err(Error::NotFound(_)) => return Err(Verdict::not_installed(slug)),
+        Err(error) => return Err(Verdict::unprepared(&error)),
+    };
+    let account = match job.argument("account").map(|id| (id, platform.account(instance, id))) {
+        None => None,
+        Some((_, Ok(account))) => Some(account),
+        Some((id, Err(Error::NotFound(_)))) => return Err(Verdict::account_not_found(id)),
+        Some((_, Err(error))) => return Err(Verdict::unprepared(&error)),
+    };
+    job.account_generation = account.as_ref().map(|account: &Account| account.rev.generation());
+    Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| Verdict::unprepared(&error))
+}

@@ -1,0 +1,96 @@
+//! A node: the real platform over the simulated disk, with clocks of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use konnector_platform::clock::Clock;
+use konnector_platform::job::History;
+use konnector_platform::realtime::Event;
+use konnector_platform::{Config, Parts, Platform};
+use konnector_sandbox::Sandbox;
+use konnector_sandbox::http::Gate;
+use konnector_store::{MasterKey, MemoryBlobs, Store};
+use tokio::sync::broadcast::Receiver;
+use tokio::time::Instant;
+
+use crate::dice::Dice;
+use crate::disk::{Disk, NodeKv, Switch};
+use crate::vendor::{Script, Vendor};
+
+pub const LEASE: Duration = Duration::from_secs(45);
+
+/// A wall clock that is wrong by so much.
+pub struct SimClock {
+    began: Instant,
+    /// In milliseconds.
+    pub skew: AtomicI64,
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> DateTime<Utc> {
+        let began: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().unwrap();
+        let passed = TimeDelta::from_std(self.began.elapsed()).unwrap();
+        began + TimeDelta::milliseconds(passed.num_milliseconds() + self.skew.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// What all nodes share.
+pub struct Site {
+    pub disk: Arc<Disk>,
+    pub vendor: Arc<Vendor>,
+    pub dice: Arc<Dice>,
+    pub sandbox: Arc<Sandbox>,
+    pub gate: Gate,
+    pub folder: std::path::PathBuf,
+    pub began: Instant,
+    pub per_host: u32,
+}
+
+pub struct Node {
+    pub platform: Platform,
+    pub switch: Switch,
+    pub clock: Arc<SimClock>,
+    pub events: Receiver<Event>,
+}
+
+impl Node {
+    pub async fn start(site: &Site, skew: i64) -> Self {
+        let switch = Switch::default();
+        let kv = NodeKv { disk: Arc::clone(&site.disk), switch: switch.clone() };
+        let clock = Arc::new(SimClock { began: site.began, skew: AtomicI64::new(skew) });
+        let parts = Parts {
+            store: Store::over(Box::new(kv), Box::new(MemoryBlobs::default())),
+            sandbox: Arc::clone(&site.sandbox),
+            gate: site.gate.clone(),
+            key: MasterKey::load(&site.folder.join("key")).unwrap().unwrap(),
+            clock: Arc::clone(&clock) as _,
+            config: Config {
+                workers: 3,
+                lease: LEASE,
+                vendor_concurrency: site.per_host,
+                // All of it is looked at in the end.
+                history: History { per_trigger: usize::MAX, age: Duration::MAX },
+                ..Config::new(site.folder.clone())
+            },
+        };
+        let script = Script { vendor: Arc::clone(&site.vendor), dice: Arc::clone(&site.dice), switch: switch.clone() };
+        let platform = Platform::with(parts, Arc::new(script), Arc::clone(&site.dice) as _).await.unwrap();
+        let events = platform.bus.subscribe();
+        platform.start().await.unwrap();
+        Self { platform, switch, clock, events }
+    }
+
+    /// Cuts the node off: nothing of it has any effect any more.
+    pub fn crash(self) {
+        self.switch.kill();
+        // Its tasks end, so that they do not fill the memory.
+        self.platform.hurry();
+        tokio::spawn(async move { self.platform.stop().await });
+    }
+}
