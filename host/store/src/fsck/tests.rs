@@ -135,7 +135,7 @@ async fn what_follows_from_something_else_is_written_anew() {
     let instance = of("").instance;
     let keys = |store: &Store| {
         [
-            ("place in the queue", key::on_timeline(Timeline::Later, at(1), &of("waiting"))),
+            ("place in the queue", key::of_ready("", Some("account"), at(1), &of("waiting"))),
             ("lock", key::of_lock(&instance, "account")),
             ("place in the schedule", key::on_timeline(Timeline::Due, at(5), &of("trigger"))),
             ("unique key", key::of_index(&instance, "names", "receipt").unwrap()),
@@ -183,7 +183,7 @@ async fn what_follows_from_nothing_is_removed() {
             (
                 "place in the queue",
                 key::on_timeline(Timeline::Later, at(2), &of("waiting")),
-                copy(key::on_timeline(Timeline::Later, at(1), &of("waiting"))),
+                copy(key::of_ready("", Some("account"), at(1), &of("waiting"))),
             ),
             ("lease", key::of_lease(&of("waiting")), copy(key::of_lease(&of("leased")))),
             ("lock", key::of_lock(&instance, "other"), copy(key::of_lock(&instance, "account"))),
