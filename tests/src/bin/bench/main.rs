@@ -128,7 +128,7 @@ fn runtime() -> Runtime {
 }
 
 /// What can be measured, by the name that selects it.
-const SECTIONS: [(&str, fn()); 7] = [
+const SECTIONS: [(&str, fn()); 8] = [
     ("server", server),
     ("sandbox", sandbox),
     ("parked", parked::measure),

@@ -53,7 +53,7 @@ async fn platform(folder: &Path) -> Platform {
     let key = folder.join("key");
     let parts = Parts {
         store: Store::open(&folder.join("store"), konnector_store::Options::default()).expect("a store"),
-        sandbox: Sandbox::new(Options::default()).expect("a sandbox"),
+        sandbox: std::sync::Arc::new(Sandbox::new(Options::default()).expect("a sandbox")),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
         key: MasterKey::load(&key).expect("read").unwrap_or_else(|| MasterKey::create(&key).expect("a key")),
         clock: Arc::new(SystemClock),
