@@ -135,7 +135,7 @@ async fn what_follows_from_something_else_is_written_anew() {
     let instance = of("").instance;
     let keys = |store: &Store| {
         [
-            ("place in the queue", key::on_timeline(Timeline::Later, at(1), &of("waiting"))),
+            ("place in the queue", key::of_ready("", Some("account"), at(1), &of("waiting"))),
             ("lock", key::of_lock(&instance, "account")),
             ("place in the schedule", key::on_timeline(Timeline::Due, at(5), &of("trigger"))),
             ("unique key", key::of_index(&instance, "names", "receipt").unwrap()),
@@ -160,7 +160,7 @@ async fn what_follows_from_something_else_is_written_anew() {
     }
     insta::assert_snapshot!(told.join("\n"), @r#"
     place in the queue removed: the place in the queue of io.cozy.things/waiting is missing
-    place in the queue flipped: the place in the queue of io.cozy.things/waiting says something else; a place in the queue (entry \x02r\x80\x03\x8d~\xa4\xd5\xc2@\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11io.cozy.things/waiting) belongs to nothing: it cannot be read
+    place in the queue flipped: the place in the queue of io.cozy.things/waiting says something else; a place in the queue (entry \x02q\xe3\xb0\xc4B\x98\xfc\x1c\x14\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x11\x9a\xf2\x112\x9b/\xc8.\x80\x03\x8d~\xa4\xd5\xc2@io.cozy.things/waiting) belongs to nothing: it cannot be read
     lock removed: the lock of io.cozy.things/leased is missing
     lock flipped: the lock of io.cozy.things/leased says something else; a lock (account of instance 11111111111111111111111111111111) belongs to nothing: it cannot be read
     place in the schedule removed: the place in the schedule of io.cozy.things/trigger is missing
@@ -183,7 +183,7 @@ async fn what_follows_from_nothing_is_removed() {
             (
                 "place in the queue",
                 key::on_timeline(Timeline::Later, at(2), &of("waiting")),
-                copy(key::on_timeline(Timeline::Later, at(1), &of("waiting"))),
+                copy(key::of_ready("", Some("account"), at(1), &of("waiting"))),
             ),
             ("lease", key::of_lease(&of("waiting")), copy(key::of_lease(&of("leased")))),
             ("lock", key::of_lock(&instance, "other"), copy(key::of_lock(&instance, "account"))),
