@@ -6,25 +6,26 @@ use axum::body::Body;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use konnector_platform::PublicApi;
+use konnector_platform::{Platform, PublicApi};
 use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::HttpError;
 
-/// Hands requests to a router.
-pub struct InProcess(TowerToHyperService<Router>);
+/// Hands requests to the routes of the public API.
+pub struct InProcess(Router<Platform>);
 
 impl InProcess {
-    /// The router of [`public`](crate::public).
+    /// The same routes as those of [`public`](crate::public).
     #[must_use]
-    pub fn new(public: Router) -> Self {
-        Self(TowerToHyperService::new(public))
+    pub fn new(platform: &Platform) -> Self {
+        Self(crate::public_routes(platform))
     }
 }
 
 #[async_trait]
 impl PublicApi for InProcess {
-    async fn answer(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
-        let Ok(response) = self.0.call(request.map(Body::new)).await;
+    async fn answer(&self, platform: &Platform, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
+        let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
+        let Ok(response) = service.call(request.map(Body::new)).await;
         response.map(|body| body.map_err(|error| HttpError::Other(error.to_string())).boxed_unsync())
     }
 }

@@ -34,6 +34,11 @@ pub use server::{LocalAddress, serve};
 
 /// The public API. Requests are for the instance that their host names; `/livez`, `/readyz` and `/version` are for everybody.
 pub fn public(platform: Platform) -> Router {
+    public_routes(&platform).with_state(platform)
+}
+
+/// The routes of the public API; the platform that answers is still to be given.
+fn public_routes(platform: &Platform) -> Router<Platform> {
     let quick = Router::new()
         .merge(konnectors::routes())
         .merge(jobs::routes())
@@ -52,5 +57,5 @@ pub fn public(platform: Platform) -> Router {
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn(error::framework::render));
-    limits::guarded(all).with_state(platform)
+    limits::guarded(all)
 }

@@ -155,7 +155,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
         None => settings.data_dir.passphrase_or_new()?,
     };
     let public = konnector_api::public(platform.clone());
-    platform.answer_konnectors_with(Arc::new(InProcess::new(public.clone())));
+    platform.answer_konnectors_with(Arc::new(InProcess::new(&platform)));
     platform.start().await?;
 
     let addresses = listeners.addresses();

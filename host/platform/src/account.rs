@@ -1,7 +1,7 @@
 //! Accounts: someone's login at a vendor. Secrets are sealed before they are stored; what the API shows is the sealed form, except to
 //! the konnector itself (cozy-stack, account documents).
 
-use konnector_store::{Changes, InstanceId, MasterKey, Rev, SecretContext};
+use konnector_store::{InstanceId, MasterKey, Rev, SecretContext};
 use serde_json::{Value, json};
 
 use crate::doctype::ACCOUNTS;
@@ -241,20 +241,18 @@ impl Platform {
         }
     }
 
-    /// Changes members of an account on behalf of its run; `stage` adds the fence of the run's lease.
+    /// Changes members of an account on behalf of its run.
     pub(crate) async fn change_account(
         &self,
         instance: &Instance,
         id: &str,
-        stage: impl Fn(&mut Changes) + Send + Sync,
         change: impl Fn(&mut Object) -> Result<()> + Send + Sync,
     ) -> Result<()> {
         let at = instance.doc(&ACCOUNTS, id);
         let changed = self
-            .modify::<Object, _>(&at, |body, changes| {
+            .modify::<Object, _>(&at, |body, _| {
                 let before = body.clone();
                 change(body)?;
-                stage(changes);
                 Ok(*body != before)
             })
             .await?;

@@ -177,7 +177,7 @@ impl Platform {
                 Some(found) => changes.put(at.clone(), &found.rev, body),
                 None => changes.create(at.clone(), body),
             };
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Ok(_) => return Ok(DeclaredIndex { created: true, design, name }),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
@@ -247,7 +247,7 @@ impl Platform {
         let (design, _) = self.design(instance, principal, doctype, id)?;
         let mut changes = Changes::new();
         changes.delete(at(instance, doctype, id), rev);
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         let left = self.designs_of(instance, doctype)?;
         for index in design.indexes.values() {
             let needed =

@@ -334,7 +334,7 @@ impl Platform {
     }
 
     pub(crate) async fn commit_one(&self, changes: Changes) -> Result<Rev> {
-        let revs = self.store.commit(changes).await?;
+        let revs = self.commit(changes).await?;
         revs.into_iter().next().ok_or_else(|| Error::BadRequest("nothing was written".to_owned()))
     }
 

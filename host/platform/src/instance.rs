@@ -145,7 +145,7 @@ impl Platform {
             changes.unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
         }
         file::create_roots(&instance, &mut changes, self.clock.now())?;
-        match self.store.commit(changes).await {
+        match self.commit(changes).await {
             Ok(_) => Ok(instance),
             Err(error) if error.is_conflict() => Err(Error::Conflict(format!(
                 "an instance with the domain '{}' or one of its aliases exists already",
@@ -207,7 +207,7 @@ impl Platform {
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
             changes.release(&InstanceId::global(), DOMAINS, name);
         }
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.store.erase(&instance.id).await?;
         Ok(())
     }

@@ -36,7 +36,7 @@ use async_trait::async_trait;
 use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::Gate;
 use konnector_sandbox::{LimitPolicy, Sandbox};
-use konnector_store::{MasterKey, Store};
+use konnector_store::{Changes, Lease, MasterKey, Rev, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -98,8 +98,8 @@ impl Config {
 /// [`Platform::answer_konnectors_with`].
 #[async_trait]
 pub trait PublicApi: Send + Sync {
-    /// Answers a request in origin form whose `Host` names the instance. Cancel-safe.
-    async fn answer(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody>;
+    /// Answers a request in origin form whose `Host` names the instance, through this platform. Cancel-safe.
+    async fn answer(&self, platform: &Platform, request: http::Request<OwnBody>) -> http::Response<OwnBody>;
 }
 
 /// What the platform is made of.
@@ -120,7 +120,11 @@ pub struct Parts {
 
 /// The platform. Cheap to clone.
 #[derive(Clone)]
-pub struct Platform(Arc<Inner>);
+pub struct Platform {
+    inner: Arc<Inner>,
+    /// Each commit insists on it; see [`Platform::fenced`].
+    fence: Option<Arc<Lease>>,
+}
 
 /// The parts, and what ties them together.
 #[doc(hidden)]
@@ -156,7 +160,7 @@ impl std::ops::Deref for Platform {
     type Target = Inner;
 
     fn deref(&self) -> &Inner {
-        &self.0
+        &self.inner
     }
 }
 
@@ -176,7 +180,7 @@ impl Platform {
     ///
     /// See [`Platform::new`].
     pub async fn with(parts: Parts, runner: Arc<dyn Runner>, random: Arc<dyn Random>) -> Result<Self> {
-        let platform = Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             parts,
             runner,
             random,
@@ -192,9 +196,24 @@ impl Platform {
             hurrying: CancellationToken::new(),
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
-        }));
+        });
+        let platform = Self { inner, fence: None };
         key::check(&platform.store, &platform.key).await?;
         Ok(platform)
+    }
+
+    /// The platform for the run of a job: nothing that is written through it is written once the lease is held by another worker, whatever
+    /// writes it.
+    pub(crate) fn fenced(&self, lease: &Lease) -> Self {
+        Self { inner: Arc::clone(&self.inner), fence: Some(Arc::new(lease.clone())) }
+    }
+
+    /// Makes all changes or none, and answers once they are durable; see [`Store::commit`].
+    pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>, konnector_store::Error> {
+        if let Some(lease) = &self.fence {
+            changes.fence(lease);
+        }
+        self.store.commit(changes).await
     }
 
     /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without it they cannot run.

@@ -93,7 +93,7 @@ impl Platform {
             self.stage_event(at, Happened::Updated, &after, Some(&before), &mut changes)?;
             changes.put(at.clone(), &found.rev, after);
             tries += 1;
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Ok(_) => {
                     self.publish(at, Happened::Updated, object(&found.value)?);
                     return Ok(Some(found.value));

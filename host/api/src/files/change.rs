@@ -52,14 +52,14 @@ async fn change(
     if attributes.take_flag("permanent_delete")? {
         access::reachable(platform, caller, Verb::Delete, file.clone())?;
         if !file.trashed {
-            platform.trash(&caller.instance, &file.id, &by(caller), &|_| {}).await?;
+            platform.trash(&caller.instance, &file.id, &by(caller)).await?;
         }
         platform.destroy_file(&caller.instance, &file.id).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if attributes.take_flag("move_to_trash")? {
         access::reachable(platform, caller, Verb::Delete, file.clone())?;
-        let file = platform.trash(&caller.instance, &file.id, &by(caller), &|_| {}).await?;
+        let file = platform.trash(&caller.instance, &file.id, &by(caller)).await?;
         return Ok(document(platform, caller, &file)?.into_response());
     }
     let patch = read(&mut attributes)?;
@@ -131,7 +131,7 @@ pub async fn trash(
 ) -> Result<Document, Failure> {
     access::by_id(&platform, &caller, Verb::Delete, &id)?;
     platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
-    let file = platform.trash(&caller.instance, &id, &by(&caller), &|_| {}).await?;
+    let file = platform.trash(&caller.instance, &id, &by(&caller)).await?;
     document(&platform, &caller, &file)
 }
 

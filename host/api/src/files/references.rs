@@ -29,7 +29,7 @@ pub async fn add(
     body: JsonObject,
 ) -> Result<Json<Value>, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
-    let file = platform.add_references(&caller.instance, &file.id, &references(body)?, &|_| {}).await?;
+    let file = platform.add_references(&caller.instance, &file.id, &references(body)?).await?;
     answer(&platform, &caller, &file)
 }
 
@@ -41,7 +41,7 @@ pub async fn remove(
     body: JsonObject,
 ) -> Result<Json<Value>, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
-    let file = platform.remove_references(&caller.instance, &file.id, &references(body)?, &|_| {}).await?;
+    let file = platform.remove_references(&caller.instance, &file.id, &references(body)?).await?;
     answer(&platform, &caller, &file)
 }
 

@@ -56,7 +56,7 @@ async fn create_directory(
         access::new_below(platform, caller, parent)?;
         let parent = if parent.is_empty() { "/" } else { parent };
         let parent = match params.flag("Recursive", false) {
-            true => platform.ensure_directory(instance, parent, &|_| {}).await?,
+            true => platform.ensure_directory(instance, parent).await?,
             false => platform.file_by_path(instance, parent)?,
         };
         return Ok(platform.new_directory(instance, &parent.id, name, &tags(params)).await?);

@@ -41,7 +41,7 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
     let api = Api::new().await;
     for number in 0..35 {
         let path = format!("/Many/{number:02} & more");
-        api.platform.ensure_directory(&api.alice, &path, &|_| {}).await.expect("a directory");
+        api.platform.ensure_directory(&api.alice, &path).await.expect("a directory");
     }
     let token = api.token("io.cozy.files");
     let directory = api.send(Call::get("/files/metadata?Path=/Many").token(&token)).await.json();
@@ -112,7 +112,7 @@ async fn a_rule_reaches_what_lies_below_its_directory() {
         api.send(Call::get(&format!("/files/metadata?Path={path}")).token(&api.token("*"))).await.id()
     };
     let (bank, administrative) = (id_of("/Administrative/Bank").await, id_of("/Administrative").await);
-    api.platform.ensure_directory(&api.alice, "/Other", &|_| {}).await.expect("a directory");
+    api.platform.ensure_directory(&api.alice, "/Other").await.expect("a directory");
     let other = id_of("/Other").await;
     for allowed in [
         format!("io.cozy.files:GET:{BILL}"),

@@ -148,8 +148,8 @@ async fn events_come_exactly_for_what_was_subscribed() {
 #[tokio::test]
 async fn rules_and_instances_hold_for_events_too() {
     let (api, address) = listening().await;
-    let directory = api.platform.ensure_directory(&api.alice, "/Bank", &|_| {}).await.expect("a directory");
-    let below = api.platform.ensure_directory(&api.alice, "/Bank/2026", &|_| {}).await.expect("a directory");
+    let directory = api.platform.ensure_directory(&api.alice, "/Bank").await.expect("a directory");
+    let below = api.platform.ensure_directory(&api.alice, "/Bank/2026").await.expect("a directory");
     let mut socket = Socket::known(&address, &api.token(&format!("io.cozy.files:GET:{}", directory.id))).await;
     socket.subscribe("io.cozy.files", Some(&below.id)).await;
     socket.subscribe("io.cozy.files", Some("io.cozy.files.root-dir")).await;

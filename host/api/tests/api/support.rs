@@ -91,7 +91,7 @@ impl Api {
 
     /// Puts a file into alice's store, as a run would.
     pub async fn file(&self, id: &str, directory: &str, name: &str, content: &'static [u8]) {
-        let parent = self.platform.ensure_directory(&self.alice, directory, &|_| {}).await.expect("a directory");
+        let parent = self.platform.ensure_directory(&self.alice, directory).await.expect("a directory");
         let stored = self.blob(content).await;
         let now = NOW.parse().expect("a date");
         let file = File {

@@ -1,6 +1,5 @@
 //! Changes of what is known about a file, and of its place; its content stays.
 
-use konnector_store::Changes;
 use serde_json::{Value, json};
 
 use super::{File, Reference};
@@ -19,15 +18,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::TooLarge`] when it comes to more than 64 KiB; [`Error::StaleLease`] by way of `stage`.
-    pub(crate) async fn merge_metadata(
-        &self,
-        instance: &Instance,
-        id: &str,
-        patch: &Object,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
-        self.change_file(instance, id, stage, |file| {
+    /// [`Error::NotFound`]; [`Error::TooLarge`] when it comes to more than 64 KiB.
+    pub(crate) async fn merge_metadata(&self, instance: &Instance, id: &str, patch: &Object) -> Result<File> {
+        self.change_file(instance, id, |file| {
             let mut metadata = Value::Object(file.metadata.clone());
             merge(&mut metadata, patch);
             if metadata.to_string().len() > METADATA {
@@ -51,30 +44,18 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for more than a file may have; [`Error::StaleLease`] by way of `stage`.
-    pub async fn add_references(
-        &self,
-        instance: &Instance,
-        id: &str,
-        references: &[Reference],
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
-        self.change_file(instance, id, stage, |file| file.refer_to(references)).await
+    /// [`Error::NotFound`]; [`Error::BadRequest`] for more than a file may have.
+    pub async fn add_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
+        self.change_file(instance, id, |file| file.refer_to(references)).await
     }
 
     /// Removes the references that a file has.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::StaleLease`] by way of `stage`.
-    pub async fn remove_references(
-        &self,
-        instance: &Instance,
-        id: &str,
-        references: &[Reference],
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
-        self.change_file(instance, id, stage, |file| {
+    /// [`Error::NotFound`].
+    pub async fn remove_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
+        self.change_file(instance, id, |file| {
             let before = file.referenced_by.len();
             file.referenced_by.retain(|reference| !references.contains(reference));
             Ok(file.referenced_by.len() < before)
@@ -87,22 +68,14 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`]; [`Error::Conflict`] when a hundred names are taken, or others keep changing the directory;
-    /// [`Error::StaleLease`] by way of `stage`.
-    pub(crate) async fn place_file(
-        &self,
-        instance: &Instance,
-        id: &str,
-        directory: &File,
-        name: &str,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
+    pub(crate) async fn place_file(&self, instance: &Instance, id: &str, directory: &File, name: &str) -> Result<File> {
         for last in [false, false, true] {
             let file = self.file(instance, id)?;
             if file.dir_id == directory.id && file.name == name {
                 return Ok(file);
             }
             let free = self.free_name(instance, &directory.id, name)?;
-            match self.move_file(instance, &file, directory, &free, None, stage).await {
+            match self.move_file(instance, &file, directory, &free, None).await {
                 Ok(()) => return self.file(instance, id),
                 Err(error) if error.is_conflict() && !last => {}
                 Err(error) => return Err(error),
@@ -116,13 +89,11 @@ impl Platform {
         &self,
         instance: &Instance,
         id: &str,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
         mut change: impl FnMut(&mut File) -> Result<bool> + Send,
     ) -> Result<File> {
         let now = self.clock.now();
         let changed = self
-            .modify::<File, _>(&instance.doc(&FILES, id), |file, changes| {
-                stage(changes);
+            .modify::<File, _>(&instance.doc(&FILES, id), |file, _| {
                 let changed = change(file)?;
                 if changed {
                     file.touch(now);

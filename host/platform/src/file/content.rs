@@ -74,22 +74,16 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when a hundred names are taken; [`Error::StaleLease`] by way of `stage`.
-    pub(crate) async fn commit_content(
-        &self,
-        instance: &Instance,
-        new: &NewContent,
-        blob: &BlobInfo,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
+    /// [`Error::Conflict`] when a hundred names are taken.
+    pub(crate) async fn commit_content(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let at = instance.doc(&FILES, new.id.as_str());
         if let Some(found) = self.stored::<File>(&at)? {
-            return self.replace_content(instance, new, blob, found, stage).await;
+            return self.replace_content(instance, new, blob, found).await;
         }
         // Tried again when somebody else takes the name between the look and the commit.
         for last in [false, false, true] {
             let name = self.free_name(instance, &new.dir_id, &new.name)?;
-            match self.create_content(instance, new, &name, blob, stage).await {
+            match self.create_content(instance, new, &name, blob).await {
                 Err(error) if error.is_conflict() && !last => {}
                 done => return done,
             }
@@ -101,23 +95,21 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the name is taken; [`Error::StaleLease`] by way of `stage`.
+    /// [`Error::Conflict`] when the name is taken.
     pub(crate) async fn create_content(
         &self,
         instance: &Instance,
         new: &NewContent,
         name: &str,
         blob: &BlobInfo,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
     ) -> Result<File> {
         let file = self.new_file(instance, new, name, blob);
         let at = instance.doc(&FILES, file.id.as_str());
         let mut changes = Changes::new();
-        stage(&mut changes);
         changes.create(at.clone(), object(&file)?);
         changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         self.stage_event(&at, Happened::Created, &object(&file)?, None, &mut changes)?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.usage.account(&instance.id, 0, file.len());
         self.publish(&at, Happened::Created, object(&file)?);
         Ok(file)
@@ -130,14 +122,12 @@ impl Platform {
         new: &NewContent,
         blob: &BlobInfo,
         found: Stored<File>,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
     ) -> Result<File> {
         let rev = found.rev.clone();
         let mut file = found.named();
         let before = object(&file)?;
         let old = file.content.clone();
         let mut changes = Changes::new();
-        stage(&mut changes);
         if self.file(instance, &file.id)?.trashed {
             changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
             file.name = self.free_name(instance, &new.dir_id, &new.name)?;
@@ -161,7 +151,7 @@ impl Platform {
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?);
         self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.usage.account(&instance.id, old.as_ref().map_or(0, |old| old.size), file.len());
         if let Some(old) = old {
             self.store.blobs().remove(&old.blob).await?;

@@ -13,9 +13,6 @@ use crate::{Error, Platform, Result};
 /// Directories below one that is moved: their paths are changed in the same commit.
 const MOST_DIRECTORIES: usize = 1_000;
 
-/// Adds what every commit of the caller has, such as the fence of a run.
-pub(super) type Stage<'a> = &'a (dyn Fn(&mut Changes) + Send + Sync);
-
 impl Platform {
     /// Gives a file or directory another place or name. A file that has the name already gets the content and keeps its id, with which
     /// others refer to it; an empty directory that has it goes to the trash.
@@ -31,10 +28,8 @@ impl Platform {
         to: &File,
         name: &str,
         over: Option<&File>,
-        stage: Stage<'_>,
     ) -> Result<()> {
         let mut changes = Changes::new();
-        stage(&mut changes);
         let mut changed = Vec::new();
         match over {
             Some(there) if there.kind == Kind::File => return self.merge(instance, file, there, changes).await,
@@ -62,7 +57,7 @@ impl Platform {
         self.stage_event(&at, Happened::Updated, &object(&moved)?, Some(&before), &mut changes)?;
         changes.put(at, &rev, object(&moved)?);
         changed.push(moved);
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish_updated(instance, &changed)
     }
 
@@ -83,7 +78,7 @@ impl Platform {
         let at = instance.doc(&FILES, file.id.as_str());
         self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         changes.put(at, &rev, object(&file)?);
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         if let Some(old) = old {
             self.usage.account(&instance.id, old.size, 0);
             self.store.blobs().remove(&old.blob).await?;

@@ -69,7 +69,7 @@ impl Platform {
         self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         changes.put(at, &rev, object(&file)?);
         changed.push(file.clone());
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish_updated(instance, &changed)?;
         Ok(file)
     }

@@ -3,7 +3,6 @@
 use konnector_store::Changes;
 use serde_json::json;
 
-use super::moving::Stage;
 use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH, child_key, tree};
 use crate::doctype::FILES;
 use crate::instance::Instance;
@@ -23,8 +22,8 @@ impl File {
 
 impl Platform {
     /// Moves a file, or a directory with what is in it, to the trash; answers whether it was there and not in the trash already.
-    pub(crate) async fn trash_file(&self, instance: &Instance, id: &str, stage: Stage<'_>) -> Result<bool> {
-        match self.trash(instance, id, &Object::new(), stage).await {
+    pub(crate) async fn trash_file(&self, instance: &Instance, id: &str) -> Result<bool> {
+        match self.trash(instance, id, &Object::new()).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound(_) | Error::BadRequest(_)) => Ok(false),
             Err(error) => Err(error),
@@ -36,15 +35,14 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`]; [`Error::BadRequest`] for what lies there already, and for the root and the trash themselves.
-    pub async fn trash(&self, instance: &Instance, id: &str, by: &Object, stage: Stage<'_>) -> Result<File> {
+    pub async fn trash(&self, instance: &Instance, id: &str, by: &Object) -> Result<File> {
         if self.file(instance, id)?.trashed {
             return Err(Error::BadRequest(format!("'{id}' is in the trash already")));
         }
         let found = self.present(instance, id)?;
         let mut changes = Changes::new();
-        stage(&mut changes);
         let mut changed = self.stage_trash(instance, found, by, &mut changes)?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish_updated(instance, &changed)?;
         changed.pop().ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
@@ -119,7 +117,7 @@ impl Platform {
         if !file.trashed {
             return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
         }
-        let directory = self.ensure_directory(instance, &self.origin(instance, &file)?, &|_| {}).await?;
+        let directory = self.ensure_directory(instance, &self.origin(instance, &file)?).await?;
         let found = self.present(instance, id)?;
         let mut changes = Changes::new();
         let to = (directory.id.as_str(), directory.path.as_deref().unwrap_or("/"));
@@ -129,7 +127,7 @@ impl Platform {
             file.cozy_metadata.shift_remove("trashedAt");
             file.cozy_metadata.shift_remove("trashedBy");
         })?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish_updated(instance, &changed)?;
         changed.pop().ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
     }
@@ -213,7 +211,7 @@ impl Platform {
             self.stage_event(&at, Happened::Deleted, &object(file)?, None, &mut changes)?;
             changes.delete(at, &found.rev);
         }
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         for file in files {
             self.usage.account(&instance.id, file.len(), 0);
             if let Some(content) = &file.content {

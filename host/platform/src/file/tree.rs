@@ -73,15 +73,10 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] when a file has the name of one of them.
-    pub async fn ensure_directory(
-        &self,
-        instance: &Instance,
-        path: &str,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
+    pub async fn ensure_directory(&self, instance: &Instance, path: &str) -> Result<File> {
         let mut directory = self.file(instance, ROOT_ID)?;
         for name in names(path)? {
-            directory = self.ensure_child(instance, &directory, name, stage).await?;
+            directory = self.ensure_child(instance, &directory, name).await?;
         }
         Ok(directory)
     }
@@ -91,13 +86,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::Conflict`] when the name is taken, [`Error::TooLarge`] when it would be nested too deeply.
-    pub(crate) async fn create_directory(
-        &self,
-        instance: &Instance,
-        parent: &File,
-        name: &str,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
+    pub(crate) async fn create_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         let path = join(parent.path.as_deref().unwrap_or("/"), name);
         if path.matches('/').count() > DEEPEST {
             return Err(Error::TooLarge(format!("the directory '{path}' is nested more than {DEEPEST} deep")));
@@ -105,22 +94,15 @@ impl Platform {
         let directory = File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain);
         let at = instance.doc(&FILES, directory.id.as_str());
         let mut changes = Changes::new();
-        stage(&mut changes);
         changes.create(at.clone(), object(&directory)?);
         changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
         self.stage_event(&at, Happened::Created, &object(&directory)?, None, &mut changes)?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish(&at, Happened::Created, object(&directory)?);
         Ok(directory)
     }
 
-    async fn ensure_child(
-        &self,
-        instance: &Instance,
-        parent: &File,
-        name: &str,
-        stage: &(dyn Fn(&mut Changes) + Send + Sync),
-    ) -> Result<File> {
+    async fn ensure_child(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         // Twice: the second look finds what somebody else created between the first look and our commit.
         for last in [false, true] {
             match self.child(instance, &parent.id, name)? {
@@ -128,7 +110,7 @@ impl Platform {
                 Some(_) => return Err(Error::Conflict(format!("'{name}' is a file, not a directory"))),
                 None => {}
             }
-            match self.create_directory(instance, parent, name, stage).await {
+            match self.create_directory(instance, parent, name).await {
                 Err(error) if error.is_conflict() && !last => {}
                 done => return done,
             }

@@ -1,6 +1,6 @@
 //! Content that a client sends, copies of it, and directories that a client makes.
 
-use konnector_store::{BlobInfo, Changes};
+use konnector_store::BlobInfo;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
@@ -11,9 +11,6 @@ use crate::{Error, Platform, Result};
 
 /// Bytes that are copied at a time.
 const PART: usize = 64 << 10;
-
-/// Nothing but the change itself is in the commit.
-fn alone(_: &mut Changes) {}
 
 impl Platform {
     /// Begins to take content, of as many bytes as the instance's quota leaves.
@@ -56,7 +53,7 @@ impl Platform {
         let created = async {
             valid_name(&new.name)?;
             self.open_directory(instance, &new.dir_id)?;
-            self.create_content(instance, new, &new.name, blob, &alone).await
+            self.create_content(instance, new, &new.name, blob).await
         };
         self.or_discard(created.await, blob).await
     }
@@ -71,7 +68,7 @@ impl Platform {
         let written = if file.kind == Kind::Directory || file.trashed {
             Err(Error::NotFound(format!("there is no file '{}' whose content could be replaced", new.id)))
         } else {
-            self.commit_content(instance, new, blob, &alone).await
+            self.commit_content(instance, new, blob).await
         };
         self.or_discard(written, blob).await
     }
@@ -111,7 +108,7 @@ impl Platform {
             executable: file.executable,
             ..NewContent::new(new_id(), directory.id, name, file.mime.clone().unwrap_or_default())
         };
-        let copied = self.commit_content(instance, &new, &blob, &alone).await;
+        let copied = self.commit_content(instance, &new, &blob).await;
         self.or_discard(copied, &blob).await
     }
 
@@ -125,7 +122,7 @@ impl Platform {
         valid_name(name)?;
         let parent = self.open_directory(instance, dir_id)?;
         self.check_name_free(instance, &parent.id, name)?;
-        let directory = self.create_directory(instance, &parent, name, &alone).await?;
+        let directory = self.create_directory(instance, &parent, name).await?;
         let Some(tags) = change.get("tags").and_then(|tags| serde_json::from_value(tags.clone()).ok()) else {
             return Ok(directory);
         };

@@ -66,7 +66,7 @@ impl Platform {
             leave(instance, &job, &mut changes);
             changes.schedule(at(instance, &job), None);
             changes.put(at(instance, &job), &rev, object(&job)?);
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Err(error) if error.is_conflict() && tries < TRIES => continue,
                 done => drop(done?),
             }

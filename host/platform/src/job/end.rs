@@ -141,7 +141,7 @@ impl Platform {
         if let Some((next, run_at)) = &again {
             self.enter_job(instance, next, *run_at, &mut changes)?;
         }
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         tell(&job, after.phase);
         self.publish(&at, Happened::Updated, object(&job)?);
         self.wake_workers();

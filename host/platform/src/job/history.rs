@@ -143,7 +143,7 @@ impl Platform {
             changes.purge(super::at(instance, &job), &rev);
             logs.extend(job.log);
         }
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         for log in logs {
             self.store.blobs().remove(&log).await?;
         }

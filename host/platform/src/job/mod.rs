@@ -313,7 +313,7 @@ impl Platform {
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
         let mut changes = Changes::new();
         let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, object(&job)?);
         self.wake_workers();
         Ok(job)

@@ -250,7 +250,7 @@ impl Platform {
                 Happened::Updated
             }
         };
-        if let Err(error) = self.store.commit(changes).await {
+        if let Err(error) = self.commit(changes).await {
             for blob in konnector.component.iter().chain(&konnector.icon_content) {
                 self.store.blobs().remove(blob).await?;
             }

@@ -240,7 +240,7 @@ impl Platform {
             let mut changes = Changes::new();
             changes.delete(at.clone(), &account.rev);
             self.stage_event(&at, Happened::Deleted, &account.body, None, &mut changes)?;
-            self.store.commit(changes).await?;
+            self.commit(changes).await?;
             self.publish(&at, Happened::Deleted, account.body);
         }
         self.uninstall(instance, slug).await
@@ -255,7 +255,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.delete(at.clone(), &found.rev);
         self.stage_no_permissions(instance, slug, &mut changes)?;
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         for blob in found.value.component.iter().chain(&found.value.icon_content) {
             self.store.blobs().remove(blob).await?;
         }

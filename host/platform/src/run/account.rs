@@ -36,11 +36,7 @@ impl RunAccount {
             };
             Ok(())
         };
-        scope
-            .platform
-            .change_account(&scope.instance, self.id()?, |changes| scope.fence(changes), change)
-            .await
-            .map_err(told)
+        scope.platform.change_account(&scope.instance, self.id()?, change).await.map_err(told)
     }
 }
 
@@ -110,11 +106,7 @@ impl Secrets for RunSecrets {
             return Err(Error::NotFound("this run has no account".to_owned()));
         };
         let change = |body: &mut Object| scope.platform.put_secret(&scope.instance, &account.id, body, name, value);
-        scope
-            .platform
-            .change_account(&scope.instance, &account.id, |changes| scope.fence(changes), change)
-            .await
-            .map_err(told)?;
+        scope.platform.change_account(&scope.instance, &account.id, change).await.map_err(told)?;
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         values.retain(|(known, _)| known != name);
         values.push((name.to_owned(), value.to_owned()));

@@ -118,7 +118,6 @@ impl Documents for RunDocuments {
         let doctype = Self::writable(doctype)?;
         self.check(Verb::Delete, &doctype)?;
         let mut changes = Changes::new();
-        scope.fence(&mut changes);
         let mut deleted = Vec::new();
         let mut ids = std::collections::HashSet::new();
         for id in which.iter().map(|which| self.id_of(&doctype, which)).filter(|id| ids.insert(id.clone())) {
@@ -131,7 +130,7 @@ impl Documents for RunDocuments {
                 deleted.push((at, found.body));
             }
         }
-        scope.platform.store.commit(changes).await.map_err(|error| told(error.into()))?;
+        scope.platform.commit(changes).await.map_err(|error| told(error.into()))?;
         let count = deleted.len();
         for (at, body) in deleted {
             scope.platform.publish(&at, Happened::Deleted, body);

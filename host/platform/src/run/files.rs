@@ -152,25 +152,21 @@ impl Files for RunFiles {
 
     async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
-        scope.platform.merge_metadata(&scope.instance, &file.id, &patch, &scope.fencing()).await.map_err(told)?;
+        scope.platform.merge_metadata(&scope.instance, &file.id, &patch).await.map_err(told)?;
         Ok(())
     }
 
     async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
-        scope.platform.add_references(&scope.instance, &file.id, &references, &scope.fencing()).await.map_err(told)?;
+        scope.platform.add_references(&scope.instance, &file.id, &references).await.map_err(told)?;
         Ok(())
     }
 
     async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
-        scope
-            .platform
-            .remove_references(&scope.instance, &file.id, &references, &scope.fencing())
-            .await
-            .map_err(told)?;
+        scope.platform.remove_references(&scope.instance, &file.id, &references).await.map_err(told)?;
         Ok(())
     }
 
@@ -183,13 +179,8 @@ impl Files for RunFiles {
         if file.trashed || !path.starts_with(&format!("{}/", self.folder)) {
             return Err(Error::Denied(format!("the file {path} is outside of {}: its user put it there", self.folder)));
         }
-        let directory = scope
-            .platform
-            .ensure_directory(&scope.instance, &self.path(folder), &scope.fencing())
-            .await
-            .map_err(told)?;
-        let moved =
-            scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name), &scope.fencing()).await;
+        let directory = scope.platform.ensure_directory(&scope.instance, &self.path(folder)).await.map_err(told)?;
+        let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name)).await;
         scope.file(&moved.map_err(told)?)
     }
 
@@ -206,8 +197,7 @@ impl Files for RunFiles {
                 Err(Error::NotFound(_)) => continue,
                 Err(error) => return Err(error),
             };
-            trashed +=
-                u32::from(scope.platform.trash_file(&scope.instance, &file.id, &scope.fencing()).await.map_err(told)?);
+            trashed += u32::from(scope.platform.trash_file(&scope.instance, &file.id).await.map_err(told)?);
         }
         Ok(trashed)
     }
@@ -215,8 +205,7 @@ impl Files for RunFiles {
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
         self.check(Verb::Post)?;
         let (scope, path) = (&self.scope, self.path(folder));
-        let directory =
-            scope.platform.ensure_directory(&scope.instance, &path, &scope.fencing()).await.map_err(told)?;
+        let directory = scope.platform.ensure_directory(&scope.instance, &path).await.map_err(told)?;
         Ok(Folder { id: directory.id, path: directory.path.unwrap_or(path) })
     }
 

@@ -35,7 +35,7 @@ pub async fn correct(scope: &Scope, manifest: &Manifest, message: &mut Value) ->
         return Ok(());
     }
     let path = destination(scope, manifest)?;
-    let directory = scope.platform.ensure_directory(&scope.instance, &path, &scope.fencing()).await?;
+    let directory = scope.platform.ensure_directory(&scope.instance, &path).await?;
     if let Some(members) = message.as_object_mut() {
         members.insert("folder_to_save".to_owned(), Value::String(directory.id));
     }

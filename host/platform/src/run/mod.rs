@@ -18,7 +18,7 @@ use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
 use konnector_sandbox::http::{SecretTable, SessionOptions};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
-use konnector_store::{BlobId, Changes, Lease};
+use konnector_store::{BlobId, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -43,22 +43,11 @@ pub struct Scope {
     /// What identifies the account at the vendor.
     identifier: Option<String>,
     job: Job,
-    lease: Lease,
     /// The user was told to approve the login elsewhere; the account says so until the run ends.
     awaits_approval: AtomicBool,
 }
 
 impl Scope {
-    /// Adds the fence: the commit fails when the run has lost its lease.
-    fn fence(&self, changes: &mut Changes) {
-        changes.fence(&self.lease);
-    }
-
-    /// The same for operations that make their commit themselves.
-    fn fencing(&self) -> impl Fn(&mut Changes) + Send + Sync {
-        |changes| self.fence(changes)
-    }
-
     /// The id that a natural key stands for. It is the same in every run for the same account at the vendor, also after the account was
     /// deleted and created again, so nothing is saved twice.
     fn keyed_id(&self, space: &str, key: &str) -> String {
@@ -152,14 +141,13 @@ impl Run {
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
         let mut run_job = run_job(platform, instance, job, &manifest)?;
         let scope = Arc::new(Scope {
-            platform: platform.clone(),
+            platform: platform.fenced(lease),
             instance: instance.clone(),
             konnector,
             permissions,
             account,
             identifier,
             job: job.clone(),
-            lease: lease.clone(),
             awaits_approval: AtomicBool::new(false),
         });
         let api: Option<Arc<dyn OwnApi>> = match program.info().kind {

@@ -44,11 +44,7 @@ impl RunProgress {
             body.insert("twoFACode".to_owned(), Value::Null);
             Ok(())
         };
-        scope
-            .platform
-            .change_account(&scope.instance, account, |changes| scope.fence(changes), change)
-            .await
-            .map_err(told)
+        scope.platform.change_account(&scope.instance, account, change).await.map_err(told)
     }
 
     /// Waits until the account holds a code.

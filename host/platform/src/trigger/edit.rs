@@ -96,7 +96,7 @@ impl Platform {
                 changes.put(at.clone(), &rev, object(&patched)?);
                 patched
             };
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Err(error) if error.is_conflict() && tries < TRIES => continue,
                 done => drop(done?),
             }

@@ -118,7 +118,7 @@ impl Platform {
         if let Plan::Time(schedule) = &plan {
             changes.schedule(at.clone(), schedule.first(now));
         }
-        self.store.commit(changes).await?;
+        self.commit(changes).await?;
         self.publish(&at, Happened::Created, object(&trigger)?);
         self.wake_scheduler();
         Ok(trigger)
@@ -217,7 +217,7 @@ impl Platform {
             let turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
             let mut changes = Changes::new();
             turn.trigger.remove(instance, &turn.rev, &mut changes);
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Err(error) if error.is_conflict() && !last => {}
                 done => {
                     done?;

@@ -107,7 +107,7 @@ impl Platform {
             {
                 tracing::warn!(trigger = note.value.trigger, %until, "too many events in an hour; this one waits");
                 changes.schedule(at.clone(), Some(until));
-                self.store.commit(changes).await?;
+                self.commit(changes).await?;
                 return Ok(0);
             }
             changes.purge(at.clone(), &note.rev);
@@ -118,7 +118,7 @@ impl Platform {
                 }
                 None => None,
             };
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Ok(_) => {
                     let Some(taken) = taken else { return Ok(0) };
                     self.tell(instance, &taken)?;

@@ -103,7 +103,7 @@ impl Platform {
                 tracing::error!(trigger = at.id, %error, "the trigger cannot fire and is taken off the schedule");
                 let mut changes = Changes::new();
                 changes.schedule(at.clone(), None);
-                self.store.commit(changes).await?;
+                self.commit(changes).await?;
                 Ok(0)
             }
         }

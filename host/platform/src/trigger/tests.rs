@@ -412,24 +412,24 @@ async fn nothing_fires_before_the_clock_can_be_right() {
 async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
     let site = Site::new().await;
     let (platform, alice) = (&site.platform, &site.alice);
-    let watched = platform.ensure_directory(alice, "/watched", &|_| {}).await.expect("a directory");
-    let other = platform.ensure_directory(alice, "/other", &|_| {}).await.expect("a directory");
+    let watched = platform.ensure_directory(alice, "/watched").await.expect("a directory");
+    let other = platform.ensure_directory(alice, "/other").await.expect("a directory");
     let id = site.create("@event", &format!("io.cozy.files:CREATED,UPDATED:{}", watched.id), "a").await;
     let jobs = async || {
         platform.fire_due().await.expect("looked");
         site.jobs(&id).len()
     };
-    let below = platform.ensure_directory(alice, "/watched/a/b", &|_| {}).await.expect("a directory");
+    let below = platform.ensure_directory(alice, "/watched/a/b").await.expect("a directory");
     assert_eq!(jobs().await, 2, "a and b");
-    platform.ensure_directory(alice, "/other/c", &|_| {}).await.expect("a directory");
+    platform.ensure_directory(alice, "/other/c").await.expect("a directory");
     assert_eq!(jobs().await, 2);
-    platform.move_file(alice, &below, &other, "b", None, &|_| {}).await.expect("moved");
+    platform.move_file(alice, &below, &other, "b", None).await.expect("moved");
     assert_eq!(jobs().await, 3, "moved out");
     let below = platform.file_by_path(alice, "/other/b").expect("a directory");
-    platform.move_file(alice, &below, &other, "d", None, &|_| {}).await.expect("moved");
+    platform.move_file(alice, &below, &other, "d", None).await.expect("moved");
     assert_eq!(jobs().await, 3, "elsewhere");
     platform
-        .move_file(alice, &platform.file_by_path(alice, "/other/d").expect("a directory"), &watched, "d", None, &|_| {})
+        .move_file(alice, &platform.file_by_path(alice, "/other/d").expect("a directory"), &watched, "d", None)
         .await
         .expect("moved");
     assert_eq!(jobs().await, 4, "moved in");

@@ -135,7 +135,7 @@ impl Platform {
             if changes.is_empty() {
                 return Ok(Some(taken));
             }
-            match self.store.commit(changes).await {
+            match self.commit(changes).await {
                 Ok(_) => {
                     self.tell(instance, &taken)?;
                     return Ok(Some(taken));

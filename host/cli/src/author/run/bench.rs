@@ -58,7 +58,7 @@ impl Bench {
             platform.create_instance(NewInstance { domain: "localhost".to_owned(), ..NewInstance::default() }).await?;
         let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
         let principal = platform.authenticate(&instance, &token)?;
-        platform.answer_konnectors_with(Arc::new(InProcess::new(konnector_api::public(platform.clone()))));
+        platform.answer_konnectors_with(Arc::new(InProcess::new(&platform)));
         platform.start().await?;
         Ok(Self { platform, instance, principal, folder })
     }

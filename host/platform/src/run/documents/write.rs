@@ -102,7 +102,6 @@ impl RunDocuments {
     async fn commit(&self, doctype: &Doctype, planned: Vec<Planned>) -> Result<Option<Vec<Saved>>, Error> {
         let scope = &self.0;
         let mut changes = Changes::new();
-        scope.fence(&mut changes);
         for plan in &planned {
             let at = scope.instance.doc(doctype, plan.id.as_str());
             match (&plan.before, plan.written) {
@@ -122,7 +121,7 @@ impl RunDocuments {
             let old = before.map(|before| &before.body);
             scope.platform.stage_event(&at, happened, &plan.body, old, &mut changes).map_err(told)?;
         }
-        let revs = match scope.platform.store.commit(changes).await {
+        let revs = match scope.platform.commit(changes).await {
             Ok(revs) => revs,
             Err(error) if error.is_conflict() => return Ok(None),
             Err(error) => return Err(told(error.into())),

@@ -113,8 +113,7 @@ impl Scope {
         if let Some(file) = before {
             self.check_file(&[Verb::Put], file).map_err(told)?;
         }
-        let directory =
-            self.platform.ensure_directory(&self.instance, &new.path, &self.fencing()).await.map_err(told)?;
+        let directory = self.platform.ensure_directory(&self.instance, &new.path).await.map_err(told)?;
         let new = NewContent {
             created_at: new.created_at.and_then(DateTime::from_timestamp_millis),
             metadata: new.metadata,
@@ -122,7 +121,7 @@ impl Scope {
             origin: self.origin(),
             ..NewContent::new(new.id, directory.id, new.name, new.mime)
         };
-        self.platform.commit_content(&self.instance, &new, blob, &self.fencing()).await.map_err(told)
+        self.platform.commit_content(&self.instance, &new, blob).await.map_err(told)
     }
 
     /// Removes content that no file came to have; should that fail, the sweep of orphans finds it.

@@ -2,6 +2,7 @@ use konnector_sandbox::capability::{Change, Documents, Item, Order, Page, Query,
 use std::ops::Bound;
 
 use super::*;
+use crate::token::Audience;
 
 const BILLS: &str = "io.cozy.bills";
 
@@ -214,4 +215,20 @@ async fn a_run_without_its_lease_writes_nothing() {
     assert_eq!(changed.unwrap_err(), Error::LeaseLost);
     assert_eq!(documents.delete(BILLS, vec![key("1")]).await.unwrap_err(), Error::LeaseLost);
     assert_eq!(documents.get(BILLS, &key("1")).await.unwrap().body["n"], 1);
+}
+
+/// Whatever writes for a run writes through a platform of its own: so does our own API, when a command component asks it.
+#[tokio::test]
+async fn our_own_api_writes_nothing_either_without_the_lease() {
+    let run = Run::free().await;
+    let (platform, instance) = (&run.scope.platform, &run.scope.instance);
+    let token = platform.issue_token(instance, Audience::Cli, "test", "*").unwrap();
+    let everything = platform.authenticate(instance, &token).unwrap();
+    let bills = BILLS.parse().unwrap();
+    let create = async || platform.create_document(instance, &everything, &bills, None, Object::new()).await;
+    let folder = async || platform.ensure_directory(instance, "/Bills").await;
+    assert!(create().await.is_ok());
+    run.lose_lease().await;
+    assert!(matches!(create().await, Err(crate::Error::StaleLease)));
+    assert!(matches!(folder().await, Err(crate::Error::StaleLease)));
 }

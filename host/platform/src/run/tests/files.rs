@@ -162,7 +162,7 @@ async fn a_file_is_moved_within_the_accounts_folder_only() {
     // The user puts one elsewhere.
     let (scope, file) = (&run.scope, files.lookup(vec!["a.txt".to_owned()]).await.unwrap().remove(0).unwrap());
     let root = scope.platform.file(&scope.instance, crate::file::ROOT_ID).unwrap();
-    scope.platform.place_file(&scope.instance, &file.id, &root, "mine.txt", &|_| {}).await.unwrap();
+    scope.platform.place_file(&scope.instance, &file.id, &root, "mine.txt").await.unwrap();
     let refusals = [
         text(files.move_file(&key("a.txt"), "", "a.txt").await),
         text(files.move_file(&key("none"), "", "a.txt").await),

@@ -13,7 +13,7 @@ use konnector_manifest::{Manifest, Permissions};
 use konnector_sandbox::Sandbox;
 use konnector_sandbox::capability::{Error, Locator, Object};
 use konnector_sandbox::http::{Gate, GateOptions};
-use konnector_store::{Changes, MasterKey, Store};
+use konnector_store::{Changes, Lease, MasterKey, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -34,6 +34,7 @@ use crate::{Config, Parts, Platform};
 struct Run {
     scope: Arc<Scope>,
     manifest: Manifest,
+    lease: Lease,
     _folder: TempDir,
 }
 
@@ -89,18 +90,18 @@ impl Run {
         }))
         .unwrap();
         let manifest = konnector.manifest().unwrap();
+        let lease = claimed.unwrap().remove(0);
         let scope = Scope {
             permissions: Permissions::from_manifest(&object(rules)).unwrap(),
-            platform,
+            platform: platform.fenced(&lease),
             instance,
             konnector,
             account: Some(Account { id: "account".to_owned(), rev, body: object(account) }),
             identifier: Some("ada".to_owned()),
             job,
-            lease: claimed.unwrap().remove(0),
             awaits_approval: AtomicBool::new(false),
         };
-        Self { scope: Arc::new(scope), manifest, _folder: folder }
+        Self { scope: Arc::new(scope), manifest, lease, _folder: folder }
     }
 
     /// Everything on bills, contacts and files.
@@ -129,7 +130,7 @@ impl Run {
     /// The job is given to another worker.
     async fn lose_lease(&self) {
         let mut changes = Changes::new();
-        changes.complete(&self.scope.lease);
+        changes.complete(&self.lease);
         self.scope.platform.store.commit(changes).await.unwrap();
     }
 }

@@ -18,7 +18,7 @@ async fn answer(run: &Run, code: &str) -> Value {
                 body.insert("twoFACode".to_owned(), json!(code));
                 Ok(())
             };
-            scope.platform.change_account(&scope.instance, "account", |_| {}, change).await.unwrap();
+            scope.platform.change_account(&scope.instance, "account", change).await.unwrap();
             return asked;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -121,8 +121,7 @@ async fn create(
     let directory = tree.directory(directory)?;
     tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
     let new = NewContent { origin: scope.origin(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
-    let file =
-        scope.platform.create_content(&scope.instance, &new, name, blob, &scope.fencing()).await.map_err(taken)?;
+    let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(taken)?;
     tree.room.account(0, file.len());
     Ok((file, Written::Created))
 }
@@ -140,7 +139,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         origin: scope.origin(),
         ..NewContent::new(id.to_owned(), before.dir_id.clone(), before.name.clone(), mime)
     };
-    let file = scope.platform.commit_content(&scope.instance, &new, blob, &scope.fencing()).await.map_err(told)?;
+    let file = scope.platform.commit_content(&scope.instance, &new, blob).await.map_err(told)?;
     tree.room.account(before.len(), file.len());
     Ok((file, Written::Updated))
 }

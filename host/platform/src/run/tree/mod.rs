@@ -188,7 +188,7 @@ impl Tree for RunTree {
         let Scope { platform, instance, .. } = &*self.scope;
         let parent = self.directory(at.directory)?;
         self.check_new(&parent, at.name, Kind::Directory, None)?;
-        let made = platform.create_directory(instance, &parent, at.name, &self.scope.fencing()).await;
+        let made = platform.create_directory(instance, &parent, at.name).await;
         self.node(&made.map_err(taken)?)
     }
 
@@ -221,8 +221,7 @@ impl Tree for RunTree {
         if to_directory.id == moved.id || self.is_below(&to_directory, &moved)? {
             return Err(TreeError::Invalid);
         }
-        let done =
-            platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref(), &self.scope.fencing()).await;
+        let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref()).await;
         done.map_err(if there.is_some() { told } else { taken })
     }
 
@@ -238,7 +237,7 @@ impl Tree for RunTree {
         if directory {
             self.check_empty(&file)?;
         }
-        match platform.trash_file(instance, &file.id, &self.scope.fencing()).await {
+        match platform.trash_file(instance, &file.id).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(TreeError::NotFound),
             Err(error) => Err(told(error)),
