@@ -14,9 +14,10 @@ use crate::jsonapi::Document;
 
 /// `POST /files/downloads?Id=` or `?Path=`.
 pub async fn create(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
-    let file = match params.filled("Id") {
-        Some(id) => access::by_id(&platform, &caller, Verb::Get, id)?,
-        None => access::by_path(&platform, &caller, Verb::Get, &params)?,
+    let file = match (params.filled("Id"), params.filled("Path")) {
+        (Some(id), _) => access::by_id(&platform, &caller, Verb::Get, id)?,
+        (None, None) => return Err(Failure::parameter("Id", "give the parameter Id, or Path")),
+        (None, Some(_)) => access::by_path(&platform, &caller, Verb::Get, &params)?,
     };
     let secret = platform.link(&caller.instance, &file)?;
     let name = utf8_percent_encode(&file.name, NON_ALPHANUMERIC);

@@ -48,8 +48,10 @@ pub fn schedule(trigger: &Value) -> String {
 /// The same with the zone that clocks are in and the time until then.
 pub fn sentence(trigger: &Value, now: DateTime<Utc>) -> String {
     let mut sentence = schedule(trigger);
-    let clocks =
-        !matches!(cell(trigger.get("type")).as_str(), "@every" | "@at" | "@in" | "@event" | "@webhook" | "@client");
+    // A crontab that names a zone itself is in that one.
+    let own_zone = cell(trigger.get("arguments")).contains("TZ=");
+    let clocks = !own_zone
+        && !matches!(cell(trigger.get("type")).as_str(), "@every" | "@at" | "@in" | "@event" | "@webhook" | "@client");
     if let Some(zone) = trigger.get("time_zone").and_then(Value::as_str).filter(|_| clocks) {
         sentence = format!("{sentence}, {zone}");
     }

@@ -108,7 +108,9 @@ impl Verdict {
             Code::NotInstalled,
             Retry::Never,
             false,
-            format!("The konnector '{slug}' is not installed; install it and start again."),
+            format!(
+                "The konnector '{slug}' is not installed; install it and start again. A trigger that asked for it is removed."
+            ),
         )
     }
 
