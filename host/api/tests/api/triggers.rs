@@ -141,6 +141,7 @@ async fn every_type_is_created_and_shown() {
             "overlap_policy": "queue-one",
         })),
         post(json!({ "time_zone": "Mars/Base" })),
+        post(json!({ "time_zone": "Asia/Tokyo", "arguments": "TZ=Europe/Paris 0 5 * * *" })),
         post(json!({ "missed_policy": "hope" })),
         post(json!({ "missed_policy": "all", "missed_limit": 0 })),
         post(json!({ "catch_up_window": "a while" })),

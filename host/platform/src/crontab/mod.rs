@@ -48,6 +48,17 @@ pub struct Crontab {
     wild: bool,
 }
 
+/// What follows the time zone's mark, in a crontab that names one.
+fn zoned(text: &str) -> Option<&str> {
+    text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="))
+}
+
+/// Whether a crontab names the time zone that it is in.
+#[must_use]
+pub fn names_zone(text: &str) -> bool {
+    zoned(text.trim()).is_some()
+}
+
 /// Why a text is no crontab. The text names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the crontab cannot be read: {0}")]
@@ -58,8 +69,7 @@ impl std::str::FromStr for Crontab {
 
     fn from_str(text: &str) -> Result<Self, CrontabError> {
         let text = text.trim();
-        let zoned = text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ="));
-        let (zone, rest) = match zoned {
+        let (zone, rest) = match zoned(text) {
             None => (None, text),
             Some(zoned) => {
                 let (name, rest) = zoned

@@ -10,10 +10,11 @@ use super::life::Life;
 use super::plan::{Context, Plan};
 use super::policy::Policy;
 use super::step::Rules;
-use crate::Result;
+use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
 use crate::job::{JobOptions, KONNECTOR_WORKER};
+use crate::{Error, Result};
 
 /// Index from an account to its triggers: `<account>/<trigger>`.
 pub(super) const BY_ACCOUNT: &str = "triggers.account";
@@ -61,6 +62,17 @@ pub struct Trigger {
 }
 
 impl Trigger {
+    /// Refuses a time zone besides the one that the crontab names itself: it would mean nothing.
+    pub(super) fn check_zone(&self) -> Result<()> {
+        if !crontab::names_zone(&self.arguments) {
+            return Ok(());
+        }
+        Err(Error::Attribute {
+            name: "time_zone",
+            message: format!("the crontab «{}» names its time zone itself; leave one of the two out", self.arguments),
+        })
+    }
+
     /// What makes it push jobs.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl TriggerPatch {
         trigger.time_zone = self.time_zone.or(trigger.time_zone);
         trigger.policy.missed_limit = self.missed_limit.or(trigger.policy.missed_limit);
         trigger.policy.catch_up_window = self.catch_up_window.or(trigger.policy.catch_up_window.take());
-        Ok(())
+        if self.time_zone.is_some() { trigger.check_zone() } else { Ok(()) }
     }
 }
 

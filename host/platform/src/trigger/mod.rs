@@ -78,6 +78,7 @@ impl Platform {
     /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
+        let zone_is_given = new.time_zone.is_some();
         let mut trigger = Trigger {
             id: new_id(),
             domain: instance.domain.clone(),
@@ -94,6 +95,9 @@ impl Platform {
             }),
             life: Life::default(),
         };
+        if zone_is_given {
+            trigger.check_zone()?;
+        }
         let plan = trigger.plan(instance)?;
         match plan {
             Plan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),
