@@ -12,8 +12,7 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::file::{File, Kind, NewContent, ROOT_ID, unique};
-use konnector_store::{BlobInfo, Map};
-use serde_json::json;
+use konnector_store::BlobInfo;
 
 use super::{access, document, parameters};
 use crate::error::Failure;
@@ -59,17 +58,12 @@ async fn create_directory(
             true => platform.ensure_directory(instance, parent).await?,
             false => platform.file_by_path(instance, parent)?,
         };
-        return Ok(platform.new_directory(instance, &parent.id, name, &tags(params)).await?);
+        return Ok(platform.new_directory(instance, &parent.id, name, unique(&params.list("Tags"))).await?);
     }
     let parent = platform.open_directory(instance, dir_id);
     let name = params.text("Name").unwrap_or_default();
     access::new_child(platform, caller, dir_id, parent.as_ref().ok(), (Kind::Directory, name))?;
-    Ok(platform.new_directory(instance, &parent?.id, name, &tags(params)).await?)
-}
-
-fn tags(params: &Params) -> Map {
-    let tags = unique(&params.list("Tags"));
-    if tags.is_empty() { Map::new() } else { Map::from_iter([("tags".to_owned(), json!(tags))]) }
+    Ok(platform.new_directory(instance, &parent?.id, name, unique(&params.list("Tags"))).await?)
 }
 
 async fn create_file(

@@ -118,14 +118,20 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the directory it is to lie in; [`Error::Parameter`] for a name that is none; [`Error::Conflict`] when the name
     /// is taken.
-    pub async fn new_directory(&self, instance: &Instance, dir_id: &str, name: &str, change: &Object) -> Result<File> {
+    pub async fn new_directory(
+        &self,
+        instance: &Instance,
+        dir_id: &str,
+        name: &str,
+        tags: Vec<String>,
+    ) -> Result<File> {
         valid_name(name)?;
         let parent = self.open_directory(instance, dir_id)?;
         self.check_name_free(instance, &parent.id, name)?;
         let directory = self.create_directory(instance, &parent, name).await?;
-        let Some(tags) = change.get("tags").and_then(|tags| serde_json::from_value(tags.clone()).ok()) else {
+        if tags.is_empty() {
             return Ok(directory);
-        };
+        }
         let patch = super::FilePatch { tags: Some(tags), ..Default::default() };
         self.patch_file(instance, &directory.id, &patch).await
     }
