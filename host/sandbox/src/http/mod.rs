@@ -24,6 +24,7 @@ mod gate;
 mod ledger;
 mod mask;
 mod own;
+mod paced;
 mod redirect;
 mod request;
 mod resolve;

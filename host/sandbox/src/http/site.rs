@@ -14,13 +14,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tower::BoxError;
 use tower::timeout::Timeout;
 use tower::util::BoxCloneSyncService;
+use tower::{BoxError, ServiceExt};
 use url::{Host, Url};
 
 use super::error::HttpError;
 use super::gate::Shared;
+use super::paced::Paced;
 use super::resolve::{NoAddress, VettedResolver};
 
 /// Largest sum of an answer's header names and values in bytes, and their largest number.
@@ -36,7 +37,7 @@ const KEEP_IDLE: Duration = Duration::from_secs(30);
 pub(super) type Sent = UnsyncBoxBody<Bytes, HttpError>;
 
 /// Resolving, connecting and the TLS handshake, all within one time.
-type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+type Connector = BoxCloneSyncService<Uri, Paced<MaybeHttpsStream<TokioIo<TcpStream>>>, BoxError>;
 
 /// One origin. One client serves one origin, because the addresses that may be dialled depend on the port, and the resolver inside of a
 /// client is not told the port. Dropping it closes its connections.
@@ -56,7 +57,7 @@ impl Site {
         // Divided among the addresses of a name, so that one of them which is silent does not use up the time of all.
         tcp.set_connect_timeout(Some(gate.timeouts.connect));
         let connector = Timeout::new(HttpsConnector::from((tcp, tls)), gate.timeouts.connect);
-        let connector = Connector::new(connector);
+        let connector = Connector::new(connector.map_response(Paced::new));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
