@@ -1,5 +1,7 @@
 //! Instances: one person's store, reached under a domain.
 
+use std::num::NonZeroUsize;
+
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
 use konnector_store::{Changes, DocRef, InstanceId, Links};
@@ -12,6 +14,8 @@ use crate::{Error, Platform, Result};
 
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
+/// Instances that stand ready in memory, those that were asked last.
+pub(crate) const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// The indexes of instances.
 pub(crate) const INDEXES: [&str; 1] = [DOMAINS];
 
@@ -175,8 +179,10 @@ impl Platform {
 
     /// The instance with an id.
     pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
-        let found = self.stored::<Instance>(&DocRef::new(&InstanceId::global(), &INSTANCES, id))?;
-        found.map(named).transpose()?.ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
+        let at = DocRef::new(&InstanceId::global(), &INSTANCES, id);
+        let unknown = || Error::NotFound(format!("no instance has the id '{id}'"));
+        let read = || self.stored::<Instance>(&at)?.map(named).transpose()?.ok_or_else(unknown);
+        Ok(self.instances.get(&self.store, &at, read)?.ok_or_else(unknown)?.as_ref().clone())
     }
 
     /// All instances, oldest first.

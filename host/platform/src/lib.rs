@@ -17,6 +17,7 @@ pub mod job;
 pub mod key;
 pub mod konnector;
 pub mod mango;
+pub mod memo;
 pub mod permission;
 pub mod random;
 pub mod realtime;
@@ -45,7 +46,9 @@ pub use error::{Error, Result};
 pub use schema::Schema;
 
 use crate::clock::Clock;
+use crate::instance::Instance;
 use crate::job::{History, Lately, Runner, Running, SandboxRunner};
+use crate::memo::Memo;
 use crate::random::{Random, SystemRandom};
 use crate::realtime::Bus;
 use crate::stored::new_id;
@@ -139,6 +142,7 @@ pub struct Inner {
     running: Running,
     lately: Lately,
     usage: file::Usage,
+    instances: Memo<Instance>,
     workers: Notify,
     scheduler: Notify,
     rates: trigger::Rates,
@@ -189,6 +193,7 @@ impl Platform {
             lately: Lately::default(),
             bus: Bus::default(),
             usage: file::Usage::default(),
+            instances: Memo::new(instance::REMEMBERED),
             workers: Notify::new(),
             scheduler: Notify::new(),
             rates: trigger::Rates::default(),

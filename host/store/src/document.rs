@@ -33,6 +33,16 @@ pub struct Document {
     pub body: Map,
 }
 
+/// A document's entry as it stands. The document is the same for as long as its stamp is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stamp(Vec<u8>);
+
+impl std::fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Stamp").field(&self.0.len()).finish()
+    }
+}
+
 /// A document's entry. It names the type, whose place in the key may be cut.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -125,6 +135,11 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
         Value::Object(fields) => fields.values().all(|field| is_shallow(field, below)),
         _ => true,
     }
+}
+
+/// The stamp of a document.
+pub(crate) fn stamp(kv: &dyn Kv, document: &DocRef) -> Result<Option<Stamp>> {
+    Ok(kv.get(&key::of_document(Space::Document, document)?)?.map(Stamp))
 }
 
 /// Reads a document.

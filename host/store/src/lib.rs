@@ -38,7 +38,7 @@ mod view;
 pub use backup::{BackupHeader, BackupReader, BackupSummary, BackupWriter, verify_backup};
 pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs};
 pub use changes::Changes;
-pub use document::Document;
+pub use document::{Document, Stamp};
 pub use error::{Conflict, Error, Result};
 pub use fsck::{ContentLink, Fsck, Links, NoSchema, ORPHAN_AGE, Problem, Progress, Schema, Summary};
 pub use id::{DocRef, InstanceId};

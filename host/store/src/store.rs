@@ -10,7 +10,7 @@ use konnector_manifest::Doctype;
 use crate::Map;
 use crate::blob::{BlobId, Blobs, Keeper, MemoryBlobs};
 use crate::changes::{Changes, Step};
-use crate::document::{self, Document, Record};
+use crate::document::{self, Document, Record, Stamp};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{DocRef, InstanceId};
 use crate::key::{self, Space};
@@ -161,6 +161,14 @@ impl Store {
     /// [`Error::Corrupt`] and failures of the database, as for every read.
     pub fn get(&self, document: &DocRef) -> Result<Option<Document>> {
         document::read(self.kv(), self.blobs(), document)
+    }
+
+    /// What tells whether a document is still the one that was read; much cheaper than reading it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn stamp(&self, document: &DocRef) -> Result<Option<Stamp>> {
+        document::stamp(self.kv(), document)
     }
 
     /// Whether a document existed and was deleted.

@@ -10,6 +10,7 @@
     reason = "a measurement that fails stops"
 )]
 
+mod api;
 mod bare;
 mod files;
 mod ours;
@@ -128,7 +129,7 @@ fn runtime() -> Runtime {
 }
 
 /// What can be measured, by the name that selects it.
-const SECTIONS: [(&str, fn()); 8] = [
+const SECTIONS: [(&str, fn()); 9] = [
     ("server", server),
     ("sandbox", sandbox),
     ("parked", parked::measure),
@@ -137,11 +138,13 @@ const SECTIONS: [(&str, fn()); 8] = [
     ("durable", durable),
     ("bank101", bank101),
     ("schedule", schedule::measure),
+    ("api", api::measure),
 ];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     match wanted.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [api::BARE, body] => return runtime().block_on(api::bare(body)),
         [parked::VENDOR] => return runtime().block_on(parked::vendor()),
         [schedule::FILL, folder, size] => {
             return runtime().block_on(schedule::fill(folder.as_ref(), size.parse().expect("a number")));
