@@ -1,15 +1,17 @@
 //! The operator's API, on a listener of its own (Cozy API: admin).
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use konnector_platform::Platform;
 use serde_json::json;
 
 use crate::error::{self, Failure};
 use crate::extract::host;
+use crate::openapi::{self, Shape};
 use crate::server::LocalAddress;
 use crate::{Passphrase, backup, credentials, instances, limits};
 
@@ -29,16 +31,15 @@ pub struct ServerInfo {
 /// reaches it through a name of its own that resolves to this machine (DNS rebinding).
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
     let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT });
-    let routes = Router::new()
-        .route("/status", get(async move || Json(status)))
-        .merge(instances::routes())
-        .merge(backup::routes())
+    let status = get_with(async move || Json(status), |op| op.summary("What the server says of itself"));
+    let routes = ApiRouter::new().api_route("/status", status).merge(instances::routes()).merge(backup::routes());
+    let routes = openapi::admin(limits::usual(routes))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn_with_state(passphrase, check_passphrase))
         .layer(middleware::from_fn(check_host))
         .layer(middleware::from_fn(error::framework::render));
-    limits::guarded(limits::usual(routes)).with_state(platform)
+    limits::guarded(routes).with_state(platform)
 }
 
 async fn check_passphrase(State(passphrase): State<Passphrase>, request: Request, next: Next) -> Response {

@@ -1,10 +1,10 @@
 //! `POST /backup` of the admin API: everything that the server keeps, as one encrypted stream.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::post_with;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use konnector_platform::Platform;
@@ -12,13 +12,17 @@ use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::oneshot;
 
 use crate::error::Failure;
+use crate::openapi::Describe as _;
 
 /// Bytes on their way from the store to the client.
 const BUFFER: usize = 128 * 1024;
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new().route("/backup", post(create))
+pub fn routes() -> ApiRouter<Platform> {
+    let create = post_with(create, |op| {
+        op.summary("Everything that the server keeps, encrypted").answers::<200, Bytes>("The backup, as it is made")
+    });
+    ApiRouter::new().api_route("/backup", create)
 }
 
 /// Answers once the first bytes are there. A backup that fails later breaks the connection off, so that nobody takes it for a whole one.

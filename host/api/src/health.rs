@@ -1,9 +1,9 @@
 //! Whether the server lives, whether it can work, and which version it is. For everybody, on any host name.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
+use axum::Json;
 use axum::extract::State;
-use axum::response::IntoResponse;
-use axum::routing::get;
-use axum::{Json, Router};
 use konnector_platform::Platform;
 use konnector_store::InstanceId;
 use serde_json::json;
@@ -11,15 +11,16 @@ use serde_json::json;
 use crate::error::Failure;
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/version", get(async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }))))
+pub fn routes() -> ApiRouter<Platform> {
+    let version = async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }));
+    ApiRouter::new()
+        .api_route("/livez", get_with(async || "ok\n", |op| op.summary("Whether the server lives")))
+        .api_route("/readyz", get_with(ready, |op| op.summary("Whether the server can work")))
+        .api_route("/version", get_with(version, |op| op.summary("The version of the program")))
 }
 
 /// Ready is who can read the store.
-async fn ready(State(platform): State<Platform>) -> Result<impl IntoResponse, Failure> {
+async fn ready(State(platform): State<Platform>) -> Result<&'static str, Failure> {
     match platform.store.doctypes(&InstanceId::global()) {
         Ok(_) => Ok("ok\n"),
         Err(error) => Err(Failure::unavailable(error.to_string())),

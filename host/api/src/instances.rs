@@ -1,8 +1,9 @@
 //! `/instances` of the admin API: whose data the server keeps (Cozy API: admin, instances).
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use konnector_platform::Platform;
 use konnector_platform::doctype::INSTANCES;
@@ -15,14 +16,45 @@ use serde_json::{Value, json};
 use crate::error::Failure;
 use crate::extract::Params;
 use crate::jsonapi::{Document, Resource};
+use crate::openapi::{Describe as _, Kind};
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/instances", get(list).post(create))
-        .route("/instances/count", get(count))
-        .route("/instances/token", post(issue_token))
-        .route("/instances/{domain}", get(show).delete(delete))
+pub fn routes() -> ApiRouter<Platform> {
+    let all = get_with(list, |op| {
+        op.summary("The instances")
+            .query("page[limit]", Kind::Number, "Instances on a page; all unless told")
+            .query("page[cursor]", Kind::Text, "The id to begin with")
+            .query("page[skip]", Kind::Number, "Instances to leave out")
+    })
+    .post_with(create, |op| {
+        op.summary("Makes an instance")
+            .query("Domain", Kind::Text, "The host name under which clients reach it")
+            .query("DomainAliases", Kind::Text, "Further host names, with commas between them")
+            .query("Locale", Kind::Text, "The language of its owner")
+            .query("Timezone", Kind::Text, "The time zone of its owner, an IANA name")
+            .query("Email", Kind::Text, "The mail address of its owner")
+            .query("PublicName", Kind::Text, "The name of its owner")
+            .query("DiskQuota", Kind::Number, "The bytes that its files may take; as many as there are unless told")
+            .answers::<201, Document>("The instance")
+            .fails(409, "There is an instance of this host name")
+            .fails(422, "A parameter is wrong")
+    });
+    let token = post_with(issue_token, |op| {
+        op.summary("Makes a token")
+            .query("Domain", Kind::Text, "The instance")
+            .query("Audience", Kind::Text, "cli, app, konn or access; cli unless told")
+            .query("Subject", Kind::Text, "The slug of the app or konnector, or the client's id")
+            .query("Scope", Kind::Text, "What it allows, for example io.cozy.files:GET; * is everything")
+            .answers::<200, String>("The token")
+            .fails(422, "A parameter is wrong")
+    });
+    let one = get_with(show, |op| op.summary("An instance"))
+        .delete_with(delete, |op| op.summary("Deletes an instance and all its data").answers::<204, ()>("It is gone"));
+    ApiRouter::new()
+        .api_route("/instances", all)
+        .api_route("/instances/count", get_with(count, |op| op.summary("How many instances there are")))
+        .api_route("/instances/token", token)
+        .api_route("/instances/{domain}", one)
 }
 
 fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, Failure> {

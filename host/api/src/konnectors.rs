@@ -2,10 +2,11 @@
 
 use std::future::ready;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use aide::transform::TransformOperation;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
 use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -25,6 +26,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::error::Failure;
 use crate::extract::{Caller, Params};
 use crate::jsonapi::{Document, Resource};
+use crate::openapi::{Content, Describe as _, Events, Kind};
 use crate::{sse, triggers};
 
 /// Konnectors on a page where the client names no number.
@@ -33,22 +35,73 @@ const PAGE: usize = 100;
 const STORE: &str = "store";
 
 /// The routes that answer at once.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/konnectors", get(list))
-        .route("/konnectors/", get(list))
-        .route("/konnectors/{slug}", get(show).delete(uninstall))
-        .route("/konnectors/{slug}/icon", get(icon))
-        .route("/konnectors/{slug}/icon/{version}", get(icon_of_version))
-        .route("/konnectors/{slug}/trigger", post(create_trigger))
+pub fn routes() -> ApiRouter<Platform> {
+    let all = get_with(list, |op| {
+        op.summary("The installed konnectors")
+            .query("limit", Kind::Number, "Konnectors on a page, 100 unless told")
+            .query("start_key", Kind::Text, "The id to begin with; the link next of a page has it")
+    });
+    let one = get_with(show, |op| op.summary("A konnector")).delete_with(uninstall, |op| {
+        op.summary("Uninstalls a konnector")
+            .answers::<204, ()>("It is gone")
+            .answers::<202, ()>("It goes once it has cleaned up its accounts")
+    });
+    let trigger = post_with(create_trigger, |op| {
+        op.summary("Makes the trigger that runs a konnector as often as its manifest says")
+            .query("AccountID", Kind::Text, "The account to run it for")
+            .query("ExecNow", Kind::Flag, "Whether it also runs at once")
+            .answers::<201, Document>("The trigger")
+            .fails(409, "There is such a trigger already")
+            .fails(422, "The konnector cannot run for this account")
+    });
+    let picture = "The icon, in the format that the manifest names";
+    ApiRouter::new()
+        .api_route("/konnectors", all.clone())
+        .api_route("/konnectors/", all)
+        .api_route("/konnectors/{slug}", one)
+        .api_route(
+            "/konnectors/{slug}/icon",
+            get_with(icon, |op| op.summary("The icon of a konnector").answers::<200, Content>(picture)),
+        )
+        .api_route(
+            "/konnectors/{slug}/icon/{version}",
+            get_with(icon_of_version, |op| {
+                op.summary("The icon of a konnector, to be kept as long as its version")
+                    .answers::<200, Content>(picture)
+            }),
+        )
+        .api_route("/konnectors/{slug}/trigger", trigger)
 }
 
 /// The routes that fetch a bundle before they answer.
-pub fn installing() -> Router<Platform> {
-    Router::new()
-        .route("/konnectors/", post(install))
-        .route("/konnectors/{slug}", post(install))
-        .route("/konnectors/{slug}", put(update))
+pub fn installing() -> ApiRouter<Platform> {
+    let installed = || {
+        post_with(install, |op| {
+            fetching(op.summary("Installs a konnector"))
+                .query("Source", Kind::Text, "Where its bundle is; the registry's channel stable unless told")
+                .fails(409, "It is installed already")
+        })
+    };
+    ApiRouter::new().api_route("/konnectors/", installed()).api_route(
+        "/konnectors/{slug}",
+        installed().put_with(update, |op| {
+            fetching(op.summary("Updates a konnector"))
+                .query("Source", Kind::Text, "Where its bundle is, where that is to change")
+                .query("PermissionsAcked", Kind::Flag, "Whether the user has accepted new permissions; yes unless told")
+                .fails(409, "It is being installed or updated by somebody else")
+        }),
+    )
+}
+
+/// What is common to installing and updating.
+fn fetching(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.description(
+        "Clients that accept exactly text/event-stream get a stream of the states instead, with the status 200.",
+    )
+    .query("Parameters", Kind::Text, "A JSON object that is kept with the konnector")
+    .answers::<202, Document>("The konnector, in an array of one; it is ready a moment later")
+    .answers::<200, Events>("A stream of the states")
+    .fails(422, "The source or the slug is none")
 }
 
 /// How a konnector is shown. `rev` is empty for one that is not stored yet.

@@ -17,6 +17,7 @@ mod jobs;
 mod jsonapi;
 mod konnectors;
 mod limits;
+mod openapi;
 mod passphrase;
 mod permissions;
 mod realtime;
@@ -24,6 +25,7 @@ mod server;
 mod sse;
 mod triggers;
 
+use aide::axum::ApiRouter;
 use axum::{Router, middleware};
 use konnector_platform::Platform;
 
@@ -32,14 +34,15 @@ pub use in_process::InProcess;
 pub use passphrase::Passphrase;
 pub use server::{LocalAddress, serve};
 
-/// The public API. Requests are for the instance that their host names; `/livez`, `/readyz` and `/version` are for everybody.
+/// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
+/// `/openapi.json` are for everybody.
 pub fn public(platform: Platform) -> Router {
     public_routes(&platform).with_state(platform)
 }
 
 /// The routes of the public API; the platform that answers is still to be given.
 fn public_routes(platform: &Platform) -> Router<Platform> {
-    let quick = Router::new()
+    let quick = ApiRouter::new()
         .merge(konnectors::routes())
         .merge(jobs::routes())
         .merge(triggers::routes())
@@ -50,10 +53,9 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .merge(realtime::sockets())
         .merge(files::uploads())
         .merge(limits::patient(konnectors::installing()))
-        .merge(limits::usual(data::routes()).layer(middleware::from_fn(error::couch::render)))
+        .merge(error::couch::rendered(limits::usual(data::routes())))
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
-    let all = personal
-        .merge(limits::usual(health::routes()))
+    let all = openapi::public(personal.merge(limits::usual(health::routes())))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn(error::framework::render));

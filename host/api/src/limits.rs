@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use aide::axum::ApiRouter;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
@@ -22,12 +23,12 @@ const USUAL: Duration = Duration::from_secs(30);
 const PATIENT: Duration = Duration::from_secs(120);
 
 /// Routes that answer within thirty seconds.
-pub fn usual<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+pub fn usual<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(|request, next| within(USUAL, request, next)))
 }
 
 /// Routes that fetch something from elsewhere before they answer.
-pub fn patient<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+pub fn patient<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(|request, next| within(PATIENT, request, next)))
 }
 

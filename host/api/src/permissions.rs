@@ -1,7 +1,7 @@
 //! `/permissions`: what the bearer of a token may do (Cozy API: permissions).
 
-use axum::Router;
-use axum::routing::get;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use konnector_platform::Platform;
 use konnector_platform::doctype::PERMISSIONS;
 use konnector_platform::token::Audience;
@@ -12,8 +12,9 @@ use crate::extract::Caller;
 use crate::jsonapi::{Document, Resource};
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new().route("/permissions/self", get(own))
+pub fn routes() -> ApiRouter<Platform> {
+    ApiRouter::new()
+        .api_route("/permissions/self", get_with(own, |op| op.summary("What the bearer of the token may do")))
 }
 
 /// The rules of the caller. Those of a scope have no titles of their own and are called `rule0`, `rule1`, …

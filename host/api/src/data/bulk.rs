@@ -1,8 +1,9 @@
 //! Many documents in one request, each for itself: what goes wrong with one does not touch the others.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::post_with;
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::post;
-use axum::{Json, Router};
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
@@ -12,13 +13,30 @@ use serde_json::{Value, json};
 use super::{check_id, doctype, revision, shown};
 use crate::error::{Failure, couch};
 use crate::extract::{Caller, JsonObject};
+use crate::openapi::{Describe as _, Kind};
 
 /// Documents in one request.
 const MOST: usize = 1_000;
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new().route("/data/{doctype}/_bulk_docs", post(write)).route("/data/{doctype}/_bulk_get", post(read))
+pub fn routes() -> ApiRouter<Platform> {
+    let write = post_with(write, |op| {
+        op.summary("Stores, replaces and deletes many documents, each for itself")
+            .member(
+                "docs",
+                Kind::Objects,
+                "The documents; with _id and _rev to replace one, with _deleted to delete it",
+            )
+            .answers::<201, Json<Vec<Value>>>("What became of each document")
+    });
+    let read = post_with(read, |op| {
+        op.summary("Many documents by their ids").member(
+            "docs",
+            Kind::Objects,
+            "An id, and a rev where it matters, of each",
+        )
+    });
+    ApiRouter::new().api_route("/data/{doctype}/_bulk_docs", write).api_route("/data/{doctype}/_bulk_get", read)
 }
 
 fn documents(body: &mut Map) -> Result<Vec<Map>, Failure> {

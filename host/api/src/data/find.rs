@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
@@ -16,15 +17,34 @@ use serde_json::{Value, json};
 use super::{doctype, revision};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
+use crate::openapi::{Describe as _, Kind, queried};
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/data/{doctype}/_find", post(find))
-        .route("/data/{doctype}/_index", post(declare))
-        .route("/data/{doctype}/_design_docs", get(designs))
-        .route("/data/{doctype}/_design/{id}", get(design).delete(delete_design))
-        .route("/data/{doctype}/_design/{id}/copy", post(copy_design))
+pub fn routes() -> ApiRouter<Platform> {
+    let find = post_with(find, |op| queried(op.summary("The documents of a type that a selector describes")));
+    let declare = post_with(declare, |op| {
+        op.summary("Makes an index, unless it is there")
+            .member("index", Kind::Object, "The fields, and a selector that narrows it")
+            .member("ddoc", Kind::Text, "The design document to make it in")
+            .member("name", Kind::Text, "Its name")
+    });
+    let one = get_with(design, |op| op.summary("A design document")).delete_with(delete_design, |op| {
+        op.summary("Deletes a design document, and its index")
+            .query("rev", Kind::Text, "The revision to delete")
+            .fails(409, "Somebody else wrote in between")
+    });
+    let copy = post_with(copy_design, |op| {
+        op.summary("Copies a design document")
+            .header("Destination", "The id of the copy, with _design/ before it")
+            .answers::<201, Json<Value>>("The id and the revision of the copy")
+            .fails(409, "There is a design document of this id")
+    });
+    ApiRouter::new()
+        .api_route("/data/{doctype}/_find", find)
+        .api_route("/data/{doctype}/_index", declare)
+        .api_route("/data/{doctype}/_design_docs", get_with(designs, |op| op.summary("The design documents of a type")))
+        .api_route("/data/{doctype}/_design/{id}", one)
+        .api_route("/data/{doctype}/_design/{id}/copy", copy)
 }
 
 /// `POST /data/:type/_find`.

@@ -1,5 +1,7 @@
 //! Lists of all documents of a type: `_all_docs` as `CouchDB` answers it, `_normal_docs` as Cozy does.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::{Doctype, Verb};
@@ -11,10 +13,36 @@ use serde_json::{Value, json};
 use super::{doctype, shown};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
+use crate::openapi::{Describe as _, Kind};
 
 /// Documents on a page where the client names no number, and at most.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1_000;
+
+/// The routes of this module.
+pub fn routes() -> ApiRouter<Platform> {
+    let all = get_with(all_docs, |op| {
+        op.summary("The documents of a type as CouchDB lists them")
+            .query("limit", Kind::Number, "Documents on a page, 100 unless told and at most 1000")
+            .query("skip", Kind::Number, "Documents to leave out")
+            .query("startkey", Kind::Text, "The id to begin with, as JSON")
+            .query("include_docs", Kind::Flag, "Whether the documents are there, too")
+            .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
+    })
+    .post_with(docs_of_keys, |op| {
+        op.summary("The documents of a type with some ids")
+            .query("include_docs", Kind::Flag, "Whether the documents are there, too")
+            .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
+            .member("keys", Kind::Texts, "The ids")
+    });
+    let normal = get_with(normal_docs, |op| {
+        op.summary("The documents of a type as Cozy lists them")
+            .query("limit", Kind::Number, "Documents on a page, 100 unless told and at most 1000")
+            .query("skip", Kind::Number, "Documents to leave out")
+            .query("bookmark", Kind::Text, "Where the page before ended")
+    });
+    ApiRouter::new().api_route("/data/{doctype}/_all_docs", all).api_route("/data/{doctype}/_normal_docs", normal)
+}
 
 /// A part of all documents of a type.
 struct Page {
@@ -98,7 +126,7 @@ fn row(doctype: &Doctype, document: Document, params: &Params) -> Result<Value, 
 }
 
 /// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these.
-pub async fn docs_of_keys(
+async fn docs_of_keys(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
@@ -122,7 +150,7 @@ pub async fn docs_of_keys(
 }
 
 /// `GET /data/:type/_all_docs?limit=&skip=&startkey=&include_docs=&Fields=`. Design documents are none of them, whatever `DesignDocs` says.
-pub async fn all_docs(
+async fn all_docs(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
@@ -139,7 +167,7 @@ pub async fn all_docs(
 
 /// `GET /data/:type/_normal_docs?limit=&skip=&bookmark=`. A bookmark is the id of the last document of the page before; the last page has
 /// an empty one.
-pub async fn normal_docs(
+async fn normal_docs(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,

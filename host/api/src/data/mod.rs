@@ -4,9 +4,10 @@ mod bulk;
 mod find;
 mod list;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::{ApiMethodRouter, get_with, post_with};
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::{Doctype, Verb};
@@ -16,18 +17,42 @@ use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
+use crate::openapi::{Describe as _, Kind};
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/data/_all_doctypes", get(doctypes))
-        .route("/data/{doctype}", axum::routing::post(create).delete(delete_all))
-        .route("/data/{doctype}/", axum::routing::post(create).delete(delete_all))
-        .route("/data/{doctype}/_all_docs", get(list::all_docs).post(list::docs_of_keys))
-        .route("/data/{doctype}/_normal_docs", get(list::normal_docs))
+pub fn routes() -> ApiRouter<Platform> {
+    let whole_type = post_with(create, |op| {
+        op.summary("Stores a new document under an id of the server's")
+            .answers::<201, Json<Value>>("The document as stored")
+    })
+    .delete_with(delete_all, |op| op.summary("Deletes every document of a type"));
+    ApiRouter::new()
+        .api_route("/data/_all_doctypes", get_with(doctypes, |op| op.summary("The types that have documents")))
+        .api_route("/data/{doctype}", whole_type.clone())
+        .api_route("/data/{doctype}/", whole_type)
+        .merge(list::routes())
         .merge(find::routes())
         .merge(bulk::routes())
-        .route("/data/{doctype}/{id}", get(read).put(write).delete(delete))
+        .api_route("/data/{doctype}/{id}", one())
+}
+
+/// The operations on one document.
+fn one() -> ApiMethodRouter<Platform> {
+    get_with(read, |op| {
+        op.summary("A document").query("rev", Kind::Text, "Its revision; only the current one is there")
+    })
+    .put_with(write, |op| {
+        op.summary("Stores a document under an id, as a new one or as the next revision")
+            .member("_id", Kind::Text, "The id, as in the path, to update")
+            .member("_rev", Kind::Text, "The revision to replace, to update")
+            .fails(409, "Somebody else wrote in between, or the document to create is there")
+    })
+    .delete_with(delete, |op| {
+        op.summary("Deletes a document")
+            .query("rev", Kind::Text, "The revision to delete")
+            .header("If-Match", "The same")
+            .fails(409, "Somebody else wrote in between")
+    })
 }
 
 /// The doctype of a path.
@@ -67,9 +92,9 @@ fn written(doctype: &Doctype, document: Document) -> Json<Value> {
     Json(json!({ "ok": true, "id": id, "rev": rev, "type": doctype, "data": shown(doctype, document) }))
 }
 
-async fn doctypes(State(platform): State<Platform>, caller: Caller) -> Result<Json<Vec<Doctype>>, Failure> {
+async fn doctypes(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, Failure> {
     caller.check_type(Verb::Get, &doctype("io.cozy.doctypes")?)?;
-    Ok(Json(platform.doctypes(&caller.instance)?))
+    Ok(Json(json!(platform.doctypes(&caller.instance)?)))
 }
 
 async fn read(

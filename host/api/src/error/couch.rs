@@ -1,16 +1,23 @@
 //! Errors below `/data`, as `CouchDB`'s clients expect them: `{"ok": false, "status": "404", "error": "not_found", "reason": "missing"}`;
 //! those of authentication and authorization are `{"error": "code=403, message=…"}`.
 
+use aide::axum::ApiRouter;
 use axum::extract::Request;
-use axum::middleware::Next;
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{About, Failure};
+use crate::openapi::{self, Shape};
 
-/// Layer that writes each error of the routes below it in this shape.
-pub async fn render(request: Request, next: Next) -> Response {
+/// Routes whose errors have this shape.
+pub fn rendered<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    openapi::with_failures(routes, Shape::Couch).layer(middleware::from_fn(render))
+}
+
+/// Layer that writes each error of the routes below it.
+async fn render(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Failure>() {
         Some(failure) => {

@@ -7,11 +7,10 @@ mod find;
 mod link;
 mod parameters;
 mod references;
+mod routes;
 mod upload;
 
-use axum::Router;
 use axum::extract::{Path, State};
-use axum::routing::get;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
@@ -23,40 +22,12 @@ use crate::error::Failure;
 use crate::extract::{Caller, Params};
 use crate::jsonapi::{Document, Resource};
 
+pub use routes::{routes, uploads};
+
 /// Children that a directory embeds, and that a page has where the client names no number.
 const CHILDREN: usize = 30;
 /// Children on a page, at most.
 const MOST_CHILDREN: usize = 1_000;
-
-/// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/files/metadata", get(show_path).patch(change::patch_path))
-        .route("/files/download", get(download::by_path))
-        .route("/files/download/{id}", get(download::by_id))
-        .route("/files/trash", get(change::trashed).delete(change::empty))
-        .route("/files/trash/{id}", axum::routing::post(change::restore).delete(change::destroy))
-        .route("/files/_find", axum::routing::post(find::find))
-        .route("/files/_all_docs", axum::routing::post(find::by_ids))
-        .route("/files/downloads", axum::routing::post(link::create))
-        .route("/files/downloads/{secret}/{name}", get(link::follow))
-        .route("/files/{id}", get(show).head(find::exists).patch(change::patch).delete(change::trash))
-        .route("/files/{id}/size", get(find::size))
-        .route(
-            "/files/{id}/relationships/referenced_by",
-            axum::routing::post(references::add).delete(references::remove),
-        )
-        .route("/files/{id}/copy", axum::routing::post(change::copy))
-        .route("/files/{id}/relationships/contents", get(contents))
-}
-
-/// The routes that take contents. How long that takes is the client's to say, as long as something comes.
-pub fn uploads() -> Router<Platform> {
-    Router::new()
-        .route("/files", axum::routing::post(upload::create))
-        .route("/files/", axum::routing::post(upload::create))
-        .route("/files/{id}", axum::routing::post(upload::create).put(upload::overwrite))
-}
 
 fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, Failure> {
     let at = caller.instance.doc(&FILES, file.id.as_str());

@@ -1,5 +1,7 @@
 //! Which documents refer to a file.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::post_with;
 use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::{Doctype, Verb};
@@ -12,6 +14,17 @@ use serde_json::{Value, json};
 use super::access;
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject};
+use crate::openapi::{Describe as _, Kind};
+
+/// The routes of this module.
+pub fn routes() -> ApiRouter<Platform> {
+    const DATA: &str = "A reference, with its type and id, or a list of them";
+    let both = post_with(add, |op| op.summary("Notes that documents refer to a file").member("data", Kind::Any, DATA))
+        .delete_with(remove, |op| {
+            op.summary("Notes that documents no longer refer to a file").member("data", Kind::Any, DATA)
+        });
+    ApiRouter::new().api_route("/files/{id}/relationships/referenced_by", both)
+}
 
 /// One reference, or several.
 #[derive(Deserialize)]
@@ -22,7 +35,7 @@ enum Data {
 }
 
 /// `POST /files/:id/relationships/referenced_by`.
-pub async fn add(
+async fn add(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
@@ -34,7 +47,7 @@ pub async fn add(
 }
 
 /// `DELETE /files/:id/relationships/referenced_by`. References that are not there are as good as removed.
-pub async fn remove(
+async fn remove(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,

@@ -4,10 +4,11 @@ mod events;
 
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::{delete_with, get_with, post_with};
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use axum::{Json, Router};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use konnector_manifest::Verb;
@@ -23,20 +24,52 @@ use serde_json::{Value, json};
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
+use crate::openapi::{Content, Describe as _, Events, Kind};
 
 /// The error of a client's job that ended badly without one.
 const UNTOLD: &str = "UNKNOWN_ERROR";
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/jobs/queue/{worker}", get(list).post(push))
-        .route("/jobs/clean", post(clean))
-        .route("/jobs/purge", delete(purge))
-        .route("/jobs/{id}", get(show).patch(patch))
-        .route("/jobs/{id}/cancel", post(cancel))
-        .route("/jobs/{id}/log", get(log))
-        .route("/jobs/{id}/events", get(events::follow))
+pub fn routes() -> ApiRouter<Platform> {
+    let queue = get_with(list, |op| op.summary("The jobs of a worker that wait or run")).post_with(push, |op| {
+        op.summary("Pushes a job")
+            .member("arguments", Kind::Any, "What the worker is told")
+            .member("options", Kind::Object, "max_exec_count, and timeout in seconds")
+            .member("manual", Kind::Flag, "Whether a person asks for it")
+            .member("forward_logs", Kind::Flag, "For the command line")
+            .answers::<202, Document>("The job")
+            .fails(409, "The job cannot be pushed at the moment")
+    });
+    let clean = post_with(clean, |op| op.summary("Ends what has run for more than an hour"));
+    let purge = delete_with(purge, |op| {
+        op.summary("Removes jobs that ended long ago")
+            .query("duration", Kind::Text, "How long ago, as 10D, 3W or 2M; two weeks unless told")
+            .query("workers", Kind::Text, "The workers, with commas between them; all unless told")
+            .fails(422, "The duration is none")
+    });
+    let one = get_with(show, |op| op.summary("A job")).patch_with(patch, |op| {
+        op.summary("Ends a job of the worker client")
+            .member("state", Kind::Text, "done or errored")
+            .member("error", Kind::Text, "What went wrong")
+            .fails(409, "It has ended already")
+    });
+    let cancel = post_with(cancel, |op| {
+        op.summary("Ends a job that waits or runs")
+            .answers::<202, Document>("The job; one that runs ends a moment later")
+            .fails(409, "It has ended already")
+    });
+    let log = get_with(log, |op| op.summary("The lines of a job's log, as JSON").answers::<200, Content>("The lines"));
+    let events = get_with(events::follow, |op| {
+        op.summary("A job as it goes").answers::<200, Events>("Its states, progress and log, until it has ended")
+    });
+    ApiRouter::new()
+        .api_route("/jobs/queue/{worker}", queue)
+        .api_route("/jobs/clean", clean)
+        .api_route("/jobs/purge", purge)
+        .api_route("/jobs/{id}", one)
+        .api_route("/jobs/{id}/cancel", cancel)
+        .api_route("/jobs/{id}/log", log)
+        .api_route("/jobs/{id}/events", events)
 }
 
 /// How a job is shown.

@@ -4,17 +4,19 @@ mod protocol;
 mod socket;
 mod subscriptions;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use axum::Extension;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Extension, Router};
 use http::StatusCode;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 
 use crate::error::Failure;
 use crate::extract::{Caller, Host, JsonObject};
+use crate::openapi::Describe as _;
 use crate::server::Place;
 
 /// The sub-protocol that Cozy's clients ask for.
@@ -23,13 +25,20 @@ const PROTOCOL: &str = "io.cozy.websocket";
 const LARGEST_FRAME: usize = 1_024;
 
 /// The routes of this module that take no token in their head: a socket's first frame holds it.
-pub fn sockets() -> Router<Platform> {
-    Router::new().route("/realtime", get(open)).route("/realtime/", get(open))
+pub fn sockets() -> ApiRouter<Platform> {
+    let open = get_with(open, |op| {
+        op.summary("Opens a websocket that tells what happens to documents; its first frame holds the token")
+            .fails(426, "The client does not ask for a websocket, or not by HTTP/1.1")
+    });
+    ApiRouter::new().api_route("/realtime", open.clone()).api_route("/realtime/", open)
 }
 
 /// The other routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new().route("/realtime/{doctype}/{id}", post(notify))
+pub fn routes() -> ApiRouter<Platform> {
+    let notify = post_with(notify, |op| {
+        op.summary("Tells listeners of a document that is stored nowhere").answers::<204, ()>("They are told")
+    });
+    ApiRouter::new().api_route("/realtime/{doctype}/{id}", notify)
 }
 
 /// `GET /realtime/`.

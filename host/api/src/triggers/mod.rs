@@ -3,10 +3,11 @@
 mod attributes;
 mod webhook;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{ApiMethodRouter, get_with, post_with};
+use aide::transform::TransformOperation;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use http::StatusCode;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
@@ -19,6 +20,7 @@ use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jobs;
 use crate::jsonapi::{Document, Resource};
+use crate::openapi::{Describe as _, Kind};
 
 /// Jobs of a trigger that are shown, at most.
 const MOST_JOBS: usize = 50;
@@ -26,15 +28,68 @@ const MOST_JOBS: usize = 50;
 const PAGE: usize = 200;
 
 /// The routes of this module.
-pub fn routes() -> Router<Platform> {
-    Router::new()
-        .route("/jobs/triggers", get(list).post(create))
-        .route("/jobs/triggers/", get(list).post(create))
-        .route("/jobs/triggers/{id}", get(show).patch(patch).delete(delete))
-        .route("/jobs/triggers/{id}/state", get(state))
-        .route("/jobs/triggers/{id}/jobs", get(list_jobs))
-        .route("/jobs/triggers/{id}/launch", post(launch))
-        .route("/jobs/webhooks/{id}", post(webhook::call))
+pub fn routes() -> ApiRouter<Platform> {
+    let state = get_with(state, |op| op.summary("How a trigger has fared"));
+    let jobs = get_with(list_jobs, |op| {
+        op.summary("The last jobs of a trigger").query("Limit", Kind::Number, "How many, 50 unless told and at most")
+    });
+    let launch = post_with(launch, |op| {
+        op.summary("Pushes the job of a trigger at once")
+            .answers::<201, Document>("The job")
+            .fails(409, "The job cannot be pushed at the moment")
+    });
+    let webhook = post_with(webhook::call, |op| {
+        op.summary("Calls a webhook; whoever knows its address may")
+            .query("Manual", Kind::Flag, "Whether a person does")
+            .answers::<204, ()>("A job is pushed, or soon will be")
+    });
+    ApiRouter::new()
+        .api_route("/jobs/triggers", all())
+        .api_route("/jobs/triggers/", all())
+        .api_route("/jobs/triggers/{id}", one())
+        .api_route("/jobs/triggers/{id}/state", state)
+        .api_route("/jobs/triggers/{id}/jobs", jobs)
+        .api_route("/jobs/triggers/{id}/launch", launch)
+        .api_route("/jobs/webhooks/{id}", webhook)
+}
+
+/// The operations on all triggers.
+fn all() -> ApiMethodRouter<Platform> {
+    get_with(list, |op| {
+        op.summary("The triggers")
+            .query("Worker", Kind::Text, "The workers, with commas between them; all unless told")
+            .query("Type", Kind::Text, "The types, with commas between them; all unless told")
+            .query("page[limit]", Kind::Number, "Triggers on a page; all unless told, else at most 200")
+            .query("page[cursor]", Kind::Text, "Where the page before ended")
+    })
+    .post_with(create, |op| {
+        scheduled(op.summary("Makes a trigger"))
+            .member("type", Kind::Text, "@cron, @every, @event, …")
+            .member("worker", Kind::Text, "The worker of its jobs")
+            .member("worker_arguments", Kind::Any, "Another name of message")
+            .member("options", Kind::Object, "max_exec_count, and timeout in nanoseconds")
+            .answers::<201, Document>("The trigger")
+    })
+}
+
+/// The operations on one trigger.
+fn one() -> ApiMethodRouter<Platform> {
+    get_with(show, |op| op.summary("A trigger, with how it has fared"))
+        .patch_with(patch, |op| scheduled(op.summary("Changes a trigger")))
+        .delete_with(delete, |op| op.summary("Deletes a trigger").answers::<204, ()>("It is gone"))
+}
+
+/// The attributes that can be set and changed.
+fn scheduled(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.member("arguments", Kind::Text, "When, in the words of its type")
+        .member("message", Kind::Any, "What the worker is told")
+        .member("debounce", Kind::Text, "How long to wait for further events, for example 5m")
+        .member("time_zone", Kind::Text, "An IANA name, for example Europe/Paris")
+        .member("missed_policy", Kind::Text, "skip, coalesce or all")
+        .member("missed_limit", Kind::Number, "How many missed runs to make up for")
+        .member("catch_up_window", Kind::Text, "How old a missed run may be, for example 24h")
+        .member("overlap_policy", Kind::Text, "skip or queue-one")
+        .fails(409, "Somebody else wrote in between")
 }
 
 /// How a trigger is shown.

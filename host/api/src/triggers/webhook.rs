@@ -2,14 +2,14 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
 use konnector_platform::trigger::Trigger;
 
 use crate::error::Failure;
-use crate::extract::Params;
+use crate::extract::{Host, Params};
 
 /// The address of a webhook.
 pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> String {
@@ -19,7 +19,7 @@ pub fn address(platform: &Platform, instance: &Instance, trigger: &Trigger) -> S
 /// Keeps the body, whatever it is, as the payload of a job. Needs no token: the id of the trigger is the secret.
 pub async fn call(
     State(platform): State<Platform>,
-    Extension(instance): Extension<Instance>,
+    Host(instance): Host,
     Path(id): Path<String>,
     params: Params,
     body: Result<Bytes, BytesRejection>,

@@ -6,6 +6,7 @@ use http::header::AUTHORIZATION;
 use konnector_api::{Passphrase, ServerInfo};
 use serde_json::json;
 
+use crate::openapi;
 use crate::support::{Answer, Api, Call, send};
 
 struct Admin(Router);
@@ -106,5 +107,14 @@ async fn a_token_is_issued_as_a_text() {
         ("Domain=alice.example&Scope=io.cozy.bills:FETCH", 400),
     ] {
         assert_eq!(issue(query).await.status, status, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn it_describes_its_routes_to_operators() {
+    let api = Api::new().await;
+    let description = Admin::new(&api).send(Call::get("/openapi.json")).await.json();
+    for (name, operation) in openapi::operations(&description) {
+        assert_eq!(operation["security"], json!([{ "token": [] }]), "{name}");
     }
 }

@@ -1,5 +1,6 @@
 //! The routes as clients meet them: a real platform over a store in memory, and requests straight into the router.
 
+#![expect(clippy::disallowed_methods, reason = "tests of the server make routes of their own")]
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -15,6 +16,7 @@ mod files;
 mod find;
 mod jobs;
 mod konnectors;
+mod openapi;
 mod realtime;
 mod server;
 mod support;

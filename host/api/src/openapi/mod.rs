@@ -1,0 +1,119 @@
+//! The description of the routes (OpenAPI 3.1), made from the routes themselves and served beside them.
+//!
+//! A handler is routed with [`ApiRouter::api_route`], which takes it together with its operation. Most of the operation follows from the
+//! types that the handler takes and answers ([`types`]); what types do not tell is said next to the route, with [`Describe`]; and how
+//! failures look is added in one place, for a whole group of routes ([`failures`]).
+
+mod describe;
+mod failures;
+mod types;
+
+use std::sync::{Arc, OnceLock};
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
+use aide::generate::in_context;
+use aide::openapi::{Info, OpenApi, Operation, PathItem, ReferenceOr, Response, SecurityScheme};
+use aide::operation::{ParamLocation, add_parameters, parameters_from_schema};
+use aide::transform::{TransformOpenApi, TransformPathItem};
+use axum::{Json, Router};
+use konnector_platform::Platform;
+use schemars::json_schema;
+use serde_json::Value;
+
+use crate::error::Failure;
+
+pub use describe::{Content, Describe, Events, Kind, queried};
+pub use failures::{Shape, with_failures};
+
+/// The name of the one way to authenticate.
+const TOKEN: &str = "token";
+
+/// Serves the public API with its description. Operations whose handlers take a [`Caller`](crate::extract::Caller) need a token.
+pub fn public(routes: ApiRouter<Platform>) -> Router<Platform> {
+    let token = http("bearer", "A token; also as the password of HTTP Basic, or as the parameter bearer_token");
+    served("konnector", token, routes, |item| item)
+}
+
+/// Serves the admin API with its description. Every operation needs the passphrase, which a layer asks for.
+pub fn admin(routes: ApiRouter<Platform>) -> Router<Platform> {
+    let passphrase = http("basic", "The operator's passphrase, with any user name");
+    served("konnector, for operators", passphrase, routes, |mut item| {
+        for (_, operation) in operations(item.inner_mut()) {
+            require_token(operation);
+        }
+        item
+    })
+}
+
+fn http(scheme: &str, what: &str) -> SecurityScheme {
+    let (scheme, description) = (scheme.to_owned(), Some(what.to_owned()));
+    SecurityScheme::Http { scheme, description, bearer_format: None, extensions: Default::default() }
+}
+
+/// Says that an operation needs a token.
+fn require_token(operation: &mut Operation) {
+    operation.security = vec![[(TOKEN.to_owned(), Vec::new())].into_iter().collect()];
+}
+
+/// Makes the routes' description, and serves it under `/openapi.json`.
+fn served(
+    title: &str,
+    scheme: SecurityScheme,
+    routes: ApiRouter<Platform>,
+    secured: impl Fn(TransformPathItem<'_>) -> TransformPathItem<'_>,
+) -> Router<Platform> {
+    let made: Arc<OnceLock<OpenApi>> = Arc::default();
+    let answer = {
+        let made = Arc::clone(&made);
+        async move || serde_json::to_value(made.get()).map(Json).map_err(|error| Failure::server(error.to_string()))
+    };
+    let own = get_with(answer, |op| {
+        op.summary("This description").answers::<200, Json<Value>>("The routes as OpenAPI 3.1 describes them")
+    });
+    let info = Info { title: title.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), ..Info::default() };
+    let mut api = OpenApi { info, ..OpenApi::default() };
+    let routes = routes.api_route("/openapi.json", own).with_path_items(secured);
+    let routes = with_failures(routes, Shape::JsonApi)
+        .finish_api_with(&mut api, |api| finished(api.security_scheme(TOKEN, scheme)));
+    // The one place where it is set.
+    made.get_or_init(|| api);
+    routes
+}
+
+/// Adds what follows from the paths alone: an id and a tag of each operation, and its parameters of the path. Answers of which nothing is
+/// said are what the summary promises.
+fn finished(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
+    let paths = api.inner_mut().paths.iter_mut().flat_map(|paths| &mut paths.paths);
+    for (path, item) in paths {
+        let ReferenceOr::Item(item) = item else { continue };
+        for (method, operation) in operations(item) {
+            operation.operation_id = Some(format!("{method}{}", path.replace(|c: char| !c.is_alphanumeric(), "_")));
+            for response in operation.responses.iter_mut().flat_map(|responses| responses.responses.values_mut()) {
+                if let ReferenceOr::Item(Response { description, .. }) = response
+                    && description.is_empty()
+                {
+                    "As asked".clone_into(description);
+                }
+            }
+            operation.tags.extend(path.split('/').nth(1).map(str::to_owned));
+            for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
+                let schema =
+                    json_schema!({ "properties": { name: { "type": "string", "minLength": 1 } }, "required": [name] });
+                in_context(|ctx| {
+                    let parameter = parameters_from_schema(ctx, schema, ParamLocation::Path);
+                    add_parameters(ctx, operation, parameter);
+                });
+            }
+        }
+    }
+    api
+}
+
+/// The operations of a path.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, head, post, put, patch, delete, .. } = item;
+    [("get", get), ("head", head), ("post", post), ("put", put), ("patch", patch), ("delete", delete)]
+        .into_iter()
+        .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
