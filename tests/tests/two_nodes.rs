@@ -53,10 +53,10 @@ impl Kv for Line {
         if !batch.holds(|key, expected| Ok(entries.get(key).map(Vec::as_slice) == expected))? {
             return Ok(Committed::Refused);
         }
-        for (key, value) in batch.writes() {
+        for (key, value) in batch.writes(|key| Ok(entries.get(key).cloned()))? {
             match value {
-                Some(value) => entries.insert(key.clone(), value.clone()),
-                None => entries.remove(key),
+                Some(value) => entries.insert(key, value),
+                None => entries.remove(&key),
             };
         }
         Ok(Committed::Applied)

@@ -2,7 +2,7 @@
 //! special about accounts.
 
 use konnector_manifest::{Doctype, Verb};
-use konnector_store::{Changes, DocRef, Document, Rev};
+use konnector_store::{Changes, DocRef, Document, InstanceId, Rev, Seq};
 use serde_json::Value;
 
 use crate::account;
@@ -114,8 +114,13 @@ impl Platform {
         if self.store.was_deleted(at)? {
             return Ok(Missing::Deleted);
         }
-        let known = self.store.doctypes(&at.instance)?.contains(&at.doctype);
-        Ok(if known { Missing::Never } else { Missing::Doctype })
+        Ok(if self.has_type(&at.instance, &at.doctype)? { Missing::Never } else { Missing::Doctype })
+    }
+
+    /// Whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
+    pub(crate) fn has_type(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
+        let changed = self.store.count_changes(instance, doctype, &Seq::default(), 1)? > 0;
+        Ok(changed || !self.store.indexes(instance, doctype)?.is_empty())
     }
 
     /// Takes out what the platform keeps for itself; a konnector sees the secrets of its accounts, nobody else does.
@@ -203,7 +208,10 @@ impl Platform {
         let mut after: Option<String> = None;
         loop {
             let page = self.store.list(&instance.id, doctype, after.as_deref(), 100)?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else {
+                // A database that is gone has no tombstones either.
+                return Ok(self.store.forget_deleted(&instance.id, doctype).await?);
+            };
             after = Some(last.id.clone());
             for document in page {
                 match self.delete_document(instance, principal, doctype, &document.id, &document.rev).await {

@@ -4,6 +4,7 @@
 //! in a [`konnector_store::Store`], what it runs goes through a [`konnector_sandbox::Sandbox`].
 
 pub mod account;
+pub mod changes;
 pub mod clock;
 pub mod crontab;
 pub mod design;

@@ -43,7 +43,7 @@ impl Store {
             for (key, _) in self.kv().scan(&range.from, &range.to, PAGE, false)? {
                 batch.remove(key);
             }
-            if batch.writes().is_empty() {
+            if batch.is_empty() {
                 return Ok(());
             }
             // Without checks it cannot be refused.

@@ -3,8 +3,11 @@
 //! ```text
 //! 00 "format"                                              the format of the data folder
 //! 00 "program"                                             the version of the program that wrote it last
+//! 00 "sequence"                                            the last number that a change was given
 //! 01 <instance 16> 'd' <doctype ≤36> 00 <id ≤200>          document
 //! 01 <instance 16> 't' <doctype ≤36> 00 <id ≤200>          tombstone of a deleted document
+//! 01 <instance 16> 'n' <doctype ≤36> 00 <id ≤200>          number of a document's last change
+//! 01 <instance 16> 'c' <doctype ≤36> 00 <number 8>         last change of a document, in the order of changes
 //! 01 <instance 16> 'j' <doctype ≤36> 00 <id ≤200>          where a job stands in the queue
 //! 01 <instance 16> 's' <doctype ≤36> 00 <id ≤200>          when a trigger is due
 //! 01 <instance 16> 'u' <index ≤64> 00 <text ≤161>          entry of a unique index
@@ -52,6 +55,8 @@ const TEXT_PREFIX: usize = 128;
 pub(crate) enum Space {
     Document,
     Tombstone,
+    /// The number of its last change.
+    Change,
     Job,
     Schedule,
 }
@@ -97,6 +102,10 @@ pub(crate) fn format() -> Vec<u8> {
 
 pub(crate) fn program() -> Vec<u8> {
     b"\0program".to_vec()
+}
+
+pub(crate) fn sequence() -> Vec<u8> {
+    b"\0sequence".to_vec()
 }
 
 /// Every key there may be.
@@ -145,9 +154,9 @@ pub(crate) fn catalog_of(of_type: &[u8]) -> Vec<u8> {
     key
 }
 
-/// The key of a document by the part of the key up to its type, under any letter.
-pub(crate) fn of_type_and_id(of_type: &[u8], id: &str) -> Vec<u8> {
-    let mut key = in_space(of_type, Space::Document);
+/// The key of a document's entry by the part of the key up to its type, under any letter.
+pub(crate) fn of_type_and_id(of_type: &[u8], space: Space, id: &str) -> Vec<u8> {
+    let mut key = in_space(of_type, space);
     key.extend(id.as_bytes());
     key
 }
@@ -173,6 +182,41 @@ pub(crate) fn of_document(space: Space, document: &DocRef) -> Result<Vec<u8>> {
         return Err(Error::TooLarge { what, size: doctype.len(), limit: DOCTYPE_LIMIT });
     }
     Ok(document_key(space, document))
+}
+
+/// All changes of documents of a type.
+pub(crate) fn changes(instance: &InstanceId, doctype: &Doctype) -> Range {
+    Range::starting_with(of_type(instance, b'c', doctype))
+}
+
+/// What the keys of the changes of a type begin with, by the key of any entry of one of its documents.
+pub(crate) fn changes_beside(key: &[u8]) -> Option<Vec<u8>> {
+    let (of_type, _) = split_type(key)?;
+    let mut log = of_type.to_vec();
+    *log.get_mut(INSTANCE_PREFIX)? = b'c';
+    Some(log)
+}
+
+/// The key of the entry of a log under a number.
+pub(crate) fn numbered(log: &[u8], number: u64) -> Vec<u8> {
+    [log, &number.to_be_bytes()].concat()
+}
+
+/// The number in the key of an entry of a log.
+///
+/// # Errors
+/// [`Error::Corrupt`] for any other key.
+pub(crate) fn number(key: &[u8]) -> Result<u64> {
+    let number = split_type(key).and_then(|(_, number)| number.try_into().ok()).map(u64::from_be_bytes);
+    number.ok_or_else(|| Error::Corrupt {
+        what: format!("key {}", key.escape_ascii()),
+        reason: "it is no change's".into(),
+    })
+}
+
+/// The traces of all deleted documents of a type.
+pub(crate) fn tombstones(instance: &InstanceId, doctype: &Doctype) -> Range {
+    Range::starting_with(of_type(instance, b't', doctype))
 }
 
 /// All documents of a type.
@@ -208,6 +252,13 @@ pub(crate) fn of_instance(instance: &InstanceId) -> Range {
 /// Everything that belongs to any instance, in the order of the instances.
 pub(crate) fn all_instances() -> Range {
     Range::starting_with(vec![1])
+}
+
+/// What an entry of an instance's document is; `None` for any other key.
+pub(crate) fn space_of(key: &[u8]) -> Option<Space> {
+    let letter = key.strip_prefix(&[1])?.get(INSTANCE_PREFIX - 1)?;
+    let spaces = [Space::Document, Space::Tombstone, Space::Change, Space::Job, Space::Schedule];
+    spaces.into_iter().find(|space| space.letter() == *letter)
 }
 
 /// Whether a key is that of a document.
@@ -362,6 +413,7 @@ impl Space {
         match self {
             Self::Document => b'd',
             Self::Tombstone => b't',
+            Self::Change => b'n',
             Self::Job => b'j',
             Self::Schedule => b's',
         }
@@ -455,7 +507,7 @@ mod tests {
     #[test]
     fn the_longest_names_make_keys_of_at_most_256_bytes() {
         let longest = document(&format!("io.{}", "x".repeat(197)), &"i".repeat(200));
-        for space in [Space::Document, Space::Tombstone, Space::Job, Space::Schedule] {
+        for space in [Space::Document, Space::Tombstone, Space::Change, Space::Job, Space::Schedule] {
             assert!(of_document(space, &longest).unwrap().len() <= 256);
         }
         let entry = of_entry(&longest.instance, &longest.doctype, u32::MAX, &[0xff; 120], &longest.id);

@@ -1,8 +1,10 @@
 //! The ordered map underneath: what a backend must offer, and no more.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::{frame, key};
 
 /// The longest key, in bytes.
 const KEY_LIMIT: usize = 256;
@@ -60,8 +62,41 @@ pub enum Committed {
 /// Writes to apply together, on condition that the values read for them still stand.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
-    checks: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    checks: Vec<Write>,
+    writes: Vec<Write>,
+    appends: Vec<Append>,
+}
+
+/// A key and its value, `None` where there is none.
+type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// An entry whose key ends with the next number, and the entry that says which number it was.
+#[derive(Debug, Clone)]
+struct Append {
+    log: Vec<u8>,
+    value: Vec<u8>,
+    place: Vec<u8>,
+}
+
+/// The numbers that were given, in the order in which batches were applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Sequence {
+    /// The last one.
+    pub(crate) last: u64,
+    /// Eight random digits: numbers of another map, or of this one before a backup of it was restored, mean something else.
+    pub(crate) epoch: String,
+}
+
+impl Sequence {
+    /// No number was given yet.
+    pub(crate) fn begin() -> Result<Self> {
+        let mut epoch = [0; 4];
+        getrandom::fill(&mut epoch).map_err(|error| Error::Invalid {
+            field: "sequence",
+            reason: format!("the system has no random numbers: {error}"),
+        })?;
+        Ok(Self { last: 0, epoch: hex::encode(epoch) })
+    }
 }
 
 impl Batch {
@@ -83,10 +118,59 @@ impl Batch {
         self
     }
 
-    /// The writes in order, `None` for a removal.
+    /// Adds an entry whose key is `log` and the next number, in eight bytes, and sets the key `place` to that number. Numbers follow each other
+    /// in the order in which batches are applied, whoever committed first.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when the record exceeds what an entry holds.
+    pub(crate) fn append<T: Serialize>(&mut self, log: Vec<u8>, record: &T, place: Vec<u8>) -> Result<&mut Self> {
+        let value = frame::encode(|| format!("entry {}", log.escape_ascii()), record)?;
+        self.appends.push(Append { log, value, place });
+        Ok(self)
+    }
+
+    /// Whether it writes nothing.
     #[must_use]
-    pub fn writes(&self) -> &[(Vec<u8>, Option<Vec<u8>>)] {
-        &self.writes
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.appends.is_empty()
+    }
+
+    /// How much it writes, in entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.writes.len() + self.appends.len()
+    }
+
+    /// The keys that are known before it is applied: all but those of the entries of logs, which their places tell.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
+        let sequence = (!self.appends.is_empty()).then(key::sequence);
+        let written = self.writes.iter().map(|(key, _)| key);
+        written.chain(self.appends.iter().map(|append| &append.place)).cloned().chain(sequence)
+    }
+
+    /// What to write, in order, `None` for a removal; `read` gives the value of a key before. For backends, once its checks hold: nothing may
+    /// come between the reading and the writing.
+    ///
+    /// # Errors
+    /// Those of `read`; [`Error::Corrupt`] when it is not known which numbers were given.
+    pub fn writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+        let mut writes = self.writes.clone();
+        if self.appends.is_empty() {
+            return Ok(writes);
+        }
+        let what = || "the sequence of changes".to_owned();
+        let at = key::sequence();
+        let mut sequence = match read(&at)? {
+            Some(bytes) => frame::decode::<Sequence>(what, &bytes)?,
+            None => Sequence::begin()?,
+        };
+        for Append { log, value, place } in &self.appends {
+            sequence.last += 1;
+            writes.push((key::numbered(log, sequence.last), Some(value.clone())));
+            writes.push((place.clone(), Some(frame::encode(what, &sequence.last)?)));
+        }
+        writes.push((at, Some(frame::encode(what, &sequence)?)));
+        Ok(writes)
     }
 
     /// Whether every check holds; `matches` tells whether a key has the expected value. For backends.
@@ -107,13 +191,14 @@ impl Batch {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn validate(&self) -> Result<()> {
-        for (key, value) in &self.writes {
+        let appended = self.appends.iter().map(|append| (&append.place, Some(&append.value)));
+        for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {
             let fits = |what: &str, size, limit| {
                 let what = || format!("the {what} of entry {}", String::from_utf8_lossy(key));
                 if size > limit { Err(Error::TooLarge { what: what(), size, limit }) } else { Ok(()) }
             };
             fits("key", key.len(), KEY_LIMIT)?;
-            fits("value", value.as_ref().map_or(0, Vec::len), VALUE_LIMIT)?;
+            fits("value", value.map_or(0, Vec::len), VALUE_LIMIT)?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::id::DocRef;
 use crate::kv::{Batch, Kv};
 use crate::rev::Rev;
 use crate::view::View;
-use crate::{document, due, index, queue, secondary};
+use crate::{document, due, feed, index, queue, secondary};
 
 /// What to apply, and what follows once it is.
 pub(crate) struct Plan {
@@ -33,11 +33,14 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
     for step in &changes.steps {
         match step {
             Step::Create { document, body } => {
-                revs.push(document::create(&mut view, document, body)?);
+                let rev = document::create(&mut view, document, body)?;
+                feed::note(&mut view, document, &rev, false)?;
+                revs.push(rev);
                 secondary::maintain(&mut view, document, || Ok(None), || Ok(Some(body.map().clone())))?;
             }
             Step::Put { document, expected, body } => {
                 let (rev, old) = document::replace(&mut view, document, expected, body)?;
+                feed::note(&mut view, document, &rev, false)?;
                 let before = || document::body(blobs, &old.content).map(Some);
                 secondary::maintain(&mut view, document, before, || Ok(Some(body.map().clone())))?;
                 revs.push(rev);
@@ -63,11 +66,15 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             Step::Fire { trigger, instant, next } => due::fire(&mut view, trigger, *instant, *next)?,
         }
     }
-    Ok(Plan { batch: view.into_batch(), revs, freed })
+    Ok(Plan { batch: view.into_batch()?, revs, freed })
 }
 
 fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Record)> {
     let deleted = document::delete(view, document, expected, trace)?;
+    match trace {
+        Trace::Tombstone => feed::note(view, document, &deleted.0, true)?,
+        Trace::Nothing => feed::forget(view, document)?,
+    }
     queue::forget(view, document)?;
     due::schedule(view, document, None)?;
     Ok(deleted)

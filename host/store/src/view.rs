@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::frame;
 use crate::key::Range;
 use crate::kv::{Batch, Kv};
+use crate::{feed, frame};
 
 /// A map that remembers what was read through it and hides what was written to it.
 ///
@@ -18,11 +18,13 @@ pub(crate) struct View<'a> {
     kv: &'a dyn Kv,
     read: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     written: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// By their places, of which each has one.
+    appended: BTreeMap<Vec<u8>, (Vec<u8>, feed::Record)>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(kv: &'a dyn Kv) -> Self {
-        Self { kv, read: BTreeMap::new(), written: BTreeMap::new() }
+        Self { kv, read: BTreeMap::new(), written: BTreeMap::new(), appended: BTreeMap::new() }
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&mut self, key: &[u8]) -> Result<Option<T>> {
@@ -43,7 +45,17 @@ impl<'a> View<'a> {
         self.written.insert(key, None);
     }
 
-    pub(crate) fn into_batch(self) -> Batch {
+    /// Adds to a log an entry that `place` will lead to; one that was to be added for the same place is not.
+    pub(crate) fn append(&mut self, log: Vec<u8>, record: feed::Record, place: Vec<u8>) {
+        self.appended.insert(place, (log, record));
+    }
+
+    /// Takes back what was to be added for a place.
+    pub(crate) fn append_nothing(&mut self, place: &[u8]) {
+        self.appended.remove(place);
+    }
+
+    pub(crate) fn into_batch(self) -> Result<Batch> {
         let mut batch = Batch::default();
         for (key, value) in self.read {
             batch.check(key, value);
@@ -54,7 +66,10 @@ impl<'a> View<'a> {
                 None => batch.remove(key),
             };
         }
-        batch
+        for (place, (log, record)) in self.appended {
+            batch.append(log, &record, place)?;
+        }
+        Ok(batch)
     }
 }
 

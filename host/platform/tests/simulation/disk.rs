@@ -102,13 +102,14 @@ impl Disk {
         if !holds {
             return None;
         }
-        for (key, value) in batch.writes() {
+        let writes = batch.writes(|key| Ok(state.entries.get(key).cloned())).unwrap();
+        for (key, value) in writes {
             let before = match value {
-                Some(value) => state.entries.insert(key.clone(), value.clone()),
-                None => state.entries.remove(key),
+                Some(value) => state.entries.insert(key.clone(), value),
+                None => state.entries.remove(&key),
             };
-            state.undo.push((key.clone(), before));
-            state.check_epoch(key);
+            state.check_epoch(&key);
+            state.undo.push((key, before));
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.applied.notify_waiters();

@@ -11,7 +11,7 @@ use crate::kv::{Batch, Committed};
 use crate::open::FORMAT;
 use crate::secret::MasterKey;
 use crate::store::Store;
-use crate::{failpoint, frame, key};
+use crate::{failpoint, feed, frame, key};
 
 /// How many entries are written in one commit.
 const PAGE: usize = 512;
@@ -49,6 +49,7 @@ impl Store {
             return Err(Error::Invalid { field: "data folder", reason });
         }
         let summary = read(from, key, Some(self), told).await?;
+        feed::begin_again(self).await?;
         self.note_key(&summary.header.key)?;
         Ok(summary)
     }
@@ -78,7 +79,7 @@ async fn read(
             Record::Blob { id, size } => blob(&mut reader, into, id, size, told).await?,
             Record::End => break,
         }
-        if batch.writes().len() >= PAGE {
+        if batch.len() >= PAGE {
             write(into, std::mem::take(&mut batch)).await?;
             told(reader.read());
         }

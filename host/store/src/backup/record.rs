@@ -48,6 +48,14 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// Several of them.
+    pub(super) async fn entries(&mut self, entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<()> {
+        for (key, value) in entries {
+            self.entry(&key, value.as_deref()).await?;
+        }
+        Ok(())
+    }
+
     /// The beginning of a blob; its content follows.
     pub(super) async fn blob(&mut self, id: BlobId, size: u64) -> Result<()> {
         self.counts.blobs += 1;

@@ -1,7 +1,5 @@
 //! Making a backup, while others read and write.
 
-use std::collections::HashSet;
-
 use chrono::Utc;
 use tokio::io::AsyncReadExt;
 
@@ -12,7 +10,7 @@ use crate::error::{Conflict, Error, Result};
 use crate::open::FORMAT;
 use crate::secret::MasterKey;
 use crate::store::Store;
-use crate::{failpoint, key};
+use crate::{failpoint, feed, key};
 
 /// How many entries are read at once.
 const PAGE: usize = 256;
@@ -60,20 +58,19 @@ impl Store {
         }
         failpoint::hit("backup.entries").map_err(Error::io("write", "the backup"))?;
         // Each round is shorter than the one before: commits wait for the disk, this does not.
-        let mut again = changed.take();
-        while again.len() > LAST {
-            self.copy_again(&mut records, again).await?;
-            again = changed.take();
-        }
-        let last = {
-            let _held = changed.hold().await?;
-            again.extend(changed.take());
-            let read = |key: Vec<u8>| self.kv().get(&key).map(|value| (key, value));
-            again.into_iter().map(read).collect::<Result<Vec<_>>>()?
+        let last = loop {
+            let (again, held) = changed.take().await?;
+            if again.len() <= LAST {
+                break again.into_iter().map(|key| self.written(key)).collect::<Result<Vec<_>>>()?;
+            }
+            drop(held);
+            for key in again {
+                records.entries(self.written(key)?).await?;
+            }
         };
         drop(changed);
-        for (key, value) in last {
-            records.entry(&key, value.as_deref()).await?;
+        for entries in last {
+            records.entries(entries).await?;
         }
 
         // Whatever the entries refer to is there, and is kept.
@@ -99,10 +96,11 @@ impl Store {
         Ok(BackupSummary { header, entries, blobs, bytes })
     }
 
-    async fn copy_again(&self, records: &mut Records<'_>, keys: HashSet<Vec<u8>>) -> Result<()> {
-        for key in keys {
-            records.entry(&key, self.kv().get(&key)?.as_deref()).await?;
-        }
-        Ok(())
+    /// What was written under a key and, where it is the place of a document in the feed, under the key that this tells.
+    fn written(&self, key: Vec<u8>) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+        let value = self.kv().get(&key)?;
+        let entry = value.as_deref().and_then(|value| feed::entry_at(&key, value));
+        let entry = entry.map(|entry| self.kv().get(&entry).map(|value| (entry, value))).transpose()?;
+        Ok(entry.into_iter().chain([(key, value)]).collect())
     }
 }

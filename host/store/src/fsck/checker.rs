@@ -13,7 +13,7 @@ use crate::id::{DocRef, InstanceId};
 use crate::key::{self, Space};
 use crate::kv::{Batch, Kv};
 use crate::secondary::Definitions;
-use crate::{frame, view};
+use crate::{feed, frame, view};
 
 /// Looks at one entry after the other and gathers what it finds.
 pub(crate) struct Checker<'a> {
@@ -118,6 +118,22 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
+    /// Notes that a document, or the trace of a deleted one, has no place in its feed.
+    pub(crate) fn missing_change(
+        &mut self,
+        key: &[u8],
+        bytes: &[u8],
+        log: Vec<u8>,
+        record: &feed::Record,
+        place: Vec<u8>,
+    ) -> Result<()> {
+        let problem = Problem::Missing { what: "the last change".to_owned(), of: name(key) };
+        let mut batch = Batch::default();
+        batch.check(key.to_vec(), Some(bytes.to_vec())).append(log, record, place)?;
+        self.repairable(problem, batch);
+        Ok(())
+    }
+
     /// Notes an entry that follows from nothing.
     pub(crate) fn stray(&mut self, key: &[u8], bytes: &[u8], what: &str, reason: impl Into<String>) {
         let problem = Problem::Stray { what: format!("{what} ({})", name(key)), reason: reason.into() };
@@ -142,6 +158,7 @@ impl<'a> Checker<'a> {
             self.unclear = true;
             return Ok(());
         }
+        feed::check_numbered(self, key, bytes, &record.rev, false)?;
         if let Some(blob) = record.content.blob() {
             self.contents.push((at.clone(), ContentLink { blob, size: None, sha256: None }));
         }
@@ -178,12 +195,12 @@ impl<'a> Checker<'a> {
     /// Looks at the trace of a deleted document.
     pub(super) fn tombstone(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
         let what = "the trace of a deletion";
-        if self.primary::<document::Tombstone>(key, bytes, what).is_some()
-            && self.kv.get(&key::in_space(key, Space::Document))?.is_some()
-        {
+        let Some(trace) = self.primary::<document::Tombstone>(key, bytes, what) else { return Ok(()) };
+        if self.kv.get(&key::in_space(key, Space::Document))?.is_some() {
             self.stray(key, bytes, what, "the document is there");
+            return Ok(());
         }
-        Ok(())
+        feed::check_numbered(self, key, bytes, &trace.rev, true)
     }
 }
 

@@ -14,9 +14,9 @@ use crate::Map;
 use crate::blob::BlobId;
 use crate::error::Result;
 use crate::id::DocRef;
-use crate::kv::Committed;
+use crate::kv::{Committed, Sequence};
 use crate::store::Store;
-use crate::{due, index, key, queue, secondary};
+use crate::{due, feed, index, key, queue, secondary};
 
 mod checker;
 mod contents;
@@ -227,6 +227,8 @@ impl Checker<'_> {
             ([0, ..], _) => self.setting(key, bytes),
             ([1, ..], Some(b'd')) => return self.document(key, bytes),
             ([1, ..], Some(b't')) => return self.tombstone(key, bytes),
+            ([1, ..], Some(b'n')) => return feed::check_number(self, key, bytes),
+            ([1, ..], Some(b'c')) => return feed::check_change(self, key, bytes),
             ([1, ..], Some(b'j')) => return queue::check_standing(self, key, bytes),
             ([1, ..], Some(b's')) => return due::check_schedule(self, key, bytes),
             ([1, ..], Some(b'u')) => return index::check_entry(self, key, bytes),
@@ -246,6 +248,8 @@ impl Checker<'_> {
             self.primary::<u32>(key, bytes, "the format of the data folder");
         } else if key == key::program() {
             self.primary::<String>(key, bytes, "the version of the program");
+        } else if key == key::sequence() {
+            self.primary::<Sequence>(key, bytes, "the last number that a change was given");
         } else {
             self.report(Problem::Unknown { what: checker::name(key) });
         }

@@ -403,3 +403,63 @@ async fn an_instance_of_its_own_is_named_in_a_key() {
     assert_eq!(key::instance(&key::format()), None);
     assert_eq!(key::instance(&key::of_lock(&InstanceId::global(), "x")), Some(InstanceId::global()));
 }
+
+/// The documents decide about the feed: what does not fit is removed, and a document without a place in it comes to its end.
+#[tokio::test]
+async fn a_feed_is_put_in_order() {
+    let (instance, doctype, start) = (of("").instance, of("").doctype, crate::Seq::default());
+    let log = key::changes(&instance, &doctype).from;
+    let place = |id: &str| key::of_document(Space::Change, &of(id)).unwrap();
+    let mut told = Vec::new();
+    for damage in ["change removed", "change damaged", "number removed", "number damaged", "change moved", "trace"] {
+        let store = store().await;
+        let feed = || store.changes(&instance, &doctype, &start, 100, crate::Direction::Forward);
+        let before = feed().await.unwrap();
+        let number: u64 = crate::view::read(store.kv(), &place("file")).unwrap().unwrap();
+        let change = key::numbered(&log, number);
+        match damage {
+            "change removed" => write(&store, change, None).await,
+            "change damaged" => flip(&store, change).await,
+            "number removed" => write(&store, place("file"), None).await,
+            "number damaged" => flip(&store, place("file")).await,
+            "change moved" => {
+                let copy = store.kv().get(&change).unwrap();
+                write(&store, key::numbered(&log, 1_000), copy).await;
+            }
+            _ => write(&store, key::of_document(Space::Tombstone, &of("deleted")).unwrap(), None).await,
+        }
+        told.push(format!("{damage}: {}", run(&store, check(false, false)).await.1.join("; ")));
+        let (summary, _) = run(&store, check(false, true)).await;
+        assert!(summary.problems == 0 && summary.repaired > 0, "{damage}: {summary:?}");
+        let after = feed().await.unwrap();
+        let ids = |changes: &[crate::Change]| {
+            let ids = changes.iter().filter(|change| damage != "trace" || change.id != "deleted");
+            ids.map(|change| (change.id.clone(), change.rev.clone())).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(ids(&after), ids(&before), "{damage}");
+    }
+    let told = told.join("\n").replace(" of instance 11111111111111111111111111111111", "");
+    insta::assert_snapshot!(told, @r#"
+    change removed: the last change of io.cozy.things/file is missing; the number of a document's last change (io.cozy.things/file) belongs to nothing: it leads nowhere
+    change damaged: an entry of a feed (io.cozy.things////////\x06) belongs to nothing: it cannot be read; the last change of io.cozy.things/file is missing
+    number removed: an entry of a feed (io.cozy.things////////\x06) belongs to nothing: the document "file" changed since; the last change of io.cozy.things/file is missing
+    number damaged: an entry of a feed (io.cozy.things////////\x06) belongs to nothing: the document "file" changed since; the last change of io.cozy.things/file is missing; the number of a document's last change (io.cozy.things/file) belongs to nothing: it leads nowhere
+    change moved: an entry of a feed (io.cozy.things///////\x03\xe8) belongs to nothing: the number 1000 was not given yet
+    trace: an entry of a feed (io.cozy.things////////\x08) belongs to nothing: the document "deleted" changed since
+    "#);
+}
+
+/// Without the last number, all were given by nobody: the whole feed is made again, and whoever followed it begins anew.
+#[tokio::test]
+async fn a_feed_without_its_sequence_is_made_again() {
+    let store = store().await;
+    let (instance, doctype) = (of("").instance, of("").doctype);
+    let feed = async |since: crate::Seq| {
+        store.changes(&instance, &doctype, &since, 100, crate::Direction::Forward).await.unwrap()
+    };
+    let before = feed(crate::Seq::default()).await;
+    write(&store, key::sequence(), None).await;
+    let (summary, _) = run(&store, check(false, true)).await;
+    assert_eq!((summary.problems, feed(crate::Seq::default()).await.len()), (0, before.len()));
+    assert_eq!(feed(before[before.len() - 1].seq.clone()).await.len(), before.len());
+}

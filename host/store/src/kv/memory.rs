@@ -51,10 +51,10 @@ impl Kv for MemoryKv {
         if !batch.holds(|key, expected| Ok(state.entries.get(key).map(Vec::as_slice) == expected))? {
             return Ok(Committed::Refused);
         }
-        for (key, value) in batch.writes() {
+        for (key, value) in batch.writes(|key| Ok(state.entries.get(key).cloned()))? {
             match value {
-                Some(value) => state.entries.insert(key.clone(), value.clone()),
-                None => state.entries.remove(key),
+                Some(value) => state.entries.insert(key, value),
+                None => state.entries.remove(&key),
             };
         }
         Ok(Committed::Applied)

@@ -49,23 +49,19 @@ impl Recorder {
     fn note(&self, batch: &Batch) -> bool {
         let mut changed = self.changed();
         let Some(changed) = changed.as_mut() else { return true };
-        changed.extend(batch.writes().iter().map(|(key, _)| key.clone()));
+        changed.extend(batch.keys());
         changed.len() < MOST
     }
 }
 
 impl Changed<'_> {
-    /// Takes the keys that were recorded so far.
-    pub(crate) fn take(&self) -> HashSet<Vec<u8>> {
-        self.0.changed().as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// Holds up commits until the guard is dropped. What was accepted before is applied.
-    pub(crate) async fn hold(&self) -> Result<RwLockWriteGuard<'_, ()>> {
+    /// Takes the keys that were recorded so far, all of which have been written by then. Commits are held up until the guard is dropped.
+    pub(crate) async fn take(&self) -> Result<(HashSet<Vec<u8>>, RwLockWriteGuard<'_, ()>)> {
         let guard = self.0.gate.write().await;
         // Behind every commit whose caller stopped waiting for it.
         let _: Committed = self.0.kv.commit(Batch::default()).await?;
-        Ok(guard)
+        let changed = self.0.changed().as_mut().map(std::mem::take).unwrap_or_default();
+        Ok((changed, guard))
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Migration {
 }
 
 /// The steps since the first release, in order. A folder of format `n` still needs those from the `n`th on.
-pub(super) const MIGRATIONS: &[Migration] = &[];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[Migration { what: "every document gets its place in the feed of changes", run: crate::feed::number_everything }];
 
 /// The format that this program writes, and the newest it reads.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]

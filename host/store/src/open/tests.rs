@@ -136,16 +136,17 @@ async fn a_folder_of_a_newer_program_is_refused() {
         open_store(dir).err().unwrap().to_string().replace(&path, "<dir>")
     };
     with_database(dir.path(), |db| {
-        db.insert(key::format(), frame::encode(String::new, &2).unwrap()).unwrap();
+        db.insert(key::format(), frame::encode(String::new, &3).unwrap()).unwrap();
         db.insert(key::program(), frame::encode(String::new, &"0.9.1").unwrap()).unwrap();
     });
-    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 2, and this konnector (0.1.0) knows formats up to 1: use konnector 0.9.1 or a newer one");
+    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 3, and this konnector (0.1.0) knows formats up to 2: use konnector 0.9.1 or a newer one");
     with_database(dir.path(), |db| drop(db.remove(key::program()).unwrap()));
-    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 2, and this konnector (0.1.0) knows formats up to 1: use konnector of the version that wrote it or a newer one");
+    insta::assert_snapshot!(told(dir.path()), @"the data folder <dir> has format 3, and this konnector (0.1.0) knows formats up to 2: use konnector of the version that wrote it or a newer one");
 }
 
-/// Steps as a later release would have them: the first doubles the number of each document, without doing it twice.
-const STEPS: [Migration; 2] = [
+/// Steps as a later release would have them: its first doubles the number of each document, without doing it twice.
+const STEPS: [Migration; 3] = [
+    Migration { what: "ours", run: |_| Ok(()) },
     Migration {
         what: "numbers are doubled",
         run: |db| {
@@ -171,7 +172,7 @@ const STEPS: [Migration; 2] = [
 async fn an_older_folder_is_brought_forward_after_a_copy_of_it() {
     let dir = filled().await;
     drop(open_with(dir.path(), &Options::default(), &STEPS).unwrap());
-    assert_eq!(format_of(dir.path()), 3);
+    assert_eq!(format_of(dir.path()), 4);
     let doubled = || {
         let opened = open_with(dir.path(), &Options::default(), &STEPS).unwrap();
         let range = key::documents(&InstanceId::global(), &document(0).doctype);
@@ -183,10 +184,10 @@ async fn an_older_folder_is_brought_forward_after_a_copy_of_it() {
         numbers.collect::<Vec<_>>()
     };
     assert_eq!(doubled(), whole().into_iter().map(|number| number * 2).collect::<Vec<_>>());
-    assert!(matches!(open_store(dir.path()), Err(Error::Format { found: 3, supported: 1, .. })));
+    assert!(matches!(open_store(dir.path()), Err(Error::Format { found: 4, supported: 2, .. })));
 
     // The copy is a database of the old format.
-    let copy = dir.path().join("backups/format-1");
+    let copy = dir.path().join("backups/format-2");
     let old = tempfile::tempdir().unwrap();
     fs::rename(&copy, old.path().join("sled")).unwrap();
     assert_eq!(content(&open_store(old.path()).unwrap()), whole());
@@ -197,14 +198,15 @@ async fn a_step_that_fails_is_taken_again() {
     let dir = filled().await;
     let failing = [
         Migration { what: STEPS[0].what, run: STEPS[0].run },
+        Migration { what: STEPS[1].what, run: STEPS[1].run },
         Migration { what: "it fails", run: |_| Err(Error::Closed) },
     ];
     for _ in 0..2 {
         assert!(matches!(open_with(dir.path(), &Options::default(), &failing), Err(Error::Closed)));
-        assert_eq!(format_of(dir.path()), 2, "the first step is done and not undone");
+        assert_eq!(format_of(dir.path()), 3, "the first step is done and not undone");
     }
     drop(open_with(dir.path(), &Options::default(), &STEPS).unwrap());
-    assert_eq!(format_of(dir.path()), 3);
+    assert_eq!(format_of(dir.path()), 4);
 }
 
 #[tokio::test]
@@ -244,4 +246,39 @@ async fn new_data_leaves_the_reserve_alone() {
     let mut changes = Changes::new();
     changes.delete(document(0), &rev);
     store.commit(changes).await.unwrap();
+}
+
+/// A folder of the first format has no feed.
+fn without_feed(dir: &Path) {
+    with_database(dir, |db| {
+        let keys: Vec<_> = db.iter().keys().collect::<Result<_, _>>().unwrap();
+        for key in keys.iter().filter(|key| matches!(key.get(17), Some(b'c' | b'n')) || **key == key::sequence()) {
+            db.remove(key).unwrap();
+        }
+        db.insert(key::format(), frame::encode(String::new, &1).unwrap()).unwrap();
+    });
+}
+
+#[tokio::test]
+async fn a_feed_is_made_once_however_often_it_is_begun() {
+    let dir = filled().await;
+    let store = open_store(dir.path()).unwrap();
+    let rev = store.get(&document(7)).unwrap().unwrap().rev;
+    let mut changes = Changes::new();
+    changes.delete(document(7), &rev);
+    store.commit(changes).await.unwrap();
+    store.close().await.unwrap();
+    without_feed(dir.path());
+    // Killed in the middle, and begun again.
+    with_database(dir.path(), |db| {
+        for _ in 0..2 {
+            (MIGRATIONS[0].run)(db).unwrap();
+        }
+    });
+    let store = open_store(dir.path()).unwrap();
+    let (global, doctype) = (InstanceId::global(), document(0).doctype);
+    let feed = store.changes(&global, &doctype, &crate::Seq::default(), 1000, crate::Direction::Forward).await.unwrap();
+    assert_eq!((feed.len(), feed[199].deleted, feed[199].id.as_str()), (200, true, "007"));
+    let check = crate::Fsck { deep: false, repair: false, now: chrono::Utc::now() };
+    assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
 }

@@ -76,7 +76,7 @@ pub(crate) async fn drop_index(
             catalog.drop(number);
             catalog.write(&mut view, instance, doctype)?;
             view.remove(key::of_progress(instance, doctype, number));
-            let _: Committed = store.kv().commit(view.into_batch()).await?;
+            let _: Committed = store.kv().commit(view.into_batch()?).await?;
             continue;
         }
         let Some(number) = catalog.dropped.first() else { return Ok(()) };
@@ -105,7 +105,7 @@ async fn look(store: &Store, instance: &InstanceId, doctype: &Doctype, members: 
             }
             catalog.declare(doctype, members)?;
             catalog.write(&mut view, instance, doctype)?;
-            let _: Committed = store.kv().commit(view.into_batch()).await?;
+            let _: Committed = store.kv().commit(view.into_batch()?).await?;
             Ok(Next::Look)
         }
     }
@@ -147,7 +147,7 @@ async fn step(store: &Store, index: &Index) -> Result<bool> {
         catalog.write(&mut view, instance, doctype)?;
         view.remove(at);
     }
-    Ok(store.kv().commit(view.into_batch()).await? == Committed::Applied)
+    Ok(store.kv().commit(view.into_batch()?).await? == Committed::Applied)
 }
 
 /// Removes the entries of an index that is gone, then its number; answers whether that was done.
@@ -158,7 +158,7 @@ async fn sweep(store: &Store, instance: &InstanceId, doctype: &Doctype, number: 
         for (key, _) in store.kv().scan(&range.from, &range.to, PAGE, false)? {
             batch.remove(key);
         }
-        if batch.writes().is_empty() {
+        if batch.is_empty() {
             break;
         }
         // Nobody writes to an index that is gone, so nothing is to be checked.
@@ -168,5 +168,5 @@ async fn sweep(store: &Store, instance: &InstanceId, doctype: &Doctype, number: 
     let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(true) };
     catalog.dropped.retain(|dropped| *dropped != number);
     catalog.write(&mut view, instance, doctype)?;
-    Ok(store.kv().commit(view.into_batch()).await? == Committed::Applied)
+    Ok(store.kv().commit(view.into_batch()?).await? == Committed::Applied)
 }

@@ -8,7 +8,7 @@ use crate::Map;
 use crate::error::Result;
 use crate::fsck::{Checker, Primary, Problem};
 use crate::id::DocRef;
-use crate::key;
+use crate::key::{self, Space};
 use crate::view;
 
 const CATALOG: &str = "the list of a type's indexes";
@@ -118,7 +118,7 @@ pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
         check.stray(key, bytes, ENTRY, "it cannot be read");
         return Ok(());
     };
-    let at = key::of_type_and_id(of_type, &record.id);
+    let at = key::of_type_and_id(of_type, Space::Document, &record.id);
     let reason = match (check.document_at(&at)?, check.body_at(&at)?) {
         (Primary::Is(document), Primary::Is(body)) => {
             let place = Place::of(&definition.members, &document.id, &body);

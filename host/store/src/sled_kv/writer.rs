@@ -153,7 +153,12 @@ impl Group {
         if !batch.holds(matches)? {
             return Ok(Committed::Refused);
         }
-        self.writes.extend(batch.writes().iter().cloned());
+        let read = |key: &[u8]| match self.writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => Ok(db.get(key)?.map(|value| value.to_vec())),
+        };
+        let writes = batch.writes(read)?;
+        self.writes.extend(writes);
         Ok(Committed::Applied)
     }
 }

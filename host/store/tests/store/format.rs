@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::read::GzDecoder;
-use konnector_store::{Changes, Store};
+use konnector_store::{Changes, Direction, Seq, Store};
 use serde_json::json;
 
 use crate::support::{assert_clean, at, bill, body, claim, create, instance, job, open, queue, trigger};
@@ -41,6 +41,9 @@ async fn seen(store: &Store) -> String {
     let bills = store.list(&instance, &bill("").doctype, None, usize::MAX).unwrap().len();
     lines.push(format!("{bills} bills, deleted: {}", store.was_deleted(&bill("deleted")).unwrap()));
     lines.push(format!("indexes: {:?}", store.indexes(&instance, &bill("").doctype).unwrap()));
+    let changes = store.changes(&instance, &bill("").doctype, &Seq::default(), 100, Direction::Forward).await.unwrap();
+    let deleted: Vec<_> = changes.iter().filter(|change| change.deleted).map(|change| &change.id).collect();
+    lines.push(format!("{} changes, of deleted ones: {deleted:?}", changes.len()));
     let waiting = store.waiting(&job("waiting")).unwrap().is_some();
     let lease = store.lease(&job("leased")).unwrap().unwrap();
     lines.push(format!("waiting: {waiting}; leased to {} with {:?}, epoch {}", lease.worker, lease.lock, lease.epoch));
@@ -52,30 +55,40 @@ async fn seen(store: &Store) -> String {
 }
 
 #[tokio::test]
-async fn a_folder_of_format_1_is_opened() {
-    let dir = tempfile::tempdir().unwrap();
-    let packed = include_bytes!("../fixtures/format-1.tar.gz");
-    tar::Archive::new(GzDecoder::new(packed.as_slice())).unpack(dir.path()).unwrap();
-    let store = open(dir.path());
-    insta::assert_snapshot!(seen(&store).await, @r#"
+async fn folders_of_every_format_are_opened() {
+    let formats = [
+        include_bytes!("../fixtures/format-1.tar.gz").as_slice(),
+        include_bytes!("../fixtures/format-2.tar.gz").as_slice(),
+    ];
+    for packed in formats {
+        let dir = tempfile::tempdir().unwrap();
+        tar::Archive::new(GzDecoder::new(packed)).unpack(dir.path()).unwrap();
+        is_whole(&open(dir.path())).await;
+    }
+}
+
+async fn is_whole(store: &Store) {
+    let seen = seen(store).await;
+    insta::allow_duplicates!(insta::assert_snapshot!(seen, @r#"
     00 1-62ac3cf24d452a6fabd30fba65dce429 20000
     01 1-1f45f67c176fad4b21c1c29b058d18b8 1
     39 1-20e7b58471914529a4813d7bf3d17ab4 39
     40 bills, deleted: true
     indexes: [["number"]]
+    41 changes, of deleted ones: ["deleted"]
     waiting: true; leased to worker with Some("lock"), epoch 1
     due: Some("2001-09-09T01:47:00+00:00")
     one: Some("t")
     the content of a file
-    "#);
-    assert_clean(&store).await;
+    "#));
+    assert_clean(store).await;
     // And it can be worked with.
     let lease = store.lease(&job("leased")).unwrap().unwrap();
     let mut changes = Changes::new();
     changes.complete(&lease);
     store.commit(changes).await.unwrap();
-    assert_eq!(claim(&store, "w", 100, 5).await.len(), 1);
-    assert_clean(&store).await;
+    assert_eq!(claim(store, "w", 100, 5).await.len(), 1);
+    assert_clean(store).await;
 }
 
 /// Makes the fixture of a new format: `KONNECTOR_STORE_FIXTURE=tests/fixtures/format-N.tar.gz cargo test -p konnector-store -- --ignored`.

@@ -15,6 +15,7 @@ mod documents;
 mod due;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod feed;
 mod format;
 mod index;
 mod model;

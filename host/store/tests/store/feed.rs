@@ -1,0 +1,306 @@
+//! The feed of a type: whatever happens to the documents, it tells each once, at its last change; and who follows it misses nothing.
+
+use std::collections::BTreeMap;
+
+use konnector_store::{Change, Changes, Direction, Rev, Seq, Store};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::support::{assert_clean, assert_no_sled_blobs, bill, body, create, instance, job, on_every_backend, open};
+
+async fn changes(store: &Store, since: &Seq, limit: usize, direction: Direction) -> Vec<Change> {
+    store.changes(&instance(1), &bill("").doctype, since, limit, direction).await.unwrap()
+}
+
+/// All changes behind `since`, read in pages.
+async fn pages(store: &Store, since: &Seq, page: usize) -> Vec<Change> {
+    let (mut all, mut since): (Vec<Change>, Seq) = (Vec::new(), since.clone());
+    loop {
+        let part = changes(store, &since, page, Direction::Forward).await;
+        assert!(part.len() <= page);
+        let Some(last) = part.last() else { return all };
+        // A place survives being a text.
+        since = last.seq.to_string().parse().unwrap();
+        assert_eq!(since, last.seq);
+        all.extend(part);
+    }
+}
+
+fn ids(changes: &[Change]) -> Vec<&str> {
+    changes.iter().map(|change| change.id.as_str()).collect()
+}
+
+async fn each_document_comes_once_at_its_last_change(store: Store) {
+    for id in ["a", "b", "c"] {
+        create(&store, &bill(id), json!({})).await;
+        create(&store, &job(id), json!({})).await;
+    }
+    let seen = changes(&store, &Seq::default(), 10, Direction::Forward).await;
+    assert_eq!(ids(&seen), ["a", "b", "c"]);
+    let mut commit = Changes::new();
+    commit.put(bill("a"), &seen[0].rev, body(json!({ "n": 1 })));
+    commit.delete(bill("c"), &seen[2].rev);
+    let revs = store.commit(commit).await.unwrap();
+    let now = changes(&store, &Seq::default(), 10, Direction::Forward).await;
+    assert_eq!(ids(&now), ["b", "a", "c"]);
+    assert_eq!((now[1].deleted, now[2].deleted), (false, true));
+    assert_eq!([now[1].rev.clone(), now[2].rev.clone()].to_vec(), revs);
+    assert_eq!(changes(&store, &seen[2].seq, 10, Direction::Forward).await, now[1..]);
+    let mut back = changes(&store, &Seq::default(), 2, Direction::Backward).await;
+    back.reverse();
+    assert_eq!(back, now[1..]);
+    // A document that is created again goes on, and one that is purged was never there.
+    create(&store, &bill("c"), json!({})).await;
+    let mut commit = Changes::new();
+    commit.purge(bill("b"), &now[0].rev);
+    store.commit(commit).await.unwrap();
+    let now = changes(&store, &Seq::default(), 10, Direction::Forward).await;
+    assert_eq!(ids(&now), ["a", "c"]);
+    assert_eq!((now[1].rev.generation(), now[1].deleted), (3, false));
+    assert_clean(&store).await;
+}
+
+/// Within one commit, too, only the last change counts.
+async fn a_document_that_changes_twice_in_a_commit_comes_once(store: Store) {
+    let rev = create(&store, &bill("a"), json!({})).await;
+    let mut commit = Changes::new();
+    commit.delete(bill("a"), &rev).create(bill("a"), body(json!({ "n": 2 })));
+    let revs = store.commit(commit).await.unwrap();
+    let found = changes(&store, &Seq::default(), 10, Direction::Forward).await;
+    assert_eq!((found.len(), &found[0].rev, found[0].deleted), (1, &revs[1], false));
+    let mut commit = Changes::new();
+    commit.create(bill("b"), body(json!({})));
+    store.commit(commit).await.unwrap();
+    assert_eq!(ids(&changes(&store, &found[0].seq, 10, Direction::Forward).await), ["b"]);
+    assert_clean(&store).await;
+}
+
+async fn what_was_deleted_is_forgotten_on_demand(store: Store) {
+    for number in 0..300 {
+        let rev = create(&store, &bill(format!("{number}")), json!({})).await;
+        let mut commit = Changes::new();
+        commit.delete(bill(format!("{number}")), &rev);
+        store.commit(commit).await.unwrap();
+    }
+    create(&store, &bill("there"), json!({})).await;
+    store.forget_deleted(&instance(1), &bill("").doctype).await.unwrap();
+    assert_eq!(ids(&changes(&store, &Seq::default(), 10, Direction::Forward).await), ["there"]);
+    assert!(!store.was_deleted(&bill("7")).unwrap());
+    assert_clean(&store).await;
+}
+
+async fn a_place_of_another_store_begins_anew(store: Store) {
+    create(&store, &bill("a"), json!({})).await;
+    let other = Store::in_memory();
+    for _ in 0..2 {
+        let rev = create(&other, &bill("b"), json!({})).await;
+        let mut commit = Changes::new();
+        commit.delete(bill("b"), &rev);
+        other.commit(commit).await.unwrap();
+    }
+    let foreign = changes(&other, &Seq::default(), 9, Direction::Forward).await.pop().unwrap().seq;
+    assert_eq!(ids(&changes(&store, &foreign, 9, Direction::Forward).await), ["a"]);
+    // So does a number alone, which another kind of database gave.
+    assert_eq!(ids(&changes(&store, &"12".parse().unwrap(), 9, Direction::Forward).await), ["a"]);
+    let error = "soon".parse::<Seq>().unwrap_err();
+    insta::assert_snapshot!(error, @r#"invalid since: "soon" is not a last_seq of an earlier answer, nor 0 for all changes"#);
+}
+
+on_every_backend!(
+    each_document_comes_once_at_its_last_change,
+    a_document_that_changes_twice_in_a_commit_comes_once,
+    what_was_deleted_is_forgotten_on_demand,
+    a_place_of_another_store_begins_anew,
+);
+
+/// Many write at once, in commits that share barriers, while one follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_follows_while_others_write_misses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let writers: Vec<_> = (0..16)
+        .map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for round in 0..40 {
+                    let at = bill(format!("{writer}-{}", round % 5));
+                    let mut commit = Changes::new();
+                    match store.get(&at).unwrap() {
+                        Some(found) if round % 7 == 6 => commit.delete(at, &found.rev),
+                        Some(found) => commit.put(at, &found.rev, body(json!({ "round": round }))),
+                        None => commit.create(at, body(json!({ "round": round }))),
+                    };
+                    store.commit(commit).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let mut follower = Follower::default();
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        follower.follow(&store, 7).await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    follower.follow(&store, 7).await;
+    assert_eq!(follower.documents, documents(&store));
+    assert_clean(&store).await;
+    store.close().await.unwrap();
+    assert_no_sled_blobs(dir.path());
+}
+
+fn documents(store: &Store) -> BTreeMap<String, Rev> {
+    let documents = store.list(&instance(1), &bill("").doctype, None, 10_000).unwrap();
+    documents.into_iter().map(|document| (document.id, document.rev)).collect()
+}
+
+/// Keeps up with the feed, and knows nothing else.
+#[derive(Default)]
+struct Follower {
+    since: Seq,
+    documents: BTreeMap<String, Rev>,
+}
+
+impl Follower {
+    async fn follow(&mut self, store: &Store, page: usize) {
+        for change in pages(store, &self.since, page).await {
+            self.since = change.seq;
+            if change.deleted {
+                self.documents.remove(&change.id);
+            } else {
+                self.documents.insert(change.id, change.rev);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// Creates or replaces some in one commit.
+    Write(Vec<u8>),
+    Delete(u8),
+    Purge(u8),
+    Follow(u8),
+    Forget,
+    Reopen,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let id = 0_u8..8;
+    prop_oneof![
+        6 => prop::collection::btree_set(id.clone(), 1..4).prop_map(|ids| Act::Write(ids.into_iter().collect())),
+        3 => id.clone().prop_map(Act::Delete),
+        1 => id.prop_map(Act::Purge),
+        2 => (1_u8..5).prop_map(Act::Follow),
+        1 => Just(Act::Forget),
+        1 => Just(Act::Reopen),
+    ]
+}
+
+/// The feed as a list: what changes is taken out and put at the end.
+#[derive(Default)]
+struct Model {
+    changes: Vec<(String, Rev, bool)>,
+    follower: Follower,
+}
+
+impl Model {
+    fn change(&mut self, id: &str, rev: Rev, deleted: bool) {
+        self.changes.retain(|(other, ..)| other != id);
+        self.changes.push((id.to_owned(), rev, deleted));
+    }
+
+    async fn act(&mut self, store: &Store, act: &Act) {
+        let mut commit = Changes::new();
+        let found = |id: u8| (id.to_string(), store.get(&bill(id.to_string())).unwrap());
+        match act {
+            Act::Write(ids) => {
+                for id in ids {
+                    match found(*id) {
+                        (id, Some(found)) => {
+                            commit.put(bill(id), &found.rev, body(json!({ "n": found.rev.generation() })))
+                        }
+                        (id, None) => commit.create(bill(id), body(json!({ "n": 0 }))),
+                    };
+                }
+                for (id, rev) in ids.iter().zip(store.commit(commit).await.unwrap()) {
+                    self.change(&id.to_string(), rev, false);
+                }
+            }
+            Act::Delete(id) => {
+                let (id, Some(found)) = found(*id) else { return };
+                commit.delete(bill(id.as_str()), &found.rev);
+                let rev = store.commit(commit).await.unwrap().remove(0);
+                self.change(&id, rev, true);
+            }
+            Act::Purge(id) => {
+                let (id, Some(found)) = found(*id) else { return };
+                commit.purge(bill(id.as_str()), &found.rev);
+                store.commit(commit).await.unwrap();
+                self.changes.retain(|(other, ..)| *other != id);
+                // Nobody is told of that.
+                self.follower.documents.remove(&id);
+            }
+            Act::Follow(page) => self.follower.follow(store, (*page).into()).await,
+            Act::Forget => {
+                self.follower.follow(store, 9).await;
+                store.forget_deleted(&instance(1), &bill("").doctype).await.unwrap();
+                self.changes.retain(|(.., deleted)| !deleted);
+            }
+            Act::Reopen => {}
+        }
+    }
+
+    async fn check(&mut self, store: &Store, page: usize) {
+        let told = |changes: Vec<Change>| -> Vec<_> {
+            changes.into_iter().map(|change| (change.id, change.rev, change.deleted)).collect()
+        };
+        // Within one commit the order is nobody's promise: it is that of the ids, by their keys.
+        assert_eq!(told(pages(store, &Seq::default(), page).await), self.changes);
+        let mut back = told(changes(store, &Seq::default(), 100, Direction::Backward).await);
+        back.reverse();
+        assert_eq!(back, self.changes);
+        let (instance, doctype) = (instance(1), bill("").doctype);
+        let middle =
+            pages(store, &Seq::default(), 9).await.get(page).map(|change| change.seq.clone()).unwrap_or_default();
+        let behind = told(pages(store, &middle, page).await);
+        assert_eq!(store.count_changes(&instance, &doctype, &middle, 100).unwrap(), behind.len());
+        let of_some = store.changes_of(&instance, &doctype, &middle, ["7", "2", "4", "no"].map(str::to_owned)).await;
+        let of_some = told(of_some.unwrap());
+        let is_wanted = |(id, ..): &&(String, Rev, bool)| ["7", "2", "4"].contains(&id.as_str());
+        assert_eq!(of_some, behind.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
+        self.follower.follow(store, page).await;
+        assert_eq!(self.follower.documents, documents(store));
+    }
+}
+
+async fn history(acts: &[Act], page: usize, dir: Option<&std::path::Path>) {
+    let fresh = || dir.map_or_else(Store::in_memory, open);
+    let (mut store, mut model) = (fresh(), Model::default());
+    for act in acts {
+        if let (Act::Reopen, Some(dir)) = (act, dir) {
+            store.close().await.unwrap();
+            store = open(dir);
+        }
+        model.act(&store, act).await;
+    }
+    model.check(&store, page).await;
+    assert_clean(&store).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn the_feed_in_memory_is_what_the_model_says(acts in prop::collection::vec(act(), 1..50), page in 1_usize..6) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(history(&acts, page, None));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn the_feed_on_disk_is_what_the_model_says(acts in prop::collection::vec(act(), 1..50), page in 1_usize..6) {
+        let dir = tempfile::tempdir().unwrap();
+        tokio::runtime::Runtime::new().unwrap().block_on(history(&acts, page, Some(dir.path())));
+    }
+}
