@@ -9,9 +9,9 @@ use axum::{Json, Router};
 use konnector_platform::Platform;
 use serde_json::json;
 
-use crate::error::{self, Failure};
+use crate::error::Failure;
 use crate::extract::host;
-use crate::openapi::{self, Shape};
+use crate::openapi;
 use crate::server::LocalAddress;
 use crate::{Passphrase, backup, credentials, instances, limits};
 
@@ -37,8 +37,7 @@ pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Ro
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn_with_state(passphrase, check_passphrase))
-        .layer(middleware::from_fn(check_host))
-        .layer(middleware::from_fn(error::framework::render));
+        .layer(middleware::from_fn(check_host));
     limits::guarded(routes).with_state(platform)
 }
 

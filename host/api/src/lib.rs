@@ -57,7 +57,6 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
     let all = openapi::public(personal.merge(limits::usual(health::routes())))
         .fallback(limits::no_such_route)
-        .method_not_allowed_fallback(limits::no_such_method)
-        .layer(middleware::from_fn(error::framework::render));
+        .method_not_allowed_fallback(limits::no_such_method);
     limits::guarded(all)
 }

@@ -11,9 +11,9 @@ use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderValue, StatusCode};
-use tower_http::set_header::SetResponseHeaderLayer;
+use tower::ServiceBuilder;
 
-use crate::error::Failure;
+use crate::error::{self, Failure};
 
 /// Bytes of a JSON body.
 pub const LARGEST_BODY: usize = 1 << 20;
@@ -42,29 +42,38 @@ async fn within(limit: Duration, request: Request, next: Next) -> Response {
     }
 }
 
-/// Notes each request for the log, without its query string, which may hold a token.
-async fn note(request: Request, next: Next) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let begun = Instant::now();
-    let response = next.run(request).await;
-    let (status, milliseconds) = (response.status().as_u16(), begun.elapsed().as_millis());
-    tracing::debug!(%method, path, status, milliseconds, "answered");
+/// What keeps browsers from making something else of an answer, where the answer does not say it itself.
+const HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// Notes a request for the log, without its query string, which may hold a token, and completes the headers of its answer.
+async fn guard(request: Request, next: Next) -> Response {
+    let noted = tracing::enabled!(tracing::Level::DEBUG);
+    let noted = noted.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
+    let mut response = next.run(request).await;
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    if let Some((method, path, begun)) = noted {
+        let (status, milliseconds) = (response.status().as_u16(), begun.elapsed().as_millis());
+        tracing::debug!(%method, path, status, milliseconds, "answered");
+    }
     response
 }
 
-/// Limits the bodies of requests, and gives each answer the headers that keep browsers from making something else of it.
+/// Around all routes: limits the bodies of requests, completes answers, and writes errors as the client asks for them. One layer, because
+/// each layer of a router costs every request a copy of all that is below it.
 pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
-    let unless_set = |name: HeaderName, value: &'static str| {
-        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
-    };
-    routes
+    let around = ServiceBuilder::new()
+        .layer(middleware::from_fn(guard))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(unless_set(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
-        .layer(unless_set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .layer(unless_set(X_FRAME_OPTIONS, "DENY"))
-        .layer(unless_set(REFERRER_POLICY, "no-referrer"))
-        .layer(unless_set(CACHE_CONTROL, "no-store"))
-        .layer(middleware::from_fn(note))
+        .layer(middleware::from_fn(error::framework::render));
+    routes.layer(around)
 }
 
 /// The answer to a path that no route has.
