@@ -105,4 +105,21 @@ impl Platform {
         }
         self.changes(instance, doctype, wanted).await
     }
+
+    /// The last changes of some documents, which tell their newest revisions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] by the doctype, or without a rule on the whole type.
+    pub async fn newest_revisions(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        ids: Vec<String>,
+    ) -> Result<Vec<Change>> {
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Get, doctype)?;
+        Ok(self.store.changes_of(&instance.id, doctype, &Seq::default(), ids).await?)
+    }
 }

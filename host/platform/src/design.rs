@@ -180,7 +180,7 @@ impl Platform {
             match self.commit(changes).await {
                 Ok(_) => return Ok(DeclaredIndex { created: true, design, name }),
                 Err(error) if error.is_conflict() => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -248,7 +248,6 @@ impl Platform {
         let at = instance.doc(doctype, id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), body.clone());
-        self.stage_event(&at, Happened::Created, &body, None, &mut changes)?;
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Created, body.clone());
         self.shown(instance, principal, doctype, Document { id, rev, body })
@@ -295,7 +294,6 @@ impl Platform {
         let rev = loop {
             let mut changes = Changes::new();
             changes.put(at.clone(), rev, body.clone());
-            self.stage_event(&at, Happened::Updated, &body, Some(&before.body), &mut changes)?;
             if resumes {
                 self.stage_login_changed(instance, id, rev.generation() + 1, &mut changes)?;
             }
@@ -332,7 +330,6 @@ impl Platform {
         let before = self.allowed(principal, Verb::Delete, &at)?;
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
-        self.stage_event(&at, Happened::Deleted, &before.body, None, &mut changes)?;
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Deleted, before.body);
         if *doctype == *ACCOUNTS {

@@ -155,7 +155,7 @@ impl Platform {
                 "an instance with the domain '{}' or one of its aliases exists already",
                 instance.domain
             ))),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 

@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::Gate;
 use konnector_sandbox::{LimitPolicy, Sandbox};
-use konnector_store::{Changes, Lease, MasterKey, Rev, Store};
+use konnector_store::{Changes, Lease, MasterKey, Rev, Store, Written};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -214,12 +214,25 @@ impl Platform {
         Self { inner: Arc::clone(&self.inner), fence: Some(Arc::new(lease.clone())) }
     }
 
-    /// Makes all changes or none, and answers once they are durable; see [`Store::commit`].
-    pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>, konnector_store::Error> {
+    /// Makes all changes or none, and answers once they are durable; see [`Store::commit`]. What follows from the documents that are
+    /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change.
+    pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
         }
-        self.store.commit(changes).await
+        let documents = changes.documents().count();
+        self.stage_references(&mut changes)?;
+        self.stage_events(&mut changes)?;
+        let mut revs = self.store.commit(changes).await?;
+        revs.truncate(documents);
+        Ok(revs)
+    }
+
+    /// What a document is before it is written; `None` for a new one, and for one that is not what the writer takes it for, which makes the
+    /// commit conflict.
+    fn before(&self, written: Written<'_>) -> Result<Option<stored::Object>> {
+        let Some(rev) = written.replaces else { return Ok(None) };
+        Ok(self.store.get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
     }
 
     /// Lets command components reach the public API under `COZY_URL`, in this process and without the network. Without it they cannot run.

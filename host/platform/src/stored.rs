@@ -85,13 +85,10 @@ impl Platform {
         loop {
             let Some(mut found) = self.stored::<T>(at)? else { return Ok(None) };
             let mut changes = Changes::new();
-            let before = object(&found.value)?;
             if !change(&mut found.value, &mut changes)? {
                 return Ok(Some(found.value));
             }
-            let after = object(&found.value)?;
-            self.stage_event(at, Happened::Updated, &after, Some(&before), &mut changes)?;
-            changes.put(at.clone(), &found.rev, after);
+            changes.put(at.clone(), &found.rev, object(&found.value)?);
             tries += 1;
             match self.commit(changes).await {
                 Ok(_) => {
@@ -99,7 +96,7 @@ impl Platform {
                     return Ok(Some(found.value));
                 }
                 Err(error) if error.is_conflict() && tries < TRIES => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }

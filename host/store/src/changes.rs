@@ -16,6 +16,17 @@ pub struct Changes {
     pub(crate) steps: Vec<Step>,
 }
 
+/// What becomes of a document.
+#[derive(Debug, Clone, Copy)]
+pub struct Written<'a> {
+    /// Which one.
+    pub document: &'a DocRef,
+    /// The revision that it has before; `None` for a new one.
+    pub replaces: Option<&'a Rev>,
+    /// What it is afterwards; `None` for one that is gone.
+    pub body: Option<&'a Map>,
+}
+
 /// One change.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -134,6 +145,18 @@ impl Changes {
     /// `instant`, so that each instant fires once, however many try; add the job that it starts to the same commit.
     pub fn fire(&mut self, trigger: &DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>>) -> &mut Self {
         self.step(Step::Fire { trigger: trigger.clone(), instant, next })
+    }
+
+    /// The documents that are written, in order.
+    pub fn documents(&self) -> impl Iterator<Item = Written<'_>> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Create { document, body } => Some(Written { document, replaces: None, body: Some(body.map()) }),
+            Step::Put { document, expected, body } => {
+                Some(Written { document, replaces: Some(expected), body: Some(body.map()) })
+            }
+            Step::Delete { document, expected, .. } => Some(Written { document, replaces: Some(expected), body: None }),
+            _ => None,
+        })
     }
 
     pub(crate) fn step(&mut self, step: Step) -> &mut Self {

@@ -1,8 +1,10 @@
 //! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
 
 mod bulk;
+mod changes;
 mod find;
 mod list;
+mod references;
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{ApiMethodRouter, get_with, post_with};
@@ -33,6 +35,8 @@ pub fn routes() -> ApiRouter<Platform> {
         .merge(list::routes())
         .merge(find::routes())
         .merge(bulk::routes())
+        .merge(changes::routes())
+        .merge(references::routes())
         .api_route("/data/{doctype}/{id}", one())
 }
 

@@ -1,6 +1,6 @@
 //! `/files`: the user's files and directories (Cozy API: VFS).
 
-mod access;
+pub mod access;
 mod change;
 mod download;
 mod find;
@@ -29,7 +29,8 @@ const CHILDREN: usize = 30;
 /// Children on a page, at most.
 const MOST_CHILDREN: usize = 1_000;
 
-fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, Failure> {
+/// A file or directory as JSON:API shows it.
+pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, Failure> {
     let at = caller.instance.doc(&FILES, file.id.as_str());
     let path = platform.path_of(&caller.instance, file)?;
     let references: Vec<Value> =

@@ -11,6 +11,7 @@
 mod access;
 mod admin;
 mod bulk;
+mod changes;
 mod data;
 mod files;
 mod find;
@@ -18,6 +19,7 @@ mod jobs;
 mod konnectors;
 mod openapi;
 mod realtime;
+mod references;
 mod server;
 mod support;
 mod triggers;

@@ -108,7 +108,6 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&file)?);
         changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
-        self.stage_event(&at, Happened::Created, &object(&file)?, None, &mut changes)?;
         self.commit(changes).await?;
         self.usage.account(&instance.id, 0, file.len());
         self.publish(&at, Happened::Created, object(&file)?);
@@ -125,7 +124,6 @@ impl Platform {
     ) -> Result<File> {
         let rev = found.rev.clone();
         let mut file = found.named();
-        let before = object(&file)?;
         let old = file.content.clone();
         let mut changes = Changes::new();
         if self.file(instance, &file.id)?.trashed {
@@ -150,7 +148,6 @@ impl Platform {
         file.was_uploaded(&new.origin, now);
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?);
-        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         self.commit(changes).await?;
         self.usage.account(&instance.id, old.as_ref().map_or(0, |old| old.size), file.len());
         if let Some(old) = old {

@@ -7,6 +7,7 @@ mod moving;
 mod name;
 mod patch;
 mod reach;
+mod reference;
 mod trash;
 mod tree;
 mod upload;
@@ -23,6 +24,7 @@ use serde_json::{Map, Value, json};
 pub use content::NewContent;
 pub use name::{numbered, safe_name, valid_name};
 pub use patch::{FilePatch, unique};
+pub use reference::ReferencePage;
 pub use upload::uploaded_by;
 pub(crate) use usage::Usage;
 pub use writer::{ContentWriter, NotWritten, Room};
@@ -41,7 +43,7 @@ pub const TRASH_PATH: &str = "/.cozy_trash";
 /// Index from `<directory id>/<name>` to the id of the file or directory.
 const CHILDREN: &str = "files.children";
 /// The indexes of files.
-pub(crate) const INDEXES: [&str; 1] = [CHILDREN];
+pub(crate) const INDEXES: [&str; 2] = [CHILDREN, reference::REFERENCES];
 
 /// A file or a directory, as its document holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -175,7 +177,8 @@ impl File {
             sha256: Some(content.sha256.clone()),
         });
         let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
-        Links { contents: content.into_iter().collect(), unique: place.into_iter().collect() }
+        let references = self.reference_keys(id).map(|key| (reference::REFERENCES, key));
+        Links { contents: content.into_iter().collect(), unique: place.into_iter().chain(references).collect() }
     }
 
     /// Bytes of the content.

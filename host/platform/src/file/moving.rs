@@ -42,7 +42,6 @@ impl Platform {
         let found = self.current(instance, &file.id)?;
         let rev = found.rev.clone();
         let mut moved = found.named();
-        let before = object(&moved)?;
         changes.release(&instance.id, CHILDREN, child_key(&moved.dir_id, &moved.name));
         moved.dir_id.clone_from(&to.id);
         name.clone_into(&mut moved.name);
@@ -54,7 +53,6 @@ impl Platform {
         }
         changes.unique(&instance.id, CHILDREN, child_key(&to.id, name), &moved.id);
         let at = instance.doc(&FILES, moved.id.as_str());
-        self.stage_event(&at, Happened::Updated, &object(&moved)?, Some(&before), &mut changes)?;
         changes.put(at, &rev, object(&moved)?);
         changed.push(moved);
         self.commit(changes).await?;
@@ -66,7 +64,6 @@ impl Platform {
         let (from, into) = (self.current(instance, &from.id)?, self.current(instance, &into.id)?);
         let (from_rev, rev) = (from.rev.clone(), into.rev.clone());
         let (from, mut file) = (from.named(), into.named());
-        let (removed, before) = (object(&from)?, object(&file)?);
         let old = file.content.take();
         (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
         (file.mime, file.class) = (from.mime, from.class);
@@ -74,9 +71,7 @@ impl Platform {
         let gone = instance.doc(&FILES, from.id.as_str());
         changes.release(&instance.id, CHILDREN, child_key(&from.dir_id, &from.name));
         changes.delete(gone.clone(), &from_rev);
-        self.stage_event(&gone, Happened::Deleted, &removed, None, &mut changes)?;
         let at = instance.doc(&FILES, file.id.as_str());
-        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         changes.put(at, &rev, object(&file)?);
         self.commit(changes).await?;
         if let Some(old) = old {

@@ -7,7 +7,6 @@ use serde_json::json;
 use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, child_key, tree, valid_name};
 use crate::doctype::FILES;
 use crate::instance::Instance;
-use crate::realtime::Happened;
 use crate::stored::{Object, object};
 use crate::{Error, Platform, Result};
 
@@ -61,12 +60,11 @@ impl Platform {
         let at = instance.doc(&FILES, id);
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
         let found = self.stored::<File>(&at)?.ok_or_else(missing)?;
-        let (rev, before) = (found.rev.clone(), object(&found.value)?);
+        let rev = found.rev.clone();
         let mut file = found.named();
         let mut changes = Changes::new();
         let mut changed = self.stage_move(instance, &mut file, patch, &mut changes)?;
         patch.apply(&mut file, self.clock.now())?;
-        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), &mut changes)?;
         changes.put(at, &rev, object(&file)?);
         changed.push(file.clone());
         self.commit(changes).await?;

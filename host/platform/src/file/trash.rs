@@ -85,7 +85,7 @@ impl Platform {
         changes: &mut Changes,
         change: impl FnOnce(&mut File),
     ) -> Result<Vec<File>> {
-        let (rev, before) = (found.rev.clone(), object(&found.value)?);
+        let rev = found.rev.clone();
         let mut file = found.named();
         changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
         file.name = self.free_name(instance, dir_id, &file.name)?;
@@ -100,7 +100,6 @@ impl Platform {
         }
         changes.unique(&instance.id, CHILDREN, child_key(dir_id, &file.name), &file.id);
         let at = instance.doc(&FILES, file.id.as_str());
-        self.stage_event(&at, Happened::Updated, &object(&file)?, Some(&before), changes)?;
         changes.put(at, &rev, object(&file)?);
         changed.push(file);
         Ok(changed)
@@ -208,7 +207,6 @@ impl Platform {
             let at = instance.doc(&FILES, file.id.as_str());
             let Some(found) = self.stored::<File>(&at)? else { continue };
             changes.release(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
-            self.stage_event(&at, Happened::Deleted, &object(file)?, None, &mut changes)?;
             changes.delete(at, &found.rev);
         }
         self.commit(changes).await?;

@@ -96,7 +96,6 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&directory)?);
         changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
-        self.stage_event(&at, Happened::Created, &object(&directory)?, None, &mut changes)?;
         self.commit(changes).await?;
         self.publish(&at, Happened::Created, object(&directory)?);
         Ok(directory)

@@ -254,7 +254,7 @@ impl Platform {
             for blob in konnector.component.iter().chain(&konnector.icon_content) {
                 self.store.blobs().remove(blob).await?;
             }
-            return Err(error.into());
+            return Err(error);
         }
         if let Some(before) = before {
             for blob in before.value.component.iter().chain(&before.value.icon_content) {

@@ -239,7 +239,6 @@ impl Platform {
             let at = instance.doc(&ACCOUNTS, id.as_str());
             let mut changes = Changes::new();
             changes.delete(at.clone(), &account.rev);
-            self.stage_event(&at, Happened::Deleted, &account.body, None, &mut changes)?;
             self.commit(changes).await?;
             self.publish(&at, Happened::Deleted, account.body);
         }

@@ -125,12 +125,10 @@ impl Documents for RunDocuments {
                 scope.permissions.check_document(Verb::Delete, &doctype, &id, &found.body).map_err(denied)?;
                 let at = scope.instance.doc(&doctype, id);
                 changes.delete(at.clone(), &found.rev);
-                let staged = scope.platform.stage_event(&at, Happened::Deleted, &found.body, None, &mut changes);
-                staged.map_err(told)?;
                 deleted.push((at, found.body));
             }
         }
-        scope.platform.commit(changes).await.map_err(|error| told(error.into()))?;
+        scope.platform.commit(changes).await.map_err(told)?;
         let count = deleted.len();
         for (at, body) in deleted {
             scope.platform.publish(&at, Happened::Deleted, body);

@@ -48,6 +48,11 @@ pub struct Change<'a> {
     pub directories: &'a [String],
 }
 
+/// Whether triggers may wait for changes of documents of a type: of those that clients write, and of files.
+pub(super) fn raises_events(doctype: &Doctype) -> bool {
+    is_writable(doctype) || *doctype == *FILES
+}
+
 impl EventRules {
     /// The types of documents that matter.
     pub fn doctypes(&self) -> impl Iterator<Item = &Doctype> {
@@ -113,7 +118,7 @@ fn rule(text: &str) -> Result<EventRule> {
     };
     let doctype: Doctype =
         doctype.parse().map_err(|error| unparsable(format!("'{doctype}' is no document type: {error}")))?;
-    if !is_writable(&doctype) && doctype != *FILES {
+    if !raises_events(&doctype) {
         return Err(unparsable(format!("documents of the type {doctype} raise no events")));
     }
     let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>();

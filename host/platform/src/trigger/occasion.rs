@@ -1,16 +1,16 @@
 //! Changes of documents on their way to `@event` triggers.
 //!
-//! A change that a trigger waits for is noted in the commit that makes the change, so it is not lost when the server is killed right
-//! after. The note is a document of its own, due at once; the scheduler makes it a job, or part of a debounce, in the commit that removes
+//! A change that a trigger waits for is noted in the commit that makes the change ([`Platform::commit`] sees to it, whatever is written), so it
+//! is not lost when the server is killed right after. The note is a document of its own, due at once; the scheduler makes it a job, or part of a debounce, in the commit that removes
 //! it. So each change counts once, and writers of documents never wait for a trigger that others write to.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, DocRef};
+use konnector_store::{Changes, DocRef, Written};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::document::BY_DOCTYPE;
-use super::event::Change;
+use super::event::{Change, raises_events};
 use super::plan::Plan;
 use super::rate::Source;
 use super::step::Event;
@@ -36,21 +36,39 @@ struct Note {
 }
 
 impl Platform {
-    /// Notes a change for the triggers that wait for it, in the commit that makes it. `doc` is what the document is then or, when it is
-    /// deleted, what it was; `old` is what it was before it was updated.
-    pub(crate) fn stage_event(
-        &self,
-        at: &DocRef,
-        happened: Happened,
-        doc: &Object,
-        old: Option<&Object>,
-        changes: &mut Changes,
-    ) -> Result<()> {
+    /// Adds to some changes the notes for the triggers that wait for them.
+    pub(crate) fn stage_events(&self, changes: &mut Changes) -> Result<()> {
+        let mut notes = Vec::new();
+        for written in changes.documents() {
+            self.note_event(written, &mut notes)?;
+        }
+        for (note, body) in notes {
+            changes.create(note.clone(), body);
+            // Due whatever the clock shows, in the order of their ids, which is that of time.
+            changes.schedule(note, Some(DateTime::<Utc>::UNIX_EPOCH));
+        }
+        Ok(())
+    }
+
+    fn note_event(&self, written: Written<'_>, notes: &mut Vec<(DocRef, Object)>) -> Result<()> {
+        let Written { document: at, replaces, body } = written;
+        if !raises_events(&at.doctype) || at.instance.is_global() {
+            return Ok(());
+        }
         let doctype: &str = at.doctype.as_ref();
         let waiting = self.store.lookup_prefix(&at.instance, BY_DOCTYPE, &format!("{doctype}/"), None, usize::MAX)?;
         if waiting.is_empty() {
             return Ok(());
         }
+        let before = self.before(written)?;
+        // What is deleted is told as it was.
+        let (happened, doc, old) = match (body, &before, replaces) {
+            (Some(body), _, None) => (Happened::Created, body, None),
+            (Some(body), Some(before), Some(_)) => (Happened::Updated, body, Some(before)),
+            (None, Some(before), _) => (Happened::Deleted, before, None),
+            // The commit conflicts.
+            (_, None, _) => return Ok(()),
+        };
         let instance = self.instance_of(at)?;
         let directories =
             if at.doctype == *FILES { self.directories(&instance, [Some(doc), old])? } else { Vec::new() };
@@ -67,10 +85,7 @@ impl Platform {
             }
             // A debounce collects changes, not what they were.
             let occasion = if trigger.debounce.is_some() { Occasion::default() } else { Occasion::event(&event) };
-            let note = instance.doc(&OCCASIONS, new_id());
-            changes.create(note.clone(), object(&Note { trigger: id, occasion })?);
-            // Due whatever the clock shows, in the order of their ids, which is that of time.
-            changes.schedule(note, Some(DateTime::<Utc>::UNIX_EPOCH));
+            notes.push((instance.doc(&OCCASIONS, new_id()), object(&Note { trigger: id, occasion })?));
         }
         Ok(())
     }

@@ -141,7 +141,7 @@ impl Platform {
                     return Ok(Some(taken));
                 }
                 Err(error) if error.is_conflict() && tries < TRIES => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(None)

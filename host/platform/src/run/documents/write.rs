@@ -114,17 +114,10 @@ impl RunDocuments {
                 }
             }
         }
-        // After the documents, whose revisions are read off below.
-        for plan in planned.iter().filter(|plan| plan.written != Written::Unchanged) {
-            let (at, before) = (scope.instance.doc(doctype, plan.id.as_str()), plan.before.as_ref());
-            let happened = if before.is_none() { Happened::Created } else { Happened::Updated };
-            let old = before.map(|before| &before.body);
-            scope.platform.stage_event(&at, happened, &plan.body, old, &mut changes).map_err(told)?;
-        }
         let revs = match scope.platform.commit(changes).await {
             Ok(revs) => revs,
             Err(error) if error.is_conflict() => return Ok(None),
-            Err(error) => return Err(told(error.into())),
+            Err(error) => return Err(told(error)),
         };
         let mut revs = revs.into_iter();
         let mut saved = Vec::with_capacity(planned.len());

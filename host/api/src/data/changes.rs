@@ -1,0 +1,228 @@
+//! What changed: `_changes`, and what a replication asks before it sends anything.
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use aide::transform::TransformOperation;
+use axum::Json;
+use axum::extract::{Path, State};
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_platform::changes::{ChangePage, Since, Wanted};
+use konnector_store::{Change, Direction, Map, Rev};
+use serde_json::{Value, json};
+
+use super::{doctype, revision, shown};
+use crate::error::Failure;
+use crate::extract::{Caller, JsonObject, Params};
+use crate::openapi::{Describe as _, Kind};
+
+/// Documents in one request, at most.
+const MOST: usize = 1_000;
+/// Changes on a page with documents, at most; without them the platform's limit holds.
+const WITH_DOCUMENTS: usize = 1_000;
+
+/// What may be asked of the feed. Anything else is refused: a misspelt parameter would be answered with something else than was meant.
+const PARAMETERS: [&str; 11] = [
+    "_nonce",
+    "bearer_token",
+    "descending",
+    "feed",
+    "heartbeat",
+    "include_docs",
+    "limit",
+    "seq_interval",
+    "since",
+    "style",
+    "timeout",
+];
+
+/// The routes of this module.
+pub fn routes() -> ApiRouter<Platform> {
+    let feed = get_with(changes, |op| asked(op.summary("What changed in the documents of a type"))).post_with(
+        changes_of_ids,
+        |op| {
+            asked(op.summary("What changed in some documents of a type"))
+                .query("filter", Kind::Text, "_doc_ids")
+                .member("doc_ids", Kind::Texts, "The ids of the documents, with the filter")
+        },
+    );
+    let difference = post_with(revs_diff, |op| op.summary("Which of some revisions are not here, by the documents' ids"));
+    ApiRouter::new().api_route("/data/{doctype}/_changes", feed).api_route("/data/{doctype}/_revs_diff", difference)
+}
+
+/// What may be asked of the feed.
+fn asked(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.query("since", Kind::Text, "The last_seq of an earlier answer, now, or 0 for all changes")
+        .query("limit", Kind::Number, "Changes on a page")
+        .query("descending", Kind::Flag, "The newest first")
+        .query("include_docs", Kind::Flag, "With the documents as they are now")
+        .query("style", Kind::Text, "main_only or all_docs, which are the same here")
+        .query("feed", Kind::Text, "normal")
+        .query("heartbeat", Kind::Number, "Is taken, and means nothing for this feed")
+        .query("timeout", Kind::Number, "The same")
+        .query("seq_interval", Kind::Number, "The same")
+        .query("_nonce", Kind::Text, "The same")
+}
+
+/// What is asked of the feed.
+struct Query {
+    wanted: Wanted,
+    documents: bool,
+}
+
+impl Query {
+    fn parse(params: &Params) -> Result<Self, Failure> {
+        if let Some(unknown) = params.names().find(|name| !PARAMETERS.contains(name) && *name != "filter") {
+            let known = PARAMETERS.join(", ");
+            return Err(Failure::bad_request(format!(
+                "there is no parameter '{unknown}'; those of _changes are {known}"
+            )));
+        }
+        let one_of = |name: &'static str, values: &[&str]| match params.filled(name) {
+            Some(value) if !values.contains(&value) => {
+                Err(Failure::bad_request(format!("the parameter {name} is {}, not '{value}'", values.join(" or "))))
+            }
+            _ => Ok(()),
+        };
+        // Others keep the connection open, which the realtime API does better.
+        one_of("feed", &["normal"])?;
+        // Without conflicts, both styles tell the same.
+        one_of("style", &["main_only", "all_docs"])?;
+        one_of("include_docs", &["true", "false"])?;
+        one_of("descending", &["true", "false"])?;
+        for name in ["timeout", "seq_interval"] {
+            params.number(name)?;
+        }
+        if params.text("heartbeat") != Some("true") {
+            params.number("heartbeat")?;
+        }
+        let since = match params.filled("since") {
+            Some("now") => Since::Now,
+            Some(text) => Since::Seq(
+                text.parse().map_err(|error: konnector_store::Error| Failure::bad_request(error.to_string()))?,
+            ),
+            None => Since::Seq(konnector_store::Seq::default()),
+        };
+        let documents = params.flag("include_docs", false);
+        // CouchDB takes 0 for 1.
+        let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
+        let limit = if documents { limit.min(WITH_DOCUMENTS) } else { limit };
+        let direction = if params.flag("descending", false) { Direction::Backward } else { Direction::Forward };
+        Ok(Self { wanted: Wanted { since, limit, direction, ids: None }, documents })
+    }
+}
+
+/// `GET /data/:type/_changes`.
+async fn changes(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    if params.text("filter").is_some() {
+        return Err(Failure::bad_request("the parameter filter is for POST, with doc_ids in the body"));
+    }
+    answer(&platform, &caller, &doctype, Query::parse(&params)?).await
+}
+
+/// `POST /data/:type/_changes?filter=_doc_ids` with `doc_ids`; without the filter, the same as GET.
+async fn changes_of_ids(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let mut query = Query::parse(&params)?;
+    match params.text("filter") {
+        None => {}
+        Some("_doc_ids") => query.wanted.ids = Some(doc_ids(&body)?),
+        Some(other) => {
+            return Err(Failure::bad_request(format!("the parameter filter is _doc_ids or absent, not '{other}'")));
+        }
+    }
+    answer(&platform, &caller, &doctype, query).await
+}
+
+fn doc_ids(body: &Map) -> Result<Vec<String>, Failure> {
+    let ids = body.get("doc_ids").and_then(Value::as_array).filter(|ids| ids.len() <= MOST);
+    let ids: Option<Vec<String>> = ids.and_then(|ids| ids.iter().map(|id| id.as_str().map(str::to_owned)).collect());
+    ids.ok_or_else(|| Failure::bad_request(format!("doc_ids: expected is a list of at most {MOST} ids")))
+}
+
+async fn answer(
+    platform: &Platform,
+    caller: &Caller,
+    doctype: &Doctype,
+    Query { wanted, documents }: Query,
+) -> Result<Json<Value>, Failure> {
+    let Caller { instance, principal } = caller;
+    let page = platform.document_changes(instance, principal, doctype, wanted).await?;
+    let ChangePage { changes, last, pending } = page;
+    let mut results = Vec::with_capacity(changes.len());
+    for change in changes {
+        let mut row = json!({ "seq": change.seq.to_string(), "id": change.id, "changes": [{ "rev": change.rev }] });
+        if let Some(members) = row.as_object_mut() {
+            if change.deleted {
+                members.insert("deleted".to_owned(), json!(true));
+            }
+            if documents {
+                members.insert("doc".to_owned(), document(platform, caller, doctype, &change)?);
+            }
+        }
+        results.push(row);
+    }
+    Ok(Json(json!({ "last_seq": last.to_string(), "pending": pending, "results": results })))
+}
+
+/// The document of a change, as it is now.
+fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &Change) -> Result<Value, Failure> {
+    let found = platform.read_listed(&caller.instance, &caller.principal, doctype, &change.id)?;
+    Ok(found.map_or_else(
+        || json!({ "_id": change.id, "_rev": change.rev, "_deleted": true }),
+        |document| Value::Object(shown(doctype, document)),
+    ))
+}
+
+/// `POST /data/:type/_revs_diff`: of the revisions of each document, those that are not here. Only the last revision of a document is kept, also
+/// that of its deletion, so all others are missing; the one that is here may be an ancestor of the younger ones.
+async fn revs_diff(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Map>, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    if body.len() > MOST {
+        return Err(Failure::bad_request(format!("{} documents, one request takes at most {MOST}", body.len())));
+    }
+    let mut asked: Vec<(String, Vec<Rev>)> = Vec::with_capacity(body.len());
+    for (id, revs) in body {
+        let malformed = || Failure::bad_request(format!("{id}: expected is a list of revisions"));
+        let revs = revs.as_array().ok_or_else(malformed)?.iter();
+        let revs = revs.map(|rev| revision(rev.as_str().ok_or_else(malformed)?)).collect::<Result<_, _>>()?;
+        asked.push((id, revs));
+    }
+    let ids = asked.iter().map(|(id, _)| id.clone()).collect();
+    let newest = platform.newest_revisions(&caller.instance, &caller.principal, &doctype, ids).await?;
+    let mut differences = Map::new();
+    for (id, revs) in asked {
+        let current = newest.iter().find(|change| change.id == id).map(|change| &change.rev);
+        let missing: Vec<&Rev> = revs.iter().filter(|rev| Some(*rev) != current).collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let mut difference = json!({ "missing": missing });
+        let ancestor = current.filter(|own| missing.iter().any(|rev| rev.generation() > own.generation()));
+        if let (Some(own), Some(members)) = (ancestor, difference.as_object_mut()) {
+            members.insert("possible_ancestors".to_owned(), json!([own]));
+        }
+        differences.insert(id, difference);
+    }
+    Ok(Json(differences))
+}

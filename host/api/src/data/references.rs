@@ -1,0 +1,151 @@
+//! `/data/:type/:id/relationships/references`: the files that refer to a document, such as the photos of an album.
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_platform::doctype::FILES;
+use konnector_platform::file::{Reference, ReferencePage};
+use konnector_store::Map;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::{check_id, doctype};
+use crate::error::Failure;
+use crate::extract::{Caller, JsonObject, Params};
+use crate::files::{access, resource};
+use crate::jsonapi::MEDIA_TYPE;
+use crate::openapi::{Describe as _, Kind};
+
+/// Files on a page where the client names no number, and at most.
+const PAGE: usize = 100;
+const LARGEST_PAGE: usize = 1_000;
+
+/// The routes of this module.
+pub fn routes() -> ApiRouter<Platform> {
+    let references = get_with(list, |op| {
+        op.summary("The files that refer to a document, in the order of their dates")
+            .query("page[limit]", Kind::Number, "Files on a page")
+            .query("page[cursor]", Kind::Text, "Where the page before ended")
+            .query("include", Kind::Text, "files, to have them in the answer")
+            .answers::<200, Json<Value>>("Their ids, and with include=files what they are")
+    })
+    .post_with(add, |op| {
+        op.summary("Makes files refer to a document")
+            .member("data", Kind::Objects, "The files, each with type and id")
+            .answers::<204, ()>("They do")
+    })
+    .delete_with(remove, |op| {
+        op.summary("Makes files refer to a document no more")
+            .member("data", Kind::Objects, "The files, each with type and id")
+            .answers::<204, ()>("They do not")
+    });
+    ApiRouter::new().api_route("/data/{doctype}/{id}/relationships/references", references)
+}
+
+/// The document of a path, if the caller may do this to it, or to all files.
+fn document(platform: &Platform, caller: &Caller, verbs: [Verb; 2], name: &str, id: &str) -> Result<Doctype, Failure> {
+    let doctype = doctype(name)?;
+    let [of_document, of_files] = verbs;
+    if caller.check_type(of_files, &FILES).is_err() {
+        let found = platform.store.get(&caller.instance.doc(&doctype, id))?;
+        let nothing = Map::new();
+        let body = found.as_ref().map_or(&nothing, |found| &found.body);
+        caller.check_document(of_document, &doctype, id, body)?;
+    }
+    check_id(id)?;
+    Ok(doctype)
+}
+
+/// `GET`: a page in the order of the files' dates. With `include=files` come those that the caller may read.
+async fn list(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    params: Params,
+) -> Result<Response, Failure> {
+    let doctype = document(&platform, &caller, [Verb::Get, Verb::Get], &name, &id)?;
+    let limit = params.number("page[limit]")?.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+    let reference = Reference { doctype: doctype.to_string(), id };
+    let page = platform.referring_files(&caller.instance, &reference, params.filled("page[cursor]"), limit)?;
+    let ReferencePage { files, next, total } = page;
+    let data: Vec<Value> = files.iter().map(|file| json!({ "type": *FILES, "id": file })).collect();
+    let mut links = Map::new();
+    if let Some(next) = next {
+        let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let include = params.filled("include").map(|include| format!("&include={}", encode(include)));
+        let address = format!(
+            "/data/{doctype}/{}/relationships/references?page[limit]={limit}&page[cursor]={}{}",
+            encode(&reference.id),
+            encode(&next),
+            include.unwrap_or_default()
+        );
+        links.insert("next".to_owned(), json!(address));
+    }
+    let mut included = Vec::new();
+    if params.list("include").iter().any(|include| include == "files") {
+        for id in files {
+            // Whoever sees that there is a file need not see what it is.
+            if let Ok(file) = access::by_id(&platform, &caller, Verb::Get, &id) {
+                included.push(resource(&platform, &caller, &file)?);
+            }
+        }
+    }
+    let answer = json!({ "data": data, "included": included, "links": links, "meta": { "count": total } });
+    Ok(([(CONTENT_TYPE, MEDIA_TYPE)], Json(answer)).into_response())
+}
+
+/// `POST`: these files refer to the document from now on.
+async fn add(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    body: JsonObject,
+) -> Result<StatusCode, Failure> {
+    let doctype = document(&platform, &caller, [Verb::Put, Verb::Patch], &name, &id)?;
+    let reference = [Reference { doctype: doctype.to_string(), id }];
+    for file in files(body)? {
+        platform.add_references(&caller.instance, &file, &reference).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `DELETE`: they do not any more. Files that never did are as good as removed.
+async fn remove(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((name, id)): Path<(String, String)>,
+    body: JsonObject,
+) -> Result<StatusCode, Failure> {
+    let doctype = document(&platform, &caller, [Verb::Put, Verb::Patch], &name, &id)?;
+    let reference = [Reference { doctype: doctype.to_string(), id }];
+    for file in files(body)? {
+        platform.remove_references(&caller.instance, &file, &reference).await?;
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.
+fn files(JsonObject(mut body): JsonObject) -> Result<Vec<String>, Failure> {
+    let malformed = || {
+        let what = format!(
+            "data: expected is a list of at most {LARGEST_PAGE} files, {{\"type\": \"io.cozy.files\", \"id\": …}}"
+        );
+        Failure::bad_request(what)
+    };
+    let files = match body.shift_remove("data") {
+        Some(Value::Array(files)) if files.len() <= LARGEST_PAGE => files,
+        Some(one @ Value::Object(_)) => vec![one],
+        _ => return Err(malformed()),
+    };
+    let id = |file: &Value| {
+        let is_file = file.get("type").and_then(Value::as_str) == Some(FILES.as_str());
+        file.get("id").and_then(Value::as_str).filter(|id| is_file && !id.is_empty()).map(str::to_owned)
+    };
+    files.iter().map(id).collect::<Option<_>>().ok_or_else(malformed)
+}

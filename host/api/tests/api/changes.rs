@@ -1,0 +1,232 @@
+//! What changed: `_changes` and `_revs_diff`.
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, Call};
+
+const CHANGES: &str = "/data/io.cozy.bills/_changes";
+
+/// Writes a bill; its revision.
+async fn put(api: &Api, id: &str, body: Value) -> String {
+    let answer = api.send(Call::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    answer.json()["rev"].as_str().expect("a revision").to_owned()
+}
+
+/// Three bills; the first is changed and the second deleted afterwards.
+async fn bills() -> Api {
+    let api = Api::new().await;
+    let first = put(&api, "a", json!({ "n": 1 })).await;
+    let second = put(&api, "b", json!({ "n": 2 })).await;
+    put(&api, "c", json!({ "n": 3 })).await;
+    put(&api, "a", json!({ "_id": "a", "_rev": first, "n": 4 })).await;
+    let gone = Call::delete(&format!("/data/io.cozy.bills/b?rev={second}")).token(&api.token("*"));
+    assert_eq!(api.send(gone).await.status, 200);
+    api
+}
+
+async fn get(api: &Api, query: &str) -> Answer {
+    api.send(Call::get(&format!("{CHANGES}{query}")).token(&api.token("io.cozy.bills:GET"))).await
+}
+
+fn ids(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{answer}");
+    let results = answer.json()["results"].as_array().expect("results").clone();
+    results.iter().map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// Without the numbers of this run.
+fn told(answer: &Answer) -> String {
+    let mut body = answer.json();
+    let hide = |seq: &mut Value| {
+        let number = seq.as_str().expect("a text").split('-').next().expect("a number").len();
+        *seq = json!(if number == 1 && seq == "0" { "0" } else { "<seq>" });
+    };
+    hide(&mut body["last_seq"]);
+    for row in body["results"].as_array_mut().expect("results") {
+        hide(&mut row["seq"]);
+    }
+    serde_json::to_string_pretty(&body).expect("a text")
+}
+
+/// D8: each document once, at its last change, deletions included.
+#[tokio::test]
+async fn each_document_is_told_once_at_its_last_change() {
+    let api = bills().await;
+    insta::assert_snapshot!(told(&get(&api, "?include_docs=true").await), @r#"
+    {
+      "last_seq": "<seq>",
+      "pending": 0,
+      "results": [
+        {
+          "seq": "<seq>",
+          "id": "c",
+          "changes": [
+            {
+              "rev": "1-ef981dcd2ff0c2b6ea2c21432cf3deba"
+            }
+          ],
+          "doc": {
+            "_id": "c",
+            "_rev": "1-ef981dcd2ff0c2b6ea2c21432cf3deba",
+            "_type": "io.cozy.bills",
+            "n": 3
+          }
+        },
+        {
+          "seq": "<seq>",
+          "id": "a",
+          "changes": [
+            {
+              "rev": "2-860a2b026fa756980e6bcb0ba15be4e0"
+            }
+          ],
+          "doc": {
+            "_id": "a",
+            "_rev": "2-860a2b026fa756980e6bcb0ba15be4e0",
+            "_type": "io.cozy.bills",
+            "n": 4
+          }
+        },
+        {
+          "seq": "<seq>",
+          "id": "b",
+          "changes": [
+            {
+              "rev": "2-4fe4d83127a1b4b387a60eb053fb4f3d"
+            }
+          ],
+          "deleted": true,
+          "doc": {
+            "_id": "b",
+            "_rev": "2-4fe4d83127a1b4b387a60eb053fb4f3d",
+            "_deleted": true
+          }
+        }
+      ]
+    }
+    "#);
+    assert_eq!(ids(&get(&api, "?style=all_docs").await), "cab");
+    assert_eq!(ids(&get(&api, "?descending=true").await), "bac");
+    let page = get(&api, "?limit=2&_nonce=x&feed=normal&heartbeat=true&timeout=1000&seq_interval=5").await;
+    assert_eq!((ids(&page).as_str(), &page.json()["pending"]), ("ca", &json!(1)));
+    let since = page.json()["last_seq"].as_str().expect("a place").to_owned();
+    let rest = get(&api, &format!("?since={since}")).await;
+    assert_eq!((ids(&rest).as_str(), &rest.json()["pending"]), ("b", &json!(0)));
+    let now = get(&api, "?since=now").await;
+    assert_eq!((ids(&now).as_str(), &now.json()["last_seq"]), ("", &rest.json()["last_seq"]));
+}
+
+/// D8: documents by their ids.
+#[tokio::test]
+async fn changes_of_some_documents_are_told() {
+    let api = bills().await;
+    let token = api.token("io.cozy.bills:GET");
+    let post = async |query: &str, body: Value| {
+        api.send(Call::post(&format!("{CHANGES}{query}")).token(&token).json(&body)).await
+    };
+    let some = json!({ "doc_ids": ["a", "c", "never"] });
+    assert_eq!(ids(&post("?include_docs=true&filter=_doc_ids", some.clone()).await), "ca");
+    assert_eq!(ids(&post("?filter=_doc_ids&limit=1", some.clone()).await), "c");
+    assert_eq!(ids(&post("?filter=_doc_ids&descending=true", some.clone()).await), "ac");
+    assert_eq!(ids(&post("", json!({})).await), "cab");
+    for (query, body) in [
+        ("?filter=_selector", some.clone()),
+        ("?filter=_doc_ids", json!({ "doc_ids": [1, 2] })),
+        ("?filter=_doc_ids", json!({})),
+    ] {
+        assert_eq!(post(query, body).await.status, 400, "{query}");
+    }
+}
+
+/// D8.
+#[tokio::test]
+async fn only_known_parameters_are_taken() {
+    let api = bills().await;
+    let mut refusals = Vec::new();
+    for query in [
+        "?feed=continuous",
+        "?style=not_a_valid_style",
+        "?limit=not_a_number",
+        "?inlcude_docs=true",
+        "?include_docs=yes",
+        "?filter=_doc_ids",
+        "?since=soon",
+        "?heartbeat=x",
+    ] {
+        let answer = get(&api, query).await;
+        assert_eq!(answer.status, 400, "{answer}");
+        refusals.push(answer.json()["reason"].as_str().expect("a reason").to_owned());
+    }
+    insta::assert_snapshot!(refusals.join("\n"), @r#"
+    the parameter feed is normal, not 'continuous'
+    the parameter style is main_only or all_docs, not 'not_a_valid_style'
+    the parameter limit is a number, 'not_a_number' is none
+    there is no parameter 'inlcude_docs'; those of _changes are _nonce, bearer_token, descending, feed, heartbeat, include_docs, limit, seq_interval, since, style, timeout
+    the parameter include_docs is true or false, not 'yes'
+    the parameter filter is for POST, with doc_ids in the body
+    invalid since: "soon" is not a last_seq of an earlier answer, nor 0 for all changes
+    the parameter heartbeat is a number, 'x' is none
+    "#);
+}
+
+/// The whole type must be allowed; and what is closed, or was never there, has no changes.
+#[tokio::test]
+async fn changes_need_a_rule_on_the_whole_type() {
+    let api = bills().await;
+    let status = async |scope: &str, doctype: &str| {
+        api.send(Call::get(&format!("/data/{doctype}/_changes")).token(&api.token(scope))).await.status
+    };
+    assert_eq!(status("io.cozy.bills:GET:a", "io.cozy.bills").await, 403);
+    assert_eq!(status("io.cozy.files", "io.cozy.bills").await, 403);
+    assert_eq!(status("*", "io.cozy.permissions").await, 403);
+    assert_eq!(status("*", "io.cozy.never").await, 404);
+    assert_eq!(status("*", "io.cozy.files").await, 200);
+    assert_eq!(api.send(Call::get(CHANGES)).await.status, 401);
+}
+
+/// A type that is deleted as a whole is forgotten, with what was deleted of it before.
+#[tokio::test]
+async fn a_type_that_is_deleted_has_no_changes() {
+    let api = bills().await;
+    let token = api.token("*");
+    assert_eq!(api.send(Call::delete("/data/io.cozy.bills/").token(&token)).await.status, 200);
+    assert_eq!(get(&api, "").await.json()["reason"], "wrong_doctype");
+    let again = put(&api, "a", json!({})).await;
+    assert!(again.starts_with("1-"), "{again}");
+    assert_eq!(ids(&get(&api, "").await), "a");
+}
+
+#[tokio::test]
+async fn secrets_are_not_among_the_changes() {
+    let api = Api::new().await;
+    let account = json!({ "account_type": "vault", "auth": { "login": "me", "password": "s3cret" } });
+    let token = api.token("*");
+    api.send(Call::post("/data/io.cozy.accounts/").token(&token).json(&account)).await;
+    let answer = api.send(Call::get("/data/io.cozy.accounts/_changes?include_docs=true").token(&token)).await;
+    assert!(answer.status == 200 && answer.text().contains("account_type"), "{answer}");
+    assert!(!answer.text().contains("s3cret") && !answer.text().contains("_sealed"), "{answer}");
+}
+
+#[tokio::test]
+async fn revisions_that_are_not_here_are_missing() {
+    let api = Api::new().await;
+    let rev = put(&api, "a", json!({})).await;
+    let (old, new) = (format!("1-{}", "0".repeat(32)), format!("2-{}", "0".repeat(32)));
+    let asked = json!({ "a": [rev, old, new], "b": [new], "c": [], "d": [old] });
+    let known = put(&api, "d", json!({})).await;
+    let diff =
+        |body: &Value| Call::post("/data/io.cozy.bills/_revs_diff").token(&api.token("io.cozy.bills")).json(body);
+    let answer = api.send(diff(&asked)).await;
+    assert_eq!(
+        answer.json(),
+        json!({
+            "a": { "missing": [old, new], "possible_ancestors": [rev] },
+            "b": { "missing": [new] },
+            "d": { "missing": [old] },
+        })
+    );
+    assert_eq!(api.send(diff(&json!({ "d": [known] }))).await.json(), json!({}));
+    assert_eq!(api.send(diff(&json!({ "d": ["x"] }))).await.status, 400);
+    assert_eq!(api.send(diff(&json!({ "d": "x" }))).await.status, 400);
+}

@@ -1,0 +1,125 @@
+//! The files that refer to a document (spec §9.1).
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, Call};
+
+const ALBUM: &str = "/data/io.cozy.photos.albums/1%2F2/relationships/references";
+
+async fn photos() -> Api {
+    let api = Api::new().await;
+    for number in 0..5 {
+        api.file(&format!("photo-{number}"), "/Photos", &format!("{number}.jpg"), b"x").await;
+    }
+    api
+}
+
+fn data(ids: impl IntoIterator<Item = u8>) -> Value {
+    let files = ids.into_iter().map(|id| json!({ "type": "io.cozy.files", "id": format!("photo-{id}") }));
+    json!({ "data": files.collect::<Vec<_>>() })
+}
+
+async fn send(api: &Api, method: Method, scope: &str, body: &Value) -> u16 {
+    api.send(Call::new(method, ALBUM).token(&api.token(scope)).json(body)).await.status
+}
+
+fn ids(answer: &Answer) -> Vec<String> {
+    assert_eq!(answer.status, 200, "{answer}");
+    let data = answer.json()["data"].as_array().expect("data").clone();
+    data.iter().map(|file| file["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_files_of_a_document_are_listed() {
+    let api = photos().await;
+    let token = api.token("io.cozy.photos.albums io.cozy.files");
+    let list = async |query: &str| api.send(Call::get(&format!("{ALBUM}{query}")).token(&token)).await;
+    assert_eq!(ids(&list("").await), [""; 0]);
+    assert_eq!(send(&api, Method::POST, "io.cozy.photos.albums", &data([2, 0, 1])).await, 204);
+    assert_eq!(send(&api, Method::POST, "io.cozy.photos.albums", &data([2])).await, 204, "again");
+    // The document of another id, of which this one's is the beginning.
+    let other = "/data/io.cozy.photos.albums/1/relationships/references";
+    api.send(Call::post(other).token(&token).json(&data([4]))).await;
+    assert_eq!(ids(&list("").await), ["photo-0", "photo-1", "photo-2"]);
+
+    let first = list("?include=files&page%5Blimit%5D=2&sort=datetime").await;
+    assert_eq!(
+        (ids(&first), &first.json()["meta"]),
+        (vec!["photo-0".into(), "photo-1".into()], &json!({ "count": 3 }))
+    );
+    assert_eq!(first.json()["included"][1]["attributes"]["name"], "1.jpg");
+    let next = first.json()["links"]["next"].as_str().expect("a next page").to_owned();
+    let second = api.send(Call::get(&next).token(&token)).await;
+    assert_eq!((ids(&second), &second.json()["links"]), (vec!["photo-2".to_owned()], &json!({})));
+    assert_eq!(second.json()["included"].as_array().map(Vec::len), Some(1), "the next page includes files, too");
+
+    assert_eq!(send(&api, Method::DELETE, "io.cozy.photos.albums", &data([0, 3])).await, 204);
+    assert_eq!(ids(&list("").await), ["photo-1", "photo-2"]);
+}
+
+/// However a file gets or loses a reference, and its date.
+#[tokio::test]
+async fn the_list_follows_from_the_files() {
+    let api = photos().await;
+    let token = api.token("*");
+    let list = async || ids(&api.send(Call::get(ALBUM).token(&token)).await);
+    let album = json!({ "data": { "type": "io.cozy.photos.albums", "id": "1/2" } });
+    for id in [1, 0] {
+        let add = Call::post(&format!("/files/photo-{id}/relationships/referenced_by")).token(&token).json(&album);
+        assert_eq!(api.send(add).await.status, 200);
+    }
+    assert_eq!(list().await, ["photo-0", "photo-1"]);
+    // The one whose picture was taken earlier comes first.
+    let patch = json!({ "data": { "attributes": { "metadata": { "datetime": "2001-01-01T00:00:00+02:00" } } } });
+    let patch = Call::patch("/files/photo-1").token(&token).json(&patch);
+    assert_eq!(api.send(patch).await.status, 200);
+    assert_eq!(list().await, ["photo-1", "photo-0"]);
+    assert_eq!(api.send(Call::delete("/files/photo-1").token(&token)).await.status, 200);
+    assert_eq!(list().await, ["photo-1", "photo-0"], "it lies in the trash");
+    assert_eq!(api.send(Call::delete("/files/trash/photo-1").token(&token)).await.status, 204);
+    assert_eq!(list().await, ["photo-0"]);
+    let uploaded = Call::post("/files/io.cozy.files.root-dir?Type=file&Name=x.txt&ReferencedBy=1").token(&token);
+    assert!(api.send(uploaded.text("x")).await.status < 300);
+    assert_eq!(list().await, ["photo-0"]);
+    let check = konnector_store::Fsck { deep: true, repair: false, now: chrono::Utc::now() };
+    let mut problems = Vec::new();
+    let found = api.platform.store.fsck(&konnector_platform::Schema, check, &mut |event| {
+        if let konnector_store::Progress::Found(problem) = event {
+            problems.push(problem.to_string());
+        }
+    });
+    found.await.expect("checked");
+    problems.retain(|problem| !problem.contains("io.cozy.konnectors"));
+    assert_eq!(problems, [""; 0]);
+}
+
+/// A rule on the document is enough, and one on all files is.
+#[tokio::test]
+async fn references_need_a_rule_on_the_document_or_on_all_files() {
+    let api = photos().await;
+    for (scope, allowed) in [
+        ("io.cozy.photos.albums:PUT", true),
+        ("io.cozy.photos.albums:PUT:1/2", true),
+        ("io.cozy.files:PATCH", true),
+        ("io.cozy.photos.albums:GET", false),
+        ("io.cozy.photos.albums:PUT:3", false),
+        ("io.cozy.files:PATCH:photo-1", false),
+    ] {
+        let status = send(&api, Method::POST, scope, &data([1])).await;
+        assert_eq!(status, if allowed { 204 } else { 403 }, "{scope}");
+    }
+    let listed = api.send(Call::get(&format!("{ALBUM}?include=files")).token(&api.token("io.cozy.photos.albums:GET")));
+    let listed = listed.await;
+    assert_eq!(ids(&listed), ["photo-1"]);
+    assert_eq!(listed.json()["included"], json!([]), "its name is for those who may read files");
+    for scope in ["io.cozy.photos.albums:POST", "io.cozy.bills"] {
+        assert_eq!(api.send(Call::get(ALBUM).token(&api.token(scope))).await.status, 403, "{scope}");
+    }
+    assert_eq!(api.send(Call::get(ALBUM)).await.status, 401);
+    for (body, status) in
+        [(json!({}), 400), (json!({ "data": [{ "type": "io.cozy.bills", "id": "photo-1" }] }), 400), (data([9]), 404)]
+    {
+        assert_eq!(send(&api, Method::POST, "*", &body).await, status, "{body}");
+    }
+}
