@@ -11,9 +11,8 @@ use serde_json::json;
 
 use crate::error::Failure;
 use crate::extract::host;
-use crate::openapi;
 use crate::server::LocalAddress;
-use crate::{Passphrase, backup, credentials, instances, limits};
+use crate::{Passphrase, backup, credentials, instances, limits, openapi};
 
 /// The version of the contract between host and konnectors.
 const WIT: &str = "konnector:host@0.1.0";
