@@ -38,13 +38,8 @@ mod view;
 
 pub use backup::{BackupHeader, BackupReader, BackupSummary, BackupWriter, verify_backup};
 pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs};
-<<<<<<< HEAD
-pub use changes::Changes;
-pub use document::{Document, Stamp};
-=======
 pub use changes::{Changes, Written};
-pub use document::Document;
->>>>>>> 2ac90e4 (/data/:type/_changes, _revs_diff and relationships/references; what follows from a document belongs to the commit)
+pub use document::{Document, Stamp};
 pub use error::{Conflict, Error, Result};
 pub use feed::{Change, Seq};
 pub use fsck::{ContentLink, Fsck, Links, NoSchema, ORPHAN_AGE, Problem, Progress, Schema, Summary};

@@ -46,7 +46,8 @@ pub fn routes() -> ApiRouter<Platform> {
                 .member("doc_ids", Kind::Texts, "The ids of the documents, with the filter")
         },
     );
-    let difference = post_with(revs_diff, |op| op.summary("Which of some revisions are not here, by the documents' ids"));
+    let difference =
+        post_with(revs_diff, |op| op.summary("Which of some revisions are not here, by the documents' ids"));
     ApiRouter::new().api_route("/data/{doctype}/_changes", feed).api_route("/data/{doctype}/_revs_diff", difference)
 }
 

@@ -84,12 +84,12 @@ async fn the_list_follows_from_the_files() {
     assert_eq!(list().await, ["photo-0"]);
     let check = konnector_store::Fsck { deep: true, repair: false, now: chrono::Utc::now() };
     let mut problems = Vec::new();
-    let found = api.platform.store.fsck(&konnector_platform::Schema, check, &mut |event| {
+    let mut told = |event: konnector_store::Progress<'_>| {
         if let konnector_store::Progress::Found(problem) = event {
             problems.push(problem.to_string());
         }
-    });
-    found.await.expect("checked");
+    };
+    api.platform.store.fsck(&konnector_platform::Schema, check, &mut told).await.expect("checked");
     problems.retain(|problem| !problem.contains("io.cozy.konnectors"));
     assert_eq!(problems, [""; 0]);
 }
