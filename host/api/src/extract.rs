@@ -139,6 +139,11 @@ impl Params {
         self.text(name).filter(|value| !value.is_empty())
     }
 
+    /// All parameters but one.
+    pub fn but(&self, name: &str) -> Vec<(String, String)> {
+        self.0.iter().filter(|(own, _)| own != name).cloned().collect()
+    }
+
     /// A list with commas between its items; empty items are left out.
     pub fn list(&self, name: &str) -> Vec<String> {
         let items = self.text(name).unwrap_or_default().split(',').map(str::trim).filter(|item| !item.is_empty());

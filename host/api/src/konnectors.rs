@@ -1,9 +1,12 @@
 //! `/konnectors`: install, update, list, show, uninstall, schedule (Cozy API: konnectors).
 
+mod download;
+mod logs;
+
 use std::future::ready;
 
 use aide::axum::ApiRouter;
-use aide::axum::routing::{get_with, post_with};
+use aide::axum::routing::{delete_with, get_with, post_with};
 use aide::transform::TransformOperation;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
@@ -41,7 +44,7 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("limit", Kind::Number, "Konnectors on a page, 100 unless told")
             .query("start_key", Kind::Text, "The id to begin with; the link next of a page has it")
     });
-    let one = get_with(show, |op| op.summary("A konnector")).delete_with(uninstall, |op| {
+    let one = delete_with(uninstall, |op| {
         op.summary("Uninstalls a konnector")
             .answers::<204, ()>("It is gone")
             .answers::<202, ()>("It goes once it has cleaned up its accounts")
@@ -53,6 +56,13 @@ pub fn routes() -> ApiRouter<Platform> {
             .answers::<201, Document>("The trigger")
             .fails(409, "There is such a trigger already")
             .fails(422, "The konnector cannot run for this account")
+    });
+    let log = post_with(logs::write, |op| {
+        op.summary("Writes what a konnector says in a client to the log of the server")
+            .query("job_id", Kind::Text, "The job that it runs for")
+            .query("version", Kind::Text, "Its version")
+            .answers::<204, ()>("It is written")
+            .fails(422, "A level is none")
     });
     let picture = "The icon, in the format that the manifest names";
     ApiRouter::new()
@@ -71,26 +81,41 @@ pub fn routes() -> ApiRouter<Platform> {
             }),
         )
         .api_route("/konnectors/{slug}/trigger", trigger)
+        .api_route("/konnectors/{slug}/logs", log)
 }
 
-/// The routes that fetch a bundle before they answer.
-pub fn installing() -> ApiRouter<Platform> {
+/// The routes that may wait for another server before they answer.
+pub fn waiting() -> ApiRouter<Platform> {
     let installed = || {
         post_with(install, |op| {
             fetching(op.summary("Installs a konnector"))
                 .query("Source", Kind::Text, "Where its bundle is; the registry's channel stable unless told")
+                .query("Deactivated", Kind::Flag, "Whether it is shown as installed, not as ready, until it ran")
                 .fails(409, "It is installed already")
         })
     };
-    ApiRouter::new().api_route("/konnectors/", installed()).api_route(
-        "/konnectors/{slug}",
-        installed().put_with(update, |op| {
-            fetching(op.summary("Updates a konnector"))
-                .query("Source", Kind::Text, "Where its bundle is, where that is to change")
-                .query("PermissionsAcked", Kind::Flag, "Whether the user has accepted new permissions; yes unless told")
-                .fails(409, "It is being installed or updated by somebody else")
-        }),
-    )
+    let one = installed().get_with(show, |op| op.summary("A konnector, updated where its registry has a newer version"));
+    let one = one.put_with(update, |op| {
+        fetching(op.summary("Updates a konnector"))
+            .query("Source", Kind::Text, "Where its bundle is, where that is to change")
+            .query("PermissionsAcked", Kind::Flag, "Whether the user has accepted new permissions; yes unless told")
+            .fails(409, "It is being installed or updated by somebody else")
+    });
+    ApiRouter::new()
+        .api_route("/konnectors/", installed())
+        .api_route("/konnectors/{slug}", one)
+        .api_route("/konnectors/{slug}/download", get_with(download::newest, downloading))
+        .api_route(
+            "/konnectors/{slug}/download/{version}",
+            get_with(download::of_version, |op| downloading(op).fails(412, "Another version is installed")),
+        )
+}
+
+/// What is common to downloads.
+fn downloading(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.summary("The program of a konnector")
+        .answers::<200, Content>("A gzipped tar archive")
+        .answers::<303, ()>("Its registry has it")
 }
 
 /// What is common to installing and updating.
@@ -144,8 +169,8 @@ fn visible(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnecto
 }
 
 /// Whether the caller may install, update or uninstall. Apps and konnectors may not, except the store, and that only from the registry;
-/// neither may OAuth clients, unless they are the owner's own app with every right.
-fn check_managing(caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), Failure> {
+/// neither may OAuth clients, unless they are the owner's own app with every right. An operator may allow it to all that have the permission.
+fn check_managing(platform: &Platform, caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(), Failure> {
     let principal = &caller.principal;
     if principal.permissions.is_everything() {
         return Ok(());
@@ -153,6 +178,7 @@ fn check_managing(caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(
     let registry = verb == Verb::Delete || source.is_some_and(|source| source.starts_with("registry://"));
     match principal.claims.aud {
         Audience::Cli => {}
+        _ if platform.config.allow_install_via_a_permission && registry => {}
         Audience::App | Audience::Konnector if principal.claims.sub == STORE && registry => {}
         Audience::App | Audience::Konnector => {
             return Err(Failure::forbidden(
@@ -186,6 +212,8 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
 }
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Document, Failure> {
+    let (konnector, _) = visible(&platform, &caller, &slug)?;
+    platform.refresh_konnector(&caller.instance, &konnector.slug).await;
     let (konnector, rev) = visible(&platform, &caller, &slug)?;
     Ok(Document::one(resource(&platform, &konnector, &rev)?))
 }
@@ -199,8 +227,9 @@ async fn install(
 ) -> Result<Response, Failure> {
     let slug = slug.map(|Path(slug)| slug).unwrap_or_default();
     let source = params.text("Source").map_or_else(|| format!("registry://{slug}/stable"), str::to_owned);
-    check_managing(&caller, Verb::Post, Some(&source))?;
-    let request = InstallRequest { slug, source, parameters: params.object("Parameters")? };
+    check_managing(&platform, &caller, Verb::Post, Some(&source))?;
+    let (parameters, deactivated) = (params.object("Parameters")?, params.flag("Deactivated", false));
+    let request = InstallRequest { slug, source, parameters, deactivated };
     let start = {
         let (platform, instance) = (platform.clone(), caller.instance.clone());
         async move { platform.install_konnector(&instance, request).await }
@@ -216,7 +245,7 @@ async fn update(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let source = params.filled("Source").map(str::to_owned);
-    check_managing(&caller, Verb::Post, source.as_deref())?;
+    check_managing(&platform, &caller, Verb::Post, source.as_deref())?;
     let request = UpdateRequest {
         slug,
         source,
@@ -255,7 +284,7 @@ fn show_event(platform: &Platform, instance: &Instance, rev: &str, event: Instal
         InstallEvent::Failed(message) => return sse::Event::error(&message),
         InstallEvent::State(konnector) => {
             let rev = match konnector.state {
-                KonnectorState::Ready => platform
+                KonnectorState::Ready | KonnectorState::Installed => platform
                     .stored_konnector(instance, &konnector.slug)
                     .map_or_else(|_| rev.to_owned(), |found| found.rev.to_string()),
                 KonnectorState::Installing | KonnectorState::Upgrading | KonnectorState::Errored => rev.to_owned(),
@@ -274,7 +303,7 @@ async fn uninstall(
     caller: Caller,
     Path(slug): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    check_managing(&caller, Verb::Delete, None)?;
+    check_managing(&platform, &caller, Verb::Delete, None)?;
     let (konnector, _) = installed(&platform, &caller, &slug)?;
     Ok(match platform.delete_konnector(&caller.instance, &konnector.slug).await? {
         Deleted::Now => StatusCode::NO_CONTENT,

@@ -17,11 +17,14 @@ mod jobs;
 mod jsonapi;
 mod konnectors;
 mod limits;
+mod maintenance;
 mod openapi;
 mod passphrase;
 mod permissions;
 mod realtime;
+mod registry;
 mod server;
+mod shelf;
 mod sse;
 mod triggers;
 
@@ -33,6 +36,7 @@ pub use admin::{ServerInfo, admin};
 pub use in_process::InProcess;
 pub use passphrase::Passphrase;
 pub use server::{LocalAddress, serve};
+pub use shelf::registry_server;
 
 /// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
 /// `/openapi.json` are for everybody.
@@ -52,7 +56,7 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
     let personal = limits::usual(quick)
         .merge(realtime::sockets())
         .merge(files::uploads())
-        .merge(limits::patient(konnectors::installing()))
+        .merge(limits::patient(konnectors::waiting().merge(registry::routes())))
         .merge(error::couch::rendered(limits::usual(data::routes())))
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
     let all = openapi::public(personal.merge(limits::usual(health::routes())))

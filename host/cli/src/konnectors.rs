@@ -20,6 +20,9 @@ pub enum Command {
     #[command(after_help = "Sources:
   file:///srv/konnectors/bank101                      a folder on the server
   https://example.com/bank101.tar.gz#SHA256           an archive; without the checksum, whatever the host serves
+  registry://bank101/stable                           the newest version of a channel in the server's registries; or /1.0.0
+  git+https://example.com/bank101.git#branch          the newest commit; also git:// and git+ssh://
+  oci://example.com/me/bank101:1.0.0                  an artifact of an OCI registry
 
 Example:
   konnector konnectors install bank101 file:///srv/konnectors/bank101")]

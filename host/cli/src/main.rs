@@ -23,6 +23,7 @@ mod keys;
 mod konnectors;
 mod offline;
 mod receipt;
+mod registry;
 mod serve;
 mod triggers;
 
@@ -79,6 +80,9 @@ enum Command {
     /// List and find documents.
     #[command(subcommand)]
     Data(data::Command),
+    /// Offer konnectors to servers.
+    #[command(subcommand)]
+    Registry(registry::Command),
     /// Write, check and restore backups.
     #[command(subcommand)]
     Backup(backup::Command),
@@ -154,6 +158,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Jobs(command) => jobs::run(&connection, output, command).await,
             Command::Files(command) => files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Data(command) => data::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Registry(command) => registry::run(command).await.map(|()| ExitCode::SUCCESS),
             Command::Backup(command) => backup::run(&connection, output, command).await,
             Command::Fsck(arguments) => fsck::run(&connection, output, &arguments).await,
             Command::Keys(command) => keys::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
@@ -196,6 +201,7 @@ mod tests {
           jobs         See what ran, with its log and receipt
           files        List and fetch files
           data         List and find documents
+          registry     Offer konnectors to servers
           backup       Write, check and restore backups
           fsck         Look through the store of a stopped server, and repair it
           keys         Show and change the master key

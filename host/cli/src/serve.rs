@@ -63,6 +63,9 @@ pub struct Arguments {
     /// Address or network in private ranges that konnectors may reach, with or without port; may be repeated.
     #[arg(long, value_name = "ADDRESS")]
     allow_address: Vec<String>,
+    /// Address of a registry of konnectors; may be repeated, the first that knows a konnector counts.
+    #[arg(long, value_name = "URL")]
+    registry: Vec<String>,
     /// Jobs that run at the same time [default: 4].
     #[arg(long, value_name = "NUMBER")]
     workers: Option<u32>,
@@ -113,14 +116,15 @@ impl Arguments {
             let given = Some(given).filter(|given| !given.is_empty());
             given.map(|given| config::read_limits(name, given.iter().map(String::as_str))).transpose()
         };
-        let addresses = Some(&self.allow_address).filter(|list| !list.is_empty());
+        let list = |list: &Vec<String>| (!list.is_empty()).then(|| Value::Array(list.iter().map(text).collect()));
         let layer = [
             ("data_dir", connection.data_dir.as_ref().map(path)),
             ("domain", connection.domain.as_ref().map(text)),
             ("listen", self.listen.as_ref().map(text)),
             ("admin_listen", self.admin_listen.as_ref().map(text)),
             ("key_file", self.key_file.as_ref().map(path)),
-            ("allow_address", addresses.map(|list| Value::Array(list.iter().map(text).collect()))),
+            ("allow_address", list(&self.allow_address)),
+            ("registries", list(&self.registry)),
             ("workers", self.workers.map(|number| Value::Integer(number.into()))),
             ("lease_seconds", self.lease_seconds.map(|number| Value::Integer(number.into()))),
             ("retry_delay_seconds", self.retry_delay_seconds.map(|number| Value::Integer(number.into()))),
@@ -249,6 +253,9 @@ async fn platform(settings: &Settings) -> Result<Platform> {
         vendor_concurrency: settings.vendor_concurrency,
         konnector_concurrency: settings.konnector_concurrency,
         history: settings.history,
+        registries: settings.registries.clone(),
+        permissions_skip_verification: settings.permissions_skip_verification,
+        allow_install_via_a_permission: settings.allow_install_via_a_permission,
         limits: settings.limits.clone(),
         ..Config::new(settings.data_dir.cache())
     };

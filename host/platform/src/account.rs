@@ -1,6 +1,8 @@
 //! Accounts: someone's login at a vendor. Secrets are sealed before they are stored; what the API shows is the sealed form, except to
 //! the konnector itself (cozy-stack, account documents).
 
+mod removal;
+
 use konnector_store::{InstanceId, MasterKey, Rev, SecretContext};
 use serde_json::{Value, json};
 

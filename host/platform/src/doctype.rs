@@ -24,6 +24,12 @@ doctypes! {
     PERMISSIONS = "io.cozy.permissions";
     /// Accounts at vendors.
     ACCOUNTS = "io.cozy.accounts";
+    /// Accounts that were deleted while their konnector still has to clean up at the vendor.
+    DELETED_ACCOUNTS = "io.cozy.accounts.soft_deleted";
+    /// Konnectors that the operator has put into maintenance, kept outside any instance.
+    MAINTENANCES = "io.cozy.konnectors.maintenance";
+    /// What clients log about a konnector; written to the server's log, never stored.
+    APP_LOGS = "io.cozy.apps.logs";
     /// Files and directories.
     FILES = "io.cozy.files";
     /// Jobs.
@@ -118,6 +124,9 @@ mod tests {
             &KONNECTORS,
             &PERMISSIONS,
             &ACCOUNTS,
+            &DELETED_ACCOUNTS,
+            &MAINTENANCES,
+            &APP_LOGS,
             &FILES,
             &JOBS,
             &JOB_EVENTS,

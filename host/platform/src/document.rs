@@ -311,7 +311,8 @@ impl Platform {
         self.shown(instance, principal, doctype, Document { id: id.to_owned(), rev, body })
     }
 
-    /// Deletes a document; answers the revision of its tombstone. With an account go its triggers.
+    /// Deletes a document; answers the revision of its tombstone. With an account go its triggers, and its konnector
+    /// cleans up at the vendor where it can.
     ///
     /// # Errors
     ///
@@ -330,10 +331,15 @@ impl Platform {
         let before = self.allowed(principal, Verb::Delete, &at)?;
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
+        let clean_up = match *doctype == *ACCOUNTS {
+            true => self.stage_clean_up(instance, &before, None, &mut changes)?,
+            false => None,
+        };
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Deleted, before.body);
         if *doctype == *ACCOUNTS {
             self.delete_triggers_of_account(instance, id).await?;
+            self.tell_of_clean_up(instance, clean_up.as_ref())?;
         }
         Ok(rev)
     }

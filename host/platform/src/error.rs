@@ -73,6 +73,9 @@ pub enum Error {
         /// Why not now, and what to do.
         message: String,
     },
+    /// It cannot be done for a while; nobody knows until when.
+    #[error("{0}")]
+    Unavailable(String),
     /// The run lost its lease and must not write any more.
     #[error("this run was given up and started again elsewhere")]
     StaleLease,

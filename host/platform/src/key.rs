@@ -3,7 +3,7 @@
 use konnector_store::{Changes, DocRef, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
 
-use crate::doctype::{ACCOUNTS, INSTANCES, SETTINGS};
+use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
 use crate::stored::{Object, Stored, object};
 use crate::{Error, Result, account};
 
@@ -91,18 +91,20 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
         None => {}
     }
     let (mut secrets, mut accounts) = (0, 0);
-    for instance in instances(store)? {
+    let instances = instances(store)?;
+    let places = instances.iter().flat_map(|instance| [(instance, &ACCOUNTS), (instance, &DELETED_ACCOUNTS)]);
+    for (instance, doctype) in places {
         let mut after: Option<String> = None;
         loop {
-            let page = store.list(&instance, &ACCOUNTS, after.as_deref(), 100)?;
+            let page = store.list(instance, doctype, after.as_deref(), 100)?;
             let Some(last) = page.last() else { break };
             after = Some(last.id.clone());
             for document in page {
                 let mut body: Object = document.body;
-                let sealed = account::seal_anew(&instance, &document.id, &mut body, old, new)?;
+                let sealed = account::seal_anew(instance, &document.id, &mut body, old, new)?;
                 if sealed > 0 {
                     let mut changes = Changes::new();
-                    changes.put(DocRef::new(&instance, &ACCOUNTS, &document.id), &document.rev, body);
+                    changes.put(DocRef::new(instance, doctype, &document.id), &document.rev, body);
                     store.commit(changes).await?;
                     secrets += sealed;
                     failpoint("rotate.account")?;

@@ -42,6 +42,7 @@ use konnector_store::{Changes, Lease, MasterKey, Rev, Store, Written};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use url::Url;
 
 pub use error::{Error, Result};
 pub use schema::Schema;
@@ -53,6 +54,12 @@ use crate::memo::Memo;
 use crate::random::{Random, SystemRandom};
 use crate::realtime::Bus;
 use crate::stored::new_id;
+
+/// The media type of a file, by its name.
+#[must_use]
+pub fn media_type(name: &str) -> String {
+    mime_guess::from_path(name).first_or_octet_stream().to_string()
+}
 
 /// What an operator may set.
 #[derive(Debug, Clone)]
@@ -75,6 +82,14 @@ pub struct Config {
     pub limits: LimitPolicy,
     /// Bytes that the files of one instance may take.
     pub disk_quota: u64,
+    /// Where konnectors are looked up, in this order.
+    pub registries: Vec<Url>,
+    /// An update that wants more permissions is installed without asking.
+    pub permissions_skip_verification: bool,
+    /// Whoever has the permission may install konnectors of the registry, not only the store.
+    pub allow_install_via_a_permission: bool,
+    /// The program that reaches repositories over SSH.
+    pub ssh: PathBuf,
     /// Address under which clients reach the public API, for links in answers and for `COZY_URL`.
     pub scheme: &'static str,
 }
@@ -93,6 +108,10 @@ impl Config {
             history: History::default(),
             limits: LimitPolicy::default(),
             disk_quota: 10 << 30,
+            registries: Vec::new(),
+            permissions_skip_verification: false,
+            allow_install_via_a_permission: false,
+            ssh: PathBuf::from("ssh"),
             scheme: "http",
         }
     }
@@ -144,6 +163,8 @@ pub struct Inner {
     lately: Lately,
     usage: file::Usage,
     instances: Memo<Instance>,
+    news: konnector::News,
+    refreshing: konnector::Refreshing,
     workers: Notify,
     scheduler: Notify,
     rates: trigger::Rates,
@@ -195,6 +216,8 @@ impl Platform {
             bus: Bus::default(),
             usage: file::Usage::default(),
             instances: Memo::new(instance::REMEMBERED),
+            news: konnector::News::default(),
+            refreshing: konnector::Refreshing::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
             rates: trigger::Rates::default(),

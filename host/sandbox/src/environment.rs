@@ -41,7 +41,7 @@ impl Environment {
             ("COZY_LOCALE", job.locale.clone()),
             ("COZY_TIME_LIMIT", seconds.to_string()),
             ("COZY_JOB_ID", format!("konnector/0/{}", job.id)),
-            ("COZY_JOB_MANUAL_EXECUTION", (job.cause == Cause::Manual).to_string()),
+            ("COZY_JOB_MANUAL_EXECUTION", matches!(job.cause, Cause::Manual | Cause::AccountDeleted).to_string()),
         ];
         variables.extend(job.trigger.clone().map(|trigger| ("COZY_TRIGGER_ID", trigger)));
         if let Some(api) = api {

@@ -92,6 +92,11 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, About::Server, message)
     }
 
+    /// 502: another server does not answer as it should.
+    pub fn bad_gateway(message: impl Into<String>) -> Self {
+        Self::request(StatusCode::BAD_GATEWAY, message)
+    }
+
     /// 503: our fault, and it may pass.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, About::Server, message)
@@ -144,6 +149,7 @@ impl From<Error> for Failure {
             Error::InvalidToken => invalid_token(INVALID),
             Error::ExpiredToken => invalid_token(EXPIRED),
             Error::NotYet { .. } => Self::request(StatusCode::TOO_MANY_REQUESTS, message),
+            Error::Unavailable(_) => Self::request(StatusCode::SERVICE_UNAVAILABLE, message),
             Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Error::Store(store) => Self::from_store(&store, message),
             Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
@@ -222,6 +228,7 @@ mod tests {
             (Error::InvalidToken, 400),
             (Error::ExpiredToken, 400),
             (Error::NotYet { until: "2026-11-20T12:00:00Z".parse().expect("a date"), message: "x".to_owned() }, 429),
+            (Error::Unavailable("x".to_owned()), 503),
             (Error::TooLarge("x".to_owned()), 413),
             (Error::Key("x".to_owned()), 500),
             (store(konnector_store::Error::Poisoned), 503),

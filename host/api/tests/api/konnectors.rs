@@ -1,10 +1,12 @@
 //! `/konnectors`.
 
+use std::sync::{Arc, Mutex};
+
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use konnector_platform::token::Audience;
 use serde_json::json;
 
-use crate::support::{Api, Call, bundle};
+use crate::support::{Api, Call, bundle, component, manifest, program};
 
 /// A manifest that is valid; K12: of two `type` members the last one counts.
 const MANIFEST: &str = r#"{ "name": "New", "type": "node", "type": "konnector", "version": "2.0.0",
@@ -186,4 +188,93 @@ async fn a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
     let queued = queue().await.json();
     assert_eq!(queued["data"][0]["attributes"]["trigger_id"], now.id().as_str());
     assert_eq!(queued["data"][0]["attributes"]["manual_execution"], true);
+}
+
+#[tokio::test]
+async fn a_konnector_can_be_installed_without_being_ready_and_brings_its_parameters() {
+    let api = Api::new().await;
+    let mut manifest = manifest("1.0.0", &["io.cozy.bills"]);
+    manifest["parameters"] = json!({ "own": 1 });
+    let source = program(&api.folder.path().join("shop"), &manifest);
+    let install = format!("/konnectors/shop?Source={source}&Deactivated=true&Parameters=%7B%22given%22:2%7D");
+    assert_eq!(api.follow(Call::post(&install)).await, ["installing 1.0.0", "installed 1.0.0"]);
+    let shop = api.konnector("shop").await;
+    assert_eq!((&shop["state"], &shop["parameters"]), (&json!("installed"), &json!({ "given": 2 })));
+    // A manifest with parameters brings them, one without leaves them.
+    api.follow(Call::put("/konnectors/shop")).await;
+    assert_eq!(api.konnector("shop").await["parameters"], json!({ "own": 1 }));
+    manifest.as_object_mut().expect("an object").remove("parameters");
+    program(&api.folder.path().join("shop"), &manifest);
+    api.follow(Call::put("/konnectors/shop")).await;
+    assert_eq!(api.konnector("shop").await["parameters"], json!({ "own": 1 }));
+}
+
+#[tokio::test]
+async fn what_was_installed_can_be_downloaded_and_installed_again() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let source = program(&api.folder.path().join("shop"), &manifest("1.0.0", &["io.cozy.bills"]));
+    api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+    let get = |path: &str| api.send(Call::get(&format!("/konnectors/shop/download{path}")).token(&token));
+    let answer = get("/1.0.0").await;
+    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "application/gzip"));
+    let bundle = konnector_platform::konnector::Bundle::from_archive(&answer.body).expect("a bundle");
+    assert_eq!((bundle.component, bundle.icon), (component(true), Some(b"<svg/>".to_vec())));
+    assert_eq!(bundle.manifest.name, "Shop");
+    assert_eq!(get("").await.body, answer.body);
+    let other = get("/2.0.0").await;
+    assert_eq!(other.status, 412);
+    let error = &other.json()["errors"][0];
+    assert_eq!(error["source"], json!({ "parameter": "version" }));
+    assert_eq!(api.send(Call::get("/konnectors/nope/download").token(&token)).await.status, 404);
+}
+
+/// K16 of the behaviour reference.
+#[tokio::test]
+async fn what_clients_log_goes_to_the_log_of_the_server() {
+    let api = Api::new().await;
+    api.install("talks", json!({ "logs": { "type": "io.cozy.apps.logs", "verbs": ["POST"] } })).await;
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let line = |level: &str| json!([{ "timestamp": "2026-11-20T10:00:00Z", "level": level, "msg": "hello there" }]);
+    let post = |token: String, level: &str| {
+        api.send(Call::post("/konnectors/any/logs?job_id=j1").token(&token).json(&line(level)))
+    };
+    assert_eq!(post(api.token_of(Audience::Access, "flagship", "*"), "warning").await.status, 204);
+    assert_eq!(post(api.token_of(Audience::Konnector, "talks", ""), "info").await.status, 204);
+    let text = log.text();
+    let (flagship, own) = text.trim().split_once('\n').expect("two lines");
+    for part in ["WARN", "hello there", "domain=\"alice.example\"", "slug=\"any\"", "job=\"j1\"", "2026-11-20T10:00:00"]
+    {
+        assert!(flagship.contains(part), "{part}: {flagship}");
+    }
+    assert!(own.contains("INFO") && own.contains("slug=\"talks\""), "{own}");
+    assert_eq!(post(api.token_of(Audience::Konnector, "bank", ""), "info").await.status, 403);
+    assert_eq!(post(api.token_of(Audience::App, "drive", "io.cozy.apps.logs"), "info").await.status, 403);
+    assert_eq!(post(api.token("*"), "loud").await.status, 422);
+    let broken = Call::post("/konnectors/any/logs").token(&api.token("*")).text("{");
+    assert_eq!(api.send(broken).await.status, 400);
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("whole").clone()).expect("a text")
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("whole").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -37,16 +37,23 @@ pub struct Api {
 impl Api {
     /// Two instances, alice's with the konnector `bank`.
     pub async fn new() -> Self {
+        Self::with(|_, _| {}).await
+    }
+
+    /// The same, with other settings.
+    pub async fn with(set: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
         let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
+        let (mut config, mut gate) = (Config::new(folder.path().join("cache")), GateOptions::default());
+        set(&mut config, &mut gate);
         let platform = Platform::new(Parts {
             store: Store::in_memory(),
             sandbox: Arc::new(Sandbox::new(options).expect("a sandbox")),
-            gate: Gate::new(GateOptions::default()).expect("a gate"),
+            gate: Gate::new(gate).expect("a gate"),
             key: MasterKey::create(&folder.path().join("key")).expect("a key"),
             clock: clock.clone(),
-            config: Config::new(folder.path().join("cache")),
+            config,
         })
         .await
         .expect("a platform");
@@ -57,6 +64,53 @@ impl Api {
         let api = Self { platform, clock, alice, bob, folder, router };
         api.install("bank", json!({ "bills": { "type": "io.cozy.bills" } })).await;
         api
+    }
+
+    /// Lets jobs run, also those of command components.
+    pub async fn start(&self) {
+        self.platform.answer_konnectors_with(Arc::new(konnector_api::InProcess::new(&self.platform)));
+        self.platform.start().await.expect("started");
+    }
+
+    /// Installs or updates to the end, and answers the states and the error that it went through.
+    pub async fn follow(&self, call: Call) -> Vec<String> {
+        let answer = self.send(call.token(&self.token("*")).accept("text/event-stream")).await;
+        let events = answer.text().split("\r\n\r\n").filter(|event| !event.is_empty());
+        let shown = events.map(|event| {
+            let data = event.split_once("data: ").expect("data").1;
+            let data: Value = serde_json::from_str(data).expect("JSON");
+            let attributes = &data["data"]["attributes"];
+            match data.as_str() {
+                Some(error) => error.to_owned(),
+                None => format!(
+                    "{} {}",
+                    attributes["state"].as_str().expect("a state"),
+                    attributes["version"].as_str().expect("a version")
+                ),
+            }
+        });
+        shown.collect()
+    }
+
+    /// The attributes of an installed konnector.
+    pub async fn konnector(&self, slug: &str) -> Value {
+        let answer = self.send(Call::get(&format!("/konnectors/{slug}")).token(&self.token("*"))).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        answer.json()["data"]["attributes"].clone()
+    }
+
+    /// Waits until a question has this answer.
+    pub async fn until<T: PartialEq + std::fmt::Debug>(&self, wanted: T, ask: impl AsyncFn() -> T) {
+        let mut last = None;
+        for _ in 0..400 {
+            let found = ask().await;
+            if found == wanted {
+                return;
+            }
+            last = Some(found);
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        panic!("waited for {wanted:?}, but there is {last:?}");
     }
 
     /// Puts a konnector into the store without the work of compiling it.
@@ -286,6 +340,35 @@ fn redacted(text: &str) -> String {
         }
     }
     out
+}
+
+/// A component that can be installed, and whose runs end at once.
+pub fn component(succeeds: bool) -> Vec<u8> {
+    let result = i32::from(!succeeds);
+    let text = format!(
+        r#"(component
+            (core module $m (func (export "run") (result i32) i32.const {result}))
+            (core instance $i (instantiate $m))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $r (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.0" (instance $r)))"#
+    );
+    wat::parse_str(text).expect("a component")
+}
+
+/// Writes a bundle that can be installed and run; answers its source.
+pub fn program(folder: &Path, manifest: &Value) -> String {
+    std::fs::create_dir_all(folder).expect("a folder");
+    std::fs::write(folder.join("konnector.wasm"), component(true)).expect("written");
+    std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
+    std::fs::write(folder.join("icon.svg"), "<svg/>").expect("written");
+    format!("file://{}", folder.display())
+}
+
+/// A manifest with rules on these types.
+pub fn manifest(version: &str, types: &[&str]) -> Value {
+    let rules: Map = types.iter().map(|name| ((*name).to_owned(), json!({ "type": name }))).collect();
+    json!({ "name": "Shop", "type": "konnector", "version": version, "icon": "icon.svg", "editor": "me", "permissions": rules })
 }
 
 /// Writes a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.

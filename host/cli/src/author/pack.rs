@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use flate2::{Compression, GzBuilder};
 use konnector_manifest::Manifest;
 use konnector_sandbox::Sandbox;
 use serde_json::json;
@@ -31,7 +30,7 @@ pub struct Arguments {
 pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let bundle = Bundle::read(&arguments.folder)?;
     Sandbox::inspect(&bundle.component()?)?;
-    let archive = archive(&files(&bundle)?).map_err(io("packing"))?;
+    let archive = konnector_platform::konnector::pack(&files(&bundle)?).map_err(io("packing"))?;
     let name = || PathBuf::from(format!("{}-{}.tar.gz", bundle.name(), bundle.manifest.version));
     let target = arguments.output.clone().unwrap_or_else(name);
     std::fs::write(&target, &archive).map_err(file("write", &target))?;
@@ -63,46 +62,4 @@ fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
         }
     }
     Ok(files)
-}
-
-/// Sorted by name, without dates and owners.
-fn archive(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
-    let gzip = GzBuilder::new().mtime(0).operating_system(255).write(Vec::new(), Compression::best());
-    let mut builder = tar::Builder::new(gzip);
-    for (name, content) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        builder.append_data(&mut header, name, content.as_slice())?;
-    }
-    builder.into_inner()?.finish()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use super::*;
-
-    #[test]
-    fn the_same_files_give_the_same_bytes() {
-        let files = BTreeMap::from([("b".to_owned(), b"2".to_vec()), ("a".to_owned(), b"1".to_vec())]);
-        let bytes = archive(&files).unwrap();
-        assert_eq!(bytes, archive(&files).unwrap());
-        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(bytes.as_slice()));
-        let unpacked: Vec<_> = archive
-            .entries()
-            .unwrap()
-            .map(|entry| {
-                let mut entry = entry.unwrap();
-                let mut text = String::new();
-                entry.read_to_string(&mut text).unwrap();
-                (entry.path().unwrap().display().to_string(), entry.header().mtime().unwrap(), text)
-            })
-            .collect();
-        assert_eq!(unpacked, [("a".to_owned(), 0, "1".to_owned()), ("b".to_owned(), 0, "2".to_owned())]);
-    }
 }

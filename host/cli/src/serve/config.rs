@@ -11,6 +11,7 @@ use konnector_sandbox::http::AddressRule;
 use konnector_sandbox::{LimitPolicy, Limits};
 use serde::Deserialize;
 use toml::{Table, Value};
+use url::Url;
 
 use crate::data_dir::{self, DataDir};
 use crate::error::{Error, Result};
@@ -21,18 +22,22 @@ enum Kind {
     Text,
     Number,
     List,
+    Flag,
     /// Of limits, by key.
     Limits,
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 18] = [
+const KEYS: [(&str, Kind); 21] = [
     ("data_dir", Kind::Text),
     ("listen", Kind::Text),
     ("admin_listen", Kind::Text),
     ("key_file", Kind::Text),
     ("domain", Kind::Text),
     ("allow_address", Kind::List),
+    ("registries", Kind::List),
+    ("permissions_skip_verification", Kind::Flag),
+    ("allow_install_via_a_permission", Kind::Flag),
     ("workers", Kind::Number),
     ("lease_seconds", Kind::Number),
     ("retry_delay_seconds", Kind::Number),
@@ -73,6 +78,12 @@ pub struct Settings {
     pub domain: Option<String>,
     /// Private addresses that konnectors may reach.
     pub allow_address: Vec<AddressRule>,
+    /// Where konnectors are looked up, in this order.
+    pub registries: Vec<Url>,
+    /// See [`konnector_platform::Config`].
+    pub permissions_skip_verification: bool,
+    /// See [`konnector_platform::Config`].
+    pub allow_install_via_a_permission: bool,
     /// Jobs that run at the same time.
     pub workers: u32,
     /// How long a worker's lease lasts without a heartbeat.
@@ -104,6 +115,9 @@ struct Given {
     key_file: Option<PathBuf>,
     domain: Option<String>,
     allow_address: Option<Vec<AddressRule>>,
+    registries: Option<Vec<Url>>,
+    permissions_skip_verification: Option<bool>,
+    allow_install_via_a_permission: Option<bool>,
     workers: Option<u32>,
     lease_seconds: Option<u64>,
     retry_delay_seconds: Option<u64>,
@@ -158,6 +172,9 @@ impl Given {
             admin_listen: self.admin_listen.unwrap_or_else(|| "127.0.0.1:6060".to_owned()),
             domain: self.domain,
             allow_address: self.allow_address.unwrap_or_default(),
+            registries: self.registries.unwrap_or_default(),
+            permissions_skip_verification: self.permissions_skip_verification.unwrap_or_default(),
+            allow_install_via_a_permission: self.allow_install_via_a_permission.unwrap_or_default(),
             workers,
             lease: Duration::from_secs(at_least_one("lease_seconds", self.lease_seconds.unwrap_or(45))?),
             retry_delay: Duration::from_secs(at_least_one(
@@ -301,6 +318,9 @@ fn typed(name: &str, kind: Kind, value: &str) -> Result<Value> {
                 format!("{name} is '{value}', which is no whole number"),
                 format!("set it to a number, as in {name}=4"),
             )
+        }),
+        Kind::Flag => value.parse().map(Value::Boolean).map_err(|_| {
+            Error::usage(format!("{name} is '{value}', which is neither true nor false"), format!("set {name}=true"))
         }),
         Kind::List => Ok(Value::Array(parts(value).map(|part| Value::String(part.to_owned())).collect())),
         Kind::Limits => read_limits(name, parts(value)),

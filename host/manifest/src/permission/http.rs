@@ -12,6 +12,8 @@ use crate::{Error, HostPattern, Verbs};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpRules {
     allowed: Vec<Allowed>,
+    /// Every host, for the server's own requests.
+    everywhere: bool,
     /// Fields of the account that a rule follows and that hold nothing yet.
     empty_fields: Vec<String>,
     /// Of all rules of the set, so that a proposal does not collide.
@@ -44,7 +46,7 @@ impl HttpRules {
     /// # Errors
     /// The sentence names the rule to add. A URL that carries a user name or password is refused whatever the rules.
     pub fn check(&self, method: &str, url: &Url) -> Result<(), Denied> {
-        if self.allowed.iter().any(|rule| rule.allows(method, url)) {
+        if self.everywhere || self.allowed.iter().any(|rule| rule.allows(method, url)) {
             return Ok(());
         }
         let narrowed = self.allowed.iter().any(|rule| rule.hosts.matches_host(url))
@@ -56,16 +58,14 @@ impl HttpRules {
         Err(denied)
     }
 
-    /// Allows the scheme, host and port of one URL and nothing else; nothing at all for a URL without a host.
-    pub fn origin(url: &Url) -> Self {
-        let secrets = Bound::Named(Vec::new());
-        let allowed = HostPattern::of_origin(url).map(|hosts| Allowed { methods: Verbs::ALL, hosts, secrets });
-        Self { allowed: allowed.into_iter().collect(), ..Self::default() }
+    /// Allows every host, and none of them a secret: for requests of the server itself, whose redirects may lead anywhere.
+    pub fn everywhere() -> Self {
+        Self { everywhere: true, ..Self::default() }
     }
 
     /// No host can be reached.
     pub fn is_empty(&self) -> bool {
-        self.allowed.is_empty()
+        self.allowed.is_empty() && !self.everywhere
     }
 
     /// Whether a secret of the account may go along with a request. It takes one rule that allows the request and carries the secret: as

@@ -122,6 +122,9 @@ impl Platform {
                     changes.enqueue(at.clone(), self.waits(instance, &job, run_at));
                 }
                 Command::Finish(verdict) => {
+                    if let (true, None, Some(account)) = (job.is_clean_up(), &verdict, job.argument("account")) {
+                        self.stage_account_gone(instance, account, &mut changes)?;
+                    }
                     finish(&mut job, verdict, remains, around.now);
                     leave(instance, &job, &mut changes);
                 }

@@ -89,14 +89,20 @@ impl JobOptions {
 
 /// Why a job is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// A person or a client asks.
     Manual,
     /// A trigger was due.
     Schedule,
+    /// A document changed.
+    Event,
+    /// A webhook was called.
+    Webhook,
     /// An earlier job failed in a way that time may mend.
     Retry,
+    /// The user deleted the account: the konnector cleans up at the vendor.
+    AccountDeleted,
 }
 
 /// A job, as its document holds it.
@@ -227,7 +233,7 @@ impl Job {
             trigger_id: request.trigger,
             message: request.message,
             occasion: request.occasion,
-            manual_execution: request.cause == Cause::Manual,
+            manual_execution: matches!(request.cause, Cause::Manual | Cause::AccountDeleted),
             options: request.options,
             state: State::Queued,
             queued_at: now,
@@ -266,6 +272,12 @@ impl Job {
             retry_of: Some(self.id.clone()),
             ..Self::new(instance, request, now)
         }
+    }
+
+    /// Whether it cleans up after an account that was deleted (Cozy API, account-deletion runs, §6.6).
+    #[must_use]
+    pub fn is_clean_up(&self) -> bool {
+        self.message.get("account_deleted") == Some(&Value::Bool(true))
     }
 
     /// A text member of the message.
@@ -309,8 +321,12 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector.
+    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::Unavailable`] when that is in
+    /// maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
+        if let Some(maintenance) = self.maintenance_of(&request.message)? {
+            maintenance.admit(request.cause == Cause::Manual)?;
+        }
         let mut changes = Changes::new();
         let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
         self.commit(changes).await?;

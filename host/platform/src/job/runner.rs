@@ -7,9 +7,9 @@ use konnector_store::Lease;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::Job;
 use super::end::Remains;
 use super::outcome::Verdict;
+use super::{Cause, Job};
 use crate::account::Account;
 use crate::instance::Instance;
 use crate::run::Run;
@@ -84,12 +84,23 @@ impl Runner for SandboxRunner {
 async fn prepare(platform: &Platform, instance: &Instance, job: &mut Job, lease: &Lease) -> Result<Run, Verdict> {
     let slug = job.argument("konnector").unwrap_or_default();
     let parsed: Slug = slug.parse().map_err(|_| Verdict::not_installed(slug))?;
-    let konnector = match platform.konnector(instance, &parsed) {
+    platform.refresh_konnector(instance, &parsed).await;
+    let konnector = match platform.konnector_to_run(instance, &parsed).await {
         Ok(konnector) => konnector,
         Err(Error::NotFound(_)) => return Err(Verdict::not_installed(slug)),
         Err(error) => return Err(Verdict::unprepared(&error)),
     };
-    let account = match job.argument("account").map(|id| (id, platform.account(instance, id))) {
+    if !job.is_clean_up()
+        && let Some(maintenance) = platform.maintenance_in_registry(&konnector).await
+        && maintenance.admit(job.cause == Cause::Manual).is_err()
+    {
+        return Err(maintenance.verdict());
+    }
+    let find = |id| match job.is_clean_up() {
+        true => platform.deleted_account(instance, id),
+        false => platform.account(instance, id),
+    };
+    let account = match job.argument("account").map(|id| (id, find(id))) {
         None => None,
         Some((_, Ok(account))) => Some(account),
         Some((id, Err(Error::NotFound(_)))) => return Err(Verdict::account_not_found(id)),

@@ -1,22 +1,15 @@
 //! A bundle: a folder or archive with `manifest.konnector`, the component and the icon.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-use flate2::read::GzDecoder;
 use konnector_manifest::Manifest;
 
+use super::archive::{bounded, pack, unpack};
 use crate::{Error, Result};
 
 /// Name of the manifest in a bundle.
 pub const MANIFEST: &str = "manifest.konnector";
-/// Bytes of one file in a bundle.
-const LARGEST_FILE: u64 = 32 << 20;
-/// Bytes of all files that are kept.
-const LARGEST_BUNDLE: u64 = 64 << 20;
-/// Entries of an archive.
-const MOST_ENTRIES: usize = 10_000;
 
 /// What is needed of a bundle.
 #[derive(Debug)]
@@ -30,7 +23,8 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    fn new(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+    /// A bundle of this manifest and the files that `file` gives by name.
+    pub(super) fn new(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
         let manifest = Manifest::parse(manifest)?;
         let component = file(&manifest.component)?.ok_or_else(|| {
             Error::Unreachable(format!(
@@ -46,6 +40,10 @@ impl Bundle {
     }
 
     /// Reads a folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] when a file is missing or unreadable, [`Error::Manifest`].
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let read = |name: &str| -> Result<Option<Vec<u8>>> {
             let path = folder.join(inside(name)?);
@@ -65,9 +63,12 @@ impl Bundle {
     }
 
     /// Reads a tar archive, gzipped or not. The bundle may lie below one folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bundle::from_folder`]; [`Error::TooLarge`].
     pub fn from_archive(bytes: &[u8]) -> Result<Self> {
-        let gzipped = bytes.starts_with(&[0x1f, 0x8b]);
-        let mut files = if gzipped { unpack(GzDecoder::new(bytes))? } else { unpack(bytes)? };
+        let mut files = unpack(bytes)?;
         let prefix = files
             .keys()
             .filter(|name| name.rsplit('/').next() == Some(MANIFEST))
@@ -82,41 +83,24 @@ impl Bundle {
     }
 }
 
-fn unpack(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
-    let broken = |error: std::io::Error| Error::Unreachable(format!("the source is no readable tar archive: {error}"));
-    let mut files = HashMap::new();
-    let mut total = 0;
-    let mut archive = tar::Archive::new(archive);
-    for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
-        let entry = entry.map_err(broken)?;
-        if number >= MOST_ENTRIES {
-            return Err(Error::TooLarge(format!("the archive has more than {MOST_ENTRIES} entries")));
+impl Bundle {
+    /// An archive of what is needed of it.
+    ///
+    /// # Errors
+    ///
+    /// When a name is longer than the format allows.
+    pub fn to_archive(&self) -> Result<Vec<u8>> {
+        let manifest = serde_json::to_vec_pretty(self.manifest.raw())
+            .map_err(|error| Error::BadRequest(format!("the manifest cannot be written: {error}")))?;
+        let mut files = BTreeMap::from([
+            (MANIFEST.to_owned(), manifest),
+            (inside(&self.manifest.component)?.to_owned(), self.component.clone()),
+        ]);
+        if let (Some(name), Some(icon)) = (&self.manifest.icon, &self.icon) {
+            files.insert(inside(name)?.to_owned(), icon.clone());
         }
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        let name =
-            entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").trim_start_matches('/').to_owned();
-        let bytes = bounded(entry, &name)?;
-        total += bytes.len() as u64;
-        if total > LARGEST_BUNDLE {
-            return Err(Error::TooLarge(format!("the archive unpacks to more than {LARGEST_BUNDLE} bytes")));
-        }
-        files.insert(name, bytes);
+        pack(&files).map_err(Error::io("packing a bundle"))
     }
-    Ok(files)
-}
-
-fn bounded(reader: impl Read, name: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    reader
-        .take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::Unreachable(format!("'{name}' cannot be read from the source: {error}")))?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(Error::TooLarge(format!("'{name}' in the source is larger than {LARGEST_FILE} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// A relative path that stays inside the bundle.

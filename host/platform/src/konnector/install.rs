@@ -1,5 +1,5 @@
-//! Installing and updating. What can be checked quickly is checked before the answer; compiling goes on in the background. A failure
-//! leaves what was there before.
+//! Installing. What can be checked quickly is checked before the answer; compiling goes on in the background. A failure leaves what was
+//! there before.
 
 use std::str::FromStr as _;
 
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::bundle::Bundle;
+use super::fetch::Fetched;
 use super::{Cut, Konnector, KonnectorState, MANAGED, at};
 use crate::doctype::ACCOUNTS;
 use crate::instance::Instance;
@@ -25,21 +26,10 @@ pub struct InstallRequest {
     pub slug: String,
     /// Where it comes from.
     pub source: String,
-    /// Set as the manifest's `parameters`.
+    /// Set as the manifest's `parameters`; of no use with a registry, whose konnectors bring their own.
     pub parameters: Option<Object>,
-}
-
-/// What to update.
-#[derive(Debug, Clone)]
-pub struct UpdateRequest {
-    /// Which konnector.
-    pub slug: String,
-    /// Another source than the one it came from.
-    pub source: Option<String>,
-    /// Set as the manifest's `parameters`; the old ones stay where absent.
-    pub parameters: Option<Object>,
-    /// Whether the user accepts new permissions. Absent means yes (the documented default).
-    pub permissions_acked: bool,
+    /// It is not to be shown as ready before it ran for the first time.
+    pub deactivated: bool,
 }
 
 /// How an installation goes.
@@ -58,27 +48,29 @@ pub struct Installing {
     pub konnector: Konnector,
     /// Revision of what was there before; empty for a new one.
     pub rev: String,
-    /// What happens next; ends after `ready` or a failure.
+    /// What happens next; ends after `ready`, `installed` or a failure.
     pub events: mpsc::Receiver<InstallEvent>,
 }
 
 /// Everything that is known before the background work.
-struct Plan {
+pub(super) struct Plan {
     konnector: Konnector,
     manifest: Manifest,
     bundle: Bundle,
     permissions: Permissions,
     before: Option<Stored<Konnector>>,
+    /// What it is when all went well.
+    goal: KonnectorState,
 }
 
-fn parse_slug(slug: &str) -> Result<Slug> {
+pub(super) fn parse_slug(slug: &str) -> Result<Slug> {
     slug.parse().map_err(|_| Error::Parameter {
         name: "slug",
         message: format!("Invalid slug name '{slug}'; a slug consists of lower-case letters, digits and -"),
     })
 }
 
-fn parse_source(source: &str) -> Result<Source> {
+pub(super) fn parse_source(source: &str) -> Result<Source> {
     if source.is_empty() {
         return Err(Error::BadRequest(
             "the source is empty; give the parameter Source, for example file:///path/to/bundle".to_owned(),
@@ -105,58 +97,21 @@ impl Platform {
         if self.stored::<Konnector>(&at(instance, &slug))?.is_some() {
             return Err(Error::Conflict("Application with same slug already exists".to_owned()));
         }
-        let bundle = self.fetch(&source).await?;
-        let plan = self.plan(&slug, &source, bundle, request.parameters, None)?;
+        let fetched = self.fetch(&source).await?;
+        let parameters = request.parameters.filter(|_| !matches!(source, Source::Registry { .. }));
+        let mut plan = self.plan(&slug, &source, fetched, parameters, None)?;
+        if request.deactivated {
+            plan.goal = KonnectorState::Installed;
+        }
         self.begin(instance, plan, KonnectorState::Installing).await
     }
 
-    /// Checks and begins an update. When the new version wants more and the user did not accept that, nothing changes but
-    /// `available_version`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Platform::install_konnector`]; [`Error::NotFound`] when it is not installed.
-    pub async fn update_konnector(&self, instance: &Instance, request: UpdateRequest) -> Result<Installing> {
-        let slug = parse_slug(&request.slug)?;
-        let before = self.stored_konnector(instance, &slug)?;
-        let source = match &request.source {
-            Some(source) if !source.is_empty() => parse_source(source)?,
-            _ => Self::installed_source(&before.value)?,
-        };
-        let bundle = self.fetch(&source).await?;
-        let old = before.value.manifest()?;
-        let wants_more = !bundle.manifest.permissions.same_as(&old.permissions) || bundle.manifest.terms != old.terms;
-        if wants_more && !request.permissions_acked {
-            return self.announce(instance, &slug, &source, bundle.manifest.version.clone()).await;
-        }
-        let parameters = request.parameters.or_else(|| old.parameters.clone());
-        let plan = self.plan(&slug, &source, bundle, parameters, Some(before))?;
-        self.begin(instance, plan, KonnectorState::Upgrading).await
-    }
-
-    /// A new version that waits for consent.
-    async fn announce(&self, instance: &Instance, slug: &Slug, source: &Source, version: String) -> Result<Installing> {
-        let now = self.clock.now();
-        let changed = self
-            .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
-                konnector.available_version = Some(version.clone());
-                konnector.source = source.to_string();
-                konnector.updated_at = now;
-                Ok(true)
-            })
-            .await?;
-        let konnector = changed.ok_or_else(|| super::not_installed(slug))?;
-        let (events, receiver) = mpsc::channel(1);
-        drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
-        let rev = self.stored_konnector(instance, slug)?.rev.to_string();
-        Ok(Installing { konnector, rev, events: receiver })
-    }
-
-    fn plan(
+    /// Checks all that can be checked without compiling.
+    pub(super) fn plan(
         &self,
         slug: &Slug,
         source: &Source,
-        bundle: Bundle,
+        Fetched { bundle, version }: Fetched,
         parameters: Option<Object>,
         before: Option<Stored<Konnector>>,
     ) -> Result<Plan> {
@@ -177,7 +132,7 @@ impl Platform {
             slug: slug.clone(),
             state: KonnectorState::Installing,
             source: source.to_string(),
-            version: bundle.manifest.version.clone(),
+            version,
             available_version: None,
             checksum: hex::encode(Sha256::digest(&bundle.component)),
             created_at: before.as_ref().map_or(now, |before| before.value.created_at),
@@ -190,16 +145,19 @@ impl Platform {
         };
         // Reading it back proves, before anything is stored, that it can be read later.
         let manifest = konnector.manifest()?;
-        Ok(Plan { permissions: bundle.manifest.permissions.clone(), konnector, manifest, bundle, before })
+        let permissions = bundle.manifest.permissions.clone();
+        Ok(Plan { permissions, konnector, manifest, bundle, before, goal: KonnectorState::Ready })
     }
 
-    async fn begin(&self, instance: &Instance, mut plan: Plan, state: KonnectorState) -> Result<Installing> {
+    /// Begins with what was planned, and answers.
+    pub(super) async fn begin(&self, instance: &Instance, mut plan: Plan, state: KonnectorState) -> Result<Installing> {
         plan.konnector.state = state;
         let rev = plan.before.as_ref().map(|before| before.rev.to_string()).unwrap_or_default();
         let konnector = plan.konnector.clone();
         let (events, receiver) = mpsc::channel(4);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
-        self.publish(&at(instance, &konnector.slug), Happened::Created, object(&konnector)?);
+        let happened = if plan.before.is_some() { Happened::Updated } else { Happened::Created };
+        self.publish(&at(instance, &konnector.slug), happened, object(&konnector)?);
         let (platform, instance) = (self.clone(), instance.clone());
         self.tasks().spawn(async move {
             let slug = plan.konnector.slug.clone();
@@ -226,14 +184,14 @@ impl Platform {
 
     /// Compiles, stores the bytes, then makes the konnector and its permissions visible in one commit.
     async fn finish(&self, instance: &Instance, plan: Plan) -> Result<Konnector> {
-        let Plan { mut konnector, manifest, bundle, permissions, before } = plan;
+        let Plan { mut konnector, manifest, bundle, permissions, before, goal } = plan;
         self.sandbox.prepare(&bundle.component, &self.config.cache_dir).await.map_err(Error::Component)?;
         konnector.component = Some(self.write_blob(bundle.component).await?);
         konnector.icon_content = match bundle.icon {
             Some(icon) => Some(self.write_blob(icon).await?),
             None => None,
         };
-        konnector.state = KonnectorState::Ready;
+        konnector.state = goal;
         let at = at(instance, &konnector.slug);
         let mut changes = Changes::new();
         let happened = match &before {

@@ -1,24 +1,41 @@
 //! Konnectors: installed programs with their manifest and permissions.
 
+mod archive;
 mod bundle;
 mod fetch;
+mod git;
 mod install;
+pub mod maintenance;
+mod oci;
+mod registry;
+mod shelf;
+mod uninstall;
+mod update;
+mod web;
 
 use std::str::FromStr as _;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::{Manifest, Slug, Source};
-use konnector_store::{BlobId, Changes, ContentLink, DocRef, Links};
+use konnector_store::{BlobId, ContentLink, DocRef, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use url::Url;
 
 pub use konnector_sandbox::Cut;
 
-pub use install::{InstallEvent, InstallRequest, Installing, UpdateRequest};
+pub use archive::pack;
+pub use bundle::Bundle;
+pub use install::{InstallEvent, InstallRequest, Installing};
+pub(crate) use registry::News;
+pub use registry::{Proxied, RegistryPage, RegistryVersion};
+pub use shelf::{App, Shelf, Version};
+pub use uninstall::Deleted;
+pub(crate) use update::Refreshing;
+pub use update::UpdateRequest;
 
-use crate::doctype::{ACCOUNTS, KONNECTORS};
+use crate::doctype::KONNECTORS;
 use crate::instance::Instance;
-use crate::realtime::Happened;
 use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
@@ -30,6 +47,8 @@ pub enum KonnectorState {
     Installing,
     /// Being updated; never stored.
     Upgrading,
+    /// Can run, and did not yet.
+    Installed,
     /// Can run.
     Ready,
     /// Could not be installed or updated; never stored.
@@ -113,6 +132,15 @@ impl Konnector {
     }
 }
 
+/// Where the program of a konnector is to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Download {
+    /// There.
+    At(Url),
+    /// In this archive.
+    Archive(Vec<u8>),
+}
+
 /// The id of a konnector's document.
 fn doc_id(slug: &Slug) -> String {
     format!("io.cozy.konnectors/{slug}")
@@ -124,15 +152,6 @@ fn at(instance: &Instance, slug: &Slug) -> DocRef {
 
 fn not_installed(slug: &Slug) -> Error {
     Error::NotFound(format!("Application is not installed: there is no konnector '{slug}'"))
-}
-
-/// What became of a request to delete a konnector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
-    /// It is gone.
-    Now,
-    /// It had accounts: they are deleted first, then it goes.
-    AfterItsAccounts,
 }
 
 impl Konnector {
@@ -192,8 +211,25 @@ impl Platform {
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));
         let blob = konnector.icon_content.as_ref().ok_or_else(none)?;
         let name = konnector.members.get("icon").and_then(Value::as_str).ok_or_else(none)?;
-        let mime = mime_guess::from_path(name).first_or_octet_stream().to_string();
-        Ok((self.read_blob(blob).await?, mime))
+        Ok((self.read_blob(blob).await?, crate::media_type(name)))
+    }
+
+    /// The program of a konnector as it is installed: where its registry has it, else an archive of what is kept of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] when its registry cannot be asked.
+    pub async fn konnector_download(&self, konnector: &Konnector) -> Result<Download> {
+        if let Source::Registry { name, channel, .. } = Self::installed_source(konnector)? {
+            return Ok(Download::At(self.look_up(&name, &channel, Some(&konnector.version)).await?.url));
+        }
+        let component = konnector.component.as_ref().ok_or_else(|| not_installed(&konnector.slug))?;
+        let icon = match &konnector.icon_content {
+            Some(icon) => Some(self.read_blob(icon).await?),
+            None => None,
+        };
+        let bundle = Bundle { manifest: konnector.manifest()?, component: self.read_blob(component).await?, icon };
+        fetch::blocking(move || bundle.to_archive()).await.map(Download::Archive)
     }
 
     /// All bytes of a blob that is known to be small.
@@ -204,62 +240,19 @@ impl Platform {
         Ok(bytes)
     }
 
-    /// Uninstalls a konnector. Where accounts use it, they and their triggers are deleted first, in the background.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`] when it is not installed.
-    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Deleted> {
-        self.konnector(instance, slug)?;
-        let mut accounts = Vec::new();
-        for trigger in self.triggers(instance)?.into_iter().filter(|trigger| trigger.runs(slug.as_ref(), None)) {
-            if let Some(account) = trigger.account()
-                && self.account(instance, account).is_ok()
-            {
-                accounts.push(account.to_owned());
-            }
+    /// A konnector that is about to run: with the first run, one that was installed without being activated is ready.
+    pub(crate) async fn konnector_to_run(&self, instance: &Instance, slug: &Slug) -> Result<Konnector> {
+        let konnector = self.konnector(instance, slug)?;
+        if konnector.state != KonnectorState::Installed {
+            return Ok(konnector);
         }
-        if accounts.is_empty() {
-            self.uninstall(instance, slug).await?;
-            return Ok(Deleted::Now);
-        }
-        let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
-        self.tasks().spawn(async move {
-            if let Err(error) = platform.clean_and_uninstall(&instance, &slug, &accounts).await {
-                tracing::error!(%slug, %error, "the konnector stays installed: its accounts could not be cleaned");
-            }
-        });
-        Ok(Deleted::AfterItsAccounts)
-    }
-
-    async fn clean_and_uninstall(&self, instance: &Instance, slug: &Slug, accounts: &[String]) -> Result<()> {
-        for id in accounts {
-            self.delete_triggers_of_account(instance, id).await?;
-            let Ok(account) = self.account(instance, id) else { continue };
-            let at = instance.doc(&ACCOUNTS, id.as_str());
-            let mut changes = Changes::new();
-            changes.delete(at.clone(), &account.rev);
-            self.commit(changes).await?;
-            self.publish(&at, Happened::Deleted, account.body);
-        }
-        self.uninstall(instance, slug).await
-    }
-
-    async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        let found = self.stored_konnector(instance, slug)?;
-        for trigger in self.triggers(instance)?.into_iter().filter(|trigger| trigger.runs(slug.as_ref(), None)) {
-            self.delete_trigger(instance, &trigger.id).await?;
-        }
-        let at = at(instance, slug);
-        let mut changes = Changes::new();
-        changes.delete(at.clone(), &found.rev);
-        self.stage_no_permissions(instance, slug, &mut changes)?;
-        self.commit(changes).await?;
-        for blob in found.value.component.iter().chain(&found.value.icon_content) {
-            self.store.blobs().remove(blob).await?;
-        }
-        self.publish(&at, Happened::Deleted, crate::stored::object(&found.value)?);
-        Ok(())
+        let promoted = self
+            .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
+                konnector.state = KonnectorState::Ready;
+                Ok(true)
+            })
+            .await?;
+        promoted.ok_or_else(|| not_installed(slug))
     }
 
     /// Where a konnector was installed from.

@@ -199,8 +199,13 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
         id: job.id.clone(),
         attempt: job.attempt,
         cause: match job.cause {
+            // Also when it is tried again: nothing is to be saved.
+            _ if job.is_clean_up() => RunCause::AccountDeleted,
+            Cause::AccountDeleted => RunCause::AccountDeleted,
             Cause::Manual => RunCause::Manual,
             Cause::Schedule => RunCause::Schedule,
+            Cause::Event => RunCause::Event,
+            Cause::Webhook => RunCause::Webhook,
             Cause::Retry => RunCause::Retry,
         },
         last_success: last_success.map(|at| at.timestamp_millis()),

@@ -13,7 +13,7 @@ use super::step::Rules;
 use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
-use crate::job::{JobOptions, KONNECTOR_WORKER};
+use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER};
 use crate::{Error, Result};
 
 /// Index from an account to its triggers: `<account>/<trigger>`.
@@ -96,13 +96,13 @@ impl Trigger {
     /// See [`Plan::parse`].
     pub(super) fn rules(&self, instance: &Instance) -> Result<Rules> {
         let debounce = self.debounce.as_ref().map(GoDuration::value);
-        Ok(Rules { plan: self.plan(instance)?, policy: self.policy.clone(), debounce })
+        Ok(Rules { plan: self.plan(instance)?, policy: self.policy.clone(), debounce, maintenance: false })
     }
 
-    /// Whether its jobs run a konnector for an account (or, without `account`, at all).
+    /// Whether its jobs run a konnector, here or in a client, for an account (or, without `account`, at all).
     #[must_use]
     pub fn runs(&self, slug: &str, account: Option<&str>) -> bool {
-        self.worker == KONNECTOR_WORKER
+        matches!(self.worker.as_str(), KONNECTOR_WORKER | CLIENT_WORKER)
             && self.message.get("konnector").and_then(Value::as_str) == Some(slug)
             && account.is_none_or(|id| self.account() == Some(id))
     }

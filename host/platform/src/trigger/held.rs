@@ -5,9 +5,15 @@ use crate::job::{Cause, Code, Job, Retry, Verdict};
 use crate::{Platform, Result};
 
 impl Platform {
-    /// Whether a job must not contact the vendor any more: nobody asked for it by hand and its account waits for the user, or the vendor
-    /// has locked the account. It ends with the code of that, and is not tried.
+    /// Whether a job must not contact the vendor any more: nobody asked for it by hand and its konnector is in maintenance or its account waits
+    /// for the user, or the vendor has locked the account. It ends with the code of that, and is not tried.
     pub(crate) fn held_back(&self, instance: &Instance, job: &Job) -> Result<Option<Verdict>> {
+        if job.cause != Cause::Manual
+            && !job.is_clean_up()
+            && let Some(maintenance) = self.maintenance_of(&job.message)?
+        {
+            return Ok(Some(maintenance.verdict()));
+        }
         let mut triggers = match job.argument("account") {
             Some(account) => self.triggers_of_account(instance, account)?,
             None => Vec::new(),

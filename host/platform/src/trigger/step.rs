@@ -31,6 +31,23 @@ pub struct Rules {
     pub policy: Policy,
     /// How long events and calls are collected into one job.
     pub debounce: Option<Duration>,
+    /// Its konnector is in maintenance: only a person may start a job.
+    pub maintenance: bool,
+}
+
+impl Rules {
+    fn hold(&self, life: &Life, now: DateTime<Utc>) -> bool {
+        self.maintenance || life.is_held(now)
+    }
+
+    /// What its jobs are for when nobody asked for them.
+    const fn cause(&self) -> Cause {
+        match self.plan {
+            Plan::Event(_) => Cause::Event,
+            Plan::Webhook => Cause::Webhook,
+            Plan::Time(_) | Plan::Client => Cause::Schedule,
+        }
+    }
 }
 
 /// Where a trigger is.
@@ -135,23 +152,23 @@ pub fn step(
         Event::Due(live) => match state.due {
             Some(due) if due <= now && is_plausible(now) => match &rules.plan {
                 Plan::Time(schedule) => {
-                    commands = pass(&rules.policy, schedule, &mut state, due, live, now, random);
+                    commands = pass(rules, schedule, &mut state, due, live, now, random);
                 }
                 Plan::Event(_) | Plan::Webhook | Plan::Client => {
                     state.due = None;
                     let waiting = state.life.waiting.take();
-                    commands.extend(waiting.and_then(|waiting| flush(&mut state.life, waiting, now)));
+                    commands.extend(waiting.and_then(|waiting| flush(rules, &mut state.life, waiting, now)));
                 }
             },
             _ => {}
         },
-        Event::Happened(occasion) => match (rules.debounce, state.life.is_held(now)) {
+        Event::Happened(occasion) => match (rules.debounce, rules.hold(&state.life, now)) {
             (_, true) => state.life.occasions.paused += 1,
             (None, false) => {
                 state.life.occasions.fired += 1;
-                commands.push(Command::Push { run_at: now, cause: Cause::Schedule, occasion });
+                commands.push(Command::Push { run_at: now, cause: rules.cause(), occasion });
             }
-            (Some(debounce), false) => commands.extend(collect(&mut state, &occasion, debounce, now)),
+            (Some(debounce), false) => commands.extend(collect(rules, &mut state, &occasion, debounce, now)),
         },
         Event::Launched(occasion) => match state.life.lock(now) {
             Some(until) => commands.push(Command::Refuse(until)),
@@ -178,7 +195,7 @@ pub fn step(
 
 /// The cursor moves over every instant that passed, and each of them is counted.
 fn pass(
-    policy: &Policy,
+    rules: &Rules,
     schedule: &Schedule,
     state: &mut State,
     due: DateTime<Utc>,
@@ -189,7 +206,7 @@ fn pass(
     let once = matches!(schedule, Schedule::Once(_));
     let passed = 1 + schedule.count(due, now);
     state.due = schedule.after(due, now);
-    let held = state.life.is_held(now);
+    let (policy, held) = (&rules.policy, rules.hold(&state.life, now));
     let occasions = &mut state.life.occasions;
     if held {
         // What is to be done once stays, so that its owner sees that it was not done.
@@ -230,11 +247,17 @@ fn pass(
 }
 
 /// Collects an occasion; where there is no more room, what was collected becomes a job before its time.
-fn collect(state: &mut State, occasion: &Occasion, debounce: Duration, now: DateTime<Utc>) -> Option<Command> {
+fn collect(
+    rules: &Rules,
+    state: &mut State,
+    occasion: &Occasion,
+    debounce: Duration,
+    now: DateTime<Utc>,
+) -> Option<Command> {
     let mut waiting = state.life.waiting.take().unwrap_or_default();
     let mut flushed = None;
     if !waiting.add(occasion) {
-        flushed = flush(&mut state.life, std::mem::take(&mut waiting), now);
+        flushed = flush(rules, &mut state.life, std::mem::take(&mut waiting), now);
         waiting.add(occasion);
     }
     if waiting.count == 1 {
@@ -245,14 +268,14 @@ fn collect(state: &mut State, occasion: &Occasion, debounce: Duration, now: Date
 }
 
 /// One job for what was collected.
-fn flush(life: &mut Life, waiting: Waiting, now: DateTime<Utc>) -> Option<Command> {
-    if life.is_held(now) {
+fn flush(rules: &Rules, life: &mut Life, waiting: Waiting, now: DateTime<Utc>) -> Option<Command> {
+    if rules.hold(life, now) {
         life.occasions.paused += waiting.count;
         return None;
     }
     life.occasions.fired += 1;
     life.occasions.coalesced += waiting.count.saturating_sub(1);
-    Some(Command::Push { run_at: now, cause: Cause::Schedule, occasion: waiting.merged() })
+    Some(Command::Push { run_at: now, cause: rules.cause(), occasion: waiting.merged() })
 }
 
 /// A success lets the schedule go on, an error that only the user can mend makes it wait, unless they mended it while the job ran.

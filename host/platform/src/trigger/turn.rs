@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use konnector_store::{Changes, DocRef, Rev};
 
 use super::document::Trigger;
-use super::step::{Command, Event, State, step};
+use super::step::{Command, Event, Rules, State, step};
 use crate::doctype::{JOBS, TRIGGERS};
 use crate::instance::Instance;
 use crate::job::{Job, JobRequest};
@@ -50,7 +50,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotYet`] when a person asks for a job while the vendor has locked the account; what the trigger's arguments or its
+    /// [`Error::NotYet`] when a person asks for a job while the vendor has locked the account, [`Error::Unavailable`] while the konnector is in
+    /// a maintenance that lets nobody run it; what the trigger's arguments or its
     /// jobs' message are refused for.
     pub(super) fn stage_step(
         &self,
@@ -62,8 +63,12 @@ impl Platform {
         let Turn { at, rev, mut trigger, due } = turn;
         let fires = matches!(event, Event::Due(_));
         let before = State { due, life: trigger.life.clone() };
-        let (after, commands) =
-            step(&trigger.rules(instance)?, before.clone(), event, self.clock.now(), &mut || self.random().share());
+        let maintenance = self.maintenance_of(&trigger.message)?;
+        if let (Event::Launched(_), Some(maintenance)) = (&event, &maintenance) {
+            maintenance.admit(true)?;
+        }
+        let rules = Rules { maintenance: maintenance.is_some(), ..trigger.rules(instance)? };
+        let (after, commands) = step(&rules, before.clone(), event, self.clock.now(), &mut || self.random().share());
         let told = before.life.paused != after.life.paused;
         let (mut jobs, mut removed) = (Vec::new(), false);
         for command in commands {

@@ -1,6 +1,7 @@
 //! What all runs of a process share.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 
 use super::address::{AddressFilter, AddressRule};
-use super::error::SetupError;
-use super::resolve::{Resolver, SystemResolver};
+use super::error::{HttpError, SetupError};
+use super::resolve::{Resolver, SystemResolver, vetted};
 use super::session::{Session, SessionOptions};
 
 /// TLS sessions that a run remembers, to resume them.
@@ -128,6 +129,16 @@ impl Gate {
             tls: tls.into(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The addresses of a host that may be contacted, for protocols that the gate does not speak: dial these and no others.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::AddressProhibited`] when there are only others, [`HttpError::Unreachable`] when the name is unknown.
+    pub async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
+        let Shared { resolver, filter, .. } = &*self.shared;
+        vetted(resolver.as_ref(), filter, host.trim_matches(['[', ']']), port).await.map_err(HttpError::from)
     }
 
     /// The door for one run.

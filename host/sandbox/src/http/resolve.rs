@@ -13,6 +13,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tower::Service;
 
 use super::address::AddressFilter;
+use super::error::HttpError;
 
 /// Where addresses come from.
 #[async_trait]
@@ -43,6 +44,15 @@ pub(super) enum NoAddress {
     Unknown { host: String, reason: String },
 }
 
+impl From<NoAddress> for HttpError {
+    fn from(reason: NoAddress) -> Self {
+        match reason {
+            NoAddress::Prohibited { .. } => Self::AddressProhibited(reason.to_string()),
+            NoAddress::Unknown { .. } => Self::Unreachable(reason.to_string()),
+        }
+    }
+}
+
 /// Resolves for connections to one port. The HTTP client asks for a name without saying the port, therefore each origin has a client of
 /// its own.
 #[derive(Clone)]
@@ -70,7 +80,7 @@ impl Service<Name> for VettedResolver {
     }
 }
 
-async fn vetted(
+pub(super) async fn vetted(
     resolver: &dyn Resolver,
     filter: &AddressFilter,
     host: &str,

@@ -109,7 +109,7 @@ impl World {
         let (kind, arguments) = SCHEDULES[first];
         let plan = plan(kind, arguments);
         let state = State { due: schedule(&plan).first(now), life: Life::default() };
-        let rules = Rules { plan, policy, debounce: None };
+        let rules = Rules { plan, policy, debounce: None, maintenance: false };
         let (passed, live) = (BTreeSet::new(), Vec::new());
         Self { rules, state, now, passed, owed: 0, live, scheduled: 0, account: 1, random: 7 }
     }
@@ -247,7 +247,7 @@ proptest! {
 }
 
 fn of_time(arguments: &str, policy: Policy) -> Rules {
-    Rules { plan: plan("@cron", arguments), policy, debounce: None }
+    Rules { plan: plan("@cron", arguments), policy, debounce: None, maintenance: false }
 }
 
 fn due(instant: &str) -> State {
@@ -368,7 +368,12 @@ fn a_locked_account_waits_a_day_even_for_a_person() {
 
 #[test]
 fn what_is_to_be_done_once_is_done_and_gone_or_stays_to_be_seen() {
-    let rules = Rules { plan: plan("@at", "2026-11-20T12:00:00Z"), policy: Policy::default(), debounce: None };
+    let rules = Rules {
+        plan: plan("@at", "2026-11-20T12:00:00Z"),
+        policy: Policy::default(),
+        debounce: None,
+        maintenance: false,
+    };
     let busy = Live { own: 1, account: 1 };
     let (_, commands) = look(&rules, due("2026-11-20T12:00:00Z"), busy, "2026-11-23T00:00:00Z");
     assert!(matches!(commands[..], [Command::Push { .. }, Command::Delete]), "{commands:?}");
@@ -378,7 +383,7 @@ fn what_is_to_be_done_once_is_done_and_gone_or_stays_to_be_seen() {
 }
 
 fn collecting(plan: Plan) -> Rules {
-    Rules { plan, policy: Policy::default(), debounce: Some(Duration::from_secs(60)) }
+    Rules { plan, policy: Policy::default(), debounce: Some(Duration::from_secs(60)), maintenance: false }
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! `POST /konnectors/:slug/logs`: what a konnector that runs in a client has to say goes to the server's log (Cozy API, konnectors, §2.10).
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use konnector_manifest::Verb;
+use konnector_platform::Platform;
+use konnector_platform::doctype::APP_LOGS;
+use serde::Deserialize;
+
+use crate::error::Failure;
+use crate::extract::{Caller, Params};
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    timestamp: DateTime<Utc>,
+    level: String,
+    msg: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+/// Writes the lines to the log, or none of them.
+pub async fn write(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+    params: Params,
+    body: Bytes,
+) -> Result<StatusCode, Failure> {
+    let slug = author(&caller, slug)?;
+    let lines: Vec<Line> = serde_json::from_slice(&body).map_err(|error| {
+        Failure::bad_request(format!(
+            "the body is no array of lines such as {{\"timestamp\": …, \"level\": \"info\", \"msg\": …}}: {error}"
+        ))
+    })?;
+    let levels = lines.iter().map(|line| level(&line.level)).collect::<Result<Vec<_>, _>>()?;
+    let domain = caller.instance.domain.as_str();
+    let in_client = slug.parse().ok().and_then(|slug| platform.konnector(&caller.instance, &slug).ok());
+    let in_client = in_client.is_some_and(|konnector| konnector.members.get("clientSide") == Some(&true.into()));
+    let worker = in_client.then_some("client");
+    let (job, version) = (params.text("job_id"), params.text("version"));
+    for (Line { timestamp, msg, .. }, level) in lines.iter().zip(levels) {
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(domain, slug, job, version, worker_id = worker, at = %timestamp.to_rfc3339(), "{msg}")
+            };
+        }
+        match level {
+            Level::Debug => log!(debug),
+            Level::Info => log!(info),
+            Level::Warning => log!(warn),
+            Level::Error => log!(error),
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whose lines they are: the owner's app may write for every konnector, a konnector only for itself, whatever the path says.
+fn author(caller: &Caller, slug: String) -> Result<String, Failure> {
+    match caller.principal.konnector() {
+        Some(own) => {
+            caller.check_type(Verb::Post, &APP_LOGS)?;
+            Ok(own.to_owned())
+        }
+        None if caller.principal.permissions.is_everything() => Ok(slug),
+        None => Err(Failure::forbidden(
+            "only a konnector itself, or a token for everything, may write the log of a konnector",
+        )),
+    }
+}
+
+fn level(name: &str) -> Result<Level, Failure> {
+    match name {
+        "debug" => Ok(Level::Debug),
+        "info" => Ok(Level::Info),
+        "warning" => Ok(Level::Warning),
+        "error" => Ok(Level::Error),
+        other => Err(Failure::attribute("level", format!("'{other}' is no level; use debug, info, warning or error"))),
+    }
+}

@@ -1,0 +1,127 @@
+//! What happens when an account, or a konnector with accounts, is deleted: the konnector cleans up at its vendor.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Call, component, manifest, program};
+
+/// Installs a konnector; `cleans` says whether it cleans up, and whether that succeeds.
+async fn install(api: &Api, slug: &str, cleans: Option<bool>) {
+    let folder = api.folder.path().join(slug);
+    let mut manifest = manifest("1.0.0", &["io.cozy.bills"]);
+    if cleans.is_some() {
+        manifest["on_delete_account"] = json!("onDeleteAccount.js");
+    }
+    let source = program(&folder, &manifest);
+    std::fs::write(folder.join("konnector.wasm"), component(cleans != Some(false))).expect("written");
+    let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source={source}"))).await;
+    assert_eq!(events.last().map(String::as_str), Some("ready 1.0.0"), "{events:?}");
+}
+
+async fn add_account(api: &Api, slug: &str) -> (String, String) {
+    let account = json!({ "account_type": slug, "auth": { "login": "ada", "password": "s3cret" } });
+    let answer = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await.json();
+    let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
+    (text("id"), text("rev"))
+}
+
+async fn queued(api: &Api) -> Vec<Value> {
+    let answer = api.send(Call::get("/jobs/queue/konnector").token(&api.token("*"))).await.json();
+    answer["data"].as_array().expect("a list").iter().map(|job| job["attributes"].clone()).collect()
+}
+
+/// The copies of deleted accounts.
+fn copies(api: &Api) -> usize {
+    let doctype = "io.cozy.accounts.soft_deleted".parse().expect("a doctype");
+    api.platform.store.list(&api.alice.id, &doctype, None, 10).expect("a list").len()
+}
+
+async fn status(api: &Api, path: &str) -> u16 {
+    api.send(Call::get(path).token(&api.token("*"))).await.status
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_cleaned_up_after_by_its_konnector() {
+    let api = Api::new().await;
+    install(&api, "shop", Some(true)).await;
+    let (id, rev) = add_account(&api, "shop").await;
+    let token = api.token("*");
+    api.send(Call::post(&format!("/konnectors/shop/trigger?AccountID={id}")).token(&token)).await;
+    let delete = Call::delete(&format!("/data/io.cozy.accounts/{id}?rev={rev}")).token(&token);
+    assert_eq!(api.send(delete).await.status, 200);
+    let jobs = queued(&api).await;
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    assert_eq!(
+        jobs[0]["message"],
+        json!({ "account": id, "account_rev": rev, "konnector": "shop", "account_deleted": true })
+    );
+    assert_eq!((&jobs[0]["manual_execution"], &jobs[0]["cause"]), (&json!(true), &json!("account_deleted")));
+    assert_eq!(copies(&api), 1);
+    // Nobody reads the copy.
+    assert_eq!(status(&api, &format!("/data/io.cozy.accounts.soft_deleted/{id}")).await, 403);
+    let triggers = api.send(Call::get("/jobs/triggers").token(&token)).await.json();
+    assert_eq!(triggers["meta"]["count"], 0);
+    api.start().await;
+    api.until(0, async || copies(&api)).await;
+}
+
+#[tokio::test]
+async fn without_a_konnector_that_cleans_up_nothing_is_kept() {
+    let api = Api::new().await;
+    install(&api, "plain", None).await;
+    install(&api, "shop", Some(true)).await;
+    let token = api.token("*");
+    for slug in ["plain", "absent"] {
+        let (id, rev) = add_account(&api, slug).await;
+        api.send(Call::delete(&format!("/data/io.cozy.accounts/{id}?rev={rev}")).token(&token)).await;
+    }
+    // A client that says that it cleans up itself is believed.
+    let account = json!({ "account_type": "shop", "manual_cleaning": true });
+    let made = api.send(Call::post("/data/io.cozy.accounts/").token(&token).json(&account)).await.json();
+    let path = format!(
+        "/data/io.cozy.accounts/{}?rev={}",
+        made["id"].as_str().expect("an id"),
+        made["rev"].as_str().expect("a rev")
+    );
+    assert_eq!(api.send(Call::delete(&path).token(&token)).await.status, 200);
+    assert_eq!((queued(&api).await.len(), copies(&api)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_konnector_goes_after_its_accounts() {
+    let api = Api::new().await;
+    install(&api, "shop", Some(true)).await;
+    let (id, _) = add_account(&api, "shop").await;
+    let (other, _) = add_account(&api, "bank").await;
+    let token = api.token("*");
+    for _ in 0..2 {
+        api.send(Call::post(&format!("/konnectors/shop/trigger?AccountID={id}")).token(&token)).await;
+    }
+    api.send(Call::post("/konnectors/shop/trigger?AccountID=gone").token(&token)).await;
+    api.start().await;
+    let answer = api.send(Call::delete("/konnectors/shop").token(&token)).await;
+    assert_eq!((answer.status, answer.text()), (202, ""));
+    api.until(404, async || status(&api, "/konnectors/shop").await).await;
+    assert_eq!(status(&api, &format!("/data/io.cozy.accounts/{id}")).await, 404);
+    assert_eq!(status(&api, &format!("/data/io.cozy.accounts/{other}")).await, 200);
+    assert_eq!(api.send(Call::get("/jobs/triggers").token(&token)).await.json()["meta"]["count"], 0);
+    assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 404);
+    api.until(0, async || copies(&api)).await;
+}
+
+#[tokio::test]
+async fn a_konnector_that_fails_to_clean_up_stays() {
+    let api = Api::new().await;
+    install(&api, "shop", Some(false)).await;
+    let (id, _) = add_account(&api, "shop").await;
+    api.start().await;
+    let token = api.token("*");
+    assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 202);
+    api.until(404, async || status(&api, &format!("/data/io.cozy.accounts/{id}")).await).await;
+    api.until(0, async || queued(&api).await.len()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(status(&api, "/konnectors/shop").await, 200);
+    // The user asks again: there is nothing left to clean.
+    assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 204);
+}

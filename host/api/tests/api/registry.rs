@@ -1,0 +1,255 @@
+//! Konnectors of a registry: a real one, asked over the network.
+
+use std::path::Path;
+
+use konnector_platform::konnector::Shelf;
+use konnector_platform::token::Audience;
+use konnector_sandbox::http::AddressRule;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use crate::support::{Api, Call, manifest, program};
+
+const BILLS: &[&str] = &["io.cozy.bills"];
+
+/// A registry with a shelf, and its address.
+struct Registry {
+    shelf: TempDir,
+    url: String,
+}
+
+impl Registry {
+    async fn start() -> Self {
+        let shelf = TempDir::new().expect("a folder");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let router = konnector_api::registry_server(Shelf::new(shelf.path().to_owned()).expect("a shelf"), None);
+        tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
+        Self { shelf, url }
+    }
+
+    fn publish(&self, version: &str, types: &[&str]) {
+        self.publish_as(version, &manifest(version, types));
+    }
+
+    fn publish_as(&self, version: &str, manifest: &Value) {
+        program(&self.shelf.path().join("shop").join(version), manifest);
+    }
+
+    /// A server that knows this registry.
+    async fn server(&self) -> Api {
+        Api::with(|config, gate| {
+            config.registries = vec![self.url.parse().expect("an address")];
+            gate.allowed_private = vec!["127.0.0.0/8".parse::<AddressRule>().expect("a rule")];
+        })
+        .await
+    }
+}
+
+fn versions(konnector: &Value) -> (&str, Option<&str>) {
+    (konnector["version"].as_str().expect("a version"), konnector["available_version"].as_str())
+}
+
+#[tokio::test]
+async fn a_konnector_is_installed_from_a_channel_or_at_a_version() {
+    let registry = Registry::start().await;
+    for version in ["1.0.0", "1.10.0", "1.9.0", "2.0.0-beta.1", "2.0.0-dev.a1b2"] {
+        registry.publish(version, BILLS);
+    }
+    let api = registry.server().await;
+    // Where no source is named, it is the stable channel of the slug.
+    assert_eq!(api.follow(Call::post("/konnectors/shop")).await, ["installing 1.10.0", "ready 1.10.0"]);
+    let shop = api.konnector("shop").await;
+    assert_eq!(shop["source"], "registry://shop/stable");
+    for (slug, source, version) in [
+        ("b", "registry://shop/beta", "2.0.0-beta.1"),
+        ("c", "registry://shop/dev", "2.0.0-dev.a1b2"),
+        ("d", "registry://shop/1.0.0", "1.0.0"),
+        ("e", "registry://shop/beta/1.9.0", "1.9.0"),
+        ("f", "registry://shop/stable/latest", "1.10.0"),
+    ] {
+        let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source={source}"))).await;
+        assert_eq!(events.last().expect("an event"), &format!("ready {version}"), "{source}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_registry_does_not_have_or_garbles_is_told() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    let token = api.token("*");
+    let mut told = Vec::new();
+    for source in ["other/stable", "shop/nightly", "shop/3.0.0"] {
+        let call = Call::post(&format!("/konnectors/new?Source=registry://{source}")).token(&token);
+        let answer = api.send(call).await;
+        told.push(format!("{} {}", answer.status, answer.json()["errors"][0]["detail"].as_str().expect("a text")));
+    }
+    insta::assert_snapshot!(told.join("\n"), @r"
+    404 no registry of this server has a version in the channel 'stable' of 'other'
+    404 no registry of this server has a version in the channel 'nightly' of 'shop'
+    404 no registry of this server has a version 3.0.0 of 'shop'
+    ");
+    let nowhere = Api::new().await;
+    let call = Call::post("/konnectors/new?Source=registry://shop").token(&nowhere.token("*"));
+    assert_eq!(nowhere.send(call).await.status, 422);
+}
+
+/// K5 of the behaviour reference: an update that wants more waits, unless the operator waives the question.
+#[tokio::test]
+async fn an_update_that_wants_more_waits_for_consent() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    registry.publish("2.0.0", &["io.cozy.bills", "io.cozy.files"]);
+    let update = |query: &str| Call::put(&format!("/konnectors/shop{query}"));
+    assert_eq!(api.follow(update("?PermissionsAcked=false")).await, ["ready 1.0.0"]);
+    assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", Some("2.0.0")));
+    assert_eq!(api.follow(update("")).await, ["upgrading 2.0.0", "ready 2.0.0"]);
+    assert_eq!(versions(&api.konnector("shop").await), ("2.0.0", None));
+    // There is nothing newer: nothing is done, and that is no error.
+    assert_eq!(api.follow(update("")).await, ["ready 2.0.0"]);
+
+    let waived = Api::with(|config, gate| {
+        config.registries = api.platform.config.registries.clone();
+        config.permissions_skip_verification = true;
+        gate.allowed_private = vec!["127.0.0.0/8".parse().expect("a rule")];
+    })
+    .await;
+    waived.follow(Call::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
+    let events = waived.follow(update("?PermissionsAcked=false&Source=registry://shop/stable")).await;
+    assert_eq!(events, ["upgrading 2.0.0", "ready 2.0.0"]);
+    // Terms are another matter.
+    let mut terms = manifest("3.0.0", &["io.cozy.bills", "io.cozy.files"]);
+    terms["terms"] = json!({ "id": "shop", "url": "https://shop.example/terms", "version": "1" });
+    registry.publish_as("3.0.0", &terms);
+    assert_eq!(waived.follow(update("?PermissionsAcked=false")).await, ["ready 2.0.0"]);
+    assert_eq!(versions(&waived.konnector("shop").await), ("2.0.0", Some("3.0.0")));
+}
+
+#[tokio::test]
+async fn whoever_looks_at_a_konnector_sees_the_newest_that_needs_no_consent() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    registry.publish("1.1.0", BILLS);
+    assert_eq!(versions(&api.konnector("shop").await), ("1.1.0", None));
+    // The registry is not asked again within five minutes.
+    registry.publish("1.2.0", BILLS);
+    assert_eq!(versions(&api.konnector("shop").await), ("1.1.0", None));
+
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
+    assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", None), "a fixed version stays");
+    api.follow(Call::put("/konnectors/shop?Source=registry://shop/stable&PermissionsAcked=false")).await;
+    registry.publish("1.3.0", &["io.cozy.contacts"]);
+    assert_eq!(versions(&api.konnector("shop").await), ("1.2.0", Some("1.3.0")));
+}
+
+#[tokio::test]
+async fn a_registry_that_is_gone_changes_nothing() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    std::fs::remove_dir_all(registry.shelf.path().join("shop")).expect("removed");
+    assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", None));
+    let answer = api.send(Call::put("/konnectors/shop").token(&api.token("*"))).await;
+    assert_eq!(answer.status, 404, "{answer}");
+}
+
+#[tokio::test]
+async fn an_archive_that_is_not_the_announced_one_is_refused() {
+    let registry = Registry::start().await;
+    let archive = registry.shelf.path().join("shop/1.0.0.tar.gz");
+    let files = |content: &[u8]| {
+        let manifest = manifest("1.0.0", BILLS).to_string().into_bytes();
+        let files = [("manifest.konnector", manifest), ("konnector.wasm", content.to_vec())];
+        konnector_platform::konnector::pack(&files.map(|(name, bytes)| (name.to_owned(), bytes)).into())
+            .expect("packed")
+    };
+    std::fs::create_dir_all(archive.parent().expect("a folder")).expect("a folder");
+    std::fs::write(&archive, files(&crate::support::component(true))).expect("written");
+    let stamp = std::fs::metadata(&archive).expect("there").modified().expect("a time");
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    // The registry takes it for the same file, as one would that was tampered with behind its back.
+    let size = std::fs::metadata(&archive).expect("there").len();
+    let mut other = std::fs::read(&archive).expect("there");
+    *other.last_mut().expect("bytes") ^= 1;
+    assert_eq!(other.len() as u64, size);
+    std::fs::write(&archive, other).expect("written");
+    std::fs::File::open(&archive).expect("there").set_modified(stamp).expect("set");
+    let events = api.follow(Call::post("/konnectors/again?Source=registry://shop")).await;
+    assert!(events[0].contains("it was changed or tampered with"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_download_leads_to_the_registry() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    let answer = api.send(Call::get("/konnectors/shop/download").token(&api.token("*"))).await;
+    assert_eq!(answer.status, 303);
+    let expected = format!("{}/registry/shop/1.0.0/tarball/shop-1.0.0.tar.gz", registry.url);
+    assert_eq!(answer.header(http::header::LOCATION), expected);
+}
+
+#[tokio::test]
+async fn an_app_reads_the_registry_through_the_server() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    registry.publish("1.1.0-beta.1", BILLS);
+    let api = registry.server().await;
+    let app = api.token_of(Audience::App, "store", "io.cozy.apps");
+    let get = async |path: &str| api.send(Call::get(path).token(&app)).await;
+    let list = get("/registry?filter[type]=konnector&limit=10").await.json();
+    assert_eq!(list["meta"], json!({ "count": 1, "next_cursor": "" }));
+    assert_eq!(list["data"][0]["latest_version"]["version"], "1.0.0");
+    assert_eq!(list["data"][0]["maintenance_activated"], false);
+    let shop = get("/registry/shop").await.json();
+    assert_eq!(
+        shop["versions"],
+        json!({ "has_versions": true, "stable": ["1.0.0"], "beta": ["1.1.0-beta.1"], "dev": [] })
+    );
+    assert_eq!(get("/registry/shop/beta/latest").await.json()["version"], "1.1.0-beta.1");
+    assert_eq!(get("/registry/shop/1.0.0").await.json()["manifest"]["name"], "Shop");
+    let icon = get("/registry/shop/icon").await;
+    assert_eq!((icon.text(), icon.header(http::header::CONTENT_TYPE)), ("<svg/>", "image/svg+xml"));
+    assert_eq!(get("/registry/other").await.status, 404);
+    assert_eq!(get("/registry/maintenance").await.json(), json!([]));
+    // The operator's word counts beside that of the registry.
+    api.platform
+        .begin_maintenance(&"shop".parse().expect("a slug"), crate::support::object(json!({})))
+        .await
+        .expect("begun");
+    assert_eq!(get("/registry/shop").await.json()["maintenance_options"], json!({ "flag_infra_maintenance": true }));
+    assert_eq!(get("/registry/maintenance").await.json()[0]["slug"], "shop");
+    // Who may not.
+    let narrow = api.token_of(Audience::App, "drive", "io.cozy.files");
+    assert_eq!(api.send(Call::get("/registry/shop/1.0.0").token(&narrow)).await.status, 403);
+    assert_eq!(api.send(Call::get("/registry").token(&api.token("io.cozy.apps"))).await.status, 403);
+    assert_eq!(api.send(Call::get("/registry")).await.status, 401);
+}
+
+#[tokio::test]
+async fn what_lies_wrong_on_the_shelf_is_left_out() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let shop = registry.shelf.path().join("shop");
+    program(&shop.join("1.1.0"), &manifest("9.9.9", BILLS));
+    program(&shop.join("latest"), &manifest("latest", BILLS));
+    std::fs::write(shop.join("1.2.0.tar.gz"), b"no archive").expect("written");
+    std::fs::write(shop.join("README.md"), b"hello").expect("written");
+    std::fs::create_dir(registry.shelf.path().join("Not-A-Slug")).expect("a folder");
+    let shelf = Shelf::new(registry.shelf.path().to_owned()).expect("a shelf");
+    let apps = shelf.apps().expect("read");
+    let found: Vec<String> =
+        apps.iter().flat_map(|app| &app.versions).map(|version| version.number.to_string()).collect();
+    assert_eq!(found, ["1.0.0"]);
+    assert!(Shelf::new(Path::new("/no/such/folder").to_owned()).is_err());
+}

@@ -1,0 +1,120 @@
+//! What follows when an account is deleted (Cozy API, accounts, deletion, §7.3): its konnector may have to clean up at the vendor, and still needs
+//! to log in for that. So a copy of the account outlives it until the konnector has done so. Without a konnector that cleans up there is no
+//! copy: nothing of the account is kept that nobody needs.
+
+use konnector_manifest::Slug;
+use konnector_store::{Changes, DocRef, Document};
+use serde_json::{Value, json};
+
+use super::Account;
+use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, JOBS};
+use crate::instance::Instance;
+use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, Occasion};
+use crate::realtime::Happened;
+use crate::stored::{Object, object};
+use crate::{Error, Platform, Result};
+
+/// Member of the copy: the revision that the account had.
+const REV: &str = "soft_deleted_rev";
+/// Member of an account whose client cleans up itself.
+const MANUAL: &str = "manual_cleaning";
+
+fn copy_of(instance: &Instance, id: &str) -> DocRef {
+    instance.doc(&DELETED_ACCOUNTS, id)
+}
+
+impl Platform {
+    /// Adds to the deletion of an account the job that cleans up at the vendor, and the copy that it needs; `None` where there is nothing to
+    /// clean up.
+    pub(crate) fn stage_clean_up(
+        &self,
+        instance: &Instance,
+        account: &Document,
+        options: Option<JobOptions>,
+        changes: &mut Changes,
+    ) -> Result<Option<Job>> {
+        let Document { id, rev, body } = account;
+        let Some(slug) = self.cleaner(instance, body)? else { return Ok(None) };
+        let mut copy = body.clone();
+        copy.insert(REV.to_owned(), json!(rev));
+        match self.store.get(&copy_of(instance, id))? {
+            Some(earlier) => changes.put(copy_of(instance, id), &earlier.rev, copy),
+            None => changes.create(copy_of(instance, id), copy),
+        };
+        let request = JobRequest {
+            worker: KONNECTOR_WORKER.to_owned(),
+            message: json!({ "account": id, "account_rev": rev, "konnector": slug, "account_deleted": true }),
+            options,
+            cause: Cause::AccountDeleted,
+            trigger: None,
+            occasion: Occasion::default(),
+        };
+        self.stage_job(instance, request, self.clock.now(), changes).map(Some)
+    }
+
+    /// The konnector of an account, if it cleans up after it.
+    fn cleaner(&self, instance: &Instance, account: &Object) -> Result<Option<Slug>> {
+        if account.get(MANUAL) == Some(&Value::Bool(true)) {
+            return Ok(None);
+        }
+        let slug = account.get("account_type").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
+        let Some(slug) = slug else { return Ok(None) };
+        match self.konnector(instance, &slug) {
+            Ok(konnector) => Ok(konnector.manifest()?.on_delete_account.map(|_| slug)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes an account on behalf of the platform, with its triggers; answers the job that cleans up.
+    pub(crate) async fn remove_account(
+        &self,
+        instance: &Instance,
+        id: &str,
+        options: Option<JobOptions>,
+    ) -> Result<Option<Job>> {
+        self.delete_triggers_of_account(instance, id).await?;
+        let at = instance.doc(&ACCOUNTS, id);
+        let Some(account) = self.store.get(&at)? else { return Ok(None) };
+        let mut changes = Changes::new();
+        changes.delete(at.clone(), &account.rev);
+        let job = self.stage_clean_up(instance, &account, options, &mut changes)?;
+        self.commit(changes).await?;
+        self.publish(&at, Happened::Deleted, account.body);
+        self.tell_of_clean_up(instance, job.as_ref())?;
+        Ok(job)
+    }
+
+    /// Tells of a job that was staged with the deletion of an account, once that is committed.
+    pub(crate) fn tell_of_clean_up(&self, instance: &Instance, job: Option<&Job>) -> Result<()> {
+        if let Some(job) = job {
+            self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, object(job)?);
+            self.wake_workers();
+        }
+        Ok(())
+    }
+
+    /// An account that was deleted and whose konnector has not cleaned up yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none with this id.
+    pub(crate) fn deleted_account(&self, instance: &Instance, id: &str) -> Result<Account> {
+        let gone = || Error::NotFound(format!("there is no deleted account '{id}'"));
+        let Document { id, mut body, .. } = self.store.get(&copy_of(instance, id))?.ok_or_else(gone)?;
+        let unreadable = || Error::Stored {
+            document: format!("{}/{id}", *DELETED_ACCOUNTS),
+            message: "it has no revision".to_owned(),
+        };
+        let rev = body.shift_remove(REV).as_ref().and_then(Value::as_str).and_then(|rev| rev.parse().ok());
+        Ok(Account { rev: rev.ok_or_else(unreadable)?, id, body })
+    }
+
+    /// Adds the removal of the copy of a deleted account to changes: nobody needs it any more.
+    pub(crate) fn stage_account_gone(&self, instance: &Instance, id: &str, changes: &mut Changes) -> Result<()> {
+        if let Some(copy) = self.store.get(&copy_of(instance, id))? {
+            changes.purge(copy_of(instance, id), &copy.rev);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Git's smart HTTP protocol through the gate. The library writes a request's body after it has asked for the answer; so the request is sent
+//! when the first part of the answer is read.
+
+use std::io::{self, BufRead, Cursor, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
+use konnector_sandbox::http::{Expect, Request, Session};
+use tokio::runtime::Handle;
+
+use super::super::web::bytes;
+use super::PATIENCE;
+
+/// HTTP as the library asks for it. Its methods block, and must not be called on a thread of the runtime.
+#[derive(Clone)]
+pub(super) struct GateHttp {
+    session: Session,
+    runtime: Handle,
+    /// Where the first request was led to, without what was asked for there.
+    redirected: Option<String>,
+}
+
+/// An answer: its headers, line by line, and its body.
+#[derive(Clone)]
+struct Answer {
+    headers: Bytes,
+    body: Bytes,
+}
+
+impl GateHttp {
+    pub(super) const fn new(session: Session, runtime: Handle) -> Self {
+        Self { session, runtime, redirected: None }
+    }
+
+    /// Sends a request; answers where the answer came from, too.
+    fn send(&self, request: Request) -> io::Result<(String, Answer)> {
+        let response =
+            self.runtime.block_on(self.session.send(request)).map_err(|error| io::Error::other(error.to_string()))?;
+        match response.status {
+            200 => {}
+            401 | 403 => {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "the server wants a login, or has no such repository",
+                ));
+            }
+            status => return Err(io::Error::other(format!("the server answers with the status {status}"))),
+        }
+        let headers: String = response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+        Ok((response.url, Answer { headers: headers.into(), body: bytes(response.body) }))
+    }
+}
+
+fn request(method: &str, url: &str, headers: impl IntoIterator<Item = impl AsRef<str>>) -> Request {
+    let pair = |line: String| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    Request {
+        method: method.to_owned(),
+        url: url.to_owned(),
+        headers: headers.into_iter().filter_map(|line| pair(line.as_ref().to_owned())).collect(),
+        body: None,
+        expect: Expect::Bytes,
+        follow_redirects: true,
+        timeout: Some(PATIENCE),
+    }
+}
+
+impl Http for GateHttp {
+    type Headers = Later;
+    type ResponseBody = Later;
+    type PostBody = Written;
+
+    fn get(
+        &mut self,
+        url: &str,
+        base_url: &str,
+        headers: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> gix::Result<GetResponse<Later, Later>> {
+        let (from, answer) = self.send(request("GET", url, headers)).map_err(gix::Error::from_error)?;
+        let tail = url.strip_prefix(base_url).unwrap_or_default();
+        self.redirected = from.strip_suffix(tail).map(str::to_owned).filter(|base| base != base_url);
+        Ok(GetResponse { headers: Later::known(answer.headers), body: Later::known(answer.body) })
+    }
+
+    fn post(
+        &mut self,
+        url: &str,
+        _: &str,
+        headers: impl IntoIterator<Item = impl AsRef<str>>,
+        _: PostBodyDataKind,
+    ) -> gix::Result<PostResponse<Later, Later, Written>> {
+        let body = Written::default();
+        let exchange = Arc::new(Exchange {
+            http: self.clone(),
+            request: request("POST", url, headers),
+            body: body.clone(),
+            answer: Mutex::default(),
+        });
+        Ok(PostResponse {
+            headers: Later::asked(&exchange, |answer| answer.headers),
+            body: Later::asked(&exchange, |answer| answer.body),
+            post_body: body,
+        })
+    }
+
+    fn configure(&mut self, _: &dyn std::any::Any) -> gix::Result {
+        Ok(())
+    }
+
+    fn redirected_base_url(&self) -> Option<String> {
+        self.redirected.clone()
+    }
+}
+
+/// The body of a request, while it is written.
+#[derive(Clone, Default)]
+pub(super) struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A request that is sent when its answer is wanted.
+struct Exchange {
+    http: GateHttp,
+    request: Request,
+    body: Written,
+    answer: Mutex<Option<Answer>>,
+}
+
+impl Exchange {
+    fn answer(&self) -> io::Result<Answer> {
+        let mut answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = &*answer {
+            return Ok(answer.clone());
+        }
+        let body = std::mem::take(&mut *self.body.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let (_, received) = self.http.send(Request { body: Some(body.into()), ..self.request.clone() })?;
+        Ok(answer.insert(received).clone())
+    }
+}
+
+/// A part of an answer.
+pub(super) struct Later {
+    asked: Option<(Arc<Exchange>, fn(Answer) -> Bytes)>,
+    known: Cursor<Bytes>,
+}
+
+impl Later {
+    fn known(bytes: Bytes) -> Self {
+        Self { asked: None, known: Cursor::new(bytes) }
+    }
+
+    fn asked(exchange: &Arc<Exchange>, part: fn(Answer) -> Bytes) -> Self {
+        Self { asked: Some((Arc::clone(exchange), part)), known: Cursor::default() }
+    }
+
+    fn arrived(&mut self) -> io::Result<&mut Cursor<Bytes>> {
+        if let Some((exchange, part)) = self.asked.take() {
+            self.known = Cursor::new(part(exchange.answer()?));
+        }
+        Ok(&mut self.known)
+    }
+}
+
+impl Read for Later {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.arrived()?.read(buffer)
+    }
+}
+
+impl BufRead for Later {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.arrived()?.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.known.consume(amount);
+    }
+}

@@ -1,0 +1,161 @@
+//! Bundles in git repositories: the newest commit of a branch, without its history. Nothing of it is checked out and nothing in it is run; what
+//! is fetched lies in a folder of its own until the bundle was read.
+
+mod http;
+mod transport;
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use gix::bstr::ByteSlice as _;
+use gix::progress::Discard;
+use gix::remote::fetch::{Shallow, Tags};
+use gix::{ObjectId, Repository};
+use konnector_manifest::{GitTransport, Manifest};
+use url::Url;
+
+use super::archive::check_size;
+use super::bundle::{Bundle, MANIFEST};
+use super::fetch::{Fetched, blocking};
+use crate::{Error, Platform, Result};
+use transport::Way;
+
+/// Time for a whole fetch (cozy-stack, sources).
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The branches of a source that names none, in the order in which they are tried.
+const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
+/// Settings of the repository: objects that are larger are not even decompressed.
+const SETTINGS: [&str; 1] = ["gitoxide.objects.allocLimit=67108864"];
+
+/// Ends what still goes on when nobody waits for it any more.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Platform {
+    /// The bundle in the newest commit of a branch. The commit becomes a part of its version.
+    pub(super) async fn fetch_repository(
+        &self,
+        transport: GitTransport,
+        url: &Url,
+        branch: Option<&str>,
+    ) -> Result<Fetched> {
+        let unreachable = |reason: &dyn std::fmt::Display| {
+            Error::Unreachable(format!("the repository {} cannot be fetched: {reason}", shown(url)))
+        };
+        let way = self.way(transport, url).await.map_err(|error| unreachable(&error))?;
+        let branches: Vec<String> = match branch {
+            Some(branch) => vec![branch.to_owned()],
+            None => DEFAULT_BRANCHES.map(str::to_owned).to_vec(),
+        };
+        let cache = self.config.cache_dir.clone();
+        let stop = Stop(Arc::default());
+        let (stopped, shown_url) = (Arc::clone(&stop.0), shown(url));
+        let fetching = blocking(move || {
+            std::fs::create_dir_all(&cache).map_err(Error::io("making room for a repository"))?;
+            let folder = tempfile::tempdir_in(&cache).map_err(Error::io("making room for a repository"))?;
+            let failed =
+                |reason: String| Error::Unreachable(format!("the repository {shown_url} cannot be fetched: {reason}"));
+            let repository = Checkout::new(folder.path()).map_err(failed)?;
+            for branch in &branches {
+                if let Some(commit) = repository.fetch(&way, branch, &stopped).map_err(failed)? {
+                    return repository.bundle(commit);
+                }
+            }
+            Err(failed(format!("it has no branch {}", branches.join(" and no branch "))))
+        });
+        match tokio::time::timeout(PATIENCE, fetching).await {
+            Ok(fetched) => fetched,
+            Err(_) => Err(unreachable(&format!("it took longer than {} seconds", PATIENCE.as_secs()))),
+        }
+    }
+}
+
+/// An address as it may be told: without a password.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    // Fails only for addresses that cannot have one.
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+/// An error with its causes; the library tells what went wrong in the last of them.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// A repository on its way.
+struct Checkout(Repository);
+
+impl Checkout {
+    fn new(folder: &Path) -> Result<Self, String> {
+        let options = gix::open::Options::isolated().config_overrides(SETTINGS);
+        let repository = gix::ThreadSafeRepository::init_opts(
+            folder,
+            gix::create::Kind::Bare,
+            gix::create::Options::default(),
+            options,
+        );
+        repository.map(|repository| Self(repository.to_thread_local())).map_err(|error| told(&error))
+    }
+
+    /// Fetches the newest commit of a branch; `None` where there is no such branch.
+    fn fetch(&self, way: &Way, branch: &str, stopped: &AtomicBool) -> Result<Option<ObjectId>, String> {
+        let spec = format!("+refs/heads/{branch}:refs/heads/{branch}");
+        let remote = self.0.remote_at(way.url()).map_err(|error| told(&error))?;
+        let remote = remote
+            .with_fetch_tags(Tags::None)
+            .with_refspecs([spec.as_str()], gix::remote::Direction::Fetch)
+            .map_err(|error| told(&error))?;
+        let connection = remote.to_connection_with_transport(way.connect()?);
+        // Nobody is asked for a password: there is nobody.
+        let connection = connection.with_credentials(|_| Ok(None));
+        let prepared = connection
+            .prepare_fetch(Discard, gix::remote::ref_map::Options::default())
+            .map_err(|error| told(&error))?;
+        let wanted = format!("refs/heads/{branch}");
+        let is_wanted = |mapping: &&gix::remote::fetch::refmap::Mapping| {
+            mapping.remote.as_name().is_some_and(|name| name.as_bstr() == wanted.as_bytes().as_bstr())
+        };
+        let mapping = prepared.ref_map().mappings.iter().find(is_wanted);
+        let Some(commit) = mapping.and_then(|mapping| mapping.remote.as_id()).map(ToOwned::to_owned) else {
+            return Ok(None);
+        };
+        let shallow = Shallow::DepthAtRemote(NonZeroU32::MIN);
+        prepared.with_shallow(shallow).receive(Discard, stopped).map_err(|error| told(&error))?;
+        Ok(Some(commit))
+    }
+
+    fn bundle(&self, commit: ObjectId) -> Result<Fetched> {
+        let broken = |error: &dyn std::fmt::Display| {
+            Error::Unreachable(format!("the commit {commit} cannot be read: {}", told(error)))
+        };
+        let tree =
+            self.0.find_commit(commit).map_err(|error| broken(&error))?.tree().map_err(|error| broken(&error))?;
+        let file = |name: &str| -> Result<Option<Vec<u8>>> {
+            let entry = tree.lookup_entry_by_path(Path::new(name)).map_err(|error| broken(&error))?;
+            let Some(entry) = entry.filter(|entry| entry.mode().is_blob()) else { return Ok(None) };
+            let header = self.0.find_header(entry.object_id()).map_err(|error| broken(&error))?;
+            check_size(name, header.size())?;
+            let object = entry.object().map_err(|error| broken(&error))?;
+            Ok(Some(object.detach().data))
+        };
+        let manifest = file(MANIFEST)?
+            .ok_or_else(|| Error::Unreachable(format!("the commit {commit} has no {MANIFEST} at its top")))?;
+        if manifest.len() > Manifest::MAX_SIZE {
+            return Err(Error::TooLarge(format!("the {MANIFEST} is larger than {} bytes", Manifest::MAX_SIZE)));
+        }
+        let bundle = Bundle::new(&manifest, file)?;
+        Ok(Fetched { version: format!("{}-{commit}", bundle.manifest.version), bundle })
+    }
+}

@@ -1,0 +1,188 @@
+//! The ways to a repository. Names are resolved and vetted before anything is contacted, and only vetted addresses are dialled: for HTTPS by the
+//! gate, for the others here. There is no way to a path of this machine.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gix::protocol::transport::Protocol;
+use gix_transport::client::blocking_io::Transport;
+use gix_transport::client::git::ConnectMode;
+use gix_transport::client::git::blocking_io::Connection;
+use konnector_manifest::GitTransport;
+use tokio::runtime::Handle;
+use url::Url;
+
+use super::super::web::LARGEST_ARCHIVE;
+use super::PATIENCE;
+use super::http::GateHttp;
+use crate::Platform;
+
+/// Time to connect.
+const CONNECTING: Duration = Duration::from_secs(10);
+/// The port of git's own protocol.
+const GIT_PORT: u16 = 9418;
+/// That of SSH.
+const SSH_PORT: u16 = 22;
+
+/// The way to one repository.
+pub(super) enum Way {
+    /// Git's own protocol.
+    Daemon { url: Url, addresses: Vec<SocketAddr> },
+    /// HTTPS, through the gate.
+    Https { url: Url, http: GateHttp },
+    /// The system's ssh program, which has the keys and knows the hosts.
+    Ssh { url: Url, addresses: Vec<SocketAddr>, program: PathBuf },
+}
+
+impl Platform {
+    /// The way to a repository; its host is resolved and vetted.
+    pub(super) async fn way(&self, transport: GitTransport, url: &Url) -> Result<Way, String> {
+        let vetted = async |port: u16| {
+            let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(port));
+            self.gate.addresses(host, port).await.map_err(|error| error.to_string())
+        };
+        let url = url.clone();
+        Ok(match transport {
+            GitTransport::Git => Way::Daemon { addresses: vetted(GIT_PORT).await?, url },
+            GitTransport::Https => {
+                let http = GateHttp::new(self.errand(LARGEST_ARCHIVE), Handle::current());
+                Way::Https { url, http }
+            }
+            GitTransport::Ssh => Way::Ssh { addresses: vetted(SSH_PORT).await?, url, program: self.config.ssh.clone() },
+        })
+    }
+}
+
+impl Way {
+    pub(super) fn url(&self) -> &str {
+        match self {
+            Self::Daemon { url, .. } | Self::Https { url, .. } | Self::Ssh { url, .. } => url.as_str(),
+        }
+    }
+
+    /// A new connection. Blocks.
+    pub(super) fn connect(&self) -> Result<Box<dyn Transport + Send>, String> {
+        match self {
+            Self::Daemon { url, addresses } => daemon(url, addresses).map_err(|error| error.to_string()),
+            Self::Https { url, http } => {
+                let address = gix::url::parse(url.as_str()).map_err(|error| error.to_string())?;
+                Ok(Box::new(gix_transport::client::blocking_io::http::Transport::new_http(
+                    http.clone(),
+                    address,
+                    Protocol::V2,
+                    false,
+                )))
+            }
+            Self::Ssh { url, addresses, program } => ssh(url, addresses, program).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+fn daemon(url: &Url, addresses: &[SocketAddr]) -> io::Result<Box<dyn Transport + Send>> {
+    let mut stream = Err(io::Error::other("its host has no address"));
+    for address in addresses {
+        stream = TcpStream::connect_timeout(address, CONNECTING);
+        if stream.is_ok() {
+            break;
+        }
+    }
+    let stream = stream?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // A server that falls silent must not hold the thread.
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let host = (url.host_str().unwrap_or_default().to_owned(), url.port());
+    let (read, write) = (Bounded::new(stream.try_clone()?), stream);
+    Ok(Box::new(Connection::new(read, write, Protocol::V2, url.path(), Some(host), ConnectMode::Daemon, false)))
+}
+
+fn ssh(url: &Url, addresses: &[SocketAddr], program: &PathBuf) -> io::Result<Box<dyn Transport + Send>> {
+    let address = addresses.first().ok_or_else(|| io::Error::other("its host has no address"))?;
+    let host = url.host_str().unwrap_or_default();
+    let known_as = match url.port() {
+        Some(port) if port != SSH_PORT => format!("[{host}]:{port}"),
+        _ => host.to_owned(),
+    };
+    let user = url.username();
+    let path = url.path();
+    // What ssh hands to the shell of the other side.
+    if user.starts_with('-') || path.contains(['\'', '\\', '\n', '\0']) {
+        return Err(io::Error::other("its address has characters that are no part of a user or a path"));
+    }
+    let mut child = Command::new(program)
+        .args(["-o", "BatchMode=yes", "-o", "SendEnv=GIT_PROTOCOL"])
+        .args(["-o", &format!("ConnectTimeout={}", CONNECTING.as_secs())])
+        // The vetted address is dialled; the keys of the host are those of its name.
+        .args(["-o", &format!("HostName={}", address.ip()), "-o", &format!("HostKeyAlias={known_as}")])
+        .args(["-p", &address.port().to_string()])
+        .arg(if user.is_empty() { host.to_owned() } else { format!("{user}@{host}") })
+        .arg(format!("git-upload-pack '{path}'"))
+        .env("GIT_PROTOCOL", "version=2")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| io::Error::other(format!("{} cannot be started: {error}", program.display())))?;
+    let (Some(write), Some(read)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("ssh has no pipes"));
+    };
+    let read = Bounded::new(Program::watched(child, read));
+    Ok(Box::new(Connection::new(read, write, Protocol::V2, path, None::<(String, _)>, ConnectMode::Process, false)))
+}
+
+/// The output of a program that is ended with it, and after [`PATIENCE`].
+struct Program {
+    output: ChildStdout,
+    /// Dropped with the program: then its watch ends it.
+    _alive: std::sync::mpsc::Sender<()>,
+}
+
+impl Program {
+    fn watched(mut child: Child, output: ChildStdout) -> Self {
+        let (alive, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Nothing is ever sent: it is dropped, or it is time.
+            let _ = ended.recv_timeout(PATIENCE);
+            // It may have ended by itself.
+            drop(child.kill());
+            drop(child.wait());
+        });
+        Self { output, _alive: alive }
+    }
+}
+
+impl Read for Program {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.output.read(buffer)
+    }
+}
+
+/// A server's answer, up to a number of bytes and a moment.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+    until: Instant,
+}
+
+impl<R> Bounded<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, left: LARGEST_ARCHIVE, until: Instant::now() + PATIENCE }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() >= self.until {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server sends too slowly"));
+        }
+        let read = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!(
+                "it is larger than {LARGEST_ARCHIVE} bytes; keep the bundle in a branch of its own"
+            ))
+        })?;
+        Ok(read)
+    }
+}

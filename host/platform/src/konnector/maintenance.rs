@@ -1,0 +1,128 @@
+//! Maintenance: while a konnector is known not to work, no schedule starts it. The operator says so for the whole server, or the registry that
+//! it comes from (Cozy API, konnector worker policy, §5.7).
+
+use konnector_manifest::Slug;
+use konnector_store::{Changes, DocRef, InstanceId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::doctype::MAINTENANCES;
+use crate::job::{Code, Retry, Verdict};
+use crate::stored::{Object, Stored, object};
+use crate::{Error, Platform, Result};
+
+/// Cozy's code for a vendor, or a konnector, in maintenance.
+const CODE: &str = "VENDOR_DOWN.MAINTENANCE";
+/// The option that keeps people from starting it by hand.
+const NO_MANUAL: &str = "flag_disallow_manual_exec";
+/// The option that clients read as "the operator's doing"; always true.
+const INFRA: &str = "flag_infra_maintenance";
+
+/// A konnector in maintenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// Which. It need not be installed.
+    pub slug: String,
+    /// What is told to users, and whether they may start it by hand: `flag_short_maintenance`, `flag_disallow_manual_exec`,
+    /// `flag_infra_maintenance`, `messages`.
+    #[serde(rename = "maintenance_options")]
+    pub options: Object,
+}
+
+impl Maintenance {
+    /// That of a registry.
+    pub(crate) fn of_registry(slug: &Slug, options: &Value) -> Self {
+        Self { slug: slug.to_string(), options: options.as_object().cloned().unwrap_or_default() }
+    }
+
+    fn forbids_manual(&self) -> bool {
+        self.options.get(NO_MANUAL) == Some(&Value::Bool(true))
+    }
+
+    /// Refuses a job, unless a person asks for it and may.
+    pub(crate) fn admit(&self, manual: bool) -> Result<()> {
+        if manual && !self.forbids_manual() {
+            return Ok(());
+        }
+        Err(Error::Unavailable(format!(
+            "The konnector '{}' is in maintenance. Try again when that is over.",
+            self.slug
+        )))
+    }
+
+    /// How a job ends that is not tried because of it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        Verdict {
+            code: Code::Told(CODE.to_owned()),
+            message: format!(
+                "Not tried: the konnector '{}' is in maintenance. Nothing to do: its schedule goes on when that is over.",
+                self.slug
+            ),
+            retry: Retry::Never,
+            pause: false,
+        }
+    }
+}
+
+fn at(slug: &Slug) -> DocRef {
+    DocRef::new(&InstanceId::global(), &MAINTENANCES, slug.as_ref())
+}
+
+impl Platform {
+    /// The konnectors that the operator has put into maintenance, by slug.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn maintenances(&self) -> Result<Vec<Maintenance>> {
+        let all = self.all::<Maintenance>(&InstanceId::global(), &MAINTENANCES)?;
+        Ok(all.into_iter().map(|found| found.value).collect())
+    }
+
+    /// The operator's maintenance of a konnector.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn maintenance(&self, slug: &Slug) -> Result<Option<Maintenance>> {
+        Ok(self.stored::<Maintenance>(&at(slug))?.map(|found| found.value))
+    }
+
+    /// That of the konnector which a message of a job names.
+    pub(crate) fn maintenance_of(&self, message: &Value) -> Result<Option<Maintenance>> {
+        let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
+        slug.map_or(Ok(None), |slug| self.maintenance(&slug))
+    }
+
+    /// Puts a konnector into maintenance, on all instances; what was said before of it is replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when somebody else does the same.
+    pub async fn begin_maintenance(&self, slug: &Slug, mut options: Object) -> Result<()> {
+        options.insert(INFRA.to_owned(), Value::Bool(true));
+        let body = object(&Maintenance { slug: slug.to_string(), options })?;
+        let mut changes = Changes::new();
+        match self.stored::<Maintenance>(&at(slug))? {
+            Some(Stored { rev, .. }) => changes.put(at(slug), &rev, body),
+            None => changes.create(at(slug), body),
+        };
+        self.commit(changes).await?;
+        Ok(())
+    }
+
+    /// Ends the maintenance of a konnector.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn end_maintenance(&self, slug: &Slug) -> Result<()> {
+        let Some(found) = self.stored::<Maintenance>(&at(slug))? else {
+            return Err(Error::NotFound(format!("the konnector '{slug}' is not in maintenance")));
+        };
+        let mut changes = Changes::new();
+        changes.purge(at(slug), &found.rev);
+        self.commit(changes).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Registries of konnectors, as clients of their HTTP API (cozy-apps-registry). The operator names some; they are asked in that order, and
+//! the first that knows a konnector answers. One that fails is an error rather than passed over: otherwise whoever can keep the operator's
+//! own registry from answering could have another one's konnector installed in its place.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use konnector_manifest::{Slug, Source};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use url::Url;
+
+use super::Konnector;
+use super::maintenance::Maintenance;
+use super::web::{LARGEST_TEXT, bytes, header};
+use crate::{Error, Platform, Result};
+
+/// Time for one question.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer counts where nobody asks for the newest one.
+const FRESH: Duration = Duration::from_secs(300);
+/// Answers that are remembered.
+const MOST_REMEMBERED: usize = 10_000;
+
+/// A version that a registry offers.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RegistryVersion {
+    /// By semver.
+    pub version: String,
+    /// Where its archive is.
+    pub url: Url,
+    /// What the archive hashes to.
+    #[serde(deserialize_with = "hash")]
+    pub sha256: [u8; 32],
+}
+
+/// What a registry answered to a question that somebody asks through us.
+#[derive(Debug, Clone)]
+pub struct Proxied {
+    /// Media type.
+    pub content_type: String,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// What registries answered lately, by path, and when.
+#[derive(Debug, Default)]
+pub(crate) struct News(Mutex<HashMap<String, (Duration, Option<Proxied>)>>);
+
+fn read(name: &Slug, body: &[u8]) -> Result<RegistryVersion> {
+    serde_json::from_slice(body)
+        .map_err(|error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}")))
+}
+
+fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let mut hash = [0; 32];
+    hex::decode_to_slice(&text, &mut hash)
+        .map_err(|_| serde::de::Error::custom(format!("'{text}' is no SHA-256, 64 hexadecimal digits")))?;
+    Ok(hash)
+}
+
+impl Platform {
+    /// The version of a konnector that a registry source means now.
+    pub(super) async fn look_up(&self, name: &Slug, channel: &str, version: Option<&str>) -> Result<RegistryVersion> {
+        if self.config.registries.is_empty() {
+            return Err(Error::Parameter {
+                name: "Source",
+                message: format!(
+                    "the server knows no registry to look up '{name}' in; the operator names one with --registry URL, or give another Source such as https://….tar.gz#<sha256>"
+                ),
+            });
+        }
+        let path = match version {
+            Some(version) => format!("{name}/{}", utf8_percent_encode(version, NON_ALPHANUMERIC)),
+            None => format!("{name}/{channel}/latest"),
+        };
+        let Some((_, answer)) = self.ask_registries(&path).await? else {
+            let what = version
+                .map_or_else(|| format!("version in the channel '{channel}'"), |version| format!("version {version}"));
+            return Err(Error::Unreachable(format!("no registry of this server has a {what} of '{name}'")));
+        };
+        read(name, &answer.body)
+    }
+
+    /// The newest version that a registry source means, as it was lately; `None` for other sources.
+    pub(super) async fn news(&self, source: &Source) -> Result<Option<RegistryVersion>> {
+        let Source::Registry { name, channel, version: None } = source else { return Ok(None) };
+        let answer = self.ask_lately(&format!("{name}/{channel}/latest")).await?;
+        answer.map(|answer| read(name, &answer.body)).transpose()
+    }
+
+    /// Asks the registries, unless they were asked the same lately.
+    async fn ask_lately(&self, path: &str) -> Result<Option<Proxied>> {
+        let now = self.clock.elapsed();
+        let known = self.news.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        if let Some((at, answer)) = known
+            && now.saturating_sub(at) < FRESH
+        {
+            return Ok(answer);
+        }
+        let answer = self.ask_registries(path).await?.map(|(_, answer)| answer);
+        let mut known = self.news.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_REMEMBERED {
+            known.clear();
+        }
+        known.insert(path.to_owned(), (now, answer.clone()));
+        Ok(answer)
+    }
+
+    /// Asks the registries one after the other below `/registry`; `None` when none of them knows.
+    async fn ask_registries(&self, path_and_query: &str) -> Result<Option<(&Url, Proxied)>> {
+        for base in &self.config.registries {
+            if let Some(answer) = self.ask_registry(base, path_and_query).await? {
+                return Ok(Some((base, answer)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn ask_registry(&self, base: &Url, path_and_query: &str) -> Result<Option<Proxied>> {
+        let written = format!("{}/registry/{path_and_query}", base.as_str().trim_end_matches('/'));
+        let failed = |reason: String| Error::Unreachable(format!("the registry {base} cannot be asked: {reason}"));
+        let url = Url::parse(&written).map_err(|error| failed(error.to_string()))?;
+        let response = self
+            .fetch_url(&url, &[("accept", "application/json, */*;q=0.5")], LARGEST_TEXT, PATIENCE)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        match response.status {
+            200 => {
+                let content_type = header(&response, "content-type").unwrap_or("application/octet-stream").to_owned();
+                Ok(Some(Proxied { content_type, body: bytes(response.body) }))
+            }
+            404 => Ok(None),
+            status => Err(failed(format!("it answers with the status {status}"))),
+        }
+    }
+
+    /// What a registry says to a question that somebody asks through us; the path stands below `/registry/`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when no registry knows, [`Error::Unreachable`] when one cannot be asked.
+    pub async fn registry(&self, path_and_query: &str) -> Result<Proxied> {
+        let found = self.ask_registries(path_and_query).await?;
+        found.map(|(_, answer)| answer).ok_or_else(|| {
+            Error::NotFound(match self.config.registries.is_empty() {
+                true => "the server knows no registry; the operator names one with --registry URL".to_owned(),
+                false => "no registry of this server has this".to_owned(),
+            })
+        })
+    }
+
+    /// The lists of all registries together; of konnectors that several have, the first registry's. `cursor` is that of the page before: one for
+    /// each registry, with `|` between them and `-` for one that has no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] when a registry cannot be asked.
+    pub async fn registry_list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
+        let cursors: Vec<&str> =
+            cursor.filter(|cursor| !cursor.is_empty()).map(|cursor| cursor.split('|').collect()).unwrap_or_default();
+        let mut page = RegistryPage::default();
+        let mut next = Vec::new();
+        for (position, base) in self.config.registries.iter().enumerate() {
+            let own = cursors.get(position).copied().unwrap_or_default();
+            if own == "-" {
+                next.push("-".to_owned());
+                continue;
+            }
+            let cursor = Some(("cursor", own)).filter(|_| !own.is_empty());
+            let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
+            let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+            let listed = self.ask_registry(base, &format!("?{words}")).await?;
+            let listed =
+                listed.map(|answer| serde_json::from_slice::<List>(&answer.body)).transpose().map_err(|error| {
+                    Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
+                })?;
+            let listed = listed.unwrap_or_default();
+            next.push(
+                Some(listed.meta.next_cursor).filter(|cursor| !cursor.is_empty()).unwrap_or_else(|| "-".to_owned()),
+            );
+            for app in listed.data {
+                if !page.apps.iter().any(|known| known.get("slug") == app.get("slug")) {
+                    page.apps.push(app);
+                }
+            }
+        }
+        page.next_cursor = Some(next.join("|")).filter(|_| next.iter().any(|cursor| cursor != "-"));
+        Ok(page)
+    }
+
+    /// The konnectors that the registries say are in maintenance, as they describe them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unreachable`] when a registry cannot be asked.
+    pub async fn registry_maintenances(&self) -> Result<Vec<Value>> {
+        let mut apps: Vec<Value> = Vec::new();
+        for base in &self.config.registries {
+            let Some(answer) = self.ask_registry(base, "maintenance").await? else { continue };
+            apps.extend(serde_json::from_slice::<Vec<Value>>(&answer.body).map_err(|error| {
+                Error::Unreachable(format!("the registry {base} does not list maintenances as expected: {error}"))
+            })?);
+        }
+        Ok(apps)
+    }
+
+    /// The maintenance of a konnector that the registry it comes from tells of; a registry that cannot be asked tells of none.
+    pub(crate) async fn maintenance_in_registry(&self, konnector: &Konnector) -> Option<Maintenance> {
+        let Ok(Source::Registry { name, .. }) = Self::installed_source(konnector) else { return None };
+        let answer = self.ask_lately(name.as_ref()).await.ok()??;
+        let app: Value = serde_json::from_slice(&answer.body).ok()?;
+        let active = app.get("maintenance_activated").and_then(Value::as_bool).unwrap_or_default();
+        active.then(|| Maintenance::of_registry(&name, app.get("maintenance_options").unwrap_or(&Value::Null)))
+    }
+}
+
+/// Konnectors of registries.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryPage {
+    /// As the registries describe them.
+    pub apps: Vec<Value>,
+    /// For the page after this one.
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct List {
+    data: Vec<Value>,
+    #[serde(default)]
+    meta: ListMeta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ListMeta {
+    #[serde(default)]
+    next_cursor: String,
+}

@@ -1,0 +1,124 @@
+//! Uninstalling. Where people still have accounts for the konnector, they are deleted first, and the konnector cleans up after each at its vendor
+//! (Cozy API, konnectors, uninstall; §2.9).
+
+use std::time::Duration;
+
+use konnector_manifest::Slug;
+use konnector_store::Changes;
+
+use super::at;
+use crate::instance::Instance;
+use crate::job::{Job, JobOptions, State};
+use crate::realtime::Happened;
+use crate::stored::object;
+use crate::{Error, Platform, Result};
+
+/// How long one account's cleaning is waited for; afterwards the konnector goes all the same.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Between two looks at a job.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What became of a request to delete a konnector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Now,
+    /// It had accounts: they are deleted first, then it goes.
+    AfterItsAccounts,
+}
+
+impl Platform {
+    /// Uninstalls a konnector. Where people have accounts for it, they and their triggers are deleted first, in the background; if the konnector
+    /// fails to clean up after one of them, it stays installed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when it is not installed.
+    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Deleted> {
+        self.konnector(instance, slug)?;
+        let accounts = self.accounts_for(instance, slug)?;
+        if accounts.is_empty() {
+            self.uninstall(instance, slug).await?;
+            return Ok(Deleted::Now);
+        }
+        let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
+        self.tasks().spawn(async move {
+            if let Err(error) = platform.clean_and_uninstall(&instance, &slug, &accounts).await {
+                tracing::error!(%slug, %error, "the konnector stays installed: its accounts could not be cleaned");
+            }
+        });
+        Ok(Deleted::AfterItsAccounts)
+    }
+
+    /// The accounts that are for a konnector, or that a trigger runs it for.
+    fn accounts_for(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
+        let mut ids: Vec<String> =
+            self.accounts(instance, Some(slug.as_ref()))?.into_iter().map(|account| account.id).collect();
+        for trigger in self.triggers(instance)?.into_iter().filter(|trigger| trigger.runs(slug.as_ref(), None)) {
+            if let Some(account) = trigger.account().filter(|account| !ids.iter().any(|id| id == account))
+                && self.account(instance, account).is_ok()
+            {
+                ids.push(account.to_owned());
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn clean_and_uninstall(&self, instance: &Instance, slug: &Slug, accounts: &[String]) -> Result<()> {
+        // Once: what failed keeps the konnector, so that its owner can look at why.
+        let once = JobOptions { max_exec_count: Some(1), timeout: None };
+        for id in accounts {
+            if let Some(job) = self.remove_account(instance, id, Some(once)).await? {
+                self.wait_for_clean_up(instance, &job).await?;
+            }
+        }
+        self.uninstall(instance, slug).await?;
+        for id in accounts {
+            let mut changes = Changes::new();
+            self.stage_account_gone(instance, id, &mut changes)?;
+            self.commit(changes).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_clean_up(&self, instance: &Instance, job: &Job) -> Result<()> {
+        let ended = async {
+            loop {
+                let job = self.job(instance, &job.id)?;
+                match job.state {
+                    State::Done => return Ok(()),
+                    State::Errored => {
+                        let reason = job.error_message.unwrap_or_default();
+                        return Err(Error::Unavailable(format!("the job {} that cleans up failed: {reason}", job.id)));
+                    }
+                    State::Queued | State::Running => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stopping().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
+            ended = tokio::time::timeout(PATIENCE, ended) => ended.unwrap_or_else(|_| {
+                tracing::warn!(job = job.id, "the konnector did not clean up in time; it is uninstalled all the same");
+                Ok(())
+            }),
+        }
+    }
+
+    async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+        let found = self.stored_konnector(instance, slug)?;
+        for trigger in self.triggers(instance)?.into_iter().filter(|trigger| trigger.runs(slug.as_ref(), None)) {
+            self.delete_trigger(instance, &trigger.id).await?;
+        }
+        let at = at(instance, slug);
+        let mut changes = Changes::new();
+        changes.delete(at.clone(), &found.rev);
+        self.stage_no_permissions(instance, slug, &mut changes)?;
+        self.commit(changes).await?;
+        for blob in found.value.component.iter().chain(&found.value.icon_content) {
+            self.store.blobs().remove(blob).await?;
+        }
+        self.publish(&at, Happened::Deleted, object(&found.value)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Updating (cozy-stack, update rules): by request, or by itself where the registry has a newer version.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use konnector_manifest::{Manifest, Permissions, RuleKind, Slug, Source};
+use konnector_store::DocRef;
+use semver::Version;
+use tokio::sync::mpsc;
+
+use super::install::{InstallEvent, Installing, parse_slug, parse_source};
+use super::{Konnector, KonnectorState, at};
+use crate::instance::Instance;
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// How long whoever looks at a konnector, or runs it, waits for an update that nobody asked for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a konnector may always add: the originals that certify its documents. Cozy asks nobody for them.
+const CERTIFIED: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
+
+/// What to update.
+#[derive(Debug, Clone)]
+pub struct UpdateRequest {
+    /// Which konnector.
+    pub slug: String,
+    /// Another source than the one it came from.
+    pub source: Option<String>,
+    /// Set as the manifest's `parameters`; the old ones stay where absent.
+    pub parameters: Option<Object>,
+    /// Whether the user accepts new permissions and terms. Absent means yes (the documented default).
+    pub permissions_acked: bool,
+}
+
+/// The konnectors that are being updated without anybody having asked.
+#[derive(Debug, Default)]
+pub(crate) struct Refreshing(Mutex<HashSet<DocRef>>);
+
+impl Platform {
+    /// Checks and begins an update. When the new version wants more and the user did not accept that, nothing changes but
+    /// `available_version`. When there is no other version, nothing changes but the source.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::install_konnector`]; [`Error::NotFound`] when it is not installed.
+    pub async fn update_konnector(&self, instance: &Instance, request: UpdateRequest) -> Result<Installing> {
+        let slug = parse_slug(&request.slug)?;
+        let before = self.stored_konnector(instance, &slug)?;
+        let source = match &request.source {
+            Some(source) if !source.is_empty() => parse_source(source)?,
+            _ => Self::installed_source(&before.value)?,
+        };
+        let parameters = request.parameters.filter(|_| !matches!(source, Source::Registry { .. }));
+        let fetched = match parameters {
+            // They change the konnector whatever its version is.
+            Some(_) => Some(self.fetch(&source).await?),
+            None => self.fetch_newer(&source, &before.value).await?,
+        };
+        let Some(fetched) = fetched else { return self.note(instance, &slug, &source, None).await };
+        let old = before.value.manifest()?;
+        if !request.permissions_acked && self.needs_consent(&old, &fetched.bundle.manifest) {
+            return self.note(instance, &slug, &source, Some(fetched.version)).await;
+        }
+        let own = &fetched.bundle.manifest.parameters;
+        let parameters = parameters.or_else(|| own.clone().or_else(|| old.parameters.clone()));
+        let plan = self.plan(&slug, &source, fetched, parameters, Some(before))?;
+        self.begin(instance, plan, KonnectorState::Upgrading).await
+    }
+
+    /// Whether the user must accept a new version first. The operator can waive that for permissions, not for terms.
+    fn needs_consent(&self, old: &Manifest, new: &Manifest) -> bool {
+        let terms =
+            |manifest: &Manifest| manifest.terms.as_ref().map(|terms| (terms.id.clone(), terms.version.clone()));
+        let other_terms = new.terms.is_some() && terms(new) != terms(old);
+        let other_rules = !uncertified(&new.permissions).same_as(&uncertified(&old.permissions));
+        other_terms || (other_rules && !self.config.permissions_skip_verification)
+    }
+
+    /// Keeps the installed version, with where the next one comes from and which one waits for consent.
+    async fn note(
+        &self,
+        instance: &Instance,
+        slug: &Slug,
+        source: &Source,
+        available: Option<String>,
+    ) -> Result<Installing> {
+        let now = self.clock.now();
+        let changed = self
+            .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
+                let (source, available) = (source.to_string(), available.clone());
+                if (&konnector.source, &konnector.available_version) == (&source, &available) {
+                    return Ok(false);
+                }
+                (konnector.source, konnector.available_version, konnector.updated_at) = (source, available, now);
+                Ok(true)
+            })
+            .await?;
+        let konnector = changed.ok_or_else(|| super::not_installed(slug))?;
+        let (events, receiver) = mpsc::channel(1);
+        drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
+        let rev = self.stored_konnector(instance, slug)?.rev.to_string();
+        Ok(Installing { konnector, rev, events: receiver })
+    }
+
+    /// Updates a konnector of a registry where that has a newer version, as far as that needs no consent. Returns when that is done, or cannot be
+    /// done, or takes too long: what is installed then can be used. Cancel-safe: what began goes on by itself.
+    pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) {
+        let at = at(instance, slug);
+        if self.config.registries.is_empty() || !self.refreshing.lock().insert(at.clone()) {
+            return;
+        }
+        let _turn = Turn(&self.refreshing, at);
+        match tokio::time::timeout(PATIENCE, self.try_refresh(instance, slug)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::info!(%slug, %error, "not updated from the registry; what is installed is used"),
+            Err(_) => tracing::info!(%slug, "the update from the registry takes long; what is installed is used"),
+        }
+    }
+
+    async fn try_refresh(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+        let installed = self.konnector(instance, slug)?;
+        let source = Self::installed_source(&installed)?;
+        let Some(news) = self.news(&source).await? else { return Ok(()) };
+        if news.version == installed.version && installed.available_version.is_some() {
+            return self.note(instance, slug, &source, None).await.map(drop);
+        }
+        if installed.available_version.as_ref() == Some(&news.version)
+            || !is_newer(&source, &installed.version, &news.version)
+        {
+            return Ok(());
+        }
+        let request =
+            UpdateRequest { slug: slug.to_string(), source: None, parameters: None, permissions_acked: false };
+        let mut events = self.update_konnector(instance, request).await?.events;
+        while let Some(event) = events.recv().await {
+            if let InstallEvent::Failed(reason) = event {
+                return Err(Error::Unreachable(reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Refreshing {
+    fn lock(&self) -> MutexGuard<'_, HashSet<DocRef>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Until it is dropped, nobody else updates the same konnector unasked.
+struct Turn<'a>(&'a Refreshing, DocRef);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
+}
+
+/// In the stable channel only a higher version is an update, in the others each other one is.
+fn is_newer(source: &Source, installed: &str, offered: &str) -> bool {
+    let stable = matches!(source, Source::Registry { channel, .. } if channel == Source::DEFAULT_CHANNEL);
+    match (Version::parse(installed), Version::parse(offered)) {
+        (Ok(installed), Ok(offered)) if stable => offered > installed,
+        _ => installed != offered,
+    }
+}
+
+/// The rules that a user is asked about.
+fn uncertified(permissions: &Permissions) -> Permissions {
+    let certified = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(doctypes) if CERTIFIED.contains(&doctypes.to_string().as_str()));
+    Permissions::from(permissions.rules().iter().filter(|rule| !certified(&rule.kind)).cloned().collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_stable_channel_knows_what_is_newer() {
+        let source = |channel: &str| format!("registry://bank/{channel}").parse::<Source>().expect("a source");
+        for (channel, installed, offered, newer) in [
+            ("stable", "1.9.0", "1.10.0", true),
+            ("stable", "2.0.0", "1.10.0", false),
+            ("stable", "1.0.0", "1.0.0", false),
+            ("stable", "latest", "1.0.0", true),
+            ("beta", "2.0.0-beta.2", "2.0.0-beta.1", true),
+            ("dev", "1.0.0", "1.0.0", false),
+        ] {
+            assert_eq!(is_newer(&source(channel), installed, offered), newer, "{channel} {installed} {offered}");
+        }
+    }
+
+    #[test]
+    fn originals_need_no_consent() {
+        let rules = |text: &str| Permissions::from_scope(text).expect("rules");
+        let more = rules("io.cozy.bills io.cozy.certified.carbon_copy io.cozy.certified.electronic_safe:POST");
+        assert!(uncertified(&more).same_as(&rules("io.cozy.bills")));
+        assert!(!uncertified(&rules("io.cozy.bills io.cozy.files")).same_as(&rules("io.cozy.bills")));
+    }
+}

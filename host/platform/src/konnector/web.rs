@@ -1,0 +1,85 @@
+//! The server's own requests for bundles. They pass the same gate as those of konnectors: private addresses are contacted only where the
+//! operator allows them. Redirects may lead to other hosts, since archives often lie behind some.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use konnector_manifest::HttpRules;
+use konnector_sandbox::http::{
+    Body, Expect, HttpBudget, HttpError, MAX_REDIRECTS, Request, Response, SecretTable, Session, SessionOptions,
+};
+use url::Url;
+
+use crate::{Error, Platform, Result};
+
+/// Bytes of an archive or a layer.
+pub(super) const LARGEST_ARCHIVE: u64 = 64 << 20;
+/// Bytes of a description: a version document, a list, an icon.
+pub(super) const LARGEST_TEXT: u64 = 8 << 20;
+/// Time for one file.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A header of an answer; `name` in lower case.
+pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+}
+
+/// The bytes of a body.
+pub(super) fn bytes(body: Body) -> Bytes {
+    match body {
+        Body::Bytes(bytes) => bytes,
+        Body::Text(text) => text.into(),
+    }
+}
+
+impl Platform {
+    /// A way out to any host, for at most so many bytes in all.
+    pub(super) fn errand(&self, largest: u64) -> Session {
+        self.gate.session(SessionOptions {
+            rules: HttpRules::everywhere(),
+            cookies: None,
+            budget: HttpBudget {
+                requests: 4 + MAX_REDIRECTS as u64,
+                bytes_up: 1 << 20,
+                bytes_down: largest,
+                body_limit: largest,
+            },
+            secrets: Arc::new(SecretTable::default()),
+        })
+    }
+
+    /// Fetches a file, whatever the status of the answer. Cancel-safe.
+    pub(super) async fn fetch_url(
+        &self,
+        url: &Url,
+        headers: &[(&str, &str)],
+        largest: u64,
+        patience: Duration,
+    ) -> Result<Response, HttpError> {
+        self.errand(largest).send(get(url, headers, patience)).await
+    }
+
+    /// Fetches a file that must be there.
+    pub(super) async fn download(&self, url: &Url) -> Result<Bytes> {
+        let unreachable = |error: HttpError| Error::Unreachable(format!("the source {url} cannot be reached: {error}"));
+        let response = self.fetch_url(url, &[], LARGEST_ARCHIVE, PATIENCE).await.map_err(unreachable)?;
+        if response.status != 200 {
+            return Err(Error::Unreachable(format!("the source {url} answers with the status {}", response.status)));
+        }
+        Ok(bytes(response.body))
+    }
+}
+
+/// A request that follows redirects.
+pub(super) fn get(url: &Url, headers: &[(&str, &str)], patience: Duration) -> Request {
+    Request {
+        method: "GET".to_owned(),
+        url: url.to_string(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        body: None,
+        expect: Expect::Bytes,
+        follow_redirects: true,
+        timeout: Some(patience),
+    }
+}
