@@ -159,7 +159,7 @@ fn check_managing(caller: &Caller, verb: Verb, source: Option<&str>) -> Result<(
                 "only the store may install, update and uninstall konnectors, from a registry:// source",
             ));
         }
-        Audience::Access => {
+        Audience::Access | Audience::Share | Audience::Refresh | Audience::Registration => {
             return Err(Failure::forbidden("an OAuth client may not install, update and uninstall konnectors"));
         }
     }

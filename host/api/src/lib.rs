@@ -3,7 +3,10 @@
 //! [`public`] and [`admin`] make routers, [`serve`] serves them. Each noun has its routes in the module of its name; whatever goes wrong
 //! becomes a failure, whose body is written in one of three shapes.
 
+mod account_types;
+mod accounts;
 mod admin;
+mod auth;
 mod backup;
 mod credentials;
 mod data;
@@ -22,6 +25,7 @@ mod passphrase;
 mod permissions;
 mod realtime;
 mod server;
+mod settings;
 mod sse;
 mod triggers;
 
@@ -48,6 +52,9 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .merge(triggers::routes())
         .merge(files::routes())
         .merge(permissions::routes())
+        .merge(auth::routes())
+        .merge(accounts::routes())
+        .merge(settings::routes())
         .merge(realtime::routes());
     let personal = limits::usual(quick)
         .merge(realtime::sockets())
@@ -55,9 +62,8 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .merge(limits::patient(konnectors::installing()))
         .merge(error::couch::rendered(limits::usual(data::routes())))
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
-    let all = openapi::public(personal.merge(limits::usual(health::routes())))
+    let all = openapi::public(personal.merge(limits::usual(health::routes().merge(accounts::callback()))))
         .fallback(limits::no_such_route)
-        .method_not_allowed_fallback(limits::no_such_method)
-        .layer(middleware::from_fn(error::framework::render));
+        .method_not_allowed_fallback(limits::no_such_method);
     limits::guarded(all)
 }

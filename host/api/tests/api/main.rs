@@ -9,7 +9,9 @@
 )]
 
 mod access;
+mod accounts;
 mod admin;
+mod auth;
 mod bulk;
 mod data;
 mod files;
@@ -17,8 +19,12 @@ mod find;
 mod jobs;
 mod konnectors;
 mod openapi;
+mod permissions;
+mod provider;
+mod rates;
 mod realtime;
 mod server;
+mod settings;
 mod support;
 mod triggers;
 mod uploads;

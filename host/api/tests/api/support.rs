@@ -37,16 +37,24 @@ pub struct Api {
 impl Api {
     /// Two instances, alice's with the konnector `bank`.
     pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// The same with other settings. Konnectors and the server reach this machine.
+    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
         let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
+        let mut config = Config::new(folder.path().join("cache"));
+        configure(&mut config);
+        let allowed_private = vec!["127.0.0.0/8".parse().expect("an address")];
         let platform = Platform::new(Parts {
             store: Store::in_memory(),
             sandbox: Arc::new(Sandbox::new(options).expect("a sandbox")),
-            gate: Gate::new(GateOptions::default()).expect("a gate"),
+            gate: Gate::new(GateOptions { allowed_private, ..GateOptions::default() }).expect("a gate"),
             key: MasterKey::create(&folder.path().join("key")).expect("a key"),
             clock: clock.clone(),
-            config: Config::new(folder.path().join("cache")),
+            config,
         })
         .await
         .expect("a platform");
@@ -130,6 +138,13 @@ impl Api {
         self.platform.issue_token(&self.alice, audience, subject, scope).expect("a token")
     }
 
+    /// A token of an OAuth client of alice's that is registered for it.
+    pub async fn client_token(&self, scope: &str) -> String {
+        let client = json!({ "redirect_uris": ["https://app.example/"], "client_name": "App", "software_id": "app" });
+        let client = self.platform.register_oauth_client(&self.alice, object(client)).await.expect("a client");
+        self.token_of(Audience::Access, &client.client.id, scope)
+    }
+
     pub async fn send(&self, call: Call) -> Answer {
         send(self.router.clone(), call).await
     }
@@ -207,6 +222,10 @@ impl Call {
 
     pub fn text(self, body: impl Into<Body>) -> Self {
         Self(Request::from_parts(self.0.into_parts().0, body.into()))
+    }
+
+    pub fn form(self, fields: &[(&str, &str)]) -> Self {
+        self.text(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish())
     }
 
     pub fn json(self, body: &Value) -> Self {
