@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::error::Failure;
 use crate::extract::host;
+use crate::openapi;
 use crate::server::LocalAddress;
-use crate::{Passphrase, backup, credentials, instances, limits, maintenance, openapi};
+use crate::{Passphrase, account_types, auth, backup, credentials, instances, limits, maintenance};
 
 /// The version of the contract between host and konnectors.
 const WIT: &str = "konnector:host@0.1.0";
@@ -31,7 +32,13 @@ pub struct ServerInfo {
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
     let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT });
     let status = get_with(async move || Json(status), |op| op.summary("What the server says of itself"));
-    let routes = ApiRouter::new().api_route("/status", status).merge(instances::routes()).merge(maintenance::routes()).merge(backup::routes());
+    let routes = ApiRouter::new()
+        .api_route("/status", status)
+        .merge(instances::routes())
+        .merge(account_types::routes())
+        .merge(auth::operator::routes())
+        .merge(maintenance::routes())
+        .merge(backup::routes());
     let routes = openapi::admin(limits::usual(routes))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)

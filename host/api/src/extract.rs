@@ -84,6 +84,14 @@ impl Caller {
         self.check_document(verb, doctype, id, &seen_by_rules)
     }
 
+    /// Refuses everybody but the owner: who may do everything.
+    pub fn check_owner(&self) -> Result<(), Failure> {
+        if self.principal.permissions.is_everything() {
+            return Ok(());
+        }
+        Err(Failure::forbidden("only a token with the scope * may do this"))
+    }
+
     fn permit(&self, allowed: bool, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
         if allowed {
             return Ok(());
@@ -127,6 +135,11 @@ impl Params {
     /// The names of the parameters that are there.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// All of them, in order.
+    pub fn pairs(self) -> Vec<(String, String)> {
+        self.0
     }
 
     /// A parameter as it stands.
@@ -189,6 +202,20 @@ impl<S: Sync> FromRequestParts<S> for Params {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         Ok(Self::of(&parts.uri))
+    }
+}
+
+/// A body that is a form, `a=1&b=2`, whatever its media type says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormBody(pub Params);
+
+impl<S: Send + Sync> FromRequest<S> for FormBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|rejection| Failure::request(rejection.status(), rejection.body_text()))?;
+        Ok(Self(Params(url::form_urlencoded::parse(&body).into_owned().collect())))
     }
 }
 

@@ -42,7 +42,7 @@ pub fn routes() -> ApiRouter<Platform> {
     let token = post_with(issue_token, |op| {
         op.summary("Makes a token")
             .query("Domain", Kind::Text, "The instance")
-            .query("Audience", Kind::Text, "cli, app, konn or access; cli unless told")
+            .query("Audience", Kind::Text, "cli, app, konn, access or refresh; cli unless told")
             .query("Subject", Kind::Text, "The slug of the app or konnector, or the client's id")
             .query("Scope", Kind::Text, "What it allows, for example io.cozy.files:GET; * is everything")
             .answers::<200, String>("The token")
@@ -133,5 +133,10 @@ async fn issue_token(State(platform): State<Platform>, params: Params) -> Result
     let subject = params.filled("Subject").unwrap_or("CLI");
     let scope = params.text("Scope").unwrap_or_default();
     let instance = platform.instance(domain)?;
+    if matches!(audience, Audience::Access | Audience::Refresh) && platform.oauth_client(&instance, subject).is_err() {
+        let told =
+            format!("'{subject}' is no OAuth client of {domain}; register one with `konnector instances oauth-client`");
+        return Err(Failure::parameter("Subject", told));
+    }
     Ok(platform.issue_token(&instance, audience, subject, scope)?)
 }

@@ -171,6 +171,11 @@ impl Document {
     }
 }
 
+/// An answer that is written as JSON:API's and whose items are not whole resources.
+pub fn plain(document: &Value) -> Response {
+    ([(CONTENT_TYPE, MEDIA_TYPE)], document.to_string()).into_response()
+}
+
 impl IntoResponse for Document {
     fn into_response(self) -> Response {
         match serde_json::to_vec(&self) {

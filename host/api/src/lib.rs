@@ -3,7 +3,10 @@
 //! [`public`] and [`admin`] make routers, [`serve`] serves them. Each noun has its routes in the module of its name; whatever goes wrong
 //! becomes a failure, whose body is written in one of three shapes.
 
+mod account_types;
+mod accounts;
 mod admin;
+mod auth;
 mod backup;
 mod credentials;
 mod data;
@@ -24,6 +27,7 @@ mod permissions;
 mod realtime;
 mod registry;
 mod server;
+mod settings;
 mod shelf;
 mod sse;
 mod triggers;
@@ -52,6 +56,9 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .merge(triggers::routes())
         .merge(files::routes())
         .merge(permissions::routes())
+        .merge(auth::routes())
+        .merge(accounts::routes())
+        .merge(settings::routes())
         .merge(realtime::routes());
     let personal = limits::usual(quick)
         .merge(realtime::sockets())
@@ -59,7 +66,7 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .merge(limits::patient(konnectors::waiting().merge(registry::routes())))
         .merge(error::couch::rendered(limits::usual(data::routes())))
         .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
-    let all = openapi::public(personal.merge(limits::usual(health::routes())))
+    let all = openapi::public(personal.merge(limits::usual(health::routes().merge(accounts::callback()))))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method);
     limits::guarded(all)

@@ -1,31 +1,230 @@
-//! `/permissions`: what the bearer of a token may do (Cozy API: permissions).
+//! `/permissions`: what the bearer of a token may do, and what it lets others do (Cozy API: permissions, §8.4).
 
 use aide::axum::ApiRouter;
-use aide::axum::routing::get_with;
-use konnector_platform::Platform;
+use aide::axum::routing::{ApiMethodRouter, get_with, patch_with, post_with};
+use aide::transform::TransformOperation;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use konnector_manifest::{Doctype, Permissions};
 use konnector_platform::doctype::PERMISSIONS;
-use konnector_platform::token::Audience;
-use serde_json::json;
+use konnector_platform::permission::share::time_to_live;
+use konnector_platform::permission::{Patch, PermissionSet};
+use konnector_platform::{Platform, Stored};
+use konnector_store::{DocRef, Map};
+use serde_json::{Value, json};
 
 use crate::error::Failure;
-use crate::extract::Caller;
-use crate::jsonapi::{Document, Resource};
+use crate::extract::{Attributes, Caller, JsonObject, Params};
+use crate::jsonapi::{Document, Resource, plain};
+use crate::openapi::{Describe as _, Kind};
+
+/// Items of a page where the client names no number.
+const PAGE: usize = 30;
+/// Documents that one request may ask about.
+const MOST: usize = 1_000;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
+    let share = post_with(share, |op| {
+        op.summary("Shares some of what the bearer may do")
+            .query("codes", Kind::Text, "Names of who gets a code, with commas between them")
+            .query("ttl", Kind::Text, "How long it lasts, for example 30D or 1h30m; for ever unless told")
+            .member("permissions", Kind::Object, "The rules, by title")
+            .fails(422, "ttl is no duration, or an attribute is wrong")
+    });
+    let one = get_with(show, |op| op.summary("A permission set"))
+        .patch_with(change, changes)
+        .delete_with(revoke, |op| op.summary("Ends a share").answers::<204, ()>("It is gone"));
+    let exists = post_with(exists, |op| {
+        op.summary("Which of some documents are shared")
+            .member("data", Kind::Objects, "The documents, each with type and id")
+            .answers::<200, Json<Value>>("Those that are, each with the verbs")
+    });
     ApiRouter::new()
+        .api_route("/permissions", share)
         .api_route("/permissions/self", get_with(own, |op| op.summary("What the bearer of the token may do")))
+        .api_route("/permissions/exists", exists)
+        .api_route("/permissions/{id}", one)
+        .api_route("/permissions/apps/{slug}", patch_with(change_of_app, changes))
+        .api_route("/permissions/konnectors/{slug}", patch_with(change_of_konnector, changes))
+        .api_route("/permissions/doctype/{doctype}/shared-by-link", shared())
+        .api_route("/permissions/doctype/{doctype}/sharedByLink", shared())
+}
+
+fn changes(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.summary("Changes a permission set: its rules, or who has a code")
+        .member("permissions", Kind::Object, "The rules to add or replace, by title; an empty one is removed")
+        .member("codes", Kind::Object, "Who has a code from now on, by name")
+        .member("expires_at", Kind::Text, "When a share ends; empty is never")
+        .fails(409, "Somebody else wrote in between")
+}
+
+fn shared() -> ApiMethodRouter<Platform> {
+    get_with(shared_by_link, |op| {
+        op.summary("The shares with a rule for a type")
+            .query("page[limit]", Kind::Number, "Shares on a page; 30 unless told")
+            .query("page[cursor]", Kind::Text, "Where the page before ended")
+    })
+}
+
+fn resource(set: &Stored<PermissionSet>) -> Result<Resource, Failure> {
+    let resource = Resource::new(PERMISSIONS.as_str(), set.id.as_str(), &set.value)?;
+    Ok(resource.rev(&set.rev.to_string()).link("self", format!("/permissions/{}", set.id)))
 }
 
 /// The rules of the caller. Those of a scope have no titles of their own and are called `rule0`, `rule1`, …
-async fn own(caller: Caller) -> Result<Document, Failure> {
-    let claims = &caller.principal.claims;
-    let (kind, source) = match claims.aud {
-        Audience::App => ("app", format!("io.cozy.apps/{}", claims.sub)),
-        Audience::Konnector => ("konnector", format!("io.cozy.konnectors/{}", claims.sub)),
-        Audience::Cli => ("cli", String::new()),
-        Audience::Access => ("oauth", format!("io.cozy.oauth.clients/{}", claims.sub)),
-    };
+async fn own(State(platform): State<Platform>, caller: Caller) -> Result<Document, Failure> {
+    if let Some(set) = platform.own_permission_set(&caller.instance, &caller.principal)? {
+        return Ok(Document::one(resource(&set)?));
+    }
+    let (kind, source) = caller.principal.source();
     let set = json!({ "type": kind, "source_id": source, "permissions": caller.principal.permissions.to_manifest() });
-    Ok(Document::one(Resource::new(PERMISSIONS.as_str(), claims.sub.as_str(), &set)?))
+    Ok(Document::one(Resource::new(PERMISSIONS.as_str(), caller.principal.claims.sub.as_str(), &set)?))
+}
+
+/// The rules of a body, by title.
+fn rules(body: &mut Attributes) -> Result<Map, Failure> {
+    match body.take("permissions") {
+        None => Ok(Map::new()),
+        Some(Value::Object(rules)) => Ok(rules),
+        Some(_) => Err(Failure::attribute("permissions", "the attribute permissions is an object of title and rule")),
+    }
+}
+
+/// Nobody types passwords here: a share that wants one must not be opened without.
+fn no_password(body: &mut Attributes) -> Result<(), Failure> {
+    match body.take_text("password")? {
+        None => Ok(()),
+        Some(password) if password.is_empty() => Ok(()),
+        Some(_) => Err(Failure::bad_request("shares with a password are not supported; leave the password out")),
+    }
+}
+
+async fn share(
+    State(platform): State<Platform>,
+    caller: Caller,
+    params: Params,
+    mut body: Attributes,
+) -> Result<Document, Failure> {
+    no_password(&mut body)?;
+    let rules = Permissions::from_manifest(&rules(&mut body)?).map_err(konnector_platform::Error::from)?;
+    let lasts = params.filled("ttl").map(time_to_live).transpose()?;
+    let Caller { instance, principal } = &caller;
+    let set = platform.create_share(instance, principal, &rules, &params.list("codes"), lasts).await?;
+    Ok(Document::one(resource(&set)?))
+}
+
+async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
+    Ok(Document::one(resource(&platform.permission_set(&caller.instance, &caller.principal, &id)?)?))
+}
+
+async fn change(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Attributes,
+) -> Result<Document, Failure> {
+    apply(&platform, &caller, &id, body).await
+}
+
+async fn change_of_konnector(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+    body: Attributes,
+) -> Result<Document, Failure> {
+    apply(&platform, &caller, &Platform::permission_set_of_konnector(&slug), body).await
+}
+
+/// Apps are not installed here, their tokens say what they may do: there is no set to change.
+async fn change_of_app(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+    body: Attributes,
+) -> Result<Document, Failure> {
+    apply(&platform, &caller, &format!("app-{slug}"), body).await
+}
+
+async fn apply(platform: &Platform, caller: &Caller, id: &str, mut body: Attributes) -> Result<Document, Failure> {
+    no_password(&mut body)?;
+    let patch = read_patch(&mut body)?;
+    Ok(Document::one(resource(&platform.patch_permissions(&caller.instance, &caller.principal, id, &patch).await?)?))
+}
+
+fn read_patch(body: &mut Attributes) -> Result<Patch, Failure> {
+    let rules = rules(body)?;
+    let codes = match body.take("codes") {
+        None => None,
+        Some(Value::Object(codes)) => Some(codes.keys().cloned().collect::<Vec<_>>()).filter(|codes| !codes.is_empty()),
+        Some(_) => {
+            return Err(Failure::attribute("codes", "the attribute codes is an object with a member for each name"));
+        }
+    };
+    let end = |text: String| -> Result<Option<DateTime<Utc>>, Failure> {
+        let wrong = |_| Failure::attribute("expires_at", format!("'{text}' is no date, such as 2030-01-31T12:00:00Z"));
+        if text.is_empty() { Ok(None) } else { Ok(Some(DateTime::parse_from_rfc3339(&text).map_err(wrong)?.to_utc())) }
+    };
+    let expires_at = body.take_text("expires_at")?.map(end).transpose()?;
+    match codes {
+        Some(codes) if rules.is_empty() && expires_at.is_none() => Ok(Patch::Codes(codes)),
+        None if !rules.is_empty() || expires_at.is_some() => Ok(Patch::Set { rules, expires_at }),
+        _ => Err(Failure::bad_request("The patch doc should have property 'codes' or 'permissions', not both")),
+    }
+}
+
+async fn revoke(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Failure> {
+    platform.revoke_share(&caller.instance, &caller.principal, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which of some documents are shared by link, and with which verbs.
+async fn exists(
+    State(platform): State<Platform>,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Failure> {
+    let malformed = || Failure::bad_request(format!("data is an array of up to {MOST} objects with type and id"));
+    let asked = body.get("data").and_then(Value::as_array).filter(|asked| asked.len() <= MOST).ok_or_else(malformed)?;
+    let mut documents = Vec::new();
+    for one in asked {
+        let text = |name: &str| one.get(name).and_then(Value::as_str).ok_or_else(malformed);
+        documents.push(DocRef::new(&caller.instance.id, &doctype(text("type")?)?, text("id")?));
+    }
+    let shared = platform.shared_verbs(&caller.instance, &caller.principal, &documents)?;
+    let shown = shared.iter().map(|(at, verbs)| {
+        json!({ "type": at.doctype, "id": at.id, "verbs": verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>() })
+    });
+    Ok(plain(&json!({ "data": shown.collect::<Vec<_>>() })))
+}
+
+fn doctype(name: &str) -> Result<Doctype, Failure> {
+    name.parse().map_err(|error: konnector_manifest::Error| Failure::bad_request(error.to_string()))
+}
+
+async fn shared_by_link(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Document, Failure> {
+    let doctype = doctype(&name)?;
+    let limit = params.number("page[limit]")?.filter(|limit| *limit > 0).unwrap_or(PAGE);
+    let mut sets = platform.shares_of(&caller.instance, &caller.principal, &doctype)?;
+    if let Some(after) = params.filled("page[cursor]") {
+        sets.retain(|set| set.id.as_str() > after);
+    }
+    let more = sets.len() > limit;
+    sets.truncate(limit);
+    let next = sets.last().filter(|_| more).map(|last| {
+        format!("/permissions/doctype/{doctype}/shared-by-link?page[limit]={limit}&page[cursor]={}", last.id)
+    });
+    Ok(Document::list(sets.iter().map(resource).collect::<Result<_, _>>()?).next(next))
 }

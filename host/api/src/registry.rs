@@ -116,11 +116,7 @@ async fn maintenances(State(platform): State<Platform>, caller: Caller) -> Resul
     Ok(Json(apps))
 }
 
-async fn app(
-    State(platform): State<Platform>,
-    caller: Caller,
-    uri: Uri,
-) -> Result<Json<Value>, Failure> {
+async fn app(State(platform): State<Platform>, caller: Caller, uri: Uri) -> Result<Json<Value>, Failure> {
     check_reader(&caller)?;
     let found = platform.registry(below(&uri)).await?;
     let mut app = serde_json::from_slice(&found.body)

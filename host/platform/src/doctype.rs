@@ -46,6 +46,12 @@ doctypes! {
     OCCASIONS = "io.cozy.triggers.occasions";
     /// What the server itself must remember.
     SETTINGS = "io.cozy.settings";
+    /// Services that accounts are with, kept outside any instance.
+    ACCOUNT_TYPES = "io.cozy.account_types";
+    /// Programs that may act for the owner, as OAuth clients.
+    OAUTH_CLIENTS = "io.cozy.oauth.clients";
+    /// What is good once, for a short time.
+    TICKETS = "io.cozy.tickets";
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
@@ -79,6 +85,7 @@ const CLOSED: [&str; 32] = [
     "io.cozy.sharings.initial_sync",
     "io.cozy.sharings.moved",
     "io.cozy.support",
+    "io.cozy.tickets",
     "io.cozy.triggers.occasions",
     "io.cozy.triggers.state",
     "com.bitwarden.profiles",
@@ -135,6 +142,9 @@ mod tests {
             &DESIGNS,
             &OCCASIONS,
             &SETTINGS,
+            &ACCOUNT_TYPES,
+            &OAUTH_CLIENTS,
+            &TICKETS,
         ] {
             assert!(AsRef::<str>::as_ref(&**known).starts_with("io.cozy."));
         }

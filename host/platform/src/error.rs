@@ -62,6 +62,20 @@ pub enum Error {
     /// The token is older than its audience allows.
     #[error("Expired token")]
     ExpiredToken,
+    /// An OAuth client asks for what it does not get.
+    #[error("{description}")]
+    OAuth {
+        /// A code of RFC 6749 §5.2, RFC 7591 §3.2.2 or RFC 6750 §3.1.
+        error: &'static str,
+        /// What is wrong.
+        description: String,
+    },
+    /// The provider of an account no longer takes its refresh token: the user has to connect again (Cozy API, accounts, §7.4).
+    #[error("OAuth refresh token is invalid or expired; reconnect account.")]
+    Reconnect,
+    /// Another server that is needed does not answer as it should.
+    #[error("{0}")]
+    Provider(String),
     /// Larger than accepted.
     #[error("{0}")]
     TooLarge(String),

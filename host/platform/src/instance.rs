@@ -94,6 +94,26 @@ pub struct NewInstance {
     pub disk_quota: Option<u64>,
 }
 
+/// What the owner may change of an instance; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstancePatch {
+    /// Language.
+    pub locale: Option<String>,
+    /// IANA time zone.
+    pub time_zone: Option<String>,
+    /// Mail address.
+    pub email: Option<String>,
+    /// Name.
+    pub public_name: Option<String>,
+}
+
+fn time_zone(name: &str, parameter: &'static str) -> Result<chrono_tz::Tz> {
+    name.parse().map_err(|_| Error::Parameter {
+        name: parameter,
+        message: format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"),
+    })
+}
+
 fn check_domain(domain: &str) -> Result<String> {
     let domain = domain.to_ascii_lowercase();
     let (host, port) = domain.split_once(':').unwrap_or((&domain, ""));
@@ -125,10 +145,7 @@ impl Platform {
         let aliases = new.aliases.iter().map(|alias| check_domain(alias)).collect::<Result<Vec<_>>>()?;
         let tz = match new.time_zone {
             None => utc(),
-            Some(name) => name.parse().map_err(|_| Error::Parameter {
-                name: "Timezone",
-                message: format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"),
-            })?,
+            Some(name) => time_zone(&name, "Timezone")?,
         };
         let instance = Instance {
             id: InstanceId::new(),
@@ -192,6 +209,27 @@ impl Platform {
     /// When the store fails.
     pub fn instances(&self) -> Result<Vec<Instance>> {
         self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect()
+    }
+
+    /// Changes what the owner may change. Schedules are read in the new time zone when they are planned next.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parameter`] when the time zone is unknown, [`Error::NotFound`] when the instance is gone.
+    pub async fn change_instance(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
+        let zone = patch.time_zone.as_deref().map(|name| time_zone(name, "tz")).transpose()?;
+        let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
+        let changed = self
+            .modify::<Instance, _>(&at, |own, _| {
+                own.locale = patch.locale.clone().unwrap_or_else(|| own.locale.clone());
+                own.tz = zone.unwrap_or(own.tz);
+                own.email = patch.email.clone().or_else(|| own.email.take());
+                own.public_name = patch.public_name.clone().or_else(|| own.public_name.take());
+                Ok(true)
+            })
+            .await?;
+        let changed = changed.ok_or_else(|| Error::NotFound("the instance is gone".to_owned()))?;
+        Ok(Instance { id: instance.id.clone(), ..changed })
     }
 
     /// Removes an instance with all its documents, jobs and triggers. The contents of its files go with the next sweep of blobs.

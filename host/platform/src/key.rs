@@ -1,11 +1,11 @@
 //! The master key and the data that it seals: they must belong together, and the key can be changed for another.
 
-use konnector_store::{Changes, DocRef, InstanceId, MasterKey, Store};
+use konnector_store::{Changes, DocRef, Document, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
 
-use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
+use crate::doctype::{ACCOUNT_TYPES, ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
 use crate::stored::{Object, Stored, object};
-use crate::{Error, Result, account};
+use crate::{Error, Result, account, account_type};
 
 /// Which key the data is sealed with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,15 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
         None => {}
     }
     let (mut secrets, mut accounts) = (0, 0);
+    for Document { id, rev, mut body } in account_types(store)? {
+        let sealed = account_type::seal_anew(&id, &mut body, old, new)?;
+        if sealed > 0 {
+            let mut changes = Changes::new();
+            changes.put(DocRef::new(&InstanceId::global(), &ACCOUNT_TYPES, &id), &rev, body);
+            store.commit(changes).await?;
+            secrets += sealed;
+        }
+    }
     let instances = instances(store)?;
     let places = instances.iter().flat_map(|instance| [(instance, &ACCOUNTS), (instance, &DELETED_ACCOUNTS)]);
     for (instance, doctype) in places {
@@ -125,6 +134,18 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
     store.note_key(&to)?;
     failpoint("rotate.noted")?;
     Ok(secrets)
+}
+
+fn account_types(store: &Store) -> Result<Vec<Document>> {
+    let mut types = Vec::new();
+    loop {
+        let after = types.last().map(|last: &Document| last.id.clone());
+        let page = store.list(&InstanceId::global(), &ACCOUNT_TYPES, after.as_deref(), 100)?;
+        if page.is_empty() {
+            return Ok(types);
+        }
+        types.extend(page);
+    }
 }
 
 /// The owners of documents.

@@ -4,6 +4,7 @@
 //! in a [`konnector_store::Store`], what it runs goes through a [`konnector_sandbox::Sandbox`].
 
 pub mod account;
+pub mod account_type;
 pub mod changes;
 pub mod clock;
 pub mod crontab;
@@ -13,19 +14,23 @@ pub mod document;
 mod error;
 pub mod file;
 pub mod find;
+pub mod grant;
 pub mod instance;
 pub mod job;
 pub mod key;
 pub mod konnector;
 pub mod mango;
 pub mod memo;
+pub mod oauth_client;
 pub mod permission;
 pub mod random;
+pub mod rate;
 pub mod realtime;
 mod run;
 mod schema;
 mod stored;
 mod sweep;
+pub mod ticket;
 pub mod token;
 pub mod trigger;
 mod walk;
@@ -46,12 +51,15 @@ use url::Url;
 
 pub use error::{Error, Result};
 pub use schema::Schema;
+pub use stored::Stored;
 
+use crate::account::oauth::Flights;
 use crate::clock::Clock;
 use crate::instance::Instance;
 use crate::job::{History, Lately, Runner, Running, SandboxRunner};
 use crate::memo::Memo;
 use crate::random::{Random, SystemRandom};
+use crate::rate::HourlyLimits;
 use crate::realtime::Bus;
 use crate::stored::new_id;
 
@@ -90,6 +98,8 @@ pub struct Config {
     pub allow_install_via_a_permission: bool,
     /// The program that reaches repositories over SSH.
     pub ssh: PathBuf,
+    /// How much of something an instance gets within an hour.
+    pub hourly: HourlyLimits,
     /// Address under which clients reach the public API, for links in answers and for `COZY_URL`.
     pub scheme: &'static str,
 }
@@ -112,6 +122,7 @@ impl Config {
             permissions_skip_verification: false,
             allow_install_via_a_permission: false,
             ssh: PathBuf::from("ssh"),
+            hourly: HourlyLimits::default(),
             scheme: "http",
         }
     }
@@ -167,7 +178,8 @@ pub struct Inner {
     refreshing: konnector::Refreshing,
     workers: Notify,
     scheduler: Notify,
-    rates: trigger::Rates,
+    rates: rate::Rates,
+    flights: Flights,
     stopping: CancellationToken,
     hurrying: CancellationToken,
     tasks: TaskTracker,
@@ -220,7 +232,8 @@ impl Platform {
             refreshing: konnector::Refreshing::default(),
             workers: Notify::new(),
             scheduler: Notify::new(),
-            rates: trigger::Rates::default(),
+            rates: rate::Rates::default(),
+            flights: Flights::default(),
             stopping: CancellationToken::new(),
             hurrying: CancellationToken::new(),
             tasks: TaskTracker::new(),

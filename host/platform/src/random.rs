@@ -1,4 +1,7 @@
-//! Chance, so that what is tried again is not tried by everybody at the same moment.
+//! Chance: so that what is tried again is not tried by everybody at the same moment, and for secrets.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// Throws the dice.
 pub trait Random: Send + Sync {
@@ -19,6 +22,21 @@ impl Random for SystemRandom {
                 tracing::warn!(%error, "no randomness; delays are not spread");
                 0.5
             }
+        }
+    }
+}
+
+/// A secret that nobody guesses: 32 random bytes in the 43 characters of base64url.
+///
+/// # Errors
+///
+/// [`Error::Io`](crate::Error::Io) when the system has no random numbers.
+pub fn secret_text() -> crate::Result<String> {
+    let mut bytes = [0; 32];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => Ok(URL_SAFE_NO_PAD.encode(bytes)),
+        Err(error) => {
+            Err(crate::Error::io("asking the system for random numbers")(std::io::Error::other(error.to_string())))
         }
     }
 }

@@ -7,13 +7,14 @@ use konnector_store::{DocRef, Links, Map};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS, TRIGGERS};
+use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS, PERMISSIONS, TRIGGERS};
 use crate::file::File;
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::konnector::Konnector;
+use crate::permission::PermissionSet;
 use crate::trigger::Trigger;
-use crate::{file, instance, job, trigger};
+use crate::{file, instance, job, permission, trigger};
 
 /// The schema of the platform.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,6 +30,8 @@ impl konnector_store::Schema for Schema {
             read::<Trigger>(body).map(|trigger| trigger.links(&at.id))
         } else if at.doctype == *KONNECTORS {
             read::<Konnector>(body).map(|konnector| konnector.links())
+        } else if at.doctype == *PERMISSIONS {
+            read::<PermissionSet>(body).map(|set| set.links())
         } else if at.doctype == *INSTANCES && at.instance.is_global() {
             read::<Instance>(body).map(|instance| instance.links())
         } else {
@@ -37,11 +40,12 @@ impl konnector_store::Schema for Schema {
     }
 
     fn indexed(&self, index: &str) -> Option<Doctype> {
-        let indexes: [(&[&str], &LazyLock<Doctype>); 4] = [
+        let indexes: [(&[&str], &LazyLock<Doctype>); 5] = [
             (&file::INDEXES, &FILES),
             (&job::INDEXES, &JOBS),
             (&trigger::INDEXES, &TRIGGERS),
             (&instance::INDEXES, &INSTANCES),
+            (&permission::INDEXES, &PERMISSIONS),
         ];
         let found = indexes.into_iter().find(|(names, _)| names.contains(&index));
         found.map(|(_, doctype)| (**doctype).clone())

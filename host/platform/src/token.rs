@@ -23,19 +23,29 @@ pub enum Audience {
     /// An operator's command line; 30 minutes.
     #[serde(rename = "cli")]
     Cli,
-    /// An OAuth client; 7 days.
+    /// An OAuth client; 7 days. Good for nothing once the client is removed.
     #[serde(rename = "access")]
     Access,
+    /// Whoever was given the code of a share; does not expire, but the share may. Its rights are those of the share's permission document.
+    #[serde(rename = "share")]
+    Share,
+    /// An OAuth client, for new access tokens and nothing else; does not expire.
+    #[serde(rename = "refresh")]
+    Refresh,
+    /// An OAuth client, for its own registration and nothing else; does not expire.
+    #[serde(rename = "registration")]
+    Registration,
 }
 
 impl Audience {
-    /// How long a token of this audience is valid after it was issued.
+    /// How long a token of this audience is valid after it was issued; `None` is for ever (Cozy API, authentication, §1.3).
     #[must_use]
-    pub fn lifetime(self) -> Duration {
+    pub fn lifetime(self) -> Option<Duration> {
         match self {
-            Self::App => Duration::hours(24),
-            Self::Konnector | Self::Cli => Duration::minutes(30),
-            Self::Access => Duration::days(7),
+            Self::App => Some(Duration::hours(24)),
+            Self::Konnector | Self::Cli => Some(Duration::minutes(30)),
+            Self::Access => Some(Duration::days(7)),
+            Self::Share | Self::Refresh | Self::Registration => None,
         }
     }
 }
@@ -49,9 +59,10 @@ impl std::str::FromStr for Audience {
             "konn" | "konnector" => Ok(Self::Konnector),
             "cli" => Ok(Self::Cli),
             "access" | "access-token" => Ok(Self::Access),
-            other => {
-                Err(Error::BadRequest(format!("the audience '{other}' is unknown; use app, konn, cli or access-token")))
-            }
+            "refresh" | "refresh-token" => Ok(Self::Refresh),
+            other => Err(Error::BadRequest(format!(
+                "the audience '{other}' is unknown; use app, konn, cli, access-token or refresh-token"
+            ))),
         }
     }
 }
@@ -73,6 +84,9 @@ pub struct Claims {
     /// The account of the run that the token was made for; its secrets are shown, and those of no other account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// The permission document of a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
 }
 
 /// Who makes a request, and what they may do.
@@ -82,6 +96,8 @@ pub struct Principal {
     pub claims: Claims,
     /// What is allowed now.
     pub permissions: Permissions,
+    /// An app that asked for the secrets of accounts sees them (Cozy API, accounts, §7.2).
+    pub wants_credentials: bool,
 }
 
 impl Principal {
@@ -91,14 +107,46 @@ impl Principal {
         (self.claims.aud == Audience::Konnector).then_some(self.claims.sub.as_str())
     }
 
-    /// Whether the secrets of an account are shown: to the konnector that the account is for, and during a run only those of its account.
+    /// The owner, for what the server does in the owner's name.
+    pub(crate) fn owner(instance: &Instance) -> Self {
+        let claims = Claims { iss: instance.domain.clone(), ..Claims::new(Audience::Cli, "konnector", "*") };
+        Self { claims, permissions: Permissions::everything(), wants_credentials: false }
+    }
+
+    /// Whether the secrets of an account are shown: to the konnector that the account is for, and during a run only those of its account;
+    /// to an app that asks for them.
     pub(crate) fn sees_secrets(&self, account: &str, account_type: Option<&str>) -> bool {
-        self.konnector().is_some_and(|slug| account_type == Some(slug))
-            && self.claims.account.as_deref().is_none_or(|own| own == account)
+        match self.claims.aud {
+            Audience::Konnector => {
+                account_type == Some(self.claims.sub.as_str())
+                    && self.claims.account.as_deref().is_none_or(|own| own == account)
+            }
+            Audience::App => self.wants_credentials,
+            _ => false,
+        }
     }
 }
 
-fn parse_scope(scope: &str) -> Result<Permissions> {
+impl Claims {
+    fn new(audience: Audience, subject: &str, scope: &str) -> Self {
+        Self {
+            aud: audience,
+            iss: String::new(),
+            iat: 0,
+            sub: subject.to_owned(),
+            scope: scope.to_owned(),
+            account: None,
+            share: None,
+        }
+    }
+}
+
+/// The rules of a scope.
+///
+/// # Errors
+///
+/// [`Error::BadRequest`] with an example.
+pub(crate) fn parse_scope(scope: &str) -> Result<Permissions> {
     let example = "use for example \"io.cozy.files io.cozy.bills:GET\", or * for everything";
     Permissions::from_scope(scope).map_err(|error| Error::BadRequest(format!("{error}; {example}")))
 }
@@ -119,46 +167,66 @@ impl Platform {
     ///
     /// [`Error::BadRequest`] when the scope is malformed.
     pub fn issue_token(&self, instance: &Instance, audience: Audience, subject: &str, scope: &str) -> Result<String> {
-        if audience != Audience::Konnector {
+        if !matches!(audience, Audience::Konnector | Audience::Registration) {
             parse_scope(scope)?;
         }
-        self.sign(instance, audience, subject, scope, None)
+        self.sign(instance, Claims::new(audience, subject, scope))
     }
 
     /// Issues the token of a run, for its konnector and its account.
     pub(crate) fn issue_run_token(&self, instance: &Instance, slug: &Slug, account: Option<&str>) -> Result<String> {
         // No account has an empty id, so the token of a run without one shows no secrets at all.
-        self.sign(instance, Audience::Konnector, slug.as_ref(), "", Some(account.unwrap_or_default()))
+        let account = Some(account.unwrap_or_default().to_owned());
+        self.sign(instance, Claims { account, ..Claims::new(Audience::Konnector, slug.as_ref(), "") })
     }
 
-    fn sign(
-        &self,
-        instance: &Instance,
-        audience: Audience,
-        subject: &str,
-        scope: &str,
-        account: Option<&str>,
-    ) -> Result<String> {
-        let claims = Claims {
-            aud: audience,
-            iss: instance.domain.clone(),
-            iat: self.clock.now().timestamp(),
-            sub: subject.to_owned(),
-            scope: scope.to_owned(),
-            account: account.map(str::to_owned),
-        };
+    /// Issues the code of a share, for whoever the name stands for.
+    pub(crate) fn issue_share_code(&self, instance: &Instance, name: &str, share: &str) -> Result<String> {
+        self.sign(instance, Claims { share: Some(share.to_owned()), ..Claims::new(Audience::Share, name, "") })
+    }
+
+    fn sign(&self, instance: &Instance, claims: Claims) -> Result<String> {
+        let claims = Claims { iss: instance.domain.clone(), iat: self.clock.now().timestamp(), ..claims };
         let payload = serde_json::to_vec(&claims).map_err(|error| Error::BadRequest(error.to_string()))?;
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(HEADER), URL_SAFE_NO_PAD.encode(payload));
         let signature = self.signature(instance, &signed)?.finalize().into_bytes();
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// Checks a token and looks up what it allows.
+    /// Checks a token and looks up what it allows now. The short code of a share does as well as its long one.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when it is malformed, forged, or another instance's; [`Error::ExpiredToken`] when it is too old.
+    /// [`Error::InvalidToken`] when it is malformed, forged, revoked, another instance's, or not for requests; [`Error::ExpiredToken`] when
+    /// it is too old.
     pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
+        let long = if token.contains('.') { None } else { self.code_of_shortcode(instance, token)? };
+        let token = long.as_deref().unwrap_or(token);
+        let claims = self.verify_token(instance, token)?;
+        let permissions = match claims.aud {
+            Audience::Konnector => {
+                let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
+                self.konnector_permissions(instance, &slug)?
+            }
+            Audience::Share => self.share_permissions(instance, &claims, token)?,
+            Audience::Access => match self.oauth_client(instance, &claims.sub) {
+                Ok(_) => parse_scope(&claims.scope)?,
+                // It was removed, and with it all its tokens.
+                Err(Error::NotFound(_)) => return Err(Error::InvalidToken),
+                Err(error) => return Err(error),
+            },
+            Audience::App | Audience::Cli => parse_scope(&claims.scope)?,
+            Audience::Refresh | Audience::Registration => return Err(Error::InvalidToken),
+        };
+        Ok(Principal { claims, permissions, wants_credentials: false })
+    }
+
+    /// Checks who issued a token and when.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::authenticate`].
+    pub(crate) fn verify_token(&self, instance: &Instance, token: &str) -> Result<Claims> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Error::InvalidToken)?;
         let (header, payload) = signed.split_once('.').ok_or(Error::InvalidToken)?;
         // The header is compared as a whole: no other algorithm is accepted, whatever a token says (RFC 8725 §3.1).
@@ -171,15 +239,10 @@ impl Platform {
         if claims.iss != instance.domain {
             return Err(Error::InvalidToken);
         }
-        if self.clock.now().timestamp() - claims.iat > claims.aud.lifetime().num_seconds() {
+        let age = self.clock.now().timestamp() - claims.iat;
+        if claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
             return Err(Error::ExpiredToken);
         }
-        let permissions = if claims.aud == Audience::Konnector {
-            let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
-            self.konnector_permissions(instance, &slug)?
-        } else {
-            parse_scope(&claims.scope)?
-        };
-        Ok(Principal { claims, permissions })
+        Ok(claims)
     }
 }

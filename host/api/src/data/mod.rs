@@ -14,6 +14,7 @@ use http::header::IF_MATCH;
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
+use konnector_platform::token::Principal;
 use konnector_store::{Document, Map, Rev};
 use serde_json::{Value, json};
 
@@ -110,7 +111,9 @@ async fn read(
     let doctype = doctype(&name)?;
     caller.check_any(Verb::Get, &doctype)?;
     check_id(&id)?;
-    let document = platform.read_document(&caller.instance, &caller.principal, &doctype, &id)?;
+    let wants_credentials = params.list("include").iter().any(|wanted| wanted == "credentials");
+    let principal = Principal { wants_credentials, ..caller.principal };
+    let document = platform.read_document(&caller.instance, &principal, &doctype, &id)?;
     if let Some(rev) = params.filled("rev")
         && revision(rev)? != document.rev
     {

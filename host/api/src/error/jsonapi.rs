@@ -18,14 +18,18 @@ pub fn error(failure: &Failure) -> Value {
     let source = match failure.about {
         About::Parameter(name) => json!({ "parameter": name }),
         About::Attribute(name) => json!({ "pointer": format!("/data/attributes/{name}") }),
-        About::Access | About::Request | About::Document(_) | About::Server => json!({}),
+        About::Access | About::Request | About::Document(_) | About::OAuth(_) | About::Server => json!({}),
     };
-    json!({
+    let mut error = json!({
         "status": failure.status.as_str(),
         "title": title(failure),
         "detail": failure.told(),
         "source": source,
-    })
+    });
+    if let (Some(code), Some(members)) = (failure.code, error.as_object_mut()) {
+        members.insert("code".to_owned(), json!(code));
+    }
+    error
 }
 
 fn title(failure: &Failure) -> &'static str {
@@ -34,7 +38,7 @@ fn title(failure: &Failure) -> &'static str {
         About::Attribute(_) => "Invalid Attribute",
         About::Document(name) => name,
         About::Server => "Unqualified error",
-        About::Access | About::Request => failure
+        About::Access | About::Request | About::OAuth(_) => failure
             .status
             .canonical_reason()
             .unwrap_or_else(|| StatusCode::BAD_REQUEST.canonical_reason().unwrap_or_default()),

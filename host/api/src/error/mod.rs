@@ -1,13 +1,15 @@
 //! What goes wrong, as clients see it. A [`Failure`] is made in one place from whatever went wrong; how its body looks depends on the
 //! route and on what the client accepts: [`jsonapi`] nearly everywhere, [`couch`] below `/data`, [`framework`] for whatever concerns
-//! authentication and authorization (Cozy API: error shapes).
+//! authentication and authorization (Cozy API: error shapes), [`oauth`] for OAuth clients.
 
 pub mod couch;
 pub mod framework;
 pub mod jsonapi;
+pub mod oauth;
 
 use axum::response::{IntoResponse, Response};
-use http::header::WWW_AUTHENTICATE;
+use chrono::{DateTime, Utc};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use konnector_platform::Error;
 use konnector_platform::mango::QueryError;
@@ -21,8 +23,12 @@ pub struct Failure {
     pub about: About,
     /// What is wrong and what to do.
     pub message: String,
+    /// A word for programs, where JSON:API gives one.
+    pub code: Option<&'static str>,
     /// How to authenticate instead.
     challenge: Option<&'static str>,
+    /// From when on it may be asked for again.
+    retry: Option<DateTime<Utc>>,
 }
 
 /// What a failure concerns; decides the shape of its body.
@@ -38,13 +44,15 @@ pub enum About {
     Request,
     /// A document, with `CouchDB`'s name of the error.
     Document(&'static str),
+    /// An OAuth client, with OAuth's name of the error.
+    OAuth(&'static str),
     /// Ourselves. The text is for the log, the client learns only that it was not its fault.
     Server,
 }
 
 impl Failure {
     fn new(status: StatusCode, about: About, message: impl Into<String>) -> Self {
-        Self { status, about, message: message.into(), challenge: None }
+        Self { status, about, message: message.into(), code: None, challenge: None, retry: None }
     }
 
     /// A status whose text says it all.
@@ -118,6 +126,11 @@ impl Failure {
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        // A date, as RFC 9110 §10.2.3 allows.
+        let date = self.retry.map(|until| until.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
+            headers.insert(RETRY_AFTER, date);
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -150,6 +163,19 @@ impl From<Error> for Failure {
             Error::ExpiredToken => invalid_token(EXPIRED),
             Error::NotYet { .. } => Self::request(StatusCode::TOO_MANY_REQUESTS, message),
             Error::Unavailable(_) => Self::request(StatusCode::SERVICE_UNAVAILABLE, message),
+            Error::NotYet { until, .. } => {
+                Self { retry: Some(until), ..Self::request(StatusCode::TOO_MANY_REQUESTS, message) }
+            }
+            Error::OAuth { error: error @ "invalid_token", .. } => {
+                let failure = Self::new(StatusCode::UNAUTHORIZED, About::OAuth(error), message);
+                Self { challenge: Some(INVALID), ..failure }
+            }
+            Error::OAuth { error, .. } => Self::new(StatusCode::BAD_REQUEST, About::OAuth(error), message),
+            Error::Reconnect => {
+                let code = Some("oauth_refresh_invalid_token");
+                Self { code, ..Self::request(StatusCode::UNAUTHORIZED, message) }
+            }
+            Error::Provider(_) => Self::request(StatusCode::BAD_GATEWAY, message),
             Error::TooLarge(_) => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Error::Store(store) => Self::from_store(&store, message),
             Error::Gate(_) | Error::Stored { .. } | Error::Io { .. } | Error::Key(_) => Self::server(message),
@@ -195,6 +221,7 @@ impl IntoResponse for Failure {
         }
         match self.about {
             About::Access => framework::text(self),
+            About::OAuth(error) => oauth::body(error, self),
             _ => jsonapi::body(self),
         }
     }
@@ -229,6 +256,10 @@ mod tests {
             (Error::ExpiredToken, 400),
             (Error::NotYet { until: "2026-11-20T12:00:00Z".parse().expect("a date"), message: "x".to_owned() }, 429),
             (Error::Unavailable("x".to_owned()), 503),
+            (Error::OAuth { error: "invalid_grant", description: "x".to_owned() }, 400),
+            (Error::OAuth { error: "invalid_token", description: "x".to_owned() }, 401),
+            (Error::Reconnect, 401),
+            (Error::Provider("x".to_owned()), 502),
             (Error::TooLarge("x".to_owned()), 413),
             (Error::Key("x".to_owned()), 500),
             (store(konnector_store::Error::Poisoned), 503),

@@ -17,6 +17,7 @@ use konnector_platform::doctype::JOBS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::job::{Cause, Job, JobOptions, JobRequest, Occasion};
+use konnector_platform::rate;
 use konnector_platform::token::Audience;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -132,6 +133,7 @@ async fn push(
     if body.take_flag("forward_logs")? && caller.principal.claims.aud != Audience::Cli {
         return Err(Failure::forbidden("only a token of the command line may ask for forward_logs"));
     }
+    platform.admit(&caller.instance, rate::Kind::Job)?;
     let request = JobRequest {
         worker,
         message: body.take("arguments").unwrap_or_default(),

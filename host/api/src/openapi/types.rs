@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use super::describe::response;
 use super::failures;
 use crate::error::Failure;
-use crate::extract::{Attributes, Caller, Host, JsonObject, Params};
+use crate::extract::{Attributes, Caller, FormBody, Host, JsonObject, Params};
 use crate::jsonapi::{self, Document, Resource};
 
 /// Gives a type a schema that stands under the type's name in the description.
@@ -62,6 +62,12 @@ impl OperationInput for Attributes {
         });
         body(ctx, operation, jsonapi::MEDIA_TYPE, schema);
         failures::add(operation, 422, "An attribute is wrong");
+    }
+}
+
+impl OperationInput for FormBody {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        body(ctx, operation, "application/x-www-form-urlencoded", json_schema!({ "type": "object", "properties": {} }));
     }
 }
 

@@ -14,6 +14,7 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
+use konnector_platform::rate;
 use konnector_platform::trigger::{EventRules, Trigger};
 
 use crate::error::Failure;
@@ -230,6 +231,7 @@ async fn patch(
 
 async fn launch(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
     allowed(&platform, &caller, Verb::Post, &id)?;
+    platform.admit(&caller.instance, rate::Kind::Job)?;
     let job = platform.launch_trigger(&caller.instance, &id).await?;
     Ok((StatusCode::CREATED, Document::one(jobs::resource(&platform, &caller.instance, &job)?)).into_response())
 }

@@ -84,13 +84,15 @@ async fn apps_and_clients_may_not_install_except_the_store_from_the_registry() {
     };
     assert_eq!(install(Audience::App, "drive", "registry://new/stable").await.status, 403);
     assert_eq!(install(Audience::App, "store", "file:///nowhere").await.status, 403);
-    assert_eq!(install(Audience::Access, "client", "registry://new/stable").await.status, 403);
+    let client = api.client_token("io.cozy.konnectors").await;
+    let install_by_client = Call::post("/konnectors/new?Source=registry://new/stable").token(&client);
+    assert_eq!(api.send(install_by_client).await.status, 403);
     // Not refused for who asks: there is no registry yet.
     assert_eq!(install(Audience::App, "store", "registry://new/stable").await.status, 422);
     assert_eq!(install(Audience::Cli, "CLI", "file:///nowhere").await.status, 404);
     let update = Call::put("/konnectors/bank").token(&api.token_of(Audience::App, "store", "io.cozy.konnectors"));
     assert_eq!(api.send(update).await.status, 403);
-    let owner = api.token_of(Audience::Access, "flagship", "*");
+    let owner = api.client_token("*").await;
     assert_eq!(api.send(Call::post("/konnectors/new?Source=file:///nowhere").token(&owner)).await.status, 404);
 }
 

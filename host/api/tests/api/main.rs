@@ -9,7 +9,9 @@
 )]
 
 mod access;
+mod accounts;
 mod admin;
+mod auth;
 mod bulk;
 mod changes;
 mod data;
@@ -21,10 +23,14 @@ mod jobs;
 mod konnectors;
 mod maintenance;
 mod openapi;
+mod permissions;
+mod provider;
+mod rates;
 mod realtime;
 mod references;
 mod registry;
 mod server;
+mod settings;
 mod support;
 mod triggers;
 mod uploads;

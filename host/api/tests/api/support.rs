@@ -40,12 +40,13 @@ impl Api {
         Self::with(|_, _| {}).await
     }
 
-    /// The same, with other settings.
+    /// The same with other settings. Konnectors and the server reach this machine.
     pub async fn with(set: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
         let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
         let (mut config, mut gate) = (Config::new(folder.path().join("cache")), GateOptions::default());
+        gate.allowed_private = vec!["127.0.0.0/8".parse().expect("an address")];
         set(&mut config, &mut gate);
         let platform = Platform::new(Parts {
             store: Store::in_memory(),
@@ -184,6 +185,13 @@ impl Api {
         self.platform.issue_token(&self.alice, audience, subject, scope).expect("a token")
     }
 
+    /// A token of an OAuth client of alice's that is registered for it.
+    pub async fn client_token(&self, scope: &str) -> String {
+        let client = json!({ "redirect_uris": ["https://app.example/"], "client_name": "App", "software_id": "app" });
+        let client = self.platform.register_oauth_client(&self.alice, object(client)).await.expect("a client");
+        self.token_of(Audience::Access, &client.client.id, scope)
+    }
+
     pub async fn send(&self, call: Call) -> Answer {
         send(self.router.clone(), call).await
     }
@@ -261,6 +269,10 @@ impl Call {
 
     pub fn text(self, body: impl Into<Body>) -> Self {
         Self(Request::from_parts(self.0.into_parts().0, body.into()))
+    }
+
+    pub fn form(self, fields: &[(&str, &str)]) -> Self {
+        self.text(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish())
     }
 
     pub fn json(self, body: &Value) -> Self {

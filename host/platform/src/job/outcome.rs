@@ -124,6 +124,11 @@ impl Verdict {
         Self::new(Code::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
     }
 
+    /// The provider of the account does not take its token any more: the run would only find out the same.
+    pub(crate) fn reconnect() -> Self {
+        Self::of_action(Action::Reconnect, "")
+    }
+
     /// Somebody cancelled it before it began, or while its server went away.
     pub(crate) fn cancelled() -> Self {
         Self::of_failure(&Failure::Cancelled)

@@ -106,6 +106,21 @@ async fn prepare(platform: &Platform, instance: &Instance, job: &mut Job, lease:
         Some((id, Err(Error::NotFound(_)))) => return Err(Verdict::account_not_found(id)),
         Some((_, Err(error))) => return Err(Verdict::unprepared(&error)),
     };
+    let account = match account {
+        None => None,
+        Some(account) => Some(match platform.freshen(instance, account).await {
+            Ok(account) => account,
+            Err(Error::Reconnect) => return Err(Verdict::reconnect()),
+            // The konnector may still get through; if not, it tells why.
+            Err(error @ Error::Provider(_)) => {
+                tracing::warn!(%error, "the token of an account could not be refreshed before its run");
+                platform
+                    .account(instance, job.argument("account").unwrap_or_default())
+                    .map_err(|error| Verdict::unprepared(&error))?
+            }
+            Err(error) => return Err(Verdict::unprepared(&error)),
+        }),
+    };
     job.account_generation = account.as_ref().map(|account: &Account| account.rev.generation());
     Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| Verdict::unprepared(&error))
 }

@@ -209,7 +209,7 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
             Cause::Retry => RunCause::Retry,
         },
         last_success: last_success.map(|at| at.timestamp_millis()),
-        parameters: manifest.parameters.clone().unwrap_or_default(),
+        parameters: parameters(platform, job, manifest)?,
         payload: job.occasion.json(),
         locale: instance.locale.clone(),
         time_zone: instance.tz.name().to_owned(),
@@ -217,6 +217,19 @@ fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manif
         trigger: job.trigger_id.clone(),
         language: manifest.language.clone().unwrap_or_else(|| DEFAULT_LANGUAGE.to_owned()),
     })
+}
+
+/// Those of the manifest, with the operator's secret for this konnector (Cozy API, account types, §7.4).
+fn parameters(
+    platform: &Platform,
+    job: &Job,
+    manifest: &Manifest,
+) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let mut parameters = manifest.parameters.clone().unwrap_or_default();
+    if let Some(secret) = platform.konnector_secret(job.argument("konnector").unwrap_or_default())? {
+        parameters.insert("secret".to_owned(), secret);
+    }
+    Ok(parameters)
 }
 
 impl Platform {

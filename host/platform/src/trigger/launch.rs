@@ -1,11 +1,11 @@
 //! Jobs that a person or another server asks a trigger for.
 
 use super::plan::Plan;
-use super::rate::Source;
 use super::step::Event;
 use super::unknown;
 use crate::instance::Instance;
 use crate::job::{Job, Occasion};
+use crate::rate::Kind as Rate;
 use crate::{Error, Platform, Result};
 
 impl Platform {
@@ -37,7 +37,7 @@ impl Platform {
         }
         // Calls that are collected are no jobs yet.
         if trigger.debounce.is_none() || manual {
-            self.admit(instance, Source::Webhook)?;
+            self.admit(instance, Rate::Webhook)?;
         }
         let occasion = Occasion::payload(body);
         let event = if manual { Event::Launched(occasion) } else { Event::Happened(occasion) };

@@ -15,7 +15,6 @@ mod life;
 mod occasion;
 mod plan;
 mod policy;
-mod rate;
 mod schedule;
 mod scheduler;
 pub mod step;
@@ -36,7 +35,6 @@ pub use fared::TriggerState;
 pub use life::{Life, Occasions, Pause};
 pub use plan::{Context, Plan};
 pub use policy::{MOST_MISSED, MissedPolicy, OverlapPolicy, Policy};
-pub(crate) use rate::Rates;
 pub use schedule::Schedule;
 
 use crate::crontab;

@@ -12,12 +12,12 @@ use serde_json::json;
 use super::document::BY_DOCTYPE;
 use super::event::{Change, raises_events};
 use super::plan::Plan;
-use super::rate::Source;
 use super::step::Event;
 use crate::doctype::{FILES, OCCASIONS};
 use crate::file::File;
 use crate::instance::Instance;
 use crate::job::Occasion;
+use crate::rate::Kind as Rate;
 use crate::realtime::Happened;
 use crate::stored::{Object, new_id, object, public};
 use crate::{Platform, Result};
@@ -118,7 +118,7 @@ impl Platform {
             let collected = turn.as_ref().is_none_or(|turn| turn.trigger.debounce.is_some());
             if tries == 1
                 && !collected
-                && let Err(crate::Error::NotYet { until, .. }) = self.admit(instance, Source::Event)
+                && let Err(crate::Error::NotYet { until, .. }) = self.admit(instance, Rate::Event)
             {
                 tracing::warn!(trigger = note.value.trigger, %until, "too many events in an hour; this one waits");
                 changes.schedule(at.clone(), Some(until));

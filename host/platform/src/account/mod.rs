@@ -1,6 +1,7 @@
 //! Accounts: someone's login at a vendor. Secrets are sealed before they are stored; what the API shows is the sealed form, except to
 //! the konnector itself (cozy-stack, account documents).
 
+pub mod oauth;
 mod removal;
 
 use konnector_store::{InstanceId, MasterKey, Rev, SecretContext};
@@ -12,10 +13,26 @@ use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// Members of an account that are secrets wherever they stand.
-const SECRETS: [&str; 10] =
-    ["password", "secret", "dob", "code", "answer", "access_token", "refresh_token", "appSecret", "session", "token"];
-/// Where secrets stand in an account.
-const PLACES: [&str; 2] = ["auth", "oauth"];
+const SECRETS: [&str; 12] = [
+    "password",
+    "secret",
+    "dob",
+    "code",
+    "answer",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "client_secret",
+    "appSecret",
+    "session",
+    "token",
+];
+/// Member of an account for the fields of its form.
+const AUTH: &str = "auth";
+/// Member of an account for what its provider gave.
+pub(crate) const OAUTH: &str = "oauth";
+/// Member of an account for what an aggregator keeps, with an [`AUTH`] of its own.
+const DATA: &str = "data";
 /// Ending of the name of a sealed member.
 const SEALED: &str = "_encrypted";
 /// Cozy's name of the sealed password.
@@ -41,6 +58,22 @@ pub(crate) fn is_session(name: &str) -> bool {
     name == SESSION
 }
 
+/// Where secrets stand in an account.
+fn places(body: &Object) -> impl Iterator<Item = &Object> {
+    let below = body.get(DATA).and_then(|data| data.get(AUTH));
+    [body.get(AUTH), body.get(OAUTH), below].into_iter().flatten().filter_map(Value::as_object)
+}
+
+/// The same, to change them.
+fn places_mut(body: &mut Object) -> impl Iterator<Item = &mut Object> {
+    let found = body.iter_mut().filter_map(|(name, value)| match name.as_str() {
+        AUTH | OAUTH => Some(value),
+        DATA => value.get_mut(AUTH),
+        _ => None,
+    });
+    found.filter_map(Value::as_object_mut)
+}
+
 fn sealed_name(name: &str) -> String {
     if name == "password" { SEALED_PASSWORD.to_owned() } else { format!("{name}{SEALED}") }
 }
@@ -63,7 +96,7 @@ impl Account {
     }
 
     fn auth(&self) -> Object {
-        self.body.get("auth").and_then(Value::as_object).cloned().unwrap_or_default()
+        self.body.get(AUTH).and_then(Value::as_object).cloned().unwrap_or_default()
     }
 
     /// The fields of the form, without secrets.
@@ -111,8 +144,8 @@ pub(crate) fn seal_anew(
         sealed += 1;
         Ok(())
     };
-    for place in PLACES {
-        for (name, value) in body.get_mut(place).and_then(Value::as_object_mut).into_iter().flatten() {
+    for place in places_mut(body) {
+        for (name, value) in place {
             if let Some(field) = clear_name(name) {
                 again(field, value)?;
             }
@@ -128,8 +161,7 @@ impl Platform {
     /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are.
     pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
-        for place in PLACES {
-            let Some(members) = body.get_mut(place).and_then(Value::as_object_mut) else { continue };
+        for members in places_mut(body) {
             let clear: Vec<String> = members
                 .keys()
                 .filter(|name| SECRETS.contains(&name.as_str()) || declared.contains(*name))
@@ -160,8 +192,7 @@ impl Platform {
 
     /// Replaces the sealed members by the clear ones, for the konnector itself.
     pub(crate) fn unseal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
-        for place in PLACES {
-            let Some(members) = body.get_mut(place).and_then(Value::as_object_mut) else { continue };
+        for members in places_mut(body) {
             let sealed: Vec<String> = members.keys().filter(|name| clear_name(name).is_some()).cloned().collect();
             for sealed_name in sealed {
                 let Some(name) = clear_name(&sealed_name).map(str::to_owned) else { continue };
@@ -183,8 +214,7 @@ impl Platform {
     /// The secrets of an account with their values.
     pub(crate) fn account_secrets(&self, instance: &Instance, account: &Account) -> Result<Vec<(String, String)>> {
         let mut secrets = Vec::new();
-        for place in PLACES {
-            let Some(members) = account.body.get(place).and_then(Value::as_object) else { continue };
+        for members in places(&account.body) {
             for (sealed_name, value) in members {
                 if let (Some(name), Some(sealed)) = (clear_name(sealed_name), value.as_str()) {
                     secrets.push((name.to_owned(), self.open_secret(instance, &account.id, name, sealed)?));
@@ -235,7 +265,7 @@ impl Platform {
         if body.contains_key("name") {
             return;
         }
-        let auth = body.get("auth").and_then(Value::as_object);
+        let auth = body.get(AUTH).and_then(Value::as_object);
         let field = body.get("identifier").and_then(Value::as_str).unwrap_or("login");
         let name = auth.and_then(|auth| auth.get(field).or_else(|| auth.get("login"))).and_then(Value::as_str);
         if let Some(name) = name.map(str::to_owned) {
@@ -290,7 +320,7 @@ impl Platform {
         value: &str,
     ) -> Result<()> {
         let sealed = self.key.seal(&context(&instance.id, account, name), value.as_bytes())?;
-        let auth = body.entry("auth").or_insert_with(|| json!({}));
+        let auth = body.entry(AUTH).or_insert_with(|| json!({}));
         if let Some(members) = auth.as_object_mut() {
             members.insert(sealed_name(name), Value::String(sealed));
         }
@@ -300,6 +330,6 @@ impl Platform {
     /// Whether two versions of an account differ in what a login needs, so that a schedule that waits may go on. A sealed member is
     /// never equal to one that was sealed anew, which is right: the user wrote the password again.
     pub(crate) fn login_changed(before: &Object, after: &Object) -> bool {
-        PLACES.iter().any(|place| before.get(*place) != after.get(*place))
+        !places(before).eq(places(after))
     }
 }

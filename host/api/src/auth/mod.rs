@@ -1,0 +1,270 @@
+//! `/auth`: OAuth clients register themselves and get their tokens (Cozy API: auth). There are no browser sessions here: the owner shows that
+//! it is the owner with a session code, which comes from the operator's command line or from a program that has every right.
+
+pub mod operator;
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use aide::transform::TransformOperation;
+use askama::Template;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use http::{HeaderMap, StatusCode};
+use konnector_manifest::Slug;
+use konnector_platform::Platform;
+use konnector_platform::grant::{TokenRequest, Wish};
+use konnector_platform::instance::Instance;
+use konnector_platform::oauth_client::Registered;
+use konnector_platform::rate;
+use konnector_platform::ticket::Ticket;
+use konnector_platform::token::Audience;
+use serde_json::{Value, json};
+
+use crate::credentials::bearer;
+use crate::error::Failure;
+use crate::extract::{Caller, FormBody, Host, JsonObject, Params};
+use crate::openapi::{Content, Describe, Kind};
+
+/// The routes of this module.
+pub fn routes() -> ApiRouter<Platform> {
+    let register = post_with(register, |op| {
+        metadata(op.summary("Registers an OAuth client")).answers::<201, Json<Value>>("The client, with its secret")
+    });
+    let own = get_with(show, |op| registered(op.summary("What an OAuth client said of itself")))
+        .put_with(change, |op| metadata(registered(op.summary("Changes what an OAuth client said of itself"))))
+        .delete_with(unregister, |op| {
+            registered(op.summary("Removes an OAuth client, with all its tokens")).answers::<204, ()>("It is gone")
+        });
+    let authorize = get_with(ask, |op| {
+        asked(op.summary("Asks the owner to let an OAuth client have what it wants"), Describe::query)
+            .answers::<200, Content>("A page that asks for a session code")
+            .answers::<303, ()>("There was a session code: back to the client, with a code")
+    })
+    .post_with(accept, |op| {
+        asked(op.summary("Lets an OAuth client have what it wants"), Describe::member)
+            .answers::<303, ()>("Back to the client, with a code")
+            .fails(403, "The session code is good for nothing")
+    });
+    let tokens = post_with(tokens, |op| {
+        op.summary("Gives an OAuth client its tokens")
+            .member("grant_type", Kind::Text, "authorization_code or refresh_token")
+            .member("client_id", Kind::Text, "The client")
+            .member("client_secret", Kind::Text, "Its secret")
+            .member("code", Kind::Text, "The code that the owner let it have")
+            .member("code_verifier", Kind::Text, "What the code's challenge was made of (RFC 7636)")
+            .member("refresh_token", Kind::Text, "Its refresh token")
+    });
+    let session = post_with(session_code, |op| {
+        op.summary("Makes a session code, which shows once within five minutes that the owner is there")
+            .answers::<201, Json<Value>>("The code")
+    });
+    let konnector = post_with(konnector_token, |op| {
+        op.summary("Makes a token for a konnector that runs elsewhere").answers::<201, Json<String>>("The token")
+    });
+    ApiRouter::new()
+        .api_route("/auth/register", register)
+        .api_route("/auth/register/{client_id}", own)
+        .api_route("/auth/authorize", authorize)
+        .api_route("/auth/access_token", tokens)
+        .api_route("/auth/session_code", session)
+        .api_route("/auth/tokens/konnectors/{slug}", konnector)
+}
+
+/// What every request of a client about its own registration may come to.
+fn registered(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.header("Authorization", "Bearer and the client's registration_access_token")
+        .fails(401, "The token is not that of this registration")
+        .fails(409, "Somebody else wrote in between")
+}
+
+/// What a client says of itself.
+fn metadata(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.member("redirect_uris", Kind::Texts, "Where its user is sent back to")
+        .member("client_name", Kind::Text, "Its name")
+        .member("software_id", Kind::Text, "The same for all registrations of a program")
+        .member("client_kind", Kind::Text, "mobile, desktop, browser, …")
+        .member("client_id", Kind::Text, "Its id, to change a registration")
+        .member("client_secret", Kind::Text, "Its secret, to get another one")
+}
+
+/// What a client asks the owner for.
+fn asked<'t>(
+    op: TransformOperation<'t>,
+    say: fn(TransformOperation<'t>, &str, Kind, &str) -> TransformOperation<'t>,
+) -> TransformOperation<'t> {
+    let parameters = [
+        ("client_id", "The client"),
+        ("redirect_uri", "One of the client's own"),
+        ("response_type", "code"),
+        ("state", "Comes back unchanged"),
+        ("scope", "What it wants to do"),
+        ("code_challenge", "See RFC 7636"),
+        ("code_challenge_method", "S256"),
+        ("session_code", "Shows that the owner is there"),
+    ];
+    parameters.into_iter().fold(op, |op, (name, what)| say(op, name, Kind::Text, what))
+}
+
+/// What a client says of itself and what it is told once, as RFC 7591 §3.2.1 has it.
+pub fn shown(registered: &Registered) -> Value {
+    let client = &registered.client;
+    let mut shown = json!({
+        "client_id": client.id,
+        "client_secret_expires_at": 0,
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "redirect_uris": client.value.redirect_uris,
+        "client_name": client.value.client_name,
+        "software_id": client.value.software_id,
+    });
+    if let Some(members) = shown.as_object_mut() {
+        members.extend(client.value.more.clone());
+        if let Some(secret) = &registered.secret {
+            members.insert("client_secret".to_owned(), json!(secret));
+        }
+        members.insert("registration_access_token".to_owned(), json!(registered.registration));
+    }
+    shown
+}
+
+async fn register(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    JsonObject(body): JsonObject,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    platform.admit(&instance, rate::Kind::OAuthClient)?;
+    let registered = platform.register_oauth_client(&instance, body).await?;
+    Ok((StatusCode::CREATED, Json(shown(&registered))))
+}
+
+/// The token of a registration.
+fn registration(headers: &HeaderMap) -> Result<String, Failure> {
+    bearer(headers).ok_or_else(|| Failure::unauthenticated("No token in request", "Bearer"))
+}
+
+async fn show(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failure> {
+    let token = registration(&headers)?;
+    let client = platform.oauth_client_by_token(&instance, &id, &token)?;
+    Ok(Json(shown(&Registered { client, secret: None, registration: token })))
+}
+
+async fn change(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    JsonObject(body): JsonObject,
+) -> Result<Json<Value>, Failure> {
+    let client = platform.oauth_client_by_token(&instance, &id, &registration(&headers)?)?;
+    Ok(Json(shown(&platform.change_oauth_client(&instance, client, body).await?)))
+}
+
+async fn unregister(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Failure> {
+    let client = platform.oauth_client_by_token(&instance, &id, &registration(&headers)?)?;
+    platform.remove_oauth_client(&instance, &id, &client.rev).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What a client asks for.
+fn wish(params: &Params) -> Wish {
+    let text = |name: &str| params.text(name).unwrap_or_default().to_owned();
+    Wish {
+        response_type: text("response_type"),
+        client_id: text("client_id"),
+        redirect_uri: text("redirect_uri"),
+        state: text("state"),
+        scope: text("scope"),
+        code_challenge: text("code_challenge"),
+        code_challenge_method: text("code_challenge_method"),
+    }
+}
+
+/// Where the owner reads what a client wants.
+#[derive(Template)]
+#[template(path = "authorize.html")]
+struct Page<'a> {
+    client: &'a str,
+    domain: &'a str,
+    rules: Vec<String>,
+    wish: &'a Wish,
+}
+
+/// With a session code, the client gets what it asks for at once: whoever has the code made this very address. Else the owner is asked.
+async fn ask(State(platform): State<Platform>, Host(instance): Host, params: Params) -> Result<Response, Failure> {
+    let wish = wish(&params);
+    let client = platform.check_wish(&instance, &wish)?;
+    if params.filled("session_code").is_some() {
+        return answer(&platform, &instance, &wish, &params).await;
+    }
+    let rules = wish.scope.split_whitespace().map(str::to_owned).collect();
+    let page = Page { client: &client.value.client_name, domain: &instance.domain, rules, wish: &wish };
+    let page = page.render().map_err(|error| Failure::server(format!("the page cannot be written: {error}")))?;
+    Ok(Html(page).into_response())
+}
+
+async fn accept(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    FormBody(params): FormBody,
+) -> Result<Response, Failure> {
+    let wish = wish(&params);
+    platform.check_wish(&instance, &wish)?;
+    answer(&platform, &instance, &wish, &params).await
+}
+
+async fn answer(platform: &Platform, instance: &Instance, wish: &Wish, params: &Params) -> Result<Response, Failure> {
+    platform.take_session(instance, params.filled("session_code")).await?;
+    Ok(Redirect::to(platform.authorize_client(instance, wish).await?.as_str()).into_response())
+}
+
+async fn tokens(
+    State(platform): State<Platform>,
+    Host(instance): Host,
+    FormBody(params): FormBody,
+) -> Result<Json<Value>, Failure> {
+    platform.admit(&instance, rate::Kind::Token)?;
+    let text = |name: &str| params.text(name).unwrap_or_default().to_owned();
+    let request = TokenRequest {
+        grant_type: text("grant_type"),
+        client_id: text("client_id"),
+        client_secret: text("client_secret"),
+        code: text("code"),
+        code_verifier: text("code_verifier"),
+        refresh_token: text("refresh_token"),
+    };
+    let tokens = serde_json::to_value(platform.grant_tokens(&instance, &request).await?);
+    tokens.map(Json).map_err(|error| Failure::server(error.to_string()))
+}
+
+async fn session_code(State(platform): State<Platform>, caller: Caller) -> Result<(StatusCode, Json<Value>), Failure> {
+    caller.check_owner()?;
+    platform.admit(&caller.instance, rate::Kind::Token)?;
+    let code = platform.issue_ticket(&caller.instance, Ticket::Session).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
+}
+
+/// A token for a konnector that runs at the client's.
+async fn konnector_token(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<(StatusCode, Json<String>), Failure> {
+    caller.check_owner()?;
+    platform.admit(&caller.instance, rate::Kind::Token)?;
+    let missing = |_| Failure::request(StatusCode::NOT_FOUND, format!("the konnector '{slug}' is not installed"));
+    let slug: Slug = slug.parse().map_err(missing)?;
+    platform.konnector(&caller.instance, &slug)?;
+    let token = platform.issue_token(&caller.instance, Audience::Konnector, slug.as_ref(), "")?;
+    Ok((StatusCode::CREATED, Json(token)))
+}

@@ -1,0 +1,401 @@
+//! Accounts by OAuth (§7.4, A1 and A2 of the behaviour reference), and who sees their secrets (§7.2, D13).
+
+use http::header::LOCATION;
+use konnector_platform::token::Audience;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::provider::{Mood, Provider};
+use crate::support::{Answer, Api, Call, object};
+
+struct Service {
+    api: Api,
+    provider: Provider,
+}
+
+impl Service {
+    /// An account type `service`, whose accounts are for the konnector of this name.
+    async fn new(more: Value) -> Self {
+        let service = Self { api: Api::new().await, provider: Provider::start().await };
+        service.api.install("service", json!({ "accounts": { "type": "io.cozy.accounts" } })).await;
+        service.set("service", more).await;
+        service
+    }
+
+    async fn set(&self, id: &str, more: Value) {
+        let mut kind = json!({
+            "grant_mode": "authorization_code", "client_id": "the client", "client_secret": "s&cret",
+            "auth_endpoint": "https://provider.example/login?lang=fr", "token_endpoint": self.provider.url("/token"),
+        });
+        for (name, value) in object(more) {
+            kind[name] = value;
+        }
+        self.api.platform.set_account_type(id, object(kind)).await.expect("an account type");
+    }
+
+    async fn session(&self) -> String {
+        let code = self.api.send(Call::post("/auth/session_code").token(&self.api.token("*"))).await;
+        code.json()["session_code"].as_str().expect("a code").to_owned()
+    }
+
+    /// Begins; answers where the user is sent to.
+    async fn start(&self, query: &str) -> Url {
+        let session = self.session().await;
+        let answer = self.api.send(Call::get(&format!("/accounts/service/start?session_code={session}&{query}"))).await;
+        assert_eq!(answer.status, 303, "{answer}");
+        answer.header(LOCATION).parse().expect("an address")
+    }
+
+    /// Comes back from the provider.
+    async fn back(&self, query: &str) -> Answer {
+        self.api.send(Call::get(&format!("/accounts/service/redirect?{query}"))).await
+    }
+
+    /// An account that is connected; its id.
+    async fn connected(&self) -> String {
+        let state = param(&self.start("scope=bills").await, "state").expect("a state");
+        let answer = self.back(&format!("code=the-code&state={state}")).await;
+        assert_eq!(answer.status, 303, "{answer}");
+        param(&answer.header(LOCATION).parse().expect("an address"), "account").expect("an account")
+    }
+
+    async fn read(&self, id: &str, token: &str) -> Value {
+        self.api.send(Call::get(&format!("/data/io.cozy.accounts/{id}")).token(token)).await.json()
+    }
+
+    /// As the konnector sees it.
+    async fn clear(&self, id: &str) -> Value {
+        self.read(id, &self.api.token_of(Audience::Konnector, "service", "")).await
+    }
+
+    async fn refresh(&self, id: &str) -> Answer {
+        let token = self.api.token_of(Audience::Konnector, "service", "");
+        self.api.send(Call::post(&format!("/accounts/service/{id}/refresh")).token(&token)).await
+    }
+}
+
+fn param(url: &Url, name: &str) -> Option<String> {
+    url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
+}
+
+/// A1: to the provider, back with a code, and the account holds the tokens, sealed.
+#[tokio::test]
+async fn an_account_is_connected_by_a_code() {
+    let service = Service::new(json!({ "extras": { "prompt": "consent" } })).await;
+    let url = service.start("scope=a+b&state=mine&nonce=n1&redirect_url=https://home.example/x?y=1").await;
+    assert_eq!((url.host_str(), url.path()), (Some("provider.example"), "/login"));
+    for (name, value) in [
+        ("lang", "fr"),
+        ("scope", "a b"),
+        ("client_id", "the client"),
+        ("response_type", "code"),
+        ("redirect_uri", "http://alice.example/accounts/service/redirect"),
+        ("prompt", "consent"),
+    ] {
+        assert_eq!(param(&url, name).as_deref(), Some(value), "{name}");
+    }
+    let state = param(&url, "state").expect("a state");
+    let answer = service.back(&format!("code=the-code&state={state}")).await;
+    let back: Url = answer.header(LOCATION).parse().expect("an address");
+    assert_eq!((answer.status, back.host_str(), param(&back, "y").as_deref()), (303, Some("home.example"), Some("1")));
+    assert_eq!(param(&back, "state").as_deref(), Some("mine"));
+    let asked = &service.provider.asked()[0];
+    assert_eq!((asked.method.as_str(), &asked.authorization), ("POST", &None));
+    for (name, value) in [
+        ("grant_type", "authorization_code"),
+        ("code", "the-code"),
+        ("redirect_uri", "http://alice.example/accounts/service/redirect"),
+        ("client_id", "the client"),
+        ("client_secret", "s&cret"),
+        ("state", &state),
+        ("nonce", "n1"),
+    ] {
+        assert_eq!(asked.get(name), Some(value), "{name}");
+    }
+    let id = param(&back, "account").expect("an account");
+    let clear = service.clear(&id).await;
+    assert_eq!(clear["account_type"], "service");
+    assert_eq!(
+        clear["oauth"],
+        json!({
+            "access_token": "access-1", "refresh_token": "refresh-1", "token_type": "Bearer",
+            "expires_at": "2026-11-20T13:00:00Z",
+        })
+    );
+    assert_eq!(clear["oauth_callback_results"], json!({ "customer": "c-42" }));
+    let sealed = service.read(&id, &service.api.token("*")).await.to_string();
+    assert!(!sealed.contains("access-1") && !sealed.contains("refresh-1"), "{sealed}");
+    // The state is good once.
+    assert_eq!(service.back(&format!("code=the-code&state={state}")).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_three_ways_to_say_who_asks() {
+    let form = [Some("the client"), Some("s&cret")];
+    for (mode, method, authorization, fields) in [
+        ("form", "POST", None, form),
+        ("get", "GET", None, form),
+        ("basic", "POST", Some("Basic dGhlK2NsaWVudDpzJTI2Y3JldA=="), [None, None]),
+    ] {
+        let service = Service::new(json!({ "token_mode": mode, "skip_state_on_token": true })).await;
+        let id = service.connected().await;
+        assert_eq!(service.refresh(&id).await.status, 200);
+        let asked = service.provider.asked();
+        assert_eq!(asked.len(), 2);
+        for asked in &asked {
+            assert_eq!((asked.method.as_str(), asked.authorization.as_deref()), (method, authorization), "{mode}");
+            assert_eq!(["client_id", "client_secret"].map(|name| asked.get(name)), fields, "{mode}");
+            assert_eq!(asked.get("state"), None);
+        }
+    }
+}
+
+/// A1: without a session 403; a session code is good once.
+#[tokio::test]
+async fn only_the_owner_starts() {
+    let service = Service::new(json!({})).await;
+    let start =
+        async |query: &str| service.api.send(Call::get(&format!("/accounts/service/start?{query}"))).await.status;
+    assert_eq!(start("").await, 403);
+    assert_eq!(start("session_code=guess").await, 403);
+    let session = service.session().await;
+    assert_eq!(start(&format!("session_code={session}")).await, 303);
+    assert_eq!(start(&format!("session_code={session}")).await, 403);
+    let late = service.session().await;
+    service.api.clock.set("2026-11-20T12:05:00Z".parse().expect("a date"));
+    assert_eq!(start(&format!("session_code={late}")).await, 403);
+    assert_eq!(start("redirect_url=javascript:alert(1)").await, 422);
+    let foreign = Call::post("/auth/session_code").host("bob.example");
+    let bobs = service.api.platform.issue_token(&service.api.bob, Audience::Cli, "CLI", "*").expect("a token");
+    let foreign = service.api.send(foreign.token(&bobs)).await.json();
+    assert_eq!(start(&format!("session_code={}", foreign["session_code"].as_str().expect("a code"))).await, 403);
+    let session = service.session().await;
+    let unknown = Call::get(&format!("/accounts/unknown/start?session_code={session}"));
+    assert_eq!(service.api.send(unknown).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_state_is_bound_to_instance_account_type_and_time() {
+    let service = Service::new(json!({})).await;
+    service.set("other", json!({})).await;
+    let state = async || param(&service.start("").await, "state").expect("a state");
+    for (host, path) in [("bob.example", "service"), ("alice.example", "other")] {
+        let query = format!("/accounts/{path}/redirect?code=the-code&state={}", state().await);
+        assert_eq!(service.api.send(Call::get(&query).host(host)).await.status, 400, "{host} {path}");
+    }
+    assert_eq!(service.back("code=the-code").await.status, 400);
+    assert_eq!(service.back("access_token=x").await.status, 400);
+    let late = state().await;
+    service.api.clock.set("2026-11-20T12:15:00Z".parse().expect("a date"));
+    assert_eq!(service.back(&format!("code=the-code&state={late}")).await.status, 400);
+    assert!(service.provider.asked().is_empty());
+    // An address that all instances share: the state leads back.
+    let query = format!("/accounts/service/redirect?code=the-code&state={}", state().await);
+    assert_eq!(service.api.send(Call::get(&query).host("oauthcallback.example")).await.status, 303);
+}
+
+#[tokio::test]
+async fn what_the_provider_refuses_makes_no_account() {
+    let service = Service::new(json!({})).await;
+    let state = param(&service.start("").await, "state").expect("a state");
+    let denied = service.back(&format!("error=access_denied&state={state}")).await;
+    let back: Url = denied.header(LOCATION).parse().expect("an address");
+    assert_eq!((back.path(), param(&back, "error").as_deref()), ("/accounts/service/done", Some("access_denied")));
+    assert!(
+        service
+            .api
+            .send(Call::get(&format!("{}?{}", back.path(), back.query().expect("a query"))))
+            .await
+            .text()
+            .contains("not connected")
+    );
+    for (code, mood) in [("wrong", Mood::Kind), ("the-code", Mood::Broken), ("the-code", Mood::Redirecting)] {
+        service.provider.be(mood);
+        let state = param(&service.start("").await, "state").expect("a state");
+        assert_eq!(service.back(&format!("code={code}&state={state}")).await.status, 502, "{mood:?}");
+    }
+    assert!(service.api.platform.accounts(&service.api.alice, None).expect("accounts").is_empty());
+}
+
+/// A1: a token in the address, and the same connection is the same account.
+#[tokio::test]
+async fn a_connection_is_one_account() {
+    let service = Service::new(json!({ "grant_mode": "token_redirect_url" })).await;
+    let connect = async |token: &str, connection: &str| {
+        let url = service.start("").await;
+        assert_eq!(param(&url, "redirect_url").as_deref(), Some("http://alice.example/accounts/service/redirect"));
+        assert_eq!(param(&url, "client_id"), None);
+        let state = param(&url, "state").expect("a state");
+        let answer = service.back(&format!("access_token={token}&connection_id={connection}&state={state}")).await;
+        param(&answer.header(LOCATION).parse().expect("an address"), "account").expect("an account")
+    };
+    let first = connect("t1", "7").await;
+    let again = connect("t2", "7").await;
+    let other = connect("t3", "8").await;
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    let oauth = &service.clear(&first).await["oauth"];
+    assert_eq!((&oauth["access_token"], &oauth["query"]), (&json!("t2"), &json!({ "connection_id": ["7"] })));
+}
+
+#[tokio::test]
+async fn a_konnector_that_exchanges_the_code_itself_gets_what_it_needs() {
+    let service = Service::new(json!({ "grant_mode": "bi_webauth", "token_endpoint": null })).await;
+    let oauth = service.clear(&service.connected().await).await["oauth"].clone();
+    assert_eq!(oauth, json!({ "client_id": "the client", "client_secret": "s&cret", "code": "the-code" }));
+    assert!(service.provider.asked().is_empty());
+}
+
+#[tokio::test]
+async fn the_user_manages_and_renews_a_connection() {
+    let service = Service::new(json!({
+        "grant_mode": "token_redirect_url", "manage_endpoint": "https://provider.example/manage",
+        "reconnect_endpoint": "https://provider.example/again",
+    }))
+    .await;
+    let state = param(&service.start("").await, "state").expect("a state");
+    let first = service.back(&format!("access_token=t1&connection_id=7&state={state}")).await;
+    let id = param(&first.header(LOCATION).parse().expect("an address"), "account").expect("an account");
+    for (path, page) in [("manage", "/manage"), ("reconnect", "/again")] {
+        let session = service.session().await;
+        let call = Call::get(&format!("/accounts/service/{id}/{path}?session_code={session}"));
+        let url: Url = service.api.send(call).await.header(LOCATION).parse().expect("an address");
+        assert_eq!((url.path(), param(&url, "connection_id").as_deref()), (page, Some("7")));
+        let state = param(&url, "state").expect("a state");
+        assert_eq!(service.back(&format!("access_token={path}&connection_id=7&state={state}")).await.status, 303);
+        assert_eq!(service.clear(&id).await["oauth"]["access_token"], path);
+        assert_eq!(service.api.send(Call::get(&format!("/accounts/service/{id}/{path}"))).await.status, 403);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_refreshes_at_once_are_one_request() {
+    let service = Service::new(json!({})).await;
+    let id = service.connected().await;
+    let answers = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{}", answers[0]);
+    // The first was for the code.
+    assert_eq!(service.provider.asked().len(), 2);
+    assert_eq!(service.provider.asked()[1].get("refresh_token"), Some("refresh-1"));
+    for answer in &answers {
+        let oauth = &answer.json()["data"]["attributes"]["oauth"];
+        assert_eq!((&oauth["access_token"], &oauth["refresh_token"]), (&json!("access-2"), &json!("refresh-2")));
+    }
+    // One that failed is one request too, and everybody hears of it.
+    service.provider.be(Mood::Revoked);
+    let answers = futures_util::future::join_all((0..100).map(|_| service.refresh(&id))).await;
+    assert!(answers.iter().all(|answer| answer.status == 401), "{}", answers[0]);
+    assert_eq!(service.provider.asked().len(), 3);
+}
+
+/// A client that goes away does not take the rotated token with it.
+#[tokio::test]
+async fn a_refresh_that_nobody_waits_for_is_stored() {
+    let service = Service::new(json!({})).await;
+    let id = service.connected().await;
+    let impatient = tokio::time::timeout(std::time::Duration::from_millis(30), service.refresh(&id)).await;
+    assert!(impatient.is_err());
+    for _ in 0..100 {
+        if service.clear(&id).await["oauth"]["refresh_token"] == "refresh-2" {
+            assert_eq!(service.refresh(&id).await.status, 200);
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the tokens were lost: {}", service.clear(&id).await);
+}
+
+/// A2 and the errors of §7.4.
+#[tokio::test]
+async fn a_refresh_that_fails_says_what_to_do() {
+    let service = Service::new(json!({})).await;
+    let id = service.connected().await;
+    service.provider.be(Mood::Revoked);
+    let refused = service.refresh(&id).await;
+    insta::assert_snapshot!(refused);
+    service.provider.be(Mood::Broken);
+    assert_eq!(service.refresh(&id).await.status, 502);
+    // Neither of them cost the token.
+    service.provider.be(Mood::Kind);
+    assert_eq!(service.refresh(&id).await.status, 200);
+
+    let bare = Call::post("/data/io.cozy.accounts/").token(&service.api.token("*"));
+    let bare = service.api.send(bare.json(&json!({ "account_type": "service", "auth": { "login": "me" } }))).await;
+    let bare = bare.json()["id"].as_str().expect("an id").to_owned();
+    let unrefreshable = service.refresh(&bare).await;
+    assert!(unrefreshable.status == 400 && unrefreshable.text().contains("this account can not be refreshed"));
+    let call = |path: &str| Call::post(path);
+    let token = service.api.token("io.cozy.accounts:GET");
+    for (path, token, status) in [
+        (format!("/accounts/service/{id}/refresh"), None, 401),
+        (format!("/accounts/service/{id}/refresh"), Some(service.api.token("io.cozy.bills")), 403),
+        ("/accounts/service/unknown/refresh".to_owned(), Some(token.clone()), 404),
+        (format!("/accounts/unknown/{id}/refresh"), Some(token.clone()), 404),
+    ] {
+        let call = match token {
+            Some(token) => call(&path).token(&token),
+            None => call(&path),
+        };
+        assert_eq!(service.api.send(call).await.status, status, "{path}");
+    }
+    // Whoever is not the konnector sees the new tokens sealed.
+    let sealed = service.api.send(call(&format!("/accounts/service/{id}/refresh")).token(&token)).await;
+    assert!(sealed.status == 200 && !sealed.text().contains("access-"), "{sealed}");
+}
+
+#[tokio::test]
+async fn a_provider_in_a_private_network_is_not_contacted() {
+    let service = Service::new(json!({ "token_endpoint": "http://10.0.0.1/token" })).await;
+    let state = param(&service.start("").await, "state").expect("a state");
+    let refused = service.back(&format!("code=the-code&state={state}")).await;
+    assert!(refused.status == 502 && refused.text().contains("cannot be reached"), "{refused}");
+}
+
+/// D13 and §7.2: a konnector sees the secrets of its accounts, an app those that it asks for, everybody else sealed texts that may come back.
+#[tokio::test]
+async fn who_sees_the_secrets_of_an_account() {
+    let service = Service::new(json!({})).await;
+    let api = &service.api;
+    let account = json!({
+        "account_type": "service",
+        "auth": { "login": "me", "password": "s3cret" },
+        "data": { "auth": { "login": "you", "password": "s4cret" }, "bank": 7 },
+    });
+    let made = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
+    assert!(made.status == 201 && !made.text().contains("cret\""), "{made}");
+    let id = made.json()["id"].as_str().expect("an id").to_owned();
+    let app = api.token_of(Audience::App, "home", "io.cozy.accounts");
+    let read = async |token: &str, query: &str| {
+        api.send(Call::get(&format!("/data/io.cozy.accounts/{id}{query}")).token(token)).await.text().to_owned()
+    };
+    let sees = |text: &str| text.contains("s3cret") && text.contains("s4cret");
+    let client = api.client_token("io.cozy.accounts").await;
+    assert!(sees(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
+    assert!(sees(&read(&app, "?include=credentials").await));
+    for (token, query) in [
+        (&app, ""),
+        (&api.token("*"), "?include=credentials"),
+        (&client, "?include=credentials"),
+        (&app, "?include=other"),
+    ] {
+        let seen = read(token, query).await;
+        assert!(
+            !seen.contains("s3cret") && !seen.contains("s4cret") && seen.contains("credentials_encrypted"),
+            "{seen}"
+        );
+    }
+    // What comes back sealed stays what it was.
+    let sealed: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
+    let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&client).json(&sealed)).await;
+    assert!(put.status == 200 && !put.text().contains("s3cret"), "{put}");
+    assert!(sees(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
+    // A konnector's own change is answered in clear.
+    let mut clear = service.clear(&id).await;
+    clear["auth"]["password"] = json!("s3cret too");
+    let konnector = api.token_of(Audience::Konnector, "service", "");
+    let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&konnector).json(&clear)).await;
+    assert!(put.status == 200 && put.text().contains("s3cret too"), "{put}");
+    // Sealed twice, it is another text.
+    let again: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
+    assert_ne!(again["data"]["auth"]["credentials_encrypted"], sealed["data"]["auth"]["credentials_encrypted"]);
+}

@@ -1,0 +1,215 @@
+//! Permission sets and shares (§8.4 and §12.5 of the behaviour reference).
+
+use http::Method;
+use konnector_platform::token::Audience;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, Call};
+
+const LARGER: &str = "Attempt to create a larger permission set";
+
+fn rules(rules: Value) -> Value {
+    json!({ "permissions": rules })
+}
+
+async fn share(api: &Api, token: &str, query: &str, permissions: Value) -> Answer {
+    api.send(Call::post(&format!("/permissions{query}")).token(token).attributes(rules(permissions))).await
+}
+
+fn photo() -> Value {
+    json!({ "photo": { "type": "io.cozy.photos", "verbs": ["GET"], "values": ["one"] } })
+}
+
+#[tokio::test]
+async fn whoever_has_a_code_has_the_rules_of_the_share_and_no_more() {
+    let api = Api::new().await;
+    let app = api.token_of(Audience::App, "photos", "io.cozy.photos io.cozy.bills:GET");
+    for id in ["one", "two"] {
+        let put = Call::put(&format!("/data/io.cozy.photos/{id}")).token(&api.token("*")).json(&json!({ "id": id }));
+        assert_eq!(api.send(put).await.status, 200);
+    }
+    let made = share(&api, &app, "?codes=bob,jane&ttl=1D", photo()).await;
+    assert_eq!(made.status, 200, "{made}");
+    let attributes = &made.json()["data"]["attributes"];
+    assert_eq!(attributes["type"], "share");
+    assert_eq!(attributes["source_id"], "io.cozy.apps/photos");
+    assert_eq!(attributes["permissions"], photo());
+    assert_eq!(attributes["expires_at"], "2026-11-21T12:00:00Z");
+    let code = |set: &str, name: &str| attributes[set][name].as_str().expect("a code").to_owned();
+    assert_ne!(code("codes", "bob"), code("codes", "jane"));
+    for code in [code("codes", "bob"), code("codes", "jane"), code("shortcodes", "bob")] {
+        let status = async |call: Call| api.send(call.token(&code)).await.status;
+        assert_eq!(status(Call::get("/data/io.cozy.photos/one")).await, 200);
+        assert_eq!(status(Call::get("/data/io.cozy.photos/two")).await, 403);
+        assert_eq!(status(Call::get("/data/io.cozy.bills/one")).await, 403);
+        assert_eq!(status(Call::put("/data/io.cozy.photos/one").json(&json!({}))).await, 403);
+        // Nobody shares on what was shared, nor changes it.
+        assert_eq!(status(Call::post("/permissions?codes=x").attributes(rules(photo()))).await, 403);
+        let set = format!("/permissions/{}", made.id());
+        assert_eq!(status(Call::patch(&set).attributes(rules(photo()))).await, 403);
+        assert_eq!(status(Call::delete(&set)).await, 403);
+        let own = api.send(Call::get("/permissions/self").token(&code)).await.json();
+        assert_eq!(
+            (own["data"]["id"].as_str(), &own["data"]["attributes"]["type"]),
+            (Some(&*made.id()), &json!("share"))
+        );
+    }
+    api.clock.set("2026-11-21T12:00:00Z".parse().expect("a date"));
+    let late = api.send(Call::get("/data/io.cozy.photos/one").token(&code("codes", "bob"))).await;
+    assert_eq!((late.status, late.text()), (400, r#"{"error":"code=400, message=Expired token"}"#));
+}
+
+#[tokio::test]
+async fn a_share_is_made_of_what_its_maker_has() {
+    let api = Api::new().await;
+    let narrow = api.token_of(Audience::App, "photos", "io.cozy.photos:GET:one,two io.cozy.contacts:GET:me:owner");
+    for (wanted, status) in [
+        (json!({ "a": { "type": "io.cozy.photos", "verbs": ["GET"], "values": ["one"] } }), 200),
+        (json!({ "a": { "type": "io.cozy.photos", "verbs": ["GET"], "values": ["one", "three"] } }), 403),
+        (json!({ "a": { "type": "io.cozy.photos", "verbs": ["GET"] } }), 403),
+        (json!({ "a": { "type": "io.cozy.photos", "values": ["one"] } }), 403),
+        (json!({ "a": { "type": "io.cozy.contacts", "verbs": ["GET"], "values": ["me"], "selector": "owner" } }), 200),
+        (json!({ "a": { "type": "io.cozy.contacts", "verbs": ["GET"], "values": ["me"] } }), 403),
+        (json!({ "a": { "type": "io.cozy.bills" } }), 403),
+        (json!({}), 400),
+        (json!({ "a": { "type": "io.cozy.photos", "verbs": ["FETCH"] } }), 400),
+        (json!({ "a": { "verbs": ["GET"] } }), 400),
+        (json!({ "a": { "type": "IO.COZY.PHOTOS" } }), 403),
+        (json!([]), 422),
+    ] {
+        let answer = share(&api, &narrow, "?codes=code", wanted.clone()).await;
+        assert_eq!(answer.status, status, "{wanted}: {answer}");
+    }
+    let larger = share(&api, &narrow, "?codes=code", json!({ "a": { "type": "io.cozy.bills" } })).await;
+    assert_eq!(larger.text(), LARGER);
+    assert_eq!(share(&api, &narrow, "?codes=code&ttl=soon", photo()).await.status, 422);
+    assert_eq!(share(&api, &narrow, "", photo()).await.status, 400);
+    let protected = json!({ "permissions": photo(), "password": "secret" });
+    let protected = Call::post("/permissions?codes=code").token(&narrow).attributes(protected);
+    assert_eq!(api.send(protected).await.status, 400);
+}
+
+#[tokio::test]
+async fn rules_are_added_replaced_and_removed_by_title() {
+    let api = Api::new().await;
+    let app = api.token_of(Audience::App, "harvest", "io.cozy.files io.cozy.bills");
+    let patch = async |token: &str, path: &str, attributes: Value| {
+        api.send(Call::patch(path).token(token).attributes(attributes)).await
+    };
+    let konnector = api.token_of(Audience::Konnector, "bank", "");
+    let bills = Call::get("/data/io.cozy.bills/_all_docs");
+    let folder = json!({ "type": "io.cozy.files", "verbs": ["GET", "PUT"], "values": ["folder"] });
+    let added = patch(&app, "/permissions/konnectors/bank", rules(json!({ "saveFolder": folder }))).await;
+    assert_eq!(added.status, 200, "{added}");
+    assert_eq!(
+        added.json()["data"]["attributes"]["permissions"],
+        json!({ "bills": { "type": "io.cozy.bills" }, "saveFolder": folder })
+    );
+    // It counts for the next request.
+    assert_eq!(api.send(bills.token(&konnector)).await.status, 200);
+    let removed = patch(&app, "/permissions/konnectors/bank", rules(json!({ "bills": {}, "unknown": {} }))).await;
+    assert_eq!(removed.json()["data"]["attributes"]["permissions"], json!({ "saveFolder": folder }));
+    assert_eq!(api.send(Call::get("/data/io.cozy.bills/_all_docs").token(&konnector)).await.status, 403);
+
+    let contacts = json!({ "people": { "type": "io.cozy.contacts" } });
+    for (attributes, status, text) in [
+        (rules(contacts.clone()), 403, LARGER),
+        (json!({}), 400, ""),
+        (json!({ "permissions": {}, "codes": {} }), 400, ""),
+        (json!({ "permissions": { "f": folder }, "codes": { "bob": "" } }), 400, ""),
+        (json!({ "codes": { "bob": "" } }), 403, "Permissions can be updated only by its parent"),
+        (rules(json!({ "f": { "type": "http", "values": ["https://a.example"] } })), 403, LARGER),
+    ] {
+        let answer = patch(&app, "/permissions/konnectors/bank", attributes.clone()).await;
+        assert_eq!(answer.status, status, "{attributes}: {answer}");
+        assert!(text.is_empty() || answer.text() == text, "{answer}");
+    }
+    let narrow = api.token_of(Audience::App, "other", "io.cozy.contacts");
+    // What one has not, one does not take away either.
+    assert_eq!(patch(&narrow, "/permissions/konnectors/bank", rules(json!({ "saveFolder": {} }))).await.status, 403);
+    assert_eq!(patch(&narrow, "/permissions/konnectors/none", rules(contacts.clone())).await.status, 404);
+    assert_eq!(patch(&narrow, "/permissions/apps/drive", rules(contacts)).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_share_is_changed_and_ended_by_who_made_it() {
+    let api = Api::new().await;
+    let app = api.token_of(Audience::App, "photos", "io.cozy.photos");
+    let made = share(&api, &app, "?codes=bob,jane", photo()).await;
+    let path = format!("/permissions/{}", made.id());
+    let codes = made.json()["data"]["attributes"]["codes"].clone();
+    let other = api.token_of(Audience::App, "drive", "io.cozy.photos");
+    assert_eq!(api.send(Call::get(&path).token(&other)).await.status, 403);
+    assert_eq!(api.send(Call::delete(&path).token(&other)).await.status, 403);
+    assert_eq!(api.send(Call::get(&path).token(&app)).await.status, 200);
+    assert_eq!(api.send(Call::get(&path).token(&api.token("*"))).await.status, 200);
+
+    let patched = Call::patch(&path).token(&app).attributes(json!({ "codes": { "bob": "", "eve": "" } }));
+    let now = api.send(patched).await.json()["data"]["attributes"]["codes"].clone();
+    assert_eq!(now["bob"], codes["bob"]);
+    assert!(now["eve"].is_string() && now["jane"].is_null(), "{now}");
+    let with = async |code: &Value| {
+        api.send(Call::get("/permissions/self").token(code.as_str().expect("a code"))).await.status
+    };
+    assert_eq!([with(&now["eve"]).await, with(&codes["jane"]).await], [200, 400]);
+
+    let end = Call::patch(&path).token(&app).attributes(json!({ "expires_at": "2026-11-20T13:00:00Z" }));
+    assert_eq!(api.send(end).await.json()["data"]["attributes"]["expires_at"], "2026-11-20T13:00:00Z");
+    let never = Call::patch(&path).token(&app).attributes(json!({ "expires_at": "" }));
+    assert_eq!(api.send(never).await.json()["data"]["attributes"]["expires_at"], Value::Null);
+
+    assert_eq!(api.send(Call::delete(&path).token(&app)).await.status, 204);
+    assert_eq!(with(&now["bob"]).await, 400);
+    assert_eq!(api.send(Call::delete(&path).token(&api.token("*"))).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_shared_can_be_asked() {
+    let api = Api::new().await;
+    let app = api.token_of(Audience::App, "photos", "io.cozy.photos");
+    for verbs in [json!(["GET"]), json!(["PATCH"])] {
+        let rule = json!({ "photo": { "type": "io.cozy.photos", "verbs": verbs, "values": ["one"] } });
+        assert_eq!(share(&api, &app, "?codes=bob", rule).await.status, 200);
+    }
+    let asked = json!({ "data": [
+        { "type": "io.cozy.photos", "id": "one" }, { "type": "io.cozy.photos", "id": "two" },
+    ] });
+    let exists = |token: &str| api.send(Call::post("/permissions/exists").token(token).json(&asked));
+    let found = exists(&app).await;
+    assert_eq!(found.json(), json!({ "data": [{ "type": "io.cozy.photos", "id": "one", "verbs": ["GET", "PATCH"] }] }));
+    assert_eq!(exists(&api.token("io.cozy.bills")).await.status, 403);
+    let malformed = Call::post("/permissions/exists").token(&app).json(&json!({ "data": [{ "type": 1 }] }));
+    assert_eq!(api.send(malformed).await.status, 400);
+
+    let list = async |path: &str| api.send(Call::get(path).token(&app)).await.json();
+    let page = list("/permissions/doctype/io.cozy.photos/shared-by-link?page[limit]=1").await;
+    assert_eq!(page["meta"]["count"], 1);
+    let last = list(page["links"]["next"].as_str().expect("a next page")).await;
+    assert_eq!((&last["meta"]["count"], &last["links"]), (&json!(1), &json!({})));
+    assert_ne!(page["data"][0]["id"], last["data"][0]["id"]);
+    let one = api.token("io.cozy.photos:GET:one");
+    let refused = api.send(Call::get("/permissions/doctype/io.cozy.photos/shared-by-link").token(&one)).await;
+    assert_eq!(
+        (refused.status, refused.text()),
+        (403, "You need GET permission on whole type to list its permissions")
+    );
+}
+
+#[tokio::test]
+async fn each_route_wants_a_token() {
+    let api = Api::new().await;
+    for (method, path) in [
+        (Method::POST, "/permissions?codes=a"),
+        (Method::GET, "/permissions/self"),
+        (Method::POST, "/permissions/exists"),
+        (Method::GET, "/permissions/x"),
+        (Method::PATCH, "/permissions/x"),
+        (Method::DELETE, "/permissions/x"),
+        (Method::PATCH, "/permissions/apps/x"),
+        (Method::PATCH, "/permissions/konnectors/x"),
+        (Method::GET, "/permissions/doctype/io.cozy.files/shared-by-link"),
+    ] {
+        let call = Call::new(method.clone(), path).attributes(rules(photo()));
+        assert_eq!(api.send(call).await.status, 401, "{method} {path}");
+    }
+}

@@ -1,0 +1,118 @@
+//! A little OAuth provider on a real socket: it checks who asks, rotates its refresh tokens, and counts.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
+use axum::{Json, Router};
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+/// What a request for tokens said.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    pub method: String,
+    pub authorization: Option<String>,
+    pub fields: Vec<(String, String)>,
+}
+
+impl Asked {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// How it answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mood {
+    #[default]
+    Kind,
+    /// As in the case A2: a status of 401 and `invalid_token`.
+    Revoked,
+    Broken,
+    Redirecting,
+}
+
+#[derive(Default)]
+pub struct Book {
+    pub asked: Vec<Asked>,
+    pub mood: Mood,
+    rotations: u32,
+}
+
+#[derive(Clone)]
+pub struct Provider {
+    pub address: SocketAddr,
+    pub book: Arc<Mutex<Book>>,
+}
+
+impl Provider {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let provider = Self { address: listener.local_addr().expect("an address"), book: Arc::default() };
+        let routes = Router::new().route("/token", any(token)).with_state(provider.clone());
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        provider
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn be(&self, mood: Mood) {
+        self.book.lock().expect("a book").mood = mood;
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.book.lock().expect("a book").asked.clone()
+    }
+}
+
+async fn token(State(provider): State<Provider>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 16).await.unwrap_or_else(|_| Bytes::new());
+    let text = if parts.method == http::Method::GET {
+        parts.uri.query().unwrap_or_default().as_bytes().to_vec()
+    } else {
+        body.to_vec()
+    };
+    let asked = Asked {
+        method: parts.method.to_string(),
+        authorization: parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        fields: url::form_urlencoded::parse(&text).into_owned().collect(),
+    };
+    // Long enough for everybody else to come too.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut book = provider.book.lock().expect("a book");
+    book.asked.push(asked.clone());
+    match book.mood {
+        Mood::Kind => {}
+        Mood::Revoked => return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_token" }))).into_response(),
+        Mood::Broken => return (StatusCode::INTERNAL_SERVER_ERROR, "oops").into_response(),
+        Mood::Redirecting => return axum::response::Redirect::to("/elsewhere").into_response(),
+    }
+    let current = format!("refresh-{}", book.rotations);
+    let good = match asked.get("grant_type") {
+        Some("authorization_code") => asked.get("code") == Some("the-code"),
+        Some("refresh_token") => asked.get("refresh_token") == Some(&current),
+        _ => false,
+    };
+    if !good {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
+    }
+    book.rotations += 1;
+    let answer: Value = json!({
+        "access_token": format!("access-{}", book.rotations),
+        "refresh_token": format!("refresh-{}", book.rotations),
+        "token_type": "Bearer",
+        "expires_in": 3600,
+        "customer": "c-42",
+    });
+    Json(answer).into_response()
+}

@@ -1,0 +1,57 @@
+//! How much of something there may be in an hour.
+
+use http::header::RETRY_AFTER;
+use serde_json::json;
+
+use crate::support::{Answer, Api, Call};
+
+async fn push(api: &Api) -> Answer {
+    let call = Call::post("/jobs/queue/client").token(&api.token("*"));
+    api.send(call.attributes(json!({ "arguments": {} }))).await
+}
+
+/// J19: with a limit of ten, ten pushes pass, the eleventh is refused, and the twelfth still.
+#[tokio::test]
+async fn the_eleventh_job_is_refused() {
+    let api = Api::with(|config, _| config.hourly.jobs = 10).await;
+    for number in 0..10 {
+        assert_eq!(push(&api).await.status, 202, "{number}");
+    }
+    for _ in 0..2 {
+        let refused = push(&api).await;
+        assert_eq!((refused.status, refused.header(RETRY_AFTER)), (429, "Fri, 20 Nov 2026 13:00:00 GMT"), "{refused}");
+    }
+    // Others are not held up, and neither is the next hour.
+    let bob =
+        api.platform.issue_token(&api.bob, konnector_platform::token::Audience::Cli, "CLI", "*").expect("a token");
+    let call = Call::post("/jobs/queue/client").host("bob.example").token(&bob);
+    assert_eq!(api.send(call.attributes(json!({ "arguments": {} }))).await.status, 202);
+    api.clock.set("2026-11-20T13:00:00Z".parse().expect("a date"));
+    assert_eq!(push(&api).await.status, 202);
+}
+
+#[tokio::test]
+async fn zero_is_no_limit_and_each_kind_has_its_own() {
+    let api = Api::with(|config, _| {
+        config.hourly.jobs = 0;
+        config.hourly.tokens = 1;
+        config.hourly.oauth_clients = 1;
+    })
+    .await;
+    for _ in 0..20 {
+        assert_eq!(push(&api).await.status, 202);
+    }
+    let statuses = async |path: &str, token: &str| {
+        let mut statuses = Vec::new();
+        for _ in 0..2 {
+            let call = Call::post(path).token(token).json(&json!({
+                "redirect_uris": ["https://a.example/"], "client_name": "a", "software_id": "b",
+            }));
+            statuses.push(api.send(call).await.status);
+        }
+        statuses
+    };
+    assert_eq!(statuses("/auth/session_code", &api.token("*")).await, [201, 429]);
+    assert_eq!(statuses("/auth/register", "").await, [201, 429]);
+    assert_eq!(api.send(Call::post("/auth/access_token")).await.status, 429);
+}

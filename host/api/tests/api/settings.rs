@@ -1,0 +1,50 @@
+//! `/settings`.
+
+use serde_json::json;
+
+use crate::support::{Api, Call};
+
+#[tokio::test]
+async fn clients_read_what_they_need() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.settings:GET");
+    let calls = ["instance", "context", "flags", "capabilities", "disk-usage"]
+        .map(|name| Call::get(&format!("/settings/{name}")).token(&token));
+    insta::assert_snapshot!(api.transcript(calls).await);
+    for name in ["instance", "context", "flags", "capabilities", "disk-usage", "clients"] {
+        let path = format!("/settings/{name}");
+        assert_eq!(api.send(Call::get(&path)).await.status, 401);
+        assert_eq!(api.send(Call::get(&path).token(&api.token("io.cozy.files"))).await.status, 403);
+    }
+    let narrow = api.token("io.cozy.settings:GET:io.cozy.settings.instance");
+    assert_eq!(api.send(Call::get("/settings/instance").token(&narrow)).await.status, 200);
+    assert_eq!(api.send(Call::get("/settings/context").token(&narrow)).await.status, 403);
+}
+
+#[tokio::test]
+async fn the_owner_changes_name_language_and_time_zone() {
+    let api = Api::new().await;
+    let put = async |attributes| {
+        let call = Call::put("/settings/instance").token(&api.token("io.cozy.settings"));
+        api.send(call.attributes(attributes)).await
+    };
+    let changed = put(json!({ "locale": "fr", "tz": "Europe/Paris", "public_name": "Alice" })).await;
+    assert_eq!(changed.status, 200, "{changed}");
+    let read = api.send(Call::get("/settings/instance").token(&api.token("io.cozy.settings"))).await.json();
+    let attributes = &read["data"]["attributes"];
+    assert_eq!([&attributes["locale"], &attributes["tz"], &attributes["public_name"]], ["fr", "Europe/Paris", "Alice"]);
+    assert_eq!(put(json!({ "tz": "Mars/Base" })).await.status, 422);
+    assert_eq!(put(json!({ "locale": 7 })).await.status, 422);
+    assert_eq!(put(json!({})).await.json()["data"]["attributes"]["tz"], "Europe/Paris");
+    let reader = api.token("io.cozy.settings:GET");
+    let refused = Call::put("/settings/instance").token(&reader).attributes(json!({ "locale": "de" }));
+    assert_eq!(api.send(refused).await.status, 403);
+}
+
+#[tokio::test]
+async fn an_oauth_client_says_that_it_is_up_to_date() {
+    let api = Api::new().await;
+    let say = |token: String| api.send(Call::post("/settings/synchronized").token(&token));
+    assert_eq!(say(api.client_token("io.cozy.files").await).await.status, 204);
+    assert_eq!(say(api.token("*")).await.status, 403);
+}

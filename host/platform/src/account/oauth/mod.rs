@@ -1,0 +1,265 @@
+//! Accounts that are connected by OAuth: the user is sent to the provider of the service, comes back with a code or a token, and the account
+//! keeps it, sealed (Cozy API, account types and OAuth, §7.4; RFC 6749 §4.1).
+
+mod provider;
+mod refresh;
+
+use konnector_store::Document;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use url::Url;
+
+pub(crate) use refresh::Flights;
+
+use crate::account_type::{AccountType, GrantMode};
+use crate::doctype::ACCOUNTS;
+use crate::instance::Instance;
+use crate::stored::{Object, Stored};
+use crate::ticket::Ticket;
+use crate::token::Principal;
+use crate::{Error, Platform, Result};
+
+/// What the answer of a provider is compared with, and what becomes of the user then. Kept behind the state that the provider sends back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Id of the account type.
+    pub account_type: String,
+    /// What is asked for at the provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The client's own, given back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_state: Option<String>,
+    /// Given to the provider with the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// The account that is connected again, in place of a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// Where the user goes in the end; a page that says so where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<Url>,
+}
+
+/// Which page of a provider the user goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// Where the user connects for the first time.
+    Authorize,
+    /// Where the user manages a connection.
+    Manage,
+    /// Where the user connects again.
+    Reconnect,
+}
+
+/// What a provider sends back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Callback(pub Vec<(String, String)>);
+
+impl Callback {
+    /// A parameter that is not empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(own, value)| own == name && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    /// What konnectors may need of it, as Cozy keeps it: lists of texts by name, without what is secret.
+    fn query(&self) -> Object {
+        let mut query = Object::new();
+        for (name, value) in &self.0 {
+            if !matches!(name.as_str(), "state" | "code" | "access_token" | "refresh_token" | "id_token")
+                && let Value::Array(values) = query.entry(name).or_insert_with(|| json!([]))
+            {
+                values.push(json!(value));
+            }
+        }
+        query
+    }
+}
+
+fn bad_state() -> Error {
+    Error::BadRequest(
+        "bad state: this login is unknown, was ended before, or began more than 15 minutes ago; begin again".to_owned(),
+    )
+}
+
+impl Platform {
+    /// The address at which a user comes back from a provider.
+    fn callback_address(&self, instance: &Instance, kind: &Stored<AccountType>) -> String {
+        match &kind.value.redirect_uri {
+            Some(registered) => registered.to_string(),
+            None => format!("{}://{}/accounts/{}/redirect", self.config.scheme, instance.domain, kind.id),
+        }
+    }
+
+    /// Sends a user to a provider; answers where. Whoever calls this has checked that it is the owner who wants it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for an unknown account type or account, [`Error::BadRequest`] for one without such a page.
+    pub async fn start_oauth(&self, instance: &Instance, page: Page, start: Start) -> Result<Url> {
+        let kind = self.account_type(&start.account_type)?;
+        let connection = match &start.account {
+            Some(id) => connection_id(&self.account_of_type(instance, &kind, id)?.body).map(str::to_owned),
+            None => None,
+        };
+        let settings = &kind.value;
+        let endpoint = match page {
+            Page::Authorize => &settings.auth_endpoint,
+            Page::Manage => &settings.manage_endpoint,
+            Page::Reconnect => &settings.reconnect_endpoint,
+        };
+        let mut url = endpoint.clone().filter(|_| settings.grant_mode != GrantMode::Secret).ok_or_else(|| {
+            Error::BadRequest(format!("accounts of the type '{}' have no such page at their provider", kind.id))
+        })?;
+        let scope = start.scope.clone();
+        let state = self.issue_ticket(instance, Ticket::Start(start)).await?;
+        let redirect = self.callback_address(instance, &kind);
+        let (response_type, redirect_name) = match settings.grant_mode {
+            GrantMode::Code | GrantMode::CodeAndSecret => (Some("code"), "redirect_uri"),
+            GrantMode::Token => (Some("token"), "redirect_uri"),
+            GrantMode::TokenRedirectUrl => (Some("token"), "redirect_url"),
+            _ => (None, "redirect_uri"),
+        };
+        let tells_redirect = !(settings.skip_redirect_uri_on_authorize && page == Page::Authorize);
+        let parameters = [
+            ("scope", scope.as_deref()),
+            ("response_type", response_type.filter(|_| page == Page::Authorize)),
+            ("client_id", settings.client_id.as_deref().filter(|_| settings.grant_mode != GrantMode::TokenRedirectUrl)),
+            ("connection_id", connection.as_deref()),
+            ("state", Some(state.as_str())),
+            (redirect_name, tells_redirect.then_some(redirect.as_str())),
+        ];
+        {
+            let mut query = url.query_pairs_mut();
+            query.extend_pairs(parameters.iter().filter_map(|(name, value)| Some((*name, (*value)?))));
+            query.extend_pairs(&settings.extras);
+        }
+        Ok(url)
+    }
+
+    /// Takes what a provider sends back, exchanges the code where there is one, and keeps the account; answers where the user goes. `host`
+    /// is the instance that the provider called, where its address is an instance's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRequest`] for a state that is not good, or another instance's or account type's; [`Error::Provider`] when the provider
+    /// does not give a token.
+    pub async fn finish_oauth(
+        &self,
+        host: Option<Instance>,
+        account_type: &str,
+        callback: &Callback,
+    ) -> Result<String> {
+        let kind = self.account_type(account_type)?;
+        let state = callback.get("state").ok_or_else(bad_state)?;
+        let instance = match host {
+            Some(instance) => instance,
+            None => self.instance_of_ticket(state).map_err(|_| bad_state())?,
+        };
+        let Some(Ticket::Start(start)) = self.take_ticket(&instance, state).await? else { return Err(bad_state()) };
+        if start.account_type != kind.id {
+            return Err(bad_state());
+        }
+        let outcome = match callback.get("error") {
+            Some(error) => ("error", error.to_owned()),
+            None => ("account", self.connect(&instance, &kind, &start, callback, state).await?.id),
+        };
+        Ok(self.way_back(&instance, &kind.id, &start, outcome))
+    }
+
+    fn way_back(&self, instance: &Instance, kind: &str, start: &Start, (name, value): (&str, String)) -> String {
+        let state = start.client_state.as_deref().map(|state| ("state", state));
+        let parameters = std::iter::once((name, value.as_str())).chain(state);
+        let ours = || format!("{}://{}/accounts/{kind}/done", self.config.scheme, instance.domain).parse().ok();
+        match start.back.clone().or_else(ours) {
+            Some(mut back) => {
+                back.query_pairs_mut().extend_pairs(parameters);
+                back.to_string()
+            }
+            None => format!("/accounts/{kind}/done"),
+        }
+    }
+
+    async fn connect(
+        &self,
+        instance: &Instance,
+        kind: &Stored<AccountType>,
+        start: &Start,
+        callback: &Callback,
+        state: &str,
+    ) -> Result<Document> {
+        let query = callback.query();
+        let mut oauth = Object::new();
+        let mut results = Object::new();
+        match (callback.get("access_token"), callback.get("code"), &kind.value.token_endpoint) {
+            (Some(token), ..) => {
+                oauth.insert("access_token".to_owned(), json!(token));
+            }
+            (None, Some(code), Some(endpoint)) => {
+                let redirect = self.callback_address(instance, kind);
+                let mut form = vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", &redirect)];
+                if !kind.value.skip_state_on_token {
+                    form.push(("state", state));
+                    form.extend(start.nonce.as_deref().map(|nonce| ("nonce", nonce)));
+                }
+                let answer = self.ask_provider(kind, endpoint, &form).await?.map_err(|refusal| refusal.told())?;
+                results = self.keep_tokens(answer, &mut oauth)?.members;
+            }
+            (None, code, None) => {
+                let secret = self.client_secret(kind)?;
+                let members = [
+                    ("client_id", kind.value.client_id.as_deref()),
+                    ("client_secret", secret.as_deref()),
+                    ("code", code),
+                ];
+                for (name, value) in members {
+                    if let Some(value) = value {
+                        oauth.insert(name.to_owned(), json!(value));
+                    }
+                }
+            }
+            (None, None, Some(_)) => {
+                return Err(Error::BadRequest("the provider sent neither a code nor a token".to_owned()));
+            }
+        }
+        if !query.is_empty() {
+            oauth.insert("query".to_owned(), Value::Object(query));
+        }
+        let owner = Principal::owner(instance);
+        let slug = kind.value.konnector(&kind.id);
+        let before = match &start.account {
+            Some(id) => Some(self.account_of_type(instance, kind, id)?),
+            None => match callback.get("connection_id") {
+                Some(id) => {
+                    self.accounts(instance, Some(slug))?.into_iter().find(|own| connection_id(&own.body) == Some(id))
+                }
+                None => None,
+            },
+        };
+        let mut body = before.as_ref().map(|account| account.body.clone()).unwrap_or_default();
+        body.insert("account_type".to_owned(), json!(slug));
+        body.insert("oauth".to_owned(), Value::Object(oauth));
+        if !results.is_empty() {
+            body.insert("oauth_callback_results".to_owned(), Value::Object(results));
+        }
+        match before {
+            Some(account) => self.update_document(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await,
+            None => self.create_document(instance, &owner, &ACCOUNTS, None, body).await,
+        }
+    }
+
+    /// An account, if it is one of this type.
+    fn account_of_type(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<super::Account> {
+        let account = self.account(instance, id)?;
+        if account.account_type() == Some(kind.value.konnector(&kind.id)) {
+            return Ok(account);
+        }
+        Err(Error::NotFound(format!("there is no account '{id}' of the type '{}'", kind.id)))
+    }
+}
+
+/// What a provider calls the connection of an account.
+fn connection_id(account: &Object) -> Option<&str> {
+    account.get("oauth")?.get("query")?.get("connection_id")?.get(0)?.as_str()
+}

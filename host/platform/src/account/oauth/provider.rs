@@ -1,0 +1,157 @@
+//! Asks a provider for tokens (RFC 6749 §4.1.3, §6), through the same gate as a konnector's requests: private addresses only where the
+//! operator allows them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::Duration as Period;
+use konnector_manifest::HttpRules;
+use konnector_sandbox::http::{Body, Expect, HttpBudget, Request, SecretTable, SessionOptions};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use crate::account_type::{AccountType, TokenMode};
+use crate::stored::{Object, Stored};
+use crate::{Error, Platform, Result};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Bytes of an answer.
+const LARGEST: u64 = 256 << 10;
+/// The longest time that a token is believed to last.
+const LONGEST: i64 = 10 * 366 * 86_400;
+
+/// What a provider gives (RFC 6749 §5.1).
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Answer {
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    refresh_token: Option<String>,
+    #[serde(default)]
+    id_token: Option<String>,
+    #[serde(default)]
+    token_type: Option<String>,
+    #[serde(default)]
+    expires_in: Option<Value>,
+    /// What only this provider sends.
+    #[serde(flatten)]
+    pub(super) members: Object,
+}
+
+/// Why a provider gives nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    status: u16,
+    error: Option<String>,
+}
+
+impl Refusal {
+    /// Whether the token is what is wrong (RFC 6749 §5.2, RFC 6750 §3.1), and not the server's own credentials or the provider's day.
+    pub(super) fn is_of_token(&self) -> bool {
+        matches!(self.error.as_deref(), Some("invalid_grant" | "invalid_token"))
+            || (self.status == 401 && self.error.is_none())
+    }
+
+    pub(super) fn told(&self) -> Error {
+        let error = self.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
+        Error::Provider(format!("the provider refuses to give a token: status {}{error}", self.status))
+    }
+}
+
+impl Platform {
+    /// Asks for tokens; the refusal of a provider that answers is the inner error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Provider`] when it cannot be reached or makes no sense.
+    pub(super) async fn ask_provider(
+        &self,
+        kind: &Stored<AccountType>,
+        endpoint: &Url,
+        form: &[(&str, &str)],
+    ) -> Result<Result<Answer, Refusal>> {
+        let id = kind.value.client_id.clone().unwrap_or_default();
+        let secret = self.client_secret(kind)?.unwrap_or_default();
+        let mut form = form.to_vec();
+        if kind.value.token_mode != TokenMode::Basic {
+            form.extend([("client_id", id.as_str()), ("client_secret", secret.as_str())]);
+        }
+        let mut request = Request {
+            headers: vec![("accept".to_owned(), "application/json".to_owned())],
+            expect: Expect::Bytes,
+            timeout: Some(PATIENCE),
+            // A redirect would take the credentials elsewhere.
+            follow_redirects: false,
+            ..Request::get(endpoint.as_str())
+        };
+        if kind.value.token_mode == TokenMode::Get {
+            let mut address = endpoint.clone();
+            address.query_pairs_mut().extend_pairs(&form);
+            request.url = address.to_string();
+        } else {
+            "POST".clone_into(&mut request.method);
+            request.body = Some(Serializer::new(String::new()).extend_pairs(&form).finish().into());
+            request = request.header("content-type", "application/x-www-form-urlencoded");
+        }
+        if kind.value.token_mode == TokenMode::Basic {
+            // RFC 6749 §2.3.1: both parts are encoded like a form before they are joined.
+            let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            let pair = STANDARD.encode(format!("{}:{}", encode(&id), encode(&secret)));
+            request = request.header("authorization", &format!("Basic {pair}"));
+        }
+        let session = self.gate.session(SessionOptions {
+            rules: HttpRules::origin(endpoint),
+            cookies: None,
+            budget: HttpBudget { requests: 1, bytes_up: LARGEST, bytes_down: LARGEST, body_limit: LARGEST },
+            secrets: Arc::new(SecretTable::default()),
+        });
+        let response = session.send(request).await;
+        let origin = endpoint.origin().ascii_serialization();
+        let response =
+            response.map_err(|error| Error::Provider(format!("the provider {origin} cannot be reached: {error}")))?;
+        let body = match &response.body {
+            Body::Bytes(bytes) => bytes.as_ref(),
+            Body::Text(text) => text.as_bytes(),
+        };
+        let mut members: Object = serde_json::from_slice(body).unwrap_or_default();
+        let error = members.shift_remove("error").as_ref().and_then(Value::as_str).map(str::to_owned);
+        if response.status != 200 || error.is_some() {
+            return Ok(Err(Refusal { status: response.status, error }));
+        }
+        let answer = serde_json::from_value(Value::Object(members));
+        answer.map(Ok).map_err(|error| Error::Provider(format!("the provider {origin} answers with nonsense: {error}")))
+    }
+
+    /// Writes tokens into the `oauth` of an account, in clear; answers the rest.
+    pub(super) fn keep_tokens(&self, answer: Answer, oauth: &mut Object) -> Result<Answer> {
+        // Some call it so.
+        let access = answer.access_token.clone().or_else(|| answer.id_token.clone());
+        let access =
+            access.ok_or_else(|| Error::Provider("the provider answers without an access token".to_owned()))?;
+        let seconds =
+            answer.expires_in.as_ref().and_then(|given| given.as_i64().or_else(|| given.as_str()?.parse().ok()));
+        let end = seconds
+            .filter(|seconds| *seconds > 0)
+            .map(|seconds| self.clock.now() + Period::seconds(seconds.min(LONGEST)));
+        let members = [
+            ("access_token", Some(access)),
+            ("refresh_token", answer.refresh_token.clone()),
+            ("id_token", answer.id_token.clone()),
+            ("token_type", answer.token_type.clone()),
+        ];
+        for (name, value) in members {
+            if let Some(value) = value {
+                oauth.insert(name.to_owned(), json!(value));
+            }
+        }
+        match end {
+            Some(end) => oauth.insert("expires_at".to_owned(), json!(end)),
+            None => oauth.shift_remove("expires_at"),
+        };
+        Ok(answer)
+    }
+}

@@ -1,0 +1,156 @@
+//! New access tokens for accounts: one request at a time for each account, however many ask. What the provider gives is stored before
+//! anybody uses it: a provider that rotates refresh tokens takes the old one back (RFC 6749 §6, RFC 9700 §4.14.2).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Duration, Utc};
+use konnector_store::InstanceId;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::account::{Account, OAUTH};
+use crate::account_type::AccountType;
+use crate::instance::Instance;
+use crate::stored::{Object, Stored};
+use crate::{Error, Platform, Result};
+
+/// A token that ends this soon is refreshed before a run.
+const MARGIN: i64 = 300;
+
+/// How a refresh ended: everybody who waited is told the same.
+#[derive(Debug, Clone)]
+enum Landed {
+    Stored,
+    Unrefreshable,
+    Reconnect,
+    Failed(String),
+}
+
+type Flight = watch::Receiver<Option<Landed>>;
+
+/// The refreshes that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Flights(Mutex<HashMap<(InstanceId, String), Flight>>);
+
+impl Platform {
+    /// Gets a new access token for an account and stores it; answers the account as it is then. Whoever comes while a refresh is under way
+    /// waits for it.
+    ///
+    /// Cancel safety: a refresh that has begun goes on, and its tokens are stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for an unknown account or one of another type, [`Error::BadRequest`] for one that has no OAuth,
+    /// [`Error::Reconnect`] when the provider does not take the refresh token, [`Error::Provider`] when it fails otherwise.
+    pub async fn refresh_account(&self, instance: &Instance, account_type: &str, id: &str) -> Result<Account> {
+        let kind = self.account_type(account_type)?;
+        self.account_of_type(instance, &kind, id)?;
+        let mut flight = self.flight(instance, kind, id);
+        let landed = match flight.wait_for(Option::is_some).await {
+            Ok(landed) => landed.clone(),
+            Err(_) => None,
+        };
+        match landed {
+            Some(Landed::Stored) => self.account(instance, id),
+            Some(Landed::Unrefreshable) => Err(Error::BadRequest("this account can not be refreshed".to_owned())),
+            Some(Landed::Reconnect) => Err(Error::Reconnect),
+            Some(Landed::Failed(told)) => Err(Error::Provider(told)),
+            None => Err(Error::Provider("the refresh was cut off; try again".to_owned())),
+        }
+    }
+
+    /// The refresh of an account that is under way, or a new one.
+    fn flight(&self, instance: &Instance, kind: Stored<AccountType>, id: &str) -> Flight {
+        let key = (instance.id.clone(), id.to_owned());
+        let mut flights = self.flights.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
+        }
+        let (landing, flight) = watch::channel(None);
+        flights.insert(key.clone(), flight.clone());
+        let (platform, instance) = (self.clone(), instance.clone());
+        self.tasks().spawn(async move {
+            let guard = Takeoff { platform: platform.clone(), key: key.clone() };
+            let landed = match platform.refresh(&instance, &kind, &key.1).await {
+                Ok(landed) => landed,
+                Err(error) => Landed::Failed(error.to_string()),
+            };
+            // First out of the list, then told: who comes later begins anew.
+            drop(guard);
+            landing.send_replace(Some(landed));
+        });
+        flight
+    }
+
+    async fn refresh(&self, instance: &Instance, kind: &Stored<AccountType>, id: &str) -> Result<Landed> {
+        let account = self.account(instance, id)?;
+        if !account.body.contains_key(OAUTH) {
+            return Ok(Landed::Unrefreshable);
+        }
+        let token = self.account_secrets(instance, &account)?.into_iter().find(|(name, _)| name == "refresh_token");
+        let mut fresh = Object::new();
+        match (token, &kind.value.token_endpoint) {
+            (Some((_, token)), Some(endpoint)) => {
+                let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
+                match self.ask_provider(kind, endpoint, &form).await? {
+                    Ok(answer) => drop(self.keep_tokens(answer, &mut fresh)?),
+                    Err(refusal) if refusal.is_of_token() => return Ok(Landed::Reconnect),
+                    Err(refusal) => return Err(refusal.told()),
+                }
+            }
+            // The konnector gets its token itself, and needs to know as whom (cozy-stack).
+            (None, _) => {
+                for (name, value) in
+                    [("client_id", kind.value.client_id.clone()), ("client_secret", self.client_secret(kind)?)]
+                {
+                    fresh.extend(value.map(|value| (name.to_owned(), json!(value))));
+                }
+            }
+            (Some(_), None) => return Ok(Landed::Unrefreshable),
+        }
+        let change = |body: &mut Object| {
+            if let Some(oauth) = body.get_mut(OAUTH).and_then(Value::as_object_mut) {
+                oauth.extend(fresh.clone());
+            }
+            self.seal_account(instance, id, body)
+        };
+        self.change_account(instance, id, change).await?;
+        Ok(Landed::Stored)
+    }
+
+    /// Refreshes the token of an account that a run is about to use, where it ends soon and can be refreshed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::refresh_account`].
+    pub(crate) async fn freshen(&self, instance: &Instance, account: Account) -> Result<Account> {
+        let end = account.body.get(OAUTH).and_then(|oauth| oauth.get("expires_at")?.as_str());
+        let end = end.and_then(|end| DateTime::parse_from_rfc3339(end).ok());
+        let (Some(end), Some(slug)) = (end, account.account_type()) else { return Ok(account) };
+        if end.with_timezone(&Utc) > self.clock.now() + Duration::seconds(MARGIN) {
+            return Ok(account);
+        }
+        let types = self.account_types()?;
+        match types.iter().find(|kind| kind.value.token_endpoint.is_some() && kind.value.konnector(&kind.id) == slug) {
+            Some(kind) if has_refresh_token(&account) => self.refresh_account(instance, &kind.id, &account.id).await,
+            _ => Ok(account),
+        }
+    }
+}
+
+fn has_refresh_token(account: &Account) -> bool {
+    account.body.get(OAUTH).is_some_and(|oauth| oauth.get("refresh_token_encrypted").is_some())
+}
+
+/// Takes a refresh from the list when it ends, however it ends.
+struct Takeoff {
+    platform: Platform,
+    key: (InstanceId, String),
+}
+
+impl Drop for Takeoff {
+    fn drop(&mut self) {
+        self.platform.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

@@ -1,0 +1,267 @@
+//! Account types: services that accounts are with, as the operator knows them from the service's provider: where it lets users log in, and
+//! under which client id and secret this server is known there (Cozy API, account types and OAuth, §7.4). They are the whole server's.
+
+use std::collections::BTreeMap;
+
+use konnector_store::{Changes, DocRef, InstanceId, MasterKey, SecretContext};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use crate::doctype::ACCOUNT_TYPES;
+use crate::stored::{Object, Stored, object};
+use crate::{Error, Platform, Result};
+
+/// The two members that are sealed.
+const SECRETS: [&str; 2] = ["client_secret", "secret"];
+
+/// How an account of a type comes to its credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GrantMode {
+    /// The provider sends a code, which the server exchanges (RFC 6749 §4.1).
+    #[serde(rename = "authorization_code")]
+    Code,
+    /// The provider sends the token itself (RFC 6749 §4.2).
+    #[serde(rename = "token")]
+    Token,
+    /// The same, by providers that call the address `redirect_url`.
+    #[serde(rename = "token_redirect_url")]
+    TokenRedirectUrl,
+    /// The pages of Budget Insight.
+    #[serde(rename = "bi_webauth")]
+    BiWebauth,
+    /// The newer pages of Budget Insight.
+    #[serde(rename = "bi_webview")]
+    BiWebview,
+    /// No OAuth: konnectors get a secret of the operator's among their parameters.
+    #[serde(rename = "secret")]
+    Secret,
+    /// [`GrantMode::Code`], with such a secret besides.
+    #[serde(rename = "authorization_code+secret")]
+    CodeAndSecret,
+    /// [`GrantMode::BiWebauth`], with such a secret besides.
+    #[serde(rename = "bi_webauth+secret")]
+    BiWebauthAndSecret,
+    /// [`GrantMode::BiWebview`], with such a secret besides.
+    #[serde(rename = "bi_webview+secret")]
+    BiWebviewAndSecret,
+}
+
+impl GrantMode {
+    /// Whether konnectors get the type's secret.
+    const fn gives_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::CodeAndSecret | Self::BiWebauthAndSecret | Self::BiWebviewAndSecret)
+    }
+}
+
+/// How the server says who it is where it asks for tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenMode {
+    /// In the body of a form (RFC 6749 §2.3.1).
+    #[default]
+    Form,
+    /// With HTTP Basic.
+    Basic,
+    /// In the query string of a GET, for providers that know nothing better.
+    Get,
+}
+
+/// A service, as its document holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountType {
+    /// See [`GrantMode`].
+    pub grant_mode: GrantMode,
+    /// The konnector that its accounts are for; the type's own id where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slug: Option<String>,
+    /// Under which id the provider knows this server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Where users log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_endpoint: Option<Url>,
+    /// Where tokens are; konnectors exchange the code themselves where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_endpoint: Option<Url>,
+    /// Where users manage a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manage_endpoint: Option<Url>,
+    /// Where users connect again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconnect_endpoint: Option<Url>,
+    /// See [`TokenMode`].
+    #[serde(default)]
+    pub token_mode: TokenMode,
+    /// The address that the provider knows; that of the instance where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_uri: Option<Url>,
+    /// More parameters for [`AccountType::auth_endpoint`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extras: BTreeMap<String, String>,
+    /// The provider does not want to be told the address again.
+    #[serde(default)]
+    pub skip_redirect_uri_on_authorize: bool,
+    /// The provider refuses state and nonce where tokens are.
+    #[serde(default)]
+    pub skip_state_on_token: bool,
+    /// The secrets, sealed.
+    #[serde(default, rename = "_sealed", skip_serializing_if = "BTreeMap::is_empty")]
+    sealed: BTreeMap<String, String>,
+}
+
+fn at(id: &str) -> DocRef {
+    DocRef::new(&InstanceId::global(), &ACCOUNT_TYPES, id)
+}
+
+fn context(id: &str, field: &str) -> SecretContext {
+    SecretContext { instance: InstanceId::global(), account: format!("account-type/{id}"), field: field.to_owned() }
+}
+
+fn check_id(id: &str) -> Result<()> {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte);
+    if (1..=100).contains(&id.len()) && id.bytes().all(legal) {
+        return Ok(());
+    }
+    Err(Error::Parameter {
+        name: "id",
+        message: format!("'{id}' cannot be the name of an account type; use up to 100 of a-z, 0-9, -, _ and ."),
+    })
+}
+
+impl AccountType {
+    /// The members of an account type as an operator writes them, with its secrets.
+    fn read(mut given: Object) -> Result<(Self, Vec<(&'static str, Value)>)> {
+        given.retain(|name, _| !name.starts_with('_'));
+        let mut secrets = Vec::new();
+        for name in SECRETS {
+            if let Some(value) = given.shift_remove(name).filter(|value| !value.is_null()) {
+                secrets.push((name, value));
+            }
+        }
+        let read: Self = serde_json::from_value(Value::Object(given))
+            .map_err(|error| Error::BadRequest(format!("this is no account type: {error}")))?;
+        let endpoints = [&read.auth_endpoint, &read.token_endpoint, &read.manage_endpoint, &read.reconnect_endpoint];
+        if let Some(odd) = endpoints.into_iter().flatten().find(|url| !matches!(url.scheme(), "http" | "https")) {
+            return Err(Error::BadRequest(format!("{odd} is neither http nor https")));
+        }
+        if read.grant_mode != GrantMode::Secret && read.auth_endpoint.is_none() {
+            return Err(Error::BadRequest("auth_endpoint is missing: where does the user log in?".to_owned()));
+        }
+        if read.grant_mode.gives_secret() && !secrets.iter().any(|(name, _)| *name == "secret") {
+            return Err(Error::BadRequest("secret is missing, which konnectors are to get".to_owned()));
+        }
+        Ok((read, secrets))
+    }
+
+    /// The konnector that accounts of this type are for.
+    #[must_use]
+    pub fn konnector<'a>(&'a self, id: &'a str) -> &'a str {
+        self.slug.as_deref().filter(|slug| !slug.is_empty()).unwrap_or(id)
+    }
+
+    /// Names of the secrets that it has.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.sealed.keys().map(String::as_str)
+    }
+}
+
+/// Seals the secrets of an account type with another key; answers how many there were.
+pub(crate) fn seal_anew(id: &str, body: &mut Object, old: &MasterKey, new: &MasterKey) -> Result<u64> {
+    let mut sealed = 0;
+    for (name, value) in body.get_mut("_sealed").and_then(Value::as_object_mut).into_iter().flatten() {
+        let Some(text) = value.as_str().filter(|text| !new.sealed(text)) else { continue };
+        let context = context(id, name);
+        *value = Value::String(new.seal(&context, &old.open(&context, text)?)?);
+        sealed += 1;
+    }
+    Ok(sealed)
+}
+
+impl Platform {
+    /// An account type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the operator set none up with this id.
+    pub fn account_type(&self, id: &str) -> Result<Stored<AccountType>> {
+        let unknown = || {
+            Error::NotFound(format!(
+                "there is no account type '{id}'; the operator sets one up with `konnector account-types set`"
+            ))
+        };
+        if check_id(id).is_err() {
+            return Err(unknown());
+        }
+        self.stored(&at(id))?.ok_or_else(unknown)
+    }
+
+    /// All account types.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn account_types(&self) -> Result<Vec<Stored<AccountType>>> {
+        self.all(&InstanceId::global(), &ACCOUNT_TYPES)
+    }
+
+    /// Sets an account type up, in place of the one that may be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parameter`] for a name that is none, [`Error::BadRequest`] with what is wrong with it.
+    pub async fn set_account_type(&self, id: &str, given: Object) -> Result<Stored<AccountType>> {
+        check_id(id)?;
+        let (mut set, secrets) = AccountType::read(given)?;
+        for (name, value) in secrets {
+            let clear = value.to_string();
+            set.sealed.insert(name.to_owned(), self.key.seal(&context(id, name), clear.as_bytes())?);
+        }
+        let body = object(&set)?;
+        let mut changes = Changes::new();
+        match self.store.get(&at(id))? {
+            Some(found) => changes.put(at(id), &found.rev, body),
+            None => changes.create(at(id), body),
+        };
+        let rev = self.commit_one(changes).await?;
+        Ok(Stored { id: id.to_owned(), rev, value: set })
+    }
+
+    /// Removes an account type. Its accounts stay, and are not refreshed any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub async fn remove_account_type(&self, id: &str) -> Result<()> {
+        let found = self.account_type(id)?;
+        let mut changes = Changes::new();
+        changes.delete(at(id), &found.rev);
+        self.commit(changes).await?;
+        Ok(())
+    }
+
+    /// The secret of an account type, as JSON.
+    fn account_type_secret(&self, kind: &Stored<AccountType>, name: &str) -> Result<Option<Value>> {
+        let Some(sealed) = kind.value.sealed.get(name) else { return Ok(None) };
+        let clear = self.key.open(&context(&kind.id, name), sealed)?;
+        let read = serde_json::from_slice(&clear);
+        read.map(Some).map_err(|error| Error::Stored {
+            document: format!("{}/{}", *ACCOUNT_TYPES, kind.id),
+            message: error.to_string(),
+        })
+    }
+
+    /// What the server proves itself with at the provider.
+    pub(crate) fn client_secret(&self, kind: &Stored<AccountType>) -> Result<Option<String>> {
+        let secret = self.account_type_secret(kind, "client_secret")?;
+        Ok(secret.map(|secret| secret.as_str().map_or_else(|| secret.to_string(), str::to_owned)))
+    }
+
+    /// What a konnector gets as its parameter `secret`: that of the first type which is for it.
+    pub(crate) fn konnector_secret(&self, slug: &str) -> Result<Option<Value>> {
+        let types = self.account_types()?;
+        let own =
+            types.iter().find(|kind| kind.value.grant_mode.gives_secret() && kind.value.konnector(&kind.id) == slug);
+        own.map_or(Ok(None), |kind| self.account_type_secret(kind, "secret"))
+    }
+}

@@ -1,0 +1,190 @@
+//! How an OAuth client gets its tokens: a code that the owner let it have (RFC 6749 §4.1, with PKCE of RFC 7636), then its refresh token (§6).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use url::Url;
+
+use crate::instance::Instance;
+use crate::oauth_client::OAuthClient;
+use crate::stored::Stored;
+use crate::ticket::Ticket;
+use crate::token::{Audience, Claims};
+use crate::{Error, Platform, Result};
+
+/// What the owner let a client have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Id of the client.
+    pub client: String,
+    /// What it may do.
+    pub scope: String,
+    /// SHA-256 of the client's `code_verifier`, where it sent one along (RFC 7636 §4.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+}
+
+/// What a client asks the owner for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Only `code`.
+    pub response_type: String,
+    /// Which client.
+    pub client_id: String,
+    /// One of the client's own.
+    pub redirect_uri: String,
+    /// Comes back unchanged, so that the client knows its own request again.
+    pub state: String,
+    /// What it wants to do.
+    pub scope: String,
+    /// See [`Grant::challenge`].
+    pub code_challenge: String,
+    /// Only `S256`.
+    pub code_challenge_method: String,
+}
+
+/// The tokens of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tokens {
+    /// For requests; seven days.
+    pub access_token: String,
+    /// Always `bearer`.
+    pub token_type: &'static str,
+    /// For another access token, where the client does not have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    /// What they allow.
+    pub scope: String,
+}
+
+/// A request for tokens, as a form.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// `authorization_code` or `refresh_token`.
+    pub grant_type: String,
+    /// Which client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: String,
+    /// The code, for the first kind.
+    pub code: String,
+    /// What the code's challenge was made of, where there was one.
+    pub code_verifier: String,
+    /// The refresh token, for the second kind.
+    pub refresh_token: String,
+}
+
+fn refused(error: &'static str, description: impl Into<String>) -> Error {
+    Error::OAuth { error, description: description.into() }
+}
+
+impl Platform {
+    /// Checks what a client asks for, before the owner sees it. Nothing is sent to an address that is not the client's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRequest`] with what is wrong.
+    pub fn check_wish(&self, instance: &Instance, wish: &Wish) -> Result<Stored<OAuthClient>> {
+        let wrong = |what: &str| Err(Error::BadRequest(what.to_owned()));
+        let client = match self.oauth_client(instance, &wish.client_id) {
+            Ok(client) => client,
+            Err(Error::NotFound(_)) => return wrong("client_id is not that of a registered client"),
+            Err(error) => return Err(error),
+        };
+        if !client.value.redirect_uris.contains(&wish.redirect_uri) {
+            return wrong("redirect_uri is none of those that the client registered");
+        }
+        if wish.response_type != "code" {
+            return wrong("response_type is 'code', there is no other");
+        }
+        if wish.state.is_empty() {
+            return wrong("state is mandatory: without it nobody knows whose answer comes back");
+        }
+        if !wish.code_challenge.is_empty() && wish.code_challenge_method != "S256" {
+            return wrong("code_challenge_method is 'S256', there is no other");
+        }
+        crate::token::parse_scope(&wish.scope)?;
+        Ok(client)
+    }
+
+    /// Lets a client have what it asks for; answers where its user goes with the code. Whoever calls this has checked that it is the owner
+    /// who wants it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::check_wish`], and [`Error::NotYet`] while too much is under way.
+    pub async fn authorize_client(&self, instance: &Instance, wish: &Wish) -> Result<Url> {
+        self.check_wish(instance, wish)?;
+        let challenge = Some(wish.code_challenge.clone()).filter(|challenge| !challenge.is_empty());
+        let grant = Grant { client: wish.client_id.clone(), scope: wish.scope.clone(), challenge };
+        let code = self.issue_ticket(instance, Ticket::Code(grant)).await?;
+        let mut back: Url =
+            wish.redirect_uri.parse().map_err(|error| Error::BadRequest(format!("redirect_uri: {error}")))?;
+        // Cozy's older clients look for the second name.
+        back.query_pairs_mut()
+            .append_pair("state", &wish.state)
+            .append_pair("code", &code)
+            .append_pair("access_code", &code);
+        Ok(back)
+    }
+
+    /// Gives a client its tokens. A code is good once, also when the rest of the request is wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OAuth`] with a code of RFC 6749 §5.2.
+    pub async fn grant_tokens(&self, instance: &Instance, request: &TokenRequest) -> Result<Tokens> {
+        let unknown = || refused("invalid_client", "the client is not registered, or its secret is wrong");
+        let client = match self.oauth_client(instance, &request.client_id) {
+            Ok(client) => client,
+            Err(Error::NotFound(_)) => return Err(unknown()),
+            Err(error) => return Err(error),
+        };
+        if !client.value.is_secret(&request.client_secret) {
+            return Err(unknown());
+        }
+        match request.grant_type.as_str() {
+            "authorization_code" => {
+                let scope = self.scope_of_code(instance, request).await?;
+                let refresh = self.issue_token(instance, Audience::Refresh, &client.id, &scope)?;
+                self.tokens(instance, &client.id, scope, Some(refresh))
+            }
+            "refresh_token" => match self.verify_token(instance, &request.refresh_token) {
+                Ok(Claims { aud: Audience::Refresh, sub, scope, .. }) if sub == client.id => {
+                    self.tokens(instance, &client.id, scope, None)
+                }
+                _ => Err(refused("invalid_grant", "invalid refresh token")),
+            },
+            other => Err(refused(
+                "unsupported_grant_type",
+                format!("the grant_type '{other}' is none of authorization_code and refresh_token"),
+            )),
+        }
+    }
+
+    async fn scope_of_code(&self, instance: &Instance, request: &TokenRequest) -> Result<String> {
+        let Some(Ticket::Code(grant)) = self.take_ticket(instance, &request.code).await? else {
+            return Err(refused(
+                "invalid_grant",
+                "the code is unknown, was used before, or is older than five minutes",
+            ));
+        };
+        let verifier = URL_SAFE_NO_PAD.encode(Sha256::digest(&request.code_verifier));
+        if grant.client != request.client_id || grant.challenge.is_some_and(|challenge| challenge != verifier) {
+            return Err(refused("invalid_grant", "the code is another client's, or the code_verifier is wrong"));
+        }
+        Ok(grant.scope)
+    }
+
+    fn tokens(
+        &self,
+        instance: &Instance,
+        client: &str,
+        scope: String,
+        refresh_token: Option<String>,
+    ) -> Result<Tokens> {
+        let access_token = self.issue_token(instance, Audience::Access, client, &scope)?;
+        Ok(Tokens { access_token, token_type: "bearer", refresh_token, scope })
+    }
+}

@@ -1,0 +1,211 @@
+//! OAuth clients: programs that the owner lets act for them (RFC 7591, RFC 7592; Cozy API: auth).
+
+use konnector_store::{Changes, DocRef, Rev};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::doctype::OAUTH_CLIENTS;
+use crate::instance::Instance;
+use crate::random::secret_text;
+use crate::stored::{Object, Stored, new_id, object};
+use crate::token::Audience;
+use crate::{Error, Platform, Result};
+
+/// What a client may say of itself besides what it must.
+const OPTIONAL: [&str; 7] = [
+    "client_kind",
+    "client_uri",
+    "logo_uri",
+    "policy_uri",
+    "software_version",
+    "notification_platform",
+    "notification_device_token",
+];
+/// Bytes of one of these texts.
+const LONGEST: usize = 2_000;
+/// Addresses of one client.
+const MOST_ADDRESSES: usize = 20;
+
+/// A program, as its document holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OAuthClient {
+    /// Where its user is sent back to; compared letter by letter.
+    pub redirect_uris: Vec<String>,
+    /// Its name, for people.
+    pub client_name: String,
+    /// The same for all registrations of a program.
+    pub software_id: String,
+    /// What else it says of itself.
+    #[serde(flatten)]
+    pub more: Object,
+    /// SHA-256 of its secret.
+    #[serde(rename = "_secret")]
+    secret: String,
+}
+
+/// What a client is told once: its secret and what it changes its registration with.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// Its document.
+    pub client: Stored<OAuthClient>,
+    /// Its secret, where it is new.
+    pub secret: Option<String>,
+    /// The token for its own registration.
+    pub registration: String,
+}
+
+fn refused(error: &'static str, description: impl Into<String>) -> Error {
+    Error::OAuth { error, description: description.into() }
+}
+
+fn digest(secret: &str) -> String {
+    hex::encode(Sha256::digest(secret))
+}
+
+fn at(instance: &Instance, id: &str) -> DocRef {
+    instance.doc(&OAUTH_CLIENTS, id)
+}
+
+impl OAuthClient {
+    fn read(mut given: Object, secret: String) -> Result<Self> {
+        let mut text = |name: &str| match given.shift_remove(name) {
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) if text.len() <= LONGEST => Ok(Some(text)),
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => Err(refused("invalid_client_metadata", format!("{name} is a text of at most {LONGEST} bytes"))),
+        };
+        let mandatory = |name: &str| refused("invalid_client_metadata", format!("{name} is mandatory"));
+        let client_name = text("client_name")?.ok_or_else(|| mandatory("client_name"))?;
+        let software_id = text("software_id")?.ok_or_else(|| mandatory("software_id"))?;
+        let mut more = Object::new();
+        for name in OPTIONAL {
+            if let Some(value) = text(name)? {
+                more.insert(name.to_owned(), Value::String(value));
+            }
+        }
+        let addresses = given.get("redirect_uris").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let redirect_uris = addresses.iter().map(address).collect::<Result<Vec<_>>>()?;
+        if redirect_uris.is_empty() || redirect_uris.len() > MOST_ADDRESSES {
+            let description = format!("redirect_uris is mandatory, with 1 to {MOST_ADDRESSES} addresses");
+            return Err(refused("invalid_redirect_uri", description));
+        }
+        Ok(Self { redirect_uris, client_name, software_id, more, secret })
+    }
+
+    /// Whether this is its secret.
+    pub(crate) fn is_secret(&self, secret: &str) -> bool {
+        // Digests of random secrets: how long the comparison takes tells nothing that would help.
+        self.secret == digest(secret)
+    }
+}
+
+/// An address without a fragment (RFC 6749 §3.1.2), of a kind that a browser opens elsewhere than in the page it shows.
+fn address(value: &Value) -> Result<String> {
+    let text = value.as_str().unwrap_or_default();
+    let parsed = url::Url::parse(text).ok().filter(|url| url.fragment().is_none() && text.len() <= LONGEST);
+    match parsed {
+        Some(url) if !matches!(url.scheme(), "javascript" | "data" | "vbscript" | "file" | "blob") => {
+            Ok(text.to_owned())
+        }
+        _ => Err(refused("invalid_redirect_uri", format!("{value} is no absolute address without #"))),
+    }
+}
+
+impl Platform {
+    /// Registers a client.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OAuth`] for what it may not say of itself.
+    pub async fn register_oauth_client(&self, instance: &Instance, given: Object) -> Result<Registered> {
+        let secret = secret_text()?;
+        let client = OAuthClient::read(given, digest(&secret))?;
+        let id = new_id();
+        let mut changes = Changes::new();
+        changes.create(at(instance, &id), object(&client)?);
+        let rev = self.commit_one(changes).await?;
+        self.registered(instance, Stored { id, rev, value: client }, Some(secret))
+    }
+
+    fn registered(
+        &self,
+        instance: &Instance,
+        client: Stored<OAuthClient>,
+        secret: Option<String>,
+    ) -> Result<Registered> {
+        let registration = self.issue_token(instance, Audience::Registration, &client.id, "")?;
+        Ok(Registered { client, secret, registration })
+    }
+
+    /// A client.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], with the words that Cozy's clients look for, when it is unknown or was removed.
+    pub fn oauth_client(&self, instance: &Instance, id: &str) -> Result<Stored<OAuthClient>> {
+        self.stored(&at(instance, id))?.ok_or_else(|| Error::NotFound("Client not found".to_owned()))
+    }
+
+    /// The client whose registration a token is for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for an unknown client, [`Error::OAuth`] with `invalid_token` for a token that is not its own.
+    pub fn oauth_client_by_token(&self, instance: &Instance, id: &str, token: &str) -> Result<Stored<OAuthClient>> {
+        let client = self.oauth_client(instance, id)?;
+        match self.verify_token(instance, token) {
+            Ok(claims) if claims.aud == Audience::Registration && claims.sub == id => Ok(client),
+            _ => Err(refused("invalid_token", "this is not the registration_access_token of the client")),
+        }
+    }
+
+    /// All clients of an instance, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn oauth_clients(&self, instance: &Instance) -> Result<Vec<Stored<OAuthClient>>> {
+        self.all(&instance.id, &OAUTH_CLIENTS)
+    }
+
+    /// Replaces what a client says of itself. One that sends its secret gets another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OAuth`] for what it may not say of itself, a wrong secret among it; [`Error::Conflict`] when it was changed meanwhile.
+    pub async fn change_oauth_client(
+        &self,
+        instance: &Instance,
+        before: Stored<OAuthClient>,
+        given: Object,
+    ) -> Result<Registered> {
+        let Stored { id, rev, value: before } = before;
+        if given.get("client_id").is_some_and(|own| own.as_str() != Some(&id)) {
+            return Err(refused("invalid_client_id", "client_id is mandatory, and is that of the address"));
+        }
+        let secret = match given.get("client_secret").and_then(Value::as_str) {
+            None | Some("") => None,
+            Some(secret) if before.is_secret(secret) => Some(secret_text()?),
+            Some(_) => return Err(refused("invalid_client_secret", "client_secret is wrong")),
+        };
+        let kept = secret.as_deref().map_or(before.secret, digest);
+        let client = OAuthClient::read(given, kept)?;
+        let mut changes = Changes::new();
+        changes.put(at(instance, &id), &rev, object(&client)?);
+        let rev = self.commit_one(changes).await?;
+        self.registered(instance, Stored { id, rev, value: client }, secret)
+    }
+
+    /// Removes a client: its tokens are good for nothing from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when it was changed meanwhile.
+    pub async fn remove_oauth_client(&self, instance: &Instance, id: &str, rev: &Rev) -> Result<()> {
+        let mut changes = Changes::new();
+        changes.delete(at(instance, id), rev);
+        self.commit(changes).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Permission sets: documents of their own, read at every request, so that a change counts at once. A konnector has one from its
+//! installation to its removal; a share has one as long as somebody holds a code of it.
+
+mod patch;
+pub mod share;
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::{Permissions, Slug};
+use konnector_store::{Changes, DocRef, Links};
+use serde::{Deserialize, Serialize};
+
+pub use patch::Patch;
+
+use crate::doctype::PERMISSIONS;
+use crate::instance::Instance;
+use crate::stored::{Object, Stored, object};
+use crate::token::{Audience, Principal};
+use crate::{Error, Platform, Result};
+
+/// Index from a short code to the permission set of its share.
+pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
+/// The indexes of permission sets.
+pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
+
+/// Whose a permission set is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// An installed konnector's.
+    Konnector,
+    /// That of whoever holds a code.
+    Share,
+}
+
+/// A permission set, as its document holds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PermissionSet {
+    /// Whose it is.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Who it comes from, such as `io.cozy.konnectors/<slug>`: of a share, who made it.
+    pub source_id: String,
+    /// The rules, by title.
+    pub permissions: Object,
+    /// Of a share: the codes, by the name of who has them.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub codes: Object,
+    /// Of a share: the same as short codes.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub shortcodes: Object,
+    /// Of a share: when it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl PermissionSet {
+    /// The rules.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub fn rules(&self) -> Result<Permissions> {
+        Ok(Permissions::from_manifest(&self.permissions)?)
+    }
+
+    /// What the document of a set refers to.
+    pub(crate) fn links(&self) -> Links {
+        let codes = self.shortcodes.values().filter_map(|code| code.as_str());
+        Links { contents: Vec::new(), unique: codes.map(|code| (SHORTCODES, code.to_owned())).collect() }
+    }
+}
+
+fn at(instance: &Instance, id: &str) -> DocRef {
+    instance.doc(&PERMISSIONS, id)
+}
+
+fn id_of(slug: &Slug) -> String {
+    format!("konnector-{slug}")
+}
+
+impl Principal {
+    /// The type and the source of the set that it acts under, as Cozy names them. A share has those of its document.
+    #[must_use]
+    pub fn source(&self) -> (&'static str, String) {
+        let subject = &self.claims.sub;
+        match self.claims.aud {
+            Audience::App => ("app", format!("io.cozy.apps/{subject}")),
+            Audience::Konnector => ("konnector", format!("io.cozy.konnectors/{subject}")),
+            Audience::Cli => ("cli", String::new()),
+            Audience::Access | Audience::Refresh | Audience::Registration => {
+                ("oauth", format!("io.cozy.oauth.clients/{subject}"))
+            }
+            Audience::Share => ("share", String::new()),
+        }
+    }
+
+    /// Whether a share was made by this principal, or by one with the same source; the owner counts as every one's maker.
+    fn made(&self, set: &PermissionSet) -> bool {
+        self.permissions.is_everything()
+            || (self.claims.aud != Audience::Share && set.kind == Kind::Share && set.source_id == self.source().1)
+    }
+}
+
+impl Platform {
+    /// What a konnector may do now; nothing when it is not installed.
+    ///
+    /// # Errors
+    ///
+    /// When the stored rules cannot be read.
+    pub fn konnector_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
+        match self.stored::<PermissionSet>(&at(instance, &id_of(slug)))? {
+            Some(found) => found.value.rules(),
+            None => Ok(Permissions::default()),
+        }
+    }
+
+    /// The set that a principal acts under, where it has a document.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn own_permission_set(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+    ) -> Result<Option<Stored<PermissionSet>>> {
+        let claims = &principal.claims;
+        match (claims.aud, &claims.share) {
+            (Audience::Konnector, _) => self.stored(&at(instance, &format!("konnector-{}", claims.sub))),
+            (Audience::Share, Some(id)) => self.stored(&at(instance, id)),
+            _ => Ok(None),
+        }
+    }
+
+    /// A set, for whoever acts under it or made it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] for everybody else, [`Error::NotFound`] when there is none.
+    pub fn permission_set(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        id: &str,
+    ) -> Result<Stored<PermissionSet>> {
+        let found: Option<Stored<PermissionSet>> = self.stored(&at(instance, id))?;
+        let own = self.own_permission_set(instance, principal)?.is_some_and(|own| own.id == id);
+        let may = own
+            || match &found {
+                Some(found) => principal.made(&found.value),
+                None => principal.permissions.is_everything(),
+            };
+        if !may {
+            return Err(Error::Forbidden("a permission set is shown to whoever acts under it or made it".to_owned()));
+        }
+        found.ok_or_else(|| unknown(id))
+    }
+
+    /// Adds the permission set of a konnector to changes, in place of the one that may be there.
+    pub(crate) fn stage_permissions(
+        &self,
+        instance: &Instance,
+        slug: &Slug,
+        permissions: &Permissions,
+        changes: &mut Changes,
+    ) -> Result<()> {
+        let at = at(instance, &id_of(slug));
+        let body = object(&PermissionSet {
+            kind: Kind::Konnector,
+            source_id: format!("io.cozy.konnectors/{slug}"),
+            permissions: permissions.to_manifest(),
+            codes: Object::new(),
+            shortcodes: Object::new(),
+            expires_at: None,
+        })?;
+        match self.store.get(&at)? {
+            Some(found) => changes.put(at, &found.rev, body),
+            None => changes.create(at, body),
+        };
+        Ok(())
+    }
+
+    /// Adds the removal of a konnector's permission set to changes.
+    pub(crate) fn stage_no_permissions(&self, instance: &Instance, slug: &Slug, changes: &mut Changes) -> Result<()> {
+        let at = at(instance, &id_of(slug));
+        if let Some(found) = self.store.get(&at)? {
+            changes.delete(at, &found.rev);
+        }
+        Ok(())
+    }
+}
+
+fn unknown(id: &str) -> Error {
+    Error::NotFound(format!("there is no permission set '{id}'"))
+}

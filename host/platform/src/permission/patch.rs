@@ -1,0 +1,113 @@
+//! Changing a permission set: rules are added, replaced and removed by title (Cozy API, permissions, §8.4).
+
+use chrono::{DateTime, Utc};
+use konnector_manifest::Permissions;
+use konnector_store::Changes;
+use serde_json::Value;
+
+use super::share::{LARGER, NOT_PARENT};
+use super::{Kind, PermissionSet, at, unknown};
+use crate::instance::Instance;
+use crate::stored::{Object, Stored, object};
+use crate::token::{Audience, Principal};
+use crate::{Error, Platform, Result};
+
+/// What is to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patch {
+    /// Who has codes from now on.
+    Codes(Vec<String>),
+    /// Other things.
+    Set {
+        /// Rules by title; an empty object removes the rule with this title.
+        rules: Object,
+        /// When the share ends; `Some(None)` is never.
+        expires_at: Option<Option<DateTime<Utc>>>,
+    },
+}
+
+impl Platform {
+    /// Changes a set. Rules may be added and removed by whoever has them too; the rest only by who made the share.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] for rules that the caller does not have, for a share that somebody else made, and for whoever holds a share;
+    /// [`Error::NotFound`] when there is no such set; [`Error::Manifest`] for a rule that is none.
+    pub async fn patch_permissions(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        id: &str,
+        patch: &Patch,
+    ) -> Result<Stored<PermissionSet>> {
+        if principal.claims.aud == Audience::Share {
+            return Err(Error::Forbidden(NOT_PARENT.to_owned()));
+        }
+        let at = at(instance, id);
+        let Some(Stored { rev, value: mut set, .. }) = self.stored::<PermissionSet>(&at)? else {
+            // Told to those who could have changed something.
+            if let Patch::Set { rules, .. } = patch {
+                within(principal, &given(rules)?)?;
+            }
+            return Err(unknown(id));
+        };
+        let mut changes = Changes::new();
+        match patch {
+            Patch::Codes(names) => {
+                made(principal, &set)?;
+                self.name_codes(instance, id, &mut set, names, &mut changes)?;
+            }
+            Patch::Set { rules, expires_at } => {
+                within(principal, &given(rules)?)?;
+                for (title, rule) in rules {
+                    let before = set.permissions.get(title).map(|rule| (title.clone(), rule.clone()));
+                    if let Some(before) = before
+                        && !principal.made(&set)
+                    {
+                        within(principal, &Permissions::from_manifest(&Object::from_iter([before]))?)?;
+                    }
+                    if is_empty(rule) {
+                        set.permissions.shift_remove(title);
+                    } else {
+                        set.permissions.insert(title.clone(), rule.clone());
+                    }
+                }
+                // As it will be read from now on: a rule that is none does not get in.
+                set.permissions = set.rules()?.to_manifest();
+                if let Some(end) = expires_at {
+                    made(principal, &set)?;
+                    set.expires_at = *end;
+                }
+            }
+        }
+        changes.put(at, &rev, object(&set)?);
+        let revs = self.commit(changes).await?;
+        Ok(Stored { id: id.to_owned(), rev: revs.into_iter().last().unwrap_or(rev), value: set })
+    }
+
+    /// The id of the permission set of a konnector.
+    #[must_use]
+    pub fn permission_set_of_konnector(slug: &str) -> String {
+        format!("konnector-{slug}")
+    }
+}
+
+fn is_empty(rule: &Value) -> bool {
+    rule.as_object().is_some_and(Object::is_empty)
+}
+
+/// The rules to add.
+fn given(rules: &Object) -> Result<Permissions> {
+    let added = rules.iter().filter(|(_, rule)| !is_empty(rule));
+    Ok(Permissions::from_manifest(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?)
+}
+
+/// Insists on rules being among the caller's own.
+fn within(principal: &Principal, rules: &Permissions) -> Result<()> {
+    if rules.is_subset_of(&principal.permissions) { Ok(()) } else { Err(Error::Forbidden(LARGER.to_owned())) }
+}
+
+/// Insists on a share being the caller's.
+fn made(principal: &Principal, set: &PermissionSet) -> Result<()> {
+    if set.kind == Kind::Share && principal.made(set) { Ok(()) } else { Err(Error::Forbidden(NOT_PARENT.to_owned())) }
+}

@@ -1,0 +1,271 @@
+//! Shares: what is given to people without an account here, by codes that they put into their requests (Cozy API, permissions, §8.4).
+
+use chrono::{DateTime, Duration, Utc};
+use konnector_manifest::{Doctype, Permissions, RuleKind, Verb};
+use konnector_store::{Changes, DocRef};
+use serde_json::Value;
+
+use super::{Kind, PermissionSet, SHORTCODES, at, unknown};
+use crate::doctype::PERMISSIONS;
+use crate::instance::Instance;
+use crate::random::secret_text;
+use crate::stored::{Object, Stored, new_id, object};
+use crate::token::{Audience, Claims, Principal};
+use crate::{Error, Platform, Result};
+
+/// Characters of a short code; as many as nobody guesses, for it opens a share like the long one.
+const SHORT: usize = 12;
+/// Codes of one share.
+const MOST_CODES: usize = 100;
+
+/// What was asked for more than the caller has (cozy-stack's words).
+pub(super) const LARGER: &str = "Attempt to create a larger permission set";
+/// A share is changed by whoever made it (cozy-stack's words).
+pub(super) const NOT_PARENT: &str = "Permissions can be updated only by its parent";
+
+/// Reads how long a share lasts: numbers with a unit, `1Y2M3W4D5h6m7s`; a year has 365 days and a month 30.
+///
+/// # Errors
+///
+/// [`Error::Parameter`] when it is something else, or longer than a hundred years.
+pub fn time_to_live(text: &str) -> Result<Duration> {
+    let wrong = || Error::Parameter {
+        name: "ttl",
+        message: format!(
+            "'{text}' is no duration; write numbers with units (Y, M, W, D, h, m, s), for example 30D or 1h30m"
+        ),
+    };
+    let (mut seconds, mut number) = (0_i64, String::new());
+    for character in text.chars() {
+        if character.is_ascii_digit() {
+            number.push(character);
+            continue;
+        }
+        let unit = match character {
+            'Y' => 365 * 86_400,
+            'M' => 30 * 86_400,
+            'W' => 7 * 86_400,
+            'D' => 86_400,
+            'h' => 3_600,
+            'm' => 60,
+            's' => 1,
+            _ => return Err(wrong()),
+        };
+        let count: i64 = std::mem::take(&mut number).parse().map_err(|_| wrong())?;
+        seconds = count.checked_mul(unit).and_then(|part| seconds.checked_add(part)).ok_or_else(wrong)?;
+    }
+    if !number.is_empty() || seconds == 0 || seconds > 100 * 366 * 86_400 {
+        return Err(wrong());
+    }
+    Ok(Duration::seconds(seconds))
+}
+
+impl PermissionSet {
+    /// Whether a share is over.
+    #[must_use]
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+impl Platform {
+    /// Makes a share of some of what the caller may do, with a code for each name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] for more than the caller may do, and for whoever holds a share; [`Error::BadRequest`] without a rule or a name.
+    pub async fn create_share(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        rules: &Permissions,
+        names: &[String],
+        lasts: Option<Duration>,
+    ) -> Result<Stored<PermissionSet>> {
+        if principal.claims.aud == Audience::Share {
+            return Err(Error::Forbidden("whoever holds a share cannot share it on".to_owned()));
+        }
+        if rules.rules().is_empty() {
+            return Err(Error::BadRequest("name at least one rule in the attribute permissions".to_owned()));
+        }
+        if names.is_empty() || names.len() > MOST_CODES {
+            return Err(Error::BadRequest(format!(
+                "name 1 to {MOST_CODES} people in the parameter codes, with commas"
+            )));
+        }
+        if !rules.is_subset_of(&principal.permissions) {
+            return Err(Error::Forbidden(LARGER.to_owned()));
+        }
+        let id = new_id();
+        let mut set = PermissionSet {
+            kind: Kind::Share,
+            source_id: principal.source().1,
+            permissions: rules.to_manifest(),
+            codes: Object::new(),
+            shortcodes: Object::new(),
+            expires_at: lasts.map(|lasts| self.clock.now() + lasts),
+        };
+        let mut changes = Changes::new();
+        self.name_codes(instance, &id, &mut set, names, &mut changes)?;
+        changes.create(at(instance, &id), object(&set)?);
+        let rev = self.commit_one(changes).await?;
+        Ok(Stored { id, rev, value: set })
+    }
+
+    /// Gives a share codes for exactly these names; a name that has one keeps it.
+    pub(super) fn name_codes(
+        &self,
+        instance: &Instance,
+        id: &str,
+        set: &mut PermissionSet,
+        names: &[String],
+        changes: &mut Changes,
+    ) -> Result<()> {
+        for (name, code) in &set.shortcodes {
+            if let Some(code) = code.as_str().filter(|_| !names.contains(name)) {
+                changes.release(&instance.id, SHORTCODES, code);
+            }
+        }
+        set.codes.retain(|name, _| names.contains(name));
+        set.shortcodes.retain(|name, _| names.contains(name));
+        for name in names {
+            if set.codes.contains_key(name) {
+                continue;
+            }
+            let mut short: String = secret_text()?.chars().filter(char::is_ascii_alphanumeric).collect();
+            short.truncate(SHORT);
+            changes.unique(&instance.id, SHORTCODES, &short, id);
+            set.codes.insert(name.clone(), Value::String(self.issue_share_code(instance, name, id)?));
+            set.shortcodes.insert(name.clone(), Value::String(short));
+        }
+        Ok(())
+    }
+
+    /// What the holder of a share's code may do.
+    pub(crate) fn share_permissions(&self, instance: &Instance, claims: &Claims, code: &str) -> Result<Permissions> {
+        let id = claims.share.as_deref().ok_or(Error::InvalidToken)?;
+        let found: Stored<PermissionSet> = self.stored(&at(instance, id))?.ok_or(Error::InvalidToken)?;
+        if !found.value.codes.values().any(|own| own.as_str() == Some(code)) {
+            return Err(Error::InvalidToken);
+        }
+        if found.value.is_over(self.clock.now()) {
+            return Err(Error::ExpiredToken);
+        }
+        found.value.rules()
+    }
+
+    /// The long code that a short one stands for.
+    pub(crate) fn code_of_shortcode(&self, instance: &Instance, short: &str) -> Result<Option<String>> {
+        if short.len() != SHORT {
+            return Ok(None);
+        }
+        let Some(id) = self.store.lookup(&instance.id, SHORTCODES, short)? else { return Ok(None) };
+        let Some(found) = self.stored::<PermissionSet>(&at(instance, &id))? else { return Ok(None) };
+        let name = found.value.shortcodes.iter().find(|(_, own)| own.as_str() == Some(short)).map(|(name, _)| name);
+        Ok(name.and_then(|name| found.value.codes.get(name)?.as_str()).map(str::to_owned))
+    }
+
+    /// Ends a share.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] for whoever did not make it, [`Error::NotFound`] when there is none.
+    pub async fn revoke_share(&self, instance: &Instance, principal: &Principal, id: &str) -> Result<()> {
+        let found: Option<Stored<PermissionSet>> = self.stored(&at(instance, id))?;
+        let Some(found) = found.filter(|found| found.value.kind == Kind::Share && principal.made(&found.value)) else {
+            let told = if principal.permissions.is_everything() {
+                unknown(id)
+            } else {
+                Error::Forbidden(NOT_PARENT.to_owned())
+            };
+            return Err(told);
+        };
+        let mut changes = Changes::new();
+        for code in found.value.shortcodes.values().filter_map(Value::as_str) {
+            changes.release(&instance.id, SHORTCODES, code);
+        }
+        changes.delete(at(instance, id), &found.rev);
+        self.commit(changes).await?;
+        Ok(())
+    }
+
+    /// The shares that last and have a rule for a type, in the order of their ids.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without GET on the whole type.
+    pub fn shares_of(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+    ) -> Result<Vec<Stored<PermissionSet>>> {
+        if !principal.permissions.allows_type(Verb::Get, doctype) {
+            let told = "You need GET permission on whole type to list its permissions";
+            return Err(Error::Forbidden(told.to_owned()));
+        }
+        self.shares(instance, doctype)
+    }
+
+    fn shares(&self, instance: &Instance, doctype: &Doctype) -> Result<Vec<Stored<PermissionSet>>> {
+        let now = self.clock.now();
+        let mut shares = self.all::<PermissionSet>(&instance.id, &PERMISSIONS)?;
+        shares.retain(|share| share.value.kind == Kind::Share && !share.value.is_over(now));
+        let mut found = Vec::new();
+        for share in shares {
+            let about = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(pattern) if pattern.matches(doctype));
+            if share.value.rules()?.rules().iter().any(|rule| about(&rule.kind)) {
+                found.push(share);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The verbs that shares allow on documents that they name by id; nothing for a document that none names.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] where the caller may read no document of the type.
+    pub fn shared_verbs(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        documents: &[DocRef],
+    ) -> Result<Vec<(DocRef, Vec<Verb>)>> {
+        let mut shared = Vec::new();
+        for document in documents {
+            principal.permissions.check_any(Verb::Get, &document.doctype)?;
+            let mut verbs: Vec<Verb> = Vec::new();
+            for share in self.shares(instance, &document.doctype)? {
+                for rule in share.value.rules()?.rules() {
+                    if rule.selector.is_none() && rule.values.contains(&document.id) {
+                        verbs.extend(Verb::EACH.iter().filter(|verb| rule.concerns(**verb, &document.doctype)));
+                    }
+                }
+            }
+            if !verbs.is_empty() {
+                verbs.sort_unstable();
+                verbs.dedup();
+                shared.push((document.clone(), verbs));
+            }
+        }
+        Ok(shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_lasts_as_long_as_its_text_says() {
+        for (text, seconds) in [("1s", 1), ("1h30m", 5_400), ("2D", 172_800), ("1Y2M3W4D5h6m7s", 38_898_367)] {
+            assert_eq!(time_to_live(text).expect(text), Duration::seconds(seconds), "{text}");
+        }
+        for wrong in
+            ["", "0s", "10", "h", "1d", "-1h", "1.5h", "1 h", "101Y", "99999999999999999999s", "9223372036854775807Y"]
+        {
+            assert!(time_to_live(wrong).is_err(), "{wrong}");
+        }
+    }
+}

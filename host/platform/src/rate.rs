@@ -1,0 +1,136 @@
+//! How much of something an instance gets within an hour: what costs the server work and may be asked for by programs that went wrong, or by
+//! strangers (Cozy API, push a job, §5.2). What exceeds it waits or is refused, and is not lost in silence.
+//!
+//! Counted in memory, a number for each instance that did something in this hour: a restart begins anew.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use konnector_store::InstanceId;
+
+use crate::instance::Instance;
+use crate::{Error, Platform, Result};
+
+const HOUR: i64 = 3_600;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A webhook was called.
+    Webhook,
+    /// A document changed and starts a job.
+    Event,
+    /// A client pushed a job or launched a trigger.
+    Job,
+    /// An OAuth client asks for tokens, or a session code is asked for.
+    Token,
+    /// An OAuth client registers itself.
+    OAuthClient,
+    /// An account is connected by OAuth, or its token refreshed.
+    AccountOAuth,
+}
+
+/// How much of each an operator allows in an hour; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HourlyLimits {
+    /// Calls of webhooks.
+    pub webhooks: u32,
+    /// Jobs that events start.
+    pub events: u32,
+    /// Jobs that clients push and triggers that they launch.
+    pub jobs: u32,
+    /// Requests for tokens.
+    pub tokens: u32,
+    /// Registrations of OAuth clients.
+    pub oauth_clients: u32,
+    /// Accounts that are connected by OAuth, and refreshes of their tokens.
+    pub account_oauth: u32,
+}
+
+impl Default for HourlyLimits {
+    fn default() -> Self {
+        Self { webhooks: 30, events: 100, jobs: 3_600, tokens: 600, oauth_clients: 60, account_oauth: 600 }
+    }
+}
+
+impl HourlyLimits {
+    /// Their names, as an operator sets them.
+    pub const NAMES: [&str; 6] = ["webhooks", "events", "jobs", "tokens", "oauth_clients", "account_oauth"];
+
+    /// The limit with a name.
+    pub fn by_name(&mut self, name: &str) -> Option<&mut u32> {
+        match name {
+            "webhooks" => Some(&mut self.webhooks),
+            "events" => Some(&mut self.events),
+            "jobs" => Some(&mut self.jobs),
+            "tokens" => Some(&mut self.tokens),
+            "oauth_clients" => Some(&mut self.oauth_clients),
+            "account_oauth" => Some(&mut self.account_oauth),
+            _ => None,
+        }
+    }
+
+    const fn of(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Webhook => self.webhooks,
+            Kind::Event => self.events,
+            Kind::Job => self.jobs,
+            Kind::Token => self.tokens,
+            Kind::OAuthClient => self.oauth_clients,
+            Kind::AccountOAuth => self.account_oauth,
+        }
+    }
+}
+
+/// What there was in the current hour.
+#[derive(Debug, Default)]
+pub(crate) struct Rates(Mutex<Counted>);
+
+/// How many of each there were in an hour, which is counted from 1970 on.
+#[derive(Debug, Default)]
+struct Counted {
+    hour: i64,
+    counts: HashMap<(InstanceId, Kind), u32>,
+}
+
+impl Rates {
+    /// Counts one; answers when there may be another one where there were enough.
+    fn take(&self, instance: &InstanceId, kind: Kind, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
+        let current = now.timestamp().div_euclid(HOUR);
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.hour != current {
+            *counted = Counted { hour: current, counts: HashMap::new() };
+        }
+        let count = counted.counts.entry((instance.clone(), kind)).or_default();
+        if *count >= most {
+            return Err(DateTime::from_timestamp((current + 1) * HOUR, 0).unwrap_or(now));
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
+impl Platform {
+    /// Counts one of a kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotYet`] when there were enough in this hour.
+    pub fn admit(&self, instance: &Instance, kind: Kind) -> Result<()> {
+        let most = self.config.hourly.of(kind);
+        if most == 0 {
+            return Ok(());
+        }
+        self.rates.take(&instance.id, kind, most, self.clock.now()).map_err(|until| {
+            let from = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let advice = if kind == Kind::Webhook { ", or collect them with a debounce" } else { "" };
+            Error::NotYet {
+                until,
+                message: format!(
+                    "{most} of these in an hour are enough for one instance; the next one is taken from {from} on{advice}"
+                ),
+            }
+        })
+    }
+}

@@ -1,0 +1,135 @@
+//! Tickets: secrets that are good for one thing, once, and for a short time: the code of a session, the code that an OAuth client exchanges
+//! for tokens (RFC 6749 §4.1.2), the state of an account's OAuth (§10.12). The store knows only their digests.
+
+use chrono::{DateTime, Duration, Utc};
+use konnector_store::{Changes, DocRef, InstanceId};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::account::oauth::Start;
+use crate::doctype::TICKETS;
+use crate::grant::Grant;
+use crate::instance::Instance;
+use crate::random::secret_text;
+use crate::stored::{Stored, object};
+use crate::{Error, Platform, Result};
+
+/// Tickets of one instance that are good at one time: what is started and never ended does not fill the disk.
+const MOST: usize = 1_000;
+
+/// What a ticket is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "purpose", rename_all = "snake_case")]
+pub enum Ticket {
+    /// Whoever shows it was sent by the owner of the instance; five minutes.
+    Session,
+    /// An OAuth client gets its tokens for it; five minutes.
+    Code(Grant),
+    /// A provider sends the user back with it; 15 minutes.
+    Start(Start),
+}
+
+impl Ticket {
+    fn lifetime(&self) -> Duration {
+        match self {
+            Self::Session | Self::Code(_) => Duration::minutes(5),
+            Self::Start(_) => Duration::minutes(15),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Issued {
+    expires_at: DateTime<Utc>,
+    #[serde(flatten)]
+    ticket: Ticket,
+}
+
+fn at(instance: &Instance, text: &str) -> DocRef {
+    instance.doc(&TICKETS, hex::encode(Sha256::digest(text)))
+}
+
+impl Platform {
+    /// Issues a ticket; its text begins with the id of the instance, so that it also leads back from an address that all instances share.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotYet`] while there are a thousand that are still good.
+    pub async fn issue_ticket(&self, instance: &Instance, ticket: Ticket) -> Result<String> {
+        let now = self.clock.now();
+        let text = format!("{}{}", instance.id, secret_text()?);
+        let mut changes = Changes::new();
+        let mut good = Vec::new();
+        for Stored { id, rev, value } in self.all::<Issued>(&instance.id, &TICKETS)? {
+            if value.expires_at <= now {
+                changes.purge(instance.doc(&TICKETS, id), &rev);
+            } else {
+                good.push(value.expires_at);
+            }
+        }
+        if good.len() >= MOST {
+            let until = good.into_iter().min().unwrap_or(now);
+            let message = format!("{MOST} logins and authorizations have begun and did not end; try again later");
+            return Err(Error::NotYet { until, message });
+        }
+        // What has expired goes on its own: somebody else may be removing it too.
+        if !changes.is_empty()
+            && let Err(error) = self.commit(changes).await
+            && !error.is_conflict()
+        {
+            return Err(error.into());
+        }
+        let issued = Issued { expires_at: now + ticket.lifetime(), ticket };
+        let mut changes = Changes::new();
+        changes.create(at(instance, &text), object(&issued)?);
+        self.commit(changes).await?;
+        Ok(text)
+    }
+
+    /// Takes a ticket: it is gone then. `None` when it is unknown, too old, or was taken before.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn take_ticket(&self, instance: &Instance, text: &str) -> Result<Option<Ticket>> {
+        let at = at(instance, text);
+        let Some(found) = self.stored::<Issued>(&at)? else { return Ok(None) };
+        let mut changes = Changes::new();
+        changes.purge(at, &found.rev);
+        match self.commit(changes).await {
+            Ok(_) => Ok((found.value.expires_at > self.clock.now()).then_some(found.value.ticket)),
+            Err(error) if error.is_conflict() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The instance whose ticket this may be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is none.
+    pub fn instance_of_ticket(&self, text: &str) -> Result<Instance> {
+        let unknown = || Error::NotFound("no instance issued this".to_owned());
+        let id: InstanceId = text.get(..32).and_then(|id| id.parse().ok()).ok_or_else(unknown)?;
+        self.instance_by_id(id.as_str())
+    }
+
+    /// Takes a session's code: the honest counterpart of a browser session, which this server does not have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] when it is good for nothing.
+    pub async fn take_session(&self, instance: &Instance, code: Option<&str>) -> Result<()> {
+        let refused = |what: &str| {
+            Error::Forbidden(format!(
+                "{what}; get a session code with `konnector instances session-code {}` or POST /auth/session_code, and give it as session_code",
+                instance.domain
+            ))
+        };
+        let Some(code) = code else { return Err(refused("this needs a session code")) };
+        match self.take_ticket(instance, code).await? {
+            Some(Ticket::Session) => Ok(()),
+            _ => Err(refused("the session code is unknown, was used before, or is older than five minutes")),
+        }
+    }
+}
