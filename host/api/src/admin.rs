@@ -31,7 +31,11 @@ pub struct ServerInfo {
 pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Router {
     let status = json!({ "version": info.version, "public_url": info.public_url, "wit": WIT });
     let status = get_with(async move || Json(status), |op| op.summary("What the server says of itself"));
-    let routes = ApiRouter::new().api_route("/status", status).merge(instances::routes()).merge(maintenance::routes()).merge(backup::routes());
+    let routes = ApiRouter::new()
+        .api_route("/status", status)
+        .merge(instances::routes())
+        .merge(maintenance::routes())
+        .merge(backup::routes());
     let routes = openapi::admin(limits::usual(routes))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method)

@@ -94,7 +94,8 @@ pub fn waiting() -> ApiRouter<Platform> {
                 .fails(409, "It is installed already")
         })
     };
-    let one = installed().get_with(show, |op| op.summary("A konnector, updated where its registry has a newer version"));
+    let one =
+        installed().get_with(show, |op| op.summary("A konnector, updated where its registry has a newer version"));
     let one = one.put_with(update, |op| {
         fetching(op.summary("Updates a konnector"))
             .query("Source", Kind::Text, "Where its bundle is, where that is to change")

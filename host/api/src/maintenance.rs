@@ -20,8 +20,11 @@ const OPTIONS: [&str; 3] = ["flag_short_maintenance", "flag_disallow_manual_exec
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
-        op.summary("The konnectors in maintenance")
-            .query("Context", Kind::Text, "Anything: then also those that the registries tell of")
+        op.summary("The konnectors in maintenance").query(
+            "Context",
+            Kind::Text,
+            "Anything: then also those that the registries tell of",
+        )
     });
     let one = put_with(begin, |op| {
         op.summary("Puts a konnector into maintenance")
@@ -32,7 +35,9 @@ pub fn routes() -> ApiRouter<Platform> {
             .fails(422, "The slug is none")
     })
     .delete_with(end, |op| {
-        op.summary("Ends the maintenance of a konnector").answers::<204, ()>("It is over").fails(422, "The slug is none")
+        op.summary("Ends the maintenance of a konnector")
+            .answers::<204, ()>("It is over")
+            .fails(422, "The slug is none")
     });
     ApiRouter::new().api_route("/konnectors/maintenance", all).api_route("/konnectors/maintenance/{slug}", one)
 }
