@@ -35,11 +35,13 @@ pub fn routes() -> ApiRouter<Platform> {
         let what = "The version, as its registry describes it";
         get_with(version, |op| reading(op.summary("A version of a konnector")).answers::<200, Json<Value>>(what))
     };
-    let in_maintenance = |op: TransformOperation<'_>| reading(op.summary("The konnectors in maintenance"));
     ApiRouter::new()
         .api_route("/registry", all.clone())
         .api_route("/registry/", all)
-        .api_route("/registry/maintenance", get_with(maintenances, in_maintenance))
+        .api_route(
+            "/registry/maintenance",
+            get_with(maintenances, |op| reading(op.summary("The konnectors in maintenance"))),
+        )
         .api_route("/registry/{app}", get_with(app, |op| reading(op.summary("What can be installed of a konnector"))))
         .api_route("/registry/{app}/icon", picture())
         .api_route("/registry/{app}/partnership_icon", picture())

@@ -55,7 +55,7 @@ doctypes! {
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
-const CLOSED: [&str; 32] = [
+const CLOSED: [&str; 33] = [
     "io.cozy.account_types",
     "io.cozy.accounts.soft_deleted",
     "io.cozy.apps.logs",

@@ -137,7 +137,7 @@ impl Checkout {
     }
 
     fn bundle(&self, commit: ObjectId) -> Result<Fetched> {
-        let broken = |error: &dyn std::fmt::Display| {
+        let broken = |error: &dyn std::error::Error| {
             Error::Unreachable(format!("the commit {commit} cannot be read: {}", told(error)))
         };
         let tree =
