@@ -1,6 +1,8 @@
 //! Answers as JSON:API documents, the way Cozy writes them (<https://jsonapi.org/format/>).
 
+use axum::body::Bytes;
 use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use konnector_platform::Platform;
 use konnector_store::{DocRef, Map};
@@ -176,11 +178,30 @@ pub fn plain(document: &Value) -> Response {
     ([(CONTENT_TYPE, MEDIA_TYPE)], document.to_string()).into_response()
 }
 
+impl Document {
+    /// Writes the answer.
+    ///
+    /// # Errors
+    ///
+    /// When it is no JSON; cannot happen for the platform's types.
+    pub fn ready(&self) -> Result<Ready, Failure> {
+        let failed = |error| Failure::server(format!("an answer cannot be written: {error}"));
+        Ok(Ready(serde_json::to_vec(self).map_err(failed)?.into()))
+    }
+}
+
 impl IntoResponse for Document {
     fn into_response(self) -> Response {
-        match serde_json::to_vec(&self) {
-            Ok(body) => ([(CONTENT_TYPE, MEDIA_TYPE)], body).into_response(),
-            Err(error) => Failure::server(format!("an answer cannot be written: {error}")).into_response(),
-        }
+        self.ready().into_response()
+    }
+}
+
+/// A [`Document`] that is written already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready(Bytes);
+
+impl IntoResponse for Ready {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE))], self.0).into_response()
     }
 }

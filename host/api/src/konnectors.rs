@@ -2,8 +2,10 @@
 
 mod download;
 mod logs;
+mod shown;
 
 use std::future::ready;
+use std::sync::Arc;
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{delete_with, get_with, post_with};
@@ -26,9 +28,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::ReceiverStream;
 
+use self::shown::Shown;
 use crate::error::Failure;
 use crate::extract::{Caller, Params};
-use crate::jsonapi::{Document, Resource};
+use crate::jsonapi::{Document, Ready, Resource};
 use crate::openapi::{Content, Describe as _, Events, Kind};
 use crate::{sse, triggers};
 
@@ -94,6 +97,10 @@ pub fn waiting() -> ApiRouter<Platform> {
                 .fails(409, "It is installed already")
         })
     };
+    let shown = Arc::new(Shown::default());
+    let show = move |platform: State<Platform>, caller: Caller, slug: Path<String>| {
+        show(Arc::clone(&shown), platform, caller, slug)
+    };
     let one =
         installed().get_with(show, |op| op.summary("A konnector, updated where its registry has a newer version"));
     let one = one.put_with(update, |op| {
@@ -153,12 +160,13 @@ fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Res
 /// What is written as it is in the version in a path.
 const VERSION: percent_encoding::AsciiSet = NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~');
 
+fn not_installed(slug: &str) -> Failure {
+    Failure::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
+}
+
 /// The konnector of a path that the caller may see. An unknown slug is answered before a missing right, as clients expect.
 fn installed(platform: &Platform, caller: &Caller, slug: &str) -> Result<(Konnector, String), Failure> {
-    let not_installed = || {
-        Failure::request(StatusCode::NOT_FOUND, format!("Application is not installed: there is no konnector '{slug}'"))
-    };
-    let slug: Slug = slug.parse().map_err(|_| not_installed())?;
+    let slug: Slug = slug.parse().map_err(|_| not_installed(slug))?;
     let found = platform.stored_konnector(&caller.instance, &slug)?;
     Ok((found.value, found.rev.to_string()))
 }
@@ -212,11 +220,16 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     Ok(Document::list(page.collect::<Result<_, _>>()?).next(next))
 }
 
-async fn show(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Document, Failure> {
-    let (konnector, _) = visible(&platform, &caller, &slug)?;
-    platform.refresh_konnector(&caller.instance, &konnector.slug).await;
-    let (konnector, rev) = visible(&platform, &caller, &slug)?;
-    Ok(Document::one(resource(&platform, &konnector, &rev)?))
+async fn show(
+    shown: Arc<Shown>,
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(slug): Path<String>,
+) -> Result<Ready, Failure> {
+    let slug = slug.parse().map_err(|_| not_installed(&slug))?;
+    shown.visible(&platform, &caller, &slug)?;
+    platform.refresh_konnector(&caller.instance, &slug).await;
+    shown.visible(&platform, &caller, &slug)
 }
 
 async fn install(

@@ -1,10 +1,15 @@
 //! Tokens: JSON Web Tokens (RFC 7519, HS512) as Cozy issues them, signed with a key per instance that is derived from the master key.
 
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use konnector_manifest::{Permissions, Slug};
+use konnector_store::InstanceId;
+use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use sha2::Sha512;
 
@@ -151,6 +156,33 @@ pub(crate) fn parse_scope(scope: &str) -> Result<Permissions> {
     Permissions::from_scope(scope).map_err(|error| Error::BadRequest(format!("{error}; {example}")))
 }
 
+/// Tokens whose signature was found good, the ones used last. A signature stays good; age, revocation and rights are looked at each time.
+pub(crate) struct Verified(Mutex<LruCache<String, (InstanceId, Claims)>>);
+
+/// How many tokens are remembered, and how long the longest of them.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+const LONGEST: usize = 4 << 10;
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(REMEMBERED)))
+    }
+}
+
+impl Verified {
+    fn get(&self, instance: &Instance, token: &str) -> Option<Claims> {
+        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.get(token).filter(|(id, _)| *id == instance.id).map(|(_, claims)| claims.clone())
+    }
+
+    fn put(&self, instance: &Instance, token: &str, claims: &Claims) {
+        if token.len() <= LONGEST {
+            let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            tokens.put(token.to_owned(), (instance.id.clone(), claims.clone()));
+        }
+    }
+}
+
 const HEADER: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
 
 impl Platform {
@@ -227,6 +259,22 @@ impl Platform {
     ///
     /// As [`Platform::authenticate`].
     pub(crate) fn verify_token(&self, instance: &Instance, token: &str) -> Result<Claims> {
+        let claims = match self.verified.get(instance, token) {
+            Some(claims) => claims,
+            None => {
+                let claims = self.check_signature(instance, token)?;
+                self.verified.put(instance, token, &claims);
+                claims
+            }
+        };
+        let age = self.clock.now().timestamp() - claims.iat;
+        if claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
+            return Err(Error::ExpiredToken);
+        }
+        Ok(claims)
+    }
+
+    fn check_signature(&self, instance: &Instance, token: &str) -> Result<Claims> {
         let (signed, signature) = token.rsplit_once('.').ok_or(Error::InvalidToken)?;
         let (header, payload) = signed.split_once('.').ok_or(Error::InvalidToken)?;
         // The header is compared as a whole: no other algorithm is accepted, whatever a token says (RFC 8725 §3.1).
@@ -236,13 +284,6 @@ impl Platform {
         }
         self.signature(instance, signed)?.verify_slice(&decode(signature)?).map_err(|_| Error::InvalidToken)?;
         let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| Error::InvalidToken)?;
-        if claims.iss != instance.domain {
-            return Err(Error::InvalidToken);
-        }
-        let age = self.clock.now().timestamp() - claims.iat;
-        if claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
-            return Err(Error::ExpiredToken);
-        }
-        Ok(claims)
+        if claims.iss == instance.domain { Ok(claims) } else { Err(Error::InvalidToken) }
     }
 }

@@ -10,7 +10,7 @@ use super::describe::response;
 use super::failures;
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, FormBody, Host, JsonObject, Params};
-use crate::jsonapi::{self, Document, Resource};
+use crate::jsonapi::{self, Document, Ready, Resource};
 
 /// Gives a type a schema that stands under the type's name in the description.
 macro_rules! named {
@@ -86,6 +86,18 @@ impl OperationOutput for Document {
 
     fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<u16>, Response)> {
         Self::operation_response(ctx, operation).map(|response| (Some(200), response)).into_iter().collect()
+    }
+}
+
+impl OperationOutput for Ready {
+    type Inner = Document;
+
+    fn operation_response(ctx: &mut GenContext, operation: &mut Operation) -> Option<Response> {
+        Document::operation_response(ctx, operation)
+    }
+
+    fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<u16>, Response)> {
+        Document::inferred_responses(ctx, operation)
     }
 }
 

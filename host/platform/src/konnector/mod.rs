@@ -142,7 +142,8 @@ pub enum Download {
 }
 
 /// The id of a konnector's document.
-fn doc_id(slug: &Slug) -> String {
+#[must_use]
+pub fn doc_id(slug: &Slug) -> String {
     format!("io.cozy.konnectors/{slug}")
 }
 
