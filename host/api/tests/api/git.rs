@@ -66,12 +66,15 @@ impl Drop for Daemon {
 
 fn daemon(folder: &Path) -> (Daemon, String) {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
-    let child = Command::new("git")
-        .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={port}")])
+    // The program itself: `git daemon` would start it and leave it behind.
+    let programs = Command::new("git").arg("--exec-path").output().expect("git is installed").stdout;
+    let programs = PathBuf::from(String::from_utf8(programs).expect("a text").trim());
+    let child = Command::new(programs.join("git-daemon"))
+        .args(["--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={port}")])
         .arg(format!("--base-path={}", folder.display()))
         .stderr(Stdio::null())
         .spawn()
-        .expect("git is installed");
+        .expect("git daemon is installed");
     for _ in 0..200 {
         if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
             break;

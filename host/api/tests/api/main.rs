@@ -22,6 +22,8 @@ mod git;
 mod jobs;
 mod konnectors;
 mod maintenance;
+mod manifests;
+mod oci;
 mod openapi;
 mod permissions;
 mod provider;

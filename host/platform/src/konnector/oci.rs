@@ -1,9 +1,54 @@
-//! Bundles in registries of the Open Container Initiative (OCI distribution specification 1.1).
+//! Bundles in registries of the Open Container Initiative (OCI distribution specification 1.1): an artifact whose one layer is a tar archive, or
+//! whose layers are the files of the bundle, named as `oras push` names them. Registries that hand out tokens to everybody are asked for one.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
 use konnector_manifest::OciReference;
+use konnector_sandbox::http::Response;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use url::Url;
 
-use super::fetch::Fetched;
+use super::bundle::{Bundle, MANIFEST};
+use super::fetch::{Fetched, blocking};
+use super::web::{LARGEST_ARCHIVE, LARGEST_TEXT, PATIENCE, bytes, header};
 use crate::{Error, Platform, Result};
+
+/// The media type of an artifact's manifest, and what older tools call it.
+const MANIFESTS: &str =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+/// The annotation with the name of a file.
+const TITLE: &str = "org.opencontainers.image.title";
+/// The most layers; a bundle has three files.
+const MOST_LAYERS: usize = 16;
+
+#[derive(Debug, Deserialize)]
+struct Artifact {
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Token {
+    #[serde(alias = "access_token")]
+    token: String,
+}
+
+/// A repository, and what lets us in.
+struct Repository {
+    base: Url,
+    token: Option<String>,
+}
 
 impl Platform {
     /// The bundle of an artifact.
@@ -13,6 +58,150 @@ impl Platform {
         repository: &str,
         reference: &OciReference,
     ) -> Result<Fetched> {
-        Err(Error::Unreachable(format!("oci://{registry}/{repository}{reference}")))
+        let unreachable = |reason: String| {
+            Error::Unreachable(format!(
+                "the artifact oci://{registry}/{repository}{reference} cannot be fetched: {reason}"
+            ))
+        };
+        let base = address(registry, repository).map_err(unreachable)?;
+        let mut repository = Repository { base, token: None };
+        let (name, digest) = match reference {
+            OciReference::Tag(tag) => (tag.clone(), None),
+            OciReference::Digest(hash) => (format!("sha256:{}", hex::encode(hash)), Some(hex::encode(hash))),
+        };
+        let found =
+            self.ask_oci(&mut repository, &format!("manifests/{name}"), LARGEST_TEXT).await.map_err(unreachable)?;
+        if let Some(digest) = digest {
+            check(&found, &digest).map_err(unreachable)?;
+        }
+        let artifact: Artifact = serde_json::from_slice(&found)
+            .map_err(|error| unreachable(format!("it is no artifact of layers: {error}")))?;
+        if artifact.layers.len() > MOST_LAYERS {
+            return Err(unreachable(format!(
+                "it has {} layers; a bundle is one archive or a few files",
+                artifact.layers.len()
+            )));
+        }
+        let mut files = HashMap::new();
+        for layer in artifact.layers {
+            if layer.size > LARGEST_ARCHIVE {
+                return Err(Error::TooLarge(format!(
+                    "a layer has {} bytes, the limit is {LARGEST_ARCHIVE}",
+                    layer.size
+                )));
+            }
+            let digest = layer.digest.strip_prefix("sha256:").ok_or_else(|| {
+                unreachable(format!("its layer has the digest {}; only those of SHA-256 are known", layer.digest))
+            })?;
+            let path = format!("blobs/{}", layer.digest);
+            let content = self.ask_oci(&mut repository, &path, LARGEST_ARCHIVE).await.map_err(unreachable)?;
+            check(&content, digest).map_err(unreachable)?;
+            match layer.annotations.get(TITLE) {
+                Some(title) if !is_archive(&layer.media_type) && !is_archive(title) => {
+                    files.insert(title.trim_start_matches("./").to_owned(), content.to_vec());
+                }
+                _ => return blocking(move || Bundle::from_archive(&content)).await.map(Fetched::from),
+            }
+        }
+        let manifest =
+            files.remove(MANIFEST).ok_or_else(|| unreachable(format!("it has no layer {MANIFEST} and no archive")))?;
+        Bundle::new(&manifest, |name| Ok(files.remove(name))).map(Fetched::from)
+    }
+
+    /// Reads something of a repository, with a token where it wants one.
+    async fn ask_oci(&self, repository: &mut Repository, path: &str, largest: u64) -> Result<Bytes, String> {
+        let url = repository.base.join(path).map_err(|error| error.to_string())?;
+        for last in [false, true] {
+            let bearer = repository.token.as_ref().map(|token| format!("Bearer {token}"));
+            let headers: Vec<(&str, &str)> = [("accept", MANIFESTS)]
+                .into_iter()
+                .chain(bearer.as_deref().map(|bearer| ("authorization", bearer)))
+                .collect();
+            let response =
+                self.fetch_url(&url, &headers, largest, PATIENCE).await.map_err(|error| error.to_string())?;
+            match response.status {
+                200 => return Ok(bytes(response.body)),
+                401 if !last => repository.token = Some(self.oci_token(&response).await?),
+                401 | 403 => return Err("the registry wants a login, or has no such artifact".to_owned()),
+                404 => return Err("the registry has no such artifact".to_owned()),
+                status => return Err(format!("the registry answers with the status {status}")),
+            }
+        }
+        Err("the registry does not take the token that it gave".to_owned())
+    }
+
+    /// The token for everybody, from where a refusal says (distribution specification, token authentication).
+    async fn oci_token(&self, refusal: &Response) -> Result<String, String> {
+        let challenge = header(refusal, "www-authenticate").unwrap_or_default();
+        let url = token_address(challenge).ok_or("the registry wants a login of a kind that is not known")?;
+        let response = self.fetch_url(&url, &[], LARGEST_TEXT, PATIENCE).await.map_err(|error| error.to_string())?;
+        let token: Token = serde_json::from_slice(&bytes(response.body))
+            .map_err(|_| "the registry gives no token to those who have no login".to_owned())?;
+        Ok(token.token)
+    }
+}
+
+/// Where a repository is. A registry on this machine is asked without TLS, as all tools do.
+fn address(registry: &str, repository: &str) -> Result<Url, String> {
+    let url = Url::parse(&format!("https://{registry}/v2/{repository}/")).map_err(|error| error.to_string())?;
+    let local = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match local {
+        true => Url::parse(&format!("http://{registry}/v2/{repository}/")).map_err(|error| error.to_string()),
+        false => Ok(url),
+    }
+}
+
+/// The address in a challenge such as `Bearer realm="https://…",service="…",scope="…"`.
+fn token_address(challenge: &str) -> Option<Url> {
+    let parts = challenge.strip_prefix("Bearer ")?;
+    let pairs: Vec<(&str, &str)> = parts
+        .split("\",")
+        .filter_map(|part| part.split_once("=\""))
+        .map(|(name, value)| (name.trim(), value.trim_end_matches('"')))
+        .collect();
+    let mut url = Url::parse(pairs.iter().find(|(name, _)| *name == "realm")?.1).ok()?;
+    url.query_pairs_mut().extend_pairs(pairs.iter().filter(|(name, _)| matches!(*name, "service" | "scope")));
+    Some(url)
+}
+
+fn is_archive(name: &str) -> bool {
+    ["tar", "tar+gzip", ".tar.gz", ".tgz"].iter().any(|ending| name.ends_with(ending))
+}
+
+fn check(content: &[u8], digest: &str) -> Result<(), String> {
+    let found = hex::encode(Sha256::digest(content));
+    if found == digest { Ok(()) } else { Err(format!("what the registry sends has the SHA-256 {found}, not {digest}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_challenge_says_where_the_token_is() {
+        let url = token_address(
+            r#"Bearer realm="https://auth.example/token",service="reg.example",scope="repository:me/bank:pull,push""#,
+        );
+        assert_eq!(
+            url.expect("an address").as_str(),
+            "https://auth.example/token?service=reg.example&scope=repository%3Ame%2Fbank%3Apull%2Cpush"
+        );
+        for other in ["", "Basic realm=\"x\"", "Bearer service=\"x\"", "Bearer realm=\"nowhere\""] {
+            assert_eq!(token_address(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_asked_without_tls() {
+        for (registry, scheme) in
+            [("localhost:5000", "http"), ("127.0.0.1", "http"), ("ghcr.io", "https"), ("localhost.example", "https")]
+        {
+            assert_eq!(address(registry, "me/bank").expect("an address").scheme(), scheme, "{registry}");
+        }
     }
 }

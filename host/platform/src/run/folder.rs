@@ -1,20 +1,31 @@
 //! The folder of an account: where its run writes.
 
 use konnector_manifest::Manifest;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Scope;
-use crate::file::{self, Kind, TRASH_PATH};
+use crate::doctype::KONNECTORS;
+use crate::file::{self, Kind, Reference, TRASH_PATH};
+use crate::stored::Object;
+use crate::trigger::TriggerPatch;
 use crate::{Platform, Result};
 
-/// Path of the folder that a run writes to: the directory that the job names, else the account's own, else
-/// `/<Administrative>/<konnector>/<account>` (cozy-stack, folder of a konnector).
+/// Type of the references to an account at a vendor.
+const IDENTIFIER: &str = "io.cozy.accounts.sourceAccountIdentifier";
+/// The member of an account that holds the path of its folder.
+const DEFAULT_PATH: &str = "defaultFolderPath";
+
+/// Path of the folder that a run writes to: the directory that the job names, else the only one that refers to the konnector and the account,
+/// else the account's own, else `/<Administrative>/<konnector>/<account>` (cozy-stack, folder of a konnector).
 pub fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
     if let Some(path) = named_by_job(&scope.platform, scope)? {
         return Ok(path);
     }
+    if let Some(path) = referring(scope)? {
+        return Ok(path);
+    }
     if let Some(account) = &scope.account {
-        let set = ["defaultFolderPath", "folderPath"].iter().find_map(|name| account.body.get(*name)?.as_str());
+        let set = [DEFAULT_PATH, "folderPath"].iter().find_map(|name| account.body.get(*name)?.as_str());
         if let Some(path) = set.filter(|path| path.starts_with('/') && !path.starts_with(TRASH_PATH)) {
             return Ok(path.trim_end_matches('/').to_owned());
         }
@@ -37,9 +48,74 @@ pub async fn correct(scope: &Scope, manifest: &Manifest, message: &mut Value) ->
     let path = destination(scope, manifest)?;
     let directory = scope.platform.ensure_directory(&scope.instance, &path).await?;
     if let Some(members) = message.as_object_mut() {
-        members.insert("folder_to_save".to_owned(), Value::String(directory.id));
+        members.insert(FOLDER.to_owned(), Value::String(directory.id.clone()));
     }
-    Ok(())
+    if directory.referenced_by.is_empty() {
+        scope.platform.add_references(&scope.instance, &directory.id, &references(scope)).await?;
+    }
+    remember(scope, &directory.id, &path).await
+}
+
+/// The member of a message that names the folder.
+const FOLDER: &str = "folder_to_save";
+/// How many directories that refer to a konnector are looked at.
+const MOST_DIRECTORIES: usize = 100;
+
+fn reference(doctype: &str, id: String) -> Reference {
+    Reference { doctype: doctype.to_owned(), id }
+}
+
+/// What the folder of a run refers to: the konnector, and the account at the vendor.
+fn references(scope: &Scope) -> Vec<Reference> {
+    let account = scope.identifier.clone().map(|identifier| reference(IDENTIFIER, identifier));
+    [reference(KONNECTORS.as_str(), scope.konnector.doc_id())].into_iter().chain(account).collect()
+}
+
+/// The directory that refers to the konnector and to no other account, if there is exactly one.
+fn referring(scope: &Scope) -> Result<Option<String>> {
+    let own = references(scope);
+    let Some(konnector) = own.first() else { return Ok(None) };
+    let page = scope.platform.referring_files(&scope.instance, konnector, None, MOST_DIRECTORIES)?;
+    let mut found = Vec::new();
+    for id in page.files {
+        let file = scope.platform.file(&scope.instance, &id)?;
+        let other = file.referenced_by.iter().any(|named| named.doctype == IDENTIFIER && !own.contains(named));
+        if file.kind == Kind::Directory && !file.trashed && !other {
+            found.extend(file.path);
+        }
+    }
+    Ok(found.pop().filter(|_| found.is_empty()))
+}
+
+/// Tells the account, and every trigger of it, which folder it is.
+async fn remember(scope: &Scope, id: &str, path: &str) -> Result<()> {
+    let Scope { platform, instance, konnector, account, .. } = scope;
+    let Some(account) = account.as_ref().filter(|_| !scope.job.is_clean_up()) else { return Ok(()) };
+    for trigger in platform.triggers_of_account(instance, &account.id)? {
+        let Ok(trigger) = platform.trigger(instance, &trigger) else { continue };
+        if !trigger.runs(konnector.slug.as_ref(), Some(&account.id)) || trigger.message.get(FOLDER) == Some(&json!(id))
+        {
+            continue;
+        }
+        let mut message = trigger.message.clone();
+        if let Some(members) = message.as_object_mut() {
+            members.insert(FOLDER.to_owned(), json!(id));
+        }
+        let patch = TriggerPatch { message: Some(message), ..TriggerPatch::default() };
+        platform.patch_trigger(instance, &trigger.id, patch).await?;
+    }
+    let is_set = |body: &Object| body.get(DEFAULT_PATH).and_then(Value::as_str).is_some_and(|path| !path.is_empty());
+    if is_set(&account.body) {
+        return Ok(());
+    }
+    platform
+        .change_account(instance, &account.id, |body| {
+            if !is_set(body) {
+                body.insert(DEFAULT_PATH.to_owned(), json!(path));
+            }
+            Ok(())
+        })
+        .await
 }
 
 fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<String>> {
