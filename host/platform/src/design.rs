@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::doctype::DESIGNS;
-use crate::document::readable;
+use crate::document::{readable, writable};
 use crate::instance::Instance;
 use crate::mango::{MemberPath, QueryError, Selector};
 use crate::stored::{Object, Stored, object};
@@ -235,7 +235,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::design`]; [`Error::Conflict`] when `rev` is not the newest revision.
+    /// [`Error::Forbidden`] without the right to delete the whole type, and for the server's own; [`Error::NotFound`];
+    /// [`Error::Conflict`] when `rev` is not the newest revision.
     pub async fn delete_design(
         &self,
         instance: &Instance,
@@ -244,9 +245,27 @@ impl Platform {
         id: &str,
         rev: &Rev,
     ) -> Result<()> {
-        let (design, _) = self.design(instance, principal, doctype, id)?;
+        readable(doctype)?;
+        principal.permissions.check_type(Verb::Delete, doctype)?;
+        let Some(found) = self.stored::<Design>(&at(instance, doctype, id))? else {
+            // What no client declared for documents that only the server writes is the server's own.
+            writable(doctype)?;
+            return Err(Error::NotFound("missing".to_owned()));
+        };
+        self.remove_design(instance, doctype, &Design { id: id.to_owned(), ..found.value }, rev).await
+    }
+
+    /// Deletes all design documents of a type.
+    pub(crate) async fn delete_designs(&self, instance: &Instance, doctype: &Doctype) -> Result<()> {
+        for (design, rev) in self.designs_of(instance, doctype)? {
+            self.remove_design(instance, doctype, &design, &rev).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_design(&self, instance: &Instance, doctype: &Doctype, design: &Design, rev: &Rev) -> Result<()> {
         let mut changes = Changes::new();
-        changes.delete(at(instance, doctype, id), rev);
+        changes.delete(at(instance, doctype, &design.id), rev);
         self.commit(changes).await?;
         let left = self.designs_of(instance, doctype)?;
         for index in design.indexes.values() {
@@ -263,7 +282,7 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// As [`Platform::design`].
+    /// As [`Platform::design`]; [`Error::Forbidden`] without the right to create documents of the type.
     pub async fn copy_design(
         &self,
         instance: &Instance,
@@ -271,6 +290,7 @@ impl Platform {
         doctype: &Doctype,
         (from, to): (&str, &str),
     ) -> Result<Rev> {
+        principal.permissions.check_type(Verb::Post, doctype)?;
         let (design, _) = self.design(instance, principal, doctype, from)?;
         let to = at(instance, doctype, to);
         let mut changes = Changes::new();

@@ -48,7 +48,12 @@ pub struct DocumentPage {
     pub next: Option<String>,
 }
 
-pub(crate) fn readable(doctype: &Doctype) -> Result<()> {
+/// Refuses what `/data` may not read.
+///
+/// # Errors
+///
+/// [`Error::Forbidden`].
+pub fn readable(doctype: &Doctype) -> Result<()> {
     if doctype::is_readable(doctype) {
         Ok(())
     } else {
@@ -56,7 +61,12 @@ pub(crate) fn readable(doctype: &Doctype) -> Result<()> {
     }
 }
 
-fn writable(doctype: &Doctype) -> Result<()> {
+/// Refuses what `/data` may not write.
+///
+/// # Errors
+///
+/// [`Error::Forbidden`].
+pub fn writable(doctype: &Doctype) -> Result<()> {
     if doctype::is_writable(doctype) {
         Ok(())
     } else {
@@ -64,7 +74,7 @@ fn writable(doctype: &Doctype) -> Result<()> {
     }
 }
 
-fn valid_id(id: &str) -> Result<()> {
+pub(crate) fn valid_id(id: &str) -> Result<()> {
     if id.is_empty() || id.starts_with('_') || id.len() > 200 || id.chars().any(char::is_control) {
         return Err(Error::BadRequest(format!(
             "the id '{id}' is not valid; an id has 1 to 200 characters and does not begin with _"
@@ -209,7 +219,8 @@ impl Platform {
         loop {
             let page = self.store.list(&instance.id, doctype, after.as_deref(), 100)?;
             let Some(last) = page.last() else {
-                // A database that is gone has no tombstones either.
+                // A database that is gone has no indexes and no tombstones either.
+                self.delete_designs(instance, doctype).await?;
                 return Ok(self.store.forget_deleted(&instance.id, doctype).await?);
             };
             after = Some(last.id.clone());
@@ -236,8 +247,20 @@ impl Platform {
         id: Option<String>,
         body: Object,
     ) -> Result<Document> {
+        self.create_under(instance, principal, doctype, id.unwrap_or_else(new_id), body, None).await
+    }
+
+    /// The same with a revision of another database.
+    pub(crate) async fn create_under(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: String,
+        body: Object,
+        given: Option<&Rev>,
+    ) -> Result<Document> {
         writable(doctype)?;
-        let id = id.unwrap_or_else(new_id);
         valid_id(&id)?;
         let mut body = without_reserved(body);
         principal.permissions.check_document(Verb::Post, doctype, &id, &body)?;
@@ -248,6 +271,9 @@ impl Platform {
         let at = instance.doc(doctype, id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), body.clone());
+        if let Some(given) = given {
+            changes.under(given);
+        }
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Created, body.clone());
         self.shown(instance, principal, doctype, Document { id, rev, body })
@@ -266,6 +292,19 @@ impl Platform {
         id: &str,
         rev: &Rev,
         body: Object,
+    ) -> Result<Document> {
+        self.update_under(instance, principal, doctype, (id, rev), body, None).await
+    }
+
+    /// The same with a revision of another database.
+    pub(crate) async fn update_under(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        (id, rev): (&str, &Rev),
+        body: Object,
+        given: Option<&Rev>,
     ) -> Result<Document> {
         writable(doctype)?;
         valid_id(id)?;
@@ -294,8 +333,12 @@ impl Platform {
         let rev = loop {
             let mut changes = Changes::new();
             changes.put(at.clone(), rev, body.clone());
+            if let Some(given) = given {
+                changes.under(given);
+            }
             if resumes {
-                self.stage_login_changed(instance, id, rev.generation() + 1, &mut changes)?;
+                let generation = given.map_or(rev.generation() + 1, Rev::generation);
+                self.stage_login_changed(instance, id, generation, &mut changes)?;
             }
             tries += 1;
             match self.commit_one(changes).await {
@@ -325,12 +368,27 @@ impl Platform {
         id: &str,
         rev: &Rev,
     ) -> Result<Rev> {
+        self.delete_under(instance, principal, doctype, (id, rev), None).await
+    }
+
+    /// The same with a revision of another database.
+    pub(crate) async fn delete_under(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        (id, rev): (&str, &Rev),
+        given: Option<&Rev>,
+    ) -> Result<Rev> {
         writable(doctype)?;
         valid_id(id)?;
         let at = instance.doc(doctype, id);
         let before = self.allowed(principal, Verb::Delete, &at)?;
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
+        if let Some(given) = given {
+            changes.under(given);
+        }
         let clean_up = match *doctype == *ACCOUNTS {
             true => self.stage_clean_up(instance, &before, None, &mut changes)?,
             false => None,

@@ -26,6 +26,7 @@ pub mod permission;
 pub mod random;
 pub mod rate;
 pub mod realtime;
+mod replica;
 mod run;
 mod schema;
 mod stored;
@@ -243,6 +244,7 @@ impl Platform {
         });
         let platform = Self { inner, fence: None };
         key::check(&platform.store, &platform.key).await?;
+        platform.ensure_references().await;
         Ok(platform)
     }
 

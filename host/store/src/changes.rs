@@ -30,9 +30,9 @@ pub struct Written<'a> {
 /// One change.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    Create { document: DocRef, body: Body },
-    Put { document: DocRef, expected: Rev, body: Body },
-    Delete { document: DocRef, expected: Rev, trace: Trace },
+    Create { document: DocRef, body: Body, given: Option<Rev> },
+    Put { document: DocRef, expected: Rev, body: Body, given: Option<Rev> },
+    Delete { document: DocRef, expected: Rev, trace: Trace, given: Option<Rev> },
     Unique { instance: InstanceId, index: String, key: String, value: String },
     Release { instance: InstanceId, index: String, key: String },
     Enqueue { job: DocRef, turn: Turn },
@@ -67,24 +67,35 @@ impl Changes {
 
     /// Creates a document. Conflicts when it exists; one that was deleted before goes on with its next revision.
     pub fn create(&mut self, document: DocRef, body: Map) -> &mut Self {
-        self.step(Step::Create { document, body: Body::new(body) })
+        self.step(Step::Create { document, body: Body::new(body), given: None })
     }
 
     /// Replaces a document. Conflicts unless `rev` is its current revision.
     pub fn put(&mut self, document: DocRef, rev: &Rev, body: Map) -> &mut Self {
-        self.step(Step::Put { document, expected: rev.clone(), body: Body::new(body) })
+        self.step(Step::Put { document, expected: rev.clone(), body: Body::new(body), given: None })
     }
 
     /// Deletes a document, and takes it out of the queue and the schedule. Conflicts unless `rev` is its current revision,
     /// and while it is a running job.
     pub fn delete(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
-        self.step(Step::Delete { document, expected: rev.clone(), trace: Trace::Tombstone })
+        self.step(Step::Delete { document, expected: rev.clone(), trace: Trace::Tombstone, given: None })
     }
 
     /// Like [`Changes::delete`], without a trace: for documents such as jobs, which are many and whose ids never come back.
     /// They do not count as deleted afterwards, but as never created.
     pub fn purge(&mut self, document: DocRef, rev: &Rev) -> &mut Self {
-        self.step(Step::Delete { document, expected: rev.clone(), trace: Trace::Nothing })
+        self.step(Step::Delete { document, expected: rev.clone(), trace: Trace::Nothing, given: None })
+    }
+
+    /// Gives the document that was written last this revision, which it has in another store, in place of its next one. Conflicts unless it is
+    /// of a later generation than the revision before.
+    pub fn under(&mut self, rev: &Rev) -> &mut Self {
+        if let Some(Step::Create { given, .. } | Step::Put { given, .. } | Step::Delete { given, .. }) =
+            self.steps.last_mut()
+        {
+            *given = Some(rev.clone());
+        }
+        self
     }
 
     /// Gives `key` in a unique index to `value`. Conflicts when another value has it.
@@ -150,8 +161,8 @@ impl Changes {
     /// The documents that are written, in order.
     pub fn documents(&self) -> impl Iterator<Item = Written<'_>> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Create { document, body } => Some(Written { document, replaces: None, body: Some(body.map()) }),
-            Step::Put { document, expected, body } => {
+            Step::Create { document, body, .. } => Some(Written { document, replaces: None, body: Some(body.map()) }),
+            Step::Put { document, expected, body, .. } => {
                 Some(Written { document, replaces: Some(expected), body: Some(body.map()) })
             }
             Step::Delete { document, expected, .. } => Some(Written { document, replaces: Some(expected), body: None }),

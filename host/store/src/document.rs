@@ -192,7 +192,7 @@ pub(crate) fn body(blobs: &dyn Blobs, content: &Content) -> Result<Map> {
 }
 
 /// Writes a new document, above its tombstone if there is one; returns its revision.
-pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body) -> Result<Rev> {
+pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body, given: Option<&Rev>) -> Result<Rev> {
     let key = key::of_document(Space::Document, document)?;
     if view.get::<Record>(&key)?.is_some() {
         return Err(Conflict::Exists { document: document.clone() }.into());
@@ -202,20 +202,35 @@ pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body) -> Res
     if tombstone.is_some() {
         view.remove(tombstone_key);
     }
-    write(view, key, document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body)
+    let rev = next(document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body.digest, given)?;
+    write(view, key, document, &rev, body)?;
+    Ok(rev)
 }
 
 /// Replaces a document; returns its new revision and its old entry.
-pub(crate) fn replace(view: &mut View<'_>, document: &DocRef, expected: &Rev, body: &Body) -> Result<(Rev, Record)> {
+pub(crate) fn replace(
+    view: &mut View<'_>,
+    document: &DocRef,
+    expected: &Rev,
+    body: &Body,
+    given: Option<&Rev>,
+) -> Result<(Rev, Record)> {
     let (key, old) = current(view, document, expected)?;
-    let rev = write(view, key, document, Some(expected), body)?;
+    let rev = next(document, Some(expected), body.digest, given)?;
+    write(view, key, document, &rev, body)?;
     Ok((rev, old))
 }
 
 /// Removes a document; returns the revision of its deletion and its old entry.
-pub(crate) fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Record)> {
+pub(crate) fn delete(
+    view: &mut View<'_>,
+    document: &DocRef,
+    expected: &Rev,
+    trace: Trace,
+    given: Option<&Rev>,
+) -> Result<(Rev, Record)> {
     let (key, old) = current(view, document, expected)?;
-    let rev = Rev::after(Some(expected), BodyDigest::DELETED);
+    let rev = next(document, Some(expected), BodyDigest::DELETED, given)?;
     view.remove(key);
     if trace == Trace::Tombstone {
         view.put(key::of_document(Space::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
@@ -244,9 +259,18 @@ fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Ve
     }
 }
 
-fn write(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, previous: Option<&Rev>, body: &Body) -> Result<Rev> {
-    let rev = Rev::after(previous, body.digest);
-    let record = Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content() };
-    view.put(key, &record)?;
-    Ok(rev)
+/// The revision after `previous`, or the one that another store gave.
+fn next(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Option<&Rev>) -> Result<Rev> {
+    match given {
+        None => Ok(Rev::after(previous, body)),
+        Some(given) if given.generation() > previous.map_or(0, Rev::generation) => Ok(given.clone()),
+        Some(given) => {
+            Err(Conflict::Revision { document: document.clone(), expected: given.clone(), current: previous.cloned() }
+                .into())
+        }
+    }
+}
+
+fn write(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, rev: &Rev, body: &Body) -> Result<()> {
+    view.put(key, &Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content() })
 }

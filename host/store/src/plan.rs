@@ -32,22 +32,22 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
     }
     for step in &changes.steps {
         match step {
-            Step::Create { document, body } => {
-                let rev = document::create(&mut view, document, body)?;
+            Step::Create { document, body, given } => {
+                let rev = document::create(&mut view, document, body, given.as_ref())?;
                 feed::note(&mut view, document, &rev, false)?;
                 revs.push(rev);
                 secondary::maintain(&mut view, document, || Ok(None), || Ok(Some(body.map().clone())))?;
             }
-            Step::Put { document, expected, body } => {
-                let (rev, old) = document::replace(&mut view, document, expected, body)?;
+            Step::Put { document, expected, body, given } => {
+                let (rev, old) = document::replace(&mut view, document, expected, body, given.as_ref())?;
                 feed::note(&mut view, document, &rev, false)?;
                 let before = || document::body(blobs, &old.content).map(Some);
                 secondary::maintain(&mut view, document, before, || Ok(Some(body.map().clone())))?;
                 revs.push(rev);
                 freed.extend(old.content.blob());
             }
-            Step::Delete { document, expected, trace } => {
-                let (rev, old) = delete(&mut view, document, expected, *trace)?;
+            Step::Delete { document, expected, trace, given } => {
+                let (rev, old) = delete(&mut view, document, expected, *trace, given.as_ref())?;
                 let before = || document::body(blobs, &old.content).map(Some);
                 secondary::maintain(&mut view, document, before, || Ok(None))?;
                 revs.push(rev);
@@ -69,8 +69,14 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
     Ok(Plan { batch: view.into_batch()?, revs, freed })
 }
 
-fn delete(view: &mut View<'_>, document: &DocRef, expected: &Rev, trace: Trace) -> Result<(Rev, Record)> {
-    let deleted = document::delete(view, document, expected, trace)?;
+fn delete(
+    view: &mut View<'_>,
+    document: &DocRef,
+    expected: &Rev,
+    trace: Trace,
+    given: Option<&Rev>,
+) -> Result<(Rev, Record)> {
+    let deleted = document::delete(view, document, expected, trace, given)?;
     match trace {
         Trace::Tombstone => feed::note(view, document, &deleted.0, true)?,
         Trace::Nothing => feed::forget(view, document)?,

@@ -271,7 +271,7 @@ impl Store {
             self.check_space()?;
         }
         for step in &mut changes.steps {
-            if let Step::Create { document, body } | Step::Put { document, body, .. } = step {
+            if let Step::Create { document, body, .. } | Step::Put { document, body, .. } = step {
                 spilled.extend(body.spill(self.blobs(), document).await?);
             }
         }

@@ -7,7 +7,8 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
-use konnector_store::Map;
+use konnector_platform::document::{readable, writable};
+use konnector_store::{Map, Rev};
 use serde_json::{Value, json};
 
 use super::{check_id, doctype, revision, shown};
@@ -27,6 +28,7 @@ pub fn routes() -> ApiRouter<Platform> {
                 Kind::Objects,
                 "The documents; with _id and _rev to replace one, with _deleted to delete it",
             )
+            .member("new_edits", Kind::Flag, "False to store the revisions of another database as they are")
             .answers::<201, Json<Vec<Value>>>("What became of each document")
     });
     let read = post_with(read, |op| {
@@ -56,6 +58,7 @@ fn documents(body: &mut Map) -> Result<Vec<Map>, Failure> {
 }
 
 /// `POST /data/:type/_bulk_docs`. What has an `_id` and a `_rev` is replaced, or deleted where it says `_deleted`; everything else is created.
+/// With `new_edits: false` the documents keep the revisions that they have in another database, and only what went wrong is answered.
 async fn write(
     State(platform): State<Platform>,
     caller: Caller,
@@ -64,13 +67,17 @@ async fn write(
 ) -> Result<(StatusCode, Json<Vec<Value>>), Failure> {
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Post, &doctype)?;
-    if body.get("new_edits") == Some(&Value::Bool(false)) {
-        return Err(Failure::bad_request(
-            "new_edits: false would store revisions of another database; only new ones are stored here",
-        ));
-    }
+    writable(&doctype)?;
+    let new_edits = body.get("new_edits") != Some(&Value::Bool(false));
     let mut results = Vec::new();
     for document in documents(&mut body)? {
+        if !new_edits {
+            let (id, rev) = (document.get("_id").cloned(), document.get("_rev").cloned());
+            if let Err(failure) = replicate(&platform, &caller, &doctype, document).await {
+                results.push(json!({ "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() }));
+            }
+            continue;
+        }
         let id = document.get("_id").and_then(Value::as_str).map(str::to_owned);
         results.push(match write_one(&platform, &caller, &doctype, id.clone(), document).await {
             Ok((id, rev)) => json!({ "ok": true, "id": id, "rev": rev }),
@@ -106,6 +113,39 @@ async fn write_one(
     Ok((written.id, written.rev.to_string()))
 }
 
+/// Stores a document with the revision that it has in another database.
+async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), Failure> {
+    let Caller { instance, principal } = caller;
+    let text = |name: &str| document.get(name).and_then(Value::as_str);
+    let (Some(id), Some(rev)) = (text("_id"), text("_rev")) else {
+        return Err(Failure::bad_request("with new_edits: false, each document has an _id and a _rev"));
+    };
+    check_id(id)?;
+    let (id, history) = (id.to_owned(), history(revision(rev)?, document.get("_revisions"))?);
+    let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
+    let body = Some(document).filter(|_| !deleted);
+    Ok(platform.replicate_document(instance, principal, doctype, &id, &history, body).await?)
+}
+
+/// The revision of a document and those before it, as `_revisions` tells them: `{"start": 3, "ids": ["<digits of 3>", "<digits of 2>"]}`.
+fn history(newest: Rev, revisions: Option<&Value>) -> Result<Vec<Rev>, Failure> {
+    let Some(revisions) = revisions else { return Ok(vec![newest]) };
+    let malformed = || {
+        Failure::bad_request(
+            "_revisions: expected is {\"start\": …, \"ids\": […]}, beginning with the _rev of the document",
+        )
+    };
+    let start = revisions.get("start").and_then(Value::as_u64).ok_or_else(malformed)?;
+    let ids = revisions.get("ids").and_then(Value::as_array).ok_or_else(malformed)?;
+    let generations = (1..=start).rev();
+    let revs = generations.zip(ids).map(|(generation, id)| {
+        let digits = id.as_str().ok_or_else(malformed)?;
+        revision(&format!("{generation}-{digits}"))
+    });
+    let revs = revs.collect::<Result<Vec<_>, _>>()?;
+    if revs.first() != Some(&newest) { Err(malformed()) } else { Ok(revs) }
+}
+
 /// `POST /data/:type/_bulk_get`.
 async fn read(
     State(platform): State<Platform>,
@@ -115,6 +155,7 @@ async fn read(
 ) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
+    readable(&doctype)?;
     let mut results = Vec::new();
     for wanted in documents(&mut body)? {
         let id = wanted.get("id").and_then(Value::as_str).unwrap_or_default();

@@ -14,7 +14,7 @@ use konnector_platform::mango::Query;
 use konnector_store::Map;
 use serde_json::{Value, json};
 
-use super::{doctype, revision};
+use super::{doctype, execution_stats, revision};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, Kind, queried};
@@ -65,14 +65,7 @@ async fn find(
     answer.insert("next".to_owned(), json!(page.is_full()));
     answer.insert("bookmark".to_owned(), json!(page.bookmark));
     if stats {
-        let stats = json!({
-            "total_keys_examined": page.examined,
-            "total_docs_examined": page.examined,
-            "total_quorum_docs_examined": 0,
-            "results_returned": page.documents.len(),
-            "execution_time_ms": started.elapsed().as_secs_f64() * 1_000.0,
-        });
-        answer.insert("execution_stats".to_owned(), stats);
+        answer.insert("execution_stats".to_owned(), execution_stats(page.examined, page.documents.len(), started));
     }
     if page.wasteful {
         // In CouchDB's words: clients look for them.
@@ -135,6 +128,7 @@ async fn delete_design(
     params: Params,
 ) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
+    caller.check_type(Verb::Delete, &doctype)?;
     let rev =
         params.filled("rev").ok_or_else(|| Failure::bad_request("name the revision to delete as the parameter rev"))?;
     platform.delete_design(&caller.instance, &caller.principal, &doctype, &id, &revision(rev)?).await?;
@@ -149,7 +143,7 @@ async fn copy_design(
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let doctype = doctype(&name)?;
-    caller.check_type(Verb::Get, &doctype)?;
+    caller.check_type(Verb::Post, &doctype)?;
     let to = headers.get("destination").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let to = to.strip_prefix("_design/").filter(|to| !to.is_empty()).ok_or_else(|| {
         Failure::bad_request("the header Destination names the copy, for example Destination: _design/by-date")

@@ -1,10 +1,13 @@
 //! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
 
+mod all;
 mod bulk;
 mod changes;
 mod find;
 mod list;
 mod references;
+
+use std::time::Instant;
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{ApiMethodRouter, get_with, post_with};
@@ -33,6 +36,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/data/_all_doctypes", get_with(doctypes, |op| op.summary("The types that have documents")))
         .api_route("/data/{doctype}", whole_type.clone())
         .api_route("/data/{doctype}/", whole_type)
+        .merge(all::routes())
         .merge(list::routes())
         .merge(find::routes())
         .merge(bulk::routes())
@@ -89,6 +93,17 @@ fn shown(doctype: &Doctype, document: Document) -> Map {
     members.insert("_type".to_owned(), json!(doctype));
     members.extend(body);
     members
+}
+
+/// How the reading of documents went, in CouchDB's members.
+fn execution_stats(examined: u64, returned: usize, started: Instant) -> Value {
+    json!({
+        "total_keys_examined": examined,
+        "total_docs_examined": examined,
+        "total_quorum_docs_examined": 0,
+        "results_returned": returned,
+        "execution_time_ms": started.elapsed().as_secs_f64() * 1_000.0,
+    })
 }
 
 /// The answer to a write.

@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
+use konnector_platform::document::readable;
 use konnector_platform::file::{Reference, ReferencePage};
 use konnector_store::Map;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -51,6 +52,7 @@ pub fn routes() -> ApiRouter<Platform> {
 /// The document of a path, if the caller may do this to it, or to all files.
 fn document(platform: &Platform, caller: &Caller, verbs: [Verb; 2], name: &str, id: &str) -> Result<Doctype, Failure> {
     let doctype = doctype(name)?;
+    readable(&doctype)?;
     let [of_document, of_files] = verbs;
     if caller.check_type(of_files, &FILES).is_err() {
         let found = platform.store.get(&caller.instance.doc(&doctype, id))?;

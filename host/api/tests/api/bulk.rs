@@ -52,17 +52,63 @@ async fn each_document_of_many_is_for_itself() {
     assert_eq!(got["results"][1]["docs"][0]["error"]["reason"], "missing");
     assert_eq!(got["results"][2]["docs"][0]["error"]["reason"], "deleted");
 
-    for (body, status) in [
-        (json!({}), 400),
-        (json!({ "docs": [1] }), 400),
-        (json!({ "docs": [], "new_edits": false }), 400),
-        (json!({ "docs": vec![json!({}); 1_001] }), 413),
-    ] {
+    for (body, status) in
+        [(json!({}), 400), (json!({ "docs": [1] }), 400), (json!({ "docs": vec![json!({}); 1_001] }), 413)]
+    {
         assert_eq!(api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await.status, status);
     }
     let narrow = api.token("io.cozy.bills:ALL:one");
     let call = Call::post(&format!("{BILLS}/_bulk_docs")).token(&narrow).json(&json!({ "docs": [] }));
     assert_eq!(api.send(call).await.status, 403);
+}
+
+/// Revisions of another database are kept as they are, as long as they go on from what is here.
+#[tokio::test]
+async fn documents_of_another_database_keep_their_revisions() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.bills");
+    let digits = |digit: char| digit.to_string().repeat(32);
+    let bulk = async |docs: Value| {
+        let body = json!({ "docs": docs, "new_edits": false });
+        let answer = api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&body)).await;
+        assert_eq!(answer.status, 201, "{answer}");
+        let failed = answer.json().as_array().expect("a list").clone();
+        failed.iter().map(|one| one["error"].as_str().expect("an error").to_owned()).collect::<Vec<_>>()
+    };
+    let get = async || api.send(Call::get(&format!("{BILLS}/one")).token(&token)).await.json();
+    let third = json!({
+        "_id": "one", "_rev": format!("3-{}", digits('c')), "n": 3,
+        "_revisions": { "start": 3, "ids": [digits('c'), digits('b'), digits('a')] },
+    });
+    assert_eq!(bulk(json!([third])).await, [""; 0]);
+    assert_eq!(get().await, json!({ "_id": "one", "_rev": third["_rev"], "_type": "io.cozy.bills", "n": 3 }));
+    assert_eq!(bulk(json!([third])).await, [""; 0], "it is here already");
+    // From what is here on; beside it; before it.
+    let fifth = json!({
+        "_id": "one", "_rev": format!("5-{}", digits('e')), "n": 5,
+        "_revisions": { "start": 5, "ids": [digits('e'), digits('d'), digits('c')] },
+    });
+    assert_eq!(bulk(json!([fifth])).await, [""; 0]);
+    let beside = json!({ "_id": "one", "_rev": format!("6-{}", digits('0')), "n": 6 });
+    assert_eq!(bulk(json!([beside, third])).await, ["conflict", "conflict"]);
+    assert_eq!(get().await["n"], 5);
+    // An edit here goes on from there.
+    let edit = Call::put(&format!("{BILLS}/one")).token(&token).json(&json!({ "_id": "one", "_rev": fifth["_rev"] }));
+    let rev = api.send(edit).await.json()["rev"].as_str().expect("a revision").to_owned();
+    assert!(rev.starts_with("6-"), "{rev}");
+    let gone = json!({
+        "_id": "one", "_rev": format!("7-{}", digits('f')), "_deleted": true,
+        "_revisions": { "start": 7, "ids": [digits('f'), rev.trim_start_matches("6-")] },
+    });
+    assert_eq!(bulk(json!([gone, { "_id": "never", "_rev": gone["_rev"], "_deleted": true }])).await, [""; 0]);
+    assert_eq!(get().await["reason"], "deleted");
+    let malformed = json!([
+        { "_id": "two" },
+        { "_rev": fifth["_rev"] },
+        { "_id": "two", "_rev": fifth["_rev"], "_revisions": { "start": 1, "ids": [digits('e')] } },
+        { "_id": "two", "_rev": fifth["_rev"], "_revisions": [] },
+    ]);
+    assert_eq!(bulk(malformed).await, ["bad_request"; 4]);
 }
 
 #[tokio::test]
@@ -94,4 +140,31 @@ async fn all_documents_of_a_type_are_deleted() {
     assert_eq!((answer.status, answer.json()), (200, json!({ "deleted": true })));
     let left = api.send(Call::get(&format!("{BILLS}/_all_docs")).token(&api.token("*"))).await.json();
     assert_eq!(left["total_rows"], 0);
+}
+
+/// Without a limit these are all: `cozy-stack-client` asks so for types with more than 1,000 documents.
+#[tokio::test]
+async fn all_docs_are_all() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.bills");
+    for batch in 0..3 {
+        let docs: Vec<Value> = (0..400).map(|n| json!({ "_id": format!("{batch}-{n:03}"), "n": n })).collect();
+        let written = Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
+        assert_eq!(api.send(written).await.status, 201);
+    }
+    let list = async |query: &str| api.send(Call::get(&format!("{BILLS}/_all_docs{query}")).token(&token)).await.json();
+    let ids = |list: &Value| -> Vec<String> {
+        let rows = list["rows"].as_array().expect("rows").iter();
+        rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    let all = list("?include_docs=true").await;
+    let found = ids(&all);
+    assert_eq!((found.len(), found.is_sorted(), &all["total_rows"]), (1_200, true, &json!(1_200)));
+    assert_eq!(all["rows"][1_199]["doc"]["n"], 399);
+    let part = list("?limit=2&skip=1&startkey=%221-000%22").await;
+    assert_eq!((ids(&part), &part["offset"]), (vec!["1-001".to_owned(), "1-002".to_owned()], &json!(401)));
+    assert_eq!(part["total_rows"], 1_200);
+    let keys = json!({ "keys": found });
+    let some = api.send(Call::post(&format!("{BILLS}/_all_docs")).token(&token).json(&keys)).await.json();
+    assert_eq!(some["rows"].as_array().map(Vec::len), Some(1_200));
 }

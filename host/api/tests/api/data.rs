@@ -37,6 +37,69 @@ async fn documents_are_created_and_read() {
     insta::assert_snapshot!(api.transcript(calls).await);
 }
 
+/// D2 and §8.3: what is closed is closed to every route.
+#[tokio::test]
+async fn reserved_types_are_closed_to_every_route() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let rev = format!("1-{}", "0".repeat(32));
+    let update = json!({ "_id": "one", "_rev": rev });
+    let reads = |name: &str| {
+        let path = |end: &str| format!("/data/{name}/{end}");
+        [
+            Call::get(&path("one")),
+            Call::get(&path("_all_docs")),
+            Call::post(&path("_all_docs")).json(&json!({ "keys": ["one"] })),
+            Call::get(&path("_normal_docs")),
+            Call::get(&path("_changes")),
+            Call::post(&path("_changes")).json(&json!({})),
+            Call::post(&path("_revs_diff")).json(&json!({ "one": [rev] })),
+            Call::post(&path("_bulk_get")).json(&json!({ "docs": [{ "id": "one" }] })),
+            Call::post(&path("_find")).json(&json!({ "selector": {} })),
+            Call::post(&path("_index")).json(&json!({ "index": { "fields": ["n"] } })),
+            Call::get(&path("_design_docs")),
+            Call::get(&path("_design/one")),
+            Call::get(&path("one/relationships/references")),
+        ]
+    };
+    let writes = |name: &str| {
+        let path = |end: &str| format!("/data/{name}/{end}");
+        [
+            Call::post(&path("")).json(&json!({ "n": 1 })),
+            Call::put(&path("one")).json(&json!({ "n": 1 })),
+            Call::put(&path("one")).json(&update),
+            Call::delete(&path(&format!("one?rev={rev}"))),
+            Call::delete(&path("")),
+            Call::post(&path("_bulk_docs")).json(&json!({ "docs": [{ "n": 1 }] })),
+            Call::delete(&path(&format!("_design/one?rev={rev}"))),
+        ]
+    };
+    let refused = async |call: Call, name: &str, what: &str| {
+        let line = call.line();
+        let answer = api.send(call.token(&token)).await;
+        let reserved = answer.text().contains(&format!("reserved doctype {name} {what}"));
+        assert!(answer.status == 403 && reserved, "{line}: {answer}");
+    };
+    for name in ["io.cozy.permissions", "io.cozy.certified.carbon_copy", "io.cozy.notes.url"] {
+        for call in reads(name) {
+            refused(call, name, "unreadable").await;
+        }
+        for call in writes(name) {
+            refused(call, name, "un").await;
+        }
+    }
+    for name in ["io.cozy.files", "io.cozy.jobs", "io.cozy.notifications"] {
+        for call in writes(name) {
+            refused(call, name, "unwritable").await;
+        }
+        for call in reads(name) {
+            let line = call.line();
+            let answer = api.send(call.token(&token)).await;
+            assert_ne!(answer.status, 403, "{line}: {answer}");
+        }
+    }
+}
+
 /// D4.
 #[tokio::test]
 async fn a_put_creates_or_updates_by_what_the_body_names() {
@@ -113,6 +176,11 @@ async fn all_documents_of_a_type_are_listed_in_pages() {
         (&all["rows"][0]["doc"]["name"], &all["rows"][0]["value"]["rev"]),
         (&json!("b"), &all["rows"][0]["doc"]["_rev"])
     );
+
+    let all = list("_all_docs?DesignDocs=false").await;
+    assert_eq!((ids(&all, "id").concat().as_str(), &all["offset"]), ("abcd", &json!(0)));
+    let stats = list("_normal_docs?limit=1&execution_stats=true").await;
+    assert_eq!(stats["execution_stats"]["results_returned"], 1);
 
     let other = api.token("io.cozy.empty");
     let empty = api.send(Call::get("/data/io.cozy.empty/_normal_docs").token(&other)).await.json();

@@ -135,6 +135,37 @@ async fn a_partial_index_is_used_by_who_names_it() {
     }
 }
 
+/// D6: an index may come before the first document. D11: what is the server's own stays.
+#[tokio::test]
+async fn design_documents_need_rights_of_their_own() {
+    let api = Api::new().await;
+    let all = api.token("*");
+    let declare = Call::post("/data/io.cozy.new/_index").token(&all);
+    let made = api.send(declare.json(&json!({ "index": { "fields": ["n"] }, "ddoc": "by-n" }))).await;
+    assert_eq!((made.status, &made.json()["result"]), (200, &json!("created")));
+    assert_eq!(api.send(Call::get("/data/io.cozy.new/_changes").token(&all)).await.status, 200, "the type is there");
+    let design = api.send(Call::get("/data/io.cozy.new/_design/by-n").token(&all)).await.json();
+    let path = format!("/data/io.cozy.new/_design/by-n?rev={}", design["_rev"].as_str().expect("a revision"));
+    let status = async |call: Call, scope: &str| api.send(call.token(&api.token(scope))).await.status;
+    let copy = || {
+        let name = http::HeaderName::from_static("destination");
+        Call::post("/data/io.cozy.new/_design/by-n/copy").header(name, "_design/copy")
+    };
+    assert_eq!(status(copy(), "io.cozy.new:GET").await, 403);
+    assert_eq!(status(copy(), "io.cozy.new:GET,POST").await, 201);
+    assert_eq!(status(Call::delete(&path), "io.cozy.new:GET").await, 403);
+    assert_eq!(status(Call::delete(&path), "io.cozy.new:DELETE").await, 200);
+    let of_the_server = format!("/data/io.cozy.files/_design/dir-by-path?rev=1-{}", "0".repeat(32));
+    assert_eq!(status(Call::delete(&of_the_server), "*").await, 403);
+    let counted = api.send(Call::get("/data/io.cozy.new/_normal_docs").token(&all)).await.json();
+    assert_eq!(counted, json!({ "rows": [], "total_rows": 0, "bookmark": "" }), "design documents are none");
+    // A type goes with its indexes.
+    assert_eq!(status(Call::delete("/data/io.cozy.new/"), "*").await, 200);
+    let left = api.send(Call::get("/data/io.cozy.new/_design_docs").token(&all)).await.json();
+    assert_eq!(left["total_rows"], 0);
+    assert_eq!(api.send(Call::get("/data/io.cozy.new/_changes").token(&all)).await.json()["reason"], "wrong_doctype");
+}
+
 /// A design document goes with its index, unless another one stands on it.
 #[tokio::test]
 async fn an_index_goes_with_the_last_design_document() {

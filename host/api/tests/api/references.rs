@@ -1,6 +1,10 @@
 //! The files that refer to a document (spec §9.1).
 
 use http::Method;
+use konnector_platform::doctype::{FILES, SETTINGS};
+use konnector_platform::{Config, Parts, Platform};
+use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_store::{Changes, DocRef, InstanceId, MasterKey};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, Call};
@@ -92,6 +96,36 @@ async fn the_list_follows_from_the_files() {
     api.platform.store.fsck(&konnector_platform::Schema, check, &mut told).await.expect("checked");
     problems.retain(|problem| !problem.contains("io.cozy.konnectors"));
     assert_eq!(problems, [""; 0]);
+}
+
+/// A store that was written before there was an index gets it at the start.
+#[tokio::test]
+async fn references_of_an_older_store_are_found() {
+    let api = Api::new().await;
+    api.file("old", "/Photos", "old.jpg", b"x").await;
+    // As a former version wrote it: past the platform.
+    let at = api.alice.doc(&FILES, "old");
+    let mut found = api.platform.store.get(&at).expect("read").expect("a file");
+    found.body.insert("referenced_by".to_owned(), json!([{ "type": "io.cozy.photos.albums", "id": "1/2" }]));
+    let done = DocRef::new(&InstanceId::global(), &SETTINGS, "files.references");
+    let mark = api.platform.store.get(&done).expect("read").expect("a mark");
+    let mut changes = Changes::new();
+    changes.put(at, &found.rev, found.body).delete(done, &mark.rev);
+    api.platform.store.commit(changes).await.expect("stored");
+    let token = api.token("*");
+    let list = async || ids(&api.send(Call::get(ALBUM).token(&token)).await);
+    assert_eq!(list().await, [""; 0]);
+    Platform::new(Parts {
+        store: api.platform.store.clone(),
+        sandbox: api.platform.sandbox.clone(),
+        gate: Gate::new(GateOptions::default()).expect("a gate"),
+        key: MasterKey::load(&api.folder.path().join("key")).expect("read").expect("a key"),
+        clock: api.clock.clone(),
+        config: Config::new(api.folder.path().join("cache")),
+    })
+    .await
+    .expect("a start");
+    assert_eq!(list().await, ["old"]);
 }
 
 /// A rule on the document is enough, and one on all files is.

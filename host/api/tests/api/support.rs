@@ -284,7 +284,8 @@ impl Call {
         self.json(&json!({ "data": { "attributes": attributes } }))
     }
 
-    fn line(&self) -> String {
+    /// What is asked for, for messages.
+    pub fn line(&self) -> String {
         redacted(&format!("{} {}", self.0.method(), self.0.uri()))
     }
 }

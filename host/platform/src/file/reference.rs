@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use konnector_store::{Changes, Written};
+use konnector_store::{Changes, DocRef, InstanceId, Written};
 use serde_json::Value;
 
 use super::{File, Reference};
-use crate::doctype::FILES;
+use crate::doctype::{FILES, SETTINGS};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
@@ -76,6 +76,42 @@ impl Platform {
                 changes.unique(&document.instance, REFERENCES, key, document.id.as_str());
             }
         }
+        Ok(())
+    }
+
+    /// Makes the index of a store that was written before there was one. What fails is tried again at the next start.
+    pub(crate) async fn ensure_references(&self) {
+        let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES);
+        match self.make_references(done).await {
+            Err(error) if !error.is_conflict() => {
+                tracing::error!(%error, "which files refer to which documents is not known in full");
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    async fn make_references(&self, done: DocRef) -> Result<()> {
+        if self.store.get(&done)?.is_some() {
+            return Ok(());
+        }
+        for instance in self.instances()? {
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.store.list(&instance.id, &FILES, after.as_deref(), PAGE)?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id.clone());
+                let mut changes = Changes::new();
+                for file in &page {
+                    for key in keys(&file.id, Some(&file.body))? {
+                        changes.unique(&instance.id, REFERENCES, key, file.id.as_str());
+                    }
+                }
+                self.store.commit(changes).await?;
+            }
+        }
+        let mut changes = Changes::new();
+        changes.create(done, Object::new());
+        self.store.commit(changes).await?;
         Ok(())
     }
 

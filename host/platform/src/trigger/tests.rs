@@ -351,6 +351,45 @@ async fn changes_of_documents_make_jobs_with_the_event() {
     );
 }
 
+/// Events belong to the commit: whoever commits a change need not think of them.
+#[tokio::test]
+async fn whatever_is_committed_makes_events() {
+    let site = Site::new().await;
+    let id = site.create("@event", "io.cozy.bills io.cozy.files:UPDATED", "a").await;
+    let at = site.alice.doc(&"io.cozy.bills".parse().expect("a doctype"), "one");
+    let body = |n: i32| object(&json!({ "n": n })).expect("an object");
+    let fired = async |changes: Changes| {
+        let before = site.occasions(&id);
+        let revs = site.platform.commit(changes).await.expect("committed");
+        site.platform.fire_due().await.expect("looked");
+        let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
+        (fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, revs)
+    };
+    let mut changes = Changes::new();
+    changes.create(at.clone(), body(1));
+    let (events, revs) = fired(changes).await;
+    assert_eq!((events, revs.len()), (1, 1), "the revisions are those of the caller's documents");
+    let mut changes = Changes::new();
+    changes.put(at.clone(), &revs[0], body(2));
+    let (events, revs) = fired(changes).await;
+    assert_eq!((events, revs.len()), (1, 1));
+    // One that conflicts says nothing.
+    let mut stale = Changes::new();
+    stale.put(at.clone(), &format!("1-{}", "0".repeat(32)).parse().expect("a revision"), body(3));
+    assert!(site.platform.commit(stale).await.expect_err("stale").is_conflict());
+    let mut changes = Changes::new();
+    changes.delete(at, &revs[0]);
+    assert_eq!(fired(changes).await.0, 1);
+    // The directories below one that is moved change, too.
+    site.platform.ensure_directory(&site.alice, "/a/b").await.expect("a directory");
+    let top = site.platform.file_by_path(&site.alice, "/a").expect("read");
+    site.platform.trash(&site.alice, &top.id, &Object::new()).await.expect("trashed");
+    let before = site.occasions(&id);
+    site.platform.fire_due().await.expect("looked");
+    let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
+    assert_eq!(fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, 2);
+}
+
 /// A konnector that writes what it waits for must not keep the server busy, and no event is lost.
 #[tokio::test]
 async fn too_many_events_wait_for_the_next_hour() {

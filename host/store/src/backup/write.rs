@@ -41,7 +41,7 @@ impl Store {
             key: key.fingerprint(),
             salt: hex::encode(salt),
         };
-        let changed = self.recorder().record().ok_or(Conflict::BackingUp)?;
+        let changed = self.recorder().record().await?.ok_or(Conflict::BackingUp)?;
         let kept = self.keeper().keep();
         let mut records = Records::new(Sealer::begin(to, key, &header).await?);
 

@@ -31,14 +31,23 @@ impl Recorder {
         Self { kv, changed: Mutex::new(None), gate: RwLock::new(()) }
     }
 
-    /// Begins to record; `None` while another copy goes on.
-    pub(crate) fn record(&self) -> Option<Changed<'_>> {
+    /// Begins to record; `None` while another copy goes on. What is not recorded was written before.
+    pub(crate) async fn record(&self) -> Result<Option<Changed<'_>>> {
+        let _held = self.hold().await?;
         let mut changed = self.changed();
         if changed.is_some() {
-            return None;
+            return Ok(None);
         }
         *changed = Some(HashSet::new());
-        Some(Changed(self))
+        Ok(Some(Changed(self)))
+    }
+
+    /// Holds up commits until the guard is dropped. What was accepted before is applied.
+    async fn hold(&self) -> Result<RwLockWriteGuard<'_, ()>> {
+        let guard = self.gate.write().await;
+        // Behind every commit whose caller stopped waiting for it.
+        let _: Committed = self.kv.commit(Batch::default()).await?;
+        Ok(guard)
     }
 
     fn changed(&self) -> std::sync::MutexGuard<'_, Option<HashSet<Vec<u8>>>> {
@@ -57,9 +66,7 @@ impl Recorder {
 impl Changed<'_> {
     /// Takes the keys that were recorded so far, all of which have been written by then. Commits are held up until the guard is dropped.
     pub(crate) async fn take(&self) -> Result<(HashSet<Vec<u8>>, RwLockWriteGuard<'_, ()>)> {
-        let guard = self.0.gate.write().await;
-        // Behind every commit whose caller stopped waiting for it.
-        let _: Committed = self.0.kv.commit(Batch::default()).await?;
+        let guard = self.0.hold().await?;
         let changed = self.0.changed().as_mut().map(std::mem::take).unwrap_or_default();
         Ok((changed, guard))
     }
