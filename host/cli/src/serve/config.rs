@@ -453,7 +453,7 @@ mod tests {
         insta::assert_snapshot!(errors.map(told).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, hourly_limits, log_format, admin_passphrase
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, registries, permissions_skip_verification, allow_install_via_a_permission, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, hourly_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers is 0 | set workers to 1 or more
