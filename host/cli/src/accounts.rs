@@ -32,6 +32,14 @@ pub enum Command {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Print the address at which you connect an account by OAuth, in a browser. It is good once, within five minutes.
+    Connect {
+        /// The account type; see `konnector account-types ls`.
+        name: String,
+        /// What is asked for at the provider.
+        #[arg(long)]
+        scope: Option<String>,
+    },
     /// List accounts.
     Ls {
         /// Only those of this konnector.
@@ -65,6 +73,15 @@ pub enum Command {
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
     let session = connection.session().await?;
     match command {
+        Command::Connect { name, scope } => {
+            let answer = session.call(Method::POST, "auth/session_code", &[]).await?;
+            let code = cell(answer.get("session_code"));
+            let query = [("session_code", Some(code.as_str())), ("scope", scope.as_deref())];
+            let query: Vec<_> = query.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
+            let address = session.address(&format!("accounts/{}/start", segment(&name)), &query)?;
+            output.show(&json!({ "address": address }), || say!("{address}"));
+            Ok(())
+        }
         Command::Add { slug, field, password_stdin } => add(&session, output, &slug, &field, password_stdin).await,
         Command::Ls { slug } => list(&session, output, slug.as_deref()).await,
         Command::Show { id } => {

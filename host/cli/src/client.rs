@@ -144,6 +144,14 @@ impl Admin {
         answer::parse(&self.text(method, path, query).await?)
     }
 
+    /// A request with a JSON body; the answer as JSON.
+    pub async fn send_json(&self, method: reqwest::Method, path: &str, body: &Value) -> Result<Value> {
+        let url = answer::address(&self.url, path, &[])?;
+        let request = self.http.request(method, url).basic_auth("admin", Some(&self.passphrase)).body(body.to_string());
+        let answer = request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?;
+        answer::parse(&answer::text(answer).await?)
+    }
+
     /// All instances, flattened.
     pub async fn instances(&self) -> Result<Vec<Value>> {
         Ok(flat_list(&self.json(reqwest::Method::GET, "instances", &[("page[limit]", "1000")]).await?))

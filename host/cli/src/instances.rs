@@ -4,7 +4,7 @@ use clap::{Subcommand, ValueEnum};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Connection, flat, segment};
+use crate::client::{Admin, Connection, flat, segment};
 use crate::error::Result;
 use crate::output::{Output, Rows, cell, date, done};
 
@@ -65,6 +65,27 @@ pub enum Command {
         #[arg(long, default_value = "")]
         scope: String,
     },
+    /// Print a session code, alone: it shows once, within five minutes, that the owner agrees to an OAuth client or connects an account.
+    SessionCode {
+        /// Domain of the instance.
+        instance: String,
+    },
+    /// Register a program as an OAuth client; prints its id and its secret.
+    #[command(after_help = "Example:
+  konnector instances oauth-client alice.example.com Notes --redirect-uri https://notes.example.com/callback
+  konnector instances token alice.example.com --audience access --subject CLIENT_ID --scope io.cozy.files:GET")]
+    OauthClient {
+        /// Domain of the instance.
+        instance: String,
+        /// Name of the program.
+        name: String,
+        /// Where its user is sent back to; may be repeated.
+        #[arg(long, value_name = "ADDRESS", required = true)]
+        redirect_uri: Vec<String>,
+        /// The same for all registrations of the program [default: its name].
+        #[arg(long)]
+        software_id: Option<String>,
+    },
 }
 
 /// For whom a token is.
@@ -76,6 +97,16 @@ pub enum Audience {
     App,
     /// A konnector; 30 minutes, with the rights of its manifest.
     Konn,
+    /// An OAuth client, whose id is the subject; 7 days.
+    Access,
+    /// An OAuth client, to get access tokens with; until the client is removed.
+    Refresh,
+}
+
+/// A session code of an instance.
+pub async fn session_code(admin: &Admin, instance: &str) -> Result<String> {
+    let path = format!("instances/{}/session_code", segment(instance));
+    Ok(cell(admin.json(Method::POST, &path, &[]).await?.get("session_code")))
 }
 
 /// Runs a command.
@@ -126,12 +157,33 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
                 Audience::Cli => "cli",
                 Audience::App => "app",
                 Audience::Konn => "konn",
+                Audience::Access => "access-token",
+                Audience::Refresh => "refresh-token",
             };
             let query =
                 [("Domain", instance.as_str()), ("Audience", audience), ("Subject", &subject), ("Scope", &scope)];
             let token = admin.text(Method::POST, "instances/token", &query).await?;
             let token = token.trim();
             output.show(&json!({ "token": token }), || say!("{token}"));
+        }
+        Command::SessionCode { instance } => {
+            let code = session_code(&admin, &instance).await?;
+            output.show(&json!({ "session_code": code }), || say!("{code}"));
+        }
+        Command::OauthClient { instance, name, redirect_uri, software_id } => {
+            let addresses = redirect_uri.join(",");
+            let query = [
+                ("Domain", instance.as_str()),
+                ("ClientName", &name),
+                ("SoftwareID", software_id.as_deref().unwrap_or(&name)),
+                ("RedirectURI", &addresses),
+            ];
+            let client = admin.json(Method::POST, "instances/oauth_client", &query).await?;
+            output.show(&client, || {
+                done(&format!("{name} is registered"));
+                say!("client_id      {}", cell(client.get("client_id")));
+                say!("client_secret  {}", cell(client.get("client_secret")));
+            });
         }
     }
     Ok(())

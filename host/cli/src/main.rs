@@ -4,6 +4,7 @@
 #[macro_use]
 mod output;
 
+mod account_types;
 mod accounts;
 mod author;
 mod backup;
@@ -68,6 +69,9 @@ enum Command {
     /// Add, list and change the accounts that konnectors log into.
     #[command(subcommand)]
     Accounts(accounts::Command),
+    /// Set up the services that accounts are connected with by OAuth.
+    #[command(subcommand)]
+    AccountTypes(account_types::Command),
     /// Add, list and launch schedules.
     #[command(subcommand)]
     Triggers(triggers::Command),
@@ -153,6 +157,9 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
                 instances::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS)
             }
             Command::Konnectors(command) => konnectors::run(&connection, output, command).await,
+            Command::AccountTypes(command) => {
+                account_types::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS)
+            }
             Command::Accounts(command) => accounts::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Triggers(command) => triggers::run(&connection, output, command).await,
             Command::Jobs(command) => jobs::run(&connection, output, command).await,

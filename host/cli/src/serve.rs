@@ -96,6 +96,9 @@ pub struct Arguments {
     /// What a konnector gets that asks for nothing, as in wall_s=600; may be repeated.
     #[arg(long, value_name = "LIMIT=NUMBER")]
     default_limit: Vec<String>,
+    /// How much of something an instance gets within an hour, as in jobs=100; 0 is no limit; may be repeated. See docs/operators.md.
+    #[arg(long, value_name = "LIMIT=NUMBER")]
+    hourly_limit: Vec<String>,
     /// How log lines are written to standard error [default: text].
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -135,6 +138,7 @@ impl Arguments {
             ("disk_reserve_mib", self.disk_reserve_mib.map(|number| Value::Integer(number.into()))),
             ("limits", limits("--limit", &self.limit)?),
             ("default_limits", limits("--default-limit", &self.default_limit)?),
+            ("hourly_limits", limits("--hourly-limit", &self.hourly_limit)?),
             ("log_format", self.log_format.map(format)),
         ];
         Ok(layer.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect())
@@ -257,6 +261,7 @@ async fn platform(settings: &Settings) -> Result<Platform> {
         permissions_skip_verification: settings.permissions_skip_verification,
         allow_install_via_a_permission: settings.allow_install_via_a_permission,
         limits: settings.limits.clone(),
+        hourly: settings.hourly,
         ..Config::new(settings.data_dir.cache())
     };
     let parts = Parts { store, sandbox: Arc::new(sandbox), gate, key, clock: Arc::new(SystemClock), config };

@@ -389,6 +389,10 @@ async fn who_sees_the_secrets_of_an_account() {
     let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&client).json(&sealed)).await;
     assert!(put.status == 200 && !put.text().contains("s3cret"), "{put}");
     assert!(sees(&read(&api.token_of(Audience::Konnector, "service", ""), "").await));
+    // What was sealed for another account, or not by us, is refused.
+    let stolen = Call::post("/data/io.cozy.accounts/").token(&client);
+    let stolen = api.send(stolen.json(&json!({ "account_type": "service", "auth": sealed["auth"] }))).await;
+    assert!(stolen.status == 400 && stolen.text().contains("credentials_encrypted cannot be taken"), "{stolen}");
     // A konnector's own change is answered in clear.
     let mut clear = service.clear(&id).await;
     clear["auth"]["password"] = json!("s3cret too");

@@ -118,3 +118,77 @@ async fn it_describes_its_routes_to_operators() {
         assert_eq!(operation["security"], json!([{ "token": [] }]), "{name}");
     }
 }
+
+#[tokio::test]
+async fn account_types_are_set_up_and_their_secrets_never_shown() {
+    let api = Api::new().await;
+    let admin = Admin::new(&api);
+    let kind = json!({
+        "grant_mode": "authorization_code+secret", "client_id": "us", "client_secret": "s3cret", "secret": { "key": "s4cret" },
+        "auth_endpoint": "https://provider.example/login", "token_endpoint": "https://provider.example/token",
+        "token_mode": "basic", "extras": { "prompt": "consent" },
+    });
+    let set = admin.send(Call::put("/account_types/bank").json(&kind)).await;
+    insta::assert_snapshot!(set);
+    let stored = api.platform.account_type("bank").expect("an account type");
+    let stored = format!("{stored:?}");
+    for text in [set.text(), admin.send(Call::get("/account_types")).await.text(), &stored] {
+        assert!(!text.contains("s3cret") && !text.contains("s4cret"), "{text}");
+    }
+    for (path, body, status) in [
+        ("/account_types/Bank", kind.clone(), 422),
+        ("/account_types/x", json!({}), 400),
+        ("/account_types/x", json!({ "grant_mode": "password" }), 400),
+        ("/account_types/x", json!({ "grant_mode": "authorization_code" }), 400),
+        ("/account_types/x", json!({ "grant_mode": "token", "auth_endpoint": "file:///etc/passwd" }), 400),
+        ("/account_types/x", json!({ "grant_mode": "secret" }), 400),
+    ] {
+        assert_eq!(admin.send(Call::put(path).json(&body)).await.status, status, "{path} {body}");
+    }
+    assert_eq!(admin.send(Call::delete("/account_types/bank")).await.status, 204);
+    assert_eq!(admin.send(Call::get("/account_types/bank")).await.status, 404);
+    // Clients see nothing of them.
+    assert_eq!(api.send(Call::get("/data/io.cozy.account_types/_all_docs").token(&api.token("*"))).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_session_code_is_good_once() {
+    let api = Api::new().await;
+    let admin = Admin::new(&api);
+    let made = admin.send(Call::post("/instances/alice.example/session_code")).await;
+    assert_eq!(made.status, 201, "{made}");
+    let check = || admin.send(Call::post("/instances/alice.example/session_code/check").json(&made.json()));
+    let (first, second) = (check().await, check().await);
+    assert_eq!((first.status, first.json()), (200, json!({ "valid": true })));
+    assert_eq!((second.status, second.json()), (403, json!({ "valid": false })));
+    assert_eq!(admin.send(Call::post("/instances/nobody.example/session_code")).await.status, 404);
+}
+
+#[tokio::test]
+async fn oauth_clients_are_registered_given_tokens_and_removed() {
+    let api = Api::new().await;
+    let admin = Admin::new(&api);
+    let register = |kind: &str| {
+        let query = "Domain=alice.example&RedirectURI=https://a.example/&ClientName=App&SoftwareID=app";
+        admin.send(Call::post(&format!("/instances/oauth_client?{query}&ClientKind={kind}")))
+    };
+    let client = register("mobile").await.json();
+    register("desktop").await;
+    let id = client["client_id"].as_str().expect("an id");
+    assert!(client["client_secret"].is_string() && client["registration_access_token"].is_string(), "{client}");
+    let issue = |audience: &str, subject: &str| {
+        let query = format!("Domain=alice.example&Audience={audience}&Subject={subject}&Scope=io.cozy.konnectors");
+        admin.send(Call::post(&format!("/instances/token?{query}")))
+    };
+    let token = issue("access-token", id).await.text().to_owned();
+    let list = || api.send(Call::get("/konnectors/").token(&token));
+    assert_eq!(list().await.status, 200);
+    assert_eq!(issue("refresh-token", id).await.status, 200);
+    assert_eq!(issue("access-token", "nobody").await.status, 422);
+    let remove = |query: &str| admin.send(Call::delete(&format!("/oauth/alice.example/clients{query}")));
+    assert_eq!(remove("?Kind=desktop").await.json(), json!({ "count": 1 }));
+    assert_eq!(list().await.status, 200);
+    assert_eq!(remove("").await.json(), json!({ "count": 1 }));
+    assert_eq!((list().await.status, list().await.text()), (400, "Invalid JWT token"));
+    assert_eq!(admin.send(Call::delete("/oauth/nobody.example/clients")).await.status, 404);
+}

@@ -47,6 +47,13 @@ impl Session {
         answer::parse(&answer::text(answer).await?)
     }
 
+    /// An address of the instance, for a browser.
+    pub fn address(&self, path: &str, query: &[(&str, &str)]) -> Result<Url> {
+        // The instance may have another name than the server's address.
+        let named = Url::parse(&format!("{}://{}/", self.url.scheme(), self.domain));
+        answer::address(named.as_ref().unwrap_or(&self.url), path, query)
+    }
+
     /// `GET`.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         self.call(Method::GET, path, query).await

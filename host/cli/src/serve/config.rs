@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use konnector_manifest::{Limit, LimitValues};
 use konnector_platform::job::History;
+use konnector_platform::rate::HourlyLimits;
 use konnector_sandbox::http::AddressRule;
 use konnector_sandbox::{LimitPolicy, Limits};
 use serde::Deserialize;
@@ -28,7 +29,7 @@ enum Kind {
 }
 
 /// All keys of the configuration file; in the environment `KONNECTOR_` and the key in capitals.
-const KEYS: [(&str, Kind); 21] = [
+const KEYS: [(&str, Kind); 22] = [
     ("data_dir", Kind::Text),
     ("listen", Kind::Text),
     ("admin_listen", Kind::Text),
@@ -48,6 +49,7 @@ const KEYS: [(&str, Kind); 21] = [
     ("disk_reserve_mib", Kind::Number),
     ("limits", Kind::Limits),
     ("default_limits", Kind::Limits),
+    ("hourly_limits", Kind::Limits),
     ("log_format", Kind::Text),
     ("admin_passphrase", Kind::Text),
 ];
@@ -100,6 +102,8 @@ pub struct Settings {
     pub disk_reserve: Option<u64>,
     /// What runs may use up.
     pub limits: LimitPolicy,
+    /// How much of something an instance gets within an hour.
+    pub hourly: HourlyLimits,
     /// See [`LogFormat`].
     pub log_format: LogFormat,
     /// The operator's own passphrase, in place of the one in the data folder.
@@ -128,6 +132,7 @@ struct Given {
     disk_reserve_mib: Option<u32>,
     limits: Option<Table>,
     default_limits: Option<Table>,
+    hourly_limits: Option<Table>,
     log_format: Option<LogFormat>,
     admin_passphrase: Option<String>,
 }
@@ -189,6 +194,7 @@ impl Given {
                 most: Limits::most().requested(&limits("limits", self.limits)?),
                 default: Limits::default().requested(&limits("default_limits", self.default_limits)?),
             },
+            hourly: hourly(self.hourly_limits)?,
             log_format: self.log_format.unwrap_or_default(),
             admin_passphrase: self.admin_passphrase,
         })
@@ -217,6 +223,26 @@ fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
         values.set(limit, number.ok_or_else(wrong)?)?;
     }
     Ok(values)
+}
+
+/// The limits of an hour; 0 is none.
+fn hourly(given: Option<Table>) -> Result<HourlyLimits> {
+    let mut limits = HourlyLimits::default();
+    for (key, value) in given.into_iter().flatten() {
+        let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
+        let wrong = || {
+            Error::usage(
+                format!("hourly_limits.{key} is {value}, which is no whole number from 0 on"),
+                format!("for example {key} = 100"),
+            )
+        };
+        let unknown = || {
+            let known = HourlyLimits::NAMES.join(", ");
+            Error::usage(format!("hourly_limits has no limit '{key}'"), format!("the limits are {known}"))
+        };
+        *limits.by_name(&key).ok_or_else(unknown)? = number.ok_or_else(wrong)?;
+    }
+    Ok(limits)
 }
 
 fn unknown_limit(setting: &str, key: &str) -> Error {
@@ -347,6 +373,14 @@ mod tests {
         assert_eq!((default.get(Limit::Cpu), default.get(Limit::Wall)), (30, Limit::Wall.default_value()));
     }
 
+    #[test]
+    fn the_limits_of_an_hour_are_set_one_by_one() {
+        let file = file("[hourly_limits]\njobs = 10\nwebhooks = 0");
+        let variable = |name: &str| (name == "KONNECTOR_HOURLY_LIMITS").then(|| "jobs=20".to_owned());
+        let hourly = Settings::merge(file, &variable, Table::new()).unwrap().hourly;
+        assert_eq!(hourly, HourlyLimits { jobs: 20, webhooks: 0, ..HourlyLimits::default() });
+    }
+
     fn file(text: &str) -> Table {
         parse(text, Path::new("konnector.toml")).unwrap()
     }
@@ -412,17 +446,21 @@ mod tests {
             Settings::merge(file("workers = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
             Settings::merge(file("[limits]\nmemory = 1"), &nothing, Table::new()).map(drop).unwrap_err(),
             Settings::merge(file("[default_limits]\nfiles = 0"), &nothing, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[hourly_limits]\njob = 1"), &nothing, Table::new()).map(drop).unwrap_err(),
+            Settings::merge(file("[hourly_limits]\njobs = -1"), &nothing, Table::new()).map(drop).unwrap_err(),
             read_limits("--limit", ["memory_mib"]).map(drop).unwrap_err(),
         ];
         insta::assert_snapshot!(errors.map(told).join("\n"), @"
         unknown key 'admin-listen' in konnector.toml | did you mean 'admin_listen'?
         unknown key 'adress' in konnector.toml | did you mean 'allow_address'?
-        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, log_format, admin_passphrase
+        unknown key 'colour' in konnector.toml | the keys are data_dir, listen, admin_listen, key_file, domain, allow_address, registries, permissions_skip_verification, allow_install_via_a_permission, workers, lease_seconds, retry_delay_seconds, vendor_concurrency, konnector_concurrency, keep_jobs, keep_jobs_days, disk_reserve_mib, limits, default_limits, hourly_limits, log_format, admin_passphrase
         both KONNECTOR_LISTEN and KONNECTOR_LISTEN_FILE are set | unset one of them
         KONNECTOR_WORKERS is 'many', which is no whole number | set it to a number, as in KONNECTOR_WORKERS=4
         workers is 0 | set workers to 1 or more
         limits has no limit 'memory' | did you mean 'memory_mib'?
         default_limits.files is 0, which is no whole number from 1 on | for example files = 20000
+        hourly_limits has no limit 'job' | the limits are webhooks, events, jobs, tokens, oauth_clients, account_oauth
+        hourly_limits.jobs is -1, which is no whole number from 0 on | for example jobs = 100
         --limit has 'memory_mib' | write limits as in memory_mib=1024
         ");
     }

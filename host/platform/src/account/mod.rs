@@ -158,7 +158,8 @@ pub(crate) fn seal_anew(
 }
 
 impl Platform {
-    /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are.
+    /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are; what
+    /// was not sealed for this account is refused now, and not when a run needs it.
     pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
         let declared = self.declared_secrets(instance, body);
         for members in places_mut(body) {
@@ -176,6 +177,12 @@ impl Platform {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 let sealed = self.key.seal(&context(&instance.id, id, &name), text.as_bytes())?;
                 members.insert(sealed_name(&name), Value::String(sealed));
+            }
+            for (name, value) in &*members {
+                if let (Some(field), Some(text)) = (clear_name(name), value.as_str()) {
+                    let opened = self.key.open(&context(&instance.id, id, field), text);
+                    opened.map_err(|error| Error::BadRequest(format!("{name} cannot be taken: {error}")))?;
+                }
             }
         }
         Ok(())

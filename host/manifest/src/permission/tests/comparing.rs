@@ -131,6 +131,26 @@ proptest! {
         }
     }
 
+    /// What one passes on of what it was given, the first could have given itself.
+    #[test]
+    fn a_subset_of_a_subset_is_one(one in small_set(), middle in small_set(), other in small_set()) {
+        let within = |set: &Permissions, outer: &Permissions| -> Permissions {
+            let additions = set.additions(outer);
+            set.rules().iter().filter(|rule| !additions.contains(rule)).cloned().collect::<Vec<_>>().into()
+        };
+        let middle = within(&middle, &other);
+        let one = within(&one, &middle);
+        prop_assert!(one.is_subset_of(&middle) && middle.is_subset_of(&other));
+        prop_assert!(one.is_subset_of(&other));
+    }
+
+    /// A scope says the same as the set that it is of.
+    #[test]
+    fn a_set_is_the_same_as_its_scope(rules in small_set()) {
+        prop_assume!(!rules.rules().is_empty());
+        prop_assert!(rules.same_as(&Permissions::from_scope(&rules.to_scope()).unwrap()));
+    }
+
     #[test]
     fn a_set_is_the_same_as_itself_shuffled(rules in small_set()) {
         let backwards: Permissions = rules.rules().iter().rev().cloned().collect::<Vec<_>>().into();

@@ -1,0 +1,87 @@
+//! `konnector account-types …`: the services that accounts may be with, as the operator knows them from their providers.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::client::{Connection, flat, flat_list, segment};
+use crate::error::{Error, Result};
+use crate::output::{Output, Rows, cell, done, print_json};
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set an account type up, in place of the one that may be there.
+    #[command(after_help = "The file holds a JSON object, for example:
+  { \"grant_mode\": \"authorization_code\", \"client_id\": \"…\", \"client_secret\": \"…\",
+    \"auth_endpoint\": \"https://provider.example/login\", \"token_endpoint\": \"https://provider.example/token\" }
+The provider wants to know where it sends users back to: https://DOMAIN/accounts/NAME/redirect
+
+Examples:
+  konnector account-types set bank101 bank101.json
+  pass show bank101 | konnector account-types set bank101 -    keeps the secret out of files")]
+    Set {
+        /// Its name: that of the konnector, unless the file names another one as slug.
+        name: String,
+        /// A file with a JSON object; - reads standard input.
+        file: PathBuf,
+    },
+    /// List account types.
+    Ls,
+    /// Show an account type; of its secrets only the names.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Remove an account type; its accounts stay, and are not refreshed any more.
+    Rm {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
+    let admin = connection.admin()?;
+    let path = |name: &str| format!("account_types/{}", segment(name));
+    match command {
+        Command::Set { name, file } => {
+            let body = read(&file)?;
+            let set = flat(&admin.send_json(Method::PUT, &path(&name), &body).await?);
+            output.show(&set, || done(&format!("the account type {name} is set up")));
+        }
+        Command::Ls => {
+            let types = flat_list(&admin.json(Method::GET, "account_types", &[]).await?);
+            let mut rows = Rows::new(["name", "konnector", "grant mode", "provider"]);
+            for kind in &types {
+                let name = cell(kind.get("id"));
+                let slug = kind.get("slug").map_or_else(|| name.clone(), |slug| cell(Some(slug)));
+                rows.row([name, slug, cell(kind.get("grant_mode")), cell(kind.get("auth_endpoint"))]);
+            }
+            let none = "no account type; set one up: konnector account-types set NAME FILE";
+            output.table(&json!(types), none, rows);
+        }
+        Command::Show { name } => print_json(&flat(&admin.json(Method::GET, &path(&name), &[]).await?)),
+        Command::Rm { name } => {
+            admin.text(Method::DELETE, &path(&name), &[]).await?;
+            output.show(&json!({ "removed": name }), || done(&format!("the account type {name} is removed")));
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Value> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(crate::error::io("reading standard input"))?;
+        text
+    } else {
+        std::fs::read_to_string(file).map_err(crate::error::file("read", file))?
+    };
+    serde_json::from_str(&text).map_err(|error| {
+        Error::usage(format!("{} is no JSON: {error}", file.display()), "see `konnector account-types set --help`")
+    })
+}
