@@ -30,7 +30,7 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
     })
     .post_with(docs_of_keys, |op| {
-        op.summary("The documents of a type with some ids")
+        op.summary("The documents of a type with some ids, or all")
             .query("include_docs", Kind::Flag, "Whether the documents are there, too")
             .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
             .member("keys", Kind::Texts, "The ids")
@@ -125,7 +125,8 @@ fn row(doctype: &Doctype, document: Document, params: &Params) -> Result<Value, 
     Ok(row)
 }
 
-/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these.
+/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without, it is
+/// as GET, which is how Cozy's oldest client asks for all of them.
 async fn docs_of_keys(
     State(platform): State<Platform>,
     caller: Caller,
@@ -133,6 +134,9 @@ async fn docs_of_keys(
     params: Params,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Failure> {
+    if !body.contains_key("keys") {
+        return all_docs(State(platform), caller, Path(name), params).await;
+    }
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let keys = body.get("keys").and_then(Value::as_array).filter(|keys| keys.len() <= LARGEST_PAGE);
