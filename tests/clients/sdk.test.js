@@ -10,6 +10,9 @@ const { stack, uri, slug, source, account, vendor, konnectorToken, fresh } = req
 const accounts = stack.collection('io.cozy.accounts')
 const operations = stack.collection('io.cozy.bank.operations')
 
+/** One of the bills that the vendor shows first. */
+const BILL = { amount: 858.55, date: '2026-11-03' }
+
 /** Runs the konnector as Cozy does, with a person who gives the code that it asks for. */
 async function run(folder) {
   const konnector = spawn(process.execPath, [path.join(__dirname, 'sdk/konnector.js')], {
@@ -54,12 +57,21 @@ test('a konnector of the SDK saves bills, files and data, once', { timeout: 90_0
   const { data: directory } = await stack
     .collection('io.cozy.files')
     .createDirectory({ name: fresh('Bank101'), dirId: 'io.cozy.files.root-dir' })
+  const { data: operation } = await operations.create({
+    label: 'BANK101 SA PRLV',
+    amount: -BILL.amount,
+    date: `${BILL.date}T12:00:00Z`,
+    cozyCategoryId: '400100',
+    cozyCategoryProba: 1
+  })
   await run(directory._id)
   const first = await counts(directory._id)
   assert.ok(first.files > 0 && first.bills >= first.files, JSON.stringify(first))
   assert.deepEqual({ directories: first.directories, notes: first.notes }, { directories: 1, notes: 3 })
   await run(directory._id)
   assert.deepEqual(await counts(directory._id), first)
+  const linked = (await operations.get(operation._id)).data.bills
+  assert.equal(linked?.length, 1, JSON.stringify(linked))
   const { data } = await accounts.get(account)
   assert.deepEqual(data.data, { runs: 2, code: '123456' })
   assert.equal(data.state, 'LOGIN_SUCCESS')

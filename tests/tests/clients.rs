@@ -1,6 +1,11 @@
-//! The clients that Cozy publishes for Node, unchanged, against a running server: `tests/clients`.
+//! The clients and the SDK that Cozy publishes for Node, unchanged, against a running server: `tests/clients`.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "by a panic, a test says that it failed")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +22,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients")
 }
 
+/// What the konnector of `tests/clients/sdk` saves besides what the bank's own konnector does.
+const SAVED: [&str; 3] = ["io.cozy.accounts", "io.cozy.bank.operations", "io.cozy.notes.bank101"];
+
 /// Where npm has put the packages (`cargo xtask test` says where); `None` where there are none.
 fn packages() -> Option<String> {
     let packages = std::env::var("KONNECTOR_TEST_NODE_PACKAGES").ok();
@@ -28,11 +36,13 @@ fn packages() -> Option<String> {
 
 /// A server with the bank's konnector, an account and its trigger.
 struct Setting {
-    _vendor: Running,
+    vendor: Running,
     server: Server,
     client: Client,
     account: String,
     source: String,
+    /// The konnector's own.
+    token: String,
     _data: TempDir,
 }
 
@@ -42,13 +52,18 @@ impl Setting {
         let data = tempfile::tempdir().expect("a folder");
         let server = Server::start(data.path());
         let client = server.client().await;
-        let source = bundle::bank101(&data.path().join("bundle"), vendor.url(), |_| {});
+        let source = bundle::bank101(&data.path().join("bundle"), vendor.url(), |manifest| {
+            for doctype in SAVED {
+                manifest["permissions"][doctype] = json!({ "type": doctype });
+            }
+        });
         let (status, body) = client.install("bank101", &source).await;
         assert_eq!(status, 202, "{body}");
         let auth = json!({ "login": DEFAULT_LOGIN, "password": DEFAULT_PASSWORD });
         let account = client.account("bank101", auth).await;
         client.trigger("bank101", &account).await;
-        Self { _vendor: vendor, server, client, account, source, _data: data }
+        let (_, token) = server.token("konn", "bank101", "").await;
+        Self { vendor, server, client, account, source, token, _data: data }
     }
 
     /// Runs a program of Node, which must succeed.
@@ -61,6 +76,8 @@ impl Setting {
             .env("COZY_TOKEN", &self.client.token)
             .env("KONNECTOR_SOURCE", &self.source)
             .env("KONNECTOR_ACCOUNT", &self.account)
+            .env("KONNECTOR_TOKEN", &self.token)
+            .env("KONNECTOR_VENDOR", self.vendor.url())
             .kill_on_drop(true)
             .output()
             .await
@@ -81,5 +98,5 @@ impl Setting {
 async fn the_clients_that_cozy_publishes_work() {
     let Some(packages) = packages() else { return };
     let setting = Setting::new().await;
-    setting.node(&packages, &["--test"]).await;
+    setting.node(&packages, &["--test", "--test-concurrency=1"]).await;
 }

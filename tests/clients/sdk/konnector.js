@@ -1,6 +1,6 @@
 'use strict'
 
-// A konnector as its authors write them for Cozy. It prints what it saved as its last line.
+// A konnector as its authors write them for Cozy.
 
 const {
   BaseKonnector,
@@ -9,8 +9,7 @@ const {
   hydrateAndFilter,
   addData,
   updateOrCreate,
-  mkdirp,
-  linkBankOperations
+  mkdirp
 } = require('cozy-konnector-libs')
 
 const request = requestFactory({ cheerio: true, json: false, jar: true })
@@ -37,10 +36,8 @@ async function start(fields, { url }) {
     identifiers: ['bank101'],
     contentType: 'application/pdf',
     fileIdAttributes: ['vendorRef'],
-    requestInstance: request,
-    linkBankOperations: false
+    requestInstance: request
   })
-  await linkBankOperations(bills, 'io.cozy.bills', fields, { identifiers: ['bank101'] })
   await this.saveIdentity({ name: { familyName: 'Lovelace', givenName: 'Ada' } }, fields.login)
 
   const letters = await mkdirp(fields.folderPath, 'Letters')
@@ -58,17 +55,24 @@ async function start(fields, { url }) {
   await this.saveAccountData({ runs: runs + 1, code })
 }
 
+const MONTHS = ['jan', 'fév', 'mar', 'avr', 'mai', 'juin', 'juil', 'aoû', 'sep', 'oct', 'nov', 'déc']
+
+/** A date such as 3 novembre 2026. */
+function date(text) {
+  const [day, month, year] = text.trim().split(/\s+/)
+  return new Date(Date.UTC(Number(year), MONTHS.findIndex(prefix => month.startsWith(prefix)), parseInt(day)))
+}
+
 /** The bills of one page: as many as the test needs. */
 async function read(url, page) {
   const $ = await request(page)
   return Array.from($('tr.bill'), row => {
-    const [day, month, year] = [...$('.date', row).text().matchAll(/\d+/g)].map(([digits]) => Number(digits))
     return {
       vendor: 'Bank101',
       vendorRef: $('.reference', row).text().trim(),
       amount: Number($('.amount', row).text().replace(/[^\d,.]/g, '').replace(',', '.')),
       currency: 'EUR',
-      date: new Date(Date.UTC(year, month - 1, day)),
+      date: date($('.date', row).text()),
       fileurl: new URL($('.document a', row).attr('href'), url).href,
       filename: `${$('.reference', row).text().trim()}.pdf`
     }
