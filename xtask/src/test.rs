@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that CI runs.
 
-mod radicale;
+mod node;
+mod python;
 mod report;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use crate::guests;
 use crate::term;
 use crate::workspace::Workspace;
 
+use self::python::Programs;
 use self::report::{Outcome, Report};
 
 /// One step after the other; a failed step does not keep the others from telling what they know.
@@ -37,7 +39,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     report.step("Documentation tests", || {
         workspace.cargo().args(["test", "--workspace", "--doc", "--locked"]).run().map(|()| Outcome::Passed)
     });
-    let mut radicale = None;
+    let (mut python, mut packages) = (None, None);
     if !arguments.no_e2e {
         report.step("Konnectors and guests", || guests::build(workspace, guests::Which::All).map(|_| Outcome::Passed));
         report.step("Programs", || {
@@ -46,9 +48,14 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             let build = workspace.cargo().args(["build", "--workspace", "--all-targets", "--locked"]);
             build.run().map(|()| Outcome::Passed)
         });
-        report.step("CardDAV server", || {
-            let (outcome, program) = radicale::install(workspace)?;
-            radicale = program;
+        report.step("Programs of Python", || {
+            let (outcome, programs) = Programs::install(workspace)?;
+            python = programs;
+            Ok(outcome)
+        });
+        report.step("Packages of Node", || {
+            let (outcome, folder) = node::install(workspace)?;
+            packages = folder;
             Ok(outcome)
         });
     }
@@ -64,8 +71,12 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         if arguments.no_e2e {
             tests = tests.args(["--exclude", END_TO_END]);
         }
-        if let Some(program) = &radicale {
-            tests = tests.env("KONNECTOR_TEST_RADICALE", program);
+        if let Some(programs) = &python {
+            tests = tests.env("KONNECTOR_TEST_RADICALE", programs.path("radicale"));
+            tests = tests.env("KONNECTOR_TEST_SCHEMATHESIS", programs.path("schemathesis"));
+        }
+        if let Some(folder) = &packages {
+            tests = tests.env("KONNECTOR_TEST_NODE_PACKAGES", folder);
         }
         if !nextest {
             return tests.run().map(|()| Outcome::Passed);

@@ -169,7 +169,7 @@ impl Params {
         self.text(name).map_or(absent, |value| matches!(value, "1" | "t" | "T" | "true" | "True" | "TRUE"))
     }
 
-    /// A number.
+    /// A number; an empty one is as good as none, for clients write all the parameters they know.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Params {
                 .parse()
                 .map_err(|_| Failure::bad_request(format!("the parameter {name} is a number, '{value}' is none")))
         };
-        self.text(name).map(parse).transpose()
+        self.filled(name).map(parse).transpose()
     }
 
     /// A JSON object.

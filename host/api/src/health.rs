@@ -13,7 +13,14 @@ use crate::error::Failure;
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let version = async || Json(json!({ "version": env!("CARGO_PKG_VERSION") }));
+    // Cozy's oldest client asks for it first, with a slash at its end, to find out which generation of the API it speaks to.
+    let status = get_with(
+        async || Json(json!({ "message": "OK" })),
+        |op| op.summary("Whether the server lives, for Cozy's clients"),
+    );
     ApiRouter::new()
+        .api_route("/status", status.clone())
+        .api_route("/status/", status)
         .api_route("/livez", get_with(async || "ok\n", |op| op.summary("Whether the server lives")))
         .api_route("/readyz", get_with(ready, |op| op.summary("Whether the server can work")))
         .api_route("/version", get_with(version, |op| op.summary("The version of the program")))

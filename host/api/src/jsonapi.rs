@@ -149,6 +149,13 @@ impl Document {
         Self { data: Data::Many(resources), included: Vec::new(), links: Some(Map::new()), meta }
     }
 
+    /// With another count than that of the page.
+    #[must_use]
+    pub fn counted(mut self, count: usize) -> Self {
+        self.meta.insert("count".to_owned(), json!(count));
+        self
+    }
+
     /// With the address of the next page, where there is one.
     #[must_use]
     pub fn next(mut self, address: Option<String>) -> Self {

@@ -35,6 +35,7 @@ pub async fn find(
         .filter_map(|path| path.to_string().split('.').next().map(str::to_owned))
         .chain(ALWAYS.map(str::to_owned))
         .collect();
+    let skipped = query.skip;
     let page = platform.find_documents(&caller.instance, &caller.principal, &FILES, query).await?;
     let next = page.is_full().then(|| {
         let cursor = utf8_percent_encode(&page.bookmark, NON_ALPHANUMERIC);
@@ -53,7 +54,9 @@ pub async fn find(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Document::list(resources).next(next))
+    // How many there are in all is not known; Cozy's clients look for another page where the count goes beyond this one.
+    let count = skipped + resources.len() + usize::from(next.is_some());
+    Ok(Document::list(resources).counted(count).next(next))
 }
 
 /// `POST /files/_all_docs` with `keys`: files by their ids, in the order of these; what is not there is left out.

@@ -11,12 +11,9 @@ use crate::openapi::{Content, Describe as _, Kind, queried};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let by_path =
-        get_with(show_path, |op| op.summary("A file or directory by its path").query("Path", Kind::Text, PATH))
-            .patch_with(change::patch_path, |op| {
-                changed(op.summary("Changes a file or directory").query("Path", Kind::Text, PATH))
-            });
-    let download = get_with(download::by_path, |op| downloaded(op.query("Path", Kind::Text, PATH)));
+    let by_path = get_with(show_path, |op| named(op.summary("A file or directory by its path")))
+        .patch_with(change::patch_path, |op| changed(named(op.summary("Changes a file or directory"))));
+    let download = get_with(download::by_path, |op| downloaded(named(op)));
     ApiRouter::new()
         .api_route("/files/metadata", by_path)
         .api_route("/files/download", download)
@@ -82,11 +79,14 @@ fn one() -> ApiMethodRouter<Platform> {
         })
 }
 
-const PATH: &str = "An absolute path";
 const CURSOR: &str = "Where the page before ended";
 const REV: &str = "The revision that the client knows";
 pub const SAVE: &str = "Whether a browser shall save it instead of showing it";
 const STALE: &str = "Somebody else wrote in between";
+
+fn named(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.query("Path", Kind::Text, "An absolute path").fails(422, "No path is given")
+}
 
 fn paged(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.query("page[limit]", Kind::Number, "Files on a page").query("page[cursor]", Kind::Text, CURSOR)

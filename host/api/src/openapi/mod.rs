@@ -19,7 +19,7 @@ use aide::transform::{TransformOpenApi, TransformPathItem};
 use axum::{Json, Router};
 use konnector_platform::Platform;
 use schemars::json_schema;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::Failure;
 
@@ -98,8 +98,7 @@ fn finished(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
             }
             operation.tags.extend(path.split('/').nth(1).map(str::to_owned));
             for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
-                let schema =
-                    json_schema!({ "properties": { name: { "type": "string", "minLength": 1 } }, "required": [name] });
+                let schema = json_schema!({ "properties": { name: in_path(name) }, "required": [name] });
                 in_context(|ctx| {
                     let parameter = parameters_from_schema(ctx, schema, ParamLocation::Path);
                     add_parameters(ctx, operation, parameter);
@@ -108,6 +107,17 @@ fn finished(mut api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
         }
     }
     api
+}
+
+/// What a part of a path may be, by its name.
+fn in_path(name: &str) -> Value {
+    match name {
+        "doctype" => {
+            json!({ "type": "string", "pattern": "^[a-z0-9_]+(\\.[a-z0-9_]+)*$", "description": "Such as io.cozy.bills" })
+        }
+        "slug" => json!({ "type": "string", "pattern": "^[a-z0-9-]+$", "description": "The name of a konnector" }),
+        _ => json!({ "type": "string", "minLength": 1 }),
+    }
 }
 
 /// The operations of a path.

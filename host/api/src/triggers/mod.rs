@@ -16,6 +16,7 @@ use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::rate;
 use konnector_platform::trigger::{EventRules, Trigger};
+use serde_json::json;
 
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
@@ -96,7 +97,10 @@ fn scheduled(op: TransformOperation<'_>) -> TransformOperation<'_> {
 /// How a trigger is shown.
 pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, Failure> {
     let at = instance.doc(&TRIGGERS, trigger.id.as_str());
-    let resource = Resource::stored(platform, &at, trigger)?.link("self", format!("/jobs/triggers/{}", trigger.id));
+    // Unlike other resources, triggers have their id among their attributes, too: Cozy's client launches a konnector by it.
+    let resource = Resource::stored(platform, &at, trigger)?
+        .attribute("_id", json!(trigger.id))
+        .link("self", format!("/jobs/triggers/{}", trigger.id));
     if trigger.kind == "@webhook" {
         return Ok(resource.link("webhook", webhook::address(platform, instance, trigger)));
     }

@@ -5,6 +5,7 @@ use http::header::WWW_AUTHENTICATE;
 use konnector_platform::token::Audience;
 use serde_json::json;
 
+use crate::openapi;
 use crate::support::{Api, Call};
 
 /// Every route that needs a token and a right, as a request that would do something with both.
@@ -59,19 +60,59 @@ fn call(method: &Method, path: &str) -> Call {
     }))
 }
 
+/// Operations that whoever has a token may do.
+const FOR_EVERYBODY: [&str; 1] = ["get /permissions/self"];
+
+/// A request for an operation of the description, as one that would do something for whoever may.
+fn of_description(operation: &str) -> Call {
+    const MISSING: &str = "0123456789abcdef0123456789abcdef";
+    let (method, path) = operation.split_once(' ').expect("a method and a path");
+    let parts = path.split('/').map(|part| match part {
+        "{doctype}" => "io.cozy.bills",
+        "{slug}" => "bank",
+        "{version}" => "1.0.0",
+        "{worker}" => "konnector",
+        _ if part.starts_with('{') => MISSING,
+        fixed => fixed,
+    });
+    let query = match (method, path) {
+        (_, "/files/metadata" | "/files/download") => "?Path=/",
+        (_, "/files/downloads") => "?Id=io.cozy.files.root-dir",
+        ("post", "/files" | "/files/" | "/files/{id}") => "?Type=file&Name=a",
+        ("post", "/konnectors/" | "/konnectors/{slug}") => "?Source=file:///nowhere",
+        ("delete", path) if path.starts_with("/data/") => "?rev=1-0123456789abcdef0123456789abcdef",
+        _ => "",
+    };
+    let path = parts.collect::<Vec<_>>().join("/") + query;
+    let attributes = json!({ "type": "@cron", "arguments": "0 0 0 * * 1", "worker": "konnector", "message": {} });
+    let body = json!({
+        "docs": [], "keys": [], "selector": {}, "index": { "fields": ["a"] },
+        "data": { "type": "a", "id": "a", "attributes": attributes },
+    });
+    Call::new(method.to_uppercase().parse().expect("a method"), &path).json(&body)
+}
+
 #[tokio::test]
-async fn each_route_wants_a_token_of_its_instance_with_the_right() {
+async fn each_operation_wants_a_token_of_its_instance_with_the_right() {
     let api = Api::new().await;
     let foreign = api.platform.issue_token(&api.bob, Audience::Cli, "CLI", "*").expect("a token");
     let narrow = api.token("io.cozy.contacts");
-    for (method, path) in routes() {
-        let statuses = [
-            api.send(call(&method, &path)).await.status,
-            api.send(call(&method, &path).token(&foreign)).await.status,
-            api.send(call(&method, &path).token(&narrow)).await.status,
-        ];
-        assert_eq!(statuses, [401, 400, 403], "{method} {path}");
+    let description = api.send(Call::get("/openapi.json")).await.json();
+    let mut wrong = Vec::new();
+    for (name, operation) in openapi::operations(&description) {
+        let without = api.send(of_description(&name)).await.status;
+        let foreign = api.send(of_description(&name).token(&foreign)).await.status;
+        let narrow = api.send(of_description(&name).token(&narrow)).await.status;
+        let as_told = match operation["security"].is_array() {
+            true if FOR_EVERYBODY.contains(&name.as_str()) => (without, foreign) == (401, 400) && narrow < 400,
+            true => (without, foreign, narrow) == (401, 400, 403),
+            false => ![without, foreign, narrow].contains(&401),
+        };
+        if !as_told {
+            wrong.push(format!("{name}: {without}, {foreign}, {narrow}"));
+        }
     }
+    assert!(wrong.is_empty(), "without a token, with a foreign one, with too small a scope:\n{}", wrong.join("\n"));
 }
 
 #[tokio::test]

@@ -1,0 +1,46 @@
+//! The description of the HTTP APIs against the running server: Schemathesis tries every operation with what fits the description and with
+//! what does not, and finds no failure of the server and no answer that is not described.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "by a panic, a test says that it failed")]
+
+use std::path::Path;
+
+use konnector_tests::server::Server;
+use tokio::process::Command;
+
+/// What is held against each answer: no failure of the server, and status, media type and body as described.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
+/// How many requests are made up for each operation, besides those at the bounds of what is described.
+const EXAMPLES: &str = "15";
+
+/// Tries every operation of a description.
+async fn tried(program: &str, folder: &Path, url: &str, credentials: [&str; 2], server: &Server) {
+    let output = Command::new(program)
+        .args(["run", &format!("{url}/openapi.json"), "--checks", CHECKS, "--phases", "coverage,fuzzing"])
+        .args(["--max-examples", EXAMPLES, "--seed", "1", "--continue-on-failure", "--request-timeout", "30"])
+        .args(["--warnings", "off", "--no-color"])
+        .args(credentials)
+        .current_dir(folder)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("Schemathesis runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let report = told.split_once("= FAILURES =").map_or(&*told, |(_, failures)| failures);
+    assert!(output.status.success(), "{report}\n{}\n{}", String::from_utf8_lossy(&output.stderr), server.log());
+}
+
+#[tokio::test]
+async fn every_answer_is_described() {
+    let Ok(program) = std::env::var("KONNECTOR_TEST_SCHEMATHESIS") else {
+        eprintln!("skipped: KONNECTOR_TEST_SCHEMATHESIS names no Schemathesis; `cargo xtask test` installs one");
+        return;
+    };
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    let token = format!("Authorization: Bearer {}", client.token);
+    tried(&program, data.path(), &server.url, ["--header", &token], &server).await;
+    let passphrase = format!("admin:{}", server.passphrase());
+    tried(&program, data.path(), &server.admin_url, ["--auth", &passphrase], &server).await;
+}

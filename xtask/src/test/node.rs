@@ -1,0 +1,40 @@
+//! The packages of `tests/clients`: the clients and the SDK that Cozy publishes for Node.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::report::Outcome;
+use crate::command::Command;
+use crate::workspace::Workspace;
+
+/// What npm is told: the packages, how to install them, and one that stands in for a git repository.
+const FILES: [&str; 4] = ["package.json", ".npmrc", "geco/package.json", "geco/index.js"];
+
+/// Installs them once; answers their folder, or nothing where there is no npm.
+pub fn install(workspace: &Workspace) -> Result<(Outcome, Option<PathBuf>)> {
+    if !Command::new("npm").arg("--version").works() {
+        let reason = "there is no npm; the tests of Cozy's clients are left out (on Debian: apt-get install npm)";
+        return Ok((Outcome::Skipped(reason.to_owned()), None));
+    }
+    let (source, folder) = (workspace.root().join("tests/clients"), workspace.target().join("node"));
+    std::fs::create_dir_all(folder.join("geco"))?;
+    let mut wanted = Vec::new();
+    for name in FILES {
+        let content = std::fs::read(source.join(name)).with_context(|| format!("tests/clients/{name}"))?;
+        std::fs::write(folder.join(name), &content)?;
+        wanted.extend(content);
+    }
+    // Written last, so that an installation that broke off is done again.
+    let (packages, installed) = (folder.join("node_modules"), folder.join("installed"));
+    if std::fs::read(&installed).ok().as_ref() == Some(&wanted) {
+        return Ok((Outcome::Passed, Some(packages)));
+    }
+    Command::new("npm")
+        .args(["install", "--silent"])
+        .directory(&folder)
+        .run()
+        .context("Cozy's packages cannot be installed from the package registry")?;
+    std::fs::write(installed, wanted)?;
+    Ok((Outcome::Passed, Some(packages)))
+}

@@ -1,0 +1,44 @@
+//! Programs from the Python package index, in an environment of their own: Radicale, a CardDAV server that the CardDAV konnector is
+//! tested against, and Schemathesis, which tries the HTTP API by its description.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::report::Outcome;
+use crate::command::Command;
+use crate::workspace::Workspace;
+
+/// Programs with the packages that bring them.
+const PROGRAMS: [(&str, &str); 2] = [("radicale", "radicale==3.*"), ("schemathesis", "schemathesis==4.32.5")];
+
+/// Where the programs are.
+#[derive(Debug)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// Installs them once; answers nothing where there is no Python.
+    pub fn install(workspace: &Workspace) -> Result<(Outcome, Option<Self>)> {
+        let programs = Self(workspace.target().join("venv/bin"));
+        if PROGRAMS.iter().all(|(program, _)| Command::new(programs.path(program)).arg("--version").works()) {
+            return Ok((Outcome::Passed, Some(programs)));
+        }
+        if !Command::new("python3").args(["-c", "import venv, ensurepip"]).works() {
+            let reason =
+                "there is no python3 with venv; some tests are left out (on Debian: apt-get install python3-venv)";
+            return Ok((Outcome::Skipped(reason.to_owned()), None));
+        }
+        Command::new("python3").args(["-m", "venv", "--clear"]).arg(workspace.target().join("venv")).run()?;
+        Command::new(programs.path("python"))
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(PROGRAMS.map(|(_, package)| package))
+            .run()
+            .context("Radicale and Schemathesis cannot be installed from the Python package index")?;
+        Ok((Outcome::Passed, Some(programs)))
+    }
+
+    /// The path of a program.
+    pub fn path(&self, program: &str) -> PathBuf {
+        self.0.join(program)
+    }
+}
