@@ -1,7 +1,7 @@
 //! `/data`: the user's JSON documents, as `CouchDB`'s clients know them (Cozy API: data system).
 
 mod bulk;
-mod changes;
+pub mod changes;
 mod find;
 mod list;
 mod references;
