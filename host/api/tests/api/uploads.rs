@@ -195,7 +195,7 @@ async fn who_saw_a_revision_changes_that_one_or_nothing() {
     assert_eq!(api.send(any).await.status, 200, "Cozy's client sends an empty If-Match when it saw none");
 }
 
-/// F5: metadata that is left first, and used by uploads of the same instance within a day.
+/// F5, F6: metadata that is left first, and used by uploads of the same instance within a day.
 #[tokio::test]
 async fn metadata_is_left_for_an_upload() {
     let api = Api::new().await;
@@ -207,11 +207,12 @@ async fn metadata_is_left_for_an_upload() {
     let file = upload(&api, "", &format!("Name=a.txt&MetadataID={}", id(&left)), "foo").await;
     assert_eq!(file["attributes"]["metadata"], metadata);
     let put = |metadata_id: &str| {
-        Call::put(&format!("/files/{}?MetadataID={metadata_id}&Encrypted=true", id(&file))).token(&token).text("bar")
+        Call::put(&format!("/files/{}?MetadataID={metadata_id}&Encrypted=true&Executable=true&SourceAccount=one", id(&file))).token(&token).text("bar")
     };
     assert_eq!(api.send(put("unknown")).await.status, 422);
     let replaced = api.send(put(id(&left))).await.json()["data"]["attributes"].clone();
     assert_eq!((&replaced["metadata"], &replaced["encrypted"]), (&metadata, &json!(true)));
+    assert_eq!((&replaced["executable"], &replaced["cozyMetadata"]["sourceAccount"]), (&json!(true), &json!("one")));
     let kept = api.send(Call::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
     assert_eq!(kept["data"]["attributes"]["metadata"], metadata, "a new content says nothing of it");
     let elsewhere = api.platform.metadata_left(&api.bob, id(&left)).expect("read");

@@ -142,6 +142,11 @@ async fn the_oldest_versions_go() {
     assert_eq!(api.download(&versions[0]).await, "content 23");
     assert_eq!(api.download(&versions[18]).await, "content 05");
     assert_eq!(api.usage().await, 20 * 10);
+    // Back to the oldest one, which goes in none but one way.
+    let revert = Call::post(&format!("/files/revert/{}", versions[18])).token(&api.token("*"));
+    assert_eq!(api.send(revert).await.status, 200);
+    assert_eq!(api.download(&id).await, "content 05");
+    assert_eq!((api.versions(&id).await.len(), api.usage().await), (19, 20 * 10));
 }
 
 #[tokio::test]

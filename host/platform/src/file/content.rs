@@ -5,7 +5,7 @@ use std::pin::Pin;
 use konnector_store::{BlobInfo, BlobReader, Changes, Rev};
 use tokio::io::AsyncSeekExt as _;
 
-use super::version::Keep;
+use super::replace::Keep;
 use super::{CHILDREN, File, Kind, Reference, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;

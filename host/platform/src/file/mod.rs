@@ -10,6 +10,7 @@ mod name;
 mod patch;
 mod reach;
 mod reference;
+mod replace;
 mod seen;
 mod trash;
 mod tree;

@@ -2,8 +2,8 @@
 
 use konnector_store::Changes;
 
+use super::replace::Keep;
 use super::tree::{self, DEEPEST};
-use super::version::Keep;
 use super::{CHILDREN, File, Kind, child_key};
 use crate::doctype::FILES;
 use crate::instance::Instance;

@@ -124,7 +124,9 @@ impl Platform {
 
     /// Content that no file came to have is removed; should that fail, the sweep of orphans finds it.
     async fn or_discard(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
-        if done.is_err() {
+        // A disk that failed may hold the file all the same; the sweep of orphans finds out.
+        let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
+        if done.is_err() && !unsure {
             drop(self.store.blobs().remove(&blob.id).await);
         }
         done

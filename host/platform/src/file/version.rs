@@ -2,24 +2,23 @@
 //!
 //! Each content has one owner: a file or a version. What replaces a content hands the former one over to a version in the same commit.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use konnector_store::{Changes, ContentLink, DocRef, Links, Rev};
+use chrono::{DateTime, Utc};
+use konnector_store::{Changes, ContentLink, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::patch::unique;
-use super::{Content, File, Kind, class};
+use super::replace::{Keep, Replaced};
+use super::{Content, File, Kind, NewContent, class};
 use crate::doctype::{FILES, VERSIONS};
 use crate::instance::Instance;
-use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored};
 use crate::{Error, Platform, Result};
 
-/// Contents of a file, the present one among them (cozy-stack, `max_number_of_versions_to_keep`). Versions with tags may make it more.
-const MOST: usize = 20;
-/// A content that replaces another one sooner than this after the last version was made leaves no version, unless it has tags
-/// (cozy-stack, `min_delay_between_two_versions`).
-const APART: TimeDelta = TimeDelta::minutes(15);
+/// Versions that are deleted in one commit.
+const DELETED: usize = 100;
+/// Versions that are read at a time; most files have none.
+const PAGE: usize = 5;
 
 /// A former content of a file, as its document holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,7 +60,7 @@ pub struct Version {
 
 impl Version {
     /// The content that a file has, which is about to be replaced. `None` for a directory.
-    fn of(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
+    pub(super) fn of(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
         let uploads = ["uploadedAt", "uploadedBy", "uploadedOn"];
         let mut cozy_metadata = super::made(now, "");
         cozy_metadata.shift_remove("createdOn");
@@ -88,7 +87,7 @@ impl Version {
     }
 
     /// When it became a version.
-    fn made_at(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn made_at(&self) -> Option<DateTime<Utc>> {
         self.cozy_metadata.get("createdAt")?.as_str()?.parse().ok()
     }
 
@@ -130,30 +129,6 @@ impl Stored<Version> {
     }
 }
 
-/// Whether a replaced content becomes a version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// As the last version is old enough, or tags say.
-    ByAge,
-    /// Whatever its age.
-    Always,
-}
-
-/// What the replacement of a content leaves to do once it is committed.
-#[derive(Debug, Default)]
-pub(super) struct Replaced {
-    freed: Vec<Content>,
-    happened: Vec<(DocRef, Happened, Object)>,
-}
-
-/// Whether the content that is replaced now is kept, and which versions go; `versions` are in the order of their making.
-fn outdated(versions: Vec<Version>, tagged: bool, keep: Keep, now: DateTime<Utc>) -> (bool, Vec<Version>) {
-    let last = versions.last().and_then(Version::made_at);
-    let keep = tagged || keep == Keep::Always || last.is_none_or(|last| now - last >= APART);
-    let over = (versions.len() + usize::from(keep) + 1).saturating_sub(MOST);
-    (keep, versions.into_iter().filter(|version| version.tags.is_empty()).take(over).collect())
-}
-
 impl Platform {
     /// The versions of a file, the newest first.
     ///
@@ -165,7 +140,7 @@ impl Platform {
         let mut versions = Vec::new();
         let mut after = prefix.clone();
         loop {
-            let page = self.store.list(&instance.id, &VERSIONS, Some(&after), 2 * MOST)?;
+            let page = self.store.list(&instance.id, &VERSIONS, Some(&after), PAGE)?;
             let Some(last) = page.last() else { break };
             after.clone_from(&last.id);
             let (read, own) = (page.len(), page.into_iter().take_while(|document| document.id.starts_with(&prefix)));
@@ -191,85 +166,6 @@ impl Platform {
         found.map(Stored::<Version>::named).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
     }
 
-    /// Replaces the content of a file, and whatever else `change` does to it, in one commit; the former content becomes a version or is
-    /// removed. `change` answers how many bytes of the new content no file or version had before.
-    pub(super) async fn replace(
-        &self,
-        instance: &Instance,
-        found: Stored<File>,
-        seen: Option<&Rev>,
-        keep: Keep,
-        change: impl FnOnce(&mut File, &mut Changes) -> Result<u64> + Send,
-    ) -> Result<File> {
-        let rev = found.rev.clone();
-        let mut file = found.named();
-        let (before, mut changes, mut others) = (file.clone(), Changes::new(), Changes::new());
-        let added = change(&mut file, &mut others)?;
-        let replaced = self.stage_replaced(instance, &before, &rev, keep, &mut others)?;
-        let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at.clone(), &rev, object(&file)?).then(others);
-        file.rev = Some(self.commit_seen(&at, seen, changes).await?);
-        self.publish(&at, Happened::Updated, object(&file)?);
-        self.finish_replaced(instance, replaced, added).await?;
-        Ok(file)
-    }
-
-    /// Hands the content that a file had over to a version, or gives it up, and those that are too many.
-    fn stage_replaced(
-        &self,
-        instance: &Instance,
-        file: &File,
-        rev: &Rev,
-        keep: Keep,
-        changes: &mut Changes,
-    ) -> Result<Replaced> {
-        let now = self.clock.now();
-        let Some(version) = Version::of(file, rev, now) else { return Ok(Replaced::default()) };
-        let mut versions = self.versions(instance, &file.id)?;
-        versions.reverse();
-        let (keep, gone) = outdated(versions, !file.tags.is_empty(), keep, now);
-        let mut replaced = self.stage_removed(instance, gone, changes)?;
-        if keep {
-            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
-            changes.create(at.clone(), body.clone());
-            replaced.happened.push((at, Happened::Created, body));
-        } else {
-            replaced.freed.push(version.content);
-        }
-        Ok(replaced)
-    }
-
-    /// Deletes versions with their contents.
-    fn stage_removed(
-        &self,
-        instance: &Instance,
-        versions: impl IntoIterator<Item = Version>,
-        changes: &mut Changes,
-    ) -> Result<Replaced> {
-        let mut replaced = Replaced::default();
-        for version in versions {
-            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
-            let Some(rev) = &version.rev else { continue };
-            changes.delete(at.clone(), rev);
-            replaced.happened.push((at, Happened::Deleted, body));
-            replaced.freed.push(version.content);
-        }
-        Ok(replaced)
-    }
-
-    /// Removes the contents that were given up, once the commit is durable.
-    async fn finish_replaced(&self, instance: &Instance, replaced: Replaced, added: u64) -> Result<()> {
-        let freed = replaced.freed.iter().map(|content| content.size).sum();
-        self.usage.account(&instance.id, freed, added);
-        for (at, happened, body) in replaced.happened {
-            self.publish(&at, happened, body);
-        }
-        for content in replaced.freed {
-            self.store.blobs().remove(&content.blob).await?;
-        }
-        Ok(())
-    }
-
     /// Gives a file the content of one of its versions; the present one becomes a version, whatever its age.
     ///
     /// # Errors
@@ -283,19 +179,14 @@ impl Platform {
         }
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
         let found = self.stored::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.seen_at(seen)?;
-        let (at, now) = (instance.doc(&VERSIONS, version.id.as_str()), self.clock.now());
-        let body = object(&version)?;
-        let reverted = self.replace(instance, found, seen, Keep::Always, |file, changes| {
-            if let Some(rev) = &version.rev {
-                changes.delete(at.clone(), rev);
-            }
+        let now = self.clock.now();
+        let keep = Keep::InPlaceOf(Box::new(version.clone()));
+        self.replace(instance, found, seen, keep, |file, _| {
             *file = version.restored(file.clone());
             file.touch(now);
             Ok(0)
-        });
-        let reverted = reverted.await?;
-        self.publish(&at, Happened::Deleted, body);
-        Ok(reverted)
+        })
+        .await
     }
 
     /// Gives a file other `metadata`, and keeps what it was as a version: as if the same content had been uploaded again.
@@ -315,12 +206,12 @@ impl Platform {
         let file = self.file(instance, id)?;
         let blob = self.copy_content(instance, &file).await?;
         let mime = file.mime.clone().unwrap_or_default();
-        let new = super::NewContent {
+        let new = NewContent {
             seen,
             metadata,
             origin,
             encrypted: file.encrypted,
-            ..super::NewContent::new(file.id, file.dir_id, file.name, mime)
+            ..NewContent::new(file.id, file.dir_id, file.name, mime)
         };
         self.overwrite_file(instance, &new, &blob).await
     }
@@ -358,7 +249,7 @@ impl Platform {
     /// As [`Platform::delete_version`].
     pub async fn delete_versions(&self, instance: &Instance) -> Result<()> {
         loop {
-            let page = self.store.list(&instance.id, &VERSIONS, None, 5 * MOST)?;
+            let page = self.store.list(&instance.id, &VERSIONS, None, DELETED)?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -368,10 +259,11 @@ impl Platform {
     }
 
     async fn delete_these(&self, instance: &Instance, versions: Vec<Version>) -> Result<()> {
-        let mut changes = Changes::new();
-        let removed = self.stage_removed(instance, versions, &mut changes)?;
+        let (mut changes, mut removed) = (Changes::new(), Replaced::default());
+        self.stage_removed(instance, versions, &mut changes, &mut removed)?;
         self.commit(changes).await?;
-        self.finish_replaced(instance, removed, 0).await
+        self.finish_replaced(instance, removed, 0).await;
+        Ok(())
     }
 
     /// Deletes the versions of files that are deleted; no commit holds more than those of one file.
@@ -381,57 +273,5 @@ impl Platform {
         }
         let versions = self.versions(instance, &file.id)?;
         if versions.is_empty() { Ok(()) } else { self.delete_these(instance, versions).await }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Versions made so many minutes ago; a tagged one is negative.
-    fn versions(ago: &[i64]) -> Vec<Version> {
-        let file = File::directory("f", "d", "n", "/n", DateTime::UNIX_EPOCH, "alice.example");
-        let blob = uuid::Uuid::nil().into();
-        let content = Content { blob, sha256: String::new(), size: 0 };
-        let file = File { kind: Kind::File, content: Some(content), ..file };
-        let make = |minutes: &i64| {
-            let made = now() - TimeDelta::minutes(minutes.abs());
-            let rev = "1-00000000000000000000000000000000".parse().expect("a revision");
-            let tags = if *minutes < 0 { vec!["kept".to_owned()] } else { Vec::new() };
-            Version { tags, ..Version::of(&file, &rev, made).expect("a file") }
-        };
-        ago.iter().map(make).collect()
-    }
-
-    fn now() -> DateTime<Utc> {
-        "2026-11-20T12:00:00Z".parse().expect("a date")
-    }
-
-    #[test]
-    fn what_is_kept() {
-        let many: Vec<i64> = (1..=25).rev().map(|number| number * 20).collect();
-        let mut tagged = many.clone();
-        for minutes in &mut tagged[..10] {
-            *minutes = -*minutes;
-        }
-        let table = [
-            (vec![], false, Keep::ByAge, true, 0),
-            (vec![14], false, Keep::ByAge, false, 0),
-            (vec![15], false, Keep::ByAge, true, 0),
-            (vec![14], true, Keep::ByAge, true, 0),
-            (vec![14], false, Keep::Always, true, 0),
-            (many[7..].to_vec(), false, Keep::ByAge, true, 0),
-            (many[6..].to_vec(), false, Keep::ByAge, true, 1),
-            (many.clone(), false, Keep::ByAge, true, 7),
-            (many[..24].iter().copied().chain([1]).collect(), false, Keep::ByAge, false, 6),
-            (tagged, false, Keep::ByAge, true, 7),
-        ];
-        for (ago, tags, keep, kept, gone) in table {
-            let (is_kept, outdated) = outdated(versions(&ago), tags, keep, now());
-            assert_eq!((is_kept, outdated.len()), (kept, gone), "{ago:?}");
-            assert!(outdated.iter().all(|version| version.tags.is_empty()), "{ago:?}");
-            let oldest = versions(&ago).into_iter().filter(|version| version.tags.is_empty()).take(gone);
-            assert_eq!(outdated, oldest.collect::<Vec<_>>(), "{ago:?}");
-        }
     }
 }
