@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use konnector_platform::doctype::ARCHIVES;
+use konnector_platform::doctype::{ARCHIVES, FILES};
 use konnector_platform::file::{Archive, Target};
 use konnector_platform::instance::Instance;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -47,6 +47,7 @@ async fn create(
     headers: HeaderMap,
     mut attributes: Attributes,
 ) -> Result<Response, Failure> {
+    caller.check_any(Verb::Get, &FILES)?;
     let name = attributes.take_text("name")?.filter(|name| !name.is_empty()).unwrap_or_else(|| "archive".to_owned());
     if name.contains('/') {
         return Err(Failure::bad_request("the name of an archive contains no slash"));
