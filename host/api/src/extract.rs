@@ -263,6 +263,22 @@ impl Attributes {
         }
     }
 
+    /// A list of texts.
+    ///
+    /// # Errors
+    ///
+    /// 422 when it is something else.
+    pub fn take_texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, Failure> {
+        let wrong = |_| Failure::attribute(name, format!("the attribute {name} is a list of texts"));
+        self.take(name).map(|value| serde_json::from_value(value).map_err(wrong)).transpose()
+    }
+
+    /// All of them, for a document that is made of them.
+    #[must_use]
+    pub fn all(self) -> Map {
+        self.0
+    }
+
     /// Yes or no; no where it is absent.
     ///
     /// # Errors

@@ -32,6 +32,12 @@ doctypes! {
     APP_LOGS = "io.cozy.apps.logs";
     /// Files and directories.
     FILES = "io.cozy.files";
+    /// Former contents of files.
+    VERSIONS = "io.cozy.files.versions";
+    /// Metadata for uploads to come.
+    METADATA = "io.cozy.files.metadata";
+    /// Lists of archives that links lead to.
+    ARCHIVES = "io.cozy.files.archives";
     /// Jobs.
     JOBS = "io.cozy.jobs";
     /// What running jobs say; published, never stored.
@@ -63,6 +69,7 @@ const CLOSED: [&str; 33] = [
     "io.cozy.auth.confirmations",
     "io.cozy.designs",
     "io.cozy.files.archives",
+    "io.cozy.files.metadata",
     "io.cozy.files.sizes",
     "io.cozy.files.thumbnails",
     "io.cozy.instances",

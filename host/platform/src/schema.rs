@@ -7,8 +7,8 @@ use konnector_store::{DocRef, Links, Map};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS, PERMISSIONS, TRIGGERS};
-use crate::file::File;
+use crate::doctype::{FILES, INSTANCES, JOBS, KONNECTORS, PERMISSIONS, TRIGGERS, VERSIONS};
+use crate::file::{File, Version};
 use crate::instance::Instance;
 use crate::job::Job;
 use crate::konnector::Konnector;
@@ -24,6 +24,8 @@ impl konnector_store::Schema for Schema {
     fn links(&self, at: &DocRef, body: &Map) -> Result<Links, String> {
         if at.doctype == *FILES {
             read::<File>(body).map(|file| file.links(&at.id))
+        } else if at.doctype == *VERSIONS {
+            read::<Version>(body).map(|version| version.links())
         } else if at.doctype == *JOBS {
             read::<Job>(body).map(|job| job.links(&at.id))
         } else if at.doctype == *TRIGGERS {

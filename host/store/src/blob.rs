@@ -126,6 +126,12 @@ pub trait Blobs: Send + Sync {
     /// [`Error::Io`].
     async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>>;
 
+    /// Makes another blob of the same content, which lives for itself: removing one does not touch the other.
+    ///
+    /// # Errors
+    /// [`Error::BlobNotFound`], [`Error::Io`].
+    async fn duplicate(&self, id: &BlobId) -> Result<BlobId>;
+
     /// Opens a blob at its start.
     ///
     /// # Errors

@@ -170,6 +170,13 @@ impl Changes {
         })
     }
 
+    /// Adds the changes of another set after those of this one.
+    pub fn then(&mut self, others: Self) -> &mut Self {
+        self.fences.extend(others.fences);
+        self.steps.extend(others.steps);
+        self
+    }
+
     pub(crate) fn step(&mut self, step: Step) -> &mut Self {
         self.steps.push(step);
         self

@@ -169,14 +169,18 @@ fn start_key(params: &Params) -> Option<String> {
     Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()))
 }
 
-/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these.
+/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without, it is
+/// as GET, which is how Cozy's oldest client asks for all of them.
 async fn of_keys(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<Json<Value>, Failure> {
+) -> Result<Response, Failure> {
+    if !body.contains_key("keys") {
+        return all(State(platform), caller, Path(name), params).await;
+    }
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let keys = body.get("keys").and_then(Value::as_array).filter(|keys| keys.len() <= MOST_KEYS);
@@ -191,5 +195,5 @@ async fn of_keys(
             None => json!({ "key": key, "error": "not_found" }),
         });
     }
-    Ok(Json(json!({ "total_rows": rows.len(), "offset": 0, "rows": rows })))
+    Ok(Json(json!({ "total_rows": rows.len(), "offset": 0, "rows": rows })).into_response())
 }

@@ -97,19 +97,24 @@ impl Query {
         if params.text("heartbeat") != Some("true") {
             params.number("heartbeat")?;
         }
-        let since = match params.filled("since") {
-            Some("now") => Since::Now,
-            Some(text) => Since::Seq(
-                text.parse().map_err(|error: konnector_store::Error| Failure::bad_request(error.to_string()))?,
-            ),
-            None => Since::Seq(konnector_store::Seq::default()),
-        };
         let documents = params.flag("include_docs", false);
         // CouchDB takes 0 for 1.
         let limit = params.number("limit")?.unwrap_or(usize::MAX).max(1);
         let limit = if documents { limit.min(WITH_DOCUMENTS) } else { limit };
         let direction = if params.flag("descending", false) { Direction::Backward } else { Direction::Forward };
-        Ok(Self { wanted: Wanted { since, limit, direction, ids: None }, documents })
+        Ok(Self { wanted: Wanted { since: since(params)?, limit, direction, ids: None }, documents })
+    }
+}
+
+/// From where on changes are asked for.
+pub fn since(params: &Params) -> Result<Since, Failure> {
+    match params.filled("since") {
+        None => Ok(Since::Seq(konnector_store::Seq::default())),
+        Some("now") => Ok(Since::Now),
+        Some(text) => {
+            let malformed = |error: konnector_store::Error| Failure::bad_request(error.to_string());
+            text.parse().map(Since::Seq).map_err(malformed)
+        }
     }
 }
 

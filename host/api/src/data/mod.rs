@@ -2,7 +2,7 @@
 
 mod all;
 mod bulk;
-mod changes;
+pub mod changes;
 mod find;
 mod list;
 mod references;

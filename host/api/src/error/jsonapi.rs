@@ -34,6 +34,7 @@ pub fn error(failure: &Failure) -> Value {
 
 fn title(failure: &Failure) -> &'static str {
     match failure.about {
+        About::Parameter(_) if failure.status == StatusCode::PRECONDITION_FAILED => "Precondition Failed",
         About::Parameter(_) => "Invalid Parameter",
         About::Attribute(_) => "Invalid Attribute",
         About::Document(name) => name,

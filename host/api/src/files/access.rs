@@ -3,7 +3,7 @@
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
-use konnector_platform::file::{File, Kind};
+use konnector_platform::file::{File, Kind, Version};
 use konnector_store::Map;
 
 use crate::error::Failure;
@@ -26,8 +26,31 @@ pub fn by_path(platform: &Platform, caller: &Caller, verb: Verb, params: &Params
     caller.check_any(verb, &FILES)?;
     let path =
         params.filled("Path").ok_or_else(|| Failure::parameter("Path", "give the parameter Path, an absolute path"))?;
+    at_path(platform, caller, verb, path)
+}
+
+/// A file by its path, if the caller may reach it.
+pub fn at_path(platform: &Platform, caller: &Caller, verb: Verb, path: &str) -> Result<File, Failure> {
+    caller.check_any(verb, &FILES)?;
     let file = platform.file_by_path(&caller.instance, path)?;
     reachable(platform, caller, verb, file)
+}
+
+/// A version by the id of its file and the revision that is the rest of its own, if the caller may reach the file.
+pub fn version(platform: &Platform, caller: &Caller, verb: Verb, id: &str, rev: &str) -> Result<Version, Failure> {
+    let file = by_id(platform, caller, verb, id)?;
+    Ok(platform.version(&caller.instance, &format!("{}/{rev}", file.id))?)
+}
+
+/// A file whose content the caller may read; by the id of a version, the file as it was.
+pub fn content(platform: &Platform, caller: &Caller, id: &str) -> Result<File, Failure> {
+    match id.split_once('/') {
+        None => by_id(platform, caller, Verb::Get, id),
+        Some((id, rev)) => {
+            let former = version(platform, caller, Verb::Get, id, rev)?;
+            Ok(former.restored(platform.file(&caller.instance, id)?))
+        }
+    }
 }
 
 /// Refuses whoever may not create something in a directory, which may be missing.

@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::file::{File, FilePatch, TRASH_ID};
-use konnector_store::Map;
+use konnector_store::{Map, Rev};
 use serde_json::{Value, json};
 
 use super::{Children, access, document, parameters};
@@ -22,11 +22,12 @@ pub async fn patch(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
+    params: Params,
     headers: HeaderMap,
     attributes: Attributes,
 ) -> Result<Response, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
-    change(&platform, &caller, file, &headers, attributes).await
+    change(&platform, &caller, file, parameters::seen(&headers, &params)?, attributes).await
 }
 
 /// `PATCH /files/metadata?Path=`.
@@ -38,28 +39,30 @@ pub async fn patch_path(
     attributes: Attributes,
 ) -> Result<Response, Failure> {
     let file = access::by_path(&platform, &caller, Verb::Patch, &params)?;
-    change(&platform, &caller, file, &headers, attributes).await
+    change(&platform, &caller, file, parameters::seen(&headers, &params)?, attributes).await
 }
 
 async fn change(
     platform: &Platform,
     caller: &Caller,
     file: File,
-    headers: &HeaderMap,
+    seen: Option<Rev>,
     mut attributes: Attributes,
 ) -> Result<Response, Failure> {
-    platform.check_file_rev(&caller.instance, &file.id, parameters::revision(headers))?;
+    let seen = seen.as_ref();
     if attributes.take_flag("permanent_delete")? {
         access::reachable(platform, caller, Verb::Delete, file.clone())?;
-        if !file.trashed {
-            platform.trash(&caller.instance, &file.id, &by(caller)).await?;
+        if file.trashed {
+            platform.destroy_file(&caller.instance, &file.id, seen).await?;
+        } else {
+            let trashed = platform.trash(&caller.instance, &file.id, seen, &by(caller)).await?;
+            platform.destroy_file(&caller.instance, &file.id, trashed.rev.as_ref()).await?;
         }
-        platform.destroy_file(&caller.instance, &file.id).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     if attributes.take_flag("move_to_trash")? {
         access::reachable(platform, caller, Verb::Delete, file.clone())?;
-        let file = platform.trash(&caller.instance, &file.id, &by(caller)).await?;
+        let file = platform.trash(&caller.instance, &file.id, seen, &by(caller)).await?;
         return Ok(document(platform, caller, &file)?.into_response());
     }
     let patch = read(&mut attributes)?;
@@ -69,18 +72,11 @@ async fn change(
         let name = patch.name.as_deref().unwrap_or(&file.name);
         access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
     }
-    let file = platform.patch_file(&caller.instance, &file.id, &patch).await?;
+    let file = platform.patch_file(&caller.instance, &file.id, seen, &patch).await?;
     Ok(document(platform, caller, &file)?.into_response())
 }
 
 fn read(attributes: &mut Attributes) -> Result<FilePatch, Failure> {
-    let tags = match attributes.take("tags") {
-        None => None,
-        Some(tags) => Some(
-            serde_json::from_value(tags)
-                .map_err(|_| Failure::attribute("tags", "the attribute tags is a list of texts"))?,
-        ),
-    };
     let flag = |value: Option<Value>, name: &'static str| match value {
         None => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(flag)),
@@ -103,7 +99,7 @@ fn read(attributes: &mut Attributes) -> Result<FilePatch, Failure> {
     Ok(FilePatch {
         name: attributes.take_text("name")?,
         dir_id: attributes.take_text("dir_id")?,
-        tags,
+        tags: attributes.take_texts("tags")?,
         executable: flag(attributes.take("executable"), "executable")?,
         metadata: object(attributes.take("metadata"), "metadata")?,
         favorite: flag(favorite, "cozyMetadata")?,
@@ -127,11 +123,12 @@ pub async fn trash(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
+    params: Params,
     headers: HeaderMap,
 ) -> Result<Document, Failure> {
     access::by_id(&platform, &caller, Verb::Delete, &id)?;
-    platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
-    let file = platform.trash(&caller.instance, &id, &by(&caller)).await?;
+    let seen = parameters::seen(&headers, &params)?;
+    let file = platform.trash(&caller.instance, &id, seen.as_ref(), &by(&caller)).await?;
     document(&platform, &caller, &file)
 }
 
@@ -150,9 +147,12 @@ pub async fn restore(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
+    params: Params,
+    headers: HeaderMap,
 ) -> Result<Document, Failure> {
     access::by_id(&platform, &caller, Verb::Post, &id)?;
-    let file = platform.restore_file(&caller.instance, &id).await?;
+    let seen = parameters::seen(&headers, &params)?;
+    let file = platform.restore_file(&caller.instance, &id, seen.as_ref()).await?;
     document(&platform, &caller, &file)
 }
 
@@ -161,9 +161,12 @@ pub async fn destroy(
     State(platform): State<Platform>,
     caller: Caller,
     Path(id): Path<String>,
+    params: Params,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Failure> {
     access::by_id(&platform, &caller, Verb::Delete, &id)?;
-    platform.destroy_file(&caller.instance, &id).await?;
+    let seen = parameters::seen(&headers, &params)?;
+    platform.destroy_file(&caller.instance, &id, seen.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

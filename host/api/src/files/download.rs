@@ -29,7 +29,18 @@ pub async fn by_id(
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+    let file = access::content(&platform, &caller, &id)?;
+    content(&platform, &file, params.flag("Dl", false), &headers).await
+}
+
+pub async fn version(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path((id, rev)): Path<(String, String)>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let file = access::content(&platform, &caller, &format!("{id}/{rev}"))?;
     content(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
@@ -41,6 +52,11 @@ pub async fn by_path(
 ) -> Result<Response, Failure> {
     let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
     content(&platform, &file, params.flag("Dl", false), &headers).await
+}
+
+/// The answer to a link that leads elsewhere.
+pub fn no_link() -> Failure {
+    Failure::request(StatusCode::NOT_FOUND, "the link is none of this kind")
 }
 
 /// What is sent of a content.
@@ -129,7 +145,7 @@ fn described(file: &File, etag: &str, attachment: bool) -> Result<HeaderMap, Fai
 }
 
 /// `Content-Disposition` (RFC 6266): the name twice where it is not plain ASCII, for old clients and for others.
-fn disposition(name: &str, attachment: bool) -> String {
+pub fn disposition(name: &str, attachment: bool) -> String {
     /// `attr-char` of RFC 8187 §3.2.1.
     const KEPT: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'!')

@@ -7,7 +7,8 @@ use axum::response::Response;
 use http::HeaderMap;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use konnector_platform::file::{File, Target, valid_name};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::routes::{SAVE, sent};
 use super::{access, download, resource};
@@ -22,6 +23,8 @@ pub fn routes() -> ApiRouter<Platform> {
         op.summary("Makes a link to the content of a file, which works for an hour and without a token")
             .query("Id", Kind::Text, "The file")
             .query("Path", Kind::Text, "Its path, instead")
+            .query("VersionId", Kind::Text, "A version of a file, instead")
+            .query("Filename", Kind::Text, "Another name than the file's")
             .fails(422, "No file is named")
     });
     let follow =
@@ -29,16 +32,37 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/files/downloads", create).api_route("/files/downloads/{secret}/{name}", follow)
 }
 
-/// `POST /files/downloads?Id=` or `?Path=`.
+/// `POST /files/downloads?Id=`, `?Path=` or `?VersionId=`, with `&Filename=` for another name than the file's.
 async fn create(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
-    let file = match (params.filled("Id"), params.filled("Path")) {
-        (Some(id), _) => access::by_id(&platform, &caller, Verb::Get, id)?,
-        (None, None) => return Err(Failure::parameter("Id", "give the parameter Id, or Path")),
-        (None, Some(_)) => access::by_path(&platform, &caller, Verb::Get, &params)?,
+    let (file, target) = match (params.filled("VersionId"), params.filled("Id")) {
+        (Some(version), _) => {
+            let (id, rev) = version.split_once('/').unwrap_or((version, ""));
+            let version = access::version(&platform, &caller, Verb::Get, id, rev)?;
+            (access::by_id(&platform, &caller, Verb::Get, id)?, Target::Version(version.id))
+        }
+        (None, Some(id)) => {
+            let file = access::by_id(&platform, &caller, Verb::Get, id)?;
+            let target = Target::File(file.id.clone());
+            (file, target)
+        }
+        (None, None) if params.filled("Path").is_none() => {
+            return Err(Failure::parameter("Id", "give the parameter Id, Path or VersionId"));
+        }
+        (None, None) => {
+            let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
+            let target = Target::File(file.id.clone());
+            (file, target)
+        }
     };
-    let secret = platform.link(&caller.instance, &file)?;
-    let name = utf8_percent_encode(&file.name, NON_ALPHANUMERIC);
+    if file.content.is_none() {
+        return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
+    }
+    let secret = platform.link(&caller.instance, &target)?;
+    // Cozy's client encodes it twice.
+    let name = params.filled("Filename").map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
+    let name = name.unwrap_or_else(|| file.name.clone());
     let own = resource(&platform, &caller, &file)?;
+    let name = utf8_percent_encode(&name, NON_ALPHANUMERIC);
     Ok(Document::one(own).link("related", format!("/files/downloads/{secret}/{name}")))
 }
 
@@ -46,10 +70,19 @@ async fn create(State(platform): State<Platform>, caller: Caller, params: Params
 async fn follow(
     State(platform): State<Platform>,
     Host(instance): Host,
-    Path((secret, _)): Path<(String, String)>,
+    Path((secret, name)): Path<(String, String)>,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let file = platform.follow_link(&instance, &secret)?;
+    let file = match platform.follow_link(&instance, &secret)? {
+        Target::File(id) => platform.file(&instance, &id)?,
+        Target::Version(id) => {
+            let version = platform.version(&instance, &id)?;
+            let file = platform.file(&instance, &version.file_id)?;
+            version.restored(file)
+        }
+        Target::Archive(_) => return Err(download::no_link()),
+    };
+    let file = File { name: valid_name(&name).unwrap_or_else(|_| file.name.clone()), ..file };
     download::content(&platform, &file, params.flag("Dl", false), &headers).await
 }

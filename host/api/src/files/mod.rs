@@ -1,7 +1,9 @@
 //! `/files`: the user's files and directories (Cozy API: VFS).
 
 pub mod access;
+mod archive;
 mod change;
+mod changes;
 mod download;
 mod find;
 mod link;
@@ -9,6 +11,7 @@ mod parameters;
 mod references;
 mod routes;
 mod upload;
+mod versions;
 
 use axum::extract::{Path, State};
 use konnector_manifest::Verb;
@@ -31,11 +34,11 @@ const MOST_CHILDREN: usize = 1_000;
 
 /// A file or directory as JSON:API shows it.
 pub fn resource(platform: &Platform, caller: &Caller, file: &File) -> Result<Resource, Failure> {
-    let at = caller.instance.doc(&FILES, file.id.as_str());
     let path = platform.path_of(&caller.instance, file)?;
     let references: Vec<Value> =
         file.referenced_by.iter().map(|reference| json!({ "type": reference.doctype, "id": reference.id })).collect();
-    let resource = Resource::stored(platform, &at, file)?
+    let resource = Resource::new(FILES.as_str(), file.id.as_str(), file)?
+        .rev(&file.rev.as_ref().map(ToString::to_string).unwrap_or_default())
         .without("referenced_by")
         .attribute("path", json!(path))
         .link("self", format!("/files/{}", file.id))
@@ -80,7 +83,13 @@ impl Children {
 fn document(platform: &Platform, caller: &Caller, file: &File) -> Result<Document, Failure> {
     let own = resource(platform, caller, file)?;
     if file.kind == Kind::File {
-        return Ok(Document::one(own));
+        let versions = platform.versions(&caller.instance, &file.id)?;
+        let former = versions.iter().map(versions::resource).collect::<Result<Vec<_>, _>>()?;
+        if former.is_empty() {
+            return Ok(Document::one(own));
+        }
+        let identifiers: Vec<Value> = former.iter().map(Resource::identifier).collect();
+        return Ok(Document::one(own.relationship("old_versions", json!({ "data": identifiers }))).including(former));
     }
     let Children { resources, next } = Children::read(platform, caller, &file.id, None, CHILDREN)?;
     let identifiers: Vec<Value> = resources.iter().map(Resource::identifier).collect();

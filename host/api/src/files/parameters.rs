@@ -3,16 +3,23 @@
 use chrono::{DateTime, Utc};
 use http::header::{DATE, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
+use konnector_platform::Platform;
 use konnector_platform::file::{NewContent, unique, uploaded_by};
-use konnector_store::Map;
+use konnector_store::{Map, Rev};
 use serde_json::json;
 
 use crate::error::Failure;
 use crate::extract::{Caller, Params};
 
-/// The revision that a client knows, from `If-Match`.
-pub fn revision(headers: &HeaderMap) -> Option<&str> {
-    headers.get(IF_MATCH)?.to_str().ok().map(|rev| rev.trim_matches('"')).filter(|rev| *rev != "*")
+/// The revision that a client saw and will change, from `If-Match` or the parameter `rev`; an empty one is as good as none, which is how
+/// Cozy's clients write that they saw none.
+pub fn seen(headers: &HeaderMap, params: &Params) -> Result<Option<Rev>, Failure> {
+    let header = headers.get(IF_MATCH).map(|rev| rev.to_str().unwrap_or("?").trim().trim_matches('"'));
+    let Some(rev) = header.filter(|rev| !rev.is_empty()).or(params.filled("rev")).filter(|rev| *rev != "*") else {
+        return Ok(None);
+    };
+    let unknown = || Failure::precondition("If-Match", format!("'{rev}' is no revision that the file has or had"));
+    rev.parse().map(Some).map_err(|_| unknown())
 }
 
 /// A media type (RFC 9110 §8.3.1); `None` where none is given.
@@ -31,6 +38,7 @@ pub fn media_type(given: Option<&HeaderValue>) -> Result<Option<String>, Failure
 
 /// What the parameters and headers of an upload say. The media type is found out later.
 pub fn new_content(
+    platform: &Platform,
     caller: &Caller,
     params: &Params,
     headers: &HeaderMap,
@@ -43,10 +51,18 @@ pub fn new_content(
         updated_at: date(params, "UpdatedAt", Some(headers))?,
         tags,
         executable,
-        metadata: params.object("Metadata")?.unwrap_or_default(),
+        encrypted: params.flag("Encrypted", false),
+        metadata: metadata(platform, caller, params)?,
         origin: origin(caller, params),
         ..NewContent::fresh(dir_id, name, String::new())
     })
+}
+
+/// The metadata that was left before, or is given with the request (an older way).
+fn metadata(platform: &Platform, caller: &Caller, params: &Params) -> Result<Map, Failure> {
+    let Some(id) = params.filled("MetadataID") else { return Ok(params.object("Metadata")?.unwrap_or_default()) };
+    let unknown = || Failure::parameter("MetadataID", format!("there is no metadata '{id}'; it is kept for a day"));
+    platform.metadata_left(&caller.instance, id)?.ok_or_else(unknown)
 }
 
 /// When the content was last changed: the parameter wins over the header.

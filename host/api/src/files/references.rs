@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
-use konnector_platform::doctype::FILES;
 use konnector_platform::file::{File, Reference};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -43,7 +42,7 @@ async fn add(
 ) -> Result<Json<Value>, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
     let file = platform.add_references(&caller.instance, &file.id, &references(body)?).await?;
-    answer(&platform, &caller, &file)
+    Ok(answer(&file))
 }
 
 /// `DELETE /files/:id/relationships/referenced_by`. References that are not there are as good as removed.
@@ -55,7 +54,7 @@ async fn remove(
 ) -> Result<Json<Value>, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
     let file = platform.remove_references(&caller.instance, &file.id, &references(body)?).await?;
-    answer(&platform, &caller, &file)
+    Ok(answer(&file))
 }
 
 fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failure> {
@@ -74,8 +73,7 @@ fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failur
     Ok(references)
 }
 
-fn answer(platform: &Platform, caller: &Caller, file: &File) -> Result<Json<Value>, Failure> {
-    let rev = platform.store.get(&caller.instance.doc(&FILES, file.id.as_str()))?.map(|found| found.rev);
+fn answer(file: &File) -> Json<Value> {
     let data = &file.referenced_by;
-    Ok(Json(json!({ "data": data, "meta": { "rev": rev, "count": data.len() } })))
+    Json(json!({ "data": data, "meta": { "rev": file.rev, "count": data.len() } }))
 }

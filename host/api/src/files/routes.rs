@@ -5,7 +5,7 @@ use aide::axum::routing::{ApiMethodRouter, get_with, post_with};
 use aide::transform::TransformOperation;
 use konnector_platform::Platform;
 
-use super::{change, contents, download, find, link, references, show, show_path, upload};
+use super::{archive, change, changes, contents, download, find, link, references, show, show_path, upload, versions};
 use crate::jsonapi::Document;
 use crate::openapi::{Content, Describe as _, Kind, queried};
 
@@ -18,6 +18,16 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/files/metadata", by_path)
         .api_route("/files/download", download)
         .api_route("/files/download/{id}", get_with(download::by_id, downloaded))
+        .api_route("/files/download/{id}/{version}", get_with(download::version, downloaded))
+        .api_route(
+            "/files/upload/metadata",
+            post_with(upload::metadata, |op| {
+                op.summary("Keeps metadata for an upload that names its id, for a day")
+                    .description("The attributes are the metadata.")
+                    .answers::<201, Document>("The metadata, with its id")
+                    .fails(413, "It is too large")
+            }),
+        )
         .api_route(
             "/files/_find",
             post_with(find::find, |op| {
@@ -49,9 +59,12 @@ pub fn routes() -> ApiRouter<Platform> {
             "/files/{id}/relationships/contents",
             get_with(contents, |op| paged(op.summary("What is in a directory"))),
         )
+        .merge(archive::routes())
+        .merge(changes::routes())
         .merge(link::routes())
         .merge(references::routes())
         .merge(trash())
+        .merge(versions::routes())
 }
 
 /// The trash.
@@ -59,9 +72,18 @@ fn trash() -> ApiRouter<Platform> {
     let all = get_with(change::trashed, |op| paged(op.summary("What is in the trash")))
         .delete_with(change::empty, |op| op.summary("Deletes what is in the trash").answers::<204, ()>("It is empty"));
     let one = post_with(change::restore, |op| {
-        op.summary("Takes a file or directory out of the trash").fails(409, "Its place is taken")
+        op.summary("Takes a file or directory out of the trash")
+            .header("If-Match", REV)
+            .fails(409, "Its place is taken")
+            .fails(412, STALE)
     })
-    .delete_with(change::destroy, |op| op.summary("Deletes what is in the trash").answers::<204, ()>("It is gone"));
+    .delete_with(change::destroy, |op| {
+        op.summary("Deletes what is in the trash")
+            .header("If-Match", REV)
+            .answers::<204, ()>("It is gone")
+            .fails(409, STALE)
+            .fails(412, STALE)
+    });
     ApiRouter::new().api_route("/files/trash", all).api_route("/files/trash/{id}", one)
 }
 
@@ -80,7 +102,7 @@ fn one() -> ApiMethodRouter<Platform> {
 }
 
 const CURSOR: &str = "Where the page before ended";
-const REV: &str = "The revision that the client knows";
+pub const REV: &str = "The revision that the client knows";
 pub const SAVE: &str = "Whether a browser shall save it instead of showing it";
 const STALE: &str = "Somebody else wrote in between";
 
@@ -152,6 +174,11 @@ fn received(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.takes_content("The content")
         .query("Size", Kind::Number, "Its bytes, where there is no Content-Length")
         .query("Executable", Kind::Flag, "Whether it is a program")
+        .query("Encrypted", Kind::Flag, "Whether its maker encrypted it")
+        .query("MetadataID", Kind::Text, "Metadata that was left before")
+        .query("Metadata", Kind::Text, "Metadata as JSON, an older way")
+        .query("SourceAccount", Kind::Text, "The account of a konnector that it is from")
+        .query("SourceAccountIdentifier", Kind::Text, "Who has that account")
         .query("CreatedAt", Kind::Text, "When it was made")
         .query("UpdatedAt", Kind::Text, "When it was changed")
         .header("Content-MD5", "Its MD5 in base64")

@@ -11,13 +11,14 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
+use konnector_platform::doctype::{FILES, METADATA};
 use konnector_platform::file::{File, Kind, NewContent, ROOT_ID, unique};
 use konnector_store::BlobInfo;
 
 use super::{access, document, parameters};
 use crate::error::Failure;
-use crate::extract::{Caller, Params};
-use crate::jsonapi::Document;
+use crate::extract::{Attributes, Caller, Params};
+use crate::jsonapi::{Document, Resource};
 
 /// How long a client may send nothing of a content that it began to send.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,9 +78,9 @@ async fn create_file(
     let directory = platform.open_directory(&caller.instance, dir_id);
     let name = params.text("Name").unwrap_or_default();
     access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (Kind::File, name))?;
-    konnector_platform::file::valid_name(name)?;
+    let name = &konnector_platform::file::valid_name(name)?;
     let directory = directory?;
-    let new = parameters::new_content(caller, params, headers, (directory.id.clone(), name.to_owned()))?;
+    let new = parameters::new_content(platform, caller, params, headers, (directory.id.clone(), name.clone()))?;
     platform.check_name_free(&caller.instance, &directory.id, name)?;
     let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
     Ok(platform.create_file(&caller.instance, &NewContent { mime, ..new }, &blob).await?)
@@ -98,15 +99,26 @@ pub async fn overwrite(
     if file.kind == Kind::Directory {
         return Err(Failure::bad_request(format!("'{}' is a directory and has no content", file.name)));
     }
-    platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
-    let new = parameters::new_content(&caller, &params, &headers, (file.dir_id.clone(), file.name.clone()))?;
+    let seen = parameters::seen(&headers, &params)?;
+    konnector_platform::file::check_seen(&file, seen.as_ref())?;
+    let new = parameters::new_content(&platform, &caller, &params, &headers, (file.dir_id.clone(), file.name.clone()))?;
     let (blob, mime) = receive(&platform, &caller, &file.name, &params, &headers, body).await?;
     let metadata = if new.metadata.is_empty() { file.metadata.clone() } else { new.metadata.clone() };
-    let new = NewContent { id: id.clone(), mime, metadata, ..new };
-    // The content took its time.
-    platform.check_file_rev(&caller.instance, &id, parameters::revision(&headers))?;
+    let new = NewContent { id: id.clone(), seen, mime, metadata, ..new };
     let file = platform.overwrite_file(&caller.instance, &new, &blob).await?;
     document(&platform, &caller, &file)
+}
+
+/// `POST /files/upload/metadata`: for an upload that names the answer's id as its `MetadataID`.
+pub async fn metadata(
+    State(platform): State<Platform>,
+    caller: Caller,
+    attributes: Attributes,
+) -> Result<(StatusCode, Document), Failure> {
+    caller.check_any(Verb::Post, &FILES).or_else(|_| caller.check_any(Verb::Put, &FILES))?;
+    let metadata = attributes.all();
+    let id = platform.leave_metadata(&caller.instance, metadata.clone()).await?;
+    Ok((StatusCode::CREATED, Document::one(Resource::new(METADATA.as_str(), id, &metadata)?)))
 }
 
 /// Takes a content to its end, and holds it to what was said of it. Answers it with its media type.

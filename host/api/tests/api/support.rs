@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Request};
@@ -116,7 +118,7 @@ impl Api {
 
     /// Puts a konnector into the store without the work of compiling it.
     pub async fn install(&self, slug: &str, permissions: Value) {
-        let icon = self.blob(b"<svg/>").await;
+        let (icon, _) = self.blob(b"<svg/>").await;
         let mut changes = Changes::new();
         changes.create(
             self.alice.doc(&KONNECTORS, format!("io.cozy.konnectors/{slug}")),
@@ -136,21 +138,22 @@ impl Api {
         self.platform.store.commit(changes).await.expect("stored");
     }
 
-    async fn blob(&self, content: &'static [u8]) -> Content {
+    async fn blob(&self, content: &'static [u8]) -> (Content, [u8; 16]) {
         let mut writer = self.platform.store.blobs().create().await.expect("a blob");
         writer.write(Bytes::from_static(content)).await.expect("written");
         let blob = writer.finish().await.expect("finished");
         let sha256 = blob.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        Content { blob: blob.id, sha256, size: blob.size }
+        (Content { blob: blob.id, sha256, size: blob.size }, blob.md5)
     }
 
     /// Puts a file into alice's store, as a run would.
     pub async fn file(&self, id: &str, directory: &str, name: &str, content: &'static [u8]) {
         let parent = self.platform.ensure_directory(&self.alice, directory).await.expect("a directory");
-        let stored = self.blob(content).await;
+        let (stored, md5) = self.blob(content).await;
         let now = NOW.parse().expect("a date");
         let file = File {
             id: id.to_owned(),
+            rev: None,
             kind: Kind::File,
             name: name.to_owned(),
             dir_id: parent.id.clone(),
@@ -159,10 +162,11 @@ impl Api {
             updated_at: now,
             tags: vec!["tax".to_owned()],
             size: Some(stored.size.to_string()),
-            md5sum: Some("md5".to_owned()),
+            md5sum: Some(STANDARD.encode(md5)),
             mime: Some("text/html".to_owned()),
             class: Some("text".to_owned()),
             executable: Some(false),
+            encrypted: false,
             trashed: false,
             restore_path: None,
             metadata: Map::new(),
@@ -194,6 +198,12 @@ impl Api {
 
     pub async fn send(&self, call: Call) -> Answer {
         send(self.router.clone(), call).await
+    }
+
+    /// Sends calls at the same time, each in a task of its own; the answers in the order of the calls.
+    pub async fn storm(&self, calls: impl IntoIterator<Item = Call>) -> Vec<Answer> {
+        let sent: Vec<_> = calls.into_iter().map(|call| tokio::spawn(send(self.router.clone(), call))).collect();
+        futures_util::future::join_all(sent).await.into_iter().map(|answer| answer.expect("an answer")).collect()
     }
 
     /// Sends calls one after the other; the text of them all.

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use http::header::{CONTENT_TYPE, DATE, IF_MATCH};
 use http::{HeaderName, header::CONTENT_LENGTH};
+use konnector_platform::doctype::METADATA;
 use konnector_platform::file::{ROOT_ID, TRASH_ID};
 use serde_json::{Value, json};
 
@@ -115,30 +116,153 @@ async fn a_content_is_created_and_replaced() {
     assert_eq!(after["cozyMetadata"]["sourceAccount"], "one", "said once");
     let content = api.send(Call::get(&format!("/files/download/{}", id(&created))).token(&token)).await;
     assert_eq!(content.text(), "%PDF-1.7 more");
-    assert_eq!(contents(&api).await, 1);
+    assert_eq!(contents(&api).await, 2, "the former one is a version");
 }
 
 /// F4.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_at_the_same_time_one_wins() {
     let api = Api::new().await;
     let token = api.token("io.cozy.files");
-    let create = |_| api.send(Call::post("/files/?Type=directory&Name=same").token(&token));
-    let statuses: Vec<u16> =
-        futures_util::future::join_all((0..100).map(create)).await.iter().map(|answer| answer.status).collect();
+    let create = |_| Call::post("/files/?Type=directory&Name=same").token(&token);
+    let answers = api.storm((0..100).map(create)).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 201).count(), 1);
-    assert!(statuses.iter().all(|status| [201, 409].contains(status)), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [201, 409, 503].contains(status)), "{statuses:?}");
 
     let file = upload(&api, "", "Name=a.txt", "first").await;
     let path = format!("/files/{}", id(&file));
     let texts: Vec<String> = (0..100).map(|number| format!("content {number}")).collect();
-    let put = |content: &String| api.send(Call::put(&path).token(&token).text(content.clone()));
-    let answers = futures_util::future::join_all(texts.iter().map(put)).await;
-    assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)));
-    assert!(answers.iter().any(|answer| answer.status == 200));
+    let put = |content: &String| Call::put(&path).token(&token).text(content.clone());
+    let answers = api.storm(texts.iter().map(put)).await;
+    assert!(answers.iter().all(|answer| [200, 409, 503].contains(&answer.status)));
+    let mut generations: Vec<u64> =
+        answers.iter().filter(|answer| answer.status == 200).map(|answer| generation(&answer.json()["data"])).collect();
+    generations.sort_unstable();
+    assert!(!generations.is_empty());
+    assert_eq!(generations, (2..2 + generations.len() as u64).collect::<Vec<_>>(), "each has its own revision");
+    let winners = answers.iter().zip(&texts).filter(|(answer, _)| answer.status == 200).map(|(_, text)| text);
     let last = api.send(Call::get(&format!("/files/download/{}", id(&file))).token(&token)).await;
-    assert!(texts.iter().any(|content| content == last.text()));
-    assert_eq!(contents(&api).await, 1, "those that lost left nothing");
+    assert!(winners.into_iter().any(|content| content == last.text()));
+    assert_eq!(contents(&api).await, 2, "those that lost left nothing, the first is a version");
+    assert_eq!(api.platform.disk_usage(&api.alice).expect("a number"), (last.text().len() + "first".len()) as u64);
+}
+
+fn generation(file: &Value) -> u64 {
+    let rev = file["meta"]["rev"].as_str().expect("a revision");
+    rev.split('-').next().and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Of many who saw the same revision, one changes it; whatever the others wanted, nothing of it is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_saw_a_revision_changes_that_one_or_nothing() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let file = upload(&api, "", "Name=a.txt", "first").await;
+    let path = format!("/files/{}", id(&file));
+    let mut rev = file["meta"]["rev"].as_str().expect("a revision").to_owned();
+    for round in 0..6 {
+        let calls = (0..60).map(|number| {
+            let call = match (round + number) % 3 {
+                0 => Call::put(&path).text(format!("{round} {number}")),
+                1 => Call::patch(&path).attributes(json!({ "name": format!("{round} {number}.txt") })),
+                _ => Call::patch(&path).attributes(json!({ "metadata": { "round": round, "number": number } })),
+            };
+            call.token(&token).header(IF_MATCH, &rev)
+        });
+        let answers = api.storm(calls).await;
+        let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+        assert_eq!(won.len(), 1, "round {round}");
+        assert!(lost.iter().all(|answer| answer.status == 412), "round {round}");
+        let shown = api.send(Call::get(&path).token(&token)).await.json()["data"].clone();
+        let winner = won[0].json()["data"].clone();
+        assert_eq!((&shown["meta"], &shown["attributes"]), (&winner["meta"], &winner["attributes"]));
+        rev = winner["meta"]["rev"].as_str().expect("a revision").to_owned();
+    }
+    // The trash, and the way out of it.
+    let trash = |number: u32| match number % 2 {
+        0 => Call::delete(&path).token(&token).header(IF_MATCH, &rev),
+        _ => Call::patch(&path).token(&token).attributes(json!({ "move_to_trash": true })).header(IF_MATCH, &rev),
+    };
+    let answers = api.storm((0..40).map(trash)).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+    assert!(answers.iter().all(|answer| [200, 412].contains(&answer.status)));
+    let stale = Call::post(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
+    assert_eq!(api.send(stale).await.status, 412);
+    let stale = Call::delete(&format!("/files/trash/{}", id(&file))).token(&token).header(IF_MATCH, &rev);
+    assert_eq!(api.send(stale).await.status, 412);
+    let any = Call::post(&format!("/files/trash/{}?rev=", id(&file))).token(&token).header(IF_MATCH, "");
+    assert_eq!(api.send(any).await.status, 200, "Cozy's client sends an empty If-Match when it saw none");
+}
+
+/// F5, F6: metadata that is left first, and used by uploads of the same instance within a day.
+#[tokio::test]
+async fn metadata_is_left_for_an_upload() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let metadata = json!({ "category": "report", "datetime": "2017-04-22T01:00:00-05:00" });
+    let left = api.send(Call::post("/files/upload/metadata").token(&token).attributes(metadata.clone())).await;
+    let (status, left) = (left.status, left.json()["data"].clone());
+    assert_eq!((status, &left["type"], &left["attributes"]), (201, &json!("io.cozy.files.metadata"), &metadata));
+    let file = upload(&api, "", &format!("Name=a.txt&MetadataID={}", id(&left)), "foo").await;
+    assert_eq!(file["attributes"]["metadata"], metadata);
+    let put = |metadata_id: &str| {
+        Call::put(&format!("/files/{}?MetadataID={metadata_id}&Encrypted=true&Executable=true&SourceAccount=one", id(&file))).token(&token).text("bar")
+    };
+    assert_eq!(api.send(put("unknown")).await.status, 422);
+    let replaced = api.send(put(id(&left))).await.json()["data"]["attributes"].clone();
+    assert_eq!((&replaced["metadata"], &replaced["encrypted"]), (&metadata, &json!(true)));
+    assert_eq!((&replaced["executable"], &replaced["cozyMetadata"]["sourceAccount"]), (&json!(true), &json!("one")));
+    let kept = api.send(Call::put(&format!("/files/{}", id(&file))).token(&token).text("bar")).await.json();
+    assert_eq!(kept["data"]["attributes"]["metadata"], metadata, "a new content says nothing of it");
+    let elsewhere = api.platform.metadata_left(&api.bob, id(&left)).expect("read");
+    assert_eq!(elsewhere, None, "another instance");
+    let large = json!({ "text": "x".repeat(70_000) });
+    let large = Call::post("/files/upload/metadata").token(&token).attributes(large);
+    assert_eq!(api.send(large).await.status, 413);
+    let denied = Call::post("/files/upload/metadata").token(&api.token("io.cozy.files:GET")).attributes(json!({}));
+    assert_eq!(api.send(denied).await.status, 403);
+    api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(86_401));
+    let token = api.token("io.cozy.files");
+    let late = Call::put(&format!("/files/{}?MetadataID={}", id(&file), id(&left))).token(&token).text("bar");
+    insta::assert_snapshot!(api.send(late).await, @r#"
+    422 application/vnd.api+json
+    {
+      "errors": [
+        {
+          "status": "422",
+          "title": "Invalid Parameter",
+          "detail": "there is no metadata '<id>'; it is kept for a day",
+          "source": {
+            "parameter": "MetadataID"
+          }
+        }
+      ]
+    }
+    "#);
+    let again = Call::post("/files/upload/metadata").token(&token).attributes(json!({}));
+    assert_eq!(api.send(again).await.status, 201);
+    let left = api.platform.store.list(&api.alice.id, &METADATA, None, 10).expect("a list");
+    assert_eq!(left.len(), 1, "what is over is forgotten");
+}
+
+/// Names that look alike are the same name, however a client composes them.
+#[tokio::test]
+async fn names_are_composed() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let file = upload(&api, "", "Name=re%CC%81sume%CC%81.txt", "foo").await;
+    assert_eq!(file["attributes"]["name"], "r\u{e9}sum\u{e9}.txt");
+    let same = Call::post("/files/?Type=file&Name=r%C3%A9sum%C3%A9.txt").token(&token).text("foo");
+    assert_eq!(api.send(same).await.status, 409);
+    let by_path = Call::get("/files/metadata?Path=/re%CC%81sum%C3%A9.txt").token(&token);
+    assert_eq!(api.send(by_path).await.id(), id(&file));
+    directory(&api, "", "cafe%CC%81").await;
+    let rename = Call::patch(&format!("/files/{}", id(&file))).token(&token);
+    let renamed = api.send(rename.attributes(json!({ "name": "cafe\u{301}" }))).await;
+    assert_eq!(renamed.status, 409, "{renamed}");
+    let below = Call::post("/files/?Type=directory&Path=/caf%C3%A9/e%CC%81te%CC%81&Recursive=true").token(&token);
+    assert_eq!(api.send(below).await.json()["data"]["attributes"]["path"], "/caf\u{e9}/\u{e9}t\u{e9}");
 }
 
 /// F7.

@@ -23,14 +23,9 @@ impl Platform {
         self.change_file(instance, id, |file| {
             let mut metadata = Value::Object(file.metadata.clone());
             merge(&mut metadata, patch);
-            if metadata.to_string().len() > METADATA {
-                return Err(Error::TooLarge(format!(
-                    "the metadata of '{}' would have more than {METADATA} bytes",
-                    file.name
-                )));
-            }
             match metadata {
                 Value::Object(metadata) if metadata != file.metadata => {
+                    check_metadata(&metadata, &file.name)?;
                     file.metadata = metadata;
                     Ok(true)
                 }
@@ -101,8 +96,10 @@ impl Platform {
                 Ok(changed)
             })
             .await?;
-        let file = changed.ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))?;
-        Ok(File { id: id.to_owned(), ..file })
+        match changed {
+            Some(_) => self.file(instance, id),
+            None => Err(Error::NotFound(format!("there is no file '{id}'"))),
+        }
     }
 }
 
@@ -129,6 +126,19 @@ impl File {
     pub(crate) fn touch(&mut self, now: chrono::DateTime<chrono::Utc>) {
         self.cozy_metadata.insert("updatedAt".to_owned(), json!(now));
     }
+}
+
+/// Refuses what is too large for the `metadata` of a file.
+///
+/// # Errors
+///
+/// [`Error::TooLarge`].
+pub(super) fn check_metadata(metadata: &Object, name: &str) -> Result<()> {
+    let size = serde_json::to_vec(metadata).map_or(0, |text| text.len());
+    if size <= METADATA {
+        return Ok(());
+    }
+    Err(Error::TooLarge(format!("the metadata of '{name}' would have {size} bytes, at most {METADATA} are kept")))
 }
 
 /// Merges a patch (RFC 7396 §2).

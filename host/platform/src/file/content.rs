@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 
-use konnector_store::{BlobInfo, BlobReader, Changes};
+use konnector_store::{BlobInfo, BlobReader, Changes, Rev};
 use tokio::io::AsyncSeekExt as _;
 
+use super::replace::Keep;
 use super::{CHILDREN, File, Kind, Reference, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
@@ -20,6 +21,8 @@ const MOST_NUMBERS: u32 = 100;
 pub struct NewContent {
     /// Its id.
     pub id: String,
+    /// The revision that may be replaced; any, where nothing is said.
+    pub seen: Option<Rev>,
     /// Directory it lies in.
     pub dir_id: String,
     /// Name; a number is added where it is taken by another file.
@@ -34,6 +37,8 @@ pub struct NewContent {
     pub tags: Option<Vec<String>>,
     /// Whether it is a program; as it was, where nothing is said.
     pub executable: Option<bool>,
+    /// Whether its maker encrypted it.
+    pub encrypted: bool,
     /// The file's `metadata`.
     pub metadata: Object,
     /// Documents that it belongs to, besides those that it has already.
@@ -54,6 +59,7 @@ impl NewContent {
     pub fn new(id: String, dir_id: String, name: String, mime: String) -> Self {
         Self {
             id,
+            seen: None,
             dir_id,
             name,
             mime,
@@ -61,6 +67,7 @@ impl NewContent {
             updated_at: None,
             tags: None,
             executable: None,
+            encrypted: false,
             metadata: Object::new(),
             references: Vec::new(),
             origin: Object::new(),
@@ -78,7 +85,7 @@ impl Platform {
     pub(crate) async fn commit_content(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let at = instance.doc(&FILES, new.id.as_str());
         if let Some(found) = self.stored::<File>(&at)? {
-            return self.replace_content(instance, new, blob, found).await;
+            return self.replace_content(instance, new, blob, found.seen_at(new.seen.as_ref())?).await;
         }
         // Tried again when somebody else takes the name between the look and the commit.
         for last in [false, false, true] {
@@ -103,18 +110,18 @@ impl Platform {
         name: &str,
         blob: &BlobInfo,
     ) -> Result<File> {
-        let file = self.new_file(instance, new, name, blob);
+        let mut file = self.new_file(instance, new, name, blob);
         let at = instance.doc(&FILES, file.id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&file)?);
         changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
-        self.commit(changes).await?;
+        file.rev = Some(self.commit_one(changes).await?);
         self.usage.account(&instance.id, 0, file.len());
         self.publish(&at, Happened::Created, object(&file)?);
         Ok(file)
     }
 
-    /// New content for a file that is there. One that lies in the trash comes back to where it would be created.
+    /// New content for a file that is there; the former one may become a version. One that lies in the trash comes back to where it would be created.
     async fn replace_content(
         &self,
         instance: &Instance,
@@ -122,39 +129,32 @@ impl Platform {
         blob: &BlobInfo,
         found: Stored<File>,
     ) -> Result<File> {
-        let rev = found.rev.clone();
-        let mut file = found.named();
-        let old = file.content.clone();
-        let mut changes = Changes::new();
-        if self.file(instance, &file.id)?.trashed {
-            changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
-            file.name = self.free_name(instance, &new.dir_id, &new.name)?;
-            file.dir_id.clone_from(&new.dir_id);
-            file.trashed = false;
-            file.restore_path = None;
-            file.cozy_metadata.retain(|name, _| !matches!(name.as_str(), "trashedAt" | "trashedBy"));
-            changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
-        }
         let now = self.clock.now();
-        file.set_content(blob, new.mime.clone());
-        file.metadata.clone_from(&new.metadata);
-        file.executable = new.executable.or(file.executable);
-        if let Some(tags) = &new.tags {
-            file.tags.clone_from(tags);
-        }
-        file.created_at = new.created_at.unwrap_or(file.created_at);
-        file.updated_at = new.updated_at.unwrap_or(now);
-        file.refer_to(&new.references)?;
-        file.was_uploaded(&new.origin, now);
-        let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at.clone(), &rev, object(&file)?);
-        self.commit(changes).await?;
-        self.usage.account(&instance.id, old.as_ref().map_or(0, |old| old.size), file.len());
-        if let Some(old) = old {
-            self.store.blobs().remove(&old.blob).await?;
-        }
-        self.publish(&at, Happened::Updated, object(&file)?);
-        Ok(file)
+        let trashed = self.file(instance, &found.id)?.trashed;
+        self.replace(instance, found, new.seen.as_ref(), Keep::ByAge, |file, changes| {
+            if trashed {
+                changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+                file.name = self.free_name(instance, &new.dir_id, &new.name)?;
+                file.dir_id.clone_from(&new.dir_id);
+                file.trashed = false;
+                file.restore_path = None;
+                file.cozy_metadata.retain(|name, _| !matches!(name.as_str(), "trashedAt" | "trashedBy"));
+                changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+            }
+            file.set_content(blob, new.mime.clone());
+            file.metadata.clone_from(&new.metadata);
+            file.executable = new.executable.or(file.executable);
+            file.encrypted = new.encrypted;
+            if let Some(tags) = &new.tags {
+                file.tags.clone_from(tags);
+            }
+            file.created_at = new.created_at.unwrap_or(file.created_at);
+            file.updated_at = new.updated_at.unwrap_or(now);
+            file.refer_to(&new.references)?;
+            file.was_uploaded(&new.origin, now);
+            Ok(file.len())
+        })
+        .await
     }
 
     /// The name, with a number where it is taken.
@@ -175,6 +175,7 @@ impl Platform {
         cozy_metadata.insert("uploadedAt".to_owned(), serde_json::json!(now));
         let mut file = File {
             id: new.id.clone(),
+            rev: None,
             kind: Kind::File,
             name: name.to_owned(),
             dir_id: new.dir_id.clone(),
@@ -187,6 +188,7 @@ impl Platform {
             mime: None,
             class: None,
             executable: Some(new.executable.unwrap_or_default()),
+            encrypted: new.encrypted,
             trashed: false,
             restore_path: None,
             metadata: new.metadata.clone(),

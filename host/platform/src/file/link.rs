@@ -1,4 +1,4 @@
-//! Links to a content that work for a while and without a token.
+//! Links to contents that work for a while and without a token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,46 +6,74 @@ use chrono::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::{File, Kind};
 use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
 /// How long a link works (Cozy API, files).
-const LIFETIME: Duration = Duration::hours(1);
+pub(super) const LIFETIME: Duration = Duration::hours(1);
+
+/// What a link leads to, by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The content of a file.
+    File(String),
+    /// That of a version.
+    Version(String),
+    /// An archive that is made when it is asked for.
+    Archive(String),
+}
+
+impl Target {
+    const fn parts(&self) -> (&'static str, &String) {
+        match self {
+            Self::File(id) => ("file", id),
+            Self::Version(id) => ("version", id),
+            Self::Archive(id) => ("archive", id),
+        }
+    }
+
+    fn read(kind: &str, id: &str) -> Option<Self> {
+        let make = match kind {
+            "file" => Self::File,
+            "version" => Self::Version,
+            "archive" => Self::Archive,
+            _ => return None,
+        };
+        Some(make(id.to_owned()))
+    }
+}
 
 impl Platform {
-    /// The secret of a link to a file. It names the file and its end, and is signed: nothing is stored.
+    /// The secret of a link. It names its target and its end, and is signed: nothing is stored.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRequest`] for a directory.
-    pub fn link(&self, instance: &Instance, file: &File) -> Result<String> {
-        if file.kind == Kind::Directory {
-            return Err(Error::BadRequest(format!("'{}' is a directory and has no content", file.name)));
-        }
+    /// When the key is of no use.
+    pub fn link(&self, instance: &Instance, target: &Target) -> Result<String> {
         let end = (self.clock.now() + LIFETIME).timestamp();
-        let payload = URL_SAFE_NO_PAD.encode(format!("{end}/{}", file.id));
+        let (kind, id) = target.parts();
+        let payload = URL_SAFE_NO_PAD.encode(format!("{end}/{kind}/{id}"));
         let signature = URL_SAFE_NO_PAD.encode(self.link_signature(instance, &payload)?.finalize().into_bytes());
         Ok(format!("{payload}.{signature}"))
     }
 
-    /// The file of a link.
+    /// The target of a link.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for one that was not made here, is over, or whose file is gone.
-    pub fn follow_link(&self, instance: &Instance, secret: &str) -> Result<File> {
+    /// [`Error::NotFound`] for one that was not made here, or is over.
+    pub fn follow_link(&self, instance: &Instance, secret: &str) -> Result<Target> {
         let over = || Error::NotFound("the link does not work any more; ask for another one".to_owned());
         let (payload, signature) = secret.split_once('.').ok_or_else(over)?;
         let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| over())?;
         self.link_signature(instance, payload)?.verify_slice(&signature).map_err(|_| over())?;
         let payload = URL_SAFE_NO_PAD.decode(payload).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let payload = payload.ok_or_else(over)?;
-        let (end, id) = payload.split_once('/').ok_or_else(over)?;
+        let (end, target) = payload.split_once('/').ok_or_else(over)?;
         if end.parse::<i64>().map_err(|_| over())? < self.clock.now().timestamp() {
             return Err(over());
         }
-        self.file(instance, id)
+        target.split_once('/').and_then(|(kind, id)| Target::read(kind, id)).ok_or_else(over)
     }
 
     fn link_signature(&self, instance: &Instance, payload: &str) -> Result<Hmac<Sha256>> {

@@ -1,33 +1,42 @@
 //! The user's files: directories and files are documents of `io.cozy.files`, their content lies in blobs.
 
+mod archive;
 mod change;
 mod content;
+mod left;
 mod link;
 mod moving;
 mod name;
 mod patch;
 mod reach;
 mod reference;
+mod replace;
+mod seen;
 mod trash;
 mod tree;
 mod upload;
 mod usage;
+mod version;
 mod writer;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links};
+use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use archive::{Archive, Parts};
 pub use content::NewContent;
+pub use link::Target;
 pub use name::{numbered, safe_name, valid_name};
 pub use patch::{FilePatch, unique};
 pub use reference::ReferencePage;
+pub use seen::check_seen;
 pub use upload::uploaded_by;
 pub(crate) use usage::Usage;
-pub use writer::{ContentWriter, NotWritten, Room};
+pub use version::Version;
+pub use writer::{ContentWriter, NotWritten};
 
 use crate::doctype::FILES;
 use crate::instance::Instance;
@@ -51,6 +60,9 @@ pub struct File {
     /// Document id.
     #[serde(skip)]
     pub id: String,
+    /// Revision that was read or written; `None` before it is stored.
+    #[serde(skip)]
+    pub rev: Option<Rev>,
     /// `file` or `directory`.
     #[serde(rename = "type")]
     pub kind: Kind,
@@ -80,9 +92,12 @@ pub struct File {
     /// Kind of media, for example `pdf` or `image`; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Always false here; files only.
+    /// Whether it is a program; files only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,
+    /// Whether its maker encrypted the content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
     /// Whether it lies in the trash. Stored for what was put there itself; see [`Platform::file`].
     #[serde(default)]
     pub trashed: bool,
@@ -139,6 +154,7 @@ impl File {
     pub(crate) fn directory(id: &str, dir_id: &str, name: &str, path: &str, now: DateTime<Utc>, domain: &str) -> Self {
         Self {
             id: id.to_owned(),
+            rev: None,
             kind: Kind::Directory,
             name: name.to_owned(),
             dir_id: dir_id.to_owned(),
@@ -151,6 +167,7 @@ impl File {
             mime: None,
             class: None,
             executable: None,
+            encrypted: false,
             trashed: false,
             restore_path: None,
             metadata: Object::new(),
@@ -179,6 +196,15 @@ impl File {
         let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
         let references = self.reference_keys(id).map(|key| (reference::REFERENCES, key));
         Links { contents: content.into_iter().collect(), unique: place.into_iter().chain(references).collect() }
+    }
+
+    /// The content as it was written. `None` for a directory.
+    pub(crate) fn blob(&self) -> Option<BlobInfo> {
+        let Content { blob, sha256, size } = self.content.as_ref()?;
+        let md5 = STANDARD.decode(self.md5sum.as_ref()?).ok()?.try_into().ok()?;
+        let mut digest = [0; 32];
+        hex::decode_to_slice(sha256, &mut digest).ok()?;
+        Some(BlobInfo { id: *blob, size: *size, md5, sha256: digest })
     }
 
     /// Bytes of the content.
@@ -274,6 +300,6 @@ impl Platform {
 
 impl Stored<File> {
     pub(crate) fn named(self) -> File {
-        File { id: self.id, ..self.value }
+        File { id: self.id, rev: Some(self.rev), ..self.value }
     }
 }

@@ -2,6 +2,7 @@
 
 use konnector_store::Changes;
 
+use super::replace::Keep;
 use super::tree::{self, DEEPEST};
 use super::{CHILDREN, File, Kind, child_key};
 use crate::doctype::FILES;
@@ -32,7 +33,7 @@ impl Platform {
         let mut changes = Changes::new();
         let mut changed = Vec::new();
         match over {
-            Some(there) if there.kind == Kind::File => return self.merge(instance, file, there, changes).await,
+            Some(there) if there.kind == Kind::File => return self.merge(instance, file, there).await,
             Some(there) => {
                 let found = self.current(instance, &there.id)?;
                 changed.extend(self.stage_trash(instance, found, &Object::new(), &mut changes)?);
@@ -60,26 +61,24 @@ impl Platform {
     }
 
     /// The content of one file becomes that of another, and the one is no more.
-    async fn merge(&self, instance: &Instance, from: &File, into: &File, mut changes: Changes) -> Result<()> {
+    async fn merge(&self, instance: &Instance, from: &File, into: &File) -> Result<()> {
         let (from, into) = (self.current(instance, &from.id)?, self.current(instance, &into.id)?);
-        let (from_rev, rev) = (from.rev.clone(), into.rev.clone());
-        let (from, mut file) = (from.named(), into.named());
-        let old = file.content.take();
-        (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
-        (file.mime, file.class) = (from.mime, from.class);
-        file.updated_at = self.clock.now();
+        let (from_rev, now) = (from.rev.clone(), self.clock.now());
+        let from = from.named();
         let gone = instance.doc(&FILES, from.id.as_str());
-        changes.release(&instance.id, CHILDREN, child_key(&from.dir_id, &from.name));
-        changes.delete(gone.clone(), &from_rev);
-        let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at, &rev, object(&file)?);
-        self.commit(changes).await?;
-        if let Some(old) = old {
-            self.usage.account(&instance.id, old.size, 0);
-            self.store.blobs().remove(&old.blob).await?;
-        }
+        let key = child_key(&from.dir_id, &from.name);
+        self.delete_versions_of(instance, &from).await?;
+        let merged = self.replace(instance, into, None, Keep::ByAge, |file, changes| {
+            (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
+            (file.mime, file.class, file.encrypted) = (from.mime, from.class, from.encrypted);
+            file.updated_at = now;
+            changes.release(&instance.id, CHILDREN, key);
+            changes.delete(gone.clone(), &from_rev);
+            Ok(0)
+        });
+        merged.await?;
         self.publish(&gone, Happened::Deleted, Object::new());
-        self.publish_updated(instance, &[file])
+        Ok(())
     }
 
     /// The directories below one, with the paths that they have when it is called `path`.

@@ -1,7 +1,7 @@
 //! What a client changes of a file besides its content: name, place, tags, what is said of it.
 
 use chrono::{DateTime, Utc};
-use konnector_store::Changes;
+use konnector_store::{Changes, Rev};
 use serde_json::json;
 
 use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, child_key, tree, valid_name};
@@ -32,42 +32,31 @@ pub struct FilePatch {
 }
 
 impl Platform {
-    /// Refuses to go on when a file is not as the client saw it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Precondition`] when `rev` is not its newest revision.
-    pub fn check_file_rev(&self, instance: &Instance, id: &str, rev: Option<&str>) -> Result<()> {
-        let Some(rev) = rev else { return Ok(()) };
-        let found = self.store.get(&instance.doc(&FILES, id))?;
-        if found.is_some_and(|found| found.rev.to_string() == rev) {
-            return Ok(());
-        }
-        Err(Error::Precondition {
-            name: "If-Match",
-            message: format!("'{rev}' is not the newest revision of the file"),
-        })
-    }
-
-    /// Changes a file or directory, in one commit.
+    /// Changes a file or directory, in one commit; `seen` is the revision that may be changed.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] for it or for the directory it is to lie in; [`Error::Conflict`] when the name is taken; [`Error::Precondition`]
-    /// for a directory that is to lie in itself; [`Error::BadRequest`] for moving what is in the trash; [`Error::Attribute`] for what makes no
-    /// sense.
-    pub async fn patch_file(&self, instance: &Instance, id: &str, patch: &FilePatch) -> Result<File> {
+    /// when it was changed since it was seen, and for a directory that is to lie in itself; [`Error::BadRequest`] for moving what is in the
+    /// trash; [`Error::Attribute`] for what makes no sense.
+    pub async fn patch_file(
+        &self,
+        instance: &Instance,
+        id: &str,
+        seen: Option<&Rev>,
+        patch: &FilePatch,
+    ) -> Result<File> {
         let at = instance.doc(&FILES, id);
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
-        let found = self.stored::<File>(&at)?.ok_or_else(missing)?;
+        let found = self.stored::<File>(&at)?.ok_or_else(missing)?.seen_at(seen)?;
         let rev = found.rev.clone();
         let mut file = found.named();
-        let mut changes = Changes::new();
-        let mut changed = self.stage_move(instance, &mut file, patch, &mut changes)?;
+        let (mut changes, mut others) = (Changes::new(), Changes::new());
+        let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
         patch.apply(&mut file, self.clock.now())?;
-        changes.put(at, &rev, object(&file)?);
+        changes.put(at.clone(), &rev, object(&file)?).then(others);
+        file.rev = Some(self.commit_seen(&at, seen, changes).await?);
         changed.push(file.clone());
-        self.commit(changes).await?;
         self.publish_updated(instance, &changed)?;
         Ok(file)
     }
@@ -80,12 +69,11 @@ impl Platform {
         patch: &FilePatch,
         changes: &mut Changes,
     ) -> Result<Vec<File>> {
-        let name = patch.name.as_deref().unwrap_or(&file.name).to_owned();
+        let name = patch.name.as_deref().map(valid_name).transpose()?.unwrap_or_else(|| file.name.clone());
         let dir_id = patch.dir_id.as_deref().unwrap_or(&file.dir_id).to_owned();
         if name == file.name && dir_id == file.dir_id {
             return Ok(Vec::new());
         }
-        valid_name(&name)?;
         if matches!(file.id.as_str(), ROOT_ID | TRASH_ID) {
             return Err(Error::BadRequest("the root directory and the trash stay where they are".to_owned()));
         }

@@ -1,9 +1,9 @@
 //! The trash: out of sight, back again, or gone for good.
 
-use konnector_store::Changes;
+use konnector_store::{Changes, Rev};
 use serde_json::json;
 
-use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH, child_key, tree};
+use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH, check_seen, child_key, tree};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -23,28 +23,43 @@ impl File {
 impl Platform {
     /// Moves a file, or a directory with what is in it, to the trash; answers whether it was there and not in the trash already.
     pub(crate) async fn trash_file(&self, instance: &Instance, id: &str) -> Result<bool> {
-        match self.trash(instance, id, &Object::new()).await {
+        match self.trash(instance, id, None, &Object::new()).await {
             Ok(_) => Ok(true),
             Err(Error::NotFound(_) | Error::BadRequest(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Moves a file, or a directory with what is in it, to the trash. `by` is who did it, as `trashedBy` says it.
+    /// Moves a file, or a directory with what is in it, to the trash; `seen` is the revision that may be moved, `by` who did it, as
+    /// `trashedBy` says it.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for what lies there already, and for the root and the trash themselves.
-    pub async fn trash(&self, instance: &Instance, id: &str, by: &Object) -> Result<File> {
+    /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what lies there already,
+    /// and for the root and the trash themselves.
+    pub async fn trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, by: &Object) -> Result<File> {
+        let found = self.present(instance, id)?.seen_at(seen)?;
         if self.file(instance, id)?.trashed {
             return Err(Error::BadRequest(format!("'{id}' is in the trash already")));
         }
-        let found = self.present(instance, id)?;
         let mut changes = Changes::new();
-        let mut changed = self.stage_trash(instance, found, by, &mut changes)?;
-        self.commit(changes).await?;
+        let changed = self.stage_trash(instance, found, by, &mut changes)?;
+        self.commit_placed(instance, seen, changes, changed).await
+    }
+
+    /// Commits another place of a file, which is the last of those that are `changed`.
+    async fn commit_placed(
+        &self,
+        instance: &Instance,
+        seen: Option<&Rev>,
+        changes: Changes,
+        mut changed: Vec<File>,
+    ) -> Result<File> {
+        let nothing = || Error::BadRequest("nothing was moved".to_owned());
+        let at = instance.doc(&FILES, changed.last().ok_or_else(nothing)?.id.as_str());
+        let rev = self.commit_seen(&at, seen, changes).await?;
         self.publish_updated(instance, &changed)?;
-        changed.pop().ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
+        Ok(File { rev: Some(rev), ..changed.pop().ok_or_else(nothing)? })
     }
 
     /// A file or directory that may be moved.
@@ -92,43 +107,41 @@ impl Platform {
         dir_id.clone_into(&mut file.dir_id);
         file.updated_at = self.clock.now();
         change(&mut file);
-        let mut changed = Vec::new();
+        changes.unique(&instance.id, CHILDREN, child_key(dir_id, &file.name), &file.id);
+        let (mut changed, mut below) = (Vec::new(), Changes::new());
         if file.kind == Kind::Directory {
             let path = tree::join(dir_path, &file.name);
-            changed = self.stage_paths(instance, &file.id, &path, changes)?;
+            changed = self.stage_paths(instance, &file.id, &path, &mut below)?;
             file.path = Some(path);
         }
-        changes.unique(&instance.id, CHILDREN, child_key(dir_id, &file.name), &file.id);
         let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at, &rev, object(&file)?);
+        changes.put(at.clone(), &rev, object(&file)?).then(below);
         changed.push(file);
         Ok(changed)
     }
 
     /// Takes a file or directory out of the trash, to where it was; directories that are gone are made again, and a number is added to a
-    /// name that is taken.
+    /// name that is taken. `seen` is the revision that may be restored.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for what is not in the trash.
-    pub async fn restore_file(&self, instance: &Instance, id: &str) -> Result<File> {
+    /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash.
+    pub async fn restore_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
         let file = self.file(instance, id)?;
         if !file.trashed {
             return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
         }
         let directory = self.ensure_directory(instance, &self.origin(instance, &file)?).await?;
-        let found = self.present(instance, id)?;
+        let found = self.present(instance, id)?.seen_at(seen)?;
         let mut changes = Changes::new();
         let to = (directory.id.as_str(), directory.path.as_deref().unwrap_or("/"));
-        let mut changed = self.stage_place(instance, found, to, &mut changes, |file| {
+        let changed = self.stage_place(instance, found, to, &mut changes, |file| {
             file.restore_path = None;
             file.trashed = false;
             file.cozy_metadata.shift_remove("trashedAt");
             file.cozy_metadata.shift_remove("trashedBy");
         })?;
-        self.commit(changes).await?;
-        self.publish_updated(instance, &changed)?;
-        changed.pop().ok_or_else(|| Error::NotFound(format!("there is no file '{id}'")))
+        self.commit_placed(instance, seen, changes, changed).await
     }
 
     /// Path of the directory that something in the trash came from: its own, or below that of the directory which was put there.
@@ -144,15 +157,17 @@ impl Platform {
         Ok(names.into_iter().fold(start, |path, directory| tree::join(&path, &directory.name)))
     }
 
-    /// Deletes a file, or a directory with what is in it, for good.
+    /// Deletes a file, or a directory with what is in it, for good; `seen` is the revision that may be deleted.
     ///
     /// Cancel safety: what was deleted is gone, the rest is still in the trash.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]; [`Error::BadRequest`] for what is not in the trash.
-    pub async fn destroy_file(&self, instance: &Instance, id: &str) -> Result<()> {
+    /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash;
+    /// [`Error::Conflict`] when something of it is being changed.
+    pub async fn destroy_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
         let file = self.file(instance, id)?;
+        check_seen(&file, seen)?;
         if !file.trashed {
             return Err(Error::BadRequest(format!(
                 "'{}' is not in the trash; only what is there can be deleted",
@@ -204,10 +219,13 @@ impl Platform {
     async fn destroy_step(&self, instance: &Instance, files: &[File]) -> Result<()> {
         let mut changes = Changes::new();
         for file in files {
+            // First: a file without versions is whole, a version without a file is not.
+            self.delete_versions_of(instance, file).await?;
             let at = instance.doc(&FILES, file.id.as_str());
-            let Some(found) = self.stored::<File>(&at)? else { continue };
+            let (Some(found), Some(rev)) = (self.stored::<File>(&at)?, &file.rev) else { continue };
             changes.release(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
-            changes.delete(at, &found.rev);
+            // What was looked at is deleted, nothing that came since.
+            changes.delete(at, rev);
         }
         self.commit(changes).await?;
         for file in files {

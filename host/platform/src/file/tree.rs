@@ -18,11 +18,8 @@ pub(crate) fn join(path: &str, name: &str) -> String {
 }
 
 /// The names in an absolute path.
-fn names(path: &str) -> Result<Vec<&str>> {
-    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
-    for name in &names {
-        valid_name(name)?;
-    }
+fn names(path: &str) -> Result<Vec<String>> {
+    let names: Vec<String> = path.split('/').filter(|name| !name.is_empty()).map(valid_name).collect::<Result<_>>()?;
     if !path.starts_with('/') || names.len() > DEEPEST {
         return Err(Error::Parameter {
             name: "Path",
@@ -62,7 +59,7 @@ impl Platform {
         let mut found = self.file(instance, ROOT_ID)?;
         for name in names(path)? {
             found = self
-                .child(instance, &found.id, name)?
+                .child(instance, &found.id, &name)?
                 .ok_or_else(|| Error::NotFound(format!("there is nothing under the path '{path}'")))?;
         }
         Ok(found)
@@ -76,7 +73,7 @@ impl Platform {
     pub async fn ensure_directory(&self, instance: &Instance, path: &str) -> Result<File> {
         let mut directory = self.file(instance, ROOT_ID)?;
         for name in names(path)? {
-            directory = self.ensure_child(instance, &directory, name).await?;
+            directory = self.ensure_child(instance, &directory, &name).await?;
         }
         Ok(directory)
     }
@@ -91,12 +88,12 @@ impl Platform {
         if path.matches('/').count() > DEEPEST {
             return Err(Error::TooLarge(format!("the directory '{path}' is nested more than {DEEPEST} deep")));
         }
-        let directory = File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain);
+        let mut directory = File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain);
         let at = instance.doc(&FILES, directory.id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&directory)?);
         changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
-        self.commit(changes).await?;
+        directory.rev = Some(self.commit_one(changes).await?);
         self.publish(&at, Happened::Created, object(&directory)?);
         Ok(directory)
     }

@@ -2,26 +2,13 @@
 
 use konnector_store::BlobInfo;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
 
-use super::{ContentWriter, File, Kind, NewContent, NotWritten, Room, numbered, valid_name};
+use super::{File, Kind, NewContent, NotWritten, numbered, valid_name};
 use crate::instance::Instance;
 use crate::stored::{Object, new_id};
 use crate::{Error, Platform, Result};
 
-/// Bytes that are copied at a time.
-const PART: usize = 64 << 10;
-
 impl Platform {
-    /// Begins to take content, of as many bytes as the instance's quota leaves.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    pub async fn begin_content(&self, instance: &Instance) -> Result<ContentWriter> {
-        ContentWriter::begin(self, Room::of(self, instance)?).await
-    }
-
     /// Bytes that the instance's quota leaves.
     ///
     /// # Errors
@@ -51,9 +38,9 @@ impl Platform {
     /// [`Error::NotFound`] for its directory; [`Error::Parameter`] for a name that is none; [`Error::Conflict`] when the name is taken.
     pub async fn create_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
         let created = async {
-            valid_name(&new.name)?;
+            let name = valid_name(&new.name)?;
             self.open_directory(instance, &new.dir_id)?;
-            self.create_content(instance, new, &new.name, blob).await
+            self.create_content(instance, new, &name, blob).await
         };
         self.or_discard(created.await, blob).await
     }
@@ -62,15 +49,16 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when it is none, or in the trash.
+    /// [`Error::NotFound`] when it is none, or in the trash; [`Error::Precondition`] when it was changed since it was seen.
     pub async fn overwrite_file(&self, instance: &Instance, new: &NewContent, blob: &BlobInfo) -> Result<File> {
-        let file = self.file(instance, &new.id)?;
-        let written = if file.kind == Kind::Directory || file.trashed {
-            Err(Error::NotFound(format!("there is no file '{}' whose content could be replaced", new.id)))
-        } else {
+        let written = async {
+            let file = self.file(instance, &new.id)?;
+            if file.kind == Kind::Directory || file.trashed {
+                return Err(Error::NotFound(format!("there is no file '{}' whose content could be replaced", new.id)));
+            }
             self.commit_content(instance, new, blob).await
         };
-        self.or_discard(written, blob).await
+        self.or_discard(written.await, blob).await
     }
 
     /// Copies a file; `name` is that of the copy, with a number where it is taken.
@@ -86,30 +74,28 @@ impl Platform {
         dir_id: Option<&str>,
     ) -> Result<File> {
         let directory = self.open_directory(instance, dir_id.unwrap_or(&file.dir_id))?;
-        let name = name.map_or_else(|| numbered(&file.name, 2), str::to_owned);
-        valid_name(&name)?;
-        let mut reader = self.open_file(file, 0).await?;
-        let mut writer = self.begin_content(instance).await?;
-        let mut part = vec![0; PART];
-        loop {
-            let read = reader.read(&mut part).await.map_err(Error::io("reading the content of a file"))?;
-            if read == 0 {
-                break;
-            }
-            writer
-                .write(bytes::Bytes::copy_from_slice(part.get(..read).unwrap_or_default()))
-                .await
-                .map_err(Error::from)?;
-        }
-        let blob = writer.finish().await?;
+        let name = valid_name(&name.map_or_else(|| numbered(&file.name, 2), str::to_owned))?;
+        let blob = self.copy_content(instance, file).await?;
         let new = NewContent {
             metadata: file.metadata.clone(),
             tags: Some(file.tags.clone()),
             executable: file.executable,
+            encrypted: file.encrypted,
             ..NewContent::new(new_id(), directory.id, name, file.mime.clone().unwrap_or_default())
         };
         let copied = self.commit_content(instance, &new, &blob).await;
         self.or_discard(copied, &blob).await
+    }
+
+    /// A content of its own that is the same as a file's.
+    pub(super) async fn copy_content(&self, instance: &Instance, file: &File) -> Result<BlobInfo> {
+        let nothing = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
+        let blob = file.blob().ok_or_else(nothing)?;
+        if blob.size > self.space_left(instance)? {
+            return Err(NotWritten::Full.into());
+        }
+        let id = self.store.blobs().duplicate(&blob.id).await?;
+        Ok(BlobInfo { id, ..blob })
     }
 
     /// Makes a directory, with exactly this name.
@@ -125,7 +111,7 @@ impl Platform {
         name: &str,
         tags: Vec<String>,
     ) -> Result<File> {
-        valid_name(name)?;
+        let name = &valid_name(name)?;
         let parent = self.open_directory(instance, dir_id)?;
         self.check_name_free(instance, &parent.id, name)?;
         let directory = self.create_directory(instance, &parent, name).await?;
@@ -133,12 +119,14 @@ impl Platform {
             return Ok(directory);
         }
         let patch = super::FilePatch { tags: Some(tags), ..Default::default() };
-        self.patch_file(instance, &directory.id, &patch).await
+        self.patch_file(instance, &directory.id, None, &patch).await
     }
 
     /// Content that no file came to have is removed; should that fail, the sweep of orphans finds it.
     async fn or_discard(&self, done: Result<File>, blob: &BlobInfo) -> Result<File> {
-        if done.is_err() {
+        // A disk that failed may hold the file all the same; the sweep of orphans finds out.
+        let unsure = matches!(done, Err(Error::Store(konnector_store::Error::Poisoned)));
+        if done.is_err() && !unsure {
             drop(self.store.blobs().remove(&blob.id).await);
         }
         done

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use konnector_store::InstanceId;
 
 use super::{File, Kind};
-use crate::doctype::FILES;
+use crate::doctype::{FILES, VERSIONS};
 use crate::instance::Instance;
 use crate::{Platform, Result};
 
@@ -33,7 +33,7 @@ impl Platform {
         Ok(self.disk_usage(instance)? < instance.disk_quota.unwrap_or(self.config.disk_quota))
     }
 
-    /// Bytes that the files of an instance take. The first time after a start, every file is looked at.
+    /// Bytes that the files of an instance take, with their versions. The first time after a start, every one of them is looked at.
     ///
     /// # Errors
     ///
@@ -72,15 +72,18 @@ impl Platform {
 
     fn count_usage(&self, instance: &Instance) -> Result<u64> {
         let mut used = 0;
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
-            let Some(last) = page.last() else { return Ok(used) };
-            after = Some(last.id.clone());
-            for document in &page {
-                let size = document.body.get("size").and_then(serde_json::Value::as_str);
-                used += size.and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
+        for doctype in [&FILES, &VERSIONS] {
+            let mut after: Option<String> = None;
+            loop {
+                let page = self.store.list(&instance.id, doctype, after.as_deref(), 500)?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.id.clone());
+                for document in &page {
+                    let size = document.body.get("size").and_then(serde_json::Value::as_str);
+                    used += size.and_then(|size| size.parse::<u64>().ok()).unwrap_or_default();
+                }
             }
         }
+        Ok(used)
     }
 }

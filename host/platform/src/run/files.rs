@@ -14,7 +14,6 @@ use konnector_sandbox::capability::{
 
 use super::{Scope, denied, folder, told};
 use crate::doctype::FILES;
-use crate::file::Room;
 use crate::file::{self, File, Kind, safe_name};
 use content::RunContent;
 use upload::RunUpload;
@@ -32,14 +31,13 @@ const REFERENCE: usize = 512;
 pub struct RunFiles {
     scope: Arc<Scope>,
     folder: String,
-    room: Room,
 }
 
 impl RunFiles {
     /// For the folder that the job and the account name.
-    pub fn new(scope: Arc<Scope>, manifest: &Manifest, room: Room) -> crate::Result<Self> {
+    pub fn new(scope: Arc<Scope>, manifest: &Manifest) -> crate::Result<Self> {
         let folder = folder::destination(&scope, manifest)?;
-        Ok(Self { scope, folder, room })
+        Ok(Self { scope, folder })
     }
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
@@ -119,7 +117,7 @@ impl Files for RunFiles {
             Some(key) => self.scope.keyed_id(KEYED, key),
             None => self.scope.keyed_id(BY_PATH, &format!("{path}/{name}")),
         };
-        Ok(Box::new(RunUpload::begin(&self.scope, self.room.clone(), path, name, id, target).await?))
+        Ok(Box::new(RunUpload::begin(&self.scope, path, name, id, target).await?))
     }
 
     async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {

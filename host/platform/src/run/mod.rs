@@ -157,13 +157,12 @@ impl Run {
                 Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?))
             }
         };
-        let room = crate::file::Room::of(platform, instance)?;
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
-            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest, room.clone())?),
-            tree: tree::RunTree::new(&scope, room).map(|tree| Arc::new(tree) as _),
+            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest)?),
+            tree: tree::RunTree::new(&scope).map(|tree| Arc::new(tree) as _),
             progress: Arc::new(progress::RunProgress(scope)),
             log: Arc::clone(&log) as _,
             http: Arc::new(http),

@@ -113,6 +113,26 @@ impl Blobs for DiskBlobs {
         Ok(Box::new(Writer { draft: Some(draft), gathered: BytesMut::new() }))
     }
 
+    async fn duplicate(&self, id: &BlobId) -> Result<BlobId> {
+        let (id, copy) = (*id, BlobId::new());
+        self.blocking(move |folders| {
+            let draft = copy.to_string();
+            // Blobs never change, so two names of one file will do, where the file system knows such.
+            if folders.blobs.hard_link(location(id), &folders.tmp, &draft).is_err() {
+                folders.space.check()?;
+                folders
+                    .blobs
+                    .copy(location(id), &folders.tmp, &draft)
+                    .map_err(folders.missing_or_failed("copy", id))?;
+                let synced = folders.tmp.open(&draft).and_then(|file| file.sync_all());
+                synced.map_err(folders.failed("write", copy))?;
+            }
+            folders.publish(copy).map_err(folders.failed("write", copy))?;
+            Ok(copy)
+        })
+        .await
+    }
+
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>> {
         let id = *id;
         let file = self.blocking(move |folders| folders.open(id)).await?;

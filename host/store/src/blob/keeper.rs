@@ -54,6 +54,10 @@ impl Blobs for Keeper {
         self.blobs.create_as(id).await
     }
 
+    async fn duplicate(&self, id: &BlobId) -> Result<BlobId> {
+        self.blobs.duplicate(id).await
+    }
+
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>> {
         self.blobs.open(id).await
     }

@@ -33,6 +33,12 @@ impl Blobs for MemoryBlobs {
         Ok(Box::new(Writer { id, blobs: self.clone(), content: Vec::new(), digests: Digests::default() }))
     }
 
+    async fn duplicate(&self, id: &BlobId) -> Result<BlobId> {
+        let (content, copy) = (self.get(id)?, BlobId::new());
+        self.blobs().insert(copy, content);
+        Ok(copy)
+    }
+
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>> {
         Ok(Box::new(Cursor::new(self.get(id)?)))
     }

@@ -13,6 +13,7 @@ on_every_backend!(
     a_blob_comes_back,
     a_blob_is_not_there_before_its_end,
     a_removed_blob_is_gone,
+    a_duplicate_lives_for_itself,
     a_sweep_finds_what_nothing_refers_to,
 );
 
@@ -63,6 +64,18 @@ async fn a_removed_blob_is_gone(store: Store) {
     let mut content = Vec::new();
     reader.read_to_end(&mut content).await.unwrap();
     assert_eq!(content, b"content", "who reads it reads to its end");
+}
+
+async fn a_duplicate_lives_for_itself(store: Store) {
+    let blobs = store.blobs();
+    let first = write(&store, &[b"hello"]).await;
+    let second = blobs.duplicate(&first.id).await.unwrap();
+    assert_eq!(blobs.list().await.unwrap().len(), 2);
+    blobs.remove(&first.id).await.unwrap();
+    assert_eq!(blobs.read(&second).unwrap(), b"hello");
+    assert!(matches!(blobs.duplicate(&first.id).await, Err(Error::BlobNotFound { .. })));
+    blobs.remove(&second).await.unwrap();
+    assert!(blobs.list().await.unwrap().is_empty());
 }
 
 async fn a_sweep_finds_what_nothing_refers_to(store: Store) {

@@ -11,14 +11,13 @@ use konnector_store::BlobInfo;
 
 use super::super::{Scope, told};
 use super::reference;
-use crate::file::{ContentWriter, NotWritten, Room};
+use crate::file::{ContentWriter, NotWritten};
 use crate::file::{File, NewContent, Reference};
 use crate::stored::Object;
 
 /// An upload that is not finished.
 pub(super) struct RunUpload {
     scope: Arc<Scope>,
-    room: Room,
     path: String,
     name: String,
     id: String,
@@ -31,16 +30,15 @@ impl RunUpload {
     /// Begins one. `path` is that of the folder.
     pub(super) async fn begin(
         scope: &Arc<Scope>,
-        room: Room,
         path: String,
         name: String,
         id: String,
         target: Target,
     ) -> Result<Self, Error> {
         let references = target.references.iter().map(reference).collect::<Result<_, _>>()?;
-        let content = ContentWriter::begin(&scope.platform, room.clone()).await.map_err(told)?;
+        let content = scope.platform.begin_content(&scope.instance).await.map_err(told)?;
         let scope = Arc::clone(scope);
-        Ok(Self { scope, room, path, name, id, target, references, content })
+        Ok(Self { scope, path, name, id, target, references, content })
     }
 
     /// The file's `metadata`.
@@ -74,7 +72,7 @@ impl Upload for RunUpload {
 
     async fn commit(self: Box<Self>) -> Result<Stored, Error> {
         let (before, metadata) = (self.before()?, self.metadata());
-        let Self { scope, room, path, name, id, target, references, content } = *self;
+        let Self { scope, path, name, id, target, references, content } = *self;
         // What the author says goes before what the content shows.
         let mime = target.mime.unwrap_or_else(|| content.mime(&name));
         let blob = content.finish().await.map_err(told)?;
@@ -85,10 +83,7 @@ impl Upload for RunUpload {
         let written = if before.is_some() { Written::Updated } else { Written::Created };
         let new = New { path, name, id, mime, created_at: target.created_at, metadata, references };
         match scope.store_content(before.as_ref(), new, &blob).await {
-            Ok(file) => {
-                room.account(before.as_ref().map_or(0, File::len), file.len());
-                Ok(Stored { file: scope.file(&file)?, written })
-            }
+            Ok(file) => Ok(Stored { file: scope.file(&file)?, written }),
             Err(error) => {
                 scope.discard(&blob).await;
                 Err(error)

@@ -25,7 +25,6 @@ use super::progress::RunProgress;
 use crate::account::Account;
 use crate::clock::ManualClock;
 use crate::doctype::ACCOUNTS;
-use crate::file::Room;
 use crate::instance::NewInstance;
 use crate::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
 use crate::konnector::Konnector;
@@ -124,8 +123,7 @@ impl Run {
     }
 
     fn files(&self) -> RunFiles {
-        let room = Room::of(&self.scope.platform, &self.scope.instance).unwrap();
-        RunFiles::new(Arc::clone(&self.scope), &self.manifest, room).unwrap()
+        RunFiles::new(Arc::clone(&self.scope), &self.manifest).unwrap()
     }
 
     fn progress(&self) -> RunProgress {

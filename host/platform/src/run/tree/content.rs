@@ -122,7 +122,6 @@ async fn create(
     tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
     let new = NewContent { origin: scope.origin(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
     let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(taken)?;
-    tree.room.account(0, file.len());
     Ok((file, Written::Created))
 }
 
@@ -140,6 +139,5 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         ..NewContent::new(id.to_owned(), before.dir_id.clone(), before.name.clone(), mime)
     };
     let file = scope.platform.commit_content(&scope.instance, &new, blob).await.map_err(told)?;
-    tree.room.account(before.len(), file.len());
     Ok((file, Written::Updated))
 }

@@ -14,7 +14,7 @@ use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Qu
 use super::Scope;
 use crate::Error;
 use crate::doctype::FILES;
-use crate::file::{ContentWriter, File, Kind, ROOT_ID, Room, TRASH_ID, safe_name};
+use crate::file::{File, Kind, ROOT_ID, TRASH_ID, safe_name};
 
 /// Children that are looked up at a time.
 const PAGE: usize = 100;
@@ -27,7 +27,6 @@ const CHANGE: &[Verb] = &[Verb::Put, Verb::Patch];
 #[derive(Clone)]
 pub struct RunTree {
     scope: Arc<Scope>,
-    room: Room,
     ways: Arc<Ways>,
 }
 
@@ -51,9 +50,9 @@ static NAMED: What = What { verbs: &Verb::EACH, ways: |ways| &ways.named };
 
 impl RunTree {
     /// `None` when no rule is about files.
-    pub fn new(scope: &Arc<Scope>, room: Room) -> Option<Self> {
+    pub fn new(scope: &Arc<Scope>) -> Option<Self> {
         let some_rule = Verb::EACH.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
-        some_rule.then(|| Self { scope: Arc::clone(scope), room, ways: Arc::default() })
+        some_rule.then(|| Self { scope: Arc::clone(scope), ways: Arc::default() })
     }
 
     fn reaches(&self, verbs: &[Verb], file: &File) -> Result<bool, TreeError> {
@@ -180,7 +179,7 @@ impl Tree for RunTree {
     }
 
     async fn draft(&self) -> Result<Box<dyn Draft>, TreeError> {
-        let content = ContentWriter::begin(&self.scope.platform, self.room.clone()).await.map_err(told)?;
+        let content = self.scope.platform.begin_content(&self.scope.instance).await.map_err(told)?;
         Ok(Box::new(content::Writing::new(self.clone(), content)))
     }
 

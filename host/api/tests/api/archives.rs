@@ -1,0 +1,118 @@
+//! `/files`, archives.
+
+use std::io::{Cursor, Read as _};
+
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use serde_json::{Value, json};
+use zip::ZipArchive;
+
+use crate::support::{Answer, Api, Call};
+
+const BILL: &str = "0123456789abcdef0123456789abcde0";
+const OTHER: &str = "0123456789abcdef0123456789abcde1";
+
+async fn with_files() -> Api {
+    let api = Api::new().await;
+    api.file(BILL, "/Administrative/Bank", "bill n°1.html", b"first").await;
+    api.file(OTHER, "/Administrative", "bill n°1.html", b"second").await;
+    api.file("0123456789abcdef0123456789abcde2", "/Administrative", "BILL n°1.html", b"loud").await;
+    api.platform.ensure_directory(&api.alice, "/Administrative/Empty").await.expect("a directory");
+    api
+}
+
+/// The names in an archive with their contents; a directory has none.
+fn unpacked(answer: &Answer) -> Vec<(String, Option<String>)> {
+    let mut archive = ZipArchive::new(Cursor::new(&answer.body)).expect("an archive");
+    (0..archive.len())
+        .map(|number| {
+            let mut entry = archive.by_index(number).expect("an entry");
+            let mut content = String::new();
+            entry.read_to_string(&mut content).expect("a text whose checksum is right");
+            (entry.name().expect("a name").into_owned(), entry.is_file().then_some(content))
+        })
+        .collect()
+}
+
+fn create(attributes: Value) -> Call {
+    Call::post("/files/archive").attributes(attributes)
+}
+
+#[tokio::test]
+async fn an_archive_is_sent_at_once() {
+    let api = with_files().await;
+    let attributes = json!({ "name": "project X", "ids": [BILL, OTHER], "files": ["/Administrative"] });
+    let answer = api.send(create(attributes).token(&api.token("*")).accept("application/zip")).await;
+    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "application/zip"));
+    assert_eq!(answer.header(CONTENT_DISPOSITION), "attachment; filename=\"project X.zip\"");
+    let file = |name: &str, content: &str| (format!("project X/{name}"), Some(content.to_owned()));
+    let directory = |name: &str| (format!("project X/{name}/"), None);
+    assert_eq!(
+        unpacked(&answer),
+        [
+            file("bill n°1.html", "first"),
+            file("bill n°1 (2).html", "second"),
+            directory("Administrative"),
+            file("Administrative/BILL n°1.html", "loud"),
+            directory("Administrative/Bank"),
+            directory("Administrative/Empty"),
+            // Names that only differ by case are one on many systems.
+            file("Administrative/bill n°1 (2).html", "second"),
+            file("Administrative/Bank/bill n°1.html", "first"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_archive_lies_under_a_link_for_an_hour() {
+    let api = with_files().await;
+    let call =
+        create(json!({ "name": "bills", "ids": [BILL] })).token(&api.token(&format!("io.cozy.files:GET:{BILL}")));
+    let created = api.send(call).await;
+    assert_eq!(created.status, 200, "{created}");
+    let created = created.json();
+    let link = created["links"]["related"].as_str().expect("a link").to_owned();
+    assert_eq!(created["data"]["type"], "io.cozy.files.archives");
+    assert_eq!(created["data"]["attributes"], json!({ "name": "bills", "ids": [BILL], "files": [], "href": link }));
+    assert!(link.starts_with("/files/archive/") && link.ends_with("/bills.zip"), "{link}");
+    for _ in 0..2 {
+        let answer = api.send(Call::get(&link)).await;
+        assert_eq!(unpacked(&answer), [("bills/bill n°1.html".to_owned(), Some("first".to_owned()))]);
+    }
+    assert_eq!(api.send(Call::get(&link).host("bob.example")).await.status, 404);
+    assert_eq!(api.send(Call::get(&link.replace("/archive/", "/downloads/"))).await.status, 404);
+    api.clock.set(api.platform.clock.now() + chrono::Duration::seconds(3_601));
+    assert_eq!(api.send(Call::get(&link)).await.status, 404);
+}
+
+#[tokio::test]
+async fn an_archive_holds_only_what_may_be_read() {
+    let api = with_files().await;
+    let token = api.token(&format!("io.cozy.files:GET:{BILL}"));
+    let refused = [
+        create(json!({ "ids": [BILL, OTHER] })).token(&token),
+        create(json!({ "files": ["/Administrative"] })).token(&token),
+        create(json!({ "ids": [BILL] })),
+        create(json!({ "ids": ["unknown"] })).token(&api.token("io.cozy.files")),
+        create(json!({ "files": ["/unknown"] })).token(&api.token("io.cozy.files")),
+        create(json!({ "name": "empty" })).token(&token),
+        create(json!({ "name": "a/b", "ids": [BILL] })).token(&token),
+        create(json!({ "ids": "one" })).token(&token),
+        create(json!({ "ids": [BILL], "pages": [{ "id": BILL, "page": 1 }] })).token(&token),
+    ];
+    let mut statuses = Vec::new();
+    for call in refused {
+        statuses.push(api.send(call).await.status);
+    }
+    assert_eq!(statuses, [403, 403, 401, 404, 404, 400, 400, 422, 422]);
+}
+
+/// A large content is packed whole.
+#[tokio::test]
+async fn a_large_archive_is_streamed() {
+    let api = Api::new().await;
+    let text: &'static str = (0..400_000_u32).map(|number| format!("{number:x}\n")).collect::<String>().leak();
+    api.file(BILL, "/", "large.txt", text.as_bytes()).await;
+    let answer = api.send(create(json!({ "ids": [BILL] })).token(&api.token("*")).accept("application/zip")).await;
+    assert!(answer.body.len() < text.len() / 2, "{} bytes", answer.body.len());
+    assert!(unpacked(&answer) == [("archive/large.txt".to_owned(), Some(text.to_owned()))]);
+}

@@ -1,0 +1,99 @@
+//! `/files/_changes`.
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Call};
+
+const KEPT: &str = "0123456789abcdef0123456789abcde0";
+const TRASHED: &str = "0123456789abcdef0123456789abcde1";
+const DELETED: &str = "0123456789abcdef0123456789abcde2";
+
+/// A file that is kept, one in the trash and one that is deleted.
+async fn with_files() -> Api {
+    let api = Api::new().await;
+    for (id, name) in [(KEPT, "kept.txt"), (TRASHED, "trashed.txt"), (DELETED, "deleted.txt")] {
+        api.file(id, "/Folder", name, b"content").await;
+    }
+    let token = api.token("*");
+    assert_eq!(api.send(Call::delete(&format!("/files/{TRASHED}")).token(&token)).await.status, 200);
+    let delete = Call::patch(&format!("/files/{DELETED}")).token(&token);
+    assert_eq!(api.send(delete.attributes(json!({ "permanent_delete": true }))).await.status, 204);
+    api
+}
+
+async fn feed(api: &Api, query: &str) -> Value {
+    let answer = api.send(Call::get(&format!("/files/_changes?{query}")).token(&api.token("io.cozy.files:GET"))).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    answer.json()
+}
+
+fn lines(feed: &Value) -> &Vec<Value> {
+    feed["results"].as_array().expect("a list")
+}
+
+fn line<'a>(feed: &'a Value, id: &str) -> Option<&'a Value> {
+    lines(feed).iter().find(|line| line["id"] == id)
+}
+
+/// F18.
+#[tokio::test]
+async fn changes_are_told_as_they_are_asked_for() {
+    let api = with_files().await;
+    let plain = feed(&api, "").await;
+    // The root, the trash, the folder, three files.
+    assert_eq!((lines(&plain).len(), &plain["pending"]), (6, &json!(0)));
+    assert_eq!(line(&plain, DELETED).map(|line| &line["deleted"]), Some(&json!(true)));
+    let kept = line(&plain, KEPT).expect("a line");
+    assert!(kept.get("doc").is_none() && kept.get("deleted").is_none(), "{kept}");
+
+    let projected = feed(&api, "include_docs=true&fields=type,name,dir_id,trashed&include_file_path=true").await;
+    let folder = api.platform.file_by_path(&api.alice, "/Folder").expect("a directory").id;
+    let doc = |feed: &Value, id: &str| line(feed, id).expect("a line")["doc"].clone();
+    let rev = kept["changes"][0]["rev"].clone();
+    assert_eq!(
+        doc(&projected, KEPT),
+        json!({ "_id": KEPT, "_rev": rev, "type": "file", "name": "kept.txt", "dir_id": folder, "trashed": false, "path": "/Folder/kept.txt" })
+    );
+    let trashed = doc(&projected, TRASHED);
+    assert_eq!((&trashed["trashed"], &trashed["path"]), (&json!(true), &json!("/.cozy_trash/trashed.txt")));
+    assert_eq!(doc(&projected, DELETED)["_deleted"], json!(true));
+    let whole = doc(&feed(&api, "include_docs=true").await, KEPT);
+    assert_eq!((&whole["size"], whole.get("_content")), (&json!("7"), None));
+
+    let skipped = feed(&api, "skip_deleted=true&skip_trashed=true").await;
+    assert!(line(&skipped, KEPT).is_some() && line(&skipped, TRASHED).is_none() && line(&skipped, DELETED).is_none());
+    assert_eq!(skipped["last_seq"], plain["last_seq"]);
+}
+
+#[tokio::test]
+async fn changes_come_in_pages_and_go_on() {
+    let api = with_files().await;
+    let (mut since, mut told) = ("0".to_owned(), Vec::new());
+    loop {
+        let page = feed(&api, &format!("limit=2&since={since}")).await;
+        told.extend(lines(&page).iter().map(|line| line["id"].as_str().expect("an id").to_owned()));
+        since = page["last_seq"].as_str().expect("a place").to_owned();
+        if page["pending"] == 0 {
+            break;
+        }
+    }
+    assert_eq!(told.len(), 6);
+    assert_eq!(feed(&api, &format!("since={since}")).await["results"], json!([]));
+    let put = Call::put(&format!("/files/{KEPT}")).token(&api.token("*")).text("other");
+    assert_eq!(api.send(put).await.status, 200);
+    let later = feed(&api, &format!("since={since}&include_docs=true")).await;
+    assert_eq!(lines(&later).iter().map(|line| &line["doc"]["size"]).collect::<Vec<_>>(), ["5"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_refused() {
+    let api = with_files().await;
+    let token = api.token("io.cozy.files");
+    for (query, status) in [("limit=x", 400), ("since=x", 400), ("skip_delete=true", 400), ("seq_interval=x", 400)] {
+        let answer = api.send(Call::get(&format!("/files/_changes?{query}")).token(&token)).await;
+        assert_eq!(answer.status, status, "{query}: {answer}");
+    }
+    assert_eq!(api.send(Call::get("/files/_changes")).await.status, 401);
+    let narrow = api.token(&format!("io.cozy.files:GET:{KEPT}"));
+    assert_eq!(api.send(Call::get("/files/_changes").token(&narrow)).await.status, 403);
+}

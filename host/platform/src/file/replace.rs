@@ -1,0 +1,190 @@
+//! Another content for a file: what becomes of the former one, and which of the older ones go.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use konnector_store::{Changes, DocRef, Rev};
+
+use super::{Content, File, Version};
+use crate::doctype::{FILES, VERSIONS};
+use crate::instance::Instance;
+use crate::realtime::Happened;
+use crate::stored::{Object, Stored, object};
+use crate::{Platform, Result};
+
+/// Contents of a file, the present one among them (cozy-stack, `max_number_of_versions_to_keep`). Versions with tags may make it more.
+const MOST: usize = 20;
+/// A content that replaces another one sooner than this after the last version was made leaves no version, unless it has tags
+/// (cozy-stack, `min_delay_between_two_versions`).
+const APART: TimeDelta = TimeDelta::minutes(15);
+
+/// Whether a replaced content becomes a version.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Keep {
+    /// When the last version is old enough, or tags say so.
+    ByAge,
+    /// In place of this version, whose content the file gets.
+    InPlaceOf(Box<Version>),
+}
+
+/// What the replacement of a content leaves to do once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Replaced {
+    freed: Vec<Content>,
+    happened: Vec<(DocRef, Happened, Object)>,
+}
+
+/// Whether a content that is replaced now is kept by its age; `versions` are in the order of their making.
+fn is_kept(versions: &[Version], tagged: bool, now: DateTime<Utc>) -> bool {
+    let last = versions.last().and_then(Version::made_at);
+    tagged || last.is_none_or(|last| now - last >= APART)
+}
+
+/// Which versions go, when the replaced content is kept or not.
+fn outdated(versions: Vec<Version>, keep: bool) -> Vec<Version> {
+    let over = (versions.len() + usize::from(keep) + 1).saturating_sub(MOST);
+    versions.into_iter().filter(|version| version.tags.is_empty()).take(over).collect()
+}
+
+impl Platform {
+    /// Replaces the content of a file, and whatever else `change` does to it, in one commit; the former content becomes a version or is
+    /// removed. `change` answers how many bytes of the new content no file or version had before.
+    pub(super) async fn replace(
+        &self,
+        instance: &Instance,
+        found: Stored<File>,
+        seen: Option<&Rev>,
+        keep: Keep,
+        change: impl FnOnce(&mut File, &mut Changes) -> Result<u64> + Send,
+    ) -> Result<File> {
+        let rev = found.rev.clone();
+        let mut file = found.named();
+        let (before, mut changes, mut others) = (file.clone(), Changes::new(), Changes::new());
+        let added = change(&mut file, &mut others)?;
+        let replaced = self.stage_replaced(instance, &before, &rev, keep, &mut others)?;
+        let at = instance.doc(&FILES, file.id.as_str());
+        changes.put(at.clone(), &rev, object(&file)?).then(others);
+        file.rev = Some(self.commit_seen(&at, seen, changes).await?);
+        self.publish(&at, Happened::Updated, object(&file)?);
+        self.finish_replaced(instance, replaced, added).await;
+        Ok(file)
+    }
+
+    /// Hands the content that a file had over to a version, or gives it up, and those that are too many.
+    fn stage_replaced(
+        &self,
+        instance: &Instance,
+        file: &File,
+        rev: &Rev,
+        keep: Keep,
+        changes: &mut Changes,
+    ) -> Result<Replaced> {
+        let now = self.clock.now();
+        let Some(version) = Version::of(file, rev, now) else { return Ok(Replaced::default()) };
+        let mut versions = self.versions(instance, &file.id)?;
+        versions.reverse();
+        let mut replaced = Replaced::default();
+        let keep = match keep {
+            Keep::ByAge => is_kept(&versions, !file.tags.is_empty(), now),
+            Keep::InPlaceOf(other) => {
+                versions.retain(|version| version.id != other.id);
+                self.stage_removed(instance, [*other], changes, &mut replaced)?;
+                // The file has its content now.
+                replaced.freed.clear();
+                true
+            }
+        };
+        self.stage_removed(instance, outdated(versions, keep), changes, &mut replaced)?;
+        if keep {
+            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
+            changes.create(at.clone(), body.clone());
+            replaced.happened.push((at, Happened::Created, body));
+        } else {
+            replaced.freed.push(version.content);
+        }
+        Ok(replaced)
+    }
+
+    /// Deletes versions with their contents.
+    pub(super) fn stage_removed(
+        &self,
+        instance: &Instance,
+        versions: impl IntoIterator<Item = Version>,
+        changes: &mut Changes,
+        replaced: &mut Replaced,
+    ) -> Result<()> {
+        for version in versions {
+            let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
+            let Some(rev) = &version.rev else { continue };
+            changes.delete(at.clone(), rev);
+            replaced.happened.push((at, Happened::Deleted, body));
+            replaced.freed.push(version.content);
+        }
+        Ok(())
+    }
+
+    /// Removes the contents that were given up, once the commit is durable. Nothing that fails here undoes it.
+    pub(super) async fn finish_replaced(&self, instance: &Instance, replaced: Replaced, added: u64) {
+        let freed = replaced.freed.iter().map(|content| content.size).sum();
+        self.usage.account(&instance.id, freed, added);
+        for (at, happened, body) in replaced.happened {
+            self.publish(&at, happened, body);
+        }
+        for content in replaced.freed {
+            if let Err(error) = self.store.blobs().remove(&content.blob).await {
+                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Kind;
+
+    /// Versions made so many minutes ago; a tagged one is negative.
+    fn versions(ago: &[i64]) -> Vec<Version> {
+        let file = File::directory("f", "d", "n", "/n", DateTime::UNIX_EPOCH, "alice.example");
+        let blob = uuid::Uuid::nil().into();
+        let content = Content { blob, sha256: String::new(), size: 0 };
+        let file = File { kind: Kind::File, content: Some(content), ..file };
+        let make = |minutes: &i64| {
+            let made = now() - TimeDelta::minutes(minutes.abs());
+            let rev = "1-00000000000000000000000000000000".parse().expect("a revision");
+            let tags = if *minutes < 0 { vec!["kept".to_owned()] } else { Vec::new() };
+            Version { tags, ..Version::of(&file, &rev, made).expect("a file") }
+        };
+        ago.iter().map(make).collect()
+    }
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-20T12:00:00Z".parse().expect("a date")
+    }
+
+    #[test]
+    fn what_is_kept() {
+        let many: Vec<i64> = (1..=25).rev().map(|number| number * 20).collect();
+        let mut tagged = many.clone();
+        for minutes in &mut tagged[..10] {
+            *minutes = -*minutes;
+        }
+        let table = [
+            (vec![], false, true, 0),
+            (vec![14], false, false, 0),
+            (vec![15], false, true, 0),
+            (vec![14], true, true, 0),
+            (many[7..].to_vec(), false, true, 0),
+            (many[6..].to_vec(), false, true, 1),
+            (many.clone(), false, true, 7),
+            (many[..24].iter().copied().chain([1]).collect(), false, false, 6),
+            (tagged, false, true, 7),
+        ];
+        for (ago, tags, kept, gone) in table {
+            assert_eq!(is_kept(&versions(&ago), tags, now()), kept, "{ago:?}");
+            let outdated = outdated(versions(&ago), kept);
+            assert_eq!(outdated.len(), gone, "{ago:?}");
+            assert!(outdated.iter().all(|version| version.tags.is_empty()), "{ago:?}");
+            let oldest = versions(&ago).into_iter().filter(|version| version.tags.is_empty()).take(gone);
+            assert_eq!(outdated, oldest.collect::<Vec<_>>(), "{ago:?}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Former contents of a file, `io.cozy.files.versions`: what is kept of them, and the way back to one.
+//!
+//! Each content has one owner: a file or a version. What replaces a content hands the former one over to a version in the same commit.
+
+use chrono::{DateTime, Utc};
+use konnector_store::{Changes, ContentLink, Links, Rev};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::patch::unique;
+use super::replace::{Keep, Replaced};
+use super::{Content, File, Kind, NewContent, class};
+use crate::doctype::{FILES, VERSIONS};
+use crate::instance::Instance;
+use crate::stored::{Object, Stored};
+use crate::{Error, Platform, Result};
+
+/// Versions that are deleted in one commit.
+const DELETED: usize = 100;
+/// Versions that are read at a time; most files have none.
+const PAGE: usize = 5;
+
+/// A former content of a file, as its document holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// Document id: that of the file, a slash, and the revision that the file had with this content.
+    #[serde(skip)]
+    pub id: String,
+    /// Revision that was read.
+    #[serde(skip)]
+    pub rev: Option<Rev>,
+    /// Id of the file.
+    pub file_id: String,
+    /// When the file was last changed then.
+    pub updated_at: DateTime<Utc>,
+    /// Bytes, as a text.
+    pub size: String,
+    /// MD5 of the content in base64.
+    pub md5sum: String,
+    /// Media type.
+    pub mime: String,
+    /// The file's tags then; a version that has some is kept.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Whether its maker encrypted the content.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
+    /// What the maker of the content said of it.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub metadata: Object,
+    /// Who uploaded it and when; `createdAt` is when it became a version.
+    #[serde(rename = "cozyMetadata")]
+    pub cozy_metadata: Object,
+    /// The file, as clients look for it.
+    pub relationships: Object,
+    /// Where the content lies.
+    #[serde(rename = "_content")]
+    pub content: Content,
+}
+
+impl Version {
+    /// The content that a file has, which is about to be replaced. `None` for a directory.
+    pub(super) fn of(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
+        let uploads = ["uploadedAt", "uploadedBy", "uploadedOn"];
+        let mut cozy_metadata = super::made(now, "");
+        cozy_metadata.shift_remove("createdOn");
+        cozy_metadata.insert("uploadedAt".to_owned(), json!(file.updated_at));
+        cozy_metadata.extend(
+            uploads.iter().filter_map(|name| Some(((*name).to_owned(), file.cozy_metadata.get(*name)?.clone()))),
+        );
+        let related = json!({ "data": { "_id": file.id, "_type": FILES.as_str() } });
+        Some(Self {
+            id: format!("{}/{rev}", file.id),
+            rev: None,
+            file_id: file.id.clone(),
+            updated_at: file.updated_at,
+            size: file.size.clone().unwrap_or_default(),
+            md5sum: file.md5sum.clone().unwrap_or_default(),
+            mime: file.mime.clone().unwrap_or_default(),
+            tags: file.tags.clone(),
+            encrypted: file.encrypted,
+            metadata: file.metadata.clone(),
+            cozy_metadata,
+            relationships: Object::from_iter([("file".to_owned(), related)]),
+            content: file.content.clone()?,
+        })
+    }
+
+    /// When it became a version.
+    pub(super) fn made_at(&self) -> Option<DateTime<Utc>> {
+        self.cozy_metadata.get("createdAt")?.as_str()?.parse().ok()
+    }
+
+    /// The file with this content and what was said of it, as it was.
+    #[must_use]
+    pub fn restored(self, file: File) -> File {
+        let mut file = File {
+            updated_at: self.updated_at,
+            size: Some(self.size),
+            md5sum: Some(self.md5sum),
+            class: Some(class(&self.mime).to_owned()),
+            mime: Some(self.mime),
+            tags: self.tags,
+            encrypted: self.encrypted,
+            metadata: self.metadata,
+            content: Some(self.content),
+            ..file
+        };
+        for name in ["uploadedAt", "uploadedBy", "uploadedOn"] {
+            match self.cozy_metadata.get(name) {
+                Some(value) => file.cozy_metadata.insert(name.to_owned(), value.clone()),
+                None => file.cozy_metadata.shift_remove(name),
+            };
+        }
+        file
+    }
+
+    /// What its document refers to.
+    pub(crate) fn links(&self) -> Links {
+        let Content { blob, sha256, size } = self.content.clone();
+        let content = ContentLink { blob, size: Some(size), sha256: Some(sha256) };
+        Links { contents: vec![content], unique: Vec::new() }
+    }
+}
+
+impl Stored<Version> {
+    fn named(self) -> Version {
+        Version { id: self.id, rev: Some(self.rev), ..self.value }
+    }
+}
+
+impl Platform {
+    /// The versions of a file, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn versions(&self, instance: &Instance, file_id: &str) -> Result<Vec<Version>> {
+        let prefix = format!("{file_id}/");
+        let mut versions = Vec::new();
+        let mut after = prefix.clone();
+        loop {
+            let page = self.store.list(&instance.id, &VERSIONS, Some(&after), PAGE)?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.id);
+            let (read, own) = (page.len(), page.into_iter().take_while(|document| document.id.starts_with(&prefix)));
+            let before = versions.len();
+            for document in own {
+                versions.push(Stored::<Version>::read(&VERSIONS, document)?.named());
+            }
+            if versions.len() - before < read {
+                break;
+            }
+        }
+        versions.sort_by_key(|version| std::cmp::Reverse(version.made_at()));
+        Ok(versions)
+    }
+
+    /// A version by its id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub fn version(&self, instance: &Instance, id: &str) -> Result<Version> {
+        let found = self.stored::<Version>(&instance.doc(&VERSIONS, id))?;
+        found.map(Stored::<Version>::named).ok_or_else(|| Error::NotFound(format!("there is no version '{id}'")))
+    }
+
+    /// Gives a file the content of one of its versions; the present one becomes a version, whatever its age.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]; [`Error::BadRequest`] for what is in the trash; [`Error::Precondition`] when the file was changed since it was
+    /// seen.
+    pub async fn revert_file(&self, instance: &Instance, version: Version, seen: Option<&Rev>) -> Result<File> {
+        let id = version.file_id.clone();
+        if self.file(instance, &id)?.trashed {
+            return Err(Error::BadRequest(format!("'{id}' is in the trash; restore it first")));
+        }
+        let missing = || Error::NotFound(format!("there is no file '{id}'"));
+        let found = self.stored::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.seen_at(seen)?;
+        let now = self.clock.now();
+        let keep = Keep::InPlaceOf(Box::new(version.clone()));
+        self.replace(instance, found, seen, keep, |file, _| {
+            *file = version.restored(file.clone());
+            file.touch(now);
+            Ok(0)
+        })
+        .await
+    }
+
+    /// Gives a file other `metadata`, and keeps what it was as a version: as if the same content had been uploaded again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for what is no file, or in the trash; [`Error::Precondition`] when it was changed since it was seen;
+    /// [`Error::TooLarge`] when the quota leaves no room.
+    pub async fn annotate_file(
+        &self,
+        instance: &Instance,
+        id: &str,
+        seen: Option<Rev>,
+        metadata: Object,
+        origin: Object,
+    ) -> Result<File> {
+        let file = self.file(instance, id)?;
+        let blob = self.copy_content(instance, &file).await?;
+        let mime = file.mime.clone().unwrap_or_default();
+        let new = NewContent {
+            seen,
+            metadata,
+            origin,
+            encrypted: file.encrypted,
+            ..NewContent::new(file.id, file.dir_id, file.name, mime)
+        };
+        self.overwrite_file(instance, &new, &blob).await
+    }
+
+    /// Gives a version other tags; one with tags is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub async fn tag_version(&self, instance: &Instance, id: &str, tags: &[String]) -> Result<Version> {
+        let at = instance.doc(&VERSIONS, id);
+        let tagged = self.modify::<Version, _>(&at, |version, _| {
+            version.tags = unique(tags);
+            Ok(true)
+        });
+        tagged.await?;
+        self.version(instance, id)
+    }
+
+    /// Deletes a version.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when it was changed or deleted meanwhile.
+    pub async fn delete_version(&self, instance: &Instance, version: Version) -> Result<()> {
+        self.delete_these(instance, vec![version]).await
+    }
+
+    /// Deletes the versions of every file.
+    ///
+    /// Cancel safety: what was deleted is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::delete_version`].
+    pub async fn delete_versions(&self, instance: &Instance) -> Result<()> {
+        loop {
+            let page = self.store.list(&instance.id, &VERSIONS, None, DELETED)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            let read = |document| Stored::<Version>::read(&VERSIONS, document).map(Stored::<Version>::named);
+            self.delete_these(instance, page.into_iter().map(read).collect::<Result<_>>()?).await?;
+        }
+    }
+
+    async fn delete_these(&self, instance: &Instance, versions: Vec<Version>) -> Result<()> {
+        let (mut changes, mut removed) = (Changes::new(), Replaced::default());
+        self.stage_removed(instance, versions, &mut changes, &mut removed)?;
+        self.commit(changes).await?;
+        self.finish_replaced(instance, removed, 0).await;
+        Ok(())
+    }
+
+    /// Deletes the versions of files that are deleted; no commit holds more than those of one file.
+    pub(super) async fn delete_versions_of(&self, instance: &Instance, file: &File) -> Result<()> {
+        if file.kind == Kind::Directory {
+            return Ok(());
+        }
+        let versions = self.versions(instance, &file.id)?;
+        if versions.is_empty() { Ok(()) } else { self.delete_these(instance, versions).await }
+    }
+}
