@@ -37,10 +37,11 @@ pub fn routes() -> ApiRouter<Platform> {
             .answers::<200, Json<Value>>("The documents, and how many there are in all")
     })
     .post_with(of_keys, |op| {
-        op.summary("The documents of a type with some ids")
+        op.summary("The documents of a type with some ids, or all")
             .query("include_docs", Kind::Flag, "Whether the documents are there, too")
             .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
             .member("keys", Kind::Texts, "The ids, at most 10,000")
+            .answers::<200, Json<Value>>("The documents in the order of the ids")
     });
     ApiRouter::new().api_route("/data/{doctype}/_all_docs", all)
 }
