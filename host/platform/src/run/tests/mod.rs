@@ -1,7 +1,9 @@
 //! The capabilities of a run over a store in memory: what its rules allow, what they do not, and what a lost lease ends.
 
+mod account;
 mod documents;
 mod files;
+mod folder;
 mod oauth;
 mod progress;
 
