@@ -40,6 +40,7 @@ pub fn routes() -> ApiRouter<Platform> {
         asked(op.summary("Asks the owner to let an OAuth client have what it wants"), Describe::query)
             .answers::<200, Content>("A page that asks for a session code")
             .answers::<303, ()>("There was a session code: back to the client, with a code")
+            .fails(403, "The session code is good for nothing")
     })
     .post_with(accept, |op| {
         asked(op.summary("Lets an OAuth client have what it wants"), Describe::member)
