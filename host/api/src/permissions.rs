@@ -11,7 +11,7 @@ use http::StatusCode;
 use konnector_manifest::{Doctype, Permissions};
 use konnector_platform::doctype::PERMISSIONS;
 use konnector_platform::permission::share::time_to_live;
-use konnector_platform::permission::{Patch, PermissionSet};
+use konnector_platform::permission::{Patch, PermissionSet, id_of_konnector};
 use konnector_platform::{Platform, Stored};
 use konnector_store::{DocRef, Map};
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ async fn change_of_konnector(
     Path(slug): Path<String>,
     body: Attributes,
 ) -> Result<Document, Failure> {
-    apply(&platform, &caller, &Platform::permission_set_of_konnector(&slug), body).await
+    apply(&platform, &caller, &id_of_konnector(&slug), body).await
 }
 
 /// Apps are not installed here, their tokens say what they may do: there is no set to change.

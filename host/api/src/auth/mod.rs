@@ -12,13 +12,13 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Slug;
-use konnector_platform::Platform;
 use konnector_platform::grant::{TokenRequest, Wish};
 use konnector_platform::instance::Instance;
-use konnector_platform::oauth_client::Registered;
+use konnector_platform::oauth_client::{OAuthClient, Registered};
 use konnector_platform::rate;
 use konnector_platform::ticket::Ticket;
 use konnector_platform::token::Audience;
+use konnector_platform::{Platform, Stored};
 use serde_json::{Value, json};
 
 use crate::credentials::bearer;
@@ -40,6 +40,7 @@ pub fn routes() -> ApiRouter<Platform> {
         asked(op.summary("Asks the owner to let an OAuth client have what it wants"), Describe::query)
             .answers::<200, Content>("A page that asks for a session code")
             .answers::<303, ()>("There was a session code: back to the client, with a code")
+            .fails(403, "The session code is good for nothing")
     })
     .post_with(accept, |op| {
         asked(op.summary("Lets an OAuth client have what it wants"), Describe::member)
@@ -138,9 +139,16 @@ async fn register(
     Ok((StatusCode::CREATED, Json(shown(&registered))))
 }
 
-/// The token of a registration.
-fn registration(headers: &HeaderMap) -> Result<String, Failure> {
-    bearer(headers).ok_or_else(|| Failure::unauthenticated("No token in request", "Bearer"))
+/// The client of a path, for itself, and the token that shows it. Whether there is one comes first: nobody guesses the id of a client.
+fn own(
+    platform: &Platform,
+    instance: &Instance,
+    id: &str,
+    headers: &HeaderMap,
+) -> Result<(Stored<OAuthClient>, String), Failure> {
+    platform.oauth_client(instance, id)?;
+    let token = bearer(headers).ok_or_else(|| Failure::unauthenticated("No token in request", "Bearer"))?;
+    Ok((platform.oauth_client_by_token(instance, id, &token)?, token))
 }
 
 async fn show(
@@ -149,9 +157,8 @@ async fn show(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Failure> {
-    let token = registration(&headers)?;
-    let client = platform.oauth_client_by_token(&instance, &id, &token)?;
-    Ok(Json(shown(&Registered { client, secret: None, registration: token })))
+    let (client, registration) = own(&platform, &instance, &id, &headers)?;
+    Ok(Json(shown(&Registered { client, secret: None, registration })))
 }
 
 async fn change(
@@ -161,7 +168,7 @@ async fn change(
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Failure> {
-    let client = platform.oauth_client_by_token(&instance, &id, &registration(&headers)?)?;
+    let (client, _) = own(&platform, &instance, &id, &headers)?;
     Ok(Json(shown(&platform.change_oauth_client(&instance, client, body).await?)))
 }
 
@@ -171,7 +178,7 @@ async fn unregister(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Failure> {
-    let client = platform.oauth_client_by_token(&instance, &id, &registration(&headers)?)?;
+    let (client, _) = own(&platform, &instance, &id, &headers)?;
     platform.remove_oauth_client(&instance, &id, &client.rev).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -78,16 +78,20 @@ fn of_description(operation: &str) -> Call {
     let query = match (method, path) {
         (_, "/files/metadata" | "/files/download") => "?Path=/",
         (_, "/files/downloads") => "?Id=io.cozy.files.root-dir",
+        ("post", "/permissions") => "?codes=a",
         ("post", "/files" | "/files/" | "/files/{id}") => "?Type=file&Name=a",
         ("post", "/konnectors/" | "/konnectors/{slug}") => "?Source=file:///nowhere",
         ("delete", path) if path.starts_with("/data/") => "?rev=1-0123456789abcdef0123456789abcdef",
         _ => "",
     };
     let path = parts.collect::<Vec<_>>().join("/") + query;
-    let attributes = json!({ "type": "@cron", "arguments": "0 0 0 * * 1", "worker": "konnector", "message": {} });
+    let attributes = json!({ "type": "@cron", "arguments": "0 0 0 * * 1", "worker": "konnector", "message": {},
+                             "permissions": { "bills": { "type": "io.cozy.bills" } } });
+    let documents = json!([{ "type": "io.cozy.bills", "id": "a" }]);
+    let data = json!({ "type": "a", "id": "a", "attributes": attributes });
     let body = json!({
         "docs": [], "keys": [], "selector": {}, "index": { "fields": ["a"] },
-        "data": { "type": "a", "id": "a", "attributes": attributes },
+        "data": if operation.ends_with("/permissions/exists") { documents } else { data },
     });
     Call::new(method.to_uppercase().parse().expect("a method"), &path).json(&body)
 }

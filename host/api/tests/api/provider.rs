@@ -43,6 +43,8 @@ pub enum Mood {
 pub struct Book {
     pub asked: Vec<Asked>,
     pub mood: Mood,
+    /// How long it thinks about an answer.
+    pub thinks: Duration,
     rotations: u32,
 }
 
@@ -87,8 +89,8 @@ async fn token(State(provider): State<Provider>, request: Request) -> Response {
         authorization: parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).map(str::to_owned),
         fields: url::form_urlencoded::parse(&text).into_owned().collect(),
     };
-    // Long enough for everybody else to come too.
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let thinks = provider.book.lock().expect("a book").thinks;
+    tokio::time::sleep(thinks).await;
     let mut book = provider.book.lock().expect("a book");
     book.asked.push(asked.clone());
     match book.mood {

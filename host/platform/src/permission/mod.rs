@@ -74,7 +74,9 @@ fn at(instance: &Instance, id: &str) -> DocRef {
     instance.doc(&PERMISSIONS, id)
 }
 
-fn id_of(slug: &Slug) -> String {
+/// The id of the permission set of a konnector.
+#[must_use]
+pub fn id_of_konnector(slug: &str) -> String {
     format!("konnector-{slug}")
 }
 
@@ -108,7 +110,7 @@ impl Platform {
     ///
     /// When the stored rules cannot be read.
     pub fn konnector_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        match self.stored::<PermissionSet>(&at(instance, &id_of(slug)))? {
+        match self.stored::<PermissionSet>(&at(instance, &id_of_konnector(slug.as_ref())))? {
             Some(found) => found.value.rules(),
             None => Ok(Permissions::default()),
         }
@@ -126,7 +128,7 @@ impl Platform {
     ) -> Result<Option<Stored<PermissionSet>>> {
         let claims = &principal.claims;
         match (claims.aud, &claims.share) {
-            (Audience::Konnector, _) => self.stored(&at(instance, &format!("konnector-{}", claims.sub))),
+            (Audience::Konnector, _) => self.stored(&at(instance, &id_of_konnector(&claims.sub))),
             (Audience::Share, Some(id)) => self.stored(&at(instance, id)),
             _ => Ok(None),
         }
@@ -164,7 +166,7 @@ impl Platform {
         permissions: &Permissions,
         changes: &mut Changes,
     ) -> Result<()> {
-        let at = at(instance, &id_of(slug));
+        let at = at(instance, &id_of_konnector(slug.as_ref()));
         let body = object(&PermissionSet {
             kind: Kind::Konnector,
             source_id: format!("io.cozy.konnectors/{slug}"),
@@ -182,7 +184,7 @@ impl Platform {
 
     /// Adds the removal of a konnector's permission set to changes.
     pub(crate) fn stage_no_permissions(&self, instance: &Instance, slug: &Slug, changes: &mut Changes) -> Result<()> {
-        let at = at(instance, &id_of(slug));
+        let at = at(instance, &id_of_konnector(slug.as_ref()));
         if let Some(found) = self.store.get(&at)? {
             changes.delete(at, &found.rev);
         }

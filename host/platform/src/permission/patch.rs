@@ -84,12 +84,6 @@ impl Platform {
         let revs = self.commit(changes).await?;
         Ok(Stored { id: id.to_owned(), rev: revs.into_iter().last().unwrap_or(rev), value: set })
     }
-
-    /// The id of the permission set of a konnector.
-    #[must_use]
-    pub fn permission_set_of_konnector(slug: &str) -> String {
-        format!("konnector-{slug}")
-    }
 }
 
 fn is_empty(rule: &Value) -> bool {

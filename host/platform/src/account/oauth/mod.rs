@@ -19,6 +19,9 @@ use crate::ticket::Ticket;
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
+/// How often an account is written again when somebody else changed it meanwhile.
+const TRIES: usize = 5;
+
 /// What the answer of a provider is compared with, and what becomes of the user then. Kept behind the state that the provider sends back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
@@ -237,15 +240,26 @@ impl Platform {
                 None => None,
             },
         };
-        let mut body = before.as_ref().map(|account| account.body.clone()).unwrap_or_default();
-        body.insert("account_type".to_owned(), json!(slug));
-        body.insert("oauth".to_owned(), Value::Object(oauth));
-        if !results.is_empty() {
-            body.insert("oauth_callback_results".to_owned(), Value::Object(results));
-        }
-        match before {
-            Some(account) => self.update_document(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await,
-            None => self.create_document(instance, &owner, &ACCOUNTS, None, body).await,
+        let fill = |mut body: Object| {
+            body.insert("account_type".to_owned(), json!(slug));
+            body.insert("oauth".to_owned(), Value::Object(oauth.clone()));
+            if !results.is_empty() {
+                body.insert("oauth_callback_results".to_owned(), Value::Object(results.clone()));
+            }
+            body
+        };
+        let Some(mut account) = before else {
+            return self.create_document(instance, &owner, &ACCOUNTS, None, fill(Object::new())).await;
+        };
+        let mut tries = 0;
+        loop {
+            let body = fill(account.body);
+            tries += 1;
+            match self.update_document(instance, &owner, &ACCOUNTS, &account.id, &account.rev, body).await {
+                // A run keeps something in it at this moment. The code is spent, so the tokens must not be lost.
+                Err(Error::Conflict(_)) if tries < TRIES => account = self.account(instance, &account.id)?,
+                done => return done,
+            }
         }
     }
 
