@@ -61,7 +61,7 @@ doctypes! {
 }
 
 /// Neither readable nor writable through `/data` (cozy-stack, permission of doctypes).
-const CLOSED: [&str; 33] = [
+const CLOSED: [&str; 34] = [
     "io.cozy.account_types",
     "io.cozy.accounts.soft_deleted",
     "io.cozy.apps.logs",
