@@ -383,7 +383,7 @@ async fn whatever_is_committed_makes_events() {
     // The directories below one that is moved change, too.
     site.platform.ensure_directory(&site.alice, "/a/b").await.expect("a directory");
     let top = site.platform.file_by_path(&site.alice, "/a").expect("read");
-    site.platform.trash(&site.alice, &top.id, &Object::new()).await.expect("trashed");
+    site.platform.trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
     let before = site.occasions(&id);
     site.platform.fire_due().await.expect("looked");
     let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
