@@ -14,14 +14,14 @@ const SAMPLES: [(&str, &str, &str); 14] = [
     ("the least", r#"{ "name": "A", "version": "1.0.0" }"#, "ready"),
     (
         "an older one",
-        r#"{ "version": "0.1.0", "name": "Telco", "type": "node", "slug": "telco", "language": "node", "icon": "telco.svg",
+        r##"{ "version": "0.1.0", "name": "Telco", "type": "node", "slug": "telco", "language": "node", "icon": "telco.svg",
             "source": "git@example.org:telco.git", "frequency": "weekly", "categories": ["telecom"], "color": { "hex": "#000" },
             "fields": { "login": { "type": "text" }, "password": { "type": "password" },
                 "advancedFields": { "folderPath": { "advanced": true, "isRequired": false } } },
             "dataType": ["bill"], "permissions": {
                 "bills": { "description": "Saves bills", "type": "io.cozy.bills" },
                 "files": { "description": "Saves PDFs", "type": "io.cozy.files" },
-                "accounts": { "description": "Reads your login", "type": "io.cozy.accounts", "verbs": ["GET"] } } }"#,
+                "accounts": { "description": "Reads your login", "type": "io.cozy.accounts", "verbs": ["GET"] } } }"##,
         "ready",
     ),
     (
