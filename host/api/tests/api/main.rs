@@ -11,8 +11,8 @@
 mod access;
 mod accounts;
 mod admin;
-mod auth;
 mod archives;
+mod auth;
 mod bulk;
 mod changes;
 mod data;

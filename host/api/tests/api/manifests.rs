@@ -55,7 +55,11 @@ const SAMPLES: [(&str, &str, &str); 14] = [
     ),
     ("a repeated key", r#"{ "name": "A", "version": "1.0.0", "type": "webapp", "type": "konnector" }"#, "ready"),
     ("not JSON", "{\n  \"name\": \"A\",\n  \"version\": 1.0.0\n}", "line 3, column 17"),
-    ("a web app", r#"{ "name": "A", "version": "1.0.0", "type": "webapp" }"#, "type: \"webapp\" is not valid for a konnector"),
+    (
+        "a web app",
+        r#"{ "name": "A", "version": "1.0.0", "type": "webapp" }"#,
+        "type: \"webapp\" is not valid for a konnector",
+    ),
     ("no name", r#"{ "version": "1.0.0" }"#, "name: this field is required"),
     ("no version", r#"{ "name": "A" }"#, "version: this field is required"),
     ("a number", r#"{ "name": "A", "version": 1 }"#, "version: expected a string, found a number"),
@@ -75,7 +79,9 @@ const SAMPLES: [(&str, &str, &str); 14] = [
 async fn install(api: &Api, folder: &Path, slug: &str, text: &[u8]) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
     std::fs::write(folder.join("manifest.konnector"), text).expect("written");
-    let named = serde_json::from_slice::<Value>(text).ok().and_then(|manifest| Some(manifest.get("component")?.as_str()?.to_owned()));
+    let named = serde_json::from_slice::<Value>(text)
+        .ok()
+        .and_then(|manifest| Some(manifest.get("component")?.as_str()?.to_owned()));
     std::fs::write(folder.join(named.as_deref().unwrap_or("konnector.wasm")), component(true)).expect("written");
     let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source=file://{}", folder.display()))).await;
     let last = events.last().expect("an event");

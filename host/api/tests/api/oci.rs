@@ -56,7 +56,8 @@ fn answer(own: &str, contents: &Contents, request: &Request) -> Response {
         return axum::Json(json!({ "token": "let-me-in" })).into_response();
     }
     if request.headers().get(AUTHORIZATION).is_none_or(|value| value != "Bearer let-me-in") {
-        let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"reg\",scope=\"repository:me/shop:pull\"");
+        let challenge =
+            format!("Bearer realm=\"http://{own}/token\",service=\"reg\",scope=\"repository:me/shop:pull\"");
         return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response();
     }
     match contents.get(request.uri().path()) {
@@ -70,22 +71,30 @@ async fn an_artifact_is_an_archive_or_the_files() {
     let text = |version: &str| manifest(version, &["io.cozy.bills"]).to_string().into_bytes();
     let archive = {
         let files = [("manifest.konnector", text("1.0.0")), ("konnector.wasm", component(true))];
-        konnector_platform::konnector::pack(&files.map(|(name, bytes)| (name.to_owned(), bytes)).into()).expect("packed")
+        konnector_platform::konnector::pack(&files.map(|(name, bytes)| (name.to_owned(), bytes)).into())
+            .expect("packed")
     };
     let mut contents = Contents::new();
-    let fixed = push(&mut contents, "1.0.0", &[("application/vnd.oci.image.layer.v1.tar+gzip", "shop.tar.gz", archive)]);
+    let fixed =
+        push(&mut contents, "1.0.0", &[("application/vnd.oci.image.layer.v1.tar+gzip", "shop.tar.gz", archive)]);
     push(
         &mut contents,
         "latest",
-        &[("application/json", "manifest.konnector", text("2.0.0")), ("application/wasm", "konnector.wasm", component(true))],
+        &[
+            ("application/json", "manifest.konnector", text("2.0.0")),
+            ("application/wasm", "konnector.wasm", component(true)),
+        ],
     );
     push(&mut contents, "bare", &[("application/wasm", "konnector.wasm", component(true))]);
     let broken = push(&mut contents, "broken", &[("application/wasm", "konnector.wasm", b"x".to_vec())]);
     contents.insert(format!("/v2/me/shop/manifests/{broken}"), b"{}".to_vec());
     let address = registry(contents).await;
     let api = Api::with(|_, gate| gate.allowed_private = vec!["127.0.0.0/8".parse().expect("a rule")]).await;
-    for (slug, reference, version) in [("a", ":1.0.0", "1.0.0"), ("b", "", "2.0.0"), ("c", &format!("@{fixed}"), "1.0.0")] {
-        let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source=oci://{address}/me/shop{reference}"))).await;
+    for (slug, reference, version) in
+        [("a", ":1.0.0", "1.0.0"), ("b", "", "2.0.0"), ("c", &format!("@{fixed}"), "1.0.0")]
+    {
+        let events =
+            api.follow(Call::post(&format!("/konnectors/{slug}?Source=oci://{address}/me/shop{reference}"))).await;
         assert_eq!(events, [format!("installing {version}"), format!("ready {version}")], "{reference}");
     }
     // The same again is no update.
@@ -95,7 +104,8 @@ async fn an_artifact_is_an_archive_or_the_files() {
         (":gone", "the registry has no such artifact"),
         (&format!("@{broken}"), "what the registry sends has the SHA-256"),
     ] {
-        let call = Call::post(&format!("/konnectors/d?Source=oci://{address}/me/shop{reference}")).token(&api.token("*"));
+        let call =
+            Call::post(&format!("/konnectors/d?Source=oci://{address}/me/shop{reference}")).token(&api.token("*"));
         let answer = api.send(call).await;
         assert!(answer.status == 404 && answer.text().contains(reason), "{reference}: {answer}");
     }

@@ -207,7 +207,12 @@ async fn metadata_is_left_for_an_upload() {
     let file = upload(&api, "", &format!("Name=a.txt&MetadataID={}", id(&left)), "foo").await;
     assert_eq!(file["attributes"]["metadata"], metadata);
     let put = |metadata_id: &str| {
-        Call::put(&format!("/files/{}?MetadataID={metadata_id}&Encrypted=true&Executable=true&SourceAccount=one", id(&file))).token(&token).text("bar")
+        Call::put(&format!(
+            "/files/{}?MetadataID={metadata_id}&Encrypted=true&Executable=true&SourceAccount=one",
+            id(&file)
+        ))
+        .token(&token)
+        .text("bar")
     };
     assert_eq!(api.send(put("unknown")).await.status, 422);
     let replaced = api.send(put(id(&left))).await.json()["data"]["attributes"].clone();
