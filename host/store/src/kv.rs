@@ -68,7 +68,7 @@ pub struct Batch {
 }
 
 /// A key and its value, `None` where there is none.
-type Write = (Vec<u8>, Option<Vec<u8>>);
+pub type Write = (Vec<u8>, Option<Vec<u8>>);
 
 /// An entry whose key ends with the next number, and the entry that says which number it was.
 #[derive(Debug, Clone)]
@@ -153,7 +153,7 @@ impl Batch {
     ///
     /// # Errors
     /// Those of `read`; [`Error::Corrupt`] when it is not known which numbers were given.
-    pub fn writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<Write>> {
         let mut writes = self.writes.clone();
         if self.appends.is_empty() {
             return Ok(writes);

@@ -44,7 +44,7 @@ pub use error::{Conflict, Error, Result};
 pub use feed::{Change, Seq};
 pub use fsck::{ContentLink, Fsck, Links, NoSchema, ORPHAN_AGE, Problem, Progress, Schema, Summary};
 pub use id::{DocRef, InstanceId};
-pub use kv::{Batch, Committed, Kv};
+pub use kv::{Batch, Committed, Kv, Write};
 pub use open::{Options, key_fingerprint};
 pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;

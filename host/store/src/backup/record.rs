@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::crypt::{Opener, Sealer};
 use crate::blob::BlobId;
 use crate::error::{Error, Result};
+use crate::kv::Write;
 use sha2::{Digest, Sha256};
 
 const PUT: u8 = 1;
@@ -49,7 +50,7 @@ impl<'a> Records<'a> {
     }
 
     /// Several of them.
-    pub(super) async fn entries(&mut self, entries: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<()> {
+    pub(super) async fn entries(&mut self, entries: Vec<Write>) -> Result<()> {
         for (key, value) in entries {
             self.entry(&key, value.as_deref()).await?;
         }

@@ -7,6 +7,7 @@ use super::crypt::Sealer;
 use super::record::{Counts, Records};
 use super::{BackupHeader, BackupSummary, BackupWriter};
 use crate::error::{Conflict, Error, Result};
+use crate::kv::Write;
 use crate::open::FORMAT;
 use crate::secret::MasterKey;
 use crate::store::Store;
@@ -97,7 +98,7 @@ impl Store {
     }
 
     /// What was written under a key and, where it is the place of a document in the feed, under the key that this tells.
-    fn written(&self, key: Vec<u8>) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    fn written(&self, key: Vec<u8>) -> Result<Vec<Write>> {
         let value = self.kv().get(&key)?;
         let entry = value.as_deref().and_then(|value| feed::entry_at(&key, value));
         let entry = entry.map(|entry| self.kv().get(&entry).map(|value| (entry, value))).transpose()?;

@@ -68,7 +68,8 @@ impl Bench {
         let folder = bundle.folder.canonicalize().map_err(file("open", &bundle.folder))?;
         let source = url::Url::from_file_path(&folder)
             .map_err(|()| Error::told(format!("{} cannot be written as a file:// address", folder.display())))?;
-        let request = InstallRequest { slug: slug(&bundle.name()), source: source.to_string(), parameters, deactivated: false };
+        let request =
+            InstallRequest { slug: slug(&bundle.name()), source: source.to_string(), parameters, deactivated: false };
         let mut installing = self.platform.install_konnector(&self.instance, request).await?;
         while let Some(event) = installing.events.recv().await {
             if let InstallEvent::Failed(message) = event {
