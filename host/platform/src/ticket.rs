@@ -77,7 +77,7 @@ impl Platform {
             && let Err(error) = self.commit(changes).await
             && !error.is_conflict()
         {
-            return Err(error.into());
+            return Err(error);
         }
         let issued = Issued { expires_at: now + ticket.lifetime(), ticket };
         let mut changes = Changes::new();
@@ -99,7 +99,7 @@ impl Platform {
         match self.commit(changes).await {
             Ok(_) => Ok((found.value.expires_at > self.clock.now()).then_some(found.value.ticket)),
             Err(error) if error.is_conflict() => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 

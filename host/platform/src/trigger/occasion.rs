@@ -140,7 +140,7 @@ impl Platform {
                     return Ok(taken.jobs.len());
                 }
                 Err(error) if error.is_conflict() && tries < TRIES => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(0)

@@ -84,7 +84,7 @@ impl Site {
     }
 
     pub async fn install(&self, instance: &Instance, slug: &str, source: String) {
-        let request = InstallRequest { slug: slug.to_owned(), source, parameters: None };
+        let request = InstallRequest { slug: slug.to_owned(), source, parameters: None, deactivated: false };
         let mut installing = self.platform.install_konnector(instance, request).await.expect("accepted");
         while let Some(event) = installing.events.recv().await {
             if let InstallEvent::Failed(error) = event {

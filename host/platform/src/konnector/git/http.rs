@@ -150,9 +150,12 @@ impl Exchange {
     }
 }
 
+/// An exchange, and what of its answer is wanted.
+type Asked = (Arc<Exchange>, fn(Answer) -> Bytes);
+
 /// A part of an answer.
 pub(super) struct Later {
-    asked: Option<(Arc<Exchange>, fn(Answer) -> Bytes)>,
+    asked: Option<Asked>,
     known: Cursor<Bytes>,
 }
 
