@@ -182,8 +182,12 @@ async fn taken_over(slept: u64) {
     let manifest = json!({ "name": "Asks", "type": "konnector", "version": "1.0.0", "permissions": rules });
     std::fs::write(bundle.join("manifest.konnector"), manifest.to_string()).unwrap();
     std::fs::write(bundle.join("konnector.wasm"), asking(&url)).unwrap();
-    let request =
-        InstallRequest { slug: "asks".to_owned(), source: format!("file://{}", bundle.display()), parameters: None };
+    let request = InstallRequest {
+        slug: "asks".to_owned(),
+        source: format!("file://{}", bundle.display()),
+        parameters: None,
+        deactivated: false,
+    };
     let mut installing = first.install_konnector(&instance, request).await.unwrap();
     while let Some(event) = installing.events.recv().await {
         if let InstallEvent::Failed(error) = event {
