@@ -181,8 +181,13 @@ impl Document {
 }
 
 /// An answer that is written as JSON:API's and whose items are not whole resources.
-pub fn plain(document: &Value) -> Response {
-    ([(CONTENT_TYPE, MEDIA_TYPE)], document.to_string()).into_response()
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plain(pub Value);
+
+impl IntoResponse for Plain {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, MEDIA_TYPE)], self.0.to_string()).into_response()
+    }
 }
 
 impl Document {

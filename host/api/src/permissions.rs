@@ -3,9 +3,7 @@
 use aide::axum::ApiRouter;
 use aide::axum::routing::{ApiMethodRouter, get_with, patch_with, post_with};
 use aide::transform::TransformOperation;
-use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::Response;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use konnector_manifest::{Doctype, Permissions};
@@ -18,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, JsonObject, Params};
-use crate::jsonapi::{Document, Resource, plain};
+use crate::jsonapi::{Document, Plain, Resource};
 use crate::openapi::{Describe as _, Kind};
 
 /// Items of a page where the client names no number.
@@ -39,9 +37,11 @@ pub fn routes() -> ApiRouter<Platform> {
         .patch_with(change, changes)
         .delete_with(revoke, |op| op.summary("Ends a share").answers::<204, ()>("It is gone"));
     let exists = post_with(exists, |op| {
-        op.summary("Which of some documents are shared")
-            .member("data", Kind::Objects, "The documents, each with type and id")
-            .answers::<200, Json<Value>>("Those that are, each with the verbs")
+        op.summary("Which of some documents are shared").member(
+            "data",
+            Kind::Objects,
+            "The documents, each with type and id",
+        )
     });
     ApiRouter::new()
         .api_route("/permissions", share)
@@ -190,7 +190,7 @@ async fn exists(
     State(platform): State<Platform>,
     caller: Caller,
     JsonObject(body): JsonObject,
-) -> Result<Response, Failure> {
+) -> Result<Plain, Failure> {
     let malformed = || Failure::bad_request(format!("data is an array of up to {MOST} objects with type and id"));
     let asked = body.get("data").and_then(Value::as_array).filter(|asked| asked.len() <= MOST).ok_or_else(malformed)?;
     let mut documents = Vec::new();
@@ -202,7 +202,7 @@ async fn exists(
     let shown = shared.iter().map(|(at, verbs)| {
         json!({ "type": at.doctype, "id": at.id, "verbs": verbs.iter().map(|verb| verb.as_str()).collect::<Vec<_>>() })
     });
-    Ok(plain(&json!({ "data": shown.collect::<Vec<_>>() })))
+    Ok(Plain(json!({ "data": shown.collect::<Vec<_>>() })))
 }
 
 fn doctype(name: &str) -> Result<Doctype, Failure> {

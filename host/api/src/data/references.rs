@@ -2,11 +2,8 @@
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
-use axum::Json;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
@@ -20,7 +17,7 @@ use super::{check_id, doctype};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::files::{access, resource};
-use crate::jsonapi::MEDIA_TYPE;
+use crate::jsonapi::Plain;
 use crate::openapi::{Describe as _, Kind};
 
 /// Files on a page where the client names no number, and at most.
@@ -34,7 +31,6 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("page[limit]", Kind::Number, "Files on a page")
             .query("page[cursor]", Kind::Text, "Where the page before ended")
             .query("include", Kind::Text, "files, to have them in the answer")
-            .answers::<200, Json<Value>>("Their ids, and with include=files what they are")
     })
     .post_with(add, |op| {
         op.summary("Makes files refer to a document")
@@ -70,7 +66,7 @@ async fn list(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     params: Params,
-) -> Result<Response, Failure> {
+) -> Result<Plain, Failure> {
     let doctype = document(&platform, &caller, [Verb::Get, Verb::Get], &name, &id)?;
     let limit = params.number("page[limit]")?.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
     let reference = Reference { doctype: doctype.to_string(), id };
@@ -99,7 +95,7 @@ async fn list(
         }
     }
     let answer = json!({ "data": data, "included": included, "links": links, "meta": { "count": total } });
-    Ok(([(CONTENT_TYPE, MEDIA_TYPE)], Json(answer)).into_response())
+    Ok(Plain(answer))
 }
 
 /// `POST`: these files refer to the document from now on.

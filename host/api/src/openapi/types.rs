@@ -10,7 +10,7 @@ use super::describe::response;
 use super::failures;
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, FormBody, Host, JsonObject, Params};
-use crate::jsonapi::{self, Document, Ready, Resource};
+use crate::jsonapi::{self, Document, Plain, Ready, Resource};
 
 /// Gives a type a schema that stands under the type's name in the description.
 macro_rules! named {
@@ -100,6 +100,20 @@ impl OperationOutput for Ready {
         Document::inferred_responses(ctx, operation)
     }
 }
+
+impl OperationOutput for Plain {
+    type Inner = Self;
+
+    fn operation_response(ctx: &mut GenContext, _: &mut Operation) -> Option<Response> {
+        Some(response(jsonapi::MEDIA_TYPE, Some(ctx.schema.subschema_for::<Self>())))
+    }
+
+    fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<u16>, Response)> {
+        Self::operation_response(ctx, operation).map(|response| (Some(200), response)).into_iter().collect()
+    }
+}
+
+named!(Plain, { "type": "object", "required": ["data"] });
 
 impl JsonSchema for Document {
     fn schema_name() -> std::borrow::Cow<'static, str> {
