@@ -200,26 +200,27 @@ mod tests {
         Usage: konnector [OPTIONS] <COMMAND>
 
         Commands:
-          serve        Start the server
-          instances    Add, list and remove people's stores; issue tokens
-          konnectors   Install, update, list and run konnectors
-          accounts     Add, list and change the accounts that konnectors log into
-          triggers     Add, list and launch schedules
-          jobs         See what ran, with its log and receipt
-          files        List and fetch files
-          data         List and find documents
-          registry     Offer konnectors to servers
-          backup       Write, check and restore backups
-          fsck         Look through the store of a stopped server, and repair it
-          keys         Show and change the master key
-          healthcheck  End with 0 when the server is ready, with 1 when it is not
-          doctor       Look for what is wrong with this installation, and say what to do
-          new          Write a new konnector to start from
-          check        Check the manifest and the component of a konnector
-          build        Compile a konnector
-          pack         Pack a konnector into an archive that can be published
-          run          Run a konnector here, without a server, and show all that it does
-          help         Print this message or the help of the given subcommand(s)
+          serve          Start the server
+          instances      Add, list and remove people's stores; issue tokens
+          konnectors     Install, update, list and run konnectors
+          accounts       Add, list and change the accounts that konnectors log into
+          account-types  Set up the services that accounts are connected with by OAuth
+          triggers       Add, list and launch schedules
+          jobs           See what ran, with its log and receipt
+          files          List and fetch files
+          data           List and find documents
+          registry       Offer konnectors to servers
+          backup         Write, check and restore backups
+          fsck           Look through the store of a stopped server, and repair it
+          keys           Show and change the master key
+          healthcheck    End with 0 when the server is ready, with 1 when it is not
+          doctor         Look for what is wrong with this installation, and say what to do
+          new            Write a new konnector to start from
+          check          Check the manifest and the component of a konnector
+          build          Compile a konnector
+          pack           Pack a konnector into an archive that can be published
+          run            Run a konnector here, without a server, and show all that it does
+          help           Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help     Print help

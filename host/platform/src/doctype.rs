@@ -170,7 +170,7 @@ mod tests {
             io.cozy.sharings.moved io.cozy.support io.cozy.office.url io.cozy.notes.url io.cozy.apps.open \
             io.cozy.auth.confirmations io.cozy.jobs.events io.cozy.sharings.initial_sync io.cozy.notes.events \
             io.cozy.notes.telepointers io.cozy.files.thumbnails io.cozy.apps.logs com.bitwarden.profiles \
-            io.cozy.designs io.cozy.jobs.logs io.cozy.triggers.occasions";
+            io.cozy.designs io.cozy.files.metadata io.cozy.jobs.logs io.cozy.tickets io.cozy.triggers.occasions";
         let read_only = "io.cozy.jobs io.cozy.triggers io.cozy.apps io.cozy.konnectors io.cozy.files \
             io.cozy.files.versions io.cozy.notifications io.cozy.remote.requests io.cozy.sessions.logins \
             io.cozy.notes.steps io.cozy.notes.images com.bitwarden.contacts";

@@ -244,7 +244,7 @@ async fn what_clients_log_goes_to_the_log_of_the_server() {
     let post = |token: String, level: &str| {
         api.send(Call::post("/konnectors/any/logs?job_id=j1").token(&token).json(&line(level)))
     };
-    assert_eq!(post(api.token_of(Audience::Access, "flagship", "*"), "warning").await.status, 204);
+    assert_eq!(post(api.token_of(Audience::App, "flagship", "*"), "warning").await.status, 204);
     assert_eq!(post(api.token_of(Audience::Konnector, "talks", ""), "info").await.status, 204);
     let text = log.text();
     let (flagship, own) = text.trim().split_once('\n').expect("two lines");

@@ -66,7 +66,7 @@ const SAMPLES: [(&str, &str, &str); 14] = [
     (
         "an unknown verb",
         r#"{ "name": "A", "version": "1.0.0", "permissions": { "b": { "type": "io.cozy.bills", "verbs": ["GET", "LOOK"] } } }"#,
-        "permissions.b.verbs[1]",
+        r#"permissions.b.verbs: "LOOK" is not a verb"#,
     ),
     (
         "an illegal type",

@@ -96,7 +96,7 @@ async fn metadata_and_references_are_changed() {
     Invalid("'a.txt' would have more than 1000 references")
     Invalid("references: 'no type' is no document type: \"no type\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\"")
     Invalid("references: '' is no document id")
-    Invalid("the metadata of 'a.txt' would have more than 65536 bytes")
+    Invalid("the metadata of 'a.txt' would have 70057 bytes, at most 65536 are kept")
     NotFound("there is no file 'none'")
     NotFound("there is no file with the key 'none'")
     NotFound("there is no file 'none'")

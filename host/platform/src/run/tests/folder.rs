@@ -55,7 +55,8 @@ async fn the_only_folder_that_refers_to_the_account_is_taken() {
     mark("/Of/Bob", &[konnector.clone(), other]).await;
     let own = mark("/Moved/Here", std::slice::from_ref(&konnector)).await;
     assert_eq!(told(&mut run, "gone").await, own);
-    // Of two, neither is.
+    // Of two, neither is; and each run reads the account anew.
+    Arc::get_mut(&mut run.scope).unwrap().account = Some(platform.account(&instance, "account").unwrap());
     mark("/And/There", &[konnector]).await;
     let made = told(&mut run, "gone").await;
     assert_eq!(
