@@ -137,9 +137,19 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
     }
 }
 
+/// Where a document is looked for; nowhere when its id is longer than any that could be written.
+pub(crate) fn place(space: Space, document: &DocRef) -> Result<Option<Vec<u8>>> {
+    match key::of_document(space, document) {
+        Ok(key) => Ok(Some(key)),
+        Err(Error::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The stamp of a document.
 pub(crate) fn stamp(kv: &dyn Kv, document: &DocRef) -> Result<Option<Stamp>> {
-    Ok(kv.get(&key::of_document(Space::Document, document)?)?.map(Stamp))
+    let Some(key) = place(Space::Document, document)? else { return Ok(None) };
+    Ok(kv.get(&key)?.map(Stamp))
 }
 
 /// Reads a document.
@@ -172,7 +182,8 @@ pub(crate) fn resolve(
 }
 
 fn fetch(kv: &dyn Kv, document: &DocRef) -> Result<Option<Record>> {
-    view::read(kv, &key::of_document(Space::Document, document)?)
+    let Some(key) = place(Space::Document, document)? else { return Ok(None) };
+    view::read(kv, &key)
 }
 
 /// The body of the document under a key, as a commit sees it.

@@ -176,7 +176,8 @@ impl Store {
     /// # Errors
     /// Like [`Store::get`].
     pub fn was_deleted(&self, document: &DocRef) -> Result<bool> {
-        Ok(self.kv().get(&key::of_document(Space::Tombstone, document)?)?.is_some())
+        let Some(key) = document::place(Space::Tombstone, document)? else { return Ok(false) };
+        Ok(self.kv().get(&key)?.is_some())
     }
 
     /// Up to `limit` documents of a type in the order of their ids (by bytes), from behind `after` on.

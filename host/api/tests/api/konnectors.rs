@@ -96,6 +96,7 @@ async fn apps_and_clients_may_not_install_except_the_store_from_the_registry() {
     assert_eq!(api.send(Call::post("/konnectors/new?Source=file:///nowhere").token(&owner)).await.status, 404);
 }
 
+/// K18, first part.
 #[tokio::test]
 async fn an_installation_is_accepted_before_it_is_done() {
     let api = Api::new().await;
@@ -111,6 +112,7 @@ async fn an_installation_is_accepted_before_it_is_done() {
     assert_eq!(resource["meta"], json!({}));
 }
 
+/// K18: a failed installation leaves nothing.
 #[tokio::test]
 async fn an_installation_can_be_followed() {
     let api = Api::new().await;
@@ -136,6 +138,7 @@ async fn an_installation_can_be_followed() {
     assert_eq!(api.send(mixed).await.status, 422);
 }
 
+/// K19: what is no truth value is no consent; without the parameter there is consent, as the documentation has it.
 #[tokio::test]
 async fn an_update_waits_for_consent_only_when_told_so() {
     let api = Api::new().await;
@@ -153,6 +156,7 @@ async fn an_update_waits_for_consent_only_when_told_so() {
     assert_eq!(answer.json()["data"][0]["attributes"]["state"], "upgrading", "{answer}");
 }
 
+/// K8.
 #[tokio::test]
 async fn a_konnector_without_accounts_goes_at_once() {
     let api = Api::new().await;
@@ -160,8 +164,10 @@ async fn a_konnector_without_accounts_goes_at_once() {
     let answer = api.send(Call::delete("/konnectors/bank").token(&token)).await;
     assert_eq!((answer.status, answer.text()), (204, ""));
     assert_eq!(api.send(Call::get("/konnectors/bank").token(&token)).await.status, 404);
+    assert_eq!(api.send(Call::delete("/konnectors/bank").token(&token)).await.status, 404);
 }
 
+/// K15.
 #[tokio::test]
 async fn an_icon_is_shown_and_runs_nothing() {
     let api = Api::new().await;
@@ -173,6 +179,7 @@ async fn an_icon_is_shown_and_runs_nothing() {
     assert!(answer.header(CACHE_CONTROL).ends_with("immutable"));
 }
 
+/// K21: nobody asks whether there is such an account, and each call makes a trigger.
 #[tokio::test]
 async fn a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
     let api = Api::new().await;
@@ -190,6 +197,7 @@ async fn a_trigger_is_made_from_the_manifest_and_may_run_at_once() {
     let queued = queue().await.json();
     assert_eq!(queued["data"][0]["attributes"]["trigger_id"], now.id().as_str());
     assert_eq!(queued["data"][0]["attributes"]["manual_execution"], true);
+    assert_ne!(now.id(), answer.id());
 }
 
 #[tokio::test]
