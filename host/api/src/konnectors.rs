@@ -227,9 +227,11 @@ async fn show(
     Path(slug): Path<String>,
 ) -> Result<Ready, Failure> {
     let slug = slug.parse().map_err(|_| not_installed(&slug))?;
-    shown.visible(&platform, &caller, &slug)?;
-    platform.refresh_konnector(&caller.instance, &slug).await;
-    shown.visible(&platform, &caller, &slug)
+    let answer = shown.visible(&platform, &caller, &slug)?;
+    if platform.refresh_konnector(&caller.instance, &slug).await {
+        return shown.visible(&platform, &caller, &slug);
+    }
+    Ok(answer)
 }
 
 async fn install(

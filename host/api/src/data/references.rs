@@ -105,9 +105,8 @@ async fn add(
     Path((name, id)): Path<(String, String)>,
     body: JsonObject,
 ) -> Result<StatusCode, Failure> {
-    let doctype = document(&platform, &caller, [Verb::Put, Verb::Patch], &name, &id)?;
-    let reference = [Reference { doctype: doctype.to_string(), id }];
-    for file in files(body)? {
+    let (reference, files) = named(&platform, &caller, &name, id, body)?;
+    for file in files {
         platform.add_references(&caller.instance, &file, &reference).await?;
     }
     Ok(StatusCode::NO_CONTENT)
@@ -120,12 +119,23 @@ async fn remove(
     Path((name, id)): Path<(String, String)>,
     body: JsonObject,
 ) -> Result<StatusCode, Failure> {
-    let doctype = document(&platform, &caller, [Verb::Put, Verb::Patch], &name, &id)?;
-    let reference = [Reference { doctype: doctype.to_string(), id }];
-    for file in files(body)? {
+    let (reference, files) = named(&platform, &caller, &name, id, body)?;
+    for file in files {
         platform.remove_references(&caller.instance, &file, &reference).await?;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The reference to a document that the caller may change, and the files that are named with it.
+fn named(
+    platform: &Platform,
+    caller: &Caller,
+    name: &str,
+    id: String,
+    body: JsonObject,
+) -> Result<([Reference; 1], Vec<String>), Failure> {
+    let doctype = document(platform, caller, [Verb::Put, Verb::Patch], name, &id)?;
+    Ok(([Reference { doctype: doctype.to_string(), id }], files(body)?))
 }
 
 /// The ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.

@@ -104,11 +104,12 @@ impl Platform {
     }
 
     /// Updates a konnector of a registry where that has a newer version, as far as that needs no consent. Returns when that is done, or cannot be
-    /// done, or takes too long: what is installed then can be used. Cancel-safe: what began goes on by itself.
-    pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) {
+    /// done, or takes too long: what is installed then can be used. Answers whether it looked for one: otherwise nothing has changed.
+    /// Cancel-safe: what began goes on by itself.
+    pub async fn refresh_konnector(&self, instance: &Instance, slug: &Slug) -> bool {
         let at = at(instance, slug);
         if self.config.registries.is_empty() || !self.refreshing.lock().insert(at.clone()) {
-            return;
+            return false;
         }
         let _turn = Turn(&self.refreshing, at);
         match tokio::time::timeout(PATIENCE, self.try_refresh(instance, slug)).await {
@@ -116,6 +117,7 @@ impl Platform {
             Ok(Err(error)) => tracing::info!(%slug, %error, "not updated from the registry; what is installed is used"),
             Err(_) => tracing::info!(%slug, "the update from the registry takes long; what is installed is used"),
         }
+        true
     }
 
     async fn try_refresh(&self, instance: &Instance, slug: &Slug) -> Result<()> {
