@@ -1,9 +1,9 @@
 //! What handlers take out of a request: whose instance it is about, who asks, parameters and bodies.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
@@ -22,34 +22,18 @@ pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     uri.authority().map(http::uri::Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok())
 }
 
-/// Layer that finds the instance by the host; the handlers below it have a [`Caller`].
-pub async fn find_instance(State(platform): State<Platform>, mut request: Request, next: Next) -> Response {
-    let found = match host(request.uri(), request.headers()) {
-        Some(host) => platform.instance(host).map_err(Failure::from),
-        None => {
-            Err(Failure::bad_request("the request has no Host header, so it is not known which instance it is for"))
-        }
-    };
-    match found {
-        Ok(instance) => {
-            request.extensions_mut().insert(instance);
-            next.run(request).await
-        }
-        Err(failure) => failure.into_response(),
-    }
-}
-
-/// The instance that the request's host names, for routes that take no token in their head.
+/// The instance that the request's host names.
 #[derive(Debug, Clone)]
-pub struct Host(pub Instance);
+pub struct Host(pub Arc<Instance>);
 
 impl FromRequestParts<Platform> for Host {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Platform) -> Result<Self, Failure> {
-        let found = parts.extensions.get::<Instance>().cloned();
-        let misplaced = || Failure::server("a route that needs an instance is not below the layer that finds it");
-        found.map(Self).ok_or_else(misplaced)
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
+        let nameless =
+            || Failure::bad_request("the request has no Host header, so it is not known which instance it is for");
+        let host = host(&parts.uri, &parts.headers).ok_or_else(nameless)?;
+        Ok(Self(platform.instance(host)?))
     }
 }
 
@@ -57,7 +41,7 @@ impl FromRequestParts<Platform> for Host {
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// Whose data.
-    pub instance: Instance,
+    pub instance: Arc<Instance>,
     /// Who asks, and what they may do.
     pub principal: Principal,
 }

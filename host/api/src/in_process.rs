@@ -13,11 +13,10 @@ use konnector_sandbox::http::HttpError;
 /// Hands requests to the routes of the public API.
 pub struct InProcess(Router<Platform>);
 
-impl InProcess {
+impl Default for InProcess {
     /// The same routes as those of [`public`](crate::public).
-    #[must_use]
-    pub fn new(platform: &Platform) -> Self {
-        Self(crate::public_routes(platform))
+    fn default() -> Self {
+        Self(crate::public_routes())
     }
 }
 

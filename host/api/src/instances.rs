@@ -116,7 +116,7 @@ async fn create(State(platform): State<Platform>, params: Params) -> Result<(Sta
 }
 
 async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Document, Failure> {
-    Ok(Document::one(resource(&platform, &platform.instance(&domain)?)?))
+    Ok(Document::one(resource(&platform, &*platform.instance(&domain)?)?))
 }
 
 async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<StatusCode, Failure> {

@@ -278,7 +278,7 @@ async fn update(
 /// 202 once the manifest was read, or at once a stream of what happens, for clients that accept exactly that.
 async fn answer(
     platform: Platform,
-    instance: Instance,
+    instance: Arc<Instance>,
     headers: &HeaderMap,
     start: impl Future<Output = konnector_platform::Result<Installing>> + Send + 'static,
 ) -> Result<Response, Failure> {

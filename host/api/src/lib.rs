@@ -33,7 +33,7 @@ mod sse;
 mod triggers;
 
 use aide::axum::ApiRouter;
-use axum::{Router, middleware};
+use axum::Router;
 use konnector_platform::Platform;
 
 pub use admin::{ServerInfo, admin};
@@ -45,11 +45,11 @@ pub use shelf::registry_server;
 /// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
 /// `/openapi.json` are for everybody.
 pub fn public(platform: Platform) -> Router {
-    public_routes(&platform).with_state(platform)
+    public_routes().with_state(platform)
 }
 
 /// The routes of the public API; the platform that answers is still to be given.
-fn public_routes(platform: &Platform) -> Router<Platform> {
+fn public_routes() -> Router<Platform> {
     let quick = ApiRouter::new()
         .merge(konnectors::routes())
         .merge(jobs::routes())
@@ -64,8 +64,7 @@ fn public_routes(platform: &Platform) -> Router<Platform> {
         .merge(realtime::sockets())
         .merge(files::uploads())
         .merge(limits::patient(konnectors::waiting().merge(registry::routes())))
-        .merge(error::couch::rendered(limits::usual(data::routes())))
-        .layer(middleware::from_fn_with_state(platform.clone(), extract::find_instance));
+        .merge(error::couch::rendered(limits::usual(data::routes())));
     let all = openapi::public(personal.merge(limits::usual(health::routes().merge(accounts::callback()))))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method);

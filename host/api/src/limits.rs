@@ -51,11 +51,12 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Notes a request for the log, without its query string, which may hold a token, and completes the headers of its answer.
+/// Notes a request for the log, without its query string, which may hold a token, and completes its answer.
 async fn guard(request: Request, next: Next) -> Response {
+    let wants_json = error::framework::wants_json(request.headers());
     let noted = tracing::enabled!(tracing::Level::DEBUG);
     let noted = noted.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
-    let mut response = next.run(request).await;
+    let mut response = error::framework::render(next.run(request).await, wants_json);
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(value);
     }
@@ -69,11 +70,7 @@ async fn guard(request: Request, next: Next) -> Response {
 /// Around all routes: limits the bodies of requests, completes answers, and writes errors as the client asks for them. One layer, because
 /// each layer of a router costs every request a copy of all that is below it.
 pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
-    let around = ServiceBuilder::new()
-        .layer(middleware::from_fn(guard))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(error::framework::render));
-    routes.layer(around)
+    routes.layer(ServiceBuilder::new().layer(middleware::from_fn(guard)).layer(DefaultBodyLimit::max(LARGEST_BODY)))
 }
 
 /// The answer to a path that no route has.

@@ -87,7 +87,7 @@ async fn change(State(platform): State<Platform>, caller: Caller, mut body: Attr
         public_name: body.take_text("public_name")?,
     };
     let instance = platform.change_instance(&caller.instance, &patch).await?;
-    let caller = Caller { instance, ..caller };
+    let caller = Caller { instance: instance.into(), ..caller };
     settings(&caller, Verb::Put, "instance", &of_instance(&caller))
 }
 

@@ -163,7 +163,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
         None => settings.data_dir.passphrase_or_new()?,
     };
     let public = konnector_api::public(platform.clone());
-    platform.answer_konnectors_with(Arc::new(InProcess::new(&platform)));
+    platform.answer_konnectors_with(Arc::new(InProcess::default()));
     platform.start().await?;
 
     let addresses = listeners.addresses();

@@ -1,23 +1,40 @@
 //! Instances: one person's store, reached under a domain.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
-use konnector_store::{Changes, DocRef, InstanceId, Links};
+use konnector_store::{Changes, DocRef, InstanceId, Links, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::doctype::INSTANCES;
 use crate::file;
+use crate::memo::Memo;
 use crate::stored::{Stored, object};
 use crate::{Error, Platform, Result};
 
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
-/// Instances that stand ready in memory, those that were asked last.
-pub(crate) const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+/// Hosts whose instances stand ready in memory, those that were asked last.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// The indexes of instances.
 pub(crate) const INDEXES: [&str; 1] = [DOMAINS];
+
+/// The instances of hosts, with their ids and the stamps of their documents.
+#[derive(Debug)]
+pub(crate) struct Hosts(Memo<String, (String, Stamp), Instance>);
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self(Memo::new(REMEMBERED))
+    }
+}
+
+/// The document of an instance.
+fn own(id: &str) -> DocRef {
+    DocRef::new(&InstanceId::global(), &INSTANCES, id)
+}
 
 /// One person's store.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -161,7 +178,7 @@ impl Platform {
             created_at: self.clock.now(),
         };
         let mut changes = Changes::new();
-        changes.create(DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str()), object(&instance)?);
+        changes.create(own(instance.id.as_str()), object(&instance)?);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
             changes.unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
         }
@@ -181,25 +198,27 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] when there is none.
-    pub fn instance(&self, host: &str) -> Result<Instance> {
-        let host = host.to_ascii_lowercase();
-        let global = InstanceId::global();
-        let mut id = self.store.lookup(&global, DOMAINS, &host)?;
-        if id.is_none()
-            && let Some((name, _)) = host.rsplit_once(':')
-        {
-            id = self.store.lookup(&global, DOMAINS, name)?;
-        }
-        let id = id.ok_or_else(|| Error::NotFound(format!("no instance has the domain '{host}'")))?;
-        self.instance_by_id(&id)
+    pub fn instance(&self, host: &str) -> Result<Arc<Instance>> {
+        let look = || -> Result<Option<(String, Stamp)>> {
+            let Some(id) = self.id_of(&host.to_ascii_lowercase())? else { return Ok(None) };
+            Ok(self.store.stamp(&own(&id))?.map(|stamp| (id, stamp)))
+        };
+        let found = self.hosts.0.get(&self.store, host, look, |(id, _)| self.instance_by_id(id))?;
+        found.ok_or_else(|| Error::NotFound(format!("no instance has the domain '{}'", host.to_ascii_lowercase())))
+    }
+
+    fn id_of(&self, host: &str) -> Result<Option<String>> {
+        let lookup = |name| self.store.lookup(&InstanceId::global(), DOMAINS, name);
+        Ok(match (lookup(host)?, host.rsplit_once(':')) {
+            (None, Some((name, _))) => lookup(name)?,
+            (found, _) => found,
+        })
     }
 
     /// The instance with an id.
     pub(crate) fn instance_by_id(&self, id: &str) -> Result<Instance> {
-        let at = DocRef::new(&InstanceId::global(), &INSTANCES, id);
-        let unknown = || Error::NotFound(format!("no instance has the id '{id}'"));
-        let read = || self.stored::<Instance>(&at)?.map(named).transpose()?.ok_or_else(unknown);
-        Ok(self.instances.get(&self.store, &at, read)?.ok_or_else(unknown)?.as_ref().clone())
+        let found = self.stored::<Instance>(&own(id))?.map(named).transpose()?;
+        found.ok_or_else(|| Error::NotFound(format!("no instance has the id '{id}'")))
     }
 
     /// All instances, oldest first.
@@ -218,7 +237,7 @@ impl Platform {
     /// [`Error::Parameter`] when the time zone is unknown, [`Error::NotFound`] when the instance is gone.
     pub async fn change_instance(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
         let zone = patch.time_zone.as_deref().map(|name| time_zone(name, "tz")).transpose()?;
-        let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
+        let at = own(instance.id.as_str());
         let changed = self
             .modify::<Instance, _>(&at, |own, _| {
                 own.locale = patch.locale.clone().unwrap_or_else(|| own.locale.clone());
@@ -244,7 +263,7 @@ impl Platform {
                 "a konnector is running on '{domain}'; wait for its end and delete it again"
             )));
         }
-        let at = DocRef::new(&InstanceId::global(), &INSTANCES, instance.id.as_str());
+        let at = own(instance.id.as_str());
         let Some(found) = self.stored::<Instance>(&at)? else { return Ok(()) };
         let mut changes = Changes::new();
         changes.delete(at, &found.rev);

@@ -56,9 +56,8 @@ pub use stored::Stored;
 
 use crate::account::oauth::Flights;
 use crate::clock::Clock;
-use crate::instance::Instance;
+use crate::instance::Hosts;
 use crate::job::{History, Lately, Runner, Running, SandboxRunner};
-use crate::memo::Memo;
 use crate::random::{Random, SystemRandom};
 use crate::rate::HourlyLimits;
 use crate::realtime::Bus;
@@ -174,7 +173,7 @@ pub struct Inner {
     running: Running,
     lately: Lately,
     usage: file::Usage,
-    instances: Memo<Instance>,
+    hosts: Hosts,
     verified: token::Verified,
     news: konnector::News,
     refreshing: konnector::Refreshing,
@@ -229,7 +228,7 @@ impl Platform {
             lately: Lately::default(),
             bus: Bus::default(),
             usage: file::Usage::default(),
-            instances: Memo::new(instance::REMEMBERED),
+            hosts: Hosts::default(),
             verified: token::Verified::default(),
             news: konnector::News::default(),
             refreshing: konnector::Refreshing::default(),

@@ -1,62 +1,79 @@
-//! What was made from documents, kept for as long as they stay the same.
+//! What was made from stored things, kept for as long as they stay the same.
 
+use std::borrow::Borrow;
+use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use konnector_store::{DocRef, Stamp, Store};
+use konnector_store::Store;
 use lru::LruCache;
 
 use crate::Result;
 
-/// Values made from documents, the ones used last. What was read is compared with what is stored at each use, so that a change counts at
-/// once, whoever made it.
+/// Values made from what is stored, by their keys, the ones used last. What was read is compared with what is stored at each use, so that a
+/// change counts at once, whoever made it; where nothing at all was written since, there is nothing to compare.
 #[derive(Debug)]
-pub struct Memo<T> {
-    kept: Mutex<LruCache<DocRef, Kept<T>>>,
+pub struct Memo<K: Hash + Eq, S, T> {
+    kept: Mutex<LruCache<K, Kept<S, T>>>,
 }
 
 #[derive(Debug)]
-struct Kept<T> {
-    stamp: Stamp,
+struct Kept<S, T> {
+    /// The store's writes when the stamp was seen last.
+    writes: Option<u64>,
+    stamp: S,
     value: Arc<T>,
 }
 
-impl<T> Memo<T> {
+impl<K: Hash + Eq, S: PartialEq, T> Memo<K, S, T> {
     /// Keeps so many values at most.
     #[must_use]
     pub fn new(most: NonZeroUsize) -> Self {
         Self { kept: Mutex::new(LruCache::new(most)) }
     }
 
-    /// What `make` made of a document, `None` when there is no such document. `make` reads it anew.
+    /// What `make` made, `None` when there is nothing to make it from. `look` tells the stamp of what the value is made from, such as
+    /// [`Store::stamp`] does; `make` reads it anew.
     ///
     /// # Errors
     ///
-    /// When the store fails, and what `make` answers.
-    pub fn get<E: From<konnector_store::Error>>(
+    /// What `look` and `make` answer.
+    pub fn get<Q, E>(
         &self,
         store: &Store,
-        at: &DocRef,
-        make: impl FnOnce() -> Result<T, E>,
-    ) -> Result<Option<Arc<T>>, E> {
-        // Read before the document is: a change in between makes the value newer than its stamp, and it is made once more.
-        let Some(stamp) = store.stamp(at)? else { return Ok(None) };
-        if let Some(kept) = self.kept().get(at).filter(|kept| kept.stamp == stamp) {
+        key: &Q,
+        look: impl FnOnce() -> Result<Option<S>, E>,
+        make: impl FnOnce(&S) -> Result<T, E>,
+    ) -> Result<Option<Arc<T>>, E>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        // The count of writes, the stamp and the value are read in this order: a change in between makes the later ones newer, and is seen at the next use.
+        let writes = store.writes();
+        if writes.is_some()
+            && let Some(kept) = self.kept().get(key).filter(|kept| kept.writes == writes)
+        {
             return Ok(Some(Arc::clone(&kept.value)));
         }
-        let value = Arc::new(make()?);
-        self.kept().put(at.clone(), Kept { stamp, value: Arc::clone(&value) });
+        let Some(stamp) = look()? else { return Ok(None) };
+        if let Some(kept) = self.kept().get_mut(key).filter(|kept| kept.stamp == stamp) {
+            kept.writes = writes;
+            return Ok(Some(Arc::clone(&kept.value)));
+        }
+        let value = Arc::new(make(&stamp)?);
+        self.kept().put(key.to_owned(), Kept { writes, stamp, value: Arc::clone(&value) });
         Ok(Some(value))
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, LruCache<DocRef, Kept<T>>> {
+    fn kept(&self) -> MutexGuard<'_, LruCache<K, Kept<S, T>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use konnector_store::{Changes, Error, InstanceId, Map};
+    use konnector_store::{Changes, DocRef, Error, InstanceId, Map, Stamp};
     use serde_json::json;
 
     use super::*;
@@ -69,13 +86,18 @@ mod tests {
     async fn a_value_is_made_again_when_its_document_has_changed() -> Result<(), Error> {
         let store = Store::in_memory();
         let at = DocRef::new(&InstanceId::global(), &crate::doctype::INSTANCES, "one");
-        let memo = Memo::new(NonZeroUsize::MIN);
+        let memo = Memo::<_, Stamp, _>::new(NonZeroUsize::MIN);
         let mut made = 0;
         let mut name = |at: &DocRef| {
-            memo.get(&store, at, || {
-                made += 1;
-                Ok::<_, Error>(store.get(at)?.expect("a document").body)
-            })
+            memo.get(
+                &store,
+                at,
+                || store.stamp(at),
+                |_| {
+                    made += 1;
+                    Ok::<_, Error>(store.get(at)?.expect("a document").body)
+                },
+            )
             .map(|found| (found.map(|body| body["name"].clone()), made))
         };
         assert_eq!(name(&at)?, (None, 0));
@@ -99,6 +121,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_stamp_is_looked_at_only_when_something_was_written() -> Result<(), Error> {
+        let store = Store::in_memory();
+        let at = |id| DocRef::new(&InstanceId::global(), &crate::doctype::INSTANCES, id);
+        let create = async |id| {
+            let mut changes = Changes::new();
+            changes.create(at(id), body(id));
+            store.commit(changes).await.map(drop)
+        };
+        create("one").await?;
+        let memo = Memo::<_, Stamp, _>::new(NonZeroUsize::MIN);
+        let mut looked = 0;
+        let mut get = || {
+            let look = || {
+                looked += 1;
+                store.stamp(&at("one"))
+            };
+            memo.get(&store, &at("one"), look, |_| Ok::<_, Error>(())).map(|_| looked)
+        };
+        assert_eq!((get()?, get()?), (1, 1));
+        create("two").await?;
+        assert_eq!((get()?, get()?), (2, 2));
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn no_more_are_kept_than_asked() -> Result<(), Error> {
         let store = Store::in_memory();
         let memo = Memo::new(NonZeroUsize::MIN);
@@ -109,7 +156,7 @@ mod tests {
                 changes.create(at.clone(), body(id));
                 store.commit(changes).await?;
             }
-            memo.get(&store, &at, || Ok::<_, Error>(()))?;
+            memo.get(&store, &at, || store.stamp(&at), |_| Ok::<_, Error>(()))?;
             assert_eq!(memo.kept().len(), 1);
         }
         Ok(())

@@ -30,6 +30,12 @@ pub trait Kv: Send + Sync {
     /// When the backend fails.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
 
+    /// A count that has grown by the time that a commit answers which wrote something: while it stays, nothing has changed. `None` where
+    /// others may write too, as by default.
+    fn writes(&self) -> Option<u64> {
+        None
+    }
+
     /// Checks the batch and applies it in one step; answers after it is durable.
     ///
     /// Cancel safety: a dropped call may or may not have been applied, never in part.

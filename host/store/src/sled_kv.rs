@@ -9,7 +9,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
@@ -35,6 +35,7 @@ pub(crate) struct SledKv {
     /// `None` only while being dropped.
     requests: Option<mpsc::Sender<Request>>,
     closed: Arc<AtomicBool>,
+    writes: Arc<AtomicU64>,
     failure: watch::Receiver<Option<String>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -50,11 +51,13 @@ impl SledKv {
     fn with_barrier(db: sled::Db, barrier: Box<dyn Barrier>) -> std::io::Result<Self> {
         let (requests, incoming) = mpsc::channel(WAITING);
         let closed = Arc::new(AtomicBool::new(false));
+        let writes = Arc::new(AtomicU64::new(0));
         let (failed, failure) = watch::channel(None);
         let watchdog = Watchdog::start(watchdog::LIMIT, watchdog::give_up)?;
-        let writer = Writer::new(db.clone(), barrier, incoming, Arc::clone(&closed), failed, watchdog);
+        let told = writer::Told { closed: Arc::clone(&closed), writes: Arc::clone(&writes), failed };
+        let writer = Writer::new(db.clone(), barrier, incoming, told, watchdog);
         let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { db, requests: Some(requests), closed, failure, writer: Some(writer) })
+        Ok(Self { db, requests: Some(requests), closed, writes, failure, writer: Some(writer) })
     }
 
     /// Why the writer does not answer. If it died, it may have written before.
@@ -84,6 +87,10 @@ impl Kv for SledKv {
             Ok((key.to_vec(), value.to_vec()))
         };
         if reverse { entries.rev().take(limit).map(copy).collect() } else { entries.take(limit).map(copy).collect() }
+    }
+
+    fn writes(&self) -> Option<u64> {
+        Some(self.writes.load(Ordering::Acquire))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Committed> {

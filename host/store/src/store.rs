@@ -163,6 +163,13 @@ impl Store {
         document::read(self.kv(), self.blobs(), document)
     }
 
+    /// A count that has grown by the time that a call answers which wrote something: while it stays, every read answers the same. `None`
+    /// when others write to the same store.
+    #[must_use]
+    pub fn writes(&self) -> Option<u64> {
+        self.kv().writes()
+    }
+
     /// What tells whether a document is still the one that was read; much cheaper than reading it.
     ///
     /// # Errors

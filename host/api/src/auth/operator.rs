@@ -53,7 +53,7 @@ async fn session_code(
     State(platform): State<Platform>,
     Path(domain): Path<String>,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
-    let code = platform.issue_ticket(&platform.instance(&domain)?, Ticket::Session).await?;
+    let code = platform.issue_ticket(&*platform.instance(&domain)?, Ticket::Session).await?;
     Ok((StatusCode::CREATED, Json(json!({ "session_code": code }))))
 }
 
@@ -64,7 +64,7 @@ async fn check_session_code(
     JsonObject(body): JsonObject,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let code = body.get("session_code").and_then(Value::as_str).unwrap_or_default();
-    let taken = platform.take_ticket(&platform.instance(&domain)?, code).await?;
+    let taken = platform.take_ticket(&*platform.instance(&domain)?, code).await?;
     let valid = taken == Some(Ticket::Session);
     Ok((if valid { StatusCode::OK } else { StatusCode::FORBIDDEN }, Json(json!({ "valid": valid }))))
 }

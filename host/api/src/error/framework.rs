@@ -1,8 +1,7 @@
 //! Errors of authentication and authorization: a text, or `{"error": "…"}` for clients that accept `application/json`.
 
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
+use http::HeaderMap;
 use http::header::ACCEPT;
 use serde_json::json;
 
@@ -14,15 +13,14 @@ pub fn text(failure: Failure) -> Response {
     failure.respond("text/plain; charset=utf-8", message)
 }
 
-/// Layer that writes these errors as JSON for clients that ask for it. JSON:API's own media type does not count as asking.
-pub async fn render(request: Request, next: Next) -> Response {
-    let wants_json = request
-        .headers()
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.contains("application/json"));
-    let mut response = next.run(request).await;
+/// Whether a client asks for JSON. JSON:API's own media type does not count as asking.
+pub fn wants_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.into_iter().any(|value| value.contains("application/json"))
+}
+
+/// The answer, with these errors written as JSON for clients that ask for it.
+pub fn render(mut response: Response, wants_json: bool) -> Response {
     match response.extensions_mut().remove::<Failure>() {
         Some(failure) if wants_json && failure.about == About::Access => {
             let body = json!({ "error": failure.told() }).to_string();

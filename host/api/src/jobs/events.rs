@@ -1,6 +1,8 @@
 //! `/jobs/:id/events`: a job as it goes, as a stream of events. `state` comes first and with each change, with the document that
 //! `/jobs/:id` answers; between them `progress`, `log`, `login_success` and `code_needed`. The stream ends when the job has ended.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use futures_util::stream;
@@ -40,7 +42,7 @@ enum Next {
 
 struct Watch {
     platform: Platform,
-    instance: Instance,
+    instance: Arc<Instance>,
     id: String,
     events: Receiver<Event>,
     next: Next,

@@ -7,7 +7,7 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::KONNECTORS;
 use konnector_platform::konnector::doc_id;
 use konnector_platform::memo::Memo;
-use konnector_store::Map;
+use konnector_store::{DocRef, Map, Stamp};
 
 use super::{not_installed, resource};
 use crate::error::Failure;
@@ -18,7 +18,7 @@ use crate::jsonapi::{Document, Ready};
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// The answers of the konnectors that were asked for last.
-pub(super) struct Shown(Memo<Answer>);
+pub(super) struct Shown(Memo<DocRef, Stamp, Answer>);
 
 struct Answer {
     /// What rules may look at.
@@ -36,12 +36,15 @@ impl Shown {
     /// The answer about a konnector that the caller may see. One that is not installed is answered before a missing right, as clients expect.
     pub(super) fn visible(&self, platform: &Platform, caller: &Caller, slug: &Slug) -> Result<Ready, Failure> {
         let at = caller.instance.doc(&KONNECTORS, doc_id(slug));
-        let write = || -> Result<Answer, Failure> {
+        let write = |_: &Stamp| -> Result<Answer, Failure> {
             let found = platform.stored_konnector(&caller.instance, slug)?;
             let shown = resource(platform, &found.value, &found.rev.to_string())?;
             Ok(Answer { members: found.value.members, answer: Document::one(shown).ready()? })
         };
-        let kept = self.0.get(&platform.store, &at, write)?.ok_or_else(|| not_installed(slug.as_ref()))?;
+        let kept = self
+            .0
+            .get(&platform.store, &at, || Ok(platform.store.stamp(&at)?), write)?
+            .ok_or_else(|| not_installed(slug.as_ref()))?;
         caller.check_document(Verb::Get, &KONNECTORS, &at.id, &kept.members)?;
         Ok(kept.answer.clone())
     }

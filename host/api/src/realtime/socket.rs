@@ -1,5 +1,6 @@
 //! One socket, from its first frame to its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
@@ -26,7 +27,7 @@ const WRITE: Duration = Duration::from_secs(10);
 struct Gone;
 
 /// Serves a socket until its client leaves, falls silent or behind, or the server stops.
-pub async fn serve(platform: Platform, instance: Instance, stream: WebSocket) {
+pub async fn serve(platform: Platform, instance: Arc<Instance>, stream: WebSocket) {
     // Listening begins before the client is known, so that it misses nothing after its first subscription.
     let events = platform.bus.subscribe();
     let stopped = platform.stopped();
@@ -48,7 +49,7 @@ impl Socket {
     async fn converse(
         &mut self,
         platform: &Platform,
-        instance: Instance,
+        instance: Arc<Instance>,
         mut events: Receiver<Event>,
     ) -> Result<(), Gone> {
         let mut subscriptions = self.authenticated(platform, instance).await?;
@@ -72,7 +73,7 @@ impl Socket {
     }
 
     /// Waits for the first frame, which must say who the client is.
-    async fn authenticated(&mut self, platform: &Platform, instance: Instance) -> Result<Subscriptions, Gone> {
+    async fn authenticated(&mut self, platform: &Platform, instance: Arc<Instance>) -> Result<Subscriptions, Gone> {
         let text = timeout(AUTH, self.request()).await.map_err(|_| Gone)??;
         let request = Request::parse(&text);
         let refusal = match &request {

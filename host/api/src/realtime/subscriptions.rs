@@ -1,6 +1,7 @@
 //! What one socket wants to hear of, and may.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
@@ -18,13 +19,13 @@ const MOST: usize = 1_000;
 /// The topics of a socket whose owner is known.
 pub struct Subscriptions {
     platform: Platform,
-    instance: Instance,
+    instance: Arc<Instance>,
     principal: Principal,
     topics: HashSet<Topic>,
 }
 
 impl Subscriptions {
-    pub fn new(platform: Platform, instance: Instance, principal: Principal) -> Self {
+    pub fn new(platform: Platform, instance: Arc<Instance>, principal: Principal) -> Self {
         Self { platform, instance, principal, topics: HashSet::new() }
     }
 

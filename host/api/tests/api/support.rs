@@ -71,7 +71,7 @@ impl Api {
 
     /// Lets jobs run, also those of command components.
     pub async fn start(&self) {
-        self.platform.answer_konnectors_with(Arc::new(konnector_api::InProcess::new(&self.platform)));
+        self.platform.answer_konnectors_with(Arc::new(konnector_api::InProcess::default()));
         self.platform.start().await.expect("started");
     }
 

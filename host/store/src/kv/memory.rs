@@ -17,6 +17,7 @@ pub(crate) struct MemoryKv {
 #[derive(Default)]
 struct State {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    writes: u64,
     closed: bool,
 }
 
@@ -42,6 +43,10 @@ impl Kv for MemoryKv {
         Ok(if reverse { range.rev().take(limit).collect() } else { range.take(limit).collect() })
     }
 
+    fn writes(&self) -> Option<u64> {
+        Some(self.state().writes)
+    }
+
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         batch.validate()?;
         let mut state = self.state();
@@ -51,6 +56,7 @@ impl Kv for MemoryKv {
         if !batch.holds(|key, expected| Ok(state.entries.get(key).map(Vec::as_slice) == expected))? {
             return Ok(Committed::Refused);
         }
+        state.writes += 1;
         for (key, value) in batch.writes(|key| Ok(state.entries.get(key).cloned()))? {
             match value {
                 Some(value) => state.entries.insert(key, value),

@@ -88,6 +88,10 @@ impl Kv for Recorder {
         self.kv.scan(from, to, limit, reverse)
     }
 
+    fn writes(&self) -> Option<u64> {
+        self.kv.writes()
+    }
+
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         let _open = self.gate.read().await;
         // Before it is applied: a key too many does no harm.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -26,36 +26,42 @@ pub(super) enum Request {
     Close { reply: oneshot::Sender<()> },
 }
 
+/// What the writer tells everybody.
+pub(super) struct Told {
+    /// Set when the writer ends because it was told to, and not when it dies.
+    pub(super) closed: Arc<AtomicBool>,
+    /// Grows with each group of writes, once they can be read.
+    pub(super) writes: Arc<AtomicU64>,
+    /// Why nothing more is accepted.
+    pub(super) failed: watch::Sender<Option<String>>,
+}
+
 pub(super) struct Writer {
     db: sled::Db,
     barrier: Box<dyn Barrier>,
     incoming: mpsc::Receiver<Request>,
-    closed: Arc<AtomicBool>,
+    told: Told,
     /// After a failed write, memory may be ahead of the disk: nothing more is accepted.
     poisoned: bool,
-    /// Told why.
-    failed: watch::Sender<Option<String>>,
     watchdog: Watchdog,
 }
 
 impl Writer {
-    /// `closed` is set when the writer ends because it was told to, and not when it dies.
     pub(super) fn new(
         db: sled::Db,
         barrier: Box<dyn Barrier>,
         incoming: mpsc::Receiver<Request>,
-        closed: Arc<AtomicBool>,
-        failed: watch::Sender<Option<String>>,
+        told: Told,
         watchdog: Watchdog,
     ) -> Self {
-        Self { db, barrier, incoming, closed, poisoned: false, failed, watchdog }
+        Self { db, barrier, incoming, told, poisoned: false, watchdog }
     }
 
     /// Serves until it is told to close, or until nobody is left to ask.
     pub(super) fn run(mut self) {
         while let Some(first) = self.incoming.blocking_recv() {
             if let ControlFlow::Break(reply) = self.serve(first) {
-                self.closed.store(true, Ordering::Release);
+                self.told.closed.store(true, Ordering::Release);
                 drop(self);
                 let _ = reply.send(());
                 return;
@@ -91,7 +97,7 @@ impl Writer {
         if let Err(error) = self.make_durable(writes) {
             tracing::error!(%error, "the disk failed a write: nothing more is accepted until a restart");
             self.poisoned = true;
-            self.failed.send_replace(Some(error.to_string()));
+            self.told.failed.send_replace(Some(error.to_string()));
         }
         for (reply, answer) in answers {
             let answer = if self.poisoned { Err(Error::Poisoned) } else { answer };
@@ -111,9 +117,12 @@ impl Writer {
                 None => batch.remove(key),
             }
         }
-        let (db, barrier, started) = (&self.db, &mut self.barrier, Instant::now());
+        let (db, barrier, writes, started) = (&self.db, &mut self.barrier, &self.told.writes, Instant::now());
         self.watchdog.watch(|| {
-            db.apply_batch(batch)?;
+            let applied = db.apply_batch(batch);
+            // Also when it failed: part of it may be seen.
+            writes.fetch_add(1, Ordering::Release);
+            applied?;
             failpoint::hit("commit.applied")?;
             barrier.wait()?;
             failpoint::hit("commit.durable")?;

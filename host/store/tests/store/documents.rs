@@ -16,6 +16,7 @@ on_every_backend!(
     ids_of_200_bytes_work_and_longer_ones_are_refused,
     what_cannot_be_read_back_is_refused,
     one_of_many_writers_wins_each_revision,
+    writes_are_counted_before_they_are_answered,
     a_large_commit_is_one_commit,
     a_purged_document_leaves_no_trace,
     readers_of_large_documents_never_miss_one,
@@ -47,6 +48,23 @@ async fn a_document_lives_and_dies(store: Store) {
     let fourth = create(&store, &one, json!({ "amount": 1 })).await;
     assert_eq!(fourth.generation(), 4, "the generation goes on above the tombstone");
     assert!(!store.was_deleted(&one).unwrap());
+}
+
+async fn writes_are_counted_before_they_are_answered(store: Store) {
+    let count = || store.writes().expect("nobody else writes to it");
+    let begun = count();
+    let rev = create(&store, &bill("one"), json!({ "n": 1 })).await;
+    let created = count();
+    assert!(created > begun);
+    let mut changes = Changes::new();
+    changes.create(bill("one"), body(json!({ "n": 2 })));
+    store.commit(changes).await.unwrap_err();
+    assert!(store.get(&bill("one")).unwrap().is_some());
+    assert_eq!(count(), created, "what is refused or only read changes nothing");
+    let mut changes = Changes::new();
+    changes.delete(bill("one"), &rev);
+    store.commit(changes).await.unwrap();
+    assert!(count() > created);
 }
 
 async fn a_stale_revision_conflicts(store: Store) {

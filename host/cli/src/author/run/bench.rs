@@ -58,7 +58,7 @@ impl Bench {
             platform.create_instance(NewInstance { domain: "localhost".to_owned(), ..NewInstance::default() }).await?;
         let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
         let principal = platform.authenticate(&instance, &token)?;
-        platform.answer_konnectors_with(Arc::new(InProcess::new(&platform)));
+        platform.answer_konnectors_with(Arc::new(InProcess::default()));
         platform.start().await?;
         Ok(Self { platform, instance, principal, folder })
     }

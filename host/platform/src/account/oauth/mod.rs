@@ -4,6 +4,8 @@
 mod provider;
 mod refresh;
 
+use std::sync::Arc;
+
 use konnector_store::Document;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -150,7 +152,7 @@ impl Platform {
     /// does not give a token.
     pub async fn finish_oauth(
         &self,
-        host: Option<Instance>,
+        host: Option<Arc<Instance>>,
         account_type: &str,
         callback: &Callback,
     ) -> Result<String> {
@@ -158,7 +160,7 @@ impl Platform {
         let state = callback.get("state").ok_or_else(bad_state)?;
         let instance = match host {
             Some(instance) => instance,
-            None => self.instance_of_ticket(state).map_err(|_| bad_state())?,
+            None => self.instance_of_ticket(state).map_err(|_| bad_state())?.into(),
         };
         let Some(Ticket::Start(start)) = self.take_ticket(&instance, state).await? else { return Err(bad_state()) };
         if start.account_type != kind.id {
