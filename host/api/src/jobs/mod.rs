@@ -81,17 +81,11 @@ pub fn resource(platform: &Platform, instance: &Instance, job: &Job) -> Result<R
 
 /// The job of a path, if the caller has a rule for it.
 fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Job, Failure> {
-    match platform.job(&caller.instance, id) {
-        Ok(job) => {
-            caller.check_worker(verb, &JOBS, id, &job.worker)?;
-            Ok(job)
-        }
-        Err(missing) => {
-            // Whether it exists is told only to those who may know.
-            caller.check_worker(verb, &JOBS, id, KONNECTOR_WORKER)?;
-            Err(missing.into())
-        }
-    }
+    let found = platform.job(&caller.instance, id);
+    // Whether it exists is told only to those who may know.
+    let worker = found.as_ref().map_or(KONNECTOR_WORKER, |job| &job.worker);
+    caller.check_worker(verb, &JOBS, id, worker)?;
+    Ok(found?)
 }
 
 async fn list(

@@ -116,17 +116,11 @@ fn resource_with_state(platform: &Platform, instance: &Instance, trigger: &Trigg
 
 /// The trigger of a path, if the caller has a rule for it.
 fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result<Trigger, Failure> {
-    match platform.trigger(&caller.instance, id) {
-        Ok(trigger) => {
-            caller.check_worker(verb, &TRIGGERS, id, &trigger.worker)?;
-            Ok(trigger)
-        }
-        Err(missing) => {
-            // Whether it exists is told only to those who may know.
-            caller.check_worker(verb, &TRIGGERS, id, KONNECTOR_WORKER)?;
-            Err(missing.into())
-        }
-    }
+    let found = platform.trigger(&caller.instance, id);
+    // Whether it exists is told only to those who may know.
+    let worker = found.as_ref().map_or(KONNECTOR_WORKER, |trigger| &trigger.worker);
+    caller.check_worker(verb, &TRIGGERS, id, worker)?;
+    Ok(found?)
 }
 
 /// The same; a konnector needs no rule for its own triggers.
