@@ -218,9 +218,8 @@ async fn an_unknown_host_has_no_instance_and_an_unknown_path_no_route() {
     insta::assert_snapshot!(api.transcript(calls).await);
 }
 
-/// P8 of the behaviour reference.
 #[tokio::test]
-async fn the_bearer_reads_its_own_rules() {
+async fn p8_the_bearer_reads_its_own_rules() {
     let api = Api::new().await;
     let calls = [
         Call::get("/permissions/self").token(&api.token("io.cozy.files:GET:a,b io.cozy.contacts")),
