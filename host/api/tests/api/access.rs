@@ -61,7 +61,11 @@ fn call(method: &Method, path: &str) -> Call {
 }
 
 /// Operations that whoever has a token may do, and why.
-const ANY_SCOPE: [(&str, &str); 1] = [("get /permissions/self", "it tells what the scope is")];
+const ANY_SCOPE: [(&str, &str); 3] = [
+    ("get /permissions/self", "it tells what the scope is"),
+    ("get /settings/context", "apps look there before they ask for anything"),
+    ("get /settings/flags", "as there"),
+];
 
 /// Paths whose operations take no token, and why.
 const NO_TOKEN: [(&str, &str); 11] = [
