@@ -50,7 +50,7 @@ async fn each_document_of_many_is_for_itself() {
     let got = api.send(Call::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&wanted)).await.json();
     assert_eq!(got["results"][0]["docs"][0]["ok"]["n"], 10);
     assert_eq!(got["results"][1]["docs"][0]["error"]["reason"], "missing");
-    assert_eq!(got["results"][2]["docs"][0]["error"]["reason"], "deleted");
+    assert_eq!(got["results"][2]["docs"][0]["ok"]["_deleted"], true);
 
     for (body, status) in
         [(json!({}), 400), (json!({ "docs": [1] }), 400), (json!({ "docs": vec![json!({}); 1_001] }), 413)]

@@ -138,6 +138,34 @@ async fn a_document_is_deleted_by_its_revision() {
     assert_eq!((gone.status, &gone.json()["reason"]), (404, &json!("deleted")));
 }
 
+/// As in a CouchDB that keeps one revision of each document, also of what is deleted.
+#[tokio::test]
+async fn the_history_of_a_document_is_its_last_revision() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.bills");
+    let old = put(&api, "one", json!({ "amount": 1 })).await;
+    let rev = put(&api, "one", json!({ "_id": "one", "_rev": old, "amount": 2 })).await;
+    let gone = put(&api, "gone", json!({ "amount": 3 })).await;
+    let deleted = Call::delete(&format!("/data/io.cozy.bills/gone?rev={gone}")).token(&token);
+    let deleted = api.send(deleted).await.json()["rev"].as_str().expect("a revision").to_owned();
+    let get = |path: &str| Call::get(&format!("/data/io.cozy.bills/{path}")).token(&token);
+    let wanted = json!({ "docs": [{ "id": "one", "rev": old }, { "id": "gone", "rev": deleted }, { "id": "never" }] });
+    let calls = [
+        get(&format!("one?rev={rev}&revs=true&revs_info=true")),
+        get(&format!("one?rev={old}")),
+        get("one?open_revs=all&revs=true"),
+        get(&format!("one?open_revs=[%22{old}%22,%22{rev}%22]")),
+        get("gone?open_revs=all"),
+        get("never?open_revs=all"),
+        get(&format!("never?open_revs=[%22{rev}%22]")),
+        get("one?open_revs=some"),
+        // Who may read one document learns nothing of its deletion.
+        Call::get("/data/io.cozy.bills/gone?open_revs=all").token(&api.token("io.cozy.bills:GET:gone")),
+        Call::post("/data/io.cozy.bills/_bulk_get?revs=true").token(&token).json(&wanted),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await);
+}
+
 #[tokio::test]
 async fn d10_documents_of_a_type_are_listed_in_pages() {
     let api = Api::new().await;
