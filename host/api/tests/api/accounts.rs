@@ -80,7 +80,8 @@ fn param(url: &Url, name: &str) -> Option<String> {
     url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
 }
 
-/// To the provider, back with a code, and the account holds the tokens, sealed.
+/// To the provider, back with a code, and the account holds the tokens, sealed. There is no home app to come back to: whoever starts says
+/// where, or the browser ends on a page of the server's.
 #[tokio::test]
 async fn a1_an_account_is_connected_by_a_code() {
     let service = Service::new(json!({ "extras": { "prompt": "consent" } })).await;
@@ -139,6 +140,10 @@ async fn a1_an_account_is_connected_by_a_code() {
     assert!(!sealed.contains("access-1") && !sealed.contains("refresh-1"), "{sealed}");
     // The state is good once.
     assert_eq!(service.back(&format!("code=the-code&state={state}")).await.status, 400);
+    let state = param(&service.start("").await, "state").expect("a state");
+    let back = service.back(&format!("code=the-code&state={state}")).await;
+    let back: Url = back.header(LOCATION).parse().expect("an address");
+    assert_eq!((back.host_str(), back.path()), (Some("alice.example"), "/accounts/service/done"));
 }
 
 #[tokio::test]
