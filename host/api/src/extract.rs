@@ -49,17 +49,17 @@ pub struct Caller {
 impl Caller {
     /// Refuses whoever has no rule for the whole type.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
-        self.permit(self.principal.permissions.allows_type(verb, doctype), verb, doctype)
+        Ok(self.principal.check_type(verb, doctype)?)
     }
 
     /// Refuses whoever has no rule for any document of the type, before it is known which document is asked for.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
-        self.permit(self.principal.permissions.allows_any(verb, doctype), verb, doctype)
+        Ok(self.principal.check_any(verb, doctype)?)
     }
 
     /// Refuses whoever has no rule for the type, the document's id, or one of its members.
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map) -> Result<(), Failure> {
-        self.permit(self.principal.permissions.allows_document(verb, doctype, id, body), verb, doctype)
+        Ok(self.principal.check_document(verb, doctype, id, body)?)
     }
 
     /// Refuses whoever has no rule for the jobs or triggers of a worker; `id` is empty for one that is to be made.
@@ -74,21 +74,6 @@ impl Caller {
             return Ok(());
         }
         Err(Failure::forbidden("only a token with the scope * may do this"))
-    }
-
-    fn permit(&self, allowed: bool, verb: Verb, doctype: &Doctype) -> Result<(), Failure> {
-        if allowed {
-            return Ok(());
-        }
-        if self.principal.konnector().is_some()
-            && let Err(denied) = self.principal.permissions.check_type(verb, doctype)
-        {
-            return Err(Failure::forbidden(denied.message));
-        }
-        let some = if self.principal.permissions.allows_any(verb, doctype) { " in this case" } else { "" };
-        Err(Failure::forbidden(format!(
-            "the token does not allow {verb} on {doctype}{some}; use one whose scope has {doctype}:{verb}"
-        )))
     }
 }
 

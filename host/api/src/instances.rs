@@ -2,19 +2,20 @@
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
+use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
 use konnector_platform::doctype::INSTANCES;
-use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::instance::{Instance, InstancePatch, NewInstance, time_zone};
 use konnector_platform::token::Audience;
-use konnector_store::{DocRef, InstanceId};
+use konnector_store::{DocRef, InstanceId, Map};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::error::Failure;
-use crate::extract::Params;
+use crate::extract::{JsonObject, Params};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Describe as _, Kind};
 
@@ -27,17 +28,9 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("page[skip]", Kind::Number, "Instances to leave out")
     })
     .post_with(create, |op| {
-        op.summary("Makes an instance")
+        describe(op.summary("Makes an instance"))
             .query("Domain", Kind::Text, "The host name under which clients reach it")
-            .query("DomainAliases", Kind::Text, "Further host names, with commas between them")
-            .query("Locale", Kind::Text, "The language of its owner")
-            .query("Timezone", Kind::Text, "The time zone of its owner, an IANA name")
-            .query("Email", Kind::Text, "The mail address of its owner")
-            .query("PublicName", Kind::Text, "The name of its owner")
-            .query("DiskQuota", Kind::Number, "The bytes that its files may take; as many as there are unless told")
             .answers::<201, Document>("The instance")
-            .fails(409, "There is an instance of this host name")
-            .fails(422, "A parameter is wrong")
     });
     let token = post_with(issue_token, |op| {
         op.summary("Makes a token")
@@ -49,12 +42,31 @@ pub fn routes() -> ApiRouter<Platform> {
             .fails(422, "A parameter is wrong")
     });
     let one = get_with(show, |op| op.summary("An instance"))
+        .patch_with(change, |op| describe(op.summary("Changes an instance; what is not told stays")))
         .delete_with(delete, |op| op.summary("Deletes an instance and all its data").answers::<204, ()>("It is gone"));
+    let flags = get_with(flags, |op| op.summary("The switches of features that clients of an instance read"))
+        .patch_with(change_flags, |op| op.summary("Sets switches of features, and removes those that are null"));
     ApiRouter::new()
         .api_route("/instances", all)
         .api_route("/instances/count", get_with(count, |op| op.summary("How many instances there are")))
         .api_route("/instances/token", token)
         .api_route("/instances/{domain}", one)
+        .api_route("/instances/{domain}/feature/flags", flags)
+}
+
+/// What an instance is made from, and what may change of it.
+fn describe(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.query("DomainAliases", Kind::Text, "Further host names, with commas between them")
+        .query("Locale", Kind::Text, "The language of its owner")
+        .query("Timezone", Kind::Text, "The time zone of its owner, an IANA name")
+        .query("Email", Kind::Text, "The mail address of its owner")
+        .query("PublicName", Kind::Text, "The name of its owner")
+        .query("DiskQuota", Kind::Number, "The bytes that its files may take; as many as there are unless told")
+        .query("OrgDomain", Kind::Text, "The domain of the organisation that it belongs to")
+        .query("OrgID", Kind::Text, "The id of that organisation")
+        .query("feature_sets", Kind::Text, "Names of sets of features, with commas between them")
+        .fails(409, "Another instance has this host name")
+        .fails(422, "A parameter is wrong")
 }
 
 fn resource(platform: &Platform, instance: &Instance) -> Result<Resource, Failure> {
@@ -94,22 +106,39 @@ async fn count(State(platform): State<Platform>) -> Result<Json<Value>, Failure>
     Ok(Json(json!({ "count": platform.instances()?.len() })))
 }
 
-async fn create(State(platform): State<Platform>, params: Params) -> Result<(StatusCode, Document), Failure> {
+/// What a request tells of an instance. A parameter that is empty tells nothing.
+fn given(params: &Params) -> Result<InstancePatch, Failure> {
     let text = |name| params.filled(name).map(str::to_owned);
-    let disk_quota = params
-        .filled("DiskQuota")
-        .map(|bytes| {
-            bytes.parse().map_err(|_| Failure::parameter("DiskQuota", format!("'{bytes}' is no number of bytes")))
-        })
-        .transpose()?;
-    let new = NewInstance {
-        domain: text("Domain").unwrap_or_default(),
-        aliases: params.list("DomainAliases"),
+    let list = |name| params.filled(name).map(|_| params.list(name));
+    let bytes = |bytes: &str| {
+        bytes.parse().map_err(|_| Failure::parameter("DiskQuota", format!("'{bytes}' is no number of bytes")))
+    };
+    Ok(InstancePatch {
         locale: text("Locale"),
-        time_zone: text("Timezone"),
+        time_zone: params.filled("Timezone").map(|name| time_zone(name, "Timezone")).transpose()?,
         email: text("Email"),
         public_name: text("PublicName"),
-        disk_quota,
+        disk_quota: params.filled("DiskQuota").map(bytes).transpose()?,
+        aliases: list("DomainAliases"),
+        org_domain: text("OrgDomain"),
+        org_id: text("OrgID"),
+        feature_sets: list("feature_sets"),
+    })
+}
+
+async fn create(State(platform): State<Platform>, params: Params) -> Result<(StatusCode, Document), Failure> {
+    let given = given(&params)?;
+    let new = NewInstance {
+        domain: params.text("Domain").unwrap_or_default().to_owned(),
+        aliases: given.aliases.unwrap_or_default(),
+        locale: given.locale,
+        time_zone: given.time_zone,
+        email: given.email,
+        public_name: given.public_name,
+        disk_quota: given.disk_quota,
+        org_domain: given.org_domain,
+        org_id: given.org_id,
+        feature_sets: given.feature_sets.unwrap_or_default(),
     };
     let instance = platform.create_instance(new).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &instance)?)))
@@ -117,6 +146,30 @@ async fn create(State(platform): State<Platform>, params: Params) -> Result<(Sta
 
 async fn show(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Document, Failure> {
     Ok(Document::one(resource(&platform, &*platform.instance(&domain)?)?))
+}
+
+/// No secrets are shown, unlike cozy-stack does here: instances have none of their own.
+async fn change(
+    State(platform): State<Platform>,
+    Path(domain): Path<String>,
+    params: Params,
+) -> Result<Document, Failure> {
+    let instance = platform.instance(&domain)?;
+    let changed = platform.change_instance(&instance, &given(&params)?).await?;
+    Ok(Document::one(resource(&platform, &changed)?))
+}
+
+async fn flags(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<Json<Map>, Failure> {
+    Ok(Json(platform.instance(&domain)?.feature_flags.clone()))
+}
+
+async fn change_flags(
+    State(platform): State<Platform>,
+    Path(domain): Path<String>,
+    JsonObject(patch): JsonObject,
+) -> Result<Json<Map>, Failure> {
+    let instance = platform.instance(&domain)?;
+    Ok(Json(platform.change_feature_flags(&instance, &patch).await?))
 }
 
 async fn delete(State(platform): State<Platform>, Path(domain): Path<String>) -> Result<StatusCode, Failure> {

@@ -7,7 +7,7 @@ use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::{OAUTH_CLIENTS, SETTINGS};
-use konnector_platform::instance::InstancePatch;
+use konnector_platform::instance::{InstancePatch, time_zone};
 use konnector_platform::token::Audience;
 use konnector_store::Map;
 use serde_json::{Value, json};
@@ -50,9 +50,16 @@ pub fn routes() -> ApiRouter<Platform> {
 
 /// Settings with a name, for whoever has a rule on this document.
 fn settings(caller: &Caller, verb: Verb, name: &str, attributes: &Value) -> Result<Document, Failure> {
-    let id = format!("io.cozy.settings.{name}");
-    check(caller, verb, &SETTINGS, &id)?;
-    let resource = Resource::new(SETTINGS.as_str(), id, attributes)?;
+    check(caller, verb, &SETTINGS, &id(name))?;
+    named(name, attributes)
+}
+
+fn id(name: &str) -> String {
+    format!("{}.{name}", *SETTINGS)
+}
+
+fn named(name: &str, attributes: &Value) -> Result<Document, Failure> {
+    let resource = Resource::new(SETTINGS.as_str(), id(name), attributes)?;
     Ok(Document::one(resource.link("self", format!("/settings/{name}"))))
 }
 
@@ -82,22 +89,23 @@ async fn change(State(platform): State<Platform>, caller: Caller, mut body: Attr
     check(&caller, Verb::Put, &SETTINGS, "io.cozy.settings.instance")?;
     let patch = InstancePatch {
         locale: body.take_text("locale")?,
-        time_zone: body.take_text("tz")?,
+        time_zone: body.take_text("tz")?.map(|name| time_zone(&name, "tz")).transpose()?,
         email: body.take_text("email")?,
         public_name: body.take_text("public_name")?,
+        ..InstancePatch::default()
     };
     let instance = platform.change_instance(&caller.instance, &patch).await?;
     let caller = Caller { instance: instance.into(), ..caller };
     settings(&caller, Verb::Put, "instance", &of_instance(&caller))
 }
 
-async fn context(caller: Caller) -> Result<Document, Failure> {
-    settings(&caller, Verb::Get, "context", &json!({ "id": "context" }))
+/// Whoever has a token may read it, and the switches: apps look there before they ask for anything (cozy-stack).
+async fn context(_: Caller) -> Result<Document, Failure> {
+    named("context", &json!({ "id": "context" }))
 }
 
-/// There are none.
 async fn flags(caller: Caller) -> Result<Document, Failure> {
-    settings(&caller, Verb::Get, "flags", &json!({}))
+    named("flags", &json!(caller.instance.feature_flags))
 }
 
 async fn capabilities(caller: Caller) -> Result<Document, Failure> {

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn p1_names() {
         for good in ["io.cozy.files", "io.cozy.account_types", "750g.data", "fr.maif.maifuser.contrat", "files"] {
             assert_eq!(doctype(good).to_string(), good);
         }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_need_three_names_before_the_star() {
+    fn p1_wildcards_need_three_names_before_the_star() {
         for good in ["io.cozy.banks.*", "io.cozy.files.*", "a.b.c.d.*"] {
             assert_eq!(pattern(good).to_string(), good);
         }
@@ -194,16 +194,18 @@ mod tests {
     }
 
     #[test]
-    fn error_texts() {
-        let refusals: Vec<String> = ["io.cozy.account-types", "io..files", "io.cozy.*", "io.Cozy.files.*", "*"]
-            .iter()
-            .map(|text| text.parse::<DoctypePattern>().unwrap_err().to_string())
-            .chain(["http".parse::<Doctype>().unwrap_err().to_string()])
-            .collect();
+    fn p1_refusals() {
+        let refusals: Vec<String> =
+            ["io.cozy.account-types", "io..files", "io.cozy.*", "com.bitwarden.*", "io.Cozy.files.*", "*"]
+                .iter()
+                .map(|text| text.parse::<DoctypePattern>().unwrap_err().to_string())
+                .chain(["http".parse::<Doctype>().unwrap_err().to_string()])
+                .collect();
         insta::assert_snapshot!(refusals.join("\n"), @r#"
         "io.cozy.account-types" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
         "io..files" is not a doctype that a rule can name: each dot stands between two names, as in "io.cozy.bills"
         "io.cozy.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
+        "com.bitwarden.*" is not a doctype that a rule can name: at least three names stand before the star, as in "io.cozy.bank.*"
         "io.Cozy.files.*" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
         "*" is not a doctype that a rule can name: name each type, as in "io.cozy.bills"
         "http" is not a doctype that a rule can name: it names the rules on hosts

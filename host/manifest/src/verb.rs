@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn absent_empty_and_all_mean_all() {
+    fn p6_absent_empty_and_all_mean_all() {
         for names in [vec![], vec!["ALL"]] {
             assert_eq!(Verbs::for_documents(names.clone()).unwrap(), Verbs::ALL);
             assert_eq!(Verbs::for_hosts(names).unwrap(), Verbs::ALL);
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn error_texts() {
+    fn p6_refusals() {
         let documents = ["get", "PROPFIND"].map(|name| Verbs::for_documents([name]).unwrap_err().to_string());
         let mixed = Verbs::for_documents(["ALL", "GET"]).unwrap_err().to_string();
         let hosts = ["get", "", "A B"].map(|name| Verbs::for_hosts([name]).unwrap_err().to_string());

@@ -99,7 +99,7 @@ impl Platform {
         wanted: Wanted,
     ) -> Result<ChangePage> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Get, doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
         if !self.has_type(&instance.id, doctype)? {
             return Err(Error::NotFound(crate::document::Missing::Doctype.reason().to_owned()));
         }
@@ -119,7 +119,7 @@ impl Platform {
         ids: Vec<String>,
     ) -> Result<Vec<Change>> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Get, doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
         Ok(self.store.changes_of(&instance.id, doctype, &Seq::default(), ids).await?)
     }
 }

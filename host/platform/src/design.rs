@@ -158,7 +158,7 @@ impl Platform {
         new: NewIndex,
     ) -> Result<DeclaredIndex> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Get, doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
         let made_up = new.definition.name();
         let design = new.design.unwrap_or_else(|| made_up.clone());
         let name = new.name.unwrap_or(made_up);
@@ -192,7 +192,7 @@ impl Platform {
     /// [`Error::Forbidden`] without the right to read the whole type.
     pub fn designs(&self, instance: &Instance, principal: &Principal, doctype: &Doctype) -> Result<Vec<(Design, Rev)>> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Get, doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
         self.designs_of(instance, doctype)
     }
 
@@ -225,7 +225,7 @@ impl Platform {
         id: &str,
     ) -> Result<(Design, Rev)> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Get, doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
         let found = self.stored::<Design>(&at(instance, doctype, id))?;
         let Stored { rev, value, .. } = found.ok_or_else(|| Error::NotFound("missing".to_owned()))?;
         Ok((Design { id: id.to_owned(), ..value }, rev))
@@ -246,7 +246,7 @@ impl Platform {
         rev: &Rev,
     ) -> Result<()> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Delete, doctype)?;
+        principal.check_type(Verb::Delete, doctype)?;
         let Some(found) = self.stored::<Design>(&at(instance, doctype, id))? else {
             // What no client declared for documents that only the server writes is the server's own.
             writable(doctype)?;
@@ -290,7 +290,7 @@ impl Platform {
         doctype: &Doctype,
         (from, to): (&str, &str),
     ) -> Result<Rev> {
-        principal.permissions.check_type(Verb::Post, doctype)?;
+        principal.check_type(Verb::Post, doctype)?;
         let (design, _) = self.design(instance, principal, doctype, from)?;
         let to = at(instance, doctype, to);
         let mut changes = Changes::new();

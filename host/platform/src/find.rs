@@ -58,7 +58,7 @@ impl Platform {
         query: Query,
     ) -> Result<FoundPage> {
         readable(doctype)?;
-        principal.permissions.check_type(Verb::Get, doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
         let candidates = self.candidates(instance, doctype, &query)?;
         let members: Vec<&[String]> = candidates.iter().map(|candidate| candidate.members.as_slice()).collect();
         let plan = plan(&query.selector, query.sort.as_ref(), &members)?;

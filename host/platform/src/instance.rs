@@ -11,8 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::doctype::INSTANCES;
 use crate::file;
 use crate::memo::Memo;
-use crate::stored::{Stored, object};
+use crate::stored::{Object, Stored, object};
 use crate::{Error, Platform, Result};
+
+mod change;
+
+pub use change::InstancePatch;
 
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
@@ -66,6 +70,18 @@ pub struct Instance {
     /// Bytes its files may take; the server's default where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_quota: Option<u64>,
+    /// Domain of the organisation that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_domain: Option<String>,
+    /// Id of that organisation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_id: Option<String>,
+    /// Names of sets of features that the operator gave it; what they hold is known to whoever gave them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feature_sets: Vec<String>,
+    /// The switches of features, by name, that clients read.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub feature_flags: Object,
     /// When it was created.
     pub created_at: DateTime<Utc>,
 }
@@ -101,30 +117,28 @@ pub struct NewInstance {
     pub aliases: Vec<String>,
     /// Language, `en` where absent.
     pub locale: Option<String>,
-    /// IANA time zone, `UTC` where absent.
-    pub time_zone: Option<String>,
+    /// Time zone, `UTC` where absent.
+    pub time_zone: Option<chrono_tz::Tz>,
     /// Mail address of the owner.
     pub email: Option<String>,
     /// Name of the owner.
     pub public_name: Option<String>,
     /// Bytes its files may take.
     pub disk_quota: Option<u64>,
+    /// Domain of the organisation that it belongs to.
+    pub org_domain: Option<String>,
+    /// Id of that organisation.
+    pub org_id: Option<String>,
+    /// Names of sets of features.
+    pub feature_sets: Vec<String>,
 }
 
-/// What the owner may change of an instance; what is absent stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct InstancePatch {
-    /// Language.
-    pub locale: Option<String>,
-    /// IANA time zone.
-    pub time_zone: Option<String>,
-    /// Mail address.
-    pub email: Option<String>,
-    /// Name.
-    pub public_name: Option<String>,
-}
-
-fn time_zone(name: &str, parameter: &'static str) -> Result<chrono_tz::Tz> {
+/// Reads the name of a time zone.
+///
+/// # Errors
+///
+/// [`Error::Parameter`], with the name of the parameter that it came in, when it is none.
+pub fn time_zone(name: &str, parameter: &'static str) -> Result<chrono_tz::Tz> {
     name.parse().map_err(|_| Error::Parameter {
         name: parameter,
         message: format!("the time zone '{name}' is unknown; use an IANA name, for example Europe/Paris"),
@@ -151,30 +165,42 @@ fn check_domain(domain: &str) -> Result<String> {
     })
 }
 
+/// Each once, and without the domain itself.
+fn check_aliases(aliases: &[String], domain: &str) -> Result<Vec<String>> {
+    let mut checked = Vec::new();
+    for alias in aliases {
+        let alias = check_domain(alias)?;
+        if alias != domain && !checked.contains(&alias) {
+            checked.push(alias);
+        }
+    }
+    Ok(checked)
+}
+
 impl Platform {
     /// Creates an instance with its root directory and trash.
     ///
     /// # Errors
     ///
-    /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::Parameter`] when one is not a host name or the time zone unknown.
+    /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::Parameter`] when one is not a host name.
     pub async fn create_instance(&self, new: NewInstance) -> Result<Instance> {
         let domain = check_domain(&new.domain)?;
-        let aliases = new.aliases.iter().map(|alias| check_domain(alias)).collect::<Result<Vec<_>>>()?;
-        let tz = match new.time_zone {
-            None => utc(),
-            Some(name) => time_zone(&name, "Timezone")?,
-        };
+        let aliases = check_aliases(&new.aliases, &domain)?;
         let instance = Instance {
             id: InstanceId::new(),
             domain,
             domain_aliases: aliases,
             locale: new.locale.unwrap_or_else(|| "en".to_owned()),
-            tz,
+            tz: new.time_zone.unwrap_or_else(utc),
             email: new.email,
             public_name: new.public_name,
             context: default_context(),
             onboarding_finished: true,
             disk_quota: new.disk_quota,
+            org_domain: new.org_domain,
+            org_id: new.org_id,
+            feature_sets: new.feature_sets,
+            feature_flags: Object::new(),
             created_at: self.clock.now(),
         };
         let mut changes = Changes::new();
@@ -228,27 +254,6 @@ impl Platform {
     /// When the store fails.
     pub fn instances(&self) -> Result<Vec<Instance>> {
         self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect()
-    }
-
-    /// Changes what the owner may change. Schedules are read in the new time zone when they are planned next.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Parameter`] when the time zone is unknown, [`Error::NotFound`] when the instance is gone.
-    pub async fn change_instance(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
-        let zone = patch.time_zone.as_deref().map(|name| time_zone(name, "tz")).transpose()?;
-        let at = own(instance.id.as_str());
-        let changed = self
-            .modify::<Instance, _>(&at, |own, _| {
-                own.locale = patch.locale.clone().unwrap_or_else(|| own.locale.clone());
-                own.tz = zone.unwrap_or(own.tz);
-                own.email = patch.email.clone().or_else(|| own.email.take());
-                own.public_name = patch.public_name.clone().or_else(|| own.public_name.take());
-                Ok(true)
-            })
-            .await?;
-        let changed = changed.ok_or_else(|| Error::NotFound("the instance is gone".to_owned()))?;
-        Ok(Instance { id: instance.id.clone(), ..changed })
     }
 
     /// Removes an instance with all its documents, jobs and triggers. The contents of its files go with the next sweep of blobs.

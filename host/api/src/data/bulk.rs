@@ -11,9 +11,10 @@ use konnector_platform::document::{readable, writable};
 use konnector_store::{Map, Rev};
 use serde_json::{Value, json};
 
-use super::{check_id, doctype, revision, shown};
+use super::revisions::Last;
+use super::{check_id, doctype, revision};
 use crate::error::{Failure, couch};
-use crate::extract::{Caller, JsonObject};
+use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, Kind};
 
 /// Documents in one request.
@@ -32,11 +33,9 @@ pub fn routes() -> ApiRouter<Platform> {
             .answers::<201, Json<Vec<Value>>>("What became of each document")
     });
     let read = post_with(read, |op| {
-        op.summary("Many documents by their ids").member(
-            "docs",
-            Kind::Objects,
-            "An id, and a rev where it matters, of each",
-        )
+        op.summary("The last revisions of many documents, also of their deletions")
+            .query("revs", Kind::Flag, "With its history, which is that revision")
+            .member("docs", Kind::Objects, "An id, and a rev where it matters, of each")
     });
     ApiRouter::new().api_route("/data/{doctype}/_bulk_docs", write).api_route("/data/{doctype}/_bulk_get", read)
 }
@@ -151,6 +150,7 @@ async fn read(
     State(platform): State<Platform>,
     caller: Caller,
     Path(name): Path<String>,
+    params: Params,
     JsonObject(mut body): JsonObject,
 ) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
@@ -160,12 +160,8 @@ async fn read(
     for wanted in documents(&mut body)? {
         let id = wanted.get("id").and_then(Value::as_str).unwrap_or_default();
         let rev = wanted.get("rev").and_then(Value::as_str);
-        let found = platform.read_document(&caller.instance, &caller.principal, &doctype, id).map_err(Failure::from);
-        let found = match found {
-            Ok(document) if rev.is_none_or(|rev| rev == document.rev.to_string()) => {
-                json!({ "ok": shown(&doctype, document) })
-            }
-            // Old revisions are not kept, as in a CouchDB after a compaction.
+        let found = match Last::of(&platform, &caller, &doctype, id).await {
+            Ok(last) if rev.is_none_or(|rev| rev == last.rev.to_string()) => json!({ "ok": last.told(&params) }),
             Ok(_) => json!({ "error": { "id": id, "rev": rev, "error": "not_found", "reason": "missing" } }),
             Err(failure) => {
                 json!({ "error": { "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() } })

@@ -11,6 +11,7 @@ use konnector_platform::changes::{ChangePage, Since, Wanted};
 use konnector_store::{Change, Direction, Map, Rev};
 use serde_json::{Value, json};
 
+use super::revisions::deleted;
 use super::{doctype, revision, shown};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
@@ -188,10 +189,7 @@ async fn answer(
 /// The document of a change, as it is now.
 fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &Change) -> Result<Value, Failure> {
     let found = platform.read_listed(&caller.instance, &caller.principal, doctype, &change.id)?;
-    Ok(found.map_or_else(
-        || json!({ "_id": change.id, "_rev": change.rev, "_deleted": true }),
-        |document| Value::Object(shown(doctype, document)),
-    ))
+    Ok(Value::Object(found.map_or_else(|| deleted(change), |document| shown(doctype, document))))
 }
 
 /// `POST /data/:type/_revs_diff`: of the revisions of each document, those that are not here. Only the last revision of a document is kept, also

@@ -6,6 +6,7 @@ pub mod changes;
 mod find;
 mod list;
 mod references;
+mod revisions;
 
 use std::time::Instant;
 
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, Kind};
+use revisions::{Last, Open};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
@@ -48,7 +50,11 @@ pub fn routes() -> ApiRouter<Platform> {
 /// The operations on one document.
 fn one() -> ApiMethodRouter<Platform> {
     get_with(read, |op| {
-        op.summary("A document").query("rev", Kind::Text, "Its revision; only the current one is there")
+        op.summary("A document")
+            .query("rev", Kind::Text, "Its revision; only the current one is there")
+            .query("revs", Kind::Flag, "With its history, which is that revision")
+            .query("revs_info", Kind::Flag, "With the revisions that are there")
+            .query("open_revs", Kind::Text, "All, or a list of revisions: a list of them, also of a deletion")
     })
     .put_with(write, |op| {
         op.summary("Stores a document under an id, as a new one or as the next revision")
@@ -122,20 +128,20 @@ async fn read(
     caller: Caller,
     Path((name, id)): Path<(String, String)>,
     params: Params,
-) -> Result<Json<Map>, Failure> {
+) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
     caller.check_any(Verb::Get, &doctype)?;
     check_id(&id)?;
-    let wants_credentials = params.list("include").iter().any(|wanted| wanted == "credentials");
-    let principal = Principal { wants_credentials, ..caller.principal };
-    let document = platform.read_document(&caller.instance, &principal, &doctype, &id)?;
-    if let Some(rev) = params.filled("rev")
-        && revision(rev)? != document.rev
-    {
-        // Old revisions are not kept, as in a CouchDB after a compaction.
-        return Err(Failure::document(StatusCode::NOT_FOUND, "not_found", "missing"));
+    if let Some(open) = Open::of(&params)? {
+        return Ok(Json(json!(open.answer(Last::of(&platform, &caller, &doctype, &id).await, &params)?)));
     }
-    Ok(Json(shown(&doctype, document)))
+    let wants_credentials = params.list("include").iter().any(|wanted| wanted == "credentials");
+    let principal = Principal { wants_credentials, ..caller.principal.clone() };
+    let last = Last::present(&platform, &caller, &principal, &doctype, &id)?;
+    match params.filled("rev").map(revision).transpose()? {
+        Some(rev) if rev != last.rev => Err(Failure::document(StatusCode::NOT_FOUND, "not_found", "missing")),
+        _ => Ok(Json(json!(last.told(&params)))),
+    }
 }
 
 async fn create(

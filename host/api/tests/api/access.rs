@@ -61,7 +61,11 @@ fn call(method: &Method, path: &str) -> Call {
 }
 
 /// Operations that whoever has a token may do, and why.
-const ANY_SCOPE: [(&str, &str); 1] = [("get /permissions/self", "it tells what the scope is")];
+const ANY_SCOPE: [(&str, &str); 3] = [
+    ("get /permissions/self", "it tells what the scope is"),
+    ("get /settings/context", "apps look there before they ask for anything"),
+    ("get /settings/flags", "as there"),
+];
 
 /// Paths whose operations take no token, and why.
 const NO_TOKEN: [(&str, &str); 11] = [
@@ -218,9 +222,8 @@ async fn an_unknown_host_has_no_instance_and_an_unknown_path_no_route() {
     insta::assert_snapshot!(api.transcript(calls).await);
 }
 
-/// P8 of the behaviour reference.
 #[tokio::test]
-async fn the_bearer_reads_its_own_rules() {
+async fn p8_the_bearer_reads_its_own_rules() {
     let api = Api::new().await;
     let calls = [
         Call::get("/permissions/self").token(&api.token("io.cozy.files:GET:a,b io.cozy.contacts")),

@@ -1,8 +1,8 @@
-//! Accounts by OAuth (§7.4, A1 and A2 of the behaviour reference), and who sees their secrets (§7.2, D13).
+//! Accounts by OAuth (§7.4 of the behaviour reference), and who sees their secrets (§7.2).
 
 use std::time::Duration;
 
-use http::header::LOCATION;
+use http::header::{LOCATION, SET_COOKIE};
 use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 use url::Url;
@@ -80,9 +80,10 @@ fn param(url: &Url, name: &str) -> Option<String> {
     url.query_pairs().find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
 }
 
-/// A1: to the provider, back with a code, and the account holds the tokens, sealed.
+/// To the provider, back with a code, and the account holds the tokens, sealed. There is no home app to come back to: whoever starts says
+/// where, or the browser ends on a page of the server's.
 #[tokio::test]
-async fn an_account_is_connected_by_a_code() {
+async fn a1_an_account_is_connected_by_a_code() {
     let service = Service::new(json!({ "extras": { "prompt": "consent" } })).await;
     let url = service.start("scope=a+b&state=mine&nonce=n1&redirect_url=https://home.example/x?y=1").await;
     assert_eq!((url.host_str(), url.path()), (Some("provider.example"), "/login"));
@@ -115,20 +116,34 @@ async fn an_account_is_connected_by_a_code() {
         assert_eq!(asked.get(name), Some(value), "{name}");
     }
     let id = param(&back, "account").expect("an account");
-    let clear = service.clear(&id).await;
-    assert_eq!(clear["account_type"], "service");
-    assert_eq!(
-        clear["oauth"],
-        json!({
-            "access_token": "access-1", "refresh_token": "refresh-1", "token_type": "Bearer",
-            "expires_at": "2026-11-20T13:00:00Z",
-        })
-    );
-    assert_eq!(clear["oauth_callback_results"], json!({ "customer": "c-42" }));
+    let konnector = service.api.token_of(Audience::Konnector, "service", "");
+    let clear = service.api.send(Call::get(&format!("/data/io.cozy.accounts/{id}")).token(&konnector)).await;
+    insta::assert_snapshot!(clear, @r#"
+    200 application/json
+    {
+      "_id": "<id>",
+      "_rev": "1-<id>",
+      "_type": "io.cozy.accounts",
+      "account_type": "service",
+      "oauth": {
+        "token_type": "Bearer",
+        "expires_at": "2026-11-20T13:00:00Z",
+        "access_token": "access-1",
+        "refresh_token": "refresh-1"
+      },
+      "oauth_callback_results": {
+        "customer": "c-42"
+      }
+    }
+    "#);
     let sealed = service.read(&id, &service.api.token("*")).await.to_string();
     assert!(!sealed.contains("access-1") && !sealed.contains("refresh-1"), "{sealed}");
     // The state is good once.
     assert_eq!(service.back(&format!("code=the-code&state={state}")).await.status, 400);
+    let state = param(&service.start("").await, "state").expect("a state");
+    let back = service.back(&format!("code=the-code&state={state}")).await;
+    let back: Url = back.header(LOCATION).parse().expect("an address");
+    assert_eq!((back.host_str(), back.path()), (Some("alice.example"), "/accounts/service/done"));
 }
 
 #[tokio::test]
@@ -152,13 +167,20 @@ async fn the_three_ways_to_say_who_asks() {
     }
 }
 
-/// A1: without a session 403; a session code is good once.
+/// A session code takes the place of a session, each time: there is no cookie that a page could use without the owner.
 #[tokio::test]
-async fn only_the_owner_starts() {
+async fn a1_only_the_owner_starts() {
     let service = Service::new(json!({})).await;
     let start =
         async |query: &str| service.api.send(Call::get(&format!("/accounts/service/start?{query}"))).await.status;
-    assert_eq!(start("").await, 403);
+    insta::assert_snapshot!(service.api.transcript([Call::get("/accounts/service/start")]).await, @r#"
+    GET /accounts/service/start
+    403 text/plain; charset=utf-8
+    this needs a session code; get a session code with `konnector instances session-code alice.example` or POST /auth/session_code, and give it as session_code
+    "#);
+    let session = service.session().await;
+    let started = service.api.send(Call::get(&format!("/accounts/service/start?session_code={session}"))).await;
+    assert_eq!((started.status, started.header(SET_COOKIE)), (303, ""));
     assert_eq!(start("session_code=guess").await, 403);
     let session = service.session().await;
     assert_eq!(start(&format!("session_code={session}")).await, 303);
@@ -219,9 +241,9 @@ async fn what_the_provider_refuses_makes_no_account() {
     assert!(service.api.platform.accounts(&service.api.alice, None).expect("accounts").is_empty());
 }
 
-/// A1: a token in the address, and the same connection is the same account.
+/// A token in the address, and the same connection is the same account.
 #[tokio::test]
-async fn a_connection_is_one_account() {
+async fn a1_a_connection_is_one_account() {
     let service = Service::new(json!({ "grant_mode": "token_redirect_url" })).await;
     let connect = async |token: &str, connection: &str| {
         let url = service.start("").await;
@@ -236,8 +258,17 @@ async fn a_connection_is_one_account() {
     let other = connect("t3", "8").await;
     assert_eq!(first, again);
     assert_ne!(first, other);
-    let oauth = &service.clear(&first).await["oauth"];
-    assert_eq!((&oauth["access_token"], &oauth["query"]), (&json!("t2"), &json!({ "connection_id": ["7"] })));
+    let account = service.clear(&first).await;
+    insta::assert_snapshot!(serde_json::to_string_pretty(&account["oauth"]).expect("a text"), @r#"
+    {
+      "query": {
+        "connection_id": [
+          "7"
+        ]
+      },
+      "access_token": "t2"
+    }
+    "#);
 }
 
 #[tokio::test]
@@ -310,14 +341,35 @@ async fn a_refresh_that_nobody_waits_for_is_stored() {
     panic!("the tokens were lost: {}", service.clear(&id).await);
 }
 
-/// A2 and the errors of §7.4.
 #[tokio::test]
-async fn a_refresh_that_fails_says_what_to_do() {
+async fn a2_a_refresh_that_fails_says_what_to_do() {
     let service = Service::new(json!({})).await;
     let id = service.connected().await;
     service.provider.be(Mood::Revoked);
-    let refused = service.refresh(&id).await;
-    insta::assert_snapshot!(refused);
+    insta::assert_snapshot!(service.refresh(&id).await, @r#"
+    401 application/vnd.api+json
+    {
+      "errors": [
+        {
+          "status": "401",
+          "title": "Unauthorized",
+          "detail": "OAuth refresh token is invalid or expired; reconnect account.",
+          "source": {},
+          "code": "oauth_refresh_invalid_token"
+        }
+      ]
+    }
+    "#);
+    let asked = service.provider.asked().pop().expect("a request");
+    assert_eq!((asked.method.as_str(), asked.authorization.as_deref()), ("POST", None));
+    for (name, value) in [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", "refresh-1"),
+        ("client_id", "the client"),
+        ("client_secret", "s&cret"),
+    ] {
+        assert_eq!(asked.get(name), Some(value), "{name}");
+    }
     service.provider.be(Mood::Broken);
     assert_eq!(service.refresh(&id).await.status, 502);
     // Neither of them cost the token.
@@ -356,9 +408,9 @@ async fn a_provider_in_a_private_network_is_not_contacted() {
     assert!(refused.status == 502 && refused.text().contains("cannot be reached"), "{refused}");
 }
 
-/// D13 and §7.2: a konnector sees the secrets of its accounts, an app those that it asks for, everybody else sealed texts that may come back.
+/// A konnector sees the secrets of its accounts, an app those that it asks for, everybody else sealed texts that may come back (§7.2).
 #[tokio::test]
-async fn who_sees_the_secrets_of_an_account() {
+async fn d13_who_sees_the_secrets_of_an_account() {
     let service = Service::new(json!({})).await;
     let api = &service.api;
     let account = json!({
@@ -389,6 +441,10 @@ async fn who_sees_the_secrets_of_an_account() {
             "{seen}"
         );
     }
+    let konnector = api.token_of(Audience::Konnector, "service", "");
+    let list = Call::get("/data/io.cozy.accounts/_all_docs?include_docs=true").token(&konnector);
+    let list = api.send(list).await;
+    assert!(list.status == 200 && !list.text().contains("cret\""), "{list}");
     // What comes back sealed stays what it was.
     let sealed: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
     let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&client).json(&sealed)).await;
@@ -401,10 +457,24 @@ async fn who_sees_the_secrets_of_an_account() {
     // A konnector's own change is answered in clear.
     let mut clear = service.clear(&id).await;
     clear["auth"]["password"] = json!("s3cret too");
-    let konnector = api.token_of(Audience::Konnector, "service", "");
     let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&konnector).json(&clear)).await;
     assert!(put.status == 200 && put.text().contains("s3cret too"), "{put}");
     // Sealed twice, it is another text.
     let again: Value = serde_json::from_str(&read(&client, "").await).expect("JSON");
     assert_ne!(again["data"]["auth"]["credentials_encrypted"], sealed["data"]["auth"]["credentials_encrypted"]);
+}
+
+/// The sealed text holds no login, unlike Cozy's: so it may be empty, and changes on its own.
+#[tokio::test]
+async fn d13_a_password_is_clear_to_the_konnector_alone() {
+    let service = Service::new(json!({})).await;
+    let api = &service.api;
+    let client = api.client_token("io.cozy.accounts").await;
+    let post = Call::post("/data/io.cozy.accounts/").token(&client);
+    let account = json!({ "account_type": "service", "auth": { "login": "", "password": "s3cret" } });
+    let id = api.send(post.json(&account)).await.json()["id"].as_str().expect("an id").to_owned();
+    let get = || Call::get(&format!("/data/io.cozy.accounts/{id}"));
+    let calls = [get().token(&api.token_of(Audience::Konnector, "service", "")), get().token(&client)];
+    let sealed = regex::Regex::new(r"sealed-v1\.[\w.-]+").expect("a pattern");
+    insta::assert_snapshot!(sealed.replace_all(&api.transcript(calls).await, "<sealed>"));
 }

@@ -74,6 +74,145 @@ async fn instances_are_made_shown_and_removed() {
 }
 
 #[tokio::test]
+async fn i1_sets_of_features_and_the_organisation_are_echoed() {
+    let api = Api::new().await;
+    let admin = Admin::new(&api);
+    let query = "Domain=carol.example&feature_sets=a,b&OrgDomain=org.example&OrgID=42";
+    insta::assert_snapshot!(admin.send(Call::post(&format!("/instances?{query}"))).await, @r#"
+    201 application/vnd.api+json
+    {
+      "data": {
+        "type": "instances",
+        "id": "<id>",
+        "attributes": {
+          "domain": "carol.example",
+          "domain_aliases": [],
+          "locale": "en",
+          "tz": "UTC",
+          "context": "default",
+          "onboarding_finished": true,
+          "org_domain": "org.example",
+          "org_id": "42",
+          "feature_sets": [
+            "a",
+            "b"
+          ],
+          "created_at": "2026-11-20T12:00:00Z",
+          "prefix": "<id>"
+        },
+        "meta": {
+          "rev": "1-<id>"
+        },
+        "links": {
+          "self": "/instances/<id>"
+        }
+      }
+    }
+    "#);
+    let changed = admin.send(Call::patch("/instances/carol.example?feature_sets=c&OrgID=43")).await;
+    assert_eq!(changed.status, 200, "{changed}");
+    let read = admin.send(Call::get("/instances/carol.example")).await;
+    insta::assert_snapshot!(read, @r#"
+    200 application/vnd.api+json
+    {
+      "data": {
+        "type": "instances",
+        "id": "<id>",
+        "attributes": {
+          "domain": "carol.example",
+          "domain_aliases": [],
+          "locale": "en",
+          "tz": "UTC",
+          "context": "default",
+          "onboarding_finished": true,
+          "org_domain": "org.example",
+          "org_id": "43",
+          "feature_sets": [
+            "c"
+          ],
+          "created_at": "2026-11-20T12:00:00Z",
+          "prefix": "<id>"
+        },
+        "meta": {
+          "rev": "2-<id>"
+        },
+        "links": {
+          "self": "/instances/<id>"
+        }
+      }
+    }
+    "#);
+    assert_eq!(changed.json(), read.json());
+}
+
+#[tokio::test]
+async fn what_is_told_of_an_instance_changes_and_the_rest_stays() {
+    let api = Api::new().await;
+    let admin = Admin::new(&api);
+    let patch = async |query: &str| admin.send(Call::patch(&format!("/instances/alice.example?{query}"))).await;
+    patch("Email=alice@example.com&DiskQuota=1000&DomainAliases=a.example,b.example").await;
+    insta::assert_snapshot!(patch("Locale=fr&Email=&Timezone=Europe/Paris&DomainAliases=b.example,c.example,c.example").await, @r#"
+    200 application/vnd.api+json
+    {
+      "data": {
+        "type": "instances",
+        "id": "<id>",
+        "attributes": {
+          "domain": "alice.example",
+          "domain_aliases": [
+            "b.example",
+            "c.example"
+          ],
+          "locale": "fr",
+          "tz": "Europe/Paris",
+          "email": "alice@example.com",
+          "context": "default",
+          "onboarding_finished": true,
+          "disk_quota": "1000",
+          "created_at": "2026-11-20T12:00:00Z",
+          "prefix": "<id>"
+        },
+        "meta": {
+          "rev": "3-<id>"
+        },
+        "links": {
+          "self": "/instances/<id>"
+        }
+      }
+    }
+    "#);
+    for (alias, status) in [("a", 404), ("b", 200), ("c", 200)] {
+        assert_eq!(admin.send(Call::get(&format!("/instances/{alias}.example"))).await.status, status, "{alias}");
+    }
+    for (query, status) in [
+        ("DomainAliases=bob.example", 409),
+        ("DomainAliases=no%20name", 422),
+        ("Timezone=Mars/Base", 422),
+        ("DiskQuota=much", 422),
+    ] {
+        let refused = patch(query).await;
+        assert_eq!(refused.status, status, "{query}: {refused}");
+    }
+    assert_eq!(admin.send(Call::patch("/instances/nobody.example?Locale=fr")).await.status, 404);
+}
+
+#[tokio::test]
+async fn switches_of_features_are_set_and_removed() {
+    let api = Api::new().await;
+    let admin = Admin::new(&api);
+    let flags = "/instances/alice.example/feature/flags";
+    let patch = |body| admin.send(Call::patch(flags).json(&body));
+    assert_eq!(admin.send(Call::get(flags)).await.json(), json!({}));
+    assert_eq!(patch(json!({ "a": true, "b": [1], "c": null })).await.json(), json!({ "a": true, "b": [1] }));
+    assert_eq!(patch(json!({ "a": null, "d": { "ratio": 1 } })).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
+    assert_eq!(admin.send(Call::get(flags)).await.json(), json!({ "b": [1], "d": { "ratio": 1 } }));
+    let seen = api.send(Call::get("/settings/flags").token(&api.token("io.cozy.bills"))).await.json();
+    assert_eq!(seen["data"]["attributes"], json!({ "b": [1], "d": { "ratio": 1 } }));
+    assert_eq!(patch(json!([])).await.status, 400);
+    assert_eq!(admin.send(Call::get("/instances/nobody.example/feature/flags")).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_list_of_instances_has_pages() {
     let api = Api::new().await;
     let admin = Admin::new(&api);

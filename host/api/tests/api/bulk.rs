@@ -50,7 +50,7 @@ async fn each_document_of_many_is_for_itself() {
     let got = api.send(Call::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&wanted)).await.json();
     assert_eq!(got["results"][0]["docs"][0]["ok"]["n"], 10);
     assert_eq!(got["results"][1]["docs"][0]["error"]["reason"], "missing");
-    assert_eq!(got["results"][2]["docs"][0]["error"]["reason"], "deleted");
+    assert_eq!(got["results"][2]["docs"][0]["ok"]["_deleted"], true);
 
     for (body, status) in
         [(json!({}), 400), (json!({ "docs": [1] }), 400), (json!({ "docs": vec![json!({}); 1_001] }), 413)]
@@ -129,19 +129,45 @@ async fn documents_are_listed_by_keys_and_members() {
     assert_eq!(ask(json!({ "keys": "one" })).await.status, 400);
 }
 
-/// D11.
 #[tokio::test]
-async fn all_documents_of_a_type_are_deleted() {
+async fn d11_all_documents_of_a_type_are_deleted() {
     let api = Api::new().await;
     let docs: Vec<Value> = (0..250).map(|n| json!({ "n": n })).collect();
     api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&api.token("*")).json(&json!({ "docs": docs }))).await;
-    let delete = async |scope: &str, path: &str| api.send(Call::delete(path).token(&api.token(scope))).await;
-    assert_eq!(delete("io.cozy.bills:GET", &format!("{BILLS}/")).await.status, 403);
-    assert_eq!(delete("*", "/data/io.cozy.files/").await.status, 403);
-    let answer = delete("io.cozy.bills", &format!("{BILLS}/")).await;
-    assert_eq!((answer.status, answer.json()), (200, json!({ "deleted": true })));
-    let left = api.send(Call::get(&format!("{BILLS}/_all_docs")).token(&api.token("*"))).await.json();
-    assert_eq!(left["total_rows"], 0);
+    let delete = |scope: &str, path: &str| Call::delete(path).token(&api.token(scope));
+    let calls = [
+        delete("io.cozy.bills:GET", &format!("{BILLS}/")),
+        delete("*", "/data/io.cozy.files/"),
+        delete("io.cozy.bills", &format!("{BILLS}/")),
+        Call::get(&format!("{BILLS}/_all_docs")).token(&api.token("*")),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await, @r#"
+    DELETE /data/io.cozy.bills/
+    403 application/json
+    {
+      "error": "code=403, message=the token does not allow DELETE on io.cozy.bills; use one whose scope has io.cozy.bills:DELETE"
+    }
+
+    DELETE /data/io.cozy.files/
+    403 application/json
+    {
+      "error": "code=403, message=reserved doctype io.cozy.files unwritable"
+    }
+
+    DELETE /data/io.cozy.bills/
+    200 application/json
+    {
+      "deleted": true
+    }
+
+    GET /data/io.cozy.bills/_all_docs
+    200 application/json
+    {
+      "rows": [],
+      "offset": 0,
+      "total_rows": 0
+    }
+    "#);
 }
 
 /// Without a limit these are all: `cozy-stack-client` asks so for types with more than 1,000 documents.

@@ -49,9 +49,9 @@ fn told(answer: &Answer) -> String {
     serde_json::to_string_pretty(&body).expect("a text")
 }
 
-/// D8: each document once, at its last change, deletions included.
+/// Deletions included.
 #[tokio::test]
-async fn each_document_is_told_once_at_its_last_change() {
+async fn d8_each_document_is_told_once_at_its_last_change() {
     let api = bills().await;
     insta::assert_snapshot!(told(&get(&api, "?include_docs=true").await), @r#"
     {
@@ -117,15 +117,40 @@ async fn each_document_is_told_once_at_its_last_change() {
     assert_eq!((ids(&now).as_str(), &now.json()["last_seq"]), ("", &rest.json()["last_seq"]));
 }
 
-/// D8: documents by their ids.
 #[tokio::test]
-async fn changes_of_some_documents_are_told() {
+async fn d8_changes_of_some_documents_are_told() {
     let api = bills().await;
     let token = api.token("io.cozy.bills:GET");
     let post = async |query: &str, body: Value| {
         api.send(Call::post(&format!("{CHANGES}{query}")).token(&token).json(&body)).await
     };
     let some = json!({ "doc_ids": ["a", "c", "never"] });
+    insta::assert_snapshot!(told(&post("?filter=_doc_ids", some.clone()).await), @r#"
+    {
+      "last_seq": "<seq>",
+      "pending": 0,
+      "results": [
+        {
+          "seq": "<seq>",
+          "id": "c",
+          "changes": [
+            {
+              "rev": "1-ef981dcd2ff0c2b6ea2c21432cf3deba"
+            }
+          ]
+        },
+        {
+          "seq": "<seq>",
+          "id": "a",
+          "changes": [
+            {
+              "rev": "2-860a2b026fa756980e6bcb0ba15be4e0"
+            }
+          ]
+        }
+      ]
+    }
+    "#);
     assert_eq!(ids(&post("?include_docs=true&filter=_doc_ids", some.clone()).await), "ca");
     assert_eq!(ids(&post("?filter=_doc_ids&limit=1", some.clone()).await), "c");
     assert_eq!(ids(&post("?filter=_doc_ids&descending=true", some.clone()).await), "ac");
@@ -139,9 +164,8 @@ async fn changes_of_some_documents_are_told() {
     }
 }
 
-/// D8.
 #[tokio::test]
-async fn only_known_parameters_are_taken() {
+async fn d8_only_known_parameters_are_taken() {
     let api = bills().await;
     let mut refusals = Vec::new();
     for query in [

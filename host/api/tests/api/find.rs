@@ -35,9 +35,8 @@ async fn bills() -> Api {
     api
 }
 
-/// D6, and the rule that a query needs an index.
 #[tokio::test]
-async fn indexes_are_declared_and_queries_need_them() {
+async fn d6_indexes_are_declared_and_queries_need_them() {
     let api = bills().await;
     let token = api.token("io.cozy.bills");
     let call = |path: &str, body: Value| Call::post(&format!("/data/io.cozy.bills/{path}")).token(&token).json(&body);
@@ -135,14 +134,21 @@ async fn a_partial_index_is_used_by_who_names_it() {
     }
 }
 
-/// D6: an index may come before the first document. D11: what is the server's own stays.
+/// An index may come before the first document, and what is the server's own stays.
 #[tokio::test]
-async fn design_documents_need_rights_of_their_own() {
+async fn d6_d11_design_documents_need_rights_of_their_own() {
     let api = Api::new().await;
     let all = api.token("*");
     let declare = Call::post("/data/io.cozy.new/_index").token(&all);
     let made = api.send(declare.json(&json!({ "index": { "fields": ["n"] }, "ddoc": "by-n" }))).await;
-    assert_eq!((made.status, &made.json()["result"]), (200, &json!("created")));
+    insta::assert_snapshot!(made, @r#"
+    200 application/json
+    {
+      "result": "created",
+      "id": "_design/by-n",
+      "name": "a1b014cb93a0fb211ec263dc8845914f1a6f2fad"
+    }
+    "#);
     assert_eq!(api.send(Call::get("/data/io.cozy.new/_changes").token(&all)).await.status, 200, "the type is there");
     let design = api.send(Call::get("/data/io.cozy.new/_design/by-n").token(&all)).await.json();
     let path = format!("/data/io.cozy.new/_design/by-n?rev={}", design["_rev"].as_str().expect("a revision"));
@@ -152,11 +158,23 @@ async fn design_documents_need_rights_of_their_own() {
         Call::post("/data/io.cozy.new/_design/by-n/copy").header(name, "_design/copy")
     };
     assert_eq!(status(copy(), "io.cozy.new:GET").await, 403);
-    assert_eq!(status(copy(), "io.cozy.new:GET,POST").await, 201);
+    insta::assert_snapshot!(api.send(copy().token(&api.token("io.cozy.new:GET,POST"))).await, @r#"
+    201 application/json
+    {
+      "ok": true,
+      "id": "_design/copy",
+      "rev": "1-<id>"
+    }
+    "#);
     assert_eq!(status(Call::delete(&path), "io.cozy.new:GET").await, 403);
     assert_eq!(status(Call::delete(&path), "io.cozy.new:DELETE").await, 200);
     let of_the_server = format!("/data/io.cozy.files/_design/dir-by-path?rev=1-{}", "0".repeat(32));
-    assert_eq!(status(Call::delete(&of_the_server), "*").await, 403);
+    insta::assert_snapshot!(api.send(Call::delete(&of_the_server).token(&all)).await, @r#"
+    403 application/json
+    {
+      "error": "code=403, message=reserved doctype io.cozy.files unwritable"
+    }
+    "#);
     let counted = api.send(Call::get("/data/io.cozy.new/_normal_docs").token(&all)).await.json();
     assert_eq!(counted, json!({ "rows": [], "total_rows": 0, "bookmark": "" }), "design documents are none");
     // A type goes with its indexes.

@@ -261,7 +261,7 @@ impl Call {
     }
 
     pub fn header(mut self, name: http::HeaderName, value: &str) -> Self {
-        self.0.headers_mut().insert(name, value.parse().expect("a header"));
+        self.0.headers_mut().insert(name, http::HeaderValue::from_bytes(value.as_bytes()).expect("a header"));
         self
     }
 

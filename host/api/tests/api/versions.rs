@@ -98,7 +98,8 @@ async fn a_replaced_content_becomes_a_version() {
           "uploadedAt": "2026-11-20T12:00:00Z",
           "uploadedBy": {
             "slug": "CLI"
-          }
+          },
+          "uploadedOn": "http://alice.example/"
         }
       },
       "meta": {

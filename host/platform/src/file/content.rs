@@ -6,7 +6,7 @@ use konnector_store::{BlobInfo, BlobReader, Changes, Rev};
 use tokio::io::AsyncSeekExt as _;
 
 use super::replace::Keep;
-use super::{CHILDREN, File, Kind, Reference, child_key, made, numbered};
+use super::{CHILDREN, File, Kind, Reference, address, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -151,7 +151,7 @@ impl Platform {
             file.created_at = new.created_at.unwrap_or(file.created_at);
             file.updated_at = new.updated_at.unwrap_or(now);
             file.refer_to(&new.references)?;
-            file.was_uploaded(&new.origin, now);
+            file.was_uploaded(&new.origin, now, &instance.domain);
             Ok(file.len())
         })
         .await
@@ -172,7 +172,6 @@ impl Platform {
         let now = self.clock.now();
         let mut cozy_metadata = made(now, &instance.domain);
         cozy_metadata.extend(new.origin.clone());
-        cozy_metadata.insert("uploadedAt".to_owned(), serde_json::json!(now));
         let mut file = File {
             id: new.id.clone(),
             rev: None,
@@ -197,6 +196,7 @@ impl Platform {
             content: None,
         };
         file.set_content(blob, new.mime.clone());
+        file.was_uploaded(&new.origin, now, &instance.domain);
         file
     }
 
@@ -227,7 +227,7 @@ impl Platform {
 
 impl File {
     /// Notes that content came. Which account a file is from is said once (Cozy API, files).
-    fn was_uploaded(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>) {
+    fn was_uploaded(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>, domain: &str) {
         for name in ["sourceAccount", "sourceAccountIdentifier"] {
             if let Some(value) = origin.get(name)
                 && !self.cozy_metadata.contains_key(name)
@@ -239,6 +239,7 @@ impl File {
             self.cozy_metadata.insert("uploadedBy".to_owned(), by.clone());
         }
         self.cozy_metadata.insert("uploadedAt".to_owned(), serde_json::json!(now));
+        self.cozy_metadata.insert("uploadedOn".to_owned(), serde_json::json!(address(domain)));
         self.touch(now);
     }
 }

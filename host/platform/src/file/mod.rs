@@ -223,12 +223,17 @@ impl File {
 /// `cozyMetadata` of something new.
 pub(crate) fn made(now: DateTime<Utc>, domain: &str) -> Object {
     let metadata = json!({
-        "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdOn": format!("http://{domain}/"),
+        "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdOn": address(domain),
     });
     match metadata {
         Value::Object(members) => members,
         _ => Object::new(),
     }
+}
+
+/// Where an instance is, as `cozyMetadata` tells it.
+fn address(domain: &str) -> String {
+    format!("http://{domain}/")
 }
 
 /// Cozy's class of a media type.

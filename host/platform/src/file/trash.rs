@@ -106,6 +106,7 @@ impl Platform {
         file.name = self.free_name(instance, dir_id, &file.name)?;
         dir_id.clone_into(&mut file.dir_id);
         file.updated_at = self.clock.now();
+        file.touch(file.updated_at);
         change(&mut file);
         changes.unique(&instance.id, CHILDREN, child_key(dir_id, &file.name), &file.id);
         let (mut changed, mut below) = (Vec::new(), Changes::new());

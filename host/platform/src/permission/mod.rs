@@ -1,6 +1,7 @@
 //! Permission sets: documents of their own, read at every request, so that a change counts at once. A konnector has one from its
 //! installation to its removal; a share has one as long as somebody holds a code of it.
 
+mod check;
 mod patch;
 pub mod share;
 

@@ -10,7 +10,7 @@ fn scope(text: &str) -> Permissions {
 }
 
 #[test]
-fn subsets() {
+fn p4_subsets() {
     for (narrow, wide) in [
         ("io.cozy.files", "io.cozy.bills io.cozy.files"),
         ("io.cozy.files:GET", "io.cozy.files"),

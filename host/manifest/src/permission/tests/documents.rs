@@ -22,7 +22,7 @@ fn a_rule_holds_for_its_type_and_verbs() {
 }
 
 #[test]
-fn values_are_ids() {
+fn p3_values_are_ids() {
     let permissions = set(json!({"one": {"type": "io.cozy.contacts", "values": ["id1"]}}));
     let contacts = doctype("io.cozy.contacts");
     assert!(permissions.allows_any(Verb::Get, &contacts));
@@ -32,7 +32,7 @@ fn values_are_ids() {
 }
 
 #[test]
-fn a_selector_compares_a_field() {
+fn p3_a_selector_compares_a_field() {
     let permissions =
         set(json!({"some": {"type": "io.cozy.contacts", "selector": "foo", "values": ["bar", "7", "true"]}}));
     let contacts = doctype("io.cozy.contacts");
@@ -86,7 +86,7 @@ fn everything_is_every_verb_on_every_type_and_no_host() {
 }
 
 #[test]
-fn a_set_is_written_as_it_was_read() {
+fn p6_a_set_is_written_as_it_was_read() {
     let rules = json!({
         "z-first": {"type": "io.cozy.files", "description": "Saves your bills"},
         "a-second": {"type": "io.cozy.bills", "verbs": ["GET", "POST"], "selector": "vendor", "values": ["Bank101"]},

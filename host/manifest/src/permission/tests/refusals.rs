@@ -8,7 +8,7 @@ fn refusal(rule: Value) -> Error {
 }
 
 #[test]
-fn texts() {
+fn p1_p6_texts() {
     let texts: Vec<_> = [
         json!("io.cozy.bills"),
         json!({}),

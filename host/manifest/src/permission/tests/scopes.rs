@@ -9,7 +9,7 @@ fn scope(text: &str) -> Permissions {
 }
 
 #[test]
-fn rules_are_read_in_order() {
+fn p5_rules_are_read_in_order() {
     let permissions = scope("io.cozy.contacts io.cozy.files:GET:io.cozy.files.music-dir");
     let [contacts, files] = permissions.rules() else { panic!("{permissions:?}") };
     assert_eq!(contacts, &Rule::on_type("rule0", doctype("io.cozy.contacts"), Verbs::ALL));
@@ -24,7 +24,7 @@ fn rules_are_read_in_order() {
 }
 
 #[test]
-fn is_written_as_short_as_it_can_be() {
+fn p5_is_written_as_short_as_it_can_be() {
     for text in [
         "io.cozy.files",
         "io.cozy.jobs:ALL:sendmail:worker",
@@ -56,7 +56,7 @@ fn hosts_are_left_out() {
 }
 
 #[test]
-fn error_texts() {
+fn p5_refusals() {
     let texts: Vec<_> = [
         "",
         " ",

@@ -1,0 +1,115 @@
+//! What a reader asks about the revisions of a document: `rev`, `revs`, `revs_info`, `open_revs` (CouchDB documentation, "Document"). Of each
+//! document the last revision is kept, also that of its deletion, as in a CouchDB whose `_revs_limit` is 1; so this is all of the history.
+
+use http::StatusCode;
+use konnector_manifest::{Doctype, Verb};
+use konnector_platform::Platform;
+use konnector_platform::token::Principal;
+use konnector_store::{Change, Map, Rev};
+use serde_json::{Value, json};
+
+use super::{revision, shown};
+use crate::error::Failure;
+use crate::extract::{Caller, Params};
+
+/// The last revision of a document.
+pub struct Last {
+    pub rev: Rev,
+    pub members: Map,
+}
+
+impl Last {
+    /// Also where the document is deleted, for those who may read the whole type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::read_document`].
+    pub async fn of(platform: &Platform, caller: &Caller, doctype: &Doctype, id: &str) -> Result<Self, Failure> {
+        match Self::present(platform, caller, &caller.principal, doctype, id) {
+            Err(failure) if failure.status == StatusCode::NOT_FOUND => {
+                if caller.check_type(Verb::Get, doctype).is_err() {
+                    return Err(failure);
+                }
+                let Caller { instance, principal } = caller;
+                let last = platform.newest_revisions(instance, principal, doctype, vec![id.to_owned()]).await?;
+                let gone = last.into_iter().find(|change| change.deleted).ok_or(failure)?;
+                Ok(Self { members: deleted(&gone), rev: gone.rev })
+            }
+            found => found,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// As [`Platform::read_document`].
+    pub fn present(
+        platform: &Platform,
+        caller: &Caller,
+        principal: &Principal,
+        doctype: &Doctype,
+        id: &str,
+    ) -> Result<Self, Failure> {
+        let document = platform.read_document(&caller.instance, principal, doctype, id)?;
+        Ok(Self { rev: document.rev.clone(), members: shown(doctype, document) })
+    }
+
+    /// The document, with what is asked about its revisions.
+    pub fn told(mut self, params: &Params) -> Map {
+        let text = self.rev.to_string();
+        if params.flag("revs", false) {
+            let digits = text.split_once('-').map(|(_, digits)| digits);
+            self.members.insert("_revisions".to_owned(), json!({ "start": self.rev.generation(), "ids": [digits] }));
+        }
+        if params.flag("revs_info", false) {
+            self.members.insert("_revs_info".to_owned(), json!([{ "rev": text, "status": "available" }]));
+        }
+        self.members
+    }
+}
+
+/// What a document is after its deletion.
+pub fn deleted(change: &Change) -> Map {
+    let members = [("_id", json!(change.id)), ("_rev", json!(change.rev)), ("_deleted", json!(true))];
+    members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+}
+
+/// The revisions that are asked for by `open_revs`.
+pub enum Open {
+    All,
+    Some(Vec<Rev>),
+}
+
+impl Open {
+    /// # Errors
+    ///
+    /// 400 when it is neither `all` nor a list of revisions.
+    pub fn of(params: &Params) -> Result<Option<Self>, Failure> {
+        let Some(text) = params.filled("open_revs") else { return Ok(None) };
+        if text == "all" {
+            return Ok(Some(Self::All));
+        }
+        let malformed = |_| Failure::bad_request("the parameter open_revs is all, or a JSON list of revisions");
+        let revs: Vec<String> = serde_json::from_str(text).map_err(malformed)?;
+        Ok(Some(Self::Some(revs.iter().map(|rev| revision(rev)).collect::<Result<_, _>>()?)))
+    }
+
+    /// Each revision, or that it is missing.
+    ///
+    /// # Errors
+    ///
+    /// What kept the document from being read, unless revisions of it may be missing.
+    pub fn answer(self, last: Result<Last, Failure>, params: &Params) -> Result<Vec<Value>, Failure> {
+        let wanted = match (self, &last) {
+            (Self::All, Ok(last)) => vec![last.rev.clone()],
+            (Self::Some(wanted), Ok(_)) => wanted,
+            (Self::Some(wanted), Err(failure)) if failure.status == StatusCode::NOT_FOUND => wanted,
+            (Self::All | Self::Some(_), Err(failure)) => return Err(failure.clone()),
+        };
+        let found = last.ok().map(|last| (last.rev.clone(), last.told(params)));
+        let one = |rev: &Rev| match &found {
+            Some((own, members)) if own == rev => json!({ "ok": members }),
+            _ => json!({ "missing": rev }),
+        };
+        Ok(wanted.iter().map(one).collect())
+    }
+}

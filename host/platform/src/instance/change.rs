@@ -1,0 +1,106 @@
+//! What changes of an instance after it was made.
+
+use konnector_store::InstanceId;
+use serde_json::Value;
+
+use super::{DOMAINS, Instance, check_aliases, own};
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// What is to change; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InstancePatch {
+    /// Language.
+    pub locale: Option<String>,
+    /// Time zone.
+    pub time_zone: Option<chrono_tz::Tz>,
+    /// Mail address of the owner.
+    pub email: Option<String>,
+    /// Name of the owner.
+    pub public_name: Option<String>,
+    /// Bytes its files may take.
+    pub disk_quota: Option<u64>,
+    /// Other host names, in place of those it has.
+    pub aliases: Option<Vec<String>>,
+    /// Domain of the organisation that it belongs to.
+    pub org_domain: Option<String>,
+    /// Id of that organisation.
+    pub org_id: Option<String>,
+    /// Names of sets of features, in place of those it has.
+    pub feature_sets: Option<Vec<String>>,
+}
+
+fn set<T: Clone>(own: &mut T, new: Option<&T>) {
+    if let Some(new) = new {
+        own.clone_from(new);
+    }
+}
+
+impl InstancePatch {
+    fn apply(&self, own: &mut Instance) {
+        set(&mut own.locale, self.locale.as_ref());
+        set(&mut own.tz, self.time_zone.as_ref());
+        own.email = self.email.clone().or_else(|| own.email.take());
+        own.public_name = self.public_name.clone().or_else(|| own.public_name.take());
+        own.disk_quota = self.disk_quota.or(own.disk_quota);
+        own.org_domain = self.org_domain.clone().or_else(|| own.org_domain.take());
+        own.org_id = self.org_id.clone().or_else(|| own.org_id.take());
+        set(&mut own.feature_sets, self.feature_sets.as_ref());
+    }
+}
+
+impl Platform {
+    /// Changes an instance. Schedules are read in a new time zone when they are planned next.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Parameter`] when an alias is no host name, [`Error::Conflict`] when another instance has it, [`Error::NotFound`] when the
+    /// instance is gone.
+    pub async fn change_instance(&self, instance: &Instance, patch: &InstancePatch) -> Result<Instance> {
+        let aliases = patch.aliases.as_ref().map(|names| check_aliases(names, &instance.domain)).transpose()?;
+        let at = own(instance.id.as_str());
+        let changed = self
+            .modify::<Instance, _>(&at, |own, changes| {
+                patch.apply(own);
+                if let Some(aliases) = &aliases {
+                    for gone in own.domain_aliases.iter().filter(|own| !aliases.contains(own)) {
+                        changes.release(&InstanceId::global(), DOMAINS, gone);
+                    }
+                    for new in aliases.iter().filter(|new| !own.domain_aliases.contains(new)) {
+                        changes.unique(&InstanceId::global(), DOMAINS, new, instance.id.as_str());
+                    }
+                    own.domain_aliases.clone_from(aliases);
+                }
+                Ok(true)
+            })
+            .await;
+        match changed {
+            Err(error) if error.is_conflict() && aliases.is_some() => {
+                Err(Error::Conflict("another instance has one of these domain aliases".to_owned()))
+            }
+            changed => there(instance, changed?),
+        }
+    }
+
+    /// Sets switches of features, and removes those that are null; answers them all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when the instance is gone.
+    pub async fn change_feature_flags(&self, instance: &Instance, patch: &Object) -> Result<Object> {
+        let at = own(instance.id.as_str());
+        let changed = self
+            .modify::<Instance, _>(&at, |own, _| {
+                own.feature_flags.extend(patch.clone());
+                own.feature_flags.retain(|_, value| *value != Value::Null);
+                Ok(true)
+            })
+            .await?;
+        Ok(there(instance, changed)?.feature_flags)
+    }
+}
+
+fn there(instance: &Instance, changed: Option<Instance>) -> Result<Instance> {
+    let changed = changed.ok_or_else(|| Error::NotFound("the instance is gone".to_owned()))?;
+    Ok(Instance { id: instance.id.clone(), ..changed })
+}
