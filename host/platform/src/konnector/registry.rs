@@ -3,7 +3,7 @@
 //! own registry from answering could have another one's konnector installed in its place.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,19 @@ pub struct Proxied {
 #[derive(Debug, Default)]
 pub(crate) struct News(Mutex<HashMap<String, (Duration, Option<Proxied>)>>);
 
+impl News {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Duration, Option<Proxied>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is remembered, if anything is, by what a registry answers now.
+    fn renew(&self, path: &str, now: Duration, answer: Option<&Proxied>) {
+        if let Some(known) = self.lock().get_mut(path) {
+            *known = (now, answer.cloned());
+        }
+    }
+}
+
 fn read(name: &Slug, body: &[u8]) -> Result<RegistryVersion> {
     serde_json::from_slice(body)
         .map_err(|error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}")))
@@ -78,7 +91,10 @@ impl Platform {
             Some(version) => format!("{name}/{}", utf8_percent_encode(version, NON_ALPHANUMERIC)),
             None => format!("{name}/{channel}/latest"),
         };
-        let Some((_, answer)) = self.ask_registries(&path).await? else {
+        let now = self.clock.elapsed();
+        let answer = self.ask_registries(&path).await?.map(|(_, answer)| answer);
+        self.news.renew(&path, now, answer.as_ref());
+        let Some(answer) = answer else {
             let what = version
                 .map_or_else(|| format!("version in the channel '{channel}'"), |version| format!("version {version}"));
             return Err(Error::Unreachable(format!("no registry of this server has a {what} of '{name}'")));
@@ -96,14 +112,14 @@ impl Platform {
     /// Asks the registries, unless they were asked the same lately.
     async fn ask_lately(&self, path: &str) -> Result<Option<Proxied>> {
         let now = self.clock.elapsed();
-        let known = self.news.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = self.news.lock().get(path).cloned();
         if let Some((at, answer)) = known
             && now.saturating_sub(at) < FRESH
         {
             return Ok(answer);
         }
         let answer = self.ask_registries(path).await?.map(|(_, answer)| answer);
-        let mut known = self.news.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.news.lock();
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
