@@ -247,6 +247,7 @@ async fn k19_an_update_waits_for_consent_only_when_told_so() {
     assert_eq!(answer.json()["data"][0]["attributes"]["state"], "upgrading", "{answer}");
 }
 
+/// The documentation says 204; Cozy answers 200 with the manifest.
 #[tokio::test]
 async fn k8_a_konnector_without_accounts_goes_at_once() {
     let api = Api::new().await;

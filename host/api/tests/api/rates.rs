@@ -10,6 +10,7 @@ async fn push(api: &Api) -> Answer {
     api.send(call.attributes(json!({ "arguments": {} }))).await
 }
 
+/// Cozy answers 400; a 429 says when to come again.
 #[tokio::test]
 async fn j19_the_eleventh_job_is_refused_and_the_twelfth_still() {
     let api = Api::with(|config, _| config.hourly.jobs = 10).await;

@@ -70,6 +70,15 @@ async fn j18_a_run_that_takes_too_long_is_tried_again_as_often_as_its_job_allows
 }
 
 #[tokio::test]
+async fn x2_a_konnector_that_is_not_installed_is_not_run() {
+    let api = Api::new().await;
+    api.start().await;
+    push(&api, "absent", json!({})).await;
+    let told = vec!["1 errored UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED".to_owned()];
+    api.until(told, async || jobs(&api, "absent")).await;
+}
+
+#[tokio::test]
 async fn j29_a_trigger_of_an_account_that_is_gone_goes_with_its_first_job() {
     let api = Api::new().await;
     install(&api, "works", "i32.const 0").await;

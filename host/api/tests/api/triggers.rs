@@ -225,6 +225,7 @@ async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
     ");
 }
 
+/// Cozy changes the message before it refuses the crontab.
 #[tokio::test]
 async fn j16_a_patch_that_is_refused_changes_nothing() {
     let api = Api::new().await;
