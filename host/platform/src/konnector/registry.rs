@@ -14,8 +14,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::Konnector;
-use super::maintenance::Maintenance;
+use super::maintenance::{Maintenance, runs_all_the_same};
 use super::web::{LARGEST_TEXT, bytes, header};
+use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
 /// Time for one question.
@@ -225,8 +226,16 @@ impl Platform {
         Ok(apps)
     }
 
-    /// The maintenance of a konnector that the registry it comes from tells of; a registry that cannot be asked tells of none.
-    pub(crate) async fn maintenance_in_registry(&self, konnector: &Konnector) -> Option<Maintenance> {
+    /// The maintenance of a konnector that the registry it comes from tells of, as far as it concerns the instance; a registry that cannot be
+    /// asked tells of none.
+    pub(crate) async fn maintenance_in_registry(
+        &self,
+        instance: &Instance,
+        konnector: &Konnector,
+    ) -> Option<Maintenance> {
+        if runs_all_the_same(instance, &konnector.slug) {
+            return None;
+        }
         let Ok(Source::Registry { name, .. }) = Self::installed_source(konnector) else { return None };
         let answer = self.ask_lately(name.as_ref()).await.ok()??;
         let app: Value = serde_json::from_slice(&answer.body).ok()?;
