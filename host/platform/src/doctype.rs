@@ -44,6 +44,8 @@ doctypes! {
     JOB_EVENTS = "io.cozy.jobs.events";
     /// Log lines of running jobs; published, never stored.
     JOB_LOGS = "io.cozy.jobs.logs";
+    /// Mail to the support; named by rules, never stored.
+    SUPPORT = "io.cozy.support";
     /// Triggers.
     TRIGGERS = "io.cozy.triggers";
     /// Indexes that clients declared, kept apart from the documents that they are about.

@@ -76,7 +76,7 @@ async fn a_large_payload_is_a_file_in_the_working_directory() {
 }
 
 #[tokio::test]
-async fn the_last_critical_line_counts_then_the_last_error_then_the_end() {
+async fn x10_the_last_critical_line_counts_then_the_last_error_then_the_end() {
     let world = World::default();
     let ended = speaks(json!({}), &world).await;
     assert_eq!(ended.outcome, completed());
@@ -92,7 +92,7 @@ async fn the_last_critical_line_counts_then_the_last_error_then_the_end() {
 }
 
 #[tokio::test]
-async fn every_way_to_end_has_its_words() {
+async fn x10_every_way_to_end_has_its_words() {
     let ends = async |end: &str| speaks(json!({ "end": end }), &World::default()).await.outcome;
     assert_eq!(ends("exit 0").await, completed());
     let status = Failure::Told { error: "exit status 1".to_owned(), no_retry: false };
@@ -106,7 +106,7 @@ async fn every_way_to_end_has_its_words() {
 }
 
 #[tokio::test]
-async fn a_critical_line_hides_a_trap_and_a_later_timeout() {
+async fn x10_a_critical_line_hides_a_trap_and_a_later_timeout() {
     let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
     let ended = speaks(json!({ "end": "sleep" }), &world).await;
     assert_eq!(ended.outcome, Outcome::Ended(Ending::Deadline(Duration::from_millis(300))));
@@ -131,7 +131,7 @@ async fn somebody_who_cancels_a_run_is_believed() {
 }
 
 #[tokio::test]
-async fn messages_are_published_and_other_lines_are_not() {
+async fn x4_messages_are_published_and_other_lines_are_not() {
     let world = World::default();
     let output = json!([
         line("toto", "one"),
@@ -165,7 +165,7 @@ async fn a_flood_is_held_to_the_budget_and_its_end_still_counts() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
+async fn x11_a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
     let world = World::default();
     let long = json!({ "text": "x".repeat(1_000), "times": 70 });
     let output = json!([line("error", "before"), long, "", line("critical", "after")]);
@@ -178,7 +178,7 @@ async fn a_line_that_is_too_long_ends_the_reading_but_not_the_run() {
 }
 
 #[tokio::test]
-async fn a_message_is_cut_to_4000_bytes() {
+async fn x11_a_message_is_cut_to_4000_bytes() {
     let ended = speaks(json!({ "output": [line("error", &"é".repeat(5_000))] }), &World::default()).await;
     assert_eq!(told(&ended).0, "é".repeat(2_000));
 }

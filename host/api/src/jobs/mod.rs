@@ -1,6 +1,7 @@
 //! `/jobs`: push jobs and see what becomes of them (Cozy API: jobs).
 
 mod events;
+mod mail;
 
 use std::time::Duration;
 
@@ -71,6 +72,7 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/jobs/{id}/cancel", cancel)
         .api_route("/jobs/{id}/log", log)
         .api_route("/jobs/{id}/events", events)
+        .merge(mail::routes())
 }
 
 /// How a job is shown.

@@ -92,9 +92,8 @@ fn source(konnector: &Value) -> (&str, &str) {
     (konnector["source"].as_str().expect("a source"), konnector["version"].as_str().expect("a version"))
 }
 
-/// K1 and K4 of the behaviour reference.
 #[tokio::test]
-async fn a_branch_is_installed_and_stays_chosen() {
+async fn k1_k4_a_branch_is_installed_and_stays_chosen() {
     let repository = Repository::new();
     let first = repository.git(&["rev-parse", "HEAD"]);
     repository.git(&["checkout", "--quiet", "-b", "feature/two"]);

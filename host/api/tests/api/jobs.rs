@@ -8,38 +8,186 @@ use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
 use konnector_platform::realtime::{Event, Happened};
 use konnector_platform::token::Audience;
 use konnector_store::Changes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::support::{Api, Call, NOW, object};
 
-/// J1 to J6, J15.
+/// Cozy's cases use its worker `print`; here `konnector` stands for it.
 #[tokio::test]
-async fn jobs_are_pushed_and_shown() {
+async fn j1_j2_a_job_is_pushed_into_an_empty_queue() {
     let api = Api::new().await;
-    let token = api.token("io.cozy.jobs::konnector:worker io.cozy.jobs::none:worker");
-    let queue = || Call::post("/jobs/queue/konnector").token(&token);
-    let message = json!({ "konnector": "bank", "account": "a1" });
+    let token = api.token("io.cozy.jobs::konnector:worker");
     let calls = [
         Call::get("/jobs/queue/konnector").token(&token),
-        queue().attributes(json!({ "arguments": message })),
-        queue().attributes(json!({ "arguments": message, "manual": true, "options": { "timeout": 42 } })),
-        Call::post("/jobs/queue/trash-files").token(&token).attributes(json!({ "arguments": message })),
-        Call::post("/jobs/queue/none").token(&token).attributes(json!({ "arguments": message })),
-        queue().attributes(json!({ "arguments": "foobar" })),
-        queue().attributes(json!({ "arguments": message, "options": { "timeout": "long" } })),
-        queue().text("{"),
-        queue().json(&json!({})),
-        Call::get("/jobs/0123456789abcdef0123456789abcdef").token(&token),
+        Call::post("/jobs/queue/konnector").token(&token).attributes(json!({ "arguments": { "konnector": "bank" } })),
     ];
-    insta::assert_snapshot!(api.transcript(calls).await);
+    insta::assert_snapshot!(api.transcript(calls).await, @r#"
+    GET /jobs/queue/konnector
+    200 application/vnd.api+json
+    {
+      "data": [],
+      "links": {},
+      "meta": {
+        "count": 0
+      }
+    }
+
+    POST /jobs/queue/konnector
+    202 application/vnd.api+json
+    {
+      "data": {
+        "type": "io.cozy.jobs",
+        "id": "<id>",
+        "attributes": {
+          "domain": "alice.example",
+          "worker": "konnector",
+          "message": {
+            "konnector": "bank"
+          },
+          "event": null,
+          "state": "queued",
+          "queued_at": "2026-11-20T12:00:00Z",
+          "started_at": "0001-01-01T00:00:00Z",
+          "finished_at": "0001-01-01T00:00:00Z",
+          "cause": "schedule",
+          "attempt": 1
+        },
+        "meta": {
+          "rev": "1-<id>"
+        },
+        "links": {
+          "self": "/jobs/<id>"
+        }
+      }
+    }
+    "#);
     let queued = api.send(Call::get("/jobs/queue/konnector").token(&token)).await.json();
-    assert_eq!(queued["meta"]["count"], 2);
     let id = queued["data"][0]["id"].as_str().expect("an id");
     let shown = api.send(Call::get(&format!("/jobs/{id}")).token(&token)).await.json();
     assert_eq!(shown["data"], queued["data"][0]);
-    let patch = Call::patch(&format!("/jobs/{id}")).token(&token).attributes(json!({ "state": "done" }));
-    assert_eq!(api.send(patch).await.status, 403);
+}
+
+#[tokio::test]
+async fn j3_j4_a_job_keeps_its_limits_and_that_a_person_asked_for_it() {
+    let api = Api::new().await;
+    let body = json!({ "arguments": { "konnector": "bank" }, "manual": true, "options": { "timeout": 42 } });
+    let answer = api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(body)).await;
+    assert_eq!(answer.status, 202, "{answer}");
+    let attributes = &answer.json()["data"]["attributes"];
+    let kept = json!({ "options": attributes["options"], "manual_execution": attributes["manual_execution"] });
+    insta::assert_snapshot!(kept, @r#"{"options":{"timeout":42000000000},"manual_execution":true}"#);
+}
+
+#[tokio::test]
+async fn j5_j6_other_workers_are_forbidden_or_unknown() {
+    let api = Api::new().await;
+    let narrow = api.token("io.cozy.jobs::print:worker io.cozy.jobs::none:worker");
+    let push = |worker: &str, token: &str| {
+        let call = Call::post(&format!("/jobs/queue/{worker}")).token(token);
+        call.attributes(json!({ "arguments": { "konnector": "bank" } }))
+    };
+    let all = api.token("*");
+    let calls = [push("trash-files", &narrow), push("none", &narrow), push("trash-files", &all)];
+    insta::assert_snapshot!(api.told(calls).await, @r"
+    POST /jobs/queue/trash-files → 403 the token does not allow POST on io.cozy.jobs in this case; use one whose scope has io.cozy.jobs:POST
+    POST /jobs/queue/none → 404 Not Found: there is no worker 'none'; use konnector
+    POST /jobs/queue/trash-files → 404 Not Found: there is no worker 'trash-files'; use konnector
+    ");
+}
+
+/// Cozy's worker finds out, and is not asked again.
+#[tokio::test]
+async fn j18_what_is_no_job_never_reaches_its_worker() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let queue = || Call::post("/jobs/queue/konnector").token(&token);
+    let calls = [
+        queue().attributes(json!({})),
+        queue().attributes(json!({ "arguments": "foobar" })),
+        queue().attributes(json!({ "arguments": { "konnector": "bank" }, "options": { "timeout": "long" } })),
+        queue().text("{"),
+        queue().json(&json!({})),
+    ];
+    insta::assert_snapshot!(api.told(calls).await, @r#"
+    POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
+    POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
+    POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): max_exec_count and timeout (in seconds) are numbers: invalid type: string "long", expected u64
+    POST /jobs/queue/konnector → 400 Bad Request: the body is no JSON object: EOF while parsing an object at line 1 column 1
+    POST /jobs/queue/konnector → 400 Bad Request: JSON input is malformed or is missing mandatory fields
+    "#);
+}
+
+/// Cozy sends the mail and answers 204.
+#[tokio::test]
+async fn j17_mail_is_checked_and_not_sent() {
+    let api = Api::new().await;
+    let post = |name: &str, token: String, mail: Value| {
+        Call::post(&format!("/jobs/{name}")).token(&token).attributes(json!({ "arguments": mail }))
+    };
+    let campaign = json!({ "subject": "News", "parts": [{ "type": "text/plain", "body": "Hello" }] });
+    let support = json!({ "subject": "Help", "body": "It does not work" });
+    let (sends, asks) = (|| api.token("io.cozy.jobs:POST:sendmail:worker"), || api.token("io.cozy.support:POST"));
+    let calls = [
+        post("campaign-emails", api.token("io.cozy.jobs:POST:konnector:worker"), campaign.clone()),
+        post("campaign-emails", sends(), json!({ "parts": campaign["parts"] })),
+        post("campaign-emails", sends(), json!({ "subject": "News", "parts": [] })),
+        post("campaign-emails", sends(), campaign),
+        post("support", sends(), support.clone()),
+        post("support", api.token_of(Audience::Konnector, "bank", ""), support.clone()),
+        post("support", asks(), json!({ "body": "It does not work" })),
+        post("support", asks(), support),
+    ];
+    insta::assert_snapshot!(api.told(calls).await, @r"
+    POST /jobs/campaign-emails → 403 the token does not allow POST on io.cozy.jobs in this case; use one whose scope has io.cozy.jobs:POST
+    POST /jobs/campaign-emails → 400 Bad Request: the mail has no subject; give arguments.subject
+    POST /jobs/campaign-emails → 400 Bad Request: the mail has no parts; give arguments.parts
+    POST /jobs/campaign-emails → 501 Not Implemented: This server sends no mail.
+    POST /jobs/support → 403 the token does not allow POST on io.cozy.support; use one whose scope has io.cozy.support:POST
+    POST /jobs/support → 403 a konnector may not write to the support
+    POST /jobs/support → 400 Bad Request: the mail has no subject; give arguments.subject
+    POST /jobs/support → 501 Not Implemented: This server sends no mail.
+    ");
+}
+
+/// Cozy keeps the oldest fifty of each state and worker, by mistake; here it is the newest.
+#[tokio::test]
+async fn j20_old_jobs_are_purged_but_not_the_last_ones_of_each_state() {
+    let api = Api::with(|config, _| config.hourly.jobs = 0).await;
+    let ended = async |at: &str, count: usize, state: &str| {
+        api.clock.set(at.parse().expect("a date"));
+        let token = api.token("*");
+        for _ in 0..count {
+            let job = api.send(Call::post("/jobs/queue/client").token(&token).attributes(json!({}))).await.id();
+            let patch = Call::patch(&format!("/jobs/{job}")).token(&token).attributes(json!({ "state": state }));
+            assert_eq!(api.send(patch).await.status, 200);
+        }
+    };
+    ended("2026-01-01T00:00:00Z", 1, "done").await;
+    ended(NOW, 1, "done").await;
+    ended("2100-01-01T00:00:00Z", 1, "done").await;
+    ended("2026-01-01T00:00:00Z", 3, "errored").await;
+    // Whatever their age, the last fifty stay.
+    ended("2026-01-01T00:00:00Z", 50, "done").await;
+    push(&api).await;
+    api.clock.set("2026-11-22T12:00:00Z".parse().expect("a date"));
+    let purge = async |query: &str| {
+        let answer = api.send(Call::delete(&format!("/jobs/purge?{query}")).token(&api.token("*"))).await;
+        answer.text().to_owned()
+    };
+    assert_eq!(purge("duration=1D&workers=konnector").await, r#"{"deleted":0}"#);
+    assert_eq!(purge("duration=1D&workers=konnector,client").await, r#"{"deleted":2}"#, "the past and the present one");
+    assert_eq!(purge("duration=1D").await, r#"{"deleted":0}"#);
+    assert_eq!(api.platform.store.list(&api.alice.id, &JOBS, None, 100).expect("jobs").len(), 55);
+    let wrong = ["duration=soon", "duration=D", "duration=-1D"]
+        .map(|query| Call::delete(&format!("/jobs/purge?{query}")).token(&api.token("*")));
+    insta::assert_snapshot!(api.told(wrong).await, @r"
+            DELETE /jobs/purge?duration=soon → 422 Invalid Parameter (duration): 'soon' is no age; write days, weeks or months as in 10D, 3W or 2M
+            DELETE /jobs/purge?duration=D → 422 Invalid Parameter (duration): 'D' is no age; write days, weeks or months as in 10D, 3W or 2M
+            DELETE /jobs/purge?duration=-1D → 422 Invalid Parameter (duration): '-1D' is no age; write days, weeks or months as in 10D, 3W or 2M
+            ");
+    let narrow = api.token("io.cozy.jobs:DELETE:client:worker");
+    assert_eq!(api.send(Call::delete("/jobs/purge").token(&narrow)).await.status, 403);
 }
 
 #[tokio::test]

@@ -66,3 +66,22 @@ async fn no_schedule_starts_a_konnector_in_maintenance_and_a_person_may() {
     assert_eq!(api.send(Call::post(&format!("/jobs/webhooks/{webhook}"))).await.status, 204);
     assert_eq!(live().await, 3);
 }
+
+#[tokio::test]
+async fn x8_an_instance_runs_all_the_same_what_its_switch_names() {
+    let api = Api::new().await;
+    api.platform.begin_maintenance(&"bank".parse().expect("a slug"), object(json!({}))).await.expect("begun");
+    let push = async || {
+        let job = json!({ "arguments": { "konnector": "bank" } });
+        api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await.status
+    };
+    let switch = async |list: Value| {
+        let flags = object(json!({ "harvest.skip-maintenance-for": list }));
+        api.platform.change_feature_flags(&api.alice, &flags).await.expect("changed");
+    };
+    assert_eq!(push().await, 503);
+    switch(json!({ "list": ["other"] })).await;
+    assert_eq!(push().await, 503);
+    switch(json!({ "list": ["other", "bank"] })).await;
+    assert_eq!(push().await, 202);
+}

@@ -10,7 +10,7 @@ use crate::support::{Api, Call, component};
 const FOLDER: &str = "KONNECTOR_MANIFESTS";
 
 /// Name, manifest, and what becomes of it: `ready`, or a part of the refusal.
-const SAMPLES: [(&str, &str, &str); 14] = [
+const SAMPLES: [(&str, &str, &str); 13] = [
     ("the least", r#"{ "name": "A", "version": "1.0.0" }"#, "ready"),
     (
         "an older one",
@@ -53,7 +53,6 @@ const SAMPLES: [(&str, &str, &str); 14] = [
             "on_delete_account": "onDeleteAccount.js", "permissions": { "every": { "type": "io.cozy.bank.*" } } }"#,
         "ready",
     ),
-    ("a repeated key", r#"{ "name": "A", "version": "1.0.0", "type": "webapp", "type": "konnector" }"#, "ready"),
     ("not JSON", "{\n  \"name\": \"A\",\n  \"version\": 1.0.0\n}", "line 3, column 17"),
     (
         "a web app",

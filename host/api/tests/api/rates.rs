@@ -10,9 +10,9 @@ async fn push(api: &Api) -> Answer {
     api.send(call.attributes(json!({ "arguments": {} }))).await
 }
 
-/// J19: with a limit of ten, ten pushes pass, the eleventh is refused, and the twelfth still.
+/// Cozy answers 400; a 429 says when to come again.
 #[tokio::test]
-async fn the_eleventh_job_is_refused() {
+async fn j19_the_eleventh_job_is_refused_and_the_twelfth_still() {
     let api = Api::with(|config, _| config.hourly.jobs = 10).await;
     for number in 0..10 {
         assert_eq!(push(&api).await.status, 202, "{number}");

@@ -96,9 +96,9 @@ async fn what_the_registry_does_not_have_or_garbles_is_told() {
     assert_eq!(nowhere.send(call).await.status, 422);
 }
 
-/// K5 of the behaviour reference: an update that wants more waits, unless the operator waives the question.
+/// The operator can waive the question, for the whole server.
 #[tokio::test]
-async fn an_update_that_wants_more_waits_for_consent() {
+async fn k5_an_update_that_wants_more_waits_for_consent() {
     let registry = Registry::start().await;
     registry.publish("1.0.0", BILLS);
     let api = registry.server().await;
@@ -121,6 +121,10 @@ async fn an_update_that_wants_more_waits_for_consent() {
     waived.follow(Call::post("/konnectors/shop?Source=registry://shop/1.0.0")).await;
     let events = waived.follow(update("?PermissionsAcked=false&Source=registry://shop/stable")).await;
     assert_eq!(events, ["upgrading 2.0.0", "ready 2.0.0"]);
+    assert_eq!(versions(&waived.konnector("shop").await), ("2.0.0", None));
+    let konnector = waived.token_of(Audience::Konnector, "shop", "");
+    let rules = waived.send(Call::get("/permissions/self").token(&konnector)).await.json();
+    assert_eq!(rules["data"]["attributes"]["permissions"]["io.cozy.files"], json!({ "type": "io.cozy.files" }));
     // Terms are another matter.
     let mut terms = manifest("3.0.0", &["io.cozy.bills", "io.cozy.files"]);
     terms["terms"] = json!({ "id": "shop", "url": "https://shop.example/terms", "version": "1" });

@@ -215,6 +215,16 @@ impl Api {
         }
         text
     }
+
+    /// The same with one line for each answer.
+    pub async fn told(&self, calls: impl IntoIterator<Item = Call>) -> String {
+        let mut lines = Vec::new();
+        for call in calls {
+            let line = call.line();
+            lines.push(format!("{line} → {}", self.send(call).await.told()));
+        }
+        lines.join("\n")
+    }
 }
 
 pub fn object(value: Value) -> Map {
@@ -326,6 +336,18 @@ impl Answer {
         self.headers.get(&name).map(|value| value.to_str().expect("a text")).unwrap_or_default()
     }
 
+    /// The status and, of a refusal, what it says: a text, or the first error with what it is about.
+    pub fn told(&self) -> String {
+        let Ok(body) = serde_json::from_slice::<Value>(&self.body) else {
+            return redacted(format!("{} {}", self.status, self.text()).trim_end());
+        };
+        let error = &body["errors"][0];
+        let Some(detail) = error["detail"].as_str() else { return self.status.to_string() };
+        let about = object(error["source"].clone()).into_values().next();
+        let about = about.map(|about| format!(" ({})", about.as_str().expect("a text"))).unwrap_or_default();
+        redacted(&format!("{} {}{about}: {detail}", self.status, error["title"].as_str().expect("a title")))
+    }
+
     /// The id of the one resource of a JSON:API answer.
     pub fn id(&self) -> String {
         self.json()["data"]["id"].as_str().expect("an id").to_owned()
@@ -367,10 +389,14 @@ fn redacted(text: &str) -> String {
 
 /// A component that can be installed, and whose runs end at once.
 pub fn component(succeeds: bool) -> Vec<u8> {
-    let result = i32::from(!succeeds);
+    component_of(if succeeds { "i32.const 0" } else { "i32.const 1" })
+}
+
+/// A component whose runs do this, and end well where it leaves 0.
+pub fn component_of(instructions: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
-            (core module $m (func (export "run") (result i32) i32.const {result}))
+            (core module $m (func (export "run") (result i32) {instructions}))
             (core instance $i (instantiate $m))
             (func $run (result (result)) (canon lift (core func $i "run")))
             (instance $r (export "run" (func $run)))

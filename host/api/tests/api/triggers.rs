@@ -3,78 +3,261 @@
 use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Call};
+use crate::support::{Api, Call, NOW};
 
-fn cron(slug: &str) -> Value {
+pub fn cron(slug: &str) -> Value {
     json!({ "type": "@cron", "arguments": "0 0 0 * * 0", "worker": "konnector", "message": { "konnector": slug } })
 }
 
-async fn create(api: &Api, attributes: Value) -> String {
+pub async fn create(api: &Api, attributes: Value) -> String {
     let answer = api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(attributes)).await;
     assert_eq!(answer.status, 201, "{answer}");
     answer.id()
 }
 
-/// J7, J8, J11, J15, J16.
-#[tokio::test]
-async fn triggers_are_created_and_wrong_ones_refused() {
-    let api = Api::new().await;
-    let token = api.token("io.cozy.triggers io.cozy.jobs");
-    let post = |attributes: Value| {
-        let mut all = cron("bank");
-        let (all_members, own) = (all.as_object_mut().expect("an object"), attributes.as_object().expect("an object"));
-        all_members.extend(own.clone());
-        Call::post("/jobs/triggers").token(&token).attributes(all)
-    };
-    let calls = [
-        post(json!({ "type": "@at", "arguments": "2026-12-01T08:00:00Z" })),
-        post(json!({ "options": { "timeout": 42_000_000_000_u64, "max_exec_count": 1 } })),
-        post(json!({ "type": "@at", "arguments": "garbage" })),
-        post(json!({ "type": "@in", "arguments": "garbage" })),
-        post(json!({ "type": "@cron", "arguments": "0 0 0 * * 7" })),
-        post(json!({ "type": "@foo" })),
-        post(json!({ "type": 1 })),
-        post(json!({ "worker": "none" })),
-        post(json!({ "debounce": "soon" })),
-        Call::get("/jobs/triggers/0123456789abcdef0123456789abcdef").token(&token),
-    ];
-    insta::assert_snapshot!(api.transcript(calls).await);
+pub fn post(token: &str, attributes: Value) -> Call {
+    let mut all = cron("bank");
+    let (members, own) = (all.as_object_mut().expect("an object"), attributes.as_object().expect("an object"));
+    members.extend(own.clone());
+    Call::post("/jobs/triggers").token(token).attributes(all)
 }
 
-/// J9, J11, J16.
 #[tokio::test]
-async fn a_trigger_is_changed_launched_and_deleted() {
+async fn j7_an_instant_and_the_worker_are_echoed() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.triggers");
+    let calls = [
+        post(&token, json!({ "type": "@at", "arguments": "2026-12-01T08:00:00Z" })),
+        post(&token, json!({ "options": { "timeout": 42_000_000_000_u64, "max_exec_count": 1 } })),
+    ];
+    insta::assert_snapshot!(api.transcript(calls).await, @r#"
+    POST /jobs/triggers
+    201 application/vnd.api+json
+    {
+      "data": {
+        "type": "io.cozy.triggers",
+        "id": "<id>",
+        "attributes": {
+          "domain": "alice.example",
+          "type": "@at",
+          "arguments": "2026-12-01T08:00:00Z",
+          "worker": "konnector",
+          "message": {
+            "konnector": "bank"
+          },
+          "time_zone": "UTC",
+          "missed_policy": "coalesce",
+          "overlap_policy": "skip",
+          "cozyMetadata": {
+            "doctypeVersion": "1",
+            "metadataVersion": 1,
+            "createdAt": "2026-11-20T12:00:00Z",
+            "updatedAt": "2026-11-20T12:00:00Z",
+            "createdByApp": "CLI"
+          },
+          "_id": "<id>"
+        },
+        "meta": {
+          "rev": "1-<id>"
+        },
+        "links": {
+          "self": "/jobs/triggers/<id>"
+        }
+      }
+    }
+
+    POST /jobs/triggers
+    201 application/vnd.api+json
+    {
+      "data": {
+        "type": "io.cozy.triggers",
+        "id": "<id>",
+        "attributes": {
+          "domain": "alice.example",
+          "type": "@cron",
+          "arguments": "0 0 0 * * 0",
+          "worker": "konnector",
+          "message": {
+            "konnector": "bank"
+          },
+          "options": {
+            "max_exec_count": 1,
+            "timeout": 42000000000
+          },
+          "time_zone": "UTC",
+          "missed_policy": "coalesce",
+          "overlap_policy": "skip",
+          "cozyMetadata": {
+            "doctypeVersion": "1",
+            "metadataVersion": 1,
+            "createdAt": "2026-11-20T12:00:00Z",
+            "updatedAt": "2026-11-20T12:00:00Z",
+            "createdByApp": "CLI"
+          },
+          "_id": "<id>"
+        },
+        "meta": {
+          "rev": "1-<id>"
+        },
+        "links": {
+          "self": "/jobs/triggers/<id>"
+        }
+      }
+    }
+    "#);
+}
+
+/// With more that is no trigger.
+#[tokio::test]
+async fn j8_what_is_no_instant_is_refused() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.triggers");
+    let calls = [
+        json!({ "type": "@at", "arguments": "garbage" }),
+        json!({ "type": "@in", "arguments": "garbage" }),
+        json!({ "type": "@cron", "arguments": "0 0 0 * * 7" }),
+        json!({ "type": 1 }),
+        json!({ "worker": "none" }),
+    ];
+    insta::assert_snapshot!(api.told(calls.map(|attributes| post(&token, attributes))).await, @r"
+    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is no RFC 3339 date such as 2026-11-20T08:00:00Z: premature end of input
+    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: 'garbage' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most
+    POST /jobs/triggers → 400 Bad Request: Trigger unparsable: the crontab cannot be read: '7' is no day of week: use 0 to 6 or a name
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/type): the attribute type is a text
+    POST /jobs/triggers → 404 Not Found: there is no worker 'none'; use konnector
+    ");
+}
+
+#[tokio::test]
+async fn j9_j11_a_trigger_is_made_changed_and_deleted() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.triggers");
+    let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
+    let patch = |attributes| Call::patch(&path).token(&token).attributes(attributes);
+    let message = json!({ "konnector": "bank", "folder_to_save": "123" });
+    let calls = [patch(json!({ "arguments": "0 0 0 * * 1" })), patch(json!({ "message": message }))];
+    insta::assert_snapshot!(api.told(calls).await, @r"
+    PATCH /jobs/triggers/<id> → 200
+    PATCH /jobs/triggers/<id> → 200
+    ");
+    insta::assert_snapshot!(api.transcript([Call::get(&path).token(&token)]).await, @r#"
+    GET /jobs/triggers/<id>
+    200 application/vnd.api+json
+    {
+      "data": {
+        "type": "io.cozy.triggers",
+        "id": "<id>",
+        "attributes": {
+          "domain": "alice.example",
+          "type": "@cron",
+          "arguments": "0 0 0 * * 1",
+          "worker": "konnector",
+          "message": {
+            "konnector": "bank",
+            "folder_to_save": "123"
+          },
+          "time_zone": "UTC",
+          "missed_policy": "coalesce",
+          "overlap_policy": "skip",
+          "cozyMetadata": {
+            "doctypeVersion": "1",
+            "metadataVersion": 1,
+            "createdAt": "2026-11-20T12:00:00Z",
+            "updatedAt": "2026-11-20T12:00:00Z",
+            "createdByApp": "CLI"
+          },
+          "_id": "<id>",
+          "current_state": {
+            "trigger_id": "<id>",
+            "status": "done",
+            "next_execution": "2026-11-23T00:00:00Z",
+            "occasions": {
+              "fired": 0,
+              "coalesced": 0,
+              "missed": 0,
+              "overlapped": 0,
+              "paused": 0
+            }
+          }
+        },
+        "meta": {
+          "rev": "3-<id>"
+        },
+        "links": {
+          "self": "/jobs/triggers/<id>"
+        }
+      }
+    }
+    "#);
+    let calls = [Call::delete(&path).token(&token), Call::get(&path).token(&token)];
+    insta::assert_snapshot!(api.told(calls).await, @r"
+    DELETE /jobs/triggers/<id> → 204
+    GET /jobs/triggers/<id> → 404 Not Found: there is no trigger '<id>'
+    ");
+}
+
+/// Cozy answers 500 to an unknown job, by mistake.
+#[tokio::test]
+async fn j15_what_is_unknown_or_none_of_the_clients_is_refused() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let body = json!({ "arguments": { "konnector": "bank" } });
+    let push = |worker: &str| {
+        let call = Call::post(&format!("/jobs/queue/{worker}")).token(&token).attributes(body.clone());
+        async { format!("/jobs/{}", api.send(call).await.id()) }
+    };
+    let (of_server, of_client) = (push("konnector").await, push("client").await);
+    let calls = [
+        Call::patch(&of_server).token(&token).attributes(json!({ "state": "done" })),
+        Call::patch(&of_client).token(&token).attributes(json!({ "state": "running" })),
+        Call::get("/jobs/0123456789abcdef0123456789abcdef").token(&token),
+        Call::get("/jobs/triggers/0123456789abcdef0123456789abcdef").token(&token),
+        post(&token, json!({ "type": "@foo" })),
+        post(&token, json!({ "debounce": "soon" })),
+    ];
+    insta::assert_snapshot!(api.told(calls).await, @r"
+    PATCH /jobs/<id> → 403 jobs of the worker 'konnector' are ended by the server, not by clients
+    PATCH /jobs/<id> → 422 Invalid Attribute (/data/attributes/State): a job ends as done or errored, not as 'running'
+    GET /jobs/<id> → 404 Not Found: there is no job '<id>'
+    GET /jobs/triggers/<id> → 404 Not Found: there is no trigger '<id>'
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/Type): Unknown trigger type '@foo'; use @cron, @every, @hourly, @daily, @weekly, @monthly, @at, @in, @event, @webhook or @client
+    POST /jobs/triggers → 422 Invalid Attribute (/data/attributes/debounce): debounce: 'soon' is no duration; write numbers with units, for example 1h30m or 90s, a hundred years at the most
+    ");
+}
+
+/// Cozy changes the message before it refuses the crontab.
+#[tokio::test]
+async fn j16_a_patch_that_is_refused_changes_nothing() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
+    let at = create(&api, json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector" })).await;
+    let before = api.send(Call::get(&path).token(&token)).await.json();
+    let patch = |path: &str, attributes| Call::patch(path).token(&token).attributes(attributes);
+    let calls = [
+        patch(&path, json!({})),
+        patch(&format!("/jobs/triggers/{at}"), json!({ "arguments": "2028-01-01T00:00:00Z" })),
+        patch(&path, json!({ "arguments": "bad cron", "message": { "konnector": "other" } })),
+    ];
+    insta::assert_snapshot!(api.told(calls).await, @r"
+    PATCH /jobs/triggers/<id> → 400 Bad Request: Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy
+    PATCH /jobs/triggers/<id> → 422 Invalid Attribute (/data/attributes/Type): only the arguments of a @cron trigger can be changed, this one is @at
+    PATCH /jobs/triggers/<id> → 400 Bad Request: Trigger unparsable: the crontab cannot be read: 'bad cron' has 2 fields; write 5, or 6 with the seconds first
+    ");
+    assert_eq!(api.send(Call::get(&path).token(&token)).await.json(), before);
+}
+
+#[tokio::test]
+async fn a_trigger_is_launched_and_shows_how_it_fared() {
     let api = Api::new().await;
     let token = api.token("io.cozy.triggers io.cozy.jobs");
-    let id = create(&api, cron("bank")).await;
-    let at = create(&api, json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector" })).await;
-    let path = format!("/jobs/triggers/{id}");
-    let patch = |path: &str, attributes| api.send(Call::patch(path).token(&token).attributes(attributes));
-    assert_eq!(patch(&path, json!({ "arguments": "0 0 0 * * 1" })).await.status, 200);
-    let message = json!({ "konnector": "bank", "folder_to_save": "123" });
-    assert_eq!(patch(&path, json!({ "message": message })).await.status, 200);
-    assert_eq!(patch(&path, json!({})).await.status, 400);
-    assert_eq!(patch(&path, json!({ "arguments": "bad cron", "message": {} })).await.status, 400);
-    let refused = patch(&format!("/jobs/triggers/{at}"), json!({ "arguments": "2028-01-01T00:00:00Z" })).await;
-    assert_eq!(
-        (refused.status, &refused.json()["errors"][0]["source"]),
-        (422, &json!({ "pointer": "/data/attributes/Type" }))
-    );
-
-    let shown = api.send(Call::get(&path).token(&token)).await.json();
-    let attributes = &shown["data"]["attributes"];
-    assert_eq!((&attributes["arguments"], &attributes["message"]), (&json!("0 0 0 * * 1"), &message));
-    assert_eq!(attributes["current_state"]["status"], "done");
-
+    let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
     let job = api.send(Call::post(&format!("{path}/launch")).token(&token)).await;
     assert_eq!((job.status, &job.json()["data"]["attributes"]["manual_execution"]), (201, &json!(true)));
     let jobs = api.send(Call::get(&format!("{path}/jobs?Limit=1")).token(&token)).await.json();
     assert_eq!((jobs["data"][0]["id"].as_str(), &jobs["meta"]["count"]), (Some(job.id().as_str()), &json!(1)));
     assert_eq!(api.send(Call::get(&format!("{path}/jobs?Limit=many")).token(&token)).await.status, 400);
     insta::assert_snapshot!(api.transcript([Call::get(&format!("{path}/state")).token(&token)]).await);
-
-    assert_eq!(api.send(Call::delete(&path).token(&token)).await.status, 204);
-    assert_eq!(api.send(Call::get(&path).token(&token)).await.status, 404);
 }
 
 #[tokio::test]
@@ -121,35 +304,27 @@ async fn a_konnector_keeps_its_own_triggers_and_no_others() {
     assert_eq!(status(Call::delete(&own)).await, 204);
 }
 
-/// J12, J14, J15, J27, and the attributes that are our own.
 #[tokio::test]
 async fn every_type_is_created_and_shown() {
     let api = Api::new().await;
     let token = api.token("*");
-    let post = |attributes: Value| {
-        let mut all = cron("bank");
-        all.as_object_mut().expect("an object").extend(attributes.as_object().expect("an object").clone());
-        Call::post("/jobs/triggers").token(&token).attributes(all)
-    };
     let calls = [
-        post(json!({ "type": "@webhook", "arguments": "whatever", "debounce": "1m30s" })),
-        post(json!({ "type": "@client", "worker": null, "arguments": "" })),
-        post(json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED io.cozy.files:UPDATED:some-directory" })),
-        post(json!({ "type": "@weekly", "arguments": "on monday before 9am" })),
-        post(json!({
+        json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED io.cozy.files:UPDATED:some-directory" }),
+        json!({ "type": "@weekly", "arguments": "on monday before 9am" }),
+        json!({
             "time_zone": "Asia/Tokyo", "missed_policy": "all", "missed_limit": 3, "catch_up_window": "48h",
             "overlap_policy": "queue-one",
-        })),
-        post(json!({ "time_zone": "Mars/Base" })),
-        post(json!({ "time_zone": "Asia/Tokyo", "arguments": "TZ=Europe/Paris 0 5 * * *" })),
-        post(json!({ "missed_policy": "hope" })),
-        post(json!({ "missed_policy": "all", "missed_limit": 0 })),
-        post(json!({ "catch_up_window": "a while" })),
-        post(json!({ "overlap_policy": "both" })),
-        post(json!({ "type": "@event", "arguments": "io.cozy.jobs:CREATED" })),
-        post(json!({ "type": "@weekly", "arguments": "on funday" })),
+        }),
+        json!({ "time_zone": "Mars/Base" }),
+        json!({ "time_zone": "Asia/Tokyo", "arguments": "TZ=Europe/Paris 0 5 * * *" }),
+        json!({ "missed_policy": "hope" }),
+        json!({ "missed_policy": "all", "missed_limit": 0 }),
+        json!({ "catch_up_window": "a while" }),
+        json!({ "overlap_policy": "both" }),
+        json!({ "type": "@event", "arguments": "io.cozy.jobs:CREATED" }),
+        json!({ "type": "@weekly", "arguments": "on funday" }),
     ];
-    insta::assert_snapshot!(api.transcript(calls).await);
+    insta::assert_snapshot!(api.transcript(calls.map(|attributes| post(&token, attributes))).await);
 }
 
 #[tokio::test]
@@ -170,50 +345,52 @@ async fn our_own_attributes_are_patched_and_take_effect_at_once() {
     insta::assert_snapshot!(api.transcript(calls).await);
 }
 
-/// J27; the id is all that a caller needs.
 #[tokio::test]
-async fn a_webhook_is_called_without_a_token() {
+async fn j14_a_client_launches_and_ends_its_own_jobs() {
     let api = Api::new().await;
     let token = api.token("*");
-    let message = json!({ "konnector": "bank" });
-    let hook = create(&api, json!({ "type": "@webhook", "worker": "konnector", "message": message })).await;
-    let timed = create(&api, cron("bank")).await;
-    let path = format!("/jobs/webhooks/{hook}");
-    assert_eq!(api.send(Call::post(&path).text("no json")).await.status, 204);
-    assert_eq!(api.send(Call::post(&format!("{path}?Manual=true")).json(&json!({ "n": 1 }))).await.status, 204);
-    let jobs = api.send(Call::get(&format!("/jobs/triggers/{hook}/jobs")).token(&token)).await.json();
-    let shown = |job: usize, name: &str| jobs["data"][job]["attributes"][name].clone();
-    assert_eq!((shown(0, "payload"), shown(0, "manual_execution")), (json!("eyJuIjoxfQ=="), json!(true)));
-    assert_eq!((shown(1, "payload"), shown(1, "manual_execution")), (json!("bm8ganNvbg=="), Value::Null));
-    let refused = [
-        Call::post("/jobs/webhooks/0123456789abcdef0123456789abcdef"),
-        Call::post(&format!("/jobs/webhooks/{timed}")),
-        Call::post(&path).host("bob.example"),
-        Call::post(&path).text(vec![b'x'; (1 << 20) + 1]),
-    ];
-    insta::assert_snapshot!(api.transcript(refused).await);
-}
-
-/// J14, J15.
-#[tokio::test]
-async fn a_client_ends_its_own_jobs() {
-    let api = Api::new().await;
-    let token = api.token("*");
-    let client = create(&api, json!({ "type": "@client", "message": { "konnector": "bank" } })).await;
-    let launch = |id: &str| Call::post(&format!("/jobs/triggers/{id}/launch")).token(&token);
-    let job = api.send(launch(&client)).await;
-    assert_eq!(job.json()["data"]["attributes"]["state"], "running");
-    let end = |id: &str, attributes| Call::patch(&format!("/jobs/{id}")).token(&token).attributes(attributes);
-    let id = job.id();
-    let server = create(&api, cron("bank")).await;
-    let of_server = api.send(launch(&server)).await.id();
-    let calls = [
-        end(&id, json!({ "state": "running" })),
-        end(&id, json!({ "state": "errored", "error": "LOGIN_FAILED" })),
-        end(&id, json!({ "state": "done" })),
-        end(&of_server, json!({ "state": "done" })),
-    ];
-    insta::assert_snapshot!(api.transcript(calls).await);
+    let client = json!({ "type": "@client", "worker": null, "arguments": "" });
+    let trigger = api.send(post(&token, client)).await;
+    assert_eq!((trigger.status, &trigger.json()["data"]["attributes"]["worker"]), (201, &json!("client")));
+    let launch = Call::post(&format!("/jobs/triggers/{}/launch", trigger.id())).token(&token);
+    let job = api.send(launch).await;
+    insta::assert_snapshot!(job, @r#"
+    201 application/vnd.api+json
+    {
+      "data": {
+        "type": "io.cozy.jobs",
+        "id": "<id>",
+        "attributes": {
+          "domain": "alice.example",
+          "worker": "client",
+          "trigger_id": "<id>",
+          "message": {
+            "konnector": "bank"
+          },
+          "event": null,
+          "manual_execution": true,
+          "state": "running",
+          "queued_at": "2026-11-20T12:00:00Z",
+          "started_at": "2026-11-20T12:00:00Z",
+          "finished_at": "0001-01-01T00:00:00Z",
+          "cause": "manual",
+          "attempt": 1
+        },
+        "meta": {
+          "rev": "1-<id>"
+        },
+        "links": {
+          "self": "/jobs/<id>"
+        }
+      }
+    }
+    "#);
+    let path = format!("/jobs/{}", job.id());
+    let end = |attributes| Call::patch(&path).token(&token).attributes(attributes);
+    let ended = api.send(end(json!({ "state": "errored", "error": "LOGIN_FAILED" }))).await.json();
+    let shown = ["state", "error", "finished_at"].map(|name| ended["data"]["attributes"][name].clone());
+    assert_eq!(shown, ["errored", "LOGIN_FAILED", NOW]);
+    insta::assert_snapshot!(api.send(end(json!({ "state": "done" }))).await.told(), @"409 Conflict: the job '<id>' has ended already");
 }
 
 /// What an event tells must be readable for whoever asks to be told.

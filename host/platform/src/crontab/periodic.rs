@@ -185,7 +185,7 @@ mod tests {
         (periodic.days, periodic.hours)
     }
 
-    /// The cases of Cozy's own tests (Cozy API, acceptance checks, §12.3).
+    /// The behaviour reference's cases of what the periodic parser accepts.
     #[test]
     fn clauses_are_read_as_cozy_reads_them() {
         assert_eq!(parsed(Period::Weekly, ""), ((0..7).collect(), 0..24));
@@ -240,19 +240,34 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"));
     }
 
+    /// The behaviour reference's cases of generated crontabs: hours, the field with the day and its days, and how many days lie between two
+    /// runs.
     #[test]
-    fn the_same_seed_draws_the_same_crontab_and_another_one_another() {
-        let weekly = Periodic::parse(Period::Weekly, "on mon-fri before 5am").expect("valid");
-        let crontabs: BTreeSet<String> =
-            (0..50).map(|number| weekly.crontab(&format!("alice/konnector/{number}"))).collect();
-        assert_eq!(weekly.crontab("alice/konnector/7"), weekly.crontab("alice/konnector/7"));
-        assert!(crontabs.len() > 45, "{crontabs:?}");
-        for crontab in &crontabs {
-            let fields: Vec<&str> = crontab.split(' ').collect();
-            let [second, minute, hour, "*", "*", day] = *fields.as_slice() else { panic!("{crontab}") };
-            let number = |text: &str| text.parse::<u32>().expect("a number");
-            assert!(number(second) < 60 && number(minute) < 60 && number(hour) < 5, "{crontab}");
-            assert!((1..=5).contains(&number(day)), "{crontab}");
+    fn crontabs_are_drawn_from_what_is_allowed() {
+        let utc = chrono_tz::Tz::UTC;
+        for (period, clauses, hours, day, apart) in [
+            (Period::Monthly, "on the 3-7 between 8am and 4pm", 8..16, Some((3, 3..=7)), 28..=31),
+            (Period::Weekly, "on mon-fri before 5am", 0..5, Some((5, 1..=5)), 7..=7),
+            (Period::Daily, "after 4pm", 16..24, None, 1..=1),
+        ] {
+            let periodic = Periodic::parse(period, clauses).expect(clauses);
+            let crontabs: BTreeSet<String> =
+                (0..50).map(|number| periodic.crontab(&format!("alice/konnector/{number}"))).collect();
+            assert!(crontabs.len() > 45, "{crontabs:?}");
+            assert_eq!(periodic.crontab("alice/konnector/7"), periodic.crontab("alice/konnector/7"));
+            for text in crontabs {
+                let fields: Vec<Option<u32>> = text.split(' ').map(|field| field.parse().ok()).collect();
+                let [Some(second), Some(minute), Some(hour), ..] = *fields.as_slice() else { panic!("{text}") };
+                assert!(second < 60 && minute < 60 && hours.contains(&hour), "{text}");
+                assert_eq!(text.matches('*').count(), if day.is_some() { 2 } else { 3 }, "{text}");
+                if let Some((field, days)) = &day {
+                    assert!(days.contains(&fields[*field].expect("a day")), "{text}");
+                }
+                let crontab: crate::crontab::Crontab = text.parse().expect("a crontab");
+                let first = crontab.next("2026-11-20T12:00:00Z".parse().expect("a date"), utc).expect("a run");
+                let second = crontab.next(first, utc).expect("a run");
+                assert!(apart.contains(&(second - first).num_days()), "{text}");
+            }
         }
         let hourly = Periodic::parse(Period::Hourly, "between 8am and 6pm").expect("valid").crontab("seed");
         assert!(hourly.ends_with(" 8-17 * * *"), "{hourly}");

@@ -324,7 +324,7 @@ impl Platform {
     /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::Unavailable`] when that is in
     /// maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
-        if let Some(maintenance) = self.maintenance_of(&request.message)? {
+        if let Some(maintenance) = self.maintenance_of(instance, &request.message)? {
             maintenance.admit(request.cause == Cause::Manual)?;
         }
         let mut changes = Changes::new();

@@ -91,7 +91,7 @@ async fn prepare(platform: &Platform, instance: &Instance, job: &mut Job, lease:
         Err(error) => return Err(Verdict::unprepared(&error)),
     };
     if !job.is_clean_up()
-        && let Some(maintenance) = platform.maintenance_in_registry(&konnector).await
+        && let Some(maintenance) = platform.maintenance_in_registry(instance, &konnector).await
         && maintenance.admit(job.cause == Cause::Manual).is_err()
     {
         return Err(maintenance.verdict());

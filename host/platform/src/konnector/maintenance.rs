@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::doctype::MAINTENANCES;
+use crate::instance::Instance;
 use crate::job::{Code, Retry, Verdict};
 use crate::stored::{Object, Stored, object};
 use crate::{Error, Platform, Result};
@@ -17,6 +18,8 @@ const CODE: &str = "VENDOR_DOWN.MAINTENANCE";
 const NO_MANUAL: &str = "flag_disallow_manual_exec";
 /// The option that clients read as "the operator's doing"; always true.
 const INFRA: &str = "flag_infra_maintenance";
+/// The switch of features whose `list` names the konnectors that an instance runs all the same.
+const SKIP: &str = "harvest.skip-maintenance-for";
 
 /// A konnector in maintenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +67,12 @@ impl Maintenance {
     }
 }
 
+/// Whether an instance runs a konnector although it is in maintenance.
+pub(super) fn runs_all_the_same(instance: &Instance, slug: &Slug) -> bool {
+    let listed = instance.feature_flags.get(SKIP).and_then(|switch| switch.get("list")?.as_array());
+    listed.is_some_and(|listed| listed.iter().any(|name| name == slug.as_ref()))
+}
+
 fn at(slug: &Slug) -> DocRef {
     DocRef::new(&InstanceId::global(), &MAINTENANCES, slug.as_ref())
 }
@@ -88,9 +97,10 @@ impl Platform {
         Ok(self.stored::<Maintenance>(&at(slug))?.map(|found| found.value))
     }
 
-    /// That of the konnector which a message of a job names.
-    pub(crate) fn maintenance_of(&self, message: &Value) -> Result<Option<Maintenance>> {
+    /// That of the konnector which a message of a job names, as far as it concerns the instance.
+    pub(crate) fn maintenance_of(&self, instance: &Instance, message: &Value) -> Result<Option<Maintenance>> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse().ok());
+        let slug = slug.filter(|slug| !runs_all_the_same(instance, slug));
         slug.map_or(Ok(None), |slug| self.maintenance(&slug))
     }
 

@@ -3,7 +3,7 @@
 //! own registry from answering could have another one's konnector installed in its place.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::Konnector;
-use super::maintenance::Maintenance;
+use super::maintenance::{Maintenance, runs_all_the_same};
 use super::web::{LARGEST_TEXT, bytes, header};
+use crate::instance::Instance;
 use crate::{Error, Platform, Result};
 
 /// Time for one question.
@@ -50,6 +51,19 @@ pub struct Proxied {
 #[derive(Debug, Default)]
 pub(crate) struct News(Mutex<HashMap<String, (Duration, Option<Proxied>)>>);
 
+impl News {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Duration, Option<Proxied>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces what is remembered, if anything is, by what a registry answers now.
+    fn renew(&self, path: &str, now: Duration, answer: Option<&Proxied>) {
+        if let Some(known) = self.lock().get_mut(path) {
+            *known = (now, answer.cloned());
+        }
+    }
+}
+
 fn read(name: &Slug, body: &[u8]) -> Result<RegistryVersion> {
     serde_json::from_slice(body)
         .map_err(|error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}")))
@@ -78,7 +92,10 @@ impl Platform {
             Some(version) => format!("{name}/{}", utf8_percent_encode(version, NON_ALPHANUMERIC)),
             None => format!("{name}/{channel}/latest"),
         };
-        let Some((_, answer)) = self.ask_registries(&path).await? else {
+        let now = self.clock.elapsed();
+        let answer = self.ask_registries(&path).await?.map(|(_, answer)| answer);
+        self.news.renew(&path, now, answer.as_ref());
+        let Some(answer) = answer else {
             let what = version
                 .map_or_else(|| format!("version in the channel '{channel}'"), |version| format!("version {version}"));
             return Err(Error::Unreachable(format!("no registry of this server has a {what} of '{name}'")));
@@ -96,14 +113,14 @@ impl Platform {
     /// Asks the registries, unless they were asked the same lately.
     async fn ask_lately(&self, path: &str) -> Result<Option<Proxied>> {
         let now = self.clock.elapsed();
-        let known = self.news.0.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        let known = self.news.lock().get(path).cloned();
         if let Some((at, answer)) = known
             && now.saturating_sub(at) < FRESH
         {
             return Ok(answer);
         }
         let answer = self.ask_registries(path).await?.map(|(_, answer)| answer);
-        let mut known = self.news.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.news.lock();
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
@@ -209,8 +226,16 @@ impl Platform {
         Ok(apps)
     }
 
-    /// The maintenance of a konnector that the registry it comes from tells of; a registry that cannot be asked tells of none.
-    pub(crate) async fn maintenance_in_registry(&self, konnector: &Konnector) -> Option<Maintenance> {
+    /// The maintenance of a konnector that the registry it comes from tells of, as far as it concerns the instance; a registry that cannot be
+    /// asked tells of none.
+    pub(crate) async fn maintenance_in_registry(
+        &self,
+        instance: &Instance,
+        konnector: &Konnector,
+    ) -> Option<Maintenance> {
+        if runs_all_the_same(instance, &konnector.slug) {
+            return None;
+        }
         let Ok(Source::Registry { name, .. }) = Self::installed_source(konnector) else { return None };
         let answer = self.ask_lately(name.as_ref()).await.ok()??;
         let app: Value = serde_json::from_slice(&answer.body).ok()?;

@@ -10,7 +10,7 @@ impl Platform {
     pub(crate) fn held_back(&self, instance: &Instance, job: &Job) -> Result<Option<Verdict>> {
         if job.cause != Cause::Manual
             && !job.is_clean_up()
-            && let Some(maintenance) = self.maintenance_of(&job.message)?
+            && let Some(maintenance) = self.maintenance_of(instance, &job.message)?
         {
             return Ok(Some(maintenance.verdict()));
         }

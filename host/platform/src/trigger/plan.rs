@@ -107,7 +107,6 @@ mod tests {
 
     #[test]
     fn each_type_reads_its_arguments() {
-        assert_eq!(first("@cron", "@every 500ms", ""), "2026-11-20T12:00:01+00:00");
         assert_eq!(first("@cron", "@daily", ""), "2026-11-20T23:00:00+00:00");
         assert_eq!(first("@cron", "TZ=Asia/Tokyo @midnight", ""), "2026-11-20T15:00:00+00:00");
         assert_eq!(first("@cron", "0 5 * * *", ""), "2026-11-21T04:00:00+00:00");
@@ -119,11 +118,52 @@ mod tests {
         assert!(matches!(parse("@client", "", ""), Ok(Plan::Client)));
     }
 
+    /// The behaviour reference's cases of crontabs: the next runs of each, or why there are none. 2026-11-20 is a Friday.
+    #[test]
+    fn crontabs_are_read_as_cozy_reads_them() {
+        let created: DateTime<Utc> = "2026-11-20T12:00:00Z".parse().expect("a date");
+        let runs = |crontab: &str| {
+            let plan = Plan::parse("@cron", crontab, Context { created, zone: Tz::UTC, seed: "" });
+            let schedule = match plan {
+                Ok(Plan::Time(schedule)) => schedule,
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => return error.to_string(),
+            };
+            let next = |due: &DateTime<Utc>| schedule.after(*due, *due);
+            let runs = std::iter::successors(schedule.first(created), next).take(4);
+            let shown: Vec<String> = runs.map(|run| run.format("%a %F %T").to_string()).collect();
+            if shown.is_empty() { "never".to_owned() } else { shown.join(", ") }
+        };
+        let table = [
+            "0 0 0 * * 7",
+            "0 0 0 * * SUN",
+            "60 * * * * *",
+            "* * * *",
+            "0 0 31 2 *",
+            "0 0 1 * 1",
+            "@every 500ms",
+            "@reboot",
+            "5/15 * * * *",
+            "10-5 * * * *",
+        ]
+        .map(|crontab| format!("{crontab} → {}", runs(crontab)));
+        insta::assert_snapshot!(table.join("\n"), @r"
+        0 0 0 * * 7 → Trigger unparsable: the crontab cannot be read: '7' is no day of week: use 0 to 6 or a name
+        0 0 0 * * SUN → Sun 2026-11-22 00:00:00, Sun 2026-11-29 00:00:00, Sun 2026-12-06 00:00:00, Sun 2026-12-13 00:00:00
+        60 * * * * * → Trigger unparsable: the crontab cannot be read: '60' is no second: use 0 to 59
+        * * * * → Trigger unparsable: the crontab cannot be read: '* * * *' has 4 fields; write 5, or 6 with the seconds first
+        0 0 31 2 * → never
+        0 0 1 * 1 → Mon 2026-11-23 00:00:00, Mon 2026-11-30 00:00:00, Tue 2026-12-01 00:00:00, Mon 2026-12-07 00:00:00
+        @every 500ms → Fri 2026-11-20 12:00:01, Fri 2026-11-20 12:00:02, Fri 2026-11-20 12:00:03, Fri 2026-11-20 12:00:04
+        @reboot → Trigger unparsable: the crontab cannot be read: '@reboot' is unknown; use fields, @every, or @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly
+        5/15 * * * * → Fri 2026-11-20 12:05:00, Fri 2026-11-20 12:20:00, Fri 2026-11-20 12:35:00, Fri 2026-11-20 12:50:00
+        10-5 * * * * → Trigger unparsable: the crontab cannot be read: '10-5' is no minute: a range goes from the smaller to the larger value
+        ");
+    }
+
     #[test]
     fn what_cannot_be_read_is_told() {
         let errors: Vec<String> = [
-            ("@cron", "@reboot"),
-            ("@cron", "* * * *"),
             ("@cron", "@every soon"),
             ("@every", "1 hour"),
             ("@daily", "on monday"),

@@ -1,5 +1,7 @@
 //! The shell around the core: stores in memory and on disk, and a clock that is set by hand.
 
+mod events;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -242,6 +244,28 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
     assert!(site.trigger(&late).life.paused.is_none());
 }
 
+#[tokio::test]
+async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
+    let site = Site::new().await;
+    let ended_with = |error: &str| {
+        let told = konnector_sandbox::Failure::Told { error: error.to_owned(), no_retry: false };
+        Verdict::of(&konnector_sandbox::Outcome::Failed(told))
+    };
+    for (account, error, fires) in [
+        ("a", "LOGIN_FAILED", 0),
+        ("b", "USER_ACTION_NEEDED.OAUTH_OUTDATED", 0),
+        ("c", "USER_ACTION_NEEDED.CGU_FORM", 1),
+    ] {
+        site.clock.set(at(NOW));
+        let id = site.create("@cron", "0 0 * * * *", account).await;
+        assert_eq!(site.look("2026-11-20T13:00:00Z").await, 1);
+        site.end(&id, 1, ended_with(error).as_ref()).await;
+        assert_eq!(site.look("2026-11-20T14:00:00Z").await, fires, "{error}");
+        site.platform.launch_trigger(&site.alice, &id).await.expect(error);
+        site.platform.delete_trigger(&site.alice, &id).await.expect("deleted");
+    }
+}
+
 /// A job that waited behind the one whose password was refused would post it again.
 #[tokio::test]
 async fn jobs_that_wait_do_not_try_a_refused_password() {
@@ -296,125 +320,27 @@ async fn an_edit_takes_effect_at_once_and_accounts_for_what_was_due() {
 }
 
 #[tokio::test]
-async fn once_leaves_nothing_behind() {
+async fn j21_every_third_second_is_a_job() {
     let site = Site::new().await;
-    let id = site.create("@in", "10m", "a").await;
-    assert_eq!(site.look("2026-11-20T12:10:00Z").await, 1);
-    assert!(matches!(site.platform.trigger(&site.alice, &id), Err(Error::NotFound(_))));
+    let id = site.create("@cron", "*/3 * * * * *", "a").await;
+    let mut jobs = 0;
+    for second in 1..19 {
+        jobs += site.look(&format!("2026-11-20T12:00:{second:02}Z")).await;
+        site.end(&id, 1, None).await;
+    }
+    assert_eq!(jobs, 6, "from second 3 to second 18");
+}
+
+#[tokio::test]
+async fn j21_once_leaves_nothing_behind() {
+    let site = Site::new().await;
+    let ids = [site.create("@in", "10m", "a").await, site.create("@at", "2026-11-20T12:10:00Z", "b").await];
+    assert_eq!(site.look("2026-11-20T12:10:00Z").await, 2);
+    for id in ids {
+        assert!(matches!(site.platform.trigger(&site.alice, &id), Err(Error::NotFound(_))));
+    }
     assert_eq!(site.platform.triggers_of_account(&site.alice, "a").expect("read").len(), 0);
     assert_eq!(site.platform.store.next_due().expect("read"), None);
-}
-
-/// J22.
-#[tokio::test]
-async fn changes_of_documents_make_jobs_with_the_event() {
-    let site = Site::new().await;
-    let created = site.create("@event", "io.cozy.bills:CREATED", "a").await;
-    let paid = site.create("@event", "io.cozy.bills:UPDATED:!=:paid", "b").await;
-    let gone = site.create("@event", "io.cozy.bills:DELETED", "c").await;
-    let bill = site.save("io.cozy.bills", json!({ "amount": 3 })).await;
-    site.save("io.cozy.contacts", json!({ "name": "Ada" })).await;
-    assert_eq!(site.platform.fire_due().await.expect("looked"), 1);
-    let [job] = &site.jobs(&created)[..] else { panic!("one job") };
-    let shown = serde_json::to_value(job).expect("a value");
-    let event =
-        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, shown["event"].as_str().expect("an event"));
-    let event: Value = serde_json::from_slice(&event.expect("base64")).expect("JSON");
-    assert_eq!(
-        event,
-        json!({
-            "domain": "alice.example", "verb": "CREATED",
-            "doc": { "amount": 3, "_id": bill.id, "_type": "io.cozy.bills" },
-        })
-    );
-    let (principal, bills) = (site.principal(), "io.cozy.bills".parse().expect("a doctype"));
-    let update = async |rev: &konnector_store::Rev, body: Value| {
-        let body: Object = object(&body).expect("an object");
-        let changed = site.platform.update_document(&site.alice, &principal, &bills, &bill.id, rev, body).await;
-        let changed = changed.expect("changed");
-        (site.platform.fire_due().await.expect("looked"), changed.rev)
-    };
-    let (jobs, rev) = update(&bill.rev, json!({ "amount": 4 })).await;
-    assert_eq!(jobs, 0);
-    let (jobs, rev) = update(&rev, json!({ "amount": 4, "paid": true })).await;
-    assert_eq!((jobs, site.jobs(&paid).len()), (1, 1));
-    site.platform.delete_document(&site.alice, &principal, &bills, &bill.id, &rev).await.expect("deleted");
-    assert_eq!((site.platform.fire_due().await.expect("looked"), site.jobs(&gone).len()), (1, 1));
-    assert_eq!(
-        site.platform
-            .doctypes(&site.alice)
-            .expect("read")
-            .iter()
-            .filter(|name| name.as_ref().contains("occasion"))
-            .count(),
-        0
-    );
-}
-
-/// Events belong to the commit: whoever commits a change need not think of them.
-#[tokio::test]
-async fn whatever_is_committed_makes_events() {
-    let site = Site::new().await;
-    let id = site.create("@event", "io.cozy.bills io.cozy.files:UPDATED", "a").await;
-    let at = site.alice.doc(&"io.cozy.bills".parse().expect("a doctype"), "one");
-    let body = |n: i32| object(&json!({ "n": n })).expect("an object");
-    let fired = async |changes: Changes| {
-        let before = site.occasions(&id);
-        let revs = site.platform.commit(changes).await.expect("committed");
-        site.platform.fire_due().await.expect("looked");
-        let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
-        (fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, revs)
-    };
-    let mut changes = Changes::new();
-    changes.create(at.clone(), body(1));
-    let (events, revs) = fired(changes).await;
-    assert_eq!((events, revs.len()), (1, 1), "the revisions are those of the caller's documents");
-    let mut changes = Changes::new();
-    changes.put(at.clone(), &revs[0], body(2));
-    let (events, revs) = fired(changes).await;
-    assert_eq!((events, revs.len()), (1, 1));
-    // One that conflicts says nothing.
-    let mut stale = Changes::new();
-    stale.put(at.clone(), &format!("1-{}", "0".repeat(32)).parse().expect("a revision"), body(3));
-    assert!(site.platform.commit(stale).await.expect_err("stale").is_conflict());
-    let mut changes = Changes::new();
-    changes.delete(at, &revs[0]);
-    assert_eq!(fired(changes).await.0, 1);
-    // The directories below one that is moved change, too.
-    site.platform.ensure_directory(&site.alice, "/a/b").await.expect("a directory");
-    let top = site.platform.file_by_path(&site.alice, "/a").expect("read");
-    site.platform.trash(&site.alice, &top.id, None, &Object::new()).await.expect("trashed");
-    let before = site.occasions(&id);
-    site.platform.fire_due().await.expect("looked");
-    let Occasions { fired, overlapped, coalesced, .. } = site.occasions(&id);
-    assert_eq!(fired + overlapped + coalesced - before.fired - before.overlapped - before.coalesced, 2);
-}
-
-/// A konnector that writes what it waits for must not keep the server busy, and no event is lost.
-#[tokio::test]
-async fn too_many_events_wait_for_the_next_hour() {
-    let site = Site::new().await;
-    let id = site.create("@event", "io.cozy.bills:CREATED", "a").await;
-    for number in 0..103 {
-        site.save("io.cozy.bills", json!({ "amount": number })).await;
-    }
-    assert_eq!(site.platform.fire_due().await.expect("looked"), 100);
-    assert_eq!(site.look("2026-11-20T12:59:59Z").await, 0);
-    assert_eq!(site.look("2026-11-20T13:00:00Z").await, 3);
-    assert_eq!(site.occasions(&id).fired, 103);
-}
-
-#[tokio::test]
-async fn thirty_calls_an_hour_are_enough_for_webhooks() {
-    let site = Site::new().await;
-    let hook = site.create("@webhook", "", "b").await;
-    for _ in 0..30 {
-        site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
-    }
-    let refused = site.platform.call_webhook(&site.alice, &hook, b"{}", true).await.expect_err("too many");
-    insta::assert_snapshot!(refused, @"30 of these in an hour are enough for one instance; the next one is taken from 2026-11-20T13:00:00Z on, or collect them with a debounce");
-    site.clock.set(at("2026-11-20T13:00:00Z"));
-    site.platform.call_webhook(&site.alice, &hook, b"{}", false).await.expect("called");
 }
 
 #[tokio::test]
@@ -444,82 +370,6 @@ async fn nothing_fires_before_the_clock_can_be_right() {
     assert_eq!(site.look("1970-01-01T00:06:00Z").await, 0);
     assert_eq!(site.look("2026-11-20T13:00:00Z").await, 2);
     assert_eq!((site.occasions(&id).fired, site.occasions(&event).fired), (1, 1));
-}
-
-/// J24: below a directory, and out of it.
-#[tokio::test]
-async fn a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
-    let site = Site::new().await;
-    let (platform, alice) = (&site.platform, &site.alice);
-    let watched = platform.ensure_directory(alice, "/watched").await.expect("a directory");
-    let other = platform.ensure_directory(alice, "/other").await.expect("a directory");
-    let id = site.create("@event", &format!("io.cozy.files:CREATED,UPDATED:{}", watched.id), "a").await;
-    let jobs = async || {
-        platform.fire_due().await.expect("looked");
-        site.jobs(&id).len()
-    };
-    let below = platform.ensure_directory(alice, "/watched/a/b").await.expect("a directory");
-    assert_eq!(jobs().await, 2, "a and b");
-    platform.ensure_directory(alice, "/other/c").await.expect("a directory");
-    assert_eq!(jobs().await, 2);
-    platform.move_file(alice, &below, &other, "b", None).await.expect("moved");
-    assert_eq!(jobs().await, 3, "moved out");
-    let below = platform.file_by_path(alice, "/other/b").expect("a directory");
-    platform.move_file(alice, &below, &other, "d", None).await.expect("moved");
-    assert_eq!(jobs().await, 3, "elsewhere");
-    platform
-        .move_file(alice, &platform.file_by_path(alice, "/other/d").expect("a directory"), &watched, "d", None)
-        .await
-        .expect("moved");
-    assert_eq!(jobs().await, 4, "moved in");
-}
-
-/// Neither an event nor a debounce is lost when the process ends right after the commit.
-#[tokio::test]
-async fn events_and_debounces_outlive_the_process() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let open = |folder: &Path| {
-        Store::open(&folder.join("store"), Options { cache_bytes: 4 << 20, ..Options::default() }).expect("a store")
-    };
-    let site = Site::with(open(folder.path()), tempfile::tempdir().expect("a folder")).await;
-    let event = site.create("@event", "io.cozy.bills:CREATED", "a").await;
-    let hook =
-        site.create_with("@webhook", "", "b", |new| new.debounce = Some("1m".parse().expect("a duration"))).await;
-    site.save("io.cozy.bills", json!({ "amount": 3 })).await;
-    for body in [&b"{\"n\":1}"[..], b"{\"n\":2}"] {
-        site.platform.call_webhook(&site.alice, &hook, body, false).await.expect("called");
-    }
-    let Site { platform: first, clock, alice, folder: keys } = site;
-    first.stop().await;
-    drop(first);
-    let platform = platform(open(folder.path()), keys.path(), &clock).await;
-    let site = Site { platform, clock, alice, folder: keys };
-    assert_eq!(site.look(NOW).await, 1);
-    assert_eq!(site.jobs(&event).len(), 1);
-    assert_eq!(site.look("2026-11-20T12:01:00Z").await, 1);
-    let [job] = &site.jobs(&hook)[..] else { panic!("one job") };
-    assert_eq!(job.occasion.json(), Some(json!({ "payloads": [{ "n": 1 }, { "n": 2 }] })));
-}
-
-#[tokio::test]
-async fn calls_at_the_same_time_are_all_counted() {
-    let site = Site::new().await;
-    let hook =
-        site.create_with("@webhook", "", "b", |new| new.debounce = Some("1m".parse().expect("a duration"))).await;
-    let calls: Vec<_> = (0..5)
-        .map(|number| {
-            let (platform, alice, hook) = (site.platform.clone(), site.alice.clone(), hook.clone());
-            tokio::spawn(
-                async move { platform.call_webhook(&alice, &hook, format!("{number}").as_bytes(), false).await },
-            )
-        })
-        .collect();
-    for call in calls {
-        call.await.expect("no panic").expect("called");
-    }
-    assert_eq!(site.look("2026-11-20T12:01:00Z").await, 1);
-    let payload = site.jobs(&hook)[0].occasion.json().expect("a payload");
-    assert_eq!(payload["payloads"].as_array().map(Vec::len), Some(5));
 }
 
 #[tokio::test]

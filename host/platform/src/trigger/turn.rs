@@ -63,7 +63,7 @@ impl Platform {
         let Turn { at, rev, mut trigger, due } = turn;
         let fires = matches!(event, Event::Due(_));
         let before = State { due, life: trigger.life.clone() };
-        let maintenance = self.maintenance_of(&trigger.message)?;
+        let maintenance = self.maintenance_of(instance, &trigger.message)?;
         if let (Event::Launched(_), Some(maintenance)) = (&event, &maintenance) {
             maintenance.admit(true)?;
         }

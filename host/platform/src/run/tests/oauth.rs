@@ -47,9 +47,9 @@ fn secret(run: &Run, account: &Account, name: &str) -> Option<String> {
     secrets.into_iter().find(|(own, _)| own == name).map(|(_, value)| value)
 }
 
-/// X5 of the behaviour reference: also where the manifest has no parameters.
+/// Also where the manifest has no parameters.
 #[tokio::test]
-async fn the_operators_secret_is_among_the_parameters() {
+async fn x5_the_operators_secret_is_among_the_parameters() {
     let run = Run::free().await;
     let (platform, job) = (&run.scope.platform, &run.scope.job);
     let parameters = || super::super::parameters(platform, job, &run.manifest).unwrap();

@@ -1,0 +1,95 @@
+//! Jobs that workers carry out, and how often.
+
+use konnector_platform::doctype::JOBS;
+use serde_json::{Value, json};
+
+use crate::support::{Api, Call, component_of, manifest, program};
+
+/// Installs a konnector whose runs do this.
+async fn install(api: &Api, slug: &str, instructions: &str) {
+    let folder = api.folder.path().join(slug);
+    let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+    std::fs::write(folder.join("konnector.wasm"), component_of(instructions)).expect("written");
+    let events = api.follow(Call::post(&format!("/konnectors/{slug}?Source={source}"))).await;
+    assert_eq!(events.last().map(String::as_str), Some("ready 1.0.0"), "{events:?}");
+}
+
+async fn push(api: &Api, slug: &str, options: Value) {
+    let job = json!({ "arguments": { "konnector": slug }, "manual": true, "options": options });
+    let answer = api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job)).await;
+    assert_eq!(answer.status, 202, "{answer}");
+}
+
+/// The jobs of a konnector, oldest first: which attempt each is, its state and its error.
+fn jobs(api: &Api, slug: &str) -> Vec<String> {
+    let all = api.platform.store.list(&api.alice.id, &JOBS, None, 100).expect("jobs");
+    let own = all.iter().filter(|job| job.body["message"]["konnector"] == slug);
+    let shown = own.map(|job| {
+        let text = |name: &str| job.body.get(name).and_then(Value::as_str).unwrap_or_default();
+        format!("{} {} {}", job.body["attempt"], text("state"), text("error")).trim_end().to_owned()
+    });
+    shown.collect()
+}
+
+/// Lets an hour pass: then a run that failed by a fault is tried again.
+fn pass_an_hour(api: &Api, hour: u32) {
+    api.clock.set(format!("2026-11-20T{hour}:00:00Z").parse().expect("a date"));
+}
+
+/// Cozy tries again within a second.
+#[tokio::test]
+async fn j18_a_run_that_panics_is_tried_again_and_holds_up_no_other() {
+    let api = Api::with(|config, _| config.workers = 1).await;
+    install(&api, "panics", "unreachable").await;
+    install(&api, "works", "i32.const 0").await;
+    api.start().await;
+    push(&api, "panics", json!({})).await;
+    push(&api, "works", json!({})).await;
+    api.until(vec!["1 done".to_owned()], async || jobs(&api, "works")).await;
+    assert_eq!(jobs(&api, "panics"), ["1 errored UNKNOWN_ERROR", "2 queued"]);
+    pass_an_hour(&api, 13);
+    let both = ["1 errored UNKNOWN_ERROR", "2 errored UNKNOWN_ERROR"].map(str::to_owned).to_vec();
+    api.until(both, async || jobs(&api, "panics")).await;
+}
+
+/// A job may ask for fewer attempts than the two that a fault gets, not for more (Cozy API, konnector worker policy).
+#[tokio::test]
+async fn j18_a_run_that_takes_too_long_is_tried_again_as_often_as_its_job_allows() {
+    let api = Api::new().await;
+    install(&api, "once", "(loop br 0) unreachable").await;
+    install(&api, "often", "(loop br 0) unreachable").await;
+    api.start().await;
+    push(&api, "once", json!({ "timeout": 1, "max_exec_count": 1 })).await;
+    push(&api, "often", json!({ "timeout": 1, "max_exec_count": 4 })).await;
+    api.until(vec!["1 errored UNKNOWN_ERROR.TIMEOUT".to_owned(), "2 queued".to_owned()], async || jobs(&api, "often"))
+        .await;
+    pass_an_hour(&api, 13);
+    let both = [1, 2].map(|attempt| format!("{attempt} errored UNKNOWN_ERROR.TIMEOUT")).to_vec();
+    api.until(both, async || jobs(&api, "often")).await;
+    assert_eq!(jobs(&api, "once"), ["1 errored UNKNOWN_ERROR.TIMEOUT"]);
+}
+
+#[tokio::test]
+async fn x2_a_konnector_that_is_not_installed_is_not_run() {
+    let api = Api::new().await;
+    api.start().await;
+    push(&api, "absent", json!({})).await;
+    let told = vec!["1 errored UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED".to_owned()];
+    api.until(told, async || jobs(&api, "absent")).await;
+}
+
+#[tokio::test]
+async fn j29_a_trigger_of_an_account_that_is_gone_goes_with_its_first_job() {
+    let api = Api::new().await;
+    install(&api, "works", "i32.const 0").await;
+    api.start().await;
+    let new = json!({
+        "type": "@cron", "arguments": "0 0 13 * * *", "worker": "konnector",
+        "message": { "konnector": "works", "account": "gone" },
+    });
+    let trigger = api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
+    let path = format!("/jobs/triggers/{}", trigger.id());
+    pass_an_hour(&api, 13);
+    api.until(vec!["1 errored UNKNOWN_ERROR.ACCOUNT_NOT_FOUND".to_owned()], async || jobs(&api, "works")).await;
+    assert_eq!(api.send(Call::get(&path).token(&api.token("*"))).await.status, 404);
+}
