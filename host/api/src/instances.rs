@@ -48,8 +48,11 @@ pub fn routes() -> ApiRouter<Platform> {
             .answers::<200, String>("The token")
             .fails(422, "A parameter is wrong")
     });
-    let one = get_with(show, |op| op.summary("An instance"))
-        .delete_with(delete, |op| op.summary("Deletes an instance and all its data").answers::<204, ()>("It is gone"));
+    let one = get_with(show, |op| op.summary("An instance")).delete_with(delete, |op| {
+        op.summary("Deletes an instance and all its data, once its konnectors have cleaned up at their vendors")
+            .answers::<204, ()>("It is gone")
+            .fails(409, "A konnector runs, still cleans up, or failed to")
+    });
     ApiRouter::new()
         .api_route("/instances", all)
         .api_route("/instances/count", get_with(count, |op| op.summary("How many instances there are")))

@@ -81,7 +81,7 @@ fn what_lies_wrong_on_the_shelf_is_left_out_and_told_once() {
       → write it anew with `konnector pack`, which looks at it, too
     DIR/shop/1.3.0: its manifest says slug bakery
       → write "slug": "shop" there, or name the folder above it bakery
-    DIR/shop/1.4.0: the manifest cannot be used: line 1, column 35: fields.login.type: expected a string, found a number
+    DIR/shop/1.4.0: the manifest cannot be used: line 1, column 96: fields.login.type: expected a string, found a number
       → look at it with: konnector check DIR/shop/1.4.0
     DIR/shop/1.5.0: there is no manifest.konnector in 'DIR/shop/1.5.0'; check the path of the source
       → look at it with: konnector check DIR/shop/1.5.0
