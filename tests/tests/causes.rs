@@ -7,80 +7,37 @@
     reason = "by a panic, a test says that it failed"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use konnector_tests::bundle;
 use konnector_tests::client::Client;
+use konnector_tests::recorder::Recorder;
 use konnector_tests::server::{Server, command, reqwest_client};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A vendor that notes what konnectors tell it, and answers with a status.
-struct Vendor {
-    url: String,
-    told: Arc<Mutex<Vec<Value>>>,
-    status: Arc<AtomicU16>,
-}
-
-impl Vendor {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let (told, status) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicU16::new(200)));
-        let (book, answers) = (Arc::clone(&told), Arc::clone(&status));
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let connection = connection.expect("a connection");
-                book.lock().expect("the book").push(body(&connection));
-                let status = answers.load(Ordering::Relaxed);
-                let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-                (&connection).write_all(head.as_bytes()).expect("written");
-            }
-        });
-        Self { url, told, status }
-    }
-
-    /// What it was told since it was asked last: cause and login, sorted.
-    fn told(&self) -> Vec<String> {
-        let told = std::mem::take(&mut *self.told.lock().expect("the book"));
-        let mut told: Vec<_> = told
-            .iter()
-            .map(|told| {
-                format!("{} {}", told["cause"].as_str().expect("a cause"), told["login"].as_str().expect("a login"))
-            })
-            .collect();
-        told.sort();
-        told
-    }
-}
-
-fn body(connection: &TcpStream) -> Value {
-    let mut reader = BufReader::new(connection);
-    let (mut line, mut length) = (String::new(), 0);
-    while reader.read_line(&mut line).expect("a line") > 2 {
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().expect("a length");
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).expect("a body");
-    serde_json::from_slice(&body).expect("JSON")
+/// What a vendor was told since it was asked last: cause and login, sorted.
+fn told(vendor: &Recorder) -> Vec<String> {
+    let told = vendor.take().into_iter().map(|body| {
+        let told: Value = serde_json::from_str(&body).expect("JSON");
+        format!("{} {}", told["cause"].as_str().expect("a cause"), told["login"].as_str().expect("a login"))
+    });
+    let mut told: Vec<String> = told.collect();
+    told.sort();
+    told
 }
 
 /// Installs a guest that cleans up.
-async fn install(client: &Client, folder: &Path, slug: &str, guest: &str, vendor: Option<&Vendor>) {
+async fn install(client: &Client, folder: &Path, slug: &str, guest: &str, vendor: Option<&Recorder>) {
     let mut manifest = json!({
         "name": slug, "version": "1.0.0", "type": "konnector", "on_delete_account": "onDeleteAccount.js",
         "permissions": { "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } },
         "fields": { "login": { "type": "text" }, "password": { "type": "password" } },
     });
-    if let Some(Vendor { url, .. }) = vendor {
+    if let Some(Recorder { url, .. }) = vendor {
         manifest["permissions"]["vendor"] = json!({ "type": "http", "values": [url] });
         manifest["parameters"] = json!({ "url": url });
     }
@@ -190,7 +147,7 @@ async fn a_konnector_learns_why_it_was_started() {
 async fn x9_a_konnector_cleans_up_after_an_account_and_after_all_before_it_goes() {
     let data = tempfile::tempdir().expect("a folder");
     let server = Server::start(data.path());
-    let (client, vendor) = (server.client().await, Vendor::start());
+    let (client, vendor) = (server.client().await, Recorder::start(|_| (200, "{}")));
     install(&client, data.path(), "shop", "cause", Some(&vendor)).await;
     let first = account(&client, "shop", "ada").await;
     for login in ["bob", "eve"] {
@@ -198,14 +155,14 @@ async fn x9_a_konnector_cleans_up_after_an_account_and_after_all_before_it_goes(
     }
     delete_account(&client, &first).await;
     said(&client, "shop", "account_deleted").await;
-    assert_eq!(vendor.told(), ["Cause::AccountDeleted ada"]);
+    assert_eq!(told(&vendor), ["Cause::AccountDeleted ada"]);
     assert_eq!(client.request(Method::DELETE, "/konnectors/shop", None).await.0, 202);
     let deadline = Instant::now() + Duration::from_secs(30);
     while client.request(Method::GET, "/konnectors/shop", None).await.0 != 404 {
         assert!(Instant::now() < deadline, "{}", server.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(vendor.told(), ["Cause::AccountDeleted bob", "Cause::AccountDeleted eve"]);
+    assert_eq!(told(&vendor), ["Cause::AccountDeleted bob", "Cause::AccountDeleted eve"]);
     assert_eq!(client.documents("io.cozy.accounts").await.len(), 0);
 }
 
@@ -214,7 +171,11 @@ async fn x9_a_konnector_cleans_up_after_an_account_and_after_all_before_it_goes(
 async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one_fails() {
     let data = tempfile::tempdir().expect("a folder");
     let server = Server::start(data.path());
-    let (client, good, bad) = (server.client().await, Vendor::start(), Vendor::start());
+    let client = server.client().await;
+    let status = Arc::new(AtomicU16::new(500));
+    let answers = Arc::clone(&status);
+    let good = Recorder::start(|_| (200, "{}"));
+    let bad = Recorder::start(move |_| (answers.load(Ordering::Relaxed), "{}"));
     install(&client, data.path(), "shop", "cause", Some(&good)).await;
     install(&client, data.path(), "bank", "cause", Some(&bad)).await;
     account(&client, "shop", "ada").await;
@@ -222,10 +183,9 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
     client.trigger("shop", &with_trigger).await;
     let fails = account(&client, "bank", "eve").await;
     account(&client, "absent", "joe").await;
-    bad.status.store(500, Ordering::Relaxed);
 
     let remove = || command(data.path(), &["instances", "rm", &client.domain]);
-    for told in [vec!["Cause::AccountDeleted ada", "Cause::AccountDeleted bob"], vec![]] {
+    for expected in [vec!["Cause::AccountDeleted ada", "Cause::AccountDeleted bob"], vec![]] {
         let ran = remove();
         assert_eq!(ran.code, Some(1), "{ran:?}");
         let error: Value = serde_json::from_str(&ran.stderr).expect("JSON");
@@ -234,15 +194,13 @@ async fn x9_an_instance_goes_after_all_konnectors_cleaned_up_and_stays_while_one
         assert!(message.contains("the vendor answers 500"), "{message}");
         // The instance is there, and what needs no clean-up, too; each konnector that succeeded is not asked again.
         assert_eq!(client.documents("io.cozy.accounts").await.len(), 1);
-        assert_eq!(
-            (good.told(), bad.told()),
-            (told.iter().map(|&told| told.to_owned()).collect(), vec!["Cause::AccountDeleted eve".to_owned()])
-        );
+        assert_eq!(told(&good), expected);
+        assert_eq!(told(&bad), ["Cause::AccountDeleted eve"]);
     }
-    bad.status.store(200, Ordering::Relaxed);
+    status.store(200, Ordering::Relaxed);
     let ran = remove();
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!((good.told(), bad.told()), (vec![], vec!["Cause::AccountDeleted eve".to_owned()]));
+    assert_eq!(told(&bad), ["Cause::AccountDeleted eve"]);
     let gone = reqwest_client().get(format!("{}/konnectors/", server.url)).bearer_auth(&client.token).send().await;
     assert_eq!(gone.expect("an answer").status(), 404);
 }

@@ -1,12 +1,12 @@
 //! Account types and accounts by OAuth, OAuth clients, session codes and tokens.
 
+use konnector_tests::recorder::Recorder;
 use konnector_tests::server::{Server, reqwest_client};
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::provider::Provider;
 use crate::{done, refused};
 
 /// A browser that shows where it is sent to.
@@ -40,7 +40,12 @@ async fn an_account_is_connected_from_the_command_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path();
     let server = Server::start(data);
-    let provider = Provider::start();
+    let provider = Recorder::start(|form| match form.contains("code=the-code") {
+        true => {
+            (200, r#"{"access_token":"access-1","refresh_token":"refresh-1","token_type":"Bearer","expires_in":3600}"#)
+        }
+        false => (400, r#"{"error":"invalid_grant"}"#),
+    });
     let file = data.join("bank101.json").display().to_string();
     let kind = json!({
         "grant_mode": "authorization_code", "client_id": "me", "client_secret": "s3cret",
@@ -66,7 +71,8 @@ async fn an_account_is_connected_from_the_command_line() {
     .expect("an address");
     let home = sent(browser.get(back.clone())).await;
     let account = param(&home, "account");
-    assert!(provider.asked()[0].contains("client_secret=s3cret"), "{:?}", provider.asked());
+    let asked = provider.take();
+    assert!(asked.len() == 1 && asked[0].contains("client_secret=s3cret"), "{asked:?}");
 
     let accounts = done(data, &["accounts", "ls", "bank101"]);
     assert_eq!((accounts.as_array().expect("a list").len(), &accounts[0]["_id"]), (1, &json!(account)));

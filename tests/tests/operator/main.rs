@@ -9,7 +9,6 @@
 
 mod access;
 mod maintenance;
-mod provider;
 mod registry;
 
 use std::path::Path;
