@@ -119,6 +119,16 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             found(true, name, "the manifest names this file, but it is not there".to_owned());
         }
     }
+    if let Some(other) = manifest.on_delete_account.as_ref().filter(|name| **name != manifest.component) {
+        found(
+            false,
+            other,
+            format!(
+                r#"it is not run: when an account is deleted, {0} runs with the cause account-deleted; write "on_delete_account": "{0}""#,
+                manifest.component
+            ),
+        );
+    }
     let Ok(component) = std::fs::read(folder.join(&manifest.component)) else {
         found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
         return;
@@ -209,14 +219,16 @@ mod tests {
     fn a_folder_without_component_says_how_to_get_one() {
         let folder = tempfile::tempdir().unwrap();
         let manifest =
-            Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","permissions":{}}"#)
+            Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","on_delete_account":"clean.js","permissions":{}}"#)
                 .unwrap();
         let mut problems = Vec::new();
         files(folder.path(), &manifest, &mut problems);
         let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
-        insta::assert_snapshot!(told.join("\n"), @"
+        insta::assert_snapshot!(told.join("\n"), @r#"
         icon.svg: the manifest names this file, but it is not there
+        clean.js: the manifest names this file, but it is not there
+        clean.js: it is not run: when an account is deleted, konnector.wasm runs with the cause account-deleted; write "on_delete_account": "konnector.wasm"
         konnector.wasm: there is no component yet; compile it: konnector build
-        ");
+        "#);
     }
 }
