@@ -8,6 +8,7 @@ pub mod client;
 pub mod fakes;
 pub mod fuzz;
 pub mod handmade;
+pub mod recorder;
 pub mod server;
 
 use std::path::{Path, PathBuf};

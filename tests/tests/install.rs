@@ -48,7 +48,7 @@ fn edit(folder: &Path, change: impl FnOnce(&mut Value)) {
     let path = folder.join("manifest.konnector");
     let mut manifest = serde_json::from_slice(&std::fs::read(&path).expect("a manifest")).expect("JSON");
     change(&mut manifest);
-    std::fs::write(path, manifest.to_string()).expect("written");
+    std::fs::write(path, format!("{manifest:#}")).expect("written");
 }
 
 fn component(bytes: &[u8]) -> impl FnOnce(&Path) {
@@ -120,8 +120,8 @@ async fn nothing_unusable_is_installed() {
     not JSON: 400 the manifest cannot be used: the manifest is not valid JSON: line 3, column 1: trailing comma
     no name: 400 the manifest cannot be used: name: this field is required; add "name": "My Bank"
     no version: 400 the manifest cannot be used: version: this field is required; add "version": "1.0.0"
-    a web app: 400 the manifest cannot be used: type: "webapp" is not valid for a konnector; write "type": "konnector"
-    illegal doctype: 403 "the manifest cannot be used: permissions.bills.type: \"IO.COZY.BILLS\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\""
+    a web app: 400 the manifest cannot be used: line 5, column 11: type: "webapp" is not valid for a konnector; write "type": "konnector"
+    illegal doctype: 403 "the manifest cannot be used: line 58, column 15: permissions.bills.type: \"IO.COZY.BILLS\" is not a doctype that a rule can name: use only a-z, 0-9, \"_\" and \".\", as in \"io.cozy.bills\""
     no manifest: 404 there is no manifest.konnector in '<folder>/bundle'; check the path of the source
     no component: 404 the source has no file 'konnector.wasm', which the manifest names as its component; build the konnector, or set "component"
     not wasm: 422 the component cannot be used: this is not WebAssembly: it begins with "#!/usr/bin/env n"; `component` in the manifest must name a .wasm file

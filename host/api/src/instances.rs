@@ -43,7 +43,11 @@ pub fn routes() -> ApiRouter<Platform> {
     });
     let one = get_with(show, |op| op.summary("An instance"))
         .patch_with(change, |op| describe(op.summary("Changes an instance; what is not told stays")))
-        .delete_with(delete, |op| op.summary("Deletes an instance and all its data").answers::<204, ()>("It is gone"));
+        .delete_with(delete, |op| {
+            op.summary("Deletes an instance and all its data, once its konnectors have cleaned up at their vendors")
+                .answers::<204, ()>("It is gone")
+                .fails(409, "A konnector runs, still cleans up, or failed to")
+        });
     let flags = get_with(flags, |op| op.summary("The switches of features that clients of an instance read"))
         .patch_with(change_flags, |op| op.summary("Sets switches of features, and removes those that are null"));
     ApiRouter::new()

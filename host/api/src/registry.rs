@@ -25,7 +25,7 @@ const APPS: &str = "io.cozy.apps";
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(list, |op| {
         reading(op.summary("What can be installed"))
-            .query("limit", Kind::Number, "Konnectors on a page of each registry")
+            .query("limit", Kind::Number, "The most konnectors on a page")
             .query("cursor", Kind::Text, "next_cursor of the page before")
     });
     let picture = || {

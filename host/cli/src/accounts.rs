@@ -74,6 +74,8 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
     let session = connection.session().await?;
     match command {
         Command::Connect { name, scope } => {
+            // Known before somebody opens the address.
+            connection.admin()?.json(Method::GET, &format!("account_types/{}", segment(&name)), &[]).await?;
             let answer = session.call(Method::POST, "auth/session_code", &[]).await?;
             let code = cell(answer.get("session_code"));
             let query = [("session_code", Some(code.as_str())), ("scope", scope.as_deref())];

@@ -82,7 +82,7 @@ impl Error {
         if let Self::Usage { advice, .. } | Self::Failed { advice, .. } = self
             && !advice.is_empty()
         {
-            eprintln!("  {} {advice}", "→".if_supports_color(Stream::Stderr, |text| text.cyan()));
+            crate::output::advice(advice);
         }
     }
 }

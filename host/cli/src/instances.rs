@@ -42,7 +42,7 @@ pub enum Command {
         /// Its domain.
         instance: String,
     },
-    /// Remove an instance with all that it holds.
+    /// Remove an instance with all that it holds, once konnectors have cleaned up after its accounts.
     Rm {
         /// Its domain.
         instance: String,

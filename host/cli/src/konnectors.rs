@@ -1,6 +1,7 @@
 //! `konnector konnectors …`: the programs that fetch.
 
 mod install;
+pub mod maintenance;
 
 use std::process::ExitCode;
 
@@ -24,13 +25,14 @@ pub enum Command {
   git+https://example.com/bank101.git#branch          the newest commit; also git:// and git+ssh://
   oci://example.com/me/bank101:1.0.0                  an artifact of an OCI registry
 
-Example:
+Examples:
+  konnector konnectors install bank101                registry://bank101/stable
   konnector konnectors install bank101 file:///srv/konnectors/bank101")]
     Install {
         /// Name in URLs: lower-case letters, digits and -.
         slug: String,
-        /// Where it comes from.
-        source: String,
+        /// Where it comes from [default: registry://SLUG/stable].
+        source: Option<String>,
         /// A JSON object that replaces the manifest's parameters.
         #[arg(long, value_name = "JSON")]
         parameters: Option<String>,
@@ -72,35 +74,40 @@ Example:
         #[arg(long)]
         no_follow: bool,
     },
+    /// Keep konnectors from being started while they are known not to work.
+    #[command(subcommand)]
+    Maintenance(maintenance::Command),
 }
 
 /// Runs a command.
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
-    let session = connection.session().await?;
+    // Not where it is about the whole server, which may have several instances.
+    let session = async || connection.session().await;
     match command {
         Command::Install { slug, source, parameters } => {
-            let mut query = vec![("Source", source.as_str())];
+            let mut query: Vec<_> = source.as_deref().map(|source| ("Source", source)).into_iter().collect();
             query.extend(parameters.as_deref().map(|parameters| ("Parameters", parameters)));
-            install::follow(&session, output, Method::POST, &slug, &query).await?;
+            install::follow(&session().await?, output, Method::POST, &slug, &query).await?;
         }
         Command::Update { slug, source, safe } => {
             let mut query = vec![("PermissionsAcked", if safe { "false" } else { "true" })];
             query.extend(source.as_deref().map(|source| ("Source", source)));
-            install::follow(&session, output, Method::PUT, &slug, &query).await?;
+            install::follow(&session().await?, output, Method::PUT, &slug, &query).await?;
         }
         Command::Uninstall { slug } => {
-            session.call(Method::DELETE, &format!("konnectors/{}", segment(&slug)), &[]).await?;
+            session().await?.call(Method::DELETE, &format!("konnectors/{}", segment(&slug)), &[]).await?;
             output.show(&json!({ "uninstalled": slug }), || {
                 done(&format!("{slug} is uninstalled; its accounts, where it has some, are removed first"));
             });
         }
-        Command::Ls => list(&session, output).await?,
+        Command::Ls => list(&session().await?, output).await?,
         Command::Show { slug } => {
-            let konnector = flat(&session.get(&format!("konnectors/{}", segment(&slug)), &[]).await?);
+            let konnector = flat(&session().await?.get(&format!("konnectors/{}", segment(&slug)), &[]).await?);
             crate::output::print_json(&konnector);
             warn_of_cut_limits(&konnector);
         }
         Command::Run { slug, account, no_follow } => {
+            let session = session().await?;
             let trigger = trigger_of(&session, &slug, account.as_deref()).await?;
             let path = format!("jobs/triggers/{}/launch", segment(&trigger));
             let job = flat(&session.call(Method::POST, &path, &[]).await?);
@@ -112,6 +119,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             }
             return follow::to_the_end(&session, output, &job).await;
         }
+        Command::Maintenance(command) => maintenance::run(connection, output, command).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -71,6 +71,11 @@ pub fn warning(text: &str) {
     eprintln!("{} {text}", "!".if_supports_color(Stream::Stderr, |mark| mark.yellow()));
 }
 
+/// What to do about an error or a warning above.
+pub fn advice(text: &str) {
+    eprintln!("  {} {text}", "→".if_supports_color(Stream::Stderr, |arrow| arrow.cyan()));
+}
+
 /// Rows under a heading.
 pub struct Rows {
     table: Table,

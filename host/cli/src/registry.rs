@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use konnector_platform::konnector::Shelf;
+use konnector_platform::konnector::{LeftOut, Shelf};
 use tokio::net::TcpListener;
 
 use crate::error::{Error, Result, io};
+use crate::output::{note, printable, warning};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -34,12 +35,24 @@ Example:
     },
 }
 
+/// Says what its owner should look at, which may be long after the start.
+fn left_out(LeftOut { path, reason, advice }: &LeftOut) {
+    warning(&format!("{} is not offered: {}", path.display(), printable(reason)));
+    crate::output::advice(&printable(advice));
+}
+
 /// Runs a command.
 pub async fn run(command: Command) -> Result<()> {
     let Command::Serve { folder, listen, public_url } = command;
-    let shelf = Shelf::new(folder.clone())
+    let shelf = Shelf::new(folder.clone(), left_out)
         .map_err(|error| Error::failed(error.to_string(), "name the folder that holds the konnectors"))?;
     let count = shelf.apps()?.len();
+    if count == 0 {
+        note(&format!(
+            "next: put an archive of `konnector pack` there: {}",
+            folder.join("SLUG/VERSION.tar.gz").display()
+        ));
+    }
     let listener = TcpListener::bind(&listen).await.map_err(|error| {
         Error::failed(format!("{listen} cannot be listened on: {error}"), "choose another address with --listen")
     })?;

@@ -1,9 +1,12 @@
 //! The one error of this crate.
 
+use crate::Place;
+
 /// Why a manifest, a permission set, a scope or one of their parts was refused.
 ///
 /// Every text names what was found and what to write instead. Inside a JSON document the error is wrapped in [`Error::At`], which names the
-/// field; the predicates ([`Error::is_syntax`], …) look through it.
+/// field, and where the document's text is known in [`Error::In`], which names the line; the predicates ([`Error::is_syntax`], …) look
+/// through both.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The error of a field of a JSON document.
@@ -12,6 +15,14 @@ pub enum Error {
         /// The field, for example `permissions.bills.verbs[1]`.
         path: String,
         /// What is wrong with it.
+        error: Box<Self>,
+    },
+    /// The error of a text, with the place of the field that it concerns.
+    #[error("line {}, column {}: {error}", place.line, place.column)]
+    In {
+        /// Where the field stands.
+        place: Place,
+        /// What is wrong there.
         error: Box<Self>,
     },
     /// The manifest is not JSON.
@@ -119,10 +130,28 @@ impl Error {
         Self::At { path: path.into(), error: Box::new(self) }
     }
 
-    /// The error itself, without the field it was found in.
+    /// The same error, with the place of its field in the text that was read.
+    pub(crate) fn within(self, text: &[u8]) -> Self {
+        let place = if let Self::At { path, .. } = &self { Place::of(text, path) } else { None };
+        match place {
+            Some(place) => Self::In { place, error: Box::new(self) },
+            None => self,
+        }
+    }
+
+    /// The line of the text that it concerns, from 1, where that is known.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::In { place, .. } => Some(place.line),
+            Self::Syntax { line, .. } => Some(*line),
+            _ => None,
+        }
+    }
+
+    /// The error itself, without the field and the place it was found in.
     pub fn cause(&self) -> &Self {
         match self {
-            Self::At { error, .. } => error.cause(),
+            Self::At { error, .. } | Self::In { error, .. } => error.cause(),
             other => other,
         }
     }

@@ -239,13 +239,13 @@ mod tests {
             json!([1]),
         ];
         let errors = wrong.map(|limits| manifest(limits).unwrap_err().to_string());
-        insta::assert_snapshot!(errors.join("\n"), @r#"
-        limits.memory_mib: expected a whole number from 1 on, found a string
-        limits.wall_s: 0 is not allowed; write a whole number from 1 on, or leave it out for the default
-        limits.files: -1 is not allowed; write a whole number from 1 on, or leave it out for the default
-        limits.files: 1.5 is not allowed; write a whole number from 1 on, or leave it out for the default
-        limits: expected an object, found a list
-        "#);
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        line 1, column 54: limits.memory_mib: expected a whole number from 1 on, found a string
+        line 1, column 50: limits.wall_s: 0 is not allowed; write a whole number from 1 on, or leave it out for the default
+        line 1, column 49: limits.files: -1 is not allowed; write a whole number from 1 on, or leave it out for the default
+        line 1, column 49: limits.files: 1.5 is not allowed; write a whole number from 1 on, or leave it out for the default
+        line 1, column 40: limits: expected an object, found a list
+        ");
         let warned = manifest(json!({ "memory": 512 })).unwrap();
         insta::assert_snapshot!(warned.warnings().join("\n"), @"limits.memory: this limit is unknown and has no effect; the limits are memory_mib, table_elements, handles, host_call_mib, cpu_s, wall_s, answer_s, requests, upload_mib, download_mib, body_mib, documents, files, file_mib, uploads, scratch_mib, scratch_files, open_files, log_lines, log_kib, log_line_kib");
     }

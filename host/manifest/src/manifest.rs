@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::field::{self, Field, FieldKind};
 use crate::json::Object;
+use crate::place::without_mark;
 use crate::{Error, Frequency, LimitValues, Permissions, Slug};
 
 /// What a konnector declares about itself.
@@ -123,16 +124,15 @@ impl Manifest {
     /// Reads a manifest. Of duplicate keys the last one wins; null counts as absent.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; [`Error::WebApp`]; otherwise [`Error::At`] names the field.
+    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; otherwise [`Error::At`] names the field, within [`Error::In`] with line
+    /// and column unless the field is absent.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > Self::MAX_SIZE {
             return Err(Error::TooLarge { size: bytes.len(), limit: Self::MAX_SIZE });
         }
-        // Some editors put a byte order mark first.
-        let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let value: Value = serde_json::from_slice(text).map_err(|error| syntax(&error))?;
+        let value: Value = serde_json::from_slice(without_mark(bytes)).map_err(|error| syntax(&error))?;
         match value {
-            Value::Object(raw) => Self::from_object(raw),
+            Value::Object(raw) => Self::from_object(raw).map_err(|error| error.within(bytes)),
             other => Err(crate::json::wrong_type("an object", &other).at("the manifest")),
         }
     }

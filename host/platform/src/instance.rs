@@ -1,5 +1,8 @@
 //! Instances: one person's store, reached under a domain.
 
+mod change;
+mod removal;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -13,8 +16,6 @@ use crate::file;
 use crate::memo::Memo;
 use crate::stored::{Object, Stored, object};
 use crate::{Error, Platform, Result};
-
-mod change;
 
 pub use change::InstancePatch;
 
@@ -254,30 +255,6 @@ impl Platform {
     /// When the store fails.
     pub fn instances(&self) -> Result<Vec<Instance>> {
         self.all::<Instance>(&InstanceId::global(), &INSTANCES)?.into_iter().map(named).collect()
-    }
-
-    /// Removes an instance with all its documents, jobs and triggers. The contents of its files go with the next sweep of blobs.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`] when there is none, [`Error::Conflict`] while one of its jobs runs.
-    pub async fn delete_instance(&self, domain: &str) -> Result<()> {
-        let instance = self.instance(domain)?;
-        if self.store.leases()?.iter().any(|lease| lease.job.instance == instance.id) {
-            return Err(Error::Conflict(format!(
-                "a konnector is running on '{domain}'; wait for its end and delete it again"
-            )));
-        }
-        let at = own(instance.id.as_str());
-        let Some(found) = self.stored::<Instance>(&at)? else { return Ok(()) };
-        let mut changes = Changes::new();
-        changes.delete(at, &found.rev);
-        for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
-            changes.release(&InstanceId::global(), DOMAINS, name);
-        }
-        self.commit(changes).await?;
-        self.store.erase(&instance.id).await?;
-        Ok(())
     }
 }
 

@@ -108,7 +108,12 @@ fn address(value: &Value) -> Result<String> {
         Some(url) if !matches!(url.scheme(), "javascript" | "data" | "vbscript" | "file" | "blob") => {
             Ok(text.to_owned())
         }
-        _ => Err(refused("invalid_redirect_uri", format!("{value} is no absolute address without #"))),
+        _ => Err(refused(
+            "invalid_redirect_uri",
+            format!(
+                "{value} is no address to come back to; write one as in https://notes.example.com/callback, without #"
+            ),
+        )),
     }
 }
 

@@ -125,3 +125,20 @@ async fn x9_a_konnector_that_fails_to_clean_up_stays() {
     // The user asks again: there is nothing left to clean.
     assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 204);
 }
+
+/// What the request waited for goes on, and counts for the next one.
+#[tokio::test]
+async fn x9_a_deletion_of_an_instance_that_was_given_up_is_taken_up_again() {
+    let api = Api::new().await;
+    install(&api, "shop", Some(true)).await;
+    add_account(&api, "shop").await;
+    let delete = || api.platform.delete_instance("alice.example");
+    for _ in 0..2 {
+        // Nobody works on the job yet.
+        assert!(tokio::time::timeout(Duration::from_millis(200), delete()).await.is_err());
+        assert_eq!((queued(&api).await.len(), copies(&api)), (1, 1));
+    }
+    api.start().await;
+    delete().await.expect("gone");
+    assert_eq!(status(&api, "/konnectors/").await, 404);
+}

@@ -32,6 +32,7 @@ mod provider;
 mod rates;
 mod realtime;
 mod references;
+mod registries;
 mod registry;
 mod runs;
 mod server;

@@ -1,7 +1,5 @@
 //! Konnectors of a registry: a real one, asked over the network.
 
-use std::path::Path;
-
 use konnector_platform::konnector::Shelf;
 use konnector_platform::token::Audience;
 use konnector_sandbox::http::AddressRule;
@@ -24,7 +22,8 @@ impl Registry {
         let shelf = TempDir::new().expect("a folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let router = konnector_api::registry_server(Shelf::new(shelf.path().to_owned()).expect("a shelf"), None);
+        let router =
+            konnector_api::registry_server(Shelf::new(shelf.path().to_owned(), |_| {}).expect("a shelf"), None);
         tokio::spawn(konnector_api::serve(listener, router, std::future::pending()));
         Self { shelf, url }
     }
@@ -238,22 +237,4 @@ async fn an_app_reads_the_registry_through_the_server() {
     assert_eq!(api.send(Call::get("/registry/shop/1.0.0").token(&narrow)).await.status, 403);
     assert_eq!(api.send(Call::get("/registry").token(&api.token("io.cozy.apps"))).await.status, 403);
     assert_eq!(api.send(Call::get("/registry")).await.status, 401);
-}
-
-#[tokio::test]
-async fn what_lies_wrong_on_the_shelf_is_left_out() {
-    let registry = Registry::start().await;
-    registry.publish("1.0.0", BILLS);
-    let shop = registry.shelf.path().join("shop");
-    program(&shop.join("1.1.0"), &manifest("9.9.9", BILLS));
-    program(&shop.join("latest"), &manifest("latest", BILLS));
-    std::fs::write(shop.join("1.2.0.tar.gz"), b"no archive").expect("written");
-    std::fs::write(shop.join("README.md"), b"hello").expect("written");
-    std::fs::create_dir(registry.shelf.path().join("Not-A-Slug")).expect("a folder");
-    let shelf = Shelf::new(registry.shelf.path().to_owned()).expect("a shelf");
-    let apps = shelf.apps().expect("read");
-    let found: Vec<String> =
-        apps.iter().flat_map(|app| &app.versions).map(|version| version.number.to_string()).collect();
-    assert_eq!(found, ["1.0.0"]);
-    assert!(Shelf::new(Path::new("/no/such/folder").to_owned()).is_err());
 }

@@ -1,11 +1,9 @@
 //! `konnector check`: all problems of a konnector at once, each with its line or with what to do.
 
-mod line;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use konnector_manifest::{Manifest, RuleKind, Verb};
+use konnector_manifest::{Error, Manifest, Place, RuleKind, Verb};
 use konnector_sandbox::{Cut, Kind, LimitPolicy, Sandbox};
 use owo_colors::{OwoColorize as _, Stream};
 use serde::Serialize;
@@ -60,27 +58,32 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn at(line: Option<usize>) -> String {
+    line.map_or_else(|| Manifest::FILE_NAME.to_owned(), |line| format!("{}:{line}", Manifest::FILE_NAME))
+}
+
+/// The file, with the line of a field.
+fn of(text: &[u8], path: &str) -> String {
+    at(Place::of(text, path).map(|place| place.line))
+}
+
 fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
-    let at = |line: Option<usize>| match line {
-        Some(line) => format!("{}:{line}", Manifest::FILE_NAME),
-        None => Manifest::FILE_NAME.to_owned(),
-    };
     match Manifest::parse(text) {
         Ok(manifest) => {
             for warning in manifest.warnings() {
                 let path = warning.split_once(": ").map_or("", |(path, _)| path);
-                problems.push(Problem { error: false, place: at(line::of(text, path)), message: warning.clone() });
+                problems.push(Problem { error: false, place: of(text, path), message: warning.clone() });
             }
             hints(text, &manifest, problems);
             Some(manifest)
         }
         Err(error) => {
-            let line = match &error {
-                konnector_manifest::Error::Syntax { line, .. } => Some(*line),
-                konnector_manifest::Error::At { path, .. } => line::of(text, path),
-                _ => None,
+            let message = match &error {
+                // The place says where.
+                Error::In { error, .. } => error.to_string(),
+                other => other.to_string(),
             };
-            problems.push(Problem { error: true, place: at(line), message: error.to_string() });
+            problems.push(Problem { error: true, place: at(error.line()), message });
             None
         }
     }
@@ -89,9 +92,7 @@ fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
 /// What is allowed, and yet perhaps not what its author wanted.
 fn hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<Problem>) {
     let mut hint = |path: &str, message: String| {
-        let place = line::of(text, path)
-            .map_or_else(|| Manifest::FILE_NAME.to_owned(), |line| format!("{}:{line}", Manifest::FILE_NAME));
-        problems.push(Problem { error: false, place, message });
+        problems.push(Problem { error: false, place: of(text, path), message });
     };
     for name in manifest.raw().keys().filter(|name| !Manifest::MEMBERS.contains(&name.as_str())) {
         let meant = nearest(name, Manifest::MEMBERS.iter().copied());
@@ -117,6 +118,16 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
         if !folder.join(name).is_file() {
             found(true, name, "the manifest names this file, but it is not there".to_owned());
         }
+    }
+    if let Some(other) = manifest.on_delete_account.as_ref().filter(|name| **name != manifest.component) {
+        found(
+            false,
+            other,
+            format!(
+                r#"it is not run: when an account is deleted, {0} runs with the cause account-deleted; write "on_delete_account": "{0}""#,
+                manifest.component
+            ),
+        );
     }
     let Ok(component) = std::fs::read(folder.join(&manifest.component)) else {
         found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
@@ -208,14 +219,16 @@ mod tests {
     fn a_folder_without_component_says_how_to_get_one() {
         let folder = tempfile::tempdir().unwrap();
         let manifest =
-            Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","permissions":{}}"#)
+            Manifest::parse(br#"{"name":"A","version":"1.0.0","type":"konnector","icon":"icon.svg","on_delete_account":"clean.js","permissions":{}}"#)
                 .unwrap();
         let mut problems = Vec::new();
         files(folder.path(), &manifest, &mut problems);
         let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect();
-        insta::assert_snapshot!(told.join("\n"), @"
+        insta::assert_snapshot!(told.join("\n"), @r#"
         icon.svg: the manifest names this file, but it is not there
+        clean.js: the manifest names this file, but it is not there
+        clean.js: it is not run: when an account is deleted, konnector.wasm runs with the cause account-deleted; write "on_delete_account": "konnector.wasm"
         konnector.wasm: there is no component yet; compile it: konnector build
-        ");
+        "#);
     }
 }

@@ -65,6 +65,9 @@ fn refusal(status: StatusCode, body: &str) -> Error {
         StatusCode::FORBIDDEN if body.contains("passphrase") => {
             "the passphrase is another server's; name its data folder with --data-dir"
         }
+        StatusCode::NOT_FOUND if body.contains("no instance has the domain") => {
+            "see which there are: konnector instances ls"
+        }
         StatusCode::TOO_MANY_REQUESTS => "wait a minute, then try again",
         StatusCode::INTERNAL_SERVER_ERROR => "the server's log says more",
         _ => "",
@@ -72,7 +75,7 @@ fn refusal(status: StatusCode, body: &str) -> Error {
     Error::failed(detail(body).unwrap_or_else(|| format!("the server answered {status}")), advice)
 }
 
-/// The sentence in one of the three shapes of errors: JSON:API, CouchDB's, plain text (Cozy API: errors).
+/// The sentence in one of the four shapes of errors: JSON:API, CouchDB's, OAuth's (RFC 6749 §5.2), plain text (Cozy API: errors).
 fn detail(body: &str) -> Option<String> {
     let Ok(value) = serde_json::from_str::<Value>(body) else {
         let text = body.trim();
@@ -90,7 +93,8 @@ fn detail(body: &str) -> Option<String> {
             _ => sentence,
         });
     }
-    text(&value, "reason").or_else(|| text(&value, "error")).or_else(|| value.as_str().map(str::to_owned))
+    let members = ["reason", "error_description", "error"];
+    members.iter().find_map(|name| text(&value, name)).or_else(|| value.as_str().map(str::to_owned))
 }
 
 /// A JSON:API resource as one flat object: `id`, then its attributes.
@@ -127,15 +131,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_three_shapes_of_errors_are_read() {
+    fn all_four_shapes_of_errors_are_read() {
         let bodies = [
             r#"{"errors":[{"status":"422","title":"Invalid Parameter","detail":"Invalid name","source":{"parameter":"slug"}}]}"#,
             r#"{"errors":[{"status":"404","title":"Not Found","source":{}}]}"#,
             r#"{"ok":false,"status":"404","error":"not_found","reason":"missing"}"#,
+            r#"{"error":"invalid_redirect_uri","error_description":"\"x\" is no absolute address"}"#,
             "bad passphrase",
         ];
         let read = bodies.map(|body| detail(body).unwrap());
-        assert_eq!(read, ["slug: Invalid name", "Not Found", "missing", "bad passphrase"]);
+        assert_eq!(
+            read,
+            ["slug: Invalid name", "Not Found", "missing", "\"x\" is no absolute address", "bad passphrase"]
+        );
         assert_eq!(detail("<html>"), None);
         assert_eq!(detail(""), None);
     }

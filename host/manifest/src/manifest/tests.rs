@@ -110,7 +110,7 @@ fn not_json_is_told_with_line_and_column() {
 fn with(changes: Value) -> Result<Manifest, Error> {
     let mut manifest = object(json!({"name": "Bank101", "version": "1.0.0"}));
     manifest.extend(object(changes));
-    Manifest::parse(Value::Object(manifest).to_string().as_bytes())
+    Manifest::parse(format!("{:#}", Value::Object(manifest)).as_bytes())
 }
 
 #[test]
@@ -154,39 +154,39 @@ fn error_texts() {
     .map(|changes| with(changes.clone()).expect_err(&changes.to_string()).to_string())
     .collect();
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    name: this field is required; add "name": "My Bank"
-    name: " " is not allowed; write the name that users know
-    name: expected a string, found a number
-    version: this field is required; add "version": "1.0.0"
-    version: "../../etc" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
-    version: "" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
-    type: "webapp" is not valid for a konnector; write "type": "konnector"
-    type: expected a string, found a list
-    slug: expected a string, found a number
-    component: "../other.wasm" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
-    icon: "/etc/passwd" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
-    clientSide: expected true or false, found a string
-    permissions: expected an object, found a list
-    permissions.files.type: "io.cozy.Files" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
-    permissions.files.type: this field is required; add "type": "io.cozy.bills"
-    permissions.files.verbs: "READ" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
-    permissions.vendor.values[0]: "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
-    fields: expected an object, found a list
-    fields.login: expected an object, found a string
-    fields.login.type: expected a string, found a number
-    fields.advancedFields.folderPath.isRequired: expected true or false, found a string
-    fields.branch.options[0].value: this field is required; add "value": "…"
-    fields.branch.options[0]: expected an object with name and value, found a number
-    fields.login.min: expected a whole number from 0 on, found a number
-    parameters: expected an object, found a string
-    frequency: expected a string, found a number
-    time_interval: [22,5] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
-    time_interval: [0,25] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
-    time_interval: ["0","5"] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
-    time_interval: expected a list, found a number
-    folders: expected a list, found an object
-    terms.version: this field is required; add "version": "1"
-    terms: expected an object, found a string
+    line 2, column 11: name: this field is required; add "name": "My Bank"
+    line 2, column 11: name: " " is not allowed; write the name that users know
+    line 2, column 11: name: expected a string, found a number
+    line 3, column 14: version: this field is required; add "version": "1.0.0"
+    line 3, column 14: version: "../../etc" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
+    line 3, column 14: version: "" is not allowed; write a version by semver, as in "1.0.0" or "2.1.0-beta.3"
+    line 4, column 11: type: "webapp" is not valid for a konnector; write "type": "konnector"
+    line 4, column 11: type: expected a string, found a list
+    line 4, column 11: slug: expected a string, found a number
+    line 4, column 16: component: "../other.wasm" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
+    line 4, column 11: icon: "/etc/passwd" is not allowed; write a path inside the bundle, as in "assets/icon.svg"
+    line 4, column 17: clientSide: expected true or false, found a string
+    line 4, column 18: permissions: expected an object, found a list
+    line 6, column 15: permissions.files.type: "io.cozy.Files" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills"
+    line 5, column 14: permissions.files.type: this field is required; add "type": "io.cozy.bills"
+    line 7, column 16: permissions.files.verbs: "READ" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
+    line 8, column 9: permissions.vendor.values[0]: "*" is not a host that a rule can name: name the host, as in "https://www.bank.example"
+    line 4, column 13: fields: expected an object, found a list
+    line 5, column 14: fields.login: expected an object, found a string
+    line 6, column 15: fields.login.type: expected a string, found a number
+    line 7, column 23: fields.advancedFields.folderPath.isRequired: expected true or false, found a string
+    line 8, column 9: fields.branch.options[0].value: this field is required; add "value": "…"
+    line 8, column 9: fields.branch.options[0]: expected an object with name and value, found a number
+    line 7, column 14: fields.login.min: expected a whole number from 0 on, found a number
+    line 4, column 17: parameters: expected an object, found a string
+    line 4, column 16: frequency: expected a string, found a number
+    line 4, column 20: time_interval: [22,5] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
+    line 4, column 20: time_interval: [0,25] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
+    line 4, column 20: time_interval: ["0","5"] is not allowed; write [start, end] in whole hours with 0 ≤ start < end ≤ 24, as in [0, 5]
+    line 4, column 20: time_interval: expected a list, found a number
+    line 4, column 14: folders: expected a list, found an object
+    line 4, column 12: terms.version: this field is required; add "version": "1"
+    line 4, column 12: terms: expected an object, found a string
     "#);
     insta::assert_snapshot!(Manifest::parse(b"[]").expect_err("a list"), @"the manifest: expected an object, found a list");
 }

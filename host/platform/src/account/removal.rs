@@ -23,6 +23,18 @@ fn copy_of(instance: &Instance, id: &str) -> DocRef {
     instance.doc(&DELETED_ACCOUNTS, id)
 }
 
+/// The job in which a konnector cleans up after an account.
+fn clean_up(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
+    JobRequest {
+        worker: KONNECTOR_WORKER.to_owned(),
+        message: json!({ "account": account, "account_rev": rev, "konnector": slug, "account_deleted": true }),
+        options: None,
+        cause: Cause::AccountDeleted,
+        trigger: None,
+        occasion: Occasion::default(),
+    }
+}
+
 impl Platform {
     /// Adds to the deletion of an account the job that cleans up at the vendor, and the copy that it needs; `None` where there is nothing to
     /// clean up.
@@ -41,15 +53,31 @@ impl Platform {
             Some(earlier) => changes.put(copy_of(instance, id), &earlier.rev, copy),
             None => changes.create(copy_of(instance, id), copy),
         };
-        let request = JobRequest {
-            worker: KONNECTOR_WORKER.to_owned(),
-            message: json!({ "account": id, "account_rev": rev, "konnector": slug, "account_deleted": true }),
-            options,
-            cause: Cause::AccountDeleted,
-            trigger: None,
-            occasion: Occasion::default(),
-        };
+        let request = JobRequest { options, ..clean_up(id, &json!(rev), &slug) };
         self.stage_job(instance, request, self.clock.now(), changes).map(Some)
+    }
+
+    /// Deletes all accounts after which their konnectors clean up, and has those try again that failed to; answers the jobs that do so.
+    pub(crate) async fn clean_up_all(&self, instance: &Instance) -> Result<Vec<Job>> {
+        let mut jobs = self.live_jobs(instance, KONNECTOR_WORKER)?;
+        jobs.retain(Job::is_clean_up);
+        for account in self.accounts(instance, None)? {
+            if self.cleaner(instance, &account.body)?.is_some() {
+                jobs.extend(self.remove_account(instance, &account.id, Some(JobOptions::ONCE)).await?);
+            }
+        }
+        for copy in self.store.list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)? {
+            let cleaned = jobs.iter().any(|job| job.argument("account") == Some(copy.id.as_str()));
+            let Some(slug) = self.cleaner(instance, &copy.body)?.filter(|_| !cleaned) else { continue };
+            let rev = copy.body.get(REV).unwrap_or(&Value::Null);
+            let request = JobRequest { options: Some(JobOptions::ONCE), ..clean_up(&copy.id, rev, &slug) };
+            let mut changes = Changes::new();
+            let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
+            self.commit(changes).await?;
+            self.tell_of_clean_up(instance, Some(&job))?;
+            jobs.push(job);
+        }
+        Ok(jobs)
     }
 
     /// The konnector of an account, if it cleans up after it.

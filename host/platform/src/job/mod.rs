@@ -80,6 +80,9 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
+    /// Not tried again, whatever it fails with.
+    pub const ONCE: Self = Self { max_exec_count: Some(1), timeout: None };
+
     /// Time for one execution.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {

@@ -29,7 +29,7 @@ pub use bundle::Bundle;
 pub use install::{InstallEvent, InstallRequest, Installing};
 pub(crate) use registry::News;
 pub use registry::{Proxied, RegistryPage, RegistryVersion};
-pub use shelf::{App, Shelf, Version};
+pub use shelf::{App, LeftOut, Shelf, Version};
 pub use uninstall::Deleted;
 pub(crate) use update::Refreshing;
 pub use update::UpdateRequest;

@@ -2,7 +2,7 @@
 //! the first that knows a konnector answers. One that fails is an error rather than passed over: otherwise whoever can keep the operator's
 //! own registry from answering could have another one's konnector installed in its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FRESH: Duration = Duration::from_secs(300);
 /// Answers that are remembered.
 const MOST_REMEMBERED: usize = 10_000;
+
+/// Pages of a list, of 200 konnectors at most.
+const MOST_PAGES: usize = 100;
 
 /// A version that a registry offers.
 #[derive(Debug, Clone, Deserialize)]
@@ -62,6 +65,10 @@ impl News {
             *known = (now, answer.cloned());
         }
     }
+}
+
+fn slug(app: &Value) -> Option<&str> {
+    app.get("slug").and_then(Value::as_str)
 }
 
 fn read(name: &Slug, body: &[u8]) -> Result<RegistryVersion> {
@@ -171,57 +178,90 @@ impl Platform {
         })
     }
 
-    /// The lists of all registries together; of konnectors that several have, the first registry's. `cursor` is that of the page before: one for
-    /// each registry, with `|` between them and `-` for one that has no more.
+    /// What can be installed, a page of one registry after the other; a konnector that several have is in the list of the first. `cursor` is that
+    /// of the page before: the number of a registry, `|`, and that registry's own.
     ///
     /// # Errors
     ///
-    /// [`Error::Unreachable`] when a registry cannot be asked.
+    /// [`Error::BadRequest`] for a cursor that is none, [`Error::Unreachable`] when a registry cannot be asked.
     pub async fn registry_list(&self, query: &[(String, String)], cursor: Option<&str>) -> Result<RegistryPage> {
-        let cursors: Vec<&str> =
-            cursor.filter(|cursor| !cursor.is_empty()).map(|cursor| cursor.split('|').collect()).unwrap_or_default();
-        let mut page = RegistryPage::default();
-        let mut next = Vec::new();
-        for (position, base) in self.config.registries.iter().enumerate() {
-            let own = cursors.get(position).copied().unwrap_or_default();
-            if own == "-" {
-                next.push("-".to_owned());
-                continue;
+        let wrong = || {
+            let text = "cursor is none that this server gave; use the next_cursor of the page before, or none for the first page";
+            Error::BadRequest(text.to_owned())
+        };
+        let (mut position, mut own) = match cursor.filter(|cursor| !cursor.is_empty()) {
+            None => (0, String::new()),
+            Some(cursor) => {
+                let (position, own) = cursor.split_once('|').ok_or_else(wrong)?;
+                (position.parse().map_err(|_| wrong())?, own.to_owned())
             }
-            let cursor = Some(("cursor", own)).filter(|_| !own.is_empty());
-            let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
-            let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-            let listed = self.ask_registry(base, &format!("?{words}")).await?;
-            let listed =
-                listed.map(|answer| serde_json::from_slice::<List>(&answer.body)).transpose().map_err(|error| {
-                    Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
-                })?;
-            let listed = listed.unwrap_or_default();
-            next.push(
-                Some(listed.meta.next_cursor).filter(|cursor| !cursor.is_empty()).unwrap_or_else(|| "-".to_owned()),
-            );
-            for app in listed.data {
-                if !page.apps.iter().any(|known| known.get("slug") == app.get("slug")) {
-                    page.apps.push(app);
-                }
+        };
+        // A page may consist of what earlier registries have; nobody wants to see an empty one in the middle.
+        while let Some(base) = self.config.registries.get(position) {
+            let List { data, meta } = self.page(base, query, &own).await?;
+            let apps = self.without_earlier(position, data).await?;
+            (position, own) = match meta.next_cursor {
+                next if next.is_empty() => (position + 1, next),
+                next => (position, next),
+            };
+            if !apps.is_empty() {
+                let more = position < self.config.registries.len();
+                return Ok(RegistryPage { apps, next_cursor: more.then(|| format!("{position}|{own}")) });
             }
         }
-        page.next_cursor = Some(next.join("|")).filter(|_| next.iter().any(|cursor| cursor != "-"));
-        Ok(page)
+        Ok(RegistryPage::default())
     }
 
-    /// The konnectors that the registries say are in maintenance, as they describe them.
+    /// A page of one registry.
+    async fn page(&self, base: &Url, query: &[(String, String)], cursor: &str) -> Result<List> {
+        let cursor = Some(("cursor", cursor)).filter(|(_, cursor)| !cursor.is_empty());
+        let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
+        let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let listed = self.ask_registry(base, &format!("?{words}")).await?;
+        let listed =
+            listed.map(|answer| serde_json::from_slice::<List>(&answer.body)).transpose().map_err(|error| {
+                Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
+            })?;
+        Ok(listed.unwrap_or_default())
+    }
+
+    /// Konnectors of a registry without those that an earlier one has, too, from which they would be installed.
+    async fn without_earlier(&self, position: usize, mut apps: Vec<Value>) -> Result<Vec<Value>> {
+        for base in self.config.registries.iter().take(position) {
+            let mut cursor = String::new();
+            for _ in 0..MOST_PAGES {
+                if apps.is_empty() {
+                    return Ok(apps);
+                }
+                let List { data, meta } = self.page(base, &[], &cursor).await?;
+                let theirs: HashSet<&str> = data.iter().filter_map(slug).collect();
+                apps.retain(|app| !slug(app).is_some_and(|slug| theirs.contains(slug)));
+                cursor = meta.next_cursor;
+                if cursor.is_empty() {
+                    break;
+                }
+            }
+            if !cursor.is_empty() {
+                return Err(Error::Unreachable(format!("the list of the registry {base} has no end")));
+            }
+        }
+        Ok(apps)
+    }
+
+    /// The konnectors that the registries say are in maintenance, as they describe them; of one that several have, the first registry's word
+    /// counts.
     ///
     /// # Errors
     ///
     /// [`Error::Unreachable`] when a registry cannot be asked.
     pub async fn registry_maintenances(&self) -> Result<Vec<Value>> {
         let mut apps: Vec<Value> = Vec::new();
-        for base in &self.config.registries {
+        for (position, base) in self.config.registries.iter().enumerate() {
             let Some(answer) = self.ask_registry(base, "maintenance").await? else { continue };
-            apps.extend(serde_json::from_slice::<Vec<Value>>(&answer.body).map_err(|error| {
+            let theirs = serde_json::from_slice(&answer.body).map_err(|error| {
                 Error::Unreachable(format!("the registry {base} does not list maintenances as expected: {error}"))
-            })?);
+            })?;
+            apps.extend(self.without_earlier(position, theirs).await?);
         }
         Ok(apps)
     }

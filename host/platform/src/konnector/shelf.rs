@@ -2,7 +2,10 @@
 //! `<slug>/maintenance.json` with the options while a konnector is in maintenance. It is read anew each time: whoever copies a file into it has
 //! published it.
 
-use std::collections::HashMap;
+mod left_out;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +14,9 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use konnector_manifest::{Manifest, Slug};
 use semver::Version as Semver;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+
+pub use left_out::LeftOut;
 
 use super::bundle::Bundle;
 use crate::stored::Object;
@@ -24,11 +28,19 @@ const ARCHIVE: &str = ".tar.gz";
 const MAINTENANCE: &str = "maintenance.json";
 
 /// The folder.
-#[derive(Debug)]
 pub struct Shelf {
     folder: PathBuf,
+    tell: Box<dyn Fn(&LeftOut) + Send + Sync>,
     /// What was read, as long as the file is the same.
     read: Mutex<HashMap<PathBuf, (Stamp, Arc<Version>)>>,
+    /// Whoever asks next is not told again.
+    told: Mutex<HashSet<LeftOut>>,
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Shelf").field("folder", &self.folder).finish_non_exhaustive()
+    }
 }
 
 /// By what another file is recognised.
@@ -119,25 +131,35 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 impl Shelf {
-    /// A shelf.
+    /// A shelf. What lies there and cannot be offered is given to `tell` when it is first seen.
     ///
     /// # Errors
     ///
     /// When there is no such folder.
-    pub fn new(folder: PathBuf) -> Result<Self> {
+    pub fn new(folder: PathBuf, tell: impl Fn(&LeftOut) + Send + Sync + 'static) -> Result<Self> {
         fs::read_dir(&folder).map_err(failed(&folder))?;
-        Ok(Self { folder, read: Mutex::default() })
+        Ok(Self { folder, tell: Box::new(tell), read: Mutex::default(), told: Mutex::default() })
     }
 
-    /// All konnectors, by slug. What cannot be offered is left out, and the log says why.
+    /// All konnectors, by slug.
     ///
     /// # Errors
     ///
     /// When the folder cannot be read.
     pub fn apps(&self) -> Result<Vec<App>> {
-        let mut slugs: Vec<Slug> = names(&self.folder)?.iter().filter_map(|name| name.parse().ok()).collect();
-        slugs.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
-        slugs.into_iter().filter_map(|slug| self.app(&slug).transpose()).collect()
+        let (mut slugs, mut apps): (Vec<Slug>, _) = (Vec::new(), Vec::new());
+        for name in names(&self.folder)? {
+            let path = self.folder.join(&name);
+            match name.parse() {
+                Ok(slug) if path.is_dir() => slugs.push(slug),
+                _ => self.tell(LeftOut::beside_the_konnectors(&path, &name)),
+            }
+        }
+        slugs.sort();
+        for slug in slugs {
+            apps.extend(self.app(&slug)?);
+        }
+        Ok(apps)
     }
 
     /// A konnector; `None` where the shelf has no version of it.
@@ -153,44 +175,45 @@ impl Shelf {
         let mut versions = Vec::new();
         for name in names(&folder)? {
             let path = folder.join(&name);
-            if name == MAINTENANCE || name.starts_with('.') || (path.is_file() && !name.ends_with(ARCHIVE)) {
+            if name == MAINTENANCE || name.starts_with('.') {
                 continue;
             }
-            match self.version(&path, name.trim_end_matches(ARCHIVE)) {
+            if path.is_file() && !name.ends_with(ARCHIVE) {
+                self.tell(LeftOut::beside_the_versions(&path, &name, &folder));
+                continue;
+            }
+            match self.version(&path, slug, name.trim_end_matches(ARCHIVE)) {
                 Ok(version) => versions.push(version),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "left out"),
+                Err(left_out) => self.tell(Some(left_out)),
             }
         }
         versions.sort_by(|one, other| one.number.cmp(&other.number));
-        let maintenance = maintenance(&folder.join(MAINTENANCE))?;
+        let maintenance = self.maintenance(&folder.join(MAINTENANCE))?;
         Ok(Some(App { slug: slug.clone(), versions, maintenance }).filter(|app| !app.versions.is_empty()))
     }
 
-    fn version(&self, path: &Path, number: &str) -> Result<Arc<Version>> {
-        let stamp = stamp(path)?;
+    fn tell(&self, left_out: Option<LeftOut>) {
+        let Some(left_out) = left_out else { return };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.contains(&left_out) {
+            (self.tell)(&left_out);
+            told.insert(left_out);
+        }
+    }
+
+    fn version(&self, path: &Path, slug: &Slug, number: &str) -> Result<Arc<Version>, LeftOut> {
+        let unreadable = |error: Error| LeftOut::unreadable(path, &error);
+        let stamp = stamp(path).map_err(unreadable)?;
         let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         if let Some((read_at, version)) = known
             && read_at == stamp
         {
             return Ok(version);
         }
-        let (bundle, archive) = if path.is_dir() {
-            let bundle = Bundle::from_folder(path)?;
-            let archive = bundle.to_archive()?;
-            (bundle, archive)
-        } else {
-            let archive = read(path)?;
-            (Bundle::from_archive(&archive)?, archive)
-        };
-        if bundle.manifest.version != number {
-            return Err(Error::BadRequest(format!(
-                "its manifest says version {}, so it must be named {0}{ARCHIVE}",
-                bundle.manifest.version
-            )));
-        }
-        let unordered = |error| Error::BadRequest(format!("'{number}' is no version by semver, as in 1.0.0: {error}"));
+        let (bundle, archive) = read_bundle(path).map_err(unreadable)?;
+        let number = LeftOut::unless_well_placed(path, slug, number, &bundle.manifest)?;
         let version = Arc::new(Version {
-            number: Semver::parse(number).map_err(unordered)?,
+            number,
             created_at: stamp.0.into(),
             size: archive.len(),
             sha256: hex::encode(Sha256::digest(&archive)),
@@ -202,6 +225,30 @@ impl Shelf {
         known.insert(path.to_owned(), (stamp, Arc::clone(&version)));
         Ok(version)
     }
+
+    /// The options of a maintenance: none where the file holds no object.
+    fn maintenance(&self, path: &Path) -> Result<Option<Object>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let options: Option<Object> = serde_json::from_slice(&read(path)?).ok();
+        if options.is_none() {
+            let advice = r#"write a JSON object, as in {"messages": {"en": {"short_message": "…"}}}, or {} alone"#;
+            self.tell(Some(LeftOut::new(path, "what it says is not shown: it holds no JSON object", advice)));
+        }
+        Ok(Some(options.unwrap_or_default()))
+    }
+}
+
+/// A bundle and its archive.
+fn read_bundle(path: &Path) -> Result<(Bundle, Vec<u8>)> {
+    if path.is_dir() {
+        let bundle = Bundle::from_folder(path)?;
+        let archive = bundle.to_archive()?;
+        return Ok((bundle, archive));
+    }
+    let archive = read(path)?;
+    Ok((Bundle::from_archive(&archive)?, archive))
 }
 
 /// The names in a folder.
@@ -224,10 +271,5 @@ fn stamp(path: &Path) -> Result<Stamp> {
     Ok(stamp)
 }
 
-fn maintenance(path: &Path) -> Result<Option<Object>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let options: Value = serde_json::from_slice(&read(path)?).unwrap_or_default();
-    Ok(Some(options.as_object().cloned().unwrap_or_default()))
-}
+#[cfg(test)]
+mod tests;

@@ -65,10 +65,9 @@ impl Platform {
     }
 
     async fn clean_and_uninstall(&self, instance: &Instance, slug: &Slug, accounts: &[String]) -> Result<()> {
-        // Once: what failed keeps the konnector, so that its owner can look at why.
-        let once = JobOptions { max_exec_count: Some(1), timeout: None };
         for id in accounts {
-            if let Some(job) = self.remove_account(instance, id, Some(once)).await? {
+            // Once: what failed keeps the konnector, so that its owner can look at why.
+            if let Some(job) = self.remove_account(instance, id, Some(JobOptions::ONCE)).await? {
                 self.wait_for_clean_up(instance, &job).await?;
             }
         }
@@ -81,7 +80,12 @@ impl Platform {
         Ok(())
     }
 
-    async fn wait_for_clean_up(&self, instance: &Instance, job: &Job) -> Result<()> {
+    /// Waits for a job that cleans up after an account; one that takes too long counts as done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when it fails, or the server stops.
+    pub(crate) async fn wait_for_clean_up(&self, instance: &Instance, job: &Job) -> Result<()> {
         let ended = async {
             loop {
                 let job = self.job(instance, &job.id)?;
@@ -99,7 +103,7 @@ impl Platform {
             biased;
             () = self.stopping().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
             ended = tokio::time::timeout(PATIENCE, ended) => ended.unwrap_or_else(|_| {
-                tracing::warn!(job = job.id, "the konnector did not clean up in time; it is uninstalled all the same");
+                tracing::warn!(job = job.id, "the konnector did not clean up in time; it is not waited for any longer");
                 Ok(())
             }),
         }

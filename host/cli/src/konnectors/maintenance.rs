@@ -1,0 +1,123 @@
+//! `konnector konnectors maintenance …`: konnectors that nothing starts for now, on all instances of the server.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::client::{Connection, flat_list, segment};
+use crate::error::{Error, Result};
+use crate::output::{Output, Rows, cell, done, note};
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Keep schedules, events and webhooks from starting a konnector; what was said before of it is replaced.
+    #[command(after_help = "Examples:
+  konnector konnectors maintenance on bank101 --message en=\"Their site has changed. Back on Monday.\"
+  konnector konnectors maintenance on bank101 --short --no-manual-exec")]
+    On {
+        /// Which; it need not be installed.
+        slug: String,
+        /// It is soon over.
+        #[arg(long)]
+        short: bool,
+        /// Nobody may start it by hand either.
+        #[arg(long)]
+        no_manual_exec: bool,
+        /// What users are told, in a language; may be repeated.
+        #[arg(long, value_name = "LANGUAGE=TEXT", value_parser = message)]
+        message: Vec<(String, String)>,
+    },
+    /// End the maintenance of a konnector; its schedules go on.
+    Off {
+        /// Which.
+        slug: String,
+    },
+    /// List the konnectors in maintenance.
+    Ls {
+        /// Also those that the server's registries tell of.
+        #[arg(long)]
+        registries: bool,
+    },
+}
+
+fn message(given: &str) -> Result<(String, String), &'static str> {
+    let (language, text) = given.split_once('=').ok_or("write it as in en=\"Back on Monday.\"")?;
+    let is_language = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    if !is_language || text.trim().is_empty() {
+        return Err("write a language and a text, as in en=\"Back on Monday.\"");
+    }
+    Ok((language.to_owned(), text.to_owned()))
+}
+
+/// Runs a command.
+pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<()> {
+    let admin = connection.admin()?;
+    let path = |slug: &str| format!("konnectors/maintenance/{}", segment(slug));
+    match command {
+        Command::On { slug, short, no_manual_exec, message } => {
+            // Clients show the short one in lists and the long one beside the konnector.
+            let said = |text: String| json!({ "short_message": text, "long_message": text });
+            let messages: Map<String, Value> =
+                message.into_iter().map(|(language, text)| (language, said(text))).collect();
+            let attributes = json!({
+                "flag_short_maintenance": short,
+                "flag_disallow_manual_exec": no_manual_exec,
+                "messages": messages,
+            });
+            admin.send_json(Method::PUT, &path(&slug), &json!({ "data": { "attributes": attributes } })).await?;
+            output.show(&json!({ "slug": slug, "maintenance_options": attributes }), || {
+                done(&format!("{slug} is in maintenance on all instances"));
+                note(&format!("when it is over: konnector konnectors maintenance off {slug}"));
+            });
+        }
+        Command::Off { slug } => {
+            admin.text(Method::DELETE, &path(&slug), &[]).await.map_err(|error| {
+                Error::failed(error.to_string(), "see which are: konnector konnectors maintenance ls")
+            })?;
+            output.show(&json!({ "ended": slug }), || done(&format!("the maintenance of {slug} is over")));
+        }
+        Command::Ls { registries } => {
+            let query: &[_] = if registries { &[("Context", "default")] } else { &[] };
+            let all = flat_list(&admin.json(Method::GET, "konnectors/maintenance", query).await?);
+            let mut rows = Rows::new(["slug", "said by", "by hand", "message"]);
+            for maintenance in &all {
+                rows.row(row(maintenance));
+            }
+            output.table(&json!(all), "no konnector is in maintenance", rows);
+        }
+    }
+    Ok(())
+}
+
+/// The level `stack` is Cozy's word for what the operator says.
+fn row(maintenance: &Value) -> [String; 4] {
+    let options = maintenance.get("maintenance_options");
+    let option = |name: &str| options.and_then(|options| options.get(name));
+    let level = cell(maintenance.get("level"));
+    let forbidden = option("flag_disallow_manual_exec") == Some(&Value::Bool(true));
+    let messages = option("messages").and_then(Value::as_object);
+    let said = messages
+        .into_iter()
+        .flatten()
+        .map(|(language, said)| format!("{language}: {}", cell(said.get("short_message"))));
+    [
+        cell(maintenance.get("slug")),
+        if level == "stack" { "the operator".to_owned() } else { level },
+        if forbidden { "no" } else { "yes" }.to_owned(),
+        said.collect::<Vec<_>>().join("; "),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_a_language() {
+        assert_eq!(message("pt-BR=a=b"), Ok(("pt-BR".to_owned(), "a=b".to_owned())));
+        for bad in ["Back on Monday", "=text", "en= ", "e n=text"] {
+            assert!(message(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Where in a JSON text a field stands.
+
+use std::collections::HashMap;
+
+use serde_json::value::RawValue;
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in bytes.
+    pub column: usize,
+}
+
+impl Place {
+    /// Where the value of a field begins, for a path such as `permissions.bills.verbs[1]`; that of the nearest field above it where the
+    /// rest of the path is absent. `None` where the text has nothing of it, or is no JSON.
+    pub fn of(text: &[u8], path: &str) -> Option<Self> {
+        let text = std::str::from_utf8(without_mark(text)).ok()?;
+        let (mut value, mut path) = (serde_json::from_str::<&RawValue>(text).ok()?, path);
+        let whole = value;
+        while let Some((inner, rest)) = step(value, path) {
+            (value, path) = (inner, rest);
+        }
+        if std::ptr::eq(value, whole) {
+            return None;
+        }
+        // A raw value is a part of the text that it was read from.
+        let position = value.get().as_ptr().addr().checked_sub(text.as_ptr().addr())?;
+        let before = text.get(..position)?;
+        let start_of_line = before.rfind('\n').map_or(0, |end| end + 1);
+        Some(Self { line: before.matches('\n').count() + 1, column: position - start_of_line + 1 })
+    }
+}
+
+/// Some editors put a byte order mark first.
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// The value that the first part of a path leads to, and the other parts.
+fn step<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'text RawValue, &'path str)> {
+    if path.is_empty() {
+        return None;
+    }
+    if let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) {
+        let items: Vec<&RawValue> = serde_json::from_str(value.get()).ok()?;
+        return Some((items.get(index.parse::<usize>().ok()?)?, rest.trim_start_matches('.')));
+    }
+    // Of duplicate keys the last one is kept, as when the manifest is read.
+    let members: HashMap<String, &RawValue> = serde_json::from_str(value.get()).ok()?;
+    let ways = members.into_iter().filter_map(|(name, inner)| {
+        let rest = path.strip_prefix(name.as_str())?;
+        (rest.is_empty() || rest.starts_with(['.', '['])).then_some((name.len(), inner, rest))
+    });
+    // Names may hold dots: the longest one is meant.
+    let (_, inner, rest) = ways.max_by_key(|(length, ..)| *length)?;
+    Some((inner, rest.trim_start_matches('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    const TEXT: &str = r#"{
+  "name": "verbs: [",
+  "permissions": {
+    "bills": { "type": "x" },
+    "my.files": {
+      "verbs": [
+        "GET", {"a": 1}
+      ]
+    }
+  },
+  "name": "é", "bills": null
+}"#;
+
+    fn at(line: usize, column: usize) -> Option<Place> {
+        Some(Place { line, column })
+    }
+
+    #[test]
+    fn a_path_leads_to_its_place() {
+        for (path, place) in [
+            ("name", at(11, 11)),
+            ("permissions.bills.type", at(4, 24)),
+            ("permissions.my.files.verbs[0]", at(7, 9)),
+            ("permissions.my.files.verbs[1].a", at(7, 22)),
+            ("bills", at(11, 26)),
+            // The nearest one above.
+            ("permissions.my.files.values", at(5, 17)),
+            ("permissions.my.files.verbs[7]", at(6, 16)),
+            ("permissions.bills.type.what[0]", at(4, 24)),
+            ("absent", None),
+            ("names", None),
+            ("", None),
+        ] {
+            assert_eq!(Place::of(TEXT.as_bytes(), path), place, "{path}");
+            assert_eq!(Place::of(format!("\u{feff}{TEXT}").as_bytes(), path), place, "{path}");
+        }
+        assert_eq!(Place::of(b"{\"name\": 1,}", "name"), None);
+    }
+
+    /// All places of a value, by path.
+    fn places(value: &Value, path: String, all: &mut Vec<(String, Value)>) {
+        match value {
+            Value::Object(members) => {
+                for (name, inner) in members {
+                    places(inner, if path.is_empty() { name.clone() } else { format!("{path}.{name}") }, all);
+                }
+            }
+            Value::Array(items) => {
+                for (index, inner) in items.iter().enumerate() {
+                    places(inner, format!("{path}[{index}]"), all);
+                }
+            }
+            _ => {}
+        }
+        if !path.is_empty() {
+            all.push((path, value.clone()));
+        }
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<i32>().prop_map(Value::from), "[a-z\"\\\\\n{}]{0,4}".prop_map(Value::from)];
+        let tree = leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-z\"\\\\é]{1,3}", inner, 0..4)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        });
+        prop::collection::btree_map("[a-z]{1,3}", tree, 0..4)
+            .prop_map(|members| Value::Object(members.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn what_stands_there_is_the_field(document in json(), pretty: bool) {
+            let text = if pretty { format!("{document:#}") } else { document.to_string() };
+            let mut all = Vec::new();
+            places(&document, String::new(), &mut all);
+            for (path, value) in all {
+                let place = Place::of(text.as_bytes(), &path).expect("a place");
+                let line_start: usize = text.split_inclusive('\n').take(place.line - 1).map(str::len).sum();
+                let there = &text[line_start + place.column - 1..];
+                let first = serde_json::Deserializer::from_str(there).into_iter::<Value>().next();
+                prop_assert_eq!(first.expect("a value").expect("JSON"), value, "{}", path);
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What lies on a shelf and cannot be offered: why, and what its owner does about it.
+
+use std::path::{Path, PathBuf};
+
+use konnector_manifest::{Manifest, Slug};
+use semver::Version as Semver;
+
+use super::ARCHIVE;
+use crate::konnector::bundle::{Bundle, MANIFEST};
+
+/// Something on a shelf that is not offered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeftOut {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// Why it is not offered.
+    pub reason: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl LeftOut {
+    pub(super) fn new(path: &Path, reason: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), reason: reason.into(), advice: advice.into() }
+    }
+
+    /// A bundle that cannot be read.
+    pub(super) fn unreadable(path: &Path, error: &crate::Error) -> Self {
+        let advice = if path.is_dir() {
+            format!("look at it with: konnector check {}", path.display())
+        } else {
+            "write it anew with `konnector pack`, which looks at it, too".to_owned()
+        };
+        Self::new(path, error.to_string(), advice)
+    }
+
+    /// The version of a bundle, which must lie where its manifest says: in `SLUG/VERSION`, a version by semver.
+    pub(super) fn unless_well_placed(
+        path: &Path,
+        slug: &Slug,
+        number: &str,
+        manifest: &Manifest,
+    ) -> Result<Semver, Self> {
+        let version = &manifest.version;
+        let parsed = Semver::parse(version).map_err(|error| {
+            let reason = format!("its manifest says version '{version}', which is none by semver: {error}");
+            Self::new(path, reason, "write a version such as 1.0.0 there, and name it so here")
+        })?;
+        let ending = if path.is_dir() { "" } else { ARCHIVE };
+        if number != version {
+            let right = path.with_file_name(format!("{version}{ending}"));
+            let reason = format!("its manifest says version {version}");
+            return Err(Self::new(path, reason, format!("rename it to {}", right.display())));
+        }
+        match manifest.slug.as_ref().filter(|other| *other != slug) {
+            None => Ok(parsed),
+            Some(other) => {
+                let advice = format!("write \"slug\": \"{slug}\" there, or name the folder above it {other}");
+                Err(Self::new(path, format!("its manifest says slug {other}"), advice))
+            }
+        }
+    }
+
+    /// What is no konnector's folder, although it looks as if it was meant for one.
+    pub(super) fn beside_the_konnectors(path: &Path, name: &str) -> Option<Self> {
+        if name.starts_with('.') {
+            return None;
+        }
+        let shelf = path.parent().unwrap_or(path);
+        if name == MANIFEST {
+            let reason = "the shelf itself is a bundle; on a shelf each bundle has a folder, SLUG/VERSION";
+            return Some(Self::new(path, reason, moving(shelf, shelf, shelf.file_name()?.to_str()?)));
+        }
+        if name.ends_with(ARCHIVE) && path.is_file() {
+            let reason = "an archive lies in the folder of its konnector, named by its version alone";
+            return Some(Self::new(path, reason, moving(path, shelf, name.trim_end_matches(ARCHIVE))));
+        }
+        let error = name.parse::<Slug>().err().filter(|_| path.is_dir())?;
+        Some(Self::new(path, error.to_string(), "name the folder by the konnector's slug, as in bank101"))
+    }
+
+    /// What is no version, although it looks as if it was meant for one. `folder` is the konnector's.
+    pub(super) fn beside_the_versions(path: &Path, name: &str, folder: &Path) -> Option<Self> {
+        if name == MANIFEST {
+            let advice = moving(folder, folder.parent().unwrap_or(folder), folder.file_name()?.to_str()?);
+            return Some(Self::new(
+                folder,
+                "a bundle lies one folder below its konnector's, named by its version",
+                advice,
+            ));
+        }
+        let other = [".tgz", ".tar", ".zip"].iter().any(|ending| name.ends_with(ending));
+        other.then(|| Self::new(path, format!("an archive ends in {ARCHIVE}"), "write it with `konnector pack`"))
+    }
+}
+
+/// Where a bundle belongs that lies in the wrong place, by its manifest; `known_as` where that has no slug.
+fn moving(bundle: &Path, shelf: &Path, known_as: &str) -> String {
+    let read = if bundle.is_dir() {
+        Bundle::from_folder(bundle).ok()
+    } else {
+        std::fs::read(bundle).ok().and_then(|bytes| Bundle::from_archive(&bytes).ok())
+    };
+    let (slug, version) = match read {
+        Some(Bundle { manifest, .. }) => (manifest.slug.map(String::from), manifest.version),
+        None => (None, "VERSION".to_owned()),
+    };
+    let known_as = known_as.trim_end_matches(&format!("-{version}"));
+    let slug = slug.or_else(|| known_as.parse::<Slug>().ok().map(String::from)).unwrap_or_else(|| "SLUG".to_owned());
+    let (what, ending) = if bundle.is_dir() { ("what it holds", "") } else { ("it", ARCHIVE) };
+    format!("move {what} to {}", shelf.join(slug).join(format!("{version}{ending}")).display())
+}

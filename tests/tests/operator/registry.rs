@@ -1,0 +1,101 @@
+//! A registry of one's own, and a server that installs from it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use konnector_tests::bundle;
+use konnector_tests::server::{Server, binary};
+
+use crate::{done, refused};
+
+/// `konnector registry serve`. Dropping it kills it.
+struct Registry {
+    child: Child,
+    said: PathBuf,
+    /// Its first line on standard output.
+    line: String,
+}
+
+impl Registry {
+    fn serve(shelf: &Path, said: PathBuf) -> Self {
+        let mut child = Command::new(binary())
+            .args(["registry", "serve", "--listen", "127.0.0.1:0"])
+            .arg(shelf)
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(&said).expect("a file"))
+            .spawn()
+            .expect("the registry starts");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("its output");
+        BufReader::new(output).read_line(&mut line).expect("a line");
+        Self { child, said, line }
+    }
+
+    fn url(&self) -> &str {
+        self.line.split(' ').nth(1).expect("an address")
+    }
+
+    /// What it says on standard error, once that has a text.
+    fn said(&self, text: &str) -> String {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let said = std::fs::read_to_string(&self.said).expect("a text");
+            if said.contains(text) {
+                return said;
+            }
+            assert!(Instant::now() < deadline, "it does not say {text}: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[tokio::test]
+async fn a_konnector_is_installed_and_updated_from_a_registry_of_ones_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, shelf) = (folder.path().join("data"), folder.path().join("shelf"));
+    std::fs::create_dir(&data).expect("a folder");
+    let publish = |name: &str, version: &str| {
+        bundle::bank101(&shelf.join("bank101").join(name), "http://127.0.0.1:9", |manifest| {
+            manifest["version"] = version.into();
+        });
+    };
+    publish("1.0.0", "1.0.0");
+    publish("newest", "1.1.0");
+    let registry = Registry::serve(&shelf, folder.path().join("said"));
+    assert!(registry.line.contains(" offers 1 konnectors of "), "{}", registry.line);
+    let server = Server::start_with(&data, &["--registry", registry.url()]);
+
+    let installed = done(&data, &["konnectors", "install", "bank101"]);
+    assert_eq!((&installed["version"], &installed["source"]), (&"1.0.0".into(), &"registry://bank101/stable".into()));
+    assert_eq!(done(&data, &["konnectors", "update", "bank101"])["version"], "1.0.0");
+    std::fs::rename(shelf.join("bank101/newest"), shelf.join("bank101/1.1.0")).expect("renamed");
+    publish("1.2.0", "1.3.0");
+    assert_eq!(done(&data, &["konnectors", "update", "bank101"])["version"], "1.1.0");
+    assert_eq!(done(&data, &["konnectors", "ls"])[0]["version"], "1.1.0");
+
+    let said = registry.said("1.2.0 is not offered");
+    insta::assert_snapshot!(said.replace(&shelf.display().to_string(), "SHELF"), @r"
+    ! SHELF/bank101/newest is not offered: its manifest says version 1.1.0
+      → rename it to SHELF/bank101/1.1.0
+    ! SHELF/bank101/1.2.0 is not offered: its manifest says version 1.3.0
+      → rename it to SHELF/bank101/1.3.0
+    ");
+    let refusals = [
+        refused(&data, &["konnectors", "install", "bank102"]),
+        refused(&data, &["konnectors", "install", "other", "registry://bank101/beta/9.9.9"]),
+    ];
+    insta::assert_snapshot!(refusals.join("\n"), @r"
+    1 bank102: no registry of this server has a version in the channel 'stable' of 'bank102' → nothing was changed
+    1 other: no registry of this server has a version 9.9.9 of 'bank101' → nothing was changed
+    ");
+    drop(server);
+}
