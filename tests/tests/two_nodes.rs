@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_platform::clock::{Clock, SystemClock};
-use konnector_platform::instance::NewInstance;
+use konnector_platform::instance::InstancePatch;
 use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::{Config, Parts, Platform};
@@ -170,10 +170,7 @@ async fn taken_over(slept: u64) {
     let site = Site { folder: tempfile::tempdir().unwrap(), line: Line::default(), blobs: MemoryBlobs::default() };
     let (first, cut, clock) = site.node("first").await;
     let (second, ..) = site.node("second").await;
-    let instance = first
-        .create_instance(NewInstance { domain: "ada.example".to_owned(), ..NewInstance::default() })
-        .await
-        .unwrap();
+    let instance = first.create_instance("ada.example", &InstancePatch::default()).await.unwrap();
 
     let url = format!("http://127.0.0.1:{port}/");
     let bundle = site.folder.path().join("asks");

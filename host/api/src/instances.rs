@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_platform::Platform;
 use konnector_platform::doctype::INSTANCES;
-use konnector_platform::instance::{Instance, InstancePatch, NewInstance, time_zone};
+use konnector_platform::instance::{Instance, InstancePatch, time_zone};
 use konnector_platform::token::Audience;
 use konnector_store::{DocRef, InstanceId, Map};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -131,20 +131,8 @@ fn given(params: &Params) -> Result<InstancePatch, Failure> {
 }
 
 async fn create(State(platform): State<Platform>, params: Params) -> Result<(StatusCode, Document), Failure> {
-    let given = given(&params)?;
-    let new = NewInstance {
-        domain: params.text("Domain").unwrap_or_default().to_owned(),
-        aliases: given.aliases.unwrap_or_default(),
-        locale: given.locale,
-        time_zone: given.time_zone,
-        email: given.email,
-        public_name: given.public_name,
-        disk_quota: given.disk_quota,
-        org_domain: given.org_domain,
-        org_id: given.org_id,
-        feature_sets: given.feature_sets.unwrap_or_default(),
-    };
-    let instance = platform.create_instance(new).await?;
+    let domain = params.text("Domain").unwrap_or_default();
+    let instance = platform.create_instance(domain, &given(&params)?).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &instance)?)))
 }
 

@@ -109,31 +109,6 @@ impl Instance {
     }
 }
 
-/// What a new instance is made from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NewInstance {
-    /// Host name, with port where needed.
-    pub domain: String,
-    /// Other host names.
-    pub aliases: Vec<String>,
-    /// Language, `en` where absent.
-    pub locale: Option<String>,
-    /// Time zone, `UTC` where absent.
-    pub time_zone: Option<chrono_tz::Tz>,
-    /// Mail address of the owner.
-    pub email: Option<String>,
-    /// Name of the owner.
-    pub public_name: Option<String>,
-    /// Bytes its files may take.
-    pub disk_quota: Option<u64>,
-    /// Domain of the organisation that it belongs to.
-    pub org_domain: Option<String>,
-    /// Id of that organisation.
-    pub org_id: Option<String>,
-    /// Names of sets of features.
-    pub feature_sets: Vec<String>,
-}
-
 /// Reads the name of a time zone.
 ///
 /// # Errors
@@ -179,31 +154,31 @@ fn check_aliases(aliases: &[String], domain: &str) -> Result<Vec<String>> {
 }
 
 impl Platform {
-    /// Creates an instance with its root directory and trash.
+    /// Creates an instance with its root directory and trash. Its host name has a port where clients name one.
     ///
     /// # Errors
     ///
     /// [`Error::Conflict`] when the domain or an alias is taken, [`Error::Parameter`] when one is not a host name.
-    pub async fn create_instance(&self, new: NewInstance) -> Result<Instance> {
-        let domain = check_domain(&new.domain)?;
-        let aliases = check_aliases(&new.aliases, &domain)?;
-        let instance = Instance {
+    pub async fn create_instance(&self, domain: &str, given: &InstancePatch) -> Result<Instance> {
+        let domain = check_domain(domain)?;
+        let mut instance = Instance {
             id: InstanceId::new(),
+            domain_aliases: check_aliases(given.aliases.as_deref().unwrap_or_default(), &domain)?,
             domain,
-            domain_aliases: aliases,
-            locale: new.locale.unwrap_or_else(|| "en".to_owned()),
-            tz: new.time_zone.unwrap_or_else(utc),
-            email: new.email,
-            public_name: new.public_name,
+            locale: "en".to_owned(),
+            tz: utc(),
+            email: None,
+            public_name: None,
             context: default_context(),
             onboarding_finished: true,
-            disk_quota: new.disk_quota,
-            org_domain: new.org_domain,
-            org_id: new.org_id,
-            feature_sets: new.feature_sets,
+            disk_quota: None,
+            org_domain: None,
+            org_id: None,
+            feature_sets: Vec::new(),
             feature_flags: Object::new(),
             created_at: self.clock.now(),
         };
+        given.apply(&mut instance);
         let mut changes = Changes::new();
         changes.create(own(instance.id.as_str()), object(&instance)?);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {

@@ -63,7 +63,7 @@ async fn k7_a_web_app_is_no_konnector_and_there_are_no_web_apps() {
     let calls = [format!("/konnectors/new?Source={source}"), format!("/apps/new?Source={konnector}")];
     let told = api.told(calls.map(|path| Call::post(&path).token(&api.token("*")))).await;
     insta::assert_snapshot!(told.replace(&api.folder.path().display().to_string(), "<folder>"), @r#"
-    POST /konnectors/new?Source=file://<folder>/webapp → 400 Bad Request: the manifest cannot be used: type: "webapp" is not valid for a konnector; write "type": "konnector"
+    POST /konnectors/new?Source=file://<folder>/webapp → 400 Bad Request: the manifest cannot be used: line 1, column 42: type: "webapp" is not valid for a konnector; write "type": "konnector"
     POST /apps/new?Source=file://<folder>/konnector → 404 Not Found: there is no route /apps/new
     "#);
 }
@@ -138,7 +138,7 @@ async fn k25_a_rule_on_an_illegal_doctype_is_forbidden() {
     let api = Api::new().await;
     let source = bundle(&api.folder.path().join("illegal"), &MANIFEST.replace("io.cozy.bills", "IO.COZY.FILES"));
     let answer = api.send(Call::post(&format!("/konnectors/new?Source={source}")).token(&api.token("*"))).await;
-    insta::assert_snapshot!(answer.told(), @r#"403 the manifest cannot be used: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
+    insta::assert_snapshot!(answer.told(), @r#"403 the manifest cannot be used: line 2, column 41: permissions.bills.type: "IO.COZY.FILES" is not a doctype that a rule can name: use only a-z, 0-9, "_" and ".", as in "io.cozy.bills""#);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use konnector_platform::clock::ManualClock;
 use konnector_platform::doctype::{FILES, KONNECTORS, PERMISSIONS};
 use konnector_platform::file::{Content, File, Kind};
-use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::token::Audience;
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::Sandbox;
@@ -60,9 +60,9 @@ impl Api {
         })
         .await
         .expect("a platform");
-        let new = |domain: &str| NewInstance { domain: domain.to_owned(), ..NewInstance::default() };
-        let alice = platform.create_instance(new("alice.example")).await.expect("an instance");
-        let bob = platform.create_instance(new("bob.example")).await.expect("an instance");
+        let given = InstancePatch::default();
+        let alice = platform.create_instance("alice.example", &given).await.expect("an instance");
+        let bob = platform.create_instance("bob.example", &given).await.expect("an instance");
         let router = konnector_api::public(platform.clone());
         let api = Self { platform, clock, alice, bob, folder, router };
         api.install("bank", json!({ "bills": { "type": "io.cozy.bills" } })).await;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use konnector_platform::Platform;
-use konnector_platform::instance::NewInstance;
+use konnector_platform::instance::InstancePatch;
 
 use super::config::Settings;
 use crate::error::Result;
@@ -23,12 +23,9 @@ pub async fn ensure(platform: &Platform, settings: &Settings, address: SocketAdd
         }
         return Ok(reached);
     }
-    let aliases = if settings.domain.is_none() && address.ip().is_loopback() {
-        vec![format!("localhost:{}", address.port())]
-    } else {
-        Vec::new()
-    };
-    let instance = platform.create_instance(NewInstance { domain: reached, aliases, ..NewInstance::default() }).await?;
+    let local = settings.domain.is_none() && address.ip().is_loopback();
+    let aliases = local.then(|| vec![format!("localhost:{}", address.port())]);
+    let instance = platform.create_instance(&reached, &InstancePatch { aliases, ..InstancePatch::default() }).await?;
     tracing::info!(domain = instance.domain, "the first instance was made");
     Ok(instance.domain)
 }

@@ -1,4 +1,4 @@
-//! What changes of an instance after it was made.
+//! What may be told of an instance, when it is made and later.
 
 use konnector_store::InstanceId;
 use serde_json::Value;
@@ -7,18 +7,18 @@ use super::{DOMAINS, Instance, check_aliases, own};
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
-/// What is to change; what is absent stays.
+/// What is told of an instance. What is absent stays, and has its default when the instance is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct InstancePatch {
-    /// Language.
+    /// Language; `en` by default.
     pub locale: Option<String>,
-    /// Time zone.
+    /// Time zone; UTC by default.
     pub time_zone: Option<chrono_tz::Tz>,
     /// Mail address of the owner.
     pub email: Option<String>,
     /// Name of the owner.
     pub public_name: Option<String>,
-    /// Bytes its files may take.
+    /// Bytes its files may take; the server's limit by default.
     pub disk_quota: Option<u64>,
     /// Other host names, in place of those it has.
     pub aliases: Option<Vec<String>>,
@@ -37,7 +37,8 @@ fn set<T: Clone>(own: &mut T, new: Option<&T>) {
 }
 
 impl InstancePatch {
-    fn apply(&self, own: &mut Instance) {
+    /// Sets all but the aliases, which are looked at first.
+    pub(super) fn apply(&self, own: &mut Instance) {
         set(&mut own.locale, self.locale.as_ref());
         set(&mut own.tz, self.time_zone.as_ref());
         own.email = self.email.clone().or_else(|| own.email.take());

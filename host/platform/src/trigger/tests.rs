@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::instance::NewInstance;
+use crate::instance::InstancePatch;
 use crate::job::{Cause, Job, State, Verdict};
 use crate::stored::Object;
 use crate::token::{Audience, Principal};
@@ -56,8 +56,7 @@ impl Site {
     async fn with(store: Store, folder: TempDir) -> Self {
         let clock = Arc::new(ManualClock::new(at(NOW)));
         let platform = platform(store, folder.path(), &clock).await;
-        let new = NewInstance { domain: "alice.example".to_owned(), ..NewInstance::default() };
-        let alice = platform.create_instance(new).await.expect("an instance");
+        let alice = platform.create_instance("alice.example", &InstancePatch::default()).await.expect("an instance");
         Self { platform, clock, alice, folder }
     }
 

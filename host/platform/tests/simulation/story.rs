@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use konnector_platform::doctype::{JOBS, PERMISSIONS};
-use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
 use konnector_platform::trigger::{NewTrigger, Policy};
 use konnector_store::Changes;
@@ -102,7 +102,7 @@ impl Story {
     async fn found(&mut self, number: usize) {
         let platform = self.nodes[0].as_ref().unwrap().platform.clone();
         let domain = format!("person{number}.example");
-        let instance = platform.create_instance(NewInstance { domain, ..NewInstance::default() }).await.unwrap();
+        let instance = platform.create_instance(&domain, &InstancePatch::default()).await.unwrap();
         let mut changes = Changes::new();
         for slug in KONNECTORS {
             let rules = json!({ "vendor": { "type": "http", "values": [format!("https://{slug}.example")] } });

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use demo_vendor::{Vendor, VendorOptions};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_LOGS, JOBS};
-use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::token::Audience;
@@ -79,8 +79,8 @@ impl Site {
     }
 
     pub async fn instance(&self, number: usize) -> Instance {
-        let new = NewInstance { domain: format!("bench{number}.example"), ..NewInstance::default() };
-        self.platform.create_instance(new).await.expect("an instance")
+        let domain = format!("bench{number}.example");
+        self.platform.create_instance(&domain, &InstancePatch::default()).await.expect("an instance")
     }
 
     pub async fn install(&self, instance: &Instance, slug: &str, source: String) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{JOBS, TRIGGERS};
-use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::trigger::NewTrigger;
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::http::{Gate, GateOptions};
@@ -65,8 +65,7 @@ async fn platform(folder: &Path) -> Platform {
 /// Daily triggers of as many accounts, all of them due in more than a day.
 pub async fn fill(folder: &Path, size: usize) {
     let platform = platform(folder).await;
-    let new = NewInstance { domain: DOMAIN.to_owned(), ..NewInstance::default() };
-    let instance = platform.create_instance(new).await.expect("an instance");
+    let instance = platform.create_instance(DOMAIN, &InstancePatch::default()).await.expect("an instance");
     let model = model(&platform, &instance).await;
     let begun = Instant::now();
     for batch in 0..size.div_ceil(BATCH) {

@@ -6,7 +6,7 @@ use konnector_api::InProcess;
 use konnector_manifest::{Manifest, Slug};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_EVENTS, JOB_LOGS, JOBS};
-use konnector_platform::instance::{Instance, NewInstance};
+use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
@@ -54,8 +54,7 @@ impl Bench {
         };
         std::fs::create_dir(folder.path().join("cache")).map_err(file("create", folder.path()))?;
         let platform = Platform::new(parts).await?;
-        let instance =
-            platform.create_instance(NewInstance { domain: "localhost".to_owned(), ..NewInstance::default() }).await?;
+        let instance = platform.create_instance("localhost", &InstancePatch::default()).await?;
         let token = platform.issue_token(&instance, Audience::Cli, "konnector-run", "*")?;
         let principal = platform.authenticate(&instance, &token)?;
         platform.answer_konnectors_with(Arc::new(InProcess::default()));

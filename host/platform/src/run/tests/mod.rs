@@ -27,7 +27,7 @@ use super::progress::RunProgress;
 use crate::account::Account;
 use crate::clock::ManualClock;
 use crate::doctype::ACCOUNTS;
-use crate::instance::NewInstance;
+use crate::instance::InstancePatch;
 use crate::job::{Cause, JobRequest, KONNECTOR_WORKER, Occasion};
 use crate::konnector::Konnector;
 use crate::{Config, Parts, Platform};
@@ -74,7 +74,7 @@ impl Run {
         };
         let platform = Platform::new(parts).await.unwrap();
         let domain = "ada.example.org".to_owned();
-        let instance = platform.create_instance(NewInstance { domain, ..NewInstance::default() }).await.unwrap();
+        let instance = platform.create_instance(&domain, &InstancePatch::default()).await.unwrap();
         let account = json!({ "account_type": "bank101", "auth": { "login": "ada" } });
         let mut changes = Changes::new();
         changes.create(instance.doc(&ACCOUNTS, "account"), object(account.clone()));
