@@ -49,6 +49,7 @@ pub fn routes() -> ApiRouter<Platform> {
     });
     let one = delete_with(uninstall, |op| {
         op.summary("Uninstalls a konnector")
+            .query("Force", Kind::Flag, "Also when it fails to clean up after its accounts")
             .answers::<204, ()>("It is gone")
             .answers::<202, ()>("It goes once it has cleaned up its accounts")
     });
@@ -318,10 +319,11 @@ async fn uninstall(
     State(platform): State<Platform>,
     caller: Caller,
     Path(slug): Path<String>,
+    params: Params,
 ) -> Result<StatusCode, Failure> {
     check_managing(&platform, &caller, Verb::Delete, None)?;
     let (konnector, _) = installed(&platform, &caller, &slug)?;
-    Ok(match platform.delete_konnector(&caller.instance, &konnector.slug).await? {
+    Ok(match platform.delete_konnector(&caller.instance, &konnector.slug, params.flag("Force", false)).await? {
         Deleted::Now => StatusCode::NO_CONTENT,
         Deleted::AfterItsAccounts => StatusCode::ACCEPTED,
     })
@@ -360,7 +362,7 @@ async fn create_trigger(
 ) -> Result<Response, Failure> {
     let (konnector, _) = installed(&platform, &caller, &slug)?;
     caller.check_worker(Verb::Post, &TRIGGERS, "", KONNECTOR_WORKER)?;
-    let account = params.text("AccountID").unwrap_or_default();
+    let account = params.filled("AccountID");
     let created_by = &caller.principal.claims.sub;
     let trigger = platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by).await?;
     if params.flag("ExecNow", false)

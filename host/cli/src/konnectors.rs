@@ -2,6 +2,7 @@
 
 mod install;
 pub mod maintenance;
+mod uninstall;
 
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Session, flat, flat_list, segment};
 use crate::error::{Error, Result};
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, done, note, warning};
+use crate::output::{Output, Rows, cell, date, note, warning};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -48,9 +49,16 @@ Examples:
         safe: bool,
     },
     /// Remove a konnector, its triggers and its accounts; what it saved stays.
+    #[command(
+        after_help = "Where it has accounts and its manifest has on_delete_account, it cleans up at the vendor first, and stays while that fails.
+Uninstall it again to have it try again, or with --force to give that up."
+    )]
     Uninstall {
         /// Which.
         slug: String,
+        /// Also when it fails to clean up at the vendor.
+        #[arg(long)]
+        force: bool,
     },
     /// List the installed konnectors.
     Ls,
@@ -94,12 +102,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             query.extend(source.as_deref().map(|source| ("Source", source)));
             install::follow(&session().await?, output, Method::PUT, &slug, &query).await?;
         }
-        Command::Uninstall { slug } => {
-            session().await?.call(Method::DELETE, &format!("konnectors/{}", segment(&slug)), &[]).await?;
-            output.show(&json!({ "uninstalled": slug }), || {
-                done(&format!("{slug} is uninstalled; its accounts, where it has some, are removed first"));
-            });
-        }
+        Command::Uninstall { slug, force } => uninstall::run(&session().await?, output, &slug, force).await?,
         Command::Ls => list(&session().await?, output).await?,
         Command::Show { slug } => {
             let konnector = flat(&session().await?.get(&format!("konnectors/{}", segment(&slug)), &[]).await?);

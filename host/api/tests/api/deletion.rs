@@ -31,6 +31,13 @@ async fn queued(api: &Api) -> Vec<Value> {
     answer["data"].as_array().expect("a list").iter().map(|job| job["attributes"].clone()).collect()
 }
 
+/// How many jobs that clean up have failed.
+async fn failed(api: &Api) -> usize {
+    let found = api.send(Call::get("/data/io.cozy.jobs/_normal_docs").token(&api.token("*"))).await.json();
+    let jobs = found["rows"].as_array().expect("a list");
+    jobs.iter().filter(|job| job["cause"] == "account_deleted" && job["state"] == "errored").count()
+}
+
 /// The copies of deleted accounts.
 fn copies(api: &Api) -> usize {
     let doctype = "io.cozy.accounts.soft_deleted".parse().expect("a doctype");
@@ -119,11 +126,34 @@ async fn x9_a_konnector_that_fails_to_clean_up_stays() {
     let token = api.token("*");
     assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 202);
     api.until(404, async || status(&api, &format!("/data/io.cozy.accounts/{id}")).await).await;
-    api.until(0, async || queued(&api).await.len()).await;
+    api.until(1, async || failed(&api).await).await;
+    // Asked again, it tries again. In between it stays, and so does what it needs for that.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(status(&api, "/konnectors/shop").await, 200);
-    // The user asks again: there is nothing left to clean.
-    assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 204);
+    assert_eq!((status(&api, "/konnectors/shop").await, copies(&api)), (200, 1));
+    assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 202);
+    api.until(2, async || failed(&api).await).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!((status(&api, "/konnectors/shop").await, copies(&api)), (200, 1));
+    // The user gives it up.
+    assert_eq!(api.send(Call::delete("/konnectors/shop?Force=true").token(&token)).await.status, 202);
+    api.until(404, async || status(&api, "/konnectors/shop").await).await;
+    api.until(0, async || copies(&api)).await;
+    assert_eq!(failed(&api).await, 3);
+}
+
+#[tokio::test]
+async fn an_uninstallation_does_not_wait_for_a_clean_up_that_is_put_off() {
+    let api = Api::new().await;
+    install(&api, "shop", Some(false)).await;
+    let (id, rev) = add_account(&api, "shop").await;
+    api.start().await;
+    let token = api.token("*");
+    api.send(Call::delete(&format!("/data/io.cozy.accounts/{id}?rev={rev}")).token(&token)).await;
+    let put_off = async || queued(&api).await.iter().filter(|job| job["retry_of"].is_string()).count();
+    api.until(1, put_off).await;
+    assert_eq!(api.send(Call::delete("/konnectors/shop").token(&token)).await.status, 202);
+    api.until(2, async || failed(&api).await).await;
+    assert_eq!((queued(&api).await.len(), status(&api, "/konnectors/shop").await, copies(&api)), (0, 200, 1));
 }
 
 /// What the request waited for goes on, and counts for the next one.

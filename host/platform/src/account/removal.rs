@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Account;
 use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, JOBS};
 use crate::instance::Instance;
-use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, Occasion};
+use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, Occasion, State};
 use crate::realtime::Happened;
 use crate::stored::{Object, object};
 use crate::{Error, Platform, Result};
@@ -57,18 +57,49 @@ impl Platform {
         self.stage_job(instance, request, self.clock.now(), changes).map(Some)
     }
 
-    /// Deletes all accounts after which their konnectors clean up, and has those try again that failed to; answers the jobs that do so.
-    pub(crate) async fn clean_up_all(&self, instance: &Instance) -> Result<Vec<Job>> {
-        let mut jobs = self.live_jobs(instance, KONNECTOR_WORKER)?;
-        jobs.retain(Job::is_clean_up);
+    /// The accounts after which a konnector cleans up.
+    pub(crate) fn accounts_to_clean(&self, instance: &Instance) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
         for account in self.accounts(instance, None)? {
             if self.cleaner(instance, &account.body)?.is_some() {
-                jobs.extend(self.remove_account(instance, &account.id, Some(JobOptions::ONCE)).await?);
+                ids.push(account.id);
             }
         }
-        for copy in self.store.list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)? {
-            let cleaned = jobs.iter().any(|job| job.argument("account") == Some(copy.id.as_str()));
-            let Some(slug) = self.cleaner(instance, &copy.body)?.filter(|_| !cleaned) else { continue };
+        Ok(ids)
+    }
+
+    /// Deletes accounts. Their konnectors clean up, and do so now after those that were deleted earlier, too: one konnector's, or all. Answers
+    /// the jobs.
+    pub(crate) async fn clean_up(
+        &self,
+        instance: &Instance,
+        accounts: &[String],
+        of: Option<&Slug>,
+    ) -> Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        for job in self.live_jobs(instance, KONNECTOR_WORKER)? {
+            let concerned = of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
+            if !job.is_clean_up() || !concerned {
+                continue;
+            }
+            if job.retry_of.is_none() || job.state != State::Queued {
+                jobs.push(job);
+                continue;
+            }
+            // It would try again in some hours, and somebody waits for it: another one tries at once.
+            match self.cancel_job(instance, &job.id).await {
+                Ok(_) | Err(Error::NotFound(_) | Error::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for id in accounts {
+            jobs.extend(self.remove_account(instance, id, Some(JobOptions::ONCE)).await?);
+        }
+        for copy in self.copies(instance, of)? {
+            if jobs.iter().any(|job| job.argument("account") == Some(copy.id.as_str())) {
+                continue;
+            }
+            let Some(slug) = self.cleaner(instance, &copy.body)? else { continue };
             let rev = copy.body.get(REV).unwrap_or(&Value::Null);
             let request = JobRequest { options: Some(JobOptions::ONCE), ..clean_up(&copy.id, rev, &slug) };
             let mut changes = Changes::new();
@@ -78,6 +109,15 @@ impl Platform {
             jobs.push(job);
         }
         Ok(jobs)
+    }
+
+    /// The copies of deleted accounts that wait for a konnector to clean up: for this one, or for any.
+    pub(crate) fn copies(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Document>> {
+        let mut copies = self.store.list(&instance.id, &DELETED_ACCOUNTS, None, usize::MAX)?;
+        if let Some(slug) = of {
+            copies.retain(|copy| copy.body.get("account_type").and_then(Value::as_str) == Some(slug.as_ref()));
+        }
+        Ok(copies)
     }
 
     /// The konnector of an account, if it cleans up after it.

@@ -39,7 +39,7 @@ impl Platform {
     }
 
     async fn clean_up_accounts(&self, instance: &Instance) -> Result<()> {
-        let jobs = self.clean_up_all(instance).await?;
+        let jobs = self.clean_up(instance, &self.accounts_to_clean(instance)?, None).await?;
         let (domain, mut failed) = (&instance.domain, Vec::new());
         let ended = async {
             for job in &jobs {
@@ -58,7 +58,7 @@ impl Platform {
             return Ok(());
         }
         Err(Error::Conflict(format!(
-            "'{domain}' is kept, because konnectors failed to clean up after its accounts {}. Delete it again to have them try again, or uninstall them first",
+            "'{domain}' is kept, because konnectors failed to clean up after its accounts {}. Delete it again to have them try again, or uninstall them with Force=true first",
             failed.join(", ")
         )))
     }

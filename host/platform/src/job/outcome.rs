@@ -251,7 +251,7 @@ impl Verdict {
                 true,
                 with(
                     detail,
-                    "The konnector asked for something its manifest does not allow. The konnector's author must add the rule.",
+                    "The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.",
                 ),
             ),
             Failure::StorageFull(detail) => Self::new(

@@ -8,7 +8,7 @@ use konnector_store::Changes;
 
 use super::at;
 use crate::instance::Instance;
-use crate::job::{Job, JobOptions, State};
+use crate::job::{Job, State};
 use crate::realtime::Happened;
 use crate::stored::object;
 use crate::{Error, Platform, Result};
@@ -29,21 +29,21 @@ pub enum Deleted {
 
 impl Platform {
     /// Uninstalls a konnector. Where people have accounts for it, they and their triggers are deleted first, in the background; if the konnector
-    /// fails to clean up after one of them, it stays installed.
+    /// fails to clean up after one of them, it stays installed, unless `force` is set; whoever deletes it again has it try again.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`] when it is not installed.
-    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Deleted> {
+    pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<Deleted> {
         self.konnector(instance, slug)?;
         let accounts = self.accounts_for(instance, slug)?;
-        if accounts.is_empty() {
+        if accounts.is_empty() && self.copies(instance, Some(slug))?.is_empty() {
             self.uninstall(instance, slug).await?;
             return Ok(Deleted::Now);
         }
         let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
         self.tasks().spawn(async move {
-            if let Err(error) = platform.clean_and_uninstall(&instance, &slug, &accounts).await {
+            if let Err(error) = platform.clean_and_uninstall(&instance, &slug, &accounts, force).await {
                 tracing::error!(%slug, %error, "the konnector stays installed: its accounts could not be cleaned");
             }
         });
@@ -64,15 +64,23 @@ impl Platform {
         Ok(ids)
     }
 
-    async fn clean_and_uninstall(&self, instance: &Instance, slug: &Slug, accounts: &[String]) -> Result<()> {
-        for id in accounts {
-            // Once: what failed keeps the konnector, so that its owner can look at why.
-            if let Some(job) = self.remove_account(instance, id, Some(JobOptions::ONCE)).await? {
-                self.wait_for_clean_up(instance, &job).await?;
+    async fn clean_and_uninstall(
+        &self,
+        instance: &Instance,
+        slug: &Slug,
+        accounts: &[String],
+        force: bool,
+    ) -> Result<()> {
+        // Each once: what failed keeps the konnector, so that its owner can look at why.
+        for job in self.clean_up(instance, accounts, Some(slug)).await? {
+            match self.wait_for_clean_up(instance, &job).await {
+                Err(error) if !force => return Err(error),
+                _ => {}
             }
         }
+        let copies = self.copies(instance, Some(slug))?;
         self.uninstall(instance, slug).await?;
-        for id in accounts {
+        for id in copies.iter().map(|copy| &copy.id).chain(accounts) {
             let mut changes = Changes::new();
             self.stage_account_gone(instance, id, &mut changes)?;
             self.commit(changes).await?;
@@ -92,8 +100,9 @@ impl Platform {
                 match job.state {
                     State::Done => return Ok(()),
                     State::Errored => {
-                        let reason = job.error_message.unwrap_or_default();
-                        return Err(Error::Unavailable(format!("the job {} that cleans up failed: {reason}", job.id)));
+                        // Not its sentence, which may say that it is tried again later.
+                        let code = job.error.unwrap_or_default();
+                        return Err(Error::Unavailable(format!("the job {} that cleans up failed: {code}", job.id)));
                     }
                     State::Queued | State::Running => tokio::time::sleep(PAUSE).await,
                 }

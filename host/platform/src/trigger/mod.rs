@@ -130,28 +130,32 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the konnector is not installed.
+    /// [`Error::NotFound`] when the konnector is not installed, [`Error::Parameter`] when it logs into accounts and none is named.
     pub async fn create_konnector_trigger(
         &self,
         instance: &Instance,
         slug: &Slug,
-        account: &str,
+        account: Option<&str>,
         created_by: &str,
     ) -> Result<Trigger> {
         let konnector = self.konnector(instance, slug)?;
         let manifest = konnector.manifest()?;
-        let mut message = json!({ "account": account, "konnector": slug });
-        if manifest.wants_folder()
-            && let Some(members) = message.as_object_mut()
-        {
-            members.insert("folder_to_save".to_owned(), json!("yes"));
+        if account.is_none() && !manifest.fields.is_empty() {
+            let message = format!("{slug} logs into an account; say which one it runs for");
+            return Err(Error::Parameter { name: "AccountID", message });
         }
-        let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account);
+        let members = [
+            ("account", account.map(Value::from)),
+            ("konnector", Some(json!(slug))),
+            ("folder_to_save", manifest.wants_folder().then(|| json!("yes"))),
+        ];
+        let message = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
         let new = NewTrigger {
             kind: "@cron".to_owned(),
             arguments,
             worker: KONNECTOR_WORKER.to_owned(),
-            message,
+            message: Value::Object(message),
             created_by: created_by.to_owned(),
             ..NewTrigger::default()
         };

@@ -63,7 +63,7 @@ fn every_failure_has_its_code() {
     VENDOR_DOWN.MAINTENANCE | after 0s | The vendor's site is in maintenance. Nothing to do: it is tried again later.
     VENDOR_DOWN.RATE_LIMITED | after 60s | The vendor asks for fewer requests. Nothing to do: it is tried again later.
     UNKNOWN_ERROR.VENDOR_CHANGED | once, a fault | The vendor's site is not as the konnector expects it. The konnector's author must adapt it.
-    UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector asked for something its manifest does not allow. The konnector's author must add the rule.
+    UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.
     DISK_QUOTA_EXCEEDED | when there is room | Your space is used up. Free some, or ask the operator for more; then it is tried again by itself.
     UNKNOWN_ERROR.PARTIAL_SYNC | never | What was fetched so far is saved. Nothing to do: the next run goes on with the rest.
     UNKNOWN_ERROR.CANCELLED | never | The run was cancelled.
