@@ -121,8 +121,11 @@ fn path(id: &str) -> String {
     format!("data/{DOCTYPE}/{}", segment(id))
 }
 
-async fn read(session: &Session, id: &str) -> Result<Value> {
-    session.get(&path(id), &[]).await
+/// An account, whose secrets are sealed.
+pub async fn read(session: &Session, id: &str) -> Result<Value> {
+    session.find(&path(id)).await?.ok_or_else(|| {
+        Error::usage(format!("there is no account '{id}'"), "`konnector accounts ls` names the accounts")
+    })
 }
 
 async fn add(session: &Session, output: Output, slug: &str, field: &[String], password_stdin: bool) -> Result<()> {

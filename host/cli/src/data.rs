@@ -49,7 +49,14 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
         }
         Command::Ls { doctype: Some(doctype) } => show(output, &doctype, &all(&session, &doctype).await?),
         Command::Get { doctype, id } => {
-            print_json(&session.get(&format!("data/{}/{}", segment(&doctype), segment(&id)), &[]).await?);
+            let path = format!("data/{}/{}", segment(&doctype), segment(&id));
+            let document = session.find(&path).await?.ok_or_else(|| {
+                Error::failed(
+                    format!("there is no document '{id}' of the type {doctype}"),
+                    format!("`konnector data ls {doctype}` names those that there are"),
+                )
+            })?;
+            print_json(&document);
         }
         Command::Find { doctype, condition } => {
             let conditions = condition.iter().map(|text| Condition::parse(text)).collect::<Result<Vec<_>>>()?;

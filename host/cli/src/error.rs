@@ -33,6 +33,8 @@ pub enum Error {
     Key(String),
 }
 
+/// The convention of shells, and clap's.
+pub const WRONG_USAGE: u8 = 2;
 /// `EX_CONFIG` of sysexits(3).
 const KEY_DOES_NOT_FIT: u8 = 78;
 
@@ -56,7 +58,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed { .. } => 1,
-            Self::Usage { .. } => 2,
+            Self::Usage { .. } => WRONG_USAGE,
             Self::Key(_) => KEY_DOES_NOT_FIT,
         })
     }

@@ -178,6 +178,12 @@ async fn trigger_of(session: &Session, slug: &str, account: Option<&str>) -> Res
             format!("{slug} has triggers for {} accounts", accounts.len()),
             format!("choose one with --account: {}", accounts.join(", ")),
         )),
+        (None, _) if session.find(&format!("konnectors/{}", segment(slug))).await?.is_none() => Err(Error::failed(
+            format!("{slug} is not installed"),
+            format!(
+                "`konnector konnectors ls` names the installed ones; `konnector konnectors install {slug}` adds it"
+            ),
+        )),
         (None, _) => Err(Error::failed(
             match account {
                 Some(account) => format!("{slug} has no trigger for the account {account}"),

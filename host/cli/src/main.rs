@@ -30,7 +30,9 @@ mod triggers;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::client::Connection;
 use crate::error::Result;
@@ -117,13 +119,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
-            let message = error.render().to_string();
-            let error = error::Error::usage(message.trim().trim_start_matches("error: "), "see `konnector --help`");
-            error.print_json();
-            return error.exit_code();
-        }
-        Err(error) => error.exit(),
+        Err(error) => return refuse(error),
     };
     // The only provider that is compiled in; asked for by the HTTP client.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -141,6 +137,36 @@ fn main() -> ExitCode {
             error.exit_code()
         }
     }
+}
+
+/// Says what is wrong with the words that the program was given; or gives the help that they ask for.
+fn refuse(mut error: clap::Error) -> ExitCode {
+    // It names the hidden commands, too.
+    error.remove(ContextKind::ValidSubcommand);
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let message = error.render().to_string();
+        let error = error::Error::usage(message.trim().trim_start_matches("error: "), "see `konnector --help`");
+        error.print_json();
+        return error.exit_code();
+    }
+    // clap does the same by itself, but not where the environment sets an option.
+    if error.kind() == ErrorKind::MissingSubcommand
+        && let Some(ContextValue::String(words)) = error.get(ContextKind::InvalidSubcommand)
+    {
+        eprint!("{}", help_of(words));
+        return ExitCode::from(error::WRONG_USAGE);
+    }
+    error.exit()
+}
+
+/// The help of a command, such as `konnector accounts`.
+fn help_of(words: &str) -> StyledStr {
+    let mut command = Arguments::command();
+    command.build();
+    for word in words.split(' ') {
+        command = command.find_subcommand(word).cloned().unwrap_or(command);
+    }
+    command.render_help()
 }
 
 fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
@@ -183,13 +209,22 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_grammar_of_the_command_line_is_sound() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_without_its_second_word_has_its_own_help() {
+        for (words, usage) in [
+            ("konnector", "Usage: konnector [OPTIONS] <COMMAND>"),
+            ("konnector accounts", "Usage: konnector accounts [OPTIONS] <COMMAND>"),
+        ] {
+            let help = help_of(words).to_string();
+            assert!(help.contains(usage) && !help.contains("  compile "), "{help}");
+        }
     }
 
     #[test]

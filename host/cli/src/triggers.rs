@@ -10,8 +10,9 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::accounts;
 use crate::client::{Connection, Session, flat, flat_list, segment};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::follow;
 use crate::output::{Output, Rows, cell, date, done, note, printable};
 use sentence::{schedule, sentence};
@@ -116,10 +117,7 @@ async fn add(
     settings: Settings,
 ) -> Result<()> {
     if let Some(account) = account {
-        let path = format!("data/io.cozy.accounts/{}", segment(account));
-        session.get(&path, &[]).await.map_err(|_| {
-            Error::usage(format!("there is no account '{account}'"), "`konnector accounts ls` names the accounts")
-        })?;
+        accounts::read(session, account).await?;
     }
     let settings = settings.attributes();
     let answer = match when.kind() {

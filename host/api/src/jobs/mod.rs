@@ -36,7 +36,11 @@ pub fn routes() -> ApiRouter<Platform> {
     let queue = get_with(list, |op| op.summary("The jobs of a worker that wait or run")).post_with(push, |op| {
         op.summary("Pushes a job")
             .member("arguments", Kind::Any, "What the worker is told")
-            .member("options", Kind::Object, "max_exec_count, and timeout in seconds")
+            .member(
+                "options",
+                Kind::Object,
+                "max_exec_count, and timeout in seconds here, though the job shows it in nanoseconds",
+            )
             .member("manual", Kind::Flag, "Whether a person asks for it")
             .member("forward_logs", Kind::Flag, "For the command line")
             .answers::<202, Document>("The job")

@@ -69,7 +69,11 @@ fn all() -> ApiMethodRouter<Platform> {
             .member("type", Kind::Text, "@cron, @every, @event, …")
             .member("worker", Kind::Text, "The worker of its jobs")
             .member("worker_arguments", Kind::Any, "Another name of message")
-            .member("options", Kind::Object, "max_exec_count, and timeout in nanoseconds")
+            .member(
+                "options",
+                Kind::Object,
+                "max_exec_count, and timeout in nanoseconds here, unlike that of a pushed job",
+            )
             .answers::<201, Document>("The trigger")
     })
 }

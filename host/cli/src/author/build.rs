@@ -57,7 +57,9 @@ fn compile(folder: &Path) -> Result<PathBuf> {
     if !made.status.success() {
         return Err(Error::failed(
             "the konnector does not compile",
-            format!("see cargo's messages above; if the target is missing: rustup target add {TARGET}"),
+            format!(
+                "see cargo's messages above; if the target is missing: rustup target add {TARGET}; if konnector-sdk is not found, name the folder guest-sdk of konnector's sources in Cargo.toml: konnector-sdk = {{ path = \"…/guest-sdk\" }}"
+            ),
         ));
     }
     artifact(&String::from_utf8_lossy(&made.stdout))

@@ -46,6 +46,9 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     }
     output.show(&json!({ "folder": folder }), || {
         done(&format!("{} is written", folder.display()));
+        if arguments.sdk_path.is_none() {
+            note("no registry has konnector-sdk yet: make it with --sdk-path, which names the folder guest-sdk of konnector's sources, or set that path in Cargo.toml");
+        }
         note(&format!("next: cd {} && konnector build && konnector check && konnector run", folder.display()));
     });
     Ok(())

@@ -2,7 +2,7 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HOST};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -57,6 +57,16 @@ impl Session {
     /// `GET`.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         self.call(Method::GET, path, query).await
+    }
+
+    /// `GET` of what may be missing: `None` for 404.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>> {
+        let request = self.request(Method::GET, path, &[])?;
+        let answer = request.send().await.map_err(|error| answer::unreachable(&self.url, &error))?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        answer::parse(&answer::text(answer).await?).map(Some)
     }
 
     /// A request with a JSON body; the answer as JSON.
