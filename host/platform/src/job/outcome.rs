@@ -222,19 +222,19 @@ impl Verdict {
                 Code::VendorDown,
                 back_off(None),
                 false,
-                with(detail, "The vendor's site does not answer. Nothing to do: it is tried again later."),
+                with(detail, "The vendor's site does not answer. This mostly passes by itself."),
             ),
             Failure::VendorMaintenance(detail) => Self::new(
                 Code::Maintenance,
                 back_off(None),
                 false,
-                with(detail, "The vendor's site is in maintenance. Nothing to do: it is tried again later."),
+                with(detail, "The vendor's site is in maintenance. This mostly passes by itself."),
             ),
             Failure::RateLimited(seconds) => Self::new(
                 Code::VendorDownRateLimited,
                 back_off(*seconds),
                 false,
-                "The vendor asks for fewer requests. Nothing to do: it is tried again later.",
+                "The vendor asks for fewer requests. This mostly passes by itself.",
             ),
             Failure::VendorChanged(detail) => Self::new(
                 Code::UnknownErrorVendorChanged,

@@ -100,9 +100,9 @@ impl Platform {
                 match job.state {
                     State::Done => return Ok(()),
                     State::Errored => {
-                        // Not its sentence, which may say that it is tried again later.
-                        let code = job.error.unwrap_or_default();
-                        return Err(Error::Unavailable(format!("the job {} that cleans up failed: {code}", job.id)));
+                        let reason = job.error_message.unwrap_or_default();
+                        let reason = reason.trim_end_matches('.');
+                        return Err(Error::Unavailable(format!("the job {} that cleans up failed: {reason}", job.id)));
                     }
                     State::Queued | State::Running => tokio::time::sleep(PAUSE).await,
                 }
