@@ -136,8 +136,8 @@ async fn read(
         return Ok(Json(json!(open.answer(Last::of(&platform, &caller, &doctype, &id).await, &params)?)));
     }
     let wants_credentials = params.list("include").iter().any(|wanted| wanted == "credentials");
-    let principal = Principal { wants_credentials, ..caller.principal.clone() };
-    let last = Last::present(&platform, &caller, &principal, &doctype, &id)?;
+    let principal = Principal { wants_credentials, ..caller.principal };
+    let last = Last::present(&platform, &caller.instance, &principal, &doctype, &id)?;
     match params.filled("rev").map(revision).transpose()? {
         Some(rev) if rev != last.rev => Err(Failure::document(StatusCode::NOT_FOUND, "not_found", "missing")),
         _ => Ok(Json(json!(last.told(&params)))),

@@ -4,6 +4,7 @@
 use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
+use konnector_platform::instance::Instance;
 use konnector_platform::token::Principal;
 use konnector_store::{Change, Map, Rev};
 use serde_json::{Value, json};
@@ -25,12 +26,12 @@ impl Last {
     ///
     /// As [`Platform::read_document`].
     pub async fn of(platform: &Platform, caller: &Caller, doctype: &Doctype, id: &str) -> Result<Self, Failure> {
-        match Self::present(platform, caller, &caller.principal, doctype, id) {
+        let Caller { instance, principal } = caller;
+        match Self::present(platform, instance, principal, doctype, id) {
             Err(failure) if failure.status == StatusCode::NOT_FOUND => {
                 if caller.check_type(Verb::Get, doctype).is_err() {
                     return Err(failure);
                 }
-                let Caller { instance, principal } = caller;
                 let last = platform.newest_revisions(instance, principal, doctype, vec![id.to_owned()]).await?;
                 let gone = last.into_iter().find(|change| change.deleted).ok_or(failure)?;
                 Ok(Self { members: deleted(&gone), rev: gone.rev })
@@ -44,12 +45,12 @@ impl Last {
     /// As [`Platform::read_document`].
     pub fn present(
         platform: &Platform,
-        caller: &Caller,
+        instance: &Instance,
         principal: &Principal,
         doctype: &Doctype,
         id: &str,
     ) -> Result<Self, Failure> {
-        let document = platform.read_document(&caller.instance, principal, doctype, id)?;
+        let document = platform.read_document(instance, principal, doctype, id)?;
         Ok(Self { rev: document.rev.clone(), members: shown(doctype, document) })
     }
 

@@ -46,6 +46,7 @@ pub async fn run(session: &Session, output: Output, slug: &str, force: bool) -> 
     Ok(())
 }
 
+/// By the list: its own route might update it from its registry.
 async fn is_installed(session: &Session, slug: &str) -> Result<bool> {
     let konnectors = flat_list(&session.get("konnectors/", &[("limit", "1000")]).await?);
     Ok(konnectors.iter().any(|konnector| konnector.get("slug").and_then(Value::as_str) == Some(slug)))

@@ -24,7 +24,7 @@ fn copy_of(instance: &Instance, id: &str) -> DocRef {
 }
 
 /// The job in which a konnector cleans up after an account.
-fn clean_up(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
+fn clean_up_request(account: &str, rev: &Value, slug: &Slug) -> JobRequest {
     JobRequest {
         worker: KONNECTOR_WORKER.to_owned(),
         message: json!({ "account": account, "account_rev": rev, "konnector": slug, "account_deleted": true }),
@@ -53,7 +53,7 @@ impl Platform {
             Some(earlier) => changes.put(copy_of(instance, id), &earlier.rev, copy),
             None => changes.create(copy_of(instance, id), copy),
         };
-        let request = JobRequest { options, ..clean_up(id, &json!(rev), &slug) };
+        let request = JobRequest { options, ..clean_up_request(id, &json!(rev), &slug) };
         self.stage_job(instance, request, self.clock.now(), changes).map(Some)
     }
 
@@ -76,22 +76,7 @@ impl Platform {
         accounts: &[String],
         of: Option<&Slug>,
     ) -> Result<Vec<Job>> {
-        let mut jobs = Vec::new();
-        for job in self.live_jobs(instance, KONNECTOR_WORKER)? {
-            let concerned = of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
-            if !job.is_clean_up() || !concerned {
-                continue;
-            }
-            if job.retry_of.is_none() || job.state != State::Queued {
-                jobs.push(job);
-                continue;
-            }
-            // It would try again in some hours, and somebody waits for it: another one tries at once.
-            match self.cancel_job(instance, &job.id).await {
-                Ok(_) | Err(Error::NotFound(_) | Error::Conflict(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let mut jobs = self.clean_ups_under_way(instance, of).await?;
         for id in accounts {
             jobs.extend(self.remove_account(instance, id, Some(JobOptions::ONCE)).await?);
         }
@@ -101,12 +86,27 @@ impl Platform {
             }
             let Some(slug) = self.cleaner(instance, &copy.body)? else { continue };
             let rev = copy.body.get(REV).unwrap_or(&Value::Null);
-            let request = JobRequest { options: Some(JobOptions::ONCE), ..clean_up(&copy.id, rev, &slug) };
+            let request = JobRequest { options: Some(JobOptions::ONCE), ..clean_up_request(&copy.id, rev, &slug) };
             let mut changes = Changes::new();
             let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
             self.commit(changes).await?;
             self.tell_of_clean_up(instance, Some(&job))?;
             jobs.push(job);
+        }
+        Ok(jobs)
+    }
+
+    /// The jobs that clean up at this moment. One that would try again in some hours is cancelled: somebody waits now.
+    async fn clean_ups_under_way(&self, instance: &Instance, of: Option<&Slug>) -> Result<Vec<Job>> {
+        let concerned = |job: &Job| of.is_none_or(|slug| job.argument("konnector") == Some(slug.as_ref()));
+        let mut jobs = self.live_jobs(instance, KONNECTOR_WORKER)?;
+        jobs.retain(|job| job.is_clean_up() && concerned(job));
+        let put_off = jobs.extract_if(.., |job| job.retry_of.is_some() && job.state == State::Queued);
+        for job in put_off.collect::<Vec<_>>() {
+            match self.cancel_job(instance, &job.id).await {
+                Ok(_) | Err(Error::NotFound(_) | Error::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(jobs)
     }
