@@ -20,6 +20,8 @@ pub struct Field {
     pub advanced: bool,
     /// Kept sealed: a password, or declared `"encrypted": true`.
     pub secret: bool,
+    /// The konnector may replace the secret that the user typed (`secrets.put`), because the vendor rotates it.
+    pub rotates: bool,
     /// The text beside it, or the key of one in `locales`.
     pub label: Option<String>,
     /// Help.
@@ -130,6 +132,7 @@ fn read(name: &str, field: &Object, in_group: bool) -> Result<Field, Error> {
         advanced: field.flag("advanced")?.unwrap_or(in_group),
         secret: matches!(kind, FieldKind::Password | FieldKind::Other(_)) || field.flag("encrypted")?.unwrap_or(false),
         kind,
+        rotates: field.flag("rotates")?.unwrap_or(false),
         label: field.text("label")?.map(str::to_owned),
         description: field.text("description")?.map(str::to_owned),
         default: field.get("default").cloned(),

@@ -63,6 +63,17 @@ impl HostPattern {
             }
     }
 
+    /// The part of this pattern that lies at or below a path; `None` when there is none.
+    pub(crate) fn below(&self, path: &str) -> Option<Self> {
+        if is_under(&self.prefix, path) {
+            Some(self.clone())
+        } else if is_under(path, &self.prefix) {
+            Some(Self { prefix: path.to_owned(), ..self.clone() })
+        } else {
+            None
+        }
+    }
+
     /// The pattern for the scheme, host and port of `url` and no other; `None` unless it is a web address without credentials.
     pub fn of_origin(url: &Url) -> Option<Self> {
         let (scheme, host, port) = origin(url)?;
@@ -119,6 +130,27 @@ fn is_below(host: &str, domain: &str) -> bool {
 
 fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a path lies at or below a prefix that [`parse_prefix`] read, for every server that decodes it once more, too.
+pub(crate) fn is_below_prefix(path: &str, prefix: &str) -> bool {
+    is_under(path, prefix) && !may_climb(path)
+}
+
+/// Reads a prefix of paths, `/segment[/…]`, into its canonical form without a final slash.
+pub(crate) fn parse_prefix(text: &str) -> Result<String, &'static str> {
+    if !text.starts_with('/') || text.starts_with("//") {
+        return Err(r#"begin the path with one slash, as in "/login""#);
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '\\' | '?' | '#')) {
+        return Err("leave spaces, backslashes, the query and the fragment out");
+    }
+    let url = Url::parse(&format!("https://host.example{text}")).map_err(|_| "this cannot be the path of a URL")?;
+    let prefix = url.path().trim_end_matches('/');
+    if may_climb(text) || may_climb(prefix) {
+        return Err("the path must not lead upwards");
+    }
+    Ok(prefix.to_owned())
 }
 
 /// Whether a server that decodes the path once more could read a `..` in it. The URL standard resolves `..` and `%2e%2e`, but leaves

@@ -27,7 +27,7 @@ pub use host_pattern::HostPattern;
 pub use host_pattern::oracle;
 pub use limit::{Limit, LimitValues, Unit};
 pub use manifest::{Manifest, Terms};
-pub use permission::{Denied, HttpRules, Permissions, Rule, RuleKind};
+pub use permission::{Denied, HttpRules, Permissions, RequestPart, Rule, RuleKind, SecretBinding, SecretScope};
 pub use place::Place;
 pub use slug::Slug;
 pub use source::{GitTransport, OciReference, Source};

@@ -204,6 +204,15 @@ impl Manifest {
         self.fields.iter().filter(|field| field.secret).map(|field| field.name.as_str())
     }
 
+    /// Whether the program may replace a secret of the account. What the user typed it may replace only where the field says
+    /// `"rotates": true`; secrets that no field asks for are the program's own.
+    pub fn may_replace_secret(&self, name: &str) -> bool {
+        match self.fields.iter().find(|field| field.name == name) {
+            Some(field) => field.rotates,
+            None => name != "password",
+        }
+    }
+
     /// The field whose value identifies the account at the vendor: the one declared so, else `login`, else `email`.
     pub fn identifier_field(&self) -> Option<&str> {
         let first = |wanted: &dyn Fn(&Field) -> bool| self.fields.iter().find(|field| wanted(field));

@@ -261,3 +261,19 @@ fn a_source_of_a_manifest_is_informative() {
     let written = parse(LEGACY_NODE).raw().get("source").and_then(Value::as_str).map(str::to_owned).expect("source");
     assert!(matches!(written.parse(), Ok(Source::Http { .. })));
 }
+
+#[test]
+fn a_secret_that_the_user_typed_is_replaced_only_where_the_field_says_so() {
+    let manifest = Manifest::parse(
+        br#"{"name": "A", "version": "1", "fields": {
+            "pin": {"type": "password"},
+            "refresh": {"type": "password", "rotates": true}
+        }}"#,
+    )
+    .unwrap();
+    for (name, may) in [("pin", false), ("refresh", true), ("token", true), ("password", false)] {
+        assert_eq!(manifest.may_replace_secret(name), may, "{name}");
+    }
+    let wrong = br#"{"name": "A", "version": "1", "fields": {"pin": {"type": "password", "rotates": "yes"}}}"#;
+    insta::assert_snapshot!(Manifest::parse(wrong).unwrap_err().to_string(), @"line 1, column 81: fields.pin.rotates: expected true or false, found a string");
+}

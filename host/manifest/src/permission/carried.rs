@@ -1,5 +1,6 @@
 //! Which of the account's secrets go to a host.
 
+use super::binding::SecretBinding;
 use super::{Rule, RuleKind};
 use crate::HostPattern;
 
@@ -13,7 +14,7 @@ pub(super) enum Carried<'a> {
     /// All of the account.
     Every,
     /// These.
-    Named(&'a [String]),
+    Named(&'a [SecretBinding]),
 }
 
 impl<'a> Carried<'a> {
@@ -21,22 +22,6 @@ impl<'a> Carried<'a> {
     pub(super) fn by(rule: &'a Rule, value: &str, named: bool) -> Self {
         let spelled_out = || rule.selector.is_some() || value.parse::<HostPattern>().is_ok_and(|host| host.is_exact());
         if !named && rule.kind == RuleKind::Http && spelled_out() { Self::Every } else { Self::Named(&rule.secrets) }
-    }
-
-    pub(super) fn contains(self, secret: &str) -> bool {
-        match self {
-            Self::Every => true,
-            Self::Named(names) => names.iter().any(|name| name == secret),
-        }
-    }
-
-    /// Whether all that goes along here goes along there.
-    pub(super) fn is_within(self, other: Self) -> bool {
-        match (self, other) {
-            (_, Self::Every) => true,
-            (Self::Every, Self::Named(_)) => false,
-            (Self::Named(names), other) => names.iter().all(|name| other.contains(name)),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Comparing permission sets by what they allow.
 
+use super::binding::SecretBinding;
 use super::carried::{Carried, is_named};
 use super::{Permissions, Rule, RuleKind};
 use crate::verb::Method;
@@ -32,8 +33,15 @@ struct Claim<'a> {
     selector: Option<&'a str>,
     /// `None`: the whole type.
     value: Option<&'a str>,
-    /// At most one by name.
-    secrets: Carried<'a>,
+    secret: SecretClaim<'a>,
+}
+
+/// What a claim says of secrets.
+enum SecretClaim<'a> {
+    None,
+    Every,
+    /// One secret in one part of a request; `None`: in any.
+    One(&'a SecretBinding, Option<&'a str>),
 }
 
 /// `named` says whether a rule of the set names secrets.
@@ -53,19 +61,36 @@ fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
         .flat_map(|(method, value)| {
             // Rules that name one secret each grant what a rule that names them all claims.
             let secrets = match value.map(|value| Carried::by(rule, value, named)) {
-                Some(Carried::Every) => vec![Carried::Every],
-                Some(Carried::Named(names)) if !names.is_empty() => names.chunks(1).map(Carried::Named).collect(),
-                Some(Carried::Named(_)) | None => vec![Carried::Named(&[])],
+                Some(Carried::Every) => vec![SecretClaim::Every],
+                Some(Carried::Named(bindings)) => {
+                    let carried = bindings.iter().filter(|binding| carries(binding, method.as_ref(), value));
+                    std::iter::once(SecretClaim::None).chain(carried.flat_map(one_by_one)).collect()
+                }
+                None => vec![SecretClaim::None],
             };
-            secrets.into_iter().map(move |secrets| Claim {
+            secrets.into_iter().map(move |secret| Claim {
                 kind: &rule.kind,
                 method: method.clone(),
                 selector,
                 value,
-                secrets,
+                secret,
             })
         })
         .collect()
+}
+
+/// Whether a secret goes along with some request of this method to this value.
+fn carries(binding: &SecretBinding, method: Option<&Method>, value: Option<&str>) -> bool {
+    let pattern = value.and_then(|value| value.parse::<HostPattern>().ok());
+    method.is_none_or(|method| binding.methods.contains_method(method.as_str()))
+        && pattern.is_none_or(|pattern| binding.narrow(&pattern).is_some())
+}
+
+fn one_by_one(binding: &SecretBinding) -> Vec<SecretClaim<'_>> {
+    if binding.fields.is_empty() {
+        return vec![SecretClaim::One(binding, None)];
+    }
+    binding.fields.iter().map(|field| SecretClaim::One(binding, Some(field))).collect()
 }
 
 impl Rule {
@@ -85,7 +110,7 @@ impl Rule {
                 };
                 method
                     && self.values.iter().any(|own| {
-                        self.reaches_host_of(own, claim) && claim.secrets.is_within(Carried::by(self, own, named))
+                        self.reaches_host_of(own, claim) && claim.secret_is_within(Carried::by(self, own, named))
                     })
             }
             (RuleKind::Doctype(_), RuleKind::Http) | (RuleKind::Http, RuleKind::Doctype(_)) => false,
@@ -109,6 +134,38 @@ impl Rule {
 }
 
 impl Claim<'_> {
+    /// Whether the secret that is claimed goes along in another rule, too, which reaches the hosts of the claim.
+    fn secret_is_within(&self, other: Carried<'_>) -> bool {
+        let (binding, field) = match (&self.secret, other) {
+            (SecretClaim::None, _) | (_, Carried::Every) => return true,
+            (SecretClaim::Every, Carried::Named(_)) => return false,
+            (SecretClaim::One(binding, field), Carried::Named(_)) => (binding, field),
+        };
+        let Carried::Named(others) = other else { return true };
+        others.iter().any(|own| {
+            let methods = match &self.method {
+                // Any method that the claimed binding lets through.
+                None => own.methods.is_all() || own.methods == binding.methods,
+                Some(method) => own.methods.contains_method(method.as_str()),
+            };
+            let fields = own.fields.is_empty() || field.is_some_and(|field| own.fields.iter().any(|own| own == field));
+            own.name == binding.name && methods && fields && self.path_is_within(binding, own)
+        })
+    }
+
+    fn path_is_within(&self, claimed: &SecretBinding, own: &SecretBinding) -> bool {
+        let pattern =
+            self.value.filter(|_| self.selector.is_none()).and_then(|value| value.parse::<HostPattern>().ok());
+        match pattern {
+            None => own.path.is_none() || own.path == claimed.path,
+            Some(pattern) => match (claimed.narrow(&pattern), own.narrow(&pattern)) {
+                (Some(claimed), Some(own)) => own.covers(&claimed),
+                (None, _) => true,
+                (Some(_), None) => false,
+            },
+        }
+    }
+
     const fn verb(&self) -> Option<Verb> {
         match self.method {
             Some(Method::Verb(verb)) => Some(verb),

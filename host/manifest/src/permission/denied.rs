@@ -56,14 +56,22 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
     }
 }
 
-pub(super) fn on_secret(secret: &str, method: &str, url: &Url) -> Denied {
+/// `elsewhere` says that the rule sends the secret along with other paths or methods.
+pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) -> Denied {
     let (secret, method) = (quoted(secret), method.to_ascii_uppercase());
     let Some(origin) = HostPattern::of_origin(url) else {
         return not_a_web_address(url);
     };
-    let message = format!(
-        r#"the manifest sends the secret {secret} with no {method} to {origin}; add to the rule that allows it: "secrets": [{secret}]"#
-    );
+    let message = if elsewhere {
+        format!(
+            r#"the manifest binds the secret {secret} to other paths or methods than {method} {origin}{}; widen "path" or "methods" of the secret in the rule"#,
+            url.path()
+        )
+    } else {
+        format!(
+            r#"the manifest sends the secret {secret} with no {method} to {origin}; add to the rule that allows it: "secrets": [{secret}]"#
+        )
+    };
     Denied { message }
 }
 

@@ -1,8 +1,11 @@
 //! The rules on hosts, as the gate to the network asks them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::binding::{SecretBinding, SecretScope};
 use super::carried::{self, Carried};
 use super::rule::ACCOUNT;
 use super::{Denied, Rule, RuleKind, denied};
@@ -31,7 +34,7 @@ struct Allowed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Bound {
     Every,
-    Named(Vec<String>),
+    Named(Vec<SecretBinding>),
 }
 
 impl Allowed {
@@ -68,21 +71,30 @@ impl HttpRules {
         self.allowed.is_empty() && !self.everywhere
     }
 
-    /// Whether a secret of the account may go along with a request. It takes one rule that allows the request and carries the secret: as
-    /// soon as one rule of the set names secrets, those it names; else every secret, unless the rule has a star. A rule for https never lets
-    /// it go over http.
+    /// Whether a secret of the account may go along with a request, and in which parts of it. It takes one rule that allows the request and
+    /// carries the secret: as soon as one rule of the set names secrets, those it names, as far as it binds them; else every secret, unless
+    /// the rule has a star. A rule for https never lets it go over http.
     ///
     /// # Errors
     /// The sentence says what to add to the rule.
-    pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<(), Denied> {
-        let carries = |rule: &Allowed| match &rule.secrets {
-            Bound::Every => true,
-            Bound::Named(names) => names.iter().any(|name| name == secret),
-        };
-        if self.allowed.iter().any(|rule| rule.allows(method, url) && carries(rule)) {
-            return Ok(());
+    pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<SecretScope, Denied> {
+        let (mut fields, mut elsewhere) = (BTreeSet::new(), false);
+        for rule in self.allowed.iter().filter(|rule| rule.allows(method, url)) {
+            let Bound::Named(bindings) = &rule.secrets else { return Ok(SecretScope::Anywhere) };
+            for binding in bindings.iter().filter(|binding| binding.name == secret) {
+                if !binding.allows(method, url) {
+                    elsewhere = true;
+                } else if binding.fields.is_empty() {
+                    return Ok(SecretScope::Anywhere);
+                } else {
+                    fields.extend(binding.fields.iter().cloned());
+                }
+            }
         }
-        Err(denied::on_secret(secret, method, url))
+        if fields.is_empty() {
+            return Err(denied::on_secret(secret, elsewhere, method, url));
+        }
+        Ok(SecretScope::Fields(fields))
     }
 
     /// The hosts, as patterns.

@@ -1,5 +1,6 @@
 //! What a konnector, an app or a token may do.
 
+mod binding;
 mod carried;
 mod compare;
 mod denied;
@@ -8,6 +9,7 @@ mod rule;
 mod scope;
 mod set;
 
+pub use binding::{RequestPart, SecretBinding, SecretScope};
 pub use denied::Denied;
 pub use http::HttpRules;
 pub use rule::{Rule, RuleKind};

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::binding::{self, SecretBinding};
 use crate::doctype::HTTP;
 use crate::json::Object;
 use crate::{Doctype, DoctypePattern, Error, HostPattern, Verb, Verbs};
@@ -24,7 +25,7 @@ pub struct Rule {
     /// Documents: the rule is limited to these; empty means the whole type. Hosts: the host patterns, never empty.
     pub values: Vec<String>,
     /// Hosts: the account's secrets that go to them; empty where the manifest does not say.
-    pub secrets: Vec<String>,
+    pub secrets: Vec<SecretBinding>,
     /// What the user reads about it.
     pub description: Option<String>,
 }
@@ -99,7 +100,7 @@ impl Rule {
             verbs: verbs.map_err(|error| error.at(rule.path("verbs")))?,
             selector: rule.text("selector")?.filter(|selector| !selector.is_empty()).map(str::to_owned),
             values: rule.texts("values")?.into_iter().map(str::to_owned).collect(),
-            secrets: rule.texts("secrets")?.into_iter().map(str::to_owned).collect(),
+            secrets: binding::read(rule)?,
             description: rule.text("description")?.map(str::to_owned),
         };
         read.check_values(rule)?;
@@ -108,15 +109,25 @@ impl Rule {
     }
 
     fn check_secrets(&self, rule: &Object) -> Result<(), Error> {
-        let Some(written) = rule.list("secrets")? else { return Ok(()) };
+        let Some(written) = rule.get("secrets") else { return Ok(()) };
         let advice = if self.kind != RuleKind::Http {
             "only a rule of type http says where secrets go"
-        } else if self.secrets.is_empty() || self.secrets.iter().any(String::is_empty) {
+        } else if self.secrets.is_empty() || self.secrets.iter().any(|secret| secret.name.is_empty()) {
             r#"name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out"#
         } else {
-            return Ok(());
+            return self.check_paths(rule);
         };
-        Err(Error::Invalid { found: Value::from(written.clone()).to_string(), advice }.at(rule.path("secrets")))
+        Err(Error::Invalid { found: written.to_string(), advice }.at(rule.path("secrets")))
+    }
+
+    /// A path that no value of the rule reaches would send the secret nowhere.
+    fn check_paths(&self, rule: &Object) -> Result<(), Error> {
+        let patterns = || self.values.iter().filter_map(|value| value.parse::<HostPattern>().ok());
+        let nowhere = |secret: &&SecretBinding| patterns().all(|pattern| secret.narrow(&pattern).is_none());
+        let Some(secret) = self.secrets.iter().filter(|_| self.selector.is_none()).find(nowhere) else { return Ok(()) };
+        let found = Value::from(secret.path.clone()).to_string();
+        let advice = r#"write a path that one of "values" reaches"#;
+        Err(Error::Invalid { found, advice }.at(rule.path(&format!("secrets.{}.path", secret.name))))
     }
 
     fn check_values(&self, rule: &Object) -> Result<(), Error> {
@@ -160,7 +171,7 @@ impl Rule {
             ("verbs", self.verbs.to_json()),
             ("selector", self.selector.clone().map(Value::from)),
             ("values", list(&self.values)),
-            ("secrets", list(&self.secrets)),
+            ("secrets", binding::to_json(&self.secrets)),
             ("description", self.description.clone().map(Value::from)),
         ]
         .into_iter()

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{object, set};
-use crate::Permissions;
+use crate::{Permissions, RequestPart, SecretScope};
 
 /// Whether a secret goes along.
 fn goes(rules: &Value, secret: &str, method: &str, url: &str) -> bool {
@@ -89,7 +89,7 @@ fn the_field_is_checked_and_written_back() {
     insta::assert_snapshot!(texts.join("\n"), @r#"
     permissions.vendor.secrets: [] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
     permissions.vendor.secrets: [""] is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
-    permissions.vendor.secrets: expected a list, found a string
+    permissions.vendor.secrets: expected a list or an object, found a string
     permissions.vendor.secrets: ["password"] is not allowed; only a rule of type http says where secrets go
     "#);
 }
@@ -129,4 +129,136 @@ fn secrets_that_reach_more_hosts_are_a_wider_permission() {
     };
     assert!(!is_wider(field(json!(["password"])), field(Value::Null)));
     assert!(is_wider(field(Value::Null), field(json!(["password"]))));
+}
+
+fn login() -> Value {
+    json!({"login": {"type": "http", "verbs": ["GET", "POST"], "values": ["https://www.bank.example", "https://id.bank.example"], "secrets": {
+        "password": {"path": "/login", "methods": ["POST"], "fields": ["pwd", "/user/pwd", "header:X-Key"]},
+        "pin": {"fields": ["pin"]},
+        "token": {},
+    }}})
+}
+
+#[test]
+fn a_binding_is_narrower_than_its_rule() {
+    assert!(goes(&login(), "password", "POST", "https://www.bank.example/login"));
+    assert!(goes(&login(), "password", "POST", "https://id.bank.example/login/second?q"));
+    assert!(goes(&login(), "token", "GET", "https://www.bank.example/api"));
+    for (secret, method, url) in [
+        ("password", "GET", "https://www.bank.example/login"),
+        ("password", "POST", "https://www.bank.example/loginx"),
+        ("password", "POST", "https://www.bank.example/search"),
+        ("password", "POST", "https://www.bank.example/login/..%2fsearch"),
+        ("token", "PUT", "https://www.bank.example/api"),
+        ("other", "POST", "https://www.bank.example/login"),
+    ] {
+        assert!(!goes(&login(), secret, method, url), "{secret} {method} {url}");
+    }
+}
+
+#[test]
+fn fields_name_the_parts_of_a_request() {
+    let rules = set(login()).http(&object(json!({}))).unwrap();
+    let url = Url::parse("https://www.bank.example/login").unwrap();
+    let scope = |secret: &str| rules.check_secret(secret, "POST", &url).unwrap();
+    assert_eq!(scope("token"), SecretScope::Anywhere);
+    let password = scope("password");
+    for part in [
+        RequestPart::Field("pwd"),
+        RequestPart::Member { pointer: "/user/pwd", key: "pwd" },
+        RequestPart::Member { pointer: "/0/pwd/1", key: "pwd" },
+        RequestPart::Header("x-key"),
+    ] {
+        assert!(password.allows(part), "{part:?}");
+        assert!(scope("token").allows(part));
+    }
+    for part in [
+        RequestPart::Field("q"),
+        RequestPart::Field("PWD"),
+        RequestPart::Field("/user/pwd"),
+        RequestPart::Field("header:X-Key"),
+        RequestPart::Member { pointer: "/user/q", key: "q" },
+        RequestPart::Header("pwd"),
+        RequestPart::Header("authorization"),
+    ] {
+        assert!(!password.allows(part), "{part:?}");
+    }
+    // Two rules that carry a secret in one field each carry it in both.
+    let two = json!({
+        "a": {"type": "http", "values": ["https://www.bank.example"], "secrets": {"password": {"fields": ["a"]}}},
+        "b": {"type": "http", "values": ["https://www.bank.example/login"], "secrets": {"password": {"fields": ["b"]}}},
+    });
+    let both = set(two).http(&object(json!({}))).unwrap().check_secret("password", "POST", &url).unwrap();
+    assert_eq!(both.names(), r#""a", "b""#);
+}
+
+#[test]
+fn bindings_are_checked_and_written_back() {
+    let rules = login();
+    assert_eq!(Value::Object(set(rules.clone()).to_manifest()), rules);
+    let texts: Vec<_> = [
+        json!({"password": {"hosts": ["https://bank.example"]}}),
+        json!({"password": {"path": "login"}}),
+        json!({"password": {"path": "/a/..%2fb"}}),
+        json!({"password": {"path": "/other"}}),
+        json!({"password": {"fields": ["header:"]}}),
+        json!({"password": {"methods": ["post"]}}),
+        json!({"password": ["pwd"]}),
+        json!({}),
+    ]
+    .into_iter()
+    .map(|secrets| json!({"type": "http", "values": ["https://bank.example/api"], "secrets": secrets}))
+    .map(|rule| Permissions::from_manifest(&object(json!({ "vendor": rule }))).unwrap_err().to_string())
+    .collect();
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    permissions.vendor.secrets.password.hosts: "hosts" is not allowed; a secret is bound by path, methods and fields
+    permissions.vendor.secrets.password.path: "login" is not allowed; begin the path with one slash, as in "/login"
+    permissions.vendor.secrets.password.path: "/a/..%2fb" is not allowed; the path must not lead upwards
+    permissions.vendor.secrets.password.path: "/other" is not allowed; write a path that one of "values" reaches
+    permissions.vendor.secrets.password.fields: ["header:"] is not allowed; name the fields that may carry the secret, as in ["pwd"], ["/user/pwd"] or ["header:X-Api-Key"]
+    permissions.vendor.secrets.password.methods: "post" is not a verb; use methods of HTTP in upper case, such as GET, POST or PROPFIND, or ALL alone
+    permissions.vendor.secrets.password: expected an object, found a list
+    permissions.vendor.secrets: {} is not allowed; name the account's secret fields that go to these hosts, as in ["password"], or leave "secrets" out
+    "#);
+}
+
+#[test]
+fn a_refusal_of_a_binding_names_it() {
+    let rules = set(login()).http(&object(json!({}))).unwrap();
+    let url = Url::parse("https://www.bank.example/search?q").unwrap();
+    insta::assert_snapshot!(rules.check_secret("password", "POST", &url).unwrap_err().to_string(), @r#"the manifest binds the secret "password" to other paths or methods than POST https://www.bank.example/search; widen "path" or "methods" of the secret in the rule"#);
+}
+
+#[test]
+fn bindings_that_carry_more_are_a_wider_permission() {
+    let rule = |secrets: Value| json!({"v": {"type": "http", "verbs": ["GET", "POST"], "values": ["https://a.example/x"], "secrets": secrets}});
+    let plain = || rule(json!(["password"]));
+    let bound = |binding: Value| rule(json!({ "password": binding }));
+    let all = || bound(json!({"path": "/x/login", "methods": ["POST"], "fields": ["a", "b"]}));
+    for narrower in [
+        json!({"path": "/x/login/deep", "methods": ["POST"], "fields": ["a", "b"]}),
+        json!({"path": "/x/login", "methods": ["POST"], "fields": ["a"]}),
+    ] {
+        assert!(!is_wider(bound(narrower.clone()), all()), "{narrower}");
+        assert!(is_wider(all(), bound(narrower.clone())), "{narrower}");
+    }
+    for wider in [
+        json!({"methods": ["POST"], "fields": ["a", "b"]}),
+        json!({"path": "/x/login", "fields": ["a", "b"]}),
+        json!({"path": "/x/login", "methods": ["POST"]}),
+        json!({"path": "/x/login", "methods": ["POST"], "fields": ["a", "c"]}),
+        json!({"path": "/x/login", "methods": ["POST"], "fields": ["header:a"]}),
+        json!({"path": "/x/lo", "methods": ["POST"], "fields": ["a", "b"]}),
+    ] {
+        assert!(is_wider(bound(wider.clone()), all()), "{wider}");
+    }
+    assert!(!is_wider(all(), plain()) && is_wider(plain(), all()));
+    // The same path, once in the value and once in the binding.
+    assert!(!is_wider(bound(json!({"path": "/x"})), plain()) && !is_wider(plain(), bound(json!({"path": "/x"}))));
+    let split = json!({
+        "one": rule(json!({"password": {"fields": ["a"]}}))["v"],
+        "two": rule(json!({"password": {"fields": ["b"]}}))["v"],
+    });
+    assert!(!is_wider(bound(json!({"fields": ["a", "b"]})), split.clone()));
+    assert!(is_wider(bound(json!({"fields": ["a", "c"]})), split));
 }

@@ -1,0 +1,164 @@
+//! Which requests, and which part of them, may carry a secret.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::host_pattern::{is_below_prefix, parse_prefix};
+use crate::json::{Object, wrong_type};
+use crate::{Error, HostPattern, Verbs};
+
+/// Marks the name of a header among [`SecretBinding::fields`].
+const HEADER: &str = "header:";
+
+/// One secret that a rule on hosts sends along. The rule itself binds it to hosts and methods; a binding can be narrower.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretBinding {
+    /// Name of the account's secret field.
+    pub name: String,
+    /// The secret goes only to this path and those below it; `None`: wherever the rule reaches.
+    pub path: Option<String>,
+    /// The secret goes only with these methods.
+    pub methods: Verbs,
+    /// The secret goes only into these parts of a request: names of form fields, keys or JSON pointers of JSON bodies, `header:NAME`. Empty:
+    /// into any part.
+    pub fields: Vec<String>,
+}
+
+impl SecretBinding {
+    /// A binding that is as wide as its rule.
+    pub fn of(name: impl Into<String>) -> Self {
+        Self { name: name.into(), path: None, methods: Verbs::ALL, fields: Vec::new() }
+    }
+
+    /// Whether it is as wide as its rule.
+    fn is_plain(&self) -> bool {
+        self.path.is_none() && self.methods.is_all() && self.fields.is_empty()
+    }
+
+    /// Whether a request that the rule allows may carry the secret, in some part.
+    pub(super) fn allows(&self, method: &str, url: &Url) -> bool {
+        self.methods.contains_method(method)
+            && self.path.as_deref().is_none_or(|path| is_below_prefix(url.path(), path))
+    }
+
+    /// The hosts and paths of `pattern` to which the secret goes; `None` when no path of the pattern lies below the binding's.
+    pub(super) fn narrow(&self, pattern: &HostPattern) -> Option<HostPattern> {
+        match &self.path {
+            None => Some(pattern.clone()),
+            Some(path) => pattern.below(path),
+        }
+    }
+}
+
+/// The parts of one request that may carry a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretScope {
+    /// Every part.
+    Anywhere,
+    /// These, written as [`SecretBinding::fields`].
+    Fields(BTreeSet<String>),
+}
+
+/// A part of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestPart<'a> {
+    /// A field of a form, by name.
+    Field(&'a str),
+    /// A member of a JSON body.
+    Member {
+        /// RFC 6901.
+        pointer: &'a str,
+        /// The key of the closest object.
+        key: &'a str,
+    },
+    /// A header, by name.
+    Header(&'a str),
+}
+
+impl SecretScope {
+    /// Whether the secret may stand in this part.
+    pub fn allows(&self, part: RequestPart<'_>) -> bool {
+        let Self::Fields(fields) = self else { return true };
+        fields.iter().any(|field| match (field.strip_prefix(HEADER), part) {
+            (Some(name), RequestPart::Header(header)) => name.eq_ignore_ascii_case(header),
+            (None, RequestPart::Field(name)) => !field.starts_with('/') && field == name,
+            (None, RequestPart::Member { pointer, .. }) if field.starts_with('/') => field == pointer,
+            (None, RequestPart::Member { key, .. }) => field == key,
+            (Some(_), _) | (None, RequestPart::Header(_)) => false,
+        })
+    }
+
+    /// The fields, for a sentence.
+    pub fn names(&self) -> String {
+        match self {
+            Self::Anywhere => "every field".to_owned(),
+            Self::Fields(fields) => {
+                let quoted: Vec<_> = fields.iter().map(|field| Value::from(field.as_str()).to_string()).collect();
+                quoted.join(", ")
+            }
+        }
+    }
+}
+
+/// Reads `["password"]`, or `{"password": {"path": "/login", "methods": ["POST"], "fields": ["pwd"]}}`.
+pub(super) fn read(rule: &Object) -> Result<Vec<SecretBinding>, Error> {
+    match rule.get("secrets") {
+        None => Ok(Vec::new()),
+        Some(Value::Array(_)) => Ok(rule.texts("secrets")?.into_iter().map(SecretBinding::of).collect()),
+        Some(Value::Object(bindings)) => bindings
+            .iter()
+            .map(|(name, binding)| read_one(name, &Object::at(rule.path(&format!("secrets.{name}")), binding)?))
+            .collect(),
+        Some(other) => Err(wrong_type("a list or an object", other).at(rule.path("secrets"))),
+    }
+}
+
+fn read_one(name: &str, binding: &Object) -> Result<SecretBinding, Error> {
+    let known = ["path", "methods", "fields"];
+    if let Some(other) = binding.members().keys().find(|member| !known.contains(&member.as_str())) {
+        // A binding that is misspelt would be wider than its author thinks.
+        let found = Value::from(other.as_str()).to_string();
+        return Err(
+            Error::Invalid { found, advice: "a secret is bound by path, methods and fields" }.at(binding.path(other))
+        );
+    }
+    let path = binding.text("path")?.map(|path| {
+        parse_prefix(path)
+            .map_err(|advice| Error::Invalid { found: Value::from(path).to_string(), advice }.at(binding.path("path")))
+    });
+    let fields = binding.texts("fields")?.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    if fields.iter().any(|field| field.strip_prefix(HEADER).unwrap_or(field).is_empty()) {
+        let found = Value::from(fields).to_string();
+        let advice =
+            r#"name the fields that may carry the secret, as in ["pwd"], ["/user/pwd"] or ["header:X-Api-Key"]"#;
+        return Err(Error::Invalid { found, advice }.at(binding.path("fields")));
+    }
+    Ok(SecretBinding {
+        name: name.to_owned(),
+        path: path.transpose()?.filter(|path| !path.is_empty()),
+        methods: Verbs::for_hosts(binding.texts("methods")?).map_err(|error| error.at(binding.path("methods")))?,
+        fields,
+    })
+}
+
+/// As it was read: names alone where no binding is narrower than its rule.
+pub(super) fn to_json(bindings: &[SecretBinding]) -> Option<Value> {
+    if bindings.is_empty() {
+        return None;
+    }
+    if bindings.iter().all(SecretBinding::is_plain) {
+        return Some(bindings.iter().map(|binding| binding.name.as_str()).collect());
+    }
+    let one = |binding: &SecretBinding| {
+        let members = [
+            ("path", binding.path.clone().map(Value::from)),
+            ("methods", binding.methods.to_json()),
+            ("fields", (!binding.fields.is_empty()).then(|| Value::from(binding.fields.clone()))),
+        ];
+        let members = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        (binding.name.clone(), Value::Object(members.collect()))
+    };
+    Some(Value::Object(bindings.iter().map(one).collect::<Map<_, _>>()))
+}
