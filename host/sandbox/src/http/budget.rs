@@ -25,6 +25,10 @@ impl Default for HttpBudget {
     }
 }
 
+/// Placeholders that a run may have replaced. A token in a header goes along with every request, of which large runs send some ten
+/// thousand; beyond that, a run tries what a vendor shows of a secret.
+pub const MAX_SUBSTITUTIONS: u64 = 20_000;
+
 /// Counts against a budget. A charge that does not fit is not booked, so that a smaller one may still fit.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -32,11 +36,13 @@ pub(super) struct Meter {
     requests: AtomicU64,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
+    substitutions: AtomicU64,
 }
 
 impl Meter {
     pub(super) fn new(budget: HttpBudget) -> Self {
-        Self { budget, requests: AtomicU64::new(0), bytes_up: AtomicU64::new(0), bytes_down: AtomicU64::new(0) }
+        let none = || AtomicU64::new(0);
+        Self { budget, requests: none(), bytes_up: none(), bytes_down: none(), substitutions: none() }
     }
 
     pub(super) fn budget(&self) -> &HttpBudget {
@@ -49,6 +55,10 @@ impl Meter {
 
     pub(super) fn up(&self, bytes: u64) -> Result<(), HttpError> {
         charge(&self.bytes_up, bytes, self.budget.bytes_up, "bytes to send")
+    }
+
+    pub(super) fn substitutions(&self, count: u64) -> Result<(), HttpError> {
+        charge(&self.substitutions, count, MAX_SUBSTITUTIONS, "placeholders to replace")
     }
 
     pub(super) fn down(&self, bytes: u64) -> Result<(), HttpError> {
@@ -76,6 +86,8 @@ mod tests {
         meter.up(9).unwrap();
         insta::assert_snapshot!(meter.up(2).unwrap_err(), @"this run's budget of 10 bytes to send is used up");
         meter.up(1).unwrap();
+        meter.substitutions(MAX_SUBSTITUTIONS).unwrap();
+        insta::assert_snapshot!(meter.substitutions(1).unwrap_err(), @"this run's budget of 20000 placeholders to replace is used up");
         meter.down(u64::MAX).unwrap();
         assert!(meter.down(1).is_err(), "the counter does not wrap around");
     }

@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::echo::Echo;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
+use super::ledger::Carried;
 use super::mask::MASKED;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
@@ -132,7 +133,7 @@ impl Exchange<'_> {
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
-        let echo = run.secrets.snapshot().echo(&secrets);
+        let echo = run.secrets.snapshot().echo(&secrets.names);
         if echo.is_some() {
             // A secret that comes back can be hidden only where it can be read.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -174,7 +175,7 @@ impl Exchange<'_> {
         run.ledger(|ledger| {
             let record = ledger.host(origin);
             record.own = true;
-            record.sent(draft.method.as_str(), bytes, &[]);
+            record.sent(draft.method.as_str(), bytes, &Carried::default());
         });
         let place = deadline.total(run.own.acquire()).await?.map_err(closed)?;
         let request = own_request(draft, *length, api, upload.boxed_unsync())?;

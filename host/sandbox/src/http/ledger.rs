@@ -13,6 +13,15 @@ const MAX_KINDS: usize = 20;
 /// The entry of all that is beyond a limit.
 const OTHERS: &str = "(others)";
 
+/// The secrets in a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Carried {
+    /// Their names, each once.
+    pub(super) names: Vec<String>,
+    /// How often a value was put.
+    pub(super) substitutions: u64,
+}
+
 /// Why an attempt was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -35,6 +44,10 @@ impl Refusal {
             Self::Downgrade => "https_to_http",
         }
     }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What was exchanged with one origin.
@@ -62,6 +75,9 @@ pub struct HostRecord {
     /// Names of the account's secrets that requests carried, with counts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, u64>,
+    /// How often a value stood in them, see [`MAX_SUBSTITUTIONS`](super::MAX_SUBSTITUTIONS).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub substitutions: u64,
     /// Headers with credentials that did not follow a redirect of this host to another origin.
     pub credentials_dropped: u64,
     /// Answers from an address that is not public and that the operator allows.
@@ -74,19 +90,21 @@ pub struct HostRecord {
 
 impl HostRecord {
     /// Enters a request that is about to be sent: one that is cancelled on its way is in the receipt, too.
-    pub(super) fn sent(&mut self, method: &str, bytes: u64, secrets: &[String]) {
+    pub(super) fn sent(&mut self, method: &str, bytes: u64, secrets: &Carried) {
         self.requests += 1;
         self.bytes_up += bytes;
+        self.substitutions += secrets.substitutions;
         count(&mut self.methods, method);
-        secrets.iter().for_each(|secret| count(&mut self.secrets, secret));
+        secrets.names.iter().for_each(|secret| count(&mut self.secrets, secret));
     }
 
     /// Takes back what [`Self::sent`] entered: the name led to no address that may be dialled.
-    pub(super) fn not_sent(&mut self, method: &str, bytes: u64, secrets: &[String]) {
+    pub(super) fn not_sent(&mut self, method: &str, bytes: u64, secrets: &Carried) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes_up = self.bytes_up.saturating_sub(bytes);
+        self.substitutions = self.substitutions.saturating_sub(secrets.substitutions);
         discount(&mut self.methods, method);
-        secrets.iter().for_each(|secret| discount(&mut self.secrets, secret));
+        secrets.names.iter().for_each(|secret| discount(&mut self.secrets, secret));
     }
 
     /// Enters an attempt that the gate refused.
@@ -164,7 +182,7 @@ mod tests {
     fn it_is_written_in_snake_case() {
         let mut ledger = Ledger::default();
         let record = ledger.host("https://a.example");
-        record.sent("GET", 100, &["password".to_owned()]);
+        record.sent("GET", 100, &Carried { names: vec!["password".to_owned()], substitutions: 2 });
         record.answered(200, 50);
         record.refused(Refusal::SecretNotBound);
         insta::assert_json_snapshot!(ledger.records(), @r#"
@@ -185,6 +203,7 @@ mod tests {
             "secrets": {
               "password": 1
             },
+            "substitutions": 2,
             "credentials_dropped": 0,
             "private": 0,
             "bytes_up": 100,
@@ -208,9 +227,9 @@ mod tests {
         let mut ledger = Ledger::default();
         let record = ledger.host("https://a.example");
         for number in 0..1_000 {
-            record.sent(&format!("M{number}"), 1, &[]);
+            record.sent(&format!("M{number}"), 1, &Carried::default());
         }
-        record.not_sent("M999", 1, &[]);
+        record.not_sent("M999", 1, &Carried::default());
         assert_eq!(record.methods.len(), MAX_KINDS + 1);
         assert_eq!(record.methods.values().sum::<u64>(), 999);
     }

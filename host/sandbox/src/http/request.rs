@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
 use super::body::ACCEPTED;
-use super::charset::{ContentType, decode};
+pub(super) use super::charset::ContentType;
+use super::charset::decode;
 use super::error::HttpError;
 
 /// Longest URL in bytes.

@@ -95,13 +95,19 @@ impl Snapshot {
 
     /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.
     pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Zeroizing<Vec<u8>> {
+        self.replace_each(text, |secret| write(secret.value.expose()))
+    }
+
+    /// The same for something else than the value.
+    pub(super) fn replace_each(&self, text: &[u8], mut write: impl FnMut(&Secret) -> String) -> Zeroizing<Vec<u8>> {
+        let written: Vec<_> = self.find(text).map(|secret| Zeroizing::new(write(secret))).collect();
         // Room for all, so that no half-filled copy is left behind when the text grows.
-        let grown: usize = self.find(text).map(|secret| write(secret.value.expose()).len()).sum();
+        let grown: usize = written.iter().map(|written| written.len()).sum();
         let mut replaced = Zeroizing::new(Vec::with_capacity(text.len() + grown));
         let mut position = 0;
-        for (place, secret) in self.occurrences(text) {
+        for ((place, _), written) in self.occurrences(text).zip(&written) {
             replaced.extend_from_slice(text.get(position..place.start).unwrap_or_default());
-            replaced.extend_from_slice(Zeroizing::new(write(secret.value.expose())).as_bytes());
+            replaced.extend_from_slice(written.as_bytes());
             position = place.end;
         }
         replaced.extend_from_slice(text.get(position..).unwrap_or_default());
@@ -183,7 +189,7 @@ impl fmt::Debug for SecretTable {
     }
 }
 
-fn random_word() -> Result<String, SetupError> {
+pub(super) fn random_word() -> Result<String, SetupError> {
     let mut word = PREFIX.to_owned();
     while word.len() < PREFIX.len() + RANDOM {
         let mut bytes = [0; 2 * RANDOM];

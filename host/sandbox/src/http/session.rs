@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpInfo;
 use hyper_util::client::legacy::{self, ResponseFuture};
-use konnector_manifest::{Denied, HttpRules};
+use konnector_manifest::{Denied, HttpRules, SecretScope};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
@@ -26,13 +26,13 @@ use super::cookies::Jar;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
 use super::gate::Shared;
-use super::ledger::{HostRecord, Ledger, Refusal};
+use super::ledger::{Carried, HostRecord, Ledger, Refusal};
 use super::redirect::{self, MAX_REDIRECTS, Next};
 use super::request::{Body, Draft, Request, Response};
 use super::secret::SecretTable;
 use super::site::{MAX_HEADERS, Sent, Site, check_literal};
 use super::stream::{Deadline, Pace, Stream};
-use super::substitute::{Filled, fill};
+use super::substitute::{Binding, Filled, fill};
 
 /// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
 const SHORTEST_TOTAL: Duration = Duration::from_secs(1);
@@ -65,8 +65,8 @@ pub(super) type Places = [OwnedSemaphorePermit; 3];
 pub(super) struct Sending<'a> {
     pub(super) origin: &'a str,
     pub(super) bytes: u64,
-    /// Names of the secrets in it.
-    pub(super) secrets: &'a [String],
+    /// The secrets in it.
+    pub(super) secrets: &'a Carried,
 }
 
 /// A request on its way.
@@ -289,7 +289,7 @@ impl Run {
             headers,
             pace: Pace::default(),
             echo: None,
-            secrets,
+            secrets: secrets.names,
             url: draft.url.to_string(),
             origin: origin.to_owned(),
             deadline,
@@ -303,10 +303,9 @@ impl Run {
         let method = draft.method.as_str();
         self.rules.check(method, &draft.url).map_err(|denied| self.denied(origin, Refusal::NoRule, denied))?;
         check_literal(&draft.url, &self.gate)?;
-        fill(draft, &self.secrets.snapshot(), |secret| {
-            let bound = self.rules.check_secret(secret, method, &draft.url);
-            bound.map_err(|denied| self.denied(origin, Refusal::SecretNotBound, denied))
-        })
+        let filled = fill(draft, &self.secrets.snapshot(), &Permit { run: self, draft, origin })?;
+        self.meter.substitutions(filled.secrets.substitutions)?;
+        Ok(filled)
     }
 
     /// The request as it is written to the connection.
@@ -401,6 +400,24 @@ impl Run {
     /// The error without any secret in its text.
     pub(super) fn masked(&self, error: HttpError) -> HttpError {
         error.map_text(|text| Cow::Owned(self.secrets.mask(text).into_owned()))
+    }
+}
+
+/// What the manifest says of the secrets in one request.
+struct Permit<'a> {
+    run: &'a Run,
+    draft: &'a Draft,
+    origin: &'a str,
+}
+
+impl Binding for Permit<'_> {
+    fn scope(&self, secret: &str) -> Result<SecretScope, HttpError> {
+        let scope = self.run.rules.check_secret(secret, self.draft.method.as_str(), &self.draft.url);
+        scope.map_err(|denied| self.run.denied(self.origin, Refusal::SecretNotBound, denied))
+    }
+
+    fn misplaced(&self, message: String) -> HttpError {
+        self.run.denied(self.origin, Refusal::SecretNotBound, Denied { message })
     }
 }
 

@@ -1,103 +1,192 @@
 //! Puts the values of secrets in the place of their placeholders, where the form of the request says how a value is written there.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use konnector_manifest::{RequestPart, SecretScope};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::error::HttpError;
+use super::fields::{Place, Syntax, places};
+use super::ledger::Carried;
 use super::mask::{json_escape, xml_escape};
-use super::request::{Draft, content_type};
-use super::secret::{Secret, Snapshot};
+use super::request::{ContentType, Draft, content_type};
+use super::secret::{Secret, Snapshot, random_word};
 
 /// Largest body in which placeholders are replaced, in bytes.
 pub const MAX_BODY: usize = 64 << 10;
+
+/// Placeholders in one request. A form that sets a password repeats it three times; a guest that writes hundreds is looking for a vendor that
+/// shows them in different ways.
+pub const MAX_SUBSTITUTIONS_PER_REQUEST: usize = 16;
 
 /// Headers and body with the values of secrets.
 pub(super) struct Filled {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
-    /// Names of the secrets in them, each once.
-    pub(super) secrets: Vec<String>,
+    /// What was put.
+    pub(super) secrets: Carried,
 }
 
-/// Fills a request. `check` says whether a secret may go along.
-pub(super) fn fill(
-    draft: &Draft,
-    secrets: &Snapshot,
-    check: impl Fn(&str) -> Result<(), HttpError>,
-) -> Result<Filled, HttpError> {
+/// What the manifest says of secrets in one request.
+pub(super) trait Binding {
+    /// The parts of the request in which a secret may stand.
+    fn scope(&self, secret: &str) -> Result<SecretScope, HttpError>;
+    /// Refuses a secret that stands elsewhere; the sentence says where.
+    fn misplaced(&self, sentence: String) -> HttpError;
+}
+
+/// Fills a request.
+pub(super) fn fill(draft: &Draft, secrets: &Snapshot, binding: &impl Binding) -> Result<Filled, HttpError> {
     if let Some(secret) = secrets.find(draft.url.as_str().as_bytes()).next() {
         return Err(HttpError::Invalid(format!(
             "url: holds the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, JSON or XML body",
             secret.name
         )));
     }
-    let mut sent = Vec::new();
-    let mut permit = |found: &[&Secret]| {
-        for secret in found {
-            if !sent.contains(&secret.name) {
-                check(&secret.name)?;
-                sent.push(secret.name.clone());
-            }
-        }
-        Ok::<_, HttpError>(())
-    };
-    let mut headers = HeaderMap::with_capacity(draft.headers.len());
-    for (name, value) in &draft.headers {
-        let credentials = basic_credentials(name, value);
-        let text = credentials.as_deref().unwrap_or(value.as_bytes());
-        let found: Vec<_> = secrets.find(text).collect();
-        let Some(secret) = found.first() else {
-            headers.append(name.clone(), value.clone());
-            continue;
-        };
-        permit(&found)?;
-        let filled = secrets.replace(text, str::to_owned);
-        let filled = match credentials {
-            Some(_) => Zeroizing::new(format!("Basic {}", STANDARD.encode(&*filled)).into_bytes()),
-            None => filled,
-        };
-        let mut filled = HeaderValue::from_maybe_shared(Bytes::from_owner(filled)).map_err(|_| {
-            HttpError::Invalid(format!(
-                "headers: the secret {} holds a character that {name} cannot carry; send it in a body",
-                secret.name
-            ))
-        })?;
-        filled.set_sensitive(true);
-        headers.append(name.clone(), filled);
-    }
+    let mut filling = Filling { secrets, binding, scopes: BTreeMap::new(), sent: Vec::new(), substitutions: 0 };
+    let headers = filling.headers(&draft.headers)?;
     let body = match &draft.body {
-        Some(body) => {
-            let found: Vec<_> = secrets.find(body).collect();
-            permit(&found)?;
-            Some(match found.first() {
-                Some(secret) => fill_body(body, secret, draft, secrets)?,
-                None => body.clone(),
-            })
-        }
+        Some(body) => Some(filling.body(body, draft)?),
         None => None,
     };
-    Ok(Filled { headers, body, secrets: sent })
+    let Filling { sent, substitutions, .. } = filling;
+    Ok(Filled { headers, body, secrets: Carried { names: sent, substitutions: substitutions as u64 } })
 }
 
-fn fill_body(body: &Bytes, secret: &Secret, draft: &Draft, secrets: &Snapshot) -> Result<Bytes, HttpError> {
-    if body.len() > MAX_BODY {
-        return Err(HttpError::Invalid(format!(
-            "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_BODY}",
-            secret.name,
-            body.len()
-        )));
+struct Filling<'a, B> {
+    secrets: &'a Snapshot,
+    binding: &'a B,
+    scopes: BTreeMap<String, SecretScope>,
+    sent: Vec<String>,
+    substitutions: usize,
+}
+
+impl<B: Binding> Filling<'_, B> {
+    /// Notes which secrets go along, and refuses those that may not.
+    fn permit(&mut self, found: &[&Secret]) -> Result<(), HttpError> {
+        for secret in found {
+            if !self.scopes.contains_key(&secret.name) {
+                let scope = self.binding.scope(&secret.name)?;
+                self.scopes.insert(secret.name.clone(), scope);
+            }
+            if !self.sent.contains(&secret.name) {
+                self.sent.push(secret.name.clone());
+            }
+        }
+        self.substitutions += found.len();
+        if self.substitutions > MAX_SUBSTITUTIONS_PER_REQUEST {
+            return Err(HttpError::Invalid(format!(
+                "the request holds more than {MAX_SUBSTITUTIONS_PER_REQUEST} placeholders of secrets; send fewer"
+            )));
+        }
+        Ok(())
     }
-    let content_type = content_type(&draft.headers);
-    let write: fn(&str) -> String = match content_type.essence.as_str() {
-        "application/x-www-form-urlencoded" => |value| form_urlencoded::byte_serialize(value.as_bytes()).collect(),
+
+    fn headers(&mut self, draft: &HeaderMap) -> Result<HeaderMap, HttpError> {
+        let mut headers = HeaderMap::with_capacity(draft.len());
+        for (name, value) in draft {
+            let credentials = basic_credentials(name, value);
+            let text = credentials.as_deref().unwrap_or(value.as_bytes());
+            let found: Vec<_> = self.secrets.find(text).collect();
+            let Some(secret) = found.first() else {
+                headers.append(name.clone(), value.clone());
+                continue;
+            };
+            self.permit(&found)?;
+            for secret in &found {
+                self.check_place(secret, Some((RequestPart::Header(name.as_str()), &format!("header:{name}"))))?;
+            }
+            let filled = self.secrets.replace(text, str::to_owned);
+            let filled = match credentials {
+                Some(_) => Zeroizing::new(format!("Basic {}", STANDARD.encode(&*filled)).into_bytes()),
+                None => filled,
+            };
+            let mut filled = HeaderValue::from_maybe_shared(Bytes::from_owner(filled)).map_err(|_| {
+                HttpError::Invalid(format!(
+                    "headers: the secret {} holds a character that {name} cannot carry; send it in a body",
+                    secret.name
+                ))
+            })?;
+            filled.set_sensitive(true);
+            headers.append(name.clone(), filled);
+        }
+        Ok(headers)
+    }
+
+    fn body(&mut self, body: &Bytes, draft: &Draft) -> Result<Bytes, HttpError> {
+        let found: Vec<_> = self.secrets.find(body).collect();
+        let Some(secret) = found.first() else { return Ok(body.clone()) };
+        if body.len() > MAX_BODY {
+            return Err(HttpError::Invalid(format!(
+                "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_BODY}",
+                secret.name,
+                body.len()
+            )));
+        }
+        self.permit(&found)?;
+        let content_type = content_type(&draft.headers);
+        let (write, syntax) = writer(&content_type, secret, draft)?;
+        self.check_fields(body, &found, syntax)?;
+        Ok(Bytes::from_owner(self.secrets.replace(body, write)))
+    }
+
+    /// Refuses secrets that stand elsewhere in the body than in the fields that the manifest binds them to.
+    fn check_fields(&self, body: &[u8], found: &[&Secret], syntax: Option<Syntax>) -> Result<(), HttpError> {
+        let bound = |secret: &&Secret| matches!(self.scopes.get(&secret.name), Some(SecretScope::Fields(_)));
+        if !found.iter().any(bound) {
+            return Ok(());
+        }
+        let unknown = |error| HttpError::Other(format!("secrets cannot be told apart: {error}"));
+        let words = found.iter().map(|_| random_word().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
+        let mut next = words.iter();
+        let marked = self.secrets.replace_each(body, |_| next.next().cloned().unwrap_or_default());
+        let places = syntax.map_or_else(|| vec![None; words.len()], |syntax| places(&syntax, &marked, &words));
+        for (secret, place) in found.iter().zip(&places) {
+            self.check_place(secret, place.as_ref().map(|place: &Place| (place.part(), place.name())))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a secret that may not stand in this part of the request; `None`: in no part that has a name.
+    fn check_place(&self, secret: &Secret, place: Option<(RequestPart<'_>, &str)>) -> Result<(), HttpError> {
+        let Some(scope @ SecretScope::Fields(_)) = self.scopes.get(&secret.name) else { return Ok(()) };
+        if place.is_some_and(|(part, _)| scope.allows(part)) {
+            return Ok(());
+        }
+        let (name, fields) = (serde_json::Value::from(secret.name.as_str()), scope.names());
+        Err(self.binding.misplaced(match place {
+            Some((_, place)) => {
+                let place = serde_json::Value::from(place);
+                format!(
+                    r#"the manifest binds the secret {name} to the fields {fields}, and it stands in {place}; add {place} to the "fields" of the secret in the rule"#
+                )
+            }
+            None => format!(
+                "the manifest binds the secret {name} to the fields {fields}; its placeholder must be the whole value of one of them in a \
+                 form, a multipart form or a JSON body"
+            ),
+        }))
+    }
+}
+
+type Writer = fn(&str) -> String;
+
+/// How a value is written into a body, and where its fields are.
+fn writer(content_type: &ContentType, secret: &Secret, draft: &Draft) -> Result<(Writer, Option<Syntax>), HttpError> {
+    Ok(match content_type.essence.as_str() {
+        "application/x-www-form-urlencoded" => {
+            (|value| form_urlencoded::byte_serialize(value.as_bytes()).collect(), Some(Syntax::Form))
+        }
         // The parts of a form are not escaped (RFC 7578).
-        "text/plain" | "multipart/form-data" => str::to_owned,
-        _ if content_type.is_json() => json_escape,
-        _ if content_type.is_xml() => xml_escape,
+        "multipart/form-data" => (str::to_owned, boundary(&draft.headers).map(Syntax::Multipart)),
+        "text/plain" => (str::to_owned, None),
+        _ if content_type.is_json() => (json_escape, Some(Syntax::Json)),
+        _ if content_type.is_xml() => (xml_escape, None),
         other => {
             let other = if other.is_empty() { "not given" } else { other };
             return Err(HttpError::Invalid(format!(
@@ -106,8 +195,18 @@ fn fill_body(body: &Bytes, secret: &Secret, draft: &Draft, secrets: &Snapshot) -
                 secret.name
             )));
         }
-    };
-    Ok(Bytes::from_owner(secrets.replace(body, write)))
+    })
+}
+
+/// The parameter `boundary` of a `Content-Type` that stands there once.
+fn boundary(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
+    let mut parameters = value.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"))?;
+    let value = value.trim();
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    (!value.is_empty() && !value.contains(['"', '\\'])).then(|| value.to_owned())
 }
 
 /// What is inside of `Authorization: Basic …` (RFC 7617).
@@ -140,11 +239,29 @@ mod tests {
         Fixture { table, word }
     }
 
+    struct Bound<F>(F);
+
+    impl<F: Fn(&str) -> Result<SecretScope, HttpError>> Binding for Bound<F> {
+        fn scope(&self, secret: &str) -> Result<SecretScope, HttpError> {
+            (self.0)(secret)
+        }
+
+        fn misplaced(&self, sentence: String) -> HttpError {
+            HttpError::Denied(sentence)
+        }
+    }
+
     impl Fixture {
         fn fill(&self, request: Request, bound: bool) -> Result<Filled, HttpError> {
-            let check =
-                |name: &str| if bound { Ok(()) } else { Err(HttpError::Denied(format!("{name} is not bound"))) };
-            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), check)
+            let scope = |name: &str| {
+                if bound { Ok(SecretScope::Anywhere) } else { Err(HttpError::Denied(format!("{name} is not bound"))) }
+            };
+            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), &Bound(scope))
+        }
+
+        fn fill_fields(&self, request: Request, fields: &[&str]) -> Result<Filled, HttpError> {
+            let scope = |_: &str| Ok(SecretScope::Fields(fields.iter().map(|field| (*field).to_owned()).collect()));
+            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), &Bound(scope))
         }
 
         fn body(&self, content_type: &str, template: &str) -> String {
@@ -219,12 +336,72 @@ mod tests {
         let request = Request::post("https://a.example/", "text/plain", body).header("x-key", &word("three"));
         let draft = Draft::new(request).unwrap();
         for refused in ["one", "two", "three"] {
-            let check = |name: &str| if name == refused { Err(HttpError::Denied(name.to_owned())) } else { Ok(()) };
-            assert_eq!(fill(&draft, &table.snapshot(), check).err(), Some(HttpError::Denied(refused.to_owned())));
+            let scope = |name: &str| {
+                if name == refused { Err(HttpError::Denied(name.to_owned())) } else { Ok(SecretScope::Anywhere) }
+            };
+            let refusal = fill(&draft, &table.snapshot(), &Bound(scope)).err();
+            assert_eq!(refusal, Some(HttpError::Denied(refused.to_owned())));
         }
-        let filled = fill(&draft, &table.snapshot(), |_| Ok(())).unwrap();
-        assert_eq!(filled.secrets, ["three", "one", "two"]);
+        let filled = fill(&draft, &table.snapshot(), &Bound(|_: &str| Ok(SecretScope::Anywhere))).unwrap();
+        assert_eq!(filled.secrets.substitutions, 4);
+        assert_eq!(filled.secrets.names, ["three", "one", "two"]);
         assert_eq!(filled.body.unwrap(), "value of one value of two value of one");
+    }
+
+    #[test]
+    fn a_secret_that_is_bound_to_fields_goes_into_no_other() {
+        let fixture = fixture("s3cret-value");
+        let word = &fixture.word;
+        let url = "https://a.example/";
+        let form = |body: String| Request::post(url, "application/x-www-form-urlencoded", body);
+        let json = |body: String| Request::post(url, "application/json", body);
+        let part = |name: &str| {
+            let body = format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{word}\r\n--x--\r\n");
+            Request::post(url, "multipart/form-data; boundary=\"x\"", body)
+        };
+        let fields = ["pwd", "/user/0", "header:authorization"];
+        let basic = STANDARD.encode(format!("me:{word}"));
+        for request in [
+            form(format!("u=me&pwd={word}")),
+            json(format!(r#"{{"login":{{"pwd":"{word}"}}}}"#)),
+            json(format!(r#"{{"user":["{word}"]}}"#)),
+            part("pwd"),
+            Request::get(url).header("Authorization", &format!("Bearer {word}")),
+            Request::get(url).header("Authorization", &format!("Basic {basic}")),
+        ] {
+            let filled = fixture.fill_fields(request, &fields).unwrap();
+            assert_eq!(filled.secrets.substitutions, 1);
+        }
+        let hidden = format!(r#"{{"q":"{word}","q":"x","pwd":"\u006b{}"}}"#, &word[1..]);
+        for request in [
+            form(format!("q={word}")),
+            form(format!("pwd={word}&q={word}")),
+            form(format!("pwd={word};q=1")),
+            form(format!("q=1;pwd={word}")),
+            form(format!("{word}=pwd")),
+            json(format!(r#"{{"pwd":"{word}","q":"{word}"}}"#)),
+            json(format!(r#"{{"user":["x","{word}"]}}"#)),
+            json(hidden),
+            part("q"),
+            Request::post(url, "text/plain", word.clone()),
+            Request::post(url, "text/xml", format!("<pwd>{word}</pwd>")),
+            Request::get(url).header("X-Key", word),
+            Request::get(url).header("pwd", word),
+        ] {
+            let refused = fixture.fill_fields(request.clone(), &fields).err();
+            assert!(matches!(refused, Some(HttpError::Denied(_))), "{request:?} {refused:?}");
+        }
+        let refusal = |request| fixture.fill_fields(request, &fields).err().unwrap().to_string();
+        insta::assert_snapshot!(refusal(form(format!("q={word}"))), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd", and it stands in "q"; add "q" to the "fields" of the secret in the rule"#);
+        insta::assert_snapshot!(refusal(Request::post(url, "text/plain", word.clone())), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd"; its placeholder must be the whole value of one of them in a form, a multipart form or a JSON body"#);
+    }
+
+    #[test]
+    fn a_request_holds_few_placeholders() {
+        let fixture = fixture("s3cret-value");
+        let request = |count: usize| Request::post("https://a.example/", "text/plain", fixture.word.repeat(count));
+        assert_eq!(fixture.fill(request(MAX_SUBSTITUTIONS_PER_REQUEST), true).unwrap().secrets.substitutions, 16);
+        insta::assert_snapshot!(fixture.refusal(request(MAX_SUBSTITUTIONS_PER_REQUEST + 1), true), @"the request holds more than 16 placeholders of secrets; send fewer");
     }
 
     #[test]
