@@ -15,6 +15,7 @@ mod address;
 mod body;
 mod budget;
 mod charset;
+mod coding;
 mod cookies;
 mod echo;
 mod error;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
-use super::body::ACCEPTED;
 pub(super) use super::charset::ContentType;
 use super::charset::decode;
+use super::coding::ACCEPTED;
 use super::error::HttpError;
 
 /// Longest URL in bytes.
