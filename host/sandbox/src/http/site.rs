@@ -63,6 +63,10 @@ impl Site {
             .pool_idle_timeout(KEEP_IDLE)
             .pool_max_idle_per_host(gate.per_host)
             .http1_max_headers(MAX_HEADERS.1)
+            // What browsers read, too: folded lines (RFC 9112 §5.2), a space before the colon, and lines that are no header beside those that are.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(MAX_HEADERS.0)
             .http2_initial_stream_window_size(RECEIVE_WINDOW)
             .http2_initial_connection_window_size(RECEIVE_WINDOW * 4)
