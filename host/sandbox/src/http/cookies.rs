@@ -6,6 +6,8 @@ use cookie_store::{Cookie, CookieDomain, CookieStore, RawCookie, StoreAction};
 use http::{HeaderMap, HeaderValue, header};
 use url::Url;
 
+use super::cookie_date::expiration;
+
 /// Largest jar, serialised.
 pub const MAX_JAR: usize = 256 << 10;
 
@@ -137,11 +139,13 @@ fn serialised(cookie: &Cookie<'_>) -> usize {
 
 fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
     let line = String::from_utf8_lossy(line.as_bytes());
+    let expires = expiration(&line);
     let raw = RawCookie::parse(line).ok()?.into_owned();
     if raw.name().len() + raw.value().len() > MAX_COOKIE || !prefix_holds(&raw, url) {
         return None;
     }
     let mut cookie = Cookie::try_from_raw_cookie(&raw, url).ok()?.into_owned();
+    cookie.expires = expires;
     // The domain as the store compares it, not as the header spells it: any difference between the two would be a way around.
     if let CookieDomain::Suffix(domain) = &cookie.domain
         && is_public_suffix(domain)
@@ -304,6 +308,23 @@ mod tests {
         let mut again = again;
         again.clear();
         assert_eq!(again.save(), None);
+    }
+
+    #[test]
+    fn a_cookie_ends_when_its_vendor_says() {
+        for end in [
+            "Thu, 1 Jan 1970 00:00:00 GMT",
+            "Thursday, 01-Jan-70 00:00:00 GMT",
+            "Thu Jan  1 00:00:00 1970",
+            "1 Jan 1990 0:00:00",
+        ] {
+            let mut jar = jar("https://a.example/", &["sid=1; Path=/", "other=2; Path=/"]);
+            set(&mut jar, "https://a.example/", &[&format!("sid=; Path=/; Expires={end}")]);
+            assert_eq!(sent(&jar, "https://a.example/", None), "other=2", "{end}");
+            assert_eq!(sent(&Jar::load(&jar.save().unwrap()), "https://a.example/", None), "other=2", "{end}");
+        }
+        let lasting = jar("https://a.example/", &["sid=1; Path=/; Expires=Fri, 1 Jan 2100 1:00:00 GMT"]);
+        assert_eq!(sent(&Jar::load(&lasting.save().unwrap()), "https://a.example/", None), "sid=1");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod body;
 mod budget;
 mod charset;
 mod coding;
+mod cookie_date;
 mod cookies;
 mod echo;
 mod error;
