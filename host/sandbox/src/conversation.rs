@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capability::{Level, Progress};
 use crate::logs::Logs;
-use crate::protocol::{Line, MAX_MESSAGE, Message, Reader, Told, Weight};
+use crate::protocol::{Line, MAX_MESSAGE, Message, Reader, Told, Unreadable, Weight};
 use crate::stdio::Sink;
 
 /// What a run said of its end, for whoever judges it.
@@ -19,6 +19,10 @@ impl LastWords {
 
     fn note(&self, message: &Message, text: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).note(message, text);
+    }
+
+    fn note_unreadable(&self, text: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).note_unreadable(text);
     }
 }
 
@@ -65,12 +69,27 @@ impl Hearer {
                 self.logs.line(Level::Debug, &text, Vec::new());
             }
             Line::Message(message) => self.hear_message(&message),
+            Line::Unreadable(unreadable, line) => self.hear_unreadable(&unreadable, &line),
         }
     }
 
-    fn hear_message(&self, message: &Message) {
-        let mut text = self.logs.readable(&message.message);
+    /// A message, as it may be shown.
+    fn shown(&self, message: &str) -> String {
+        let mut text = self.logs.readable(message);
         text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        text
+    }
+
+    fn hear_unreadable(&self, Unreadable { why, error }: &Unreadable, line: &str) {
+        if let Some(error) = error {
+            self.last_words.note_unreadable(&self.shown(error));
+        }
+        let text = format!("a line of standard output looks like a status and cannot be read ({why}): {line}");
+        self.logs.line(Level::Warn, &text, Vec::new());
+    }
+
+    fn hear_message(&self, message: &Message) {
+        let text = self.shown(&message.message);
         let level = match message.weight() {
             Weight::Debug | Weight::Unknown => Level::Debug,
             Weight::Info => Level::Info,
@@ -134,6 +153,22 @@ mod tests {
         assert_eq!(events, expected.map(|(kind, text)| (kind.to_owned(), text.to_owned())));
         assert_eq!(kept.messages(), ["a", "no message, [masked]", "is [masked]", "no [masked]"]);
         assert_eq!(told.error(), Some("no [masked]"));
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_is_a_warning_and_fails_the_run() {
+        let output = concat!(
+            "{\"type\":\"info\",\"message\":\"hunter22\",}\n",
+            "{\"type\":\"critical\",\"message\":\"LOGIN_FAILED\",\"no_retry\":\"yes\"}\n",
+        );
+        let (told, events, kept) = said(&Limits::default(), output);
+        assert_eq!((told.error(), told.no_retry(), events.len()), (Some("LOGIN_FAILED"), false, 0));
+        insta::assert_snapshot!(kept.messages().join("\n"), @r#"
+        a line of standard output looks like a status and cannot be read (trailing comma at line 1 column 37): {"type":"info","message":"[masked]",}
+        a line of standard output looks like a status and cannot be read (its `no_retry` is a text): {"type":"critical","message":"LOGIN_FAILED","no_retry":"yes"}
+        "#);
+        let (told, ..) = said(&Limits::default(), "{\"type\":\"info\",\"message\":\"a\",}\n");
+        assert_eq!(told.error(), None);
     }
 
     #[test]

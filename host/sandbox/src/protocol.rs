@@ -1,7 +1,10 @@
 //! What a command component says on standard output: one JSON object a line (Cozy API, konnector run-time contract, §6.3). Pure: bytes in,
 //! lines out.
 
-use serde::Deserialize;
+mod status;
+
+use status::Status;
+pub use status::Unreadable;
 
 /// Bytes of a line, its line feed left out. A longer one ends the reading of standard output.
 pub const MAX_LINE: usize = 64 << 10;
@@ -15,16 +18,16 @@ const MAX_TYPE: usize = 100;
 pub enum Line {
     /// A message to the host.
     Message(Message),
+    /// What looks like a message and cannot be read; with the line.
+    Unreadable(Unreadable, String),
     /// Something else, for the log alone.
     Text(String),
 }
 
 /// A message to the host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Message {
     /// What it is; any word.
-    #[serde(rename = "type")]
     pub kind: String,
     /// Its text.
     pub message: String,
@@ -68,14 +71,14 @@ impl Line {
     /// Reads a line, without its line feed.
     #[must_use]
     pub fn parse(line: &[u8]) -> Self {
-        // An array would do for serde, too.
-        let object = line.trim_ascii_start().starts_with(b"{");
-        match serde_json::from_slice::<Message>(line) {
-            Ok(mut message) if object => {
+        let text = || String::from_utf8_lossy(line).into_owned();
+        match Status::read(line) {
+            Status::Message(mut message) => {
                 message.kind.truncate(message.kind.floor_char_boundary(MAX_TYPE));
                 Self::Message(message)
             }
-            _ => Self::Text(String::from_utf8_lossy(line).into_owned()),
+            Status::Unreadable(unreadable) => Self::Unreadable(unreadable, text()),
+            Status::Other => Self::Text(text()),
         }
     }
 }
@@ -96,7 +99,13 @@ impl Reader {
         while let Some(bytes) = part.filter(|_| !self.stopped) {
             part = parts.next();
             if self.unfinished.len() + bytes.len() > MAX_LINE {
-                (self.stopped, self.unfinished) = (true, Vec::new());
+                self.unfinished.extend(bytes.iter().take(MAX_LINE - self.unfinished.len()));
+                let beginning = Line::parse(&std::mem::take(&mut self.unfinished));
+                self.stopped = true;
+                // What it says is not known, but perhaps that it says something.
+                if matches!(beginning, Line::Unreadable(..)) {
+                    take(beginning);
+                }
                 return;
             }
             self.unfinished.extend_from_slice(bytes);
@@ -124,8 +133,13 @@ impl Reader {
 pub struct Told {
     error: Option<String>,
     critical: Option<String>,
+    /// Of an error that could not be read as a whole.
+    unreadable: Option<String>,
     no_retry: bool,
 }
+
+/// What stands for the message of an error that could not be read: the code of Cozy for what is not known.
+const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
 impl Told {
     /// Remembers a message that counts for the end of the run; `text` is what is to be shown of it.
@@ -140,10 +154,15 @@ impl Told {
         }
     }
 
-    /// Why the run failed, if the konnector said so: the last critical message, else the last error.
+    /// Remembers that an error could not be read; `text` is what is to be shown of its message, as far as it is known.
+    pub fn note_unreadable(&mut self, text: &str) {
+        self.unreadable = Some(if text.is_empty() { UNKNOWN_ERROR } else { text }.to_owned());
+    }
+
+    /// Why the run failed, if the konnector said so: the last critical message, else the last error, else one that could not be read.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
-        self.critical.as_deref().or(self.error.as_deref())
+        self.critical.as_deref().or(self.error.as_deref()).or(self.unreadable.as_deref())
     }
 
     /// Whether it said that trying again is of no use.
@@ -192,10 +211,34 @@ mod tests {
                 Line::Message(message("critical", "LOGIN_FAILED", true)),
                 Line::Message(message("", "b", false)),
                 text(r#"["info","a",true]"#),
-                text("null"),
+                Line::Message(Message::default()),
                 text(r#"{"type":1}"#),
-                text(r#"{"type":"toto""#),
+                Line::Unreadable(
+                    Unreadable { why: "EOF while parsing an object at line 1 column 14".to_owned(), error: None },
+                    r#"{"type":"toto""#.to_owned()
+                ),
             ]
+        );
+    }
+
+    #[test]
+    fn an_error_that_cannot_be_read_counts_last() {
+        let mut told = Told::default();
+        told.note_unreadable("");
+        assert_eq!(told.error(), Some("UNKNOWN_ERROR"));
+        told.note_unreadable("LOGIN_FAILED");
+        assert_eq!(told.error(), Some("LOGIN_FAILED"));
+        told.note(&message("error", "X", false), "X");
+        assert_eq!(told.error(), Some("X"));
+    }
+
+    #[test]
+    fn a_status_that_is_too_long_is_noticed() {
+        let long = format!(r#"{{"type":"critical","message":"A","more":"{}"}}"#, "x".repeat(MAX_LINE));
+        let lines = read(&[long.as_bytes(), b"\n{\"type\":\"info\"}\n"]);
+        assert!(
+            matches!(lines.as_slice(), [Line::Unreadable(Unreadable { error: Some(error), .. }, _)] if error == "A"),
+            "{lines:?}"
         );
     }
 

@@ -1,0 +1,271 @@
+//! Reads a status line as Cozy does, which is as Go's `encoding/json` reads an object into a structure: the case of keys does not matter, of
+//! a key that comes again the last value counts, `null` leaves a value as it is, keys that are not known are passed over, and what is no
+//! Unicode (bytes that are not UTF-8, halves of surrogate pairs) becomes U+FFFD.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::{Message, Weight};
+
+/// What a line is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Message(Message),
+    Unreadable(Unreadable),
+    /// Nothing that looks like a status.
+    Other,
+}
+
+/// A line that looks like a status, of which Cozy's reader and this one make nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub why: String,
+    /// What can be told of it all the same: an error whose message is not known has none.
+    pub error: Option<String>,
+}
+
+impl Status {
+    pub(super) fn read(line: &[u8]) -> Self {
+        let line = String::from_utf8_lossy(line);
+        let mut draft = Draft::default();
+        let json = without_lone_surrogates(&line);
+        let mut deserializer = serde_json::Deserializer::from_str(&json);
+        let read = deserializer.deserialize_any(&mut draft).and_then(|()| deserializer.end());
+        match (read, draft) {
+            (Ok(()), Draft { is_message: true, wrong: None, message, .. }) => Self::Message(message),
+            (Ok(()), Draft { wrong: Some(why), message, has_type, has_message, .. }) => {
+                if message.kind.is_empty() && !(has_type && has_message) {
+                    return Self::Other;
+                }
+                Self::unreadable(why, (!message.kind.is_empty()).then_some(message.kind), message.message)
+            }
+            (Ok(()), _) => Self::Other,
+            (Err(error), _) => match quoted(&line, "type") {
+                Some(kind) => {
+                    Self::unreadable(error.to_string(), kind, quoted(&line, "message").flatten().unwrap_or_default())
+                }
+                None => Self::Other,
+            },
+        }
+    }
+
+    /// `kind` is `None` when it is not known.
+    fn unreadable(why: String, kind: Option<String>, message: String) -> Self {
+        let weight = kind.map(|kind| Message { kind, ..Message::default() }.weight());
+        let is_error = matches!(weight, None | Some(Weight::Error | Weight::Critical));
+        Self::Unreadable(Unreadable { why, error: is_error.then_some(message) })
+    }
+}
+
+/// The value of a key in what is meant as an object: JSON that breaks off, or as JavaScript and Python print it. The outer `None` is no such
+/// key with a text, the inner one a text without an end.
+fn quoted(line: &str, key: &str) -> Option<Option<String>> {
+    let line = line.trim_start_matches('\u{feff}').trim_start().strip_prefix('{')?;
+    let lower = line.to_ascii_lowercase();
+    lower.match_indices(key).find_map(|(at, _)| {
+        let (before, after) = (line.get(..at)?, line.get(at + key.len()..)?);
+        if before.ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
+            return None;
+        }
+        let value = after.strip_prefix(['"', '\'']).unwrap_or(after).trim_start().strip_prefix(':')?.trim_start();
+        let quote = value.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+        Some(value.get(1..)?.split_once(quote).map(|(value, _)| value.to_owned()))
+    })
+}
+
+/// `\ud83d` without its other half is `\ufffd`; everything else stays as it is.
+fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
+    if !json.contains("\\u") {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        text.push_str(before);
+        let (length, is_lone) = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
+            (Some(0xd800..=0xdfff), _) => (6, true),
+            (Some(_), _) => (6, false),
+            // The escaped character is of any length.
+            (None, _) => (escape.char_indices().nth(2).map_or(escape.len(), |(at, _)| at), false),
+        };
+        let (kept, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
+        text.push_str(if is_lone { "\\ufffd" } else { kept });
+        rest = after;
+    }
+    text.push_str(rest);
+    Cow::Owned(text)
+}
+
+/// The number of an escape `\uXXXX` at the beginning of a text.
+fn unit(text: &str) -> Option<u16> {
+    let digits =
+        text.strip_prefix("\\u")?.get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Draft {
+    message: Message,
+    /// It is an object, or `null`, which Go takes for one without members.
+    is_message: bool,
+    has_type: bool,
+    has_message: bool,
+    /// The first value of a wrong type.
+    wrong: Option<String>,
+}
+
+impl<'de> Visitor<'de> for &mut Draft {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.is_message = true;
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.is_message = true;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let value = match folded(&key).as_str() {
+                "type" => {
+                    self.has_type = true;
+                    map.next_value_seed(Scalar(Slot::Text(&mut self.message.kind)))?
+                }
+                "message" => {
+                    self.has_message = true;
+                    map.next_value_seed(Scalar(Slot::Text(&mut self.message.message)))?
+                }
+                "no_retry" => map.next_value_seed(Scalar(Slot::Flag(&mut self.message.no_retry)))?,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    Ok(())
+                }
+            };
+            if let Err(found) = value {
+                self.wrong.get_or_insert_with(|| format!("its `{key}` is {found}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
+        while values.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// A key as Go compares it: in lower case, with the two letters that fold to ASCII.
+fn folded(key: &str) -> String {
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).collect()
+}
+
+/// Where the value of a key belongs.
+enum Slot<'a> {
+    Text(&'a mut String),
+    Flag(&'a mut bool),
+}
+
+/// Reads any value; one of another type is named and passed over.
+struct Scalar<'a>(Slot<'a>);
+
+type Fit = Result<(), &'static str>;
+
+impl<'de> DeserializeSeed<'de> for Scalar<'_> {
+    type Value = Fit;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Fit, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Scalar<'_> {
+    type Value = Fit;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Fit, E> {
+        Ok(Ok(()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Fit, E> {
+        Ok(match self.0 {
+            Slot::Flag(flag) => {
+                *flag = value;
+                Ok(())
+            }
+            Slot::Text(_) => Err("true or false"),
+        })
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Fit, E> {
+        Ok(match self.0 {
+            Slot::Text(text) => {
+                value.clone_into(text);
+                Ok(())
+            }
+            Slot::Flag(_) => Err("a text"),
+        })
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Fit, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Fit, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Fit, E> {
+        Ok(Err("a number"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Fit, A::Error> {
+        while values.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Err("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fit, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Err("an object"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
