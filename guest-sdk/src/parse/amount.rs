@@ -100,10 +100,12 @@ impl fmt::Display for Amount {
     }
 }
 
-/// Reads an amount with its currency, the French, English or Swiss way: `1 234,56 €`, `€1,234.56`, `CHF 1'234.50`, `-12,00 EUR`.
+/// Reads an amount with its currency, the French, English or Swiss way: `1 234,56 €`, `€1,234.56`, `CHF 1'234.50`, `-12,00 EUR`. A dash in
+/// place of the cents is no sign: `CHF 12.–`, `12,-- €`.
 ///
 /// # Errors
-/// [`Error::VendorChanged`] with the text in it: no currency (see [`amount_in`]), no number, or more than hundredths.
+/// [`Error::VendorChanged`] with the text in it: no currency (see [`amount_in`]), no number, more than hundredths, or a dash that may be a
+/// sign or stand for cents (`12 –`).
 pub fn amount(text: &str) -> Result<Amount> {
     read(text, None)
 }
@@ -118,44 +120,75 @@ pub fn amount_in(currency: Currency, text: &str) -> Result<Amount> {
 
 fn read(text: &str, default: Option<Currency>) -> Result<Amount> {
     let wrong = |why: &str| Error::vendor_changed(format!("`{text}` is no amount: {why}"));
-    let normal: String = text.trim().chars().map(|letter| if "−–".contains(letter) { '-' } else { letter }).collect();
-    let (mut number, mut words) = (String::new(), Vec::new());
-    let mut word = String::new();
-    for letter in normal.chars() {
-        if letter.is_alphabetic() || "€$£".contains(letter) || (letter == '.' && !word.is_empty()) {
-            word.push(letter);
-            continue;
-        }
-        if !word.is_empty() {
-            words.push(std::mem::take(&mut word));
-        }
-        number.push(letter);
-    }
-    words.extend((!word.is_empty()).then_some(word));
+    let (number, words) = split_words(text.trim());
     let currency = match (words.as_slice(), default) {
         ([word], _) => word.parse().map_err(|_no_currency| wrong("its currency is not known"))?,
         ([], Some(default)) => default,
         ([], None) => return Err(wrong("it has no currency")),
         _ => return Err(wrong("it has more than a number and a currency")),
     };
+    let number = number.ok_or_else(|| wrong("its currency stands between figures"))?;
     let (is_negative, number) = sign(number.trim()).ok_or_else(|| wrong("its sign is unclear"))?;
     let cents = cents(number).ok_or_else(|| wrong("its number is unclear"))?;
     Ok(Amount { cents: if is_negative { -cents } else { cents }, currency })
 }
 
-/// The sign and the rest: `-5`, `- 5`, `+5`, `5-` and, as accountants write it, `(5)`.
+/// The number, its dashes all alike, and the words around it. No number where a word stands between two figures: `12€34` would become 1234.
+fn split_words(text: &str) -> (Option<String>, Vec<String>) {
+    let (mut number, mut words, mut word) = (String::new(), Vec::new(), String::new());
+    let (mut last_figure_before_word, mut is_split) = (false, false);
+    for letter in text.chars() {
+        if letter.is_alphabetic() || "€$£".contains(letter) || (letter == '.' && !word.is_empty()) {
+            word.push(letter);
+            continue;
+        }
+        if !word.is_empty() {
+            words.push(std::mem::take(&mut word));
+            last_figure_before_word = number.contains(|letter: char| letter.is_ascii_digit());
+        }
+        is_split |= last_figure_before_word && letter.is_ascii_digit();
+        number.push(if is_dash(letter) { '-' } else { letter });
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    ((!is_split).then_some(number), words)
+}
+
+/// Hyphens, dashes and minus signs, whichever of them a vendor's font or keyboard has.
+fn is_dash(letter: char) -> bool {
+    matches!(letter, '-' | '\u{ad}' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe58}' | '\u{fe63}' | '\u{ff0d}')
+}
+
+/// The sign and the rest: `-5`, `- 5`, `+5`, `5.00-` and, as accountants write it, `(5)`.
 fn sign(number: &str) -> Option<(bool, &str)> {
     if let Some(inner) = number.strip_prefix('(') {
-        return inner.strip_suffix(')').map(|inner| (true, inner.trim()));
+        return inner.strip_suffix(')').map(|inner| (true, without_dash_for_cents(inner.trim())));
     }
-    if let Some(rest) = number.strip_suffix('-') {
-        return Some((true, rest.trim()));
+    if let Some(rest) = number.strip_prefix('-') {
+        return Some((true, without_dash_for_cents(rest.trim())));
     }
-    match (number.strip_prefix('-'), number.strip_prefix('+')) {
-        (Some(rest), _) => Some((true, rest.trim())),
-        (_, Some(rest)) => Some((false, rest.trim())),
-        _ => Some((false, number)),
+    let (number, has_plus) = number.strip_prefix('+').map_or((number, false), |rest| (rest.trim(), true));
+    let whole = without_dash_for_cents(number);
+    match number.strip_suffix('-').map(str::trim) {
+        Some(_) if whole.len() < number.len() => Some((false, whole)),
+        // A dash behind a whole number may stand for its cents, too.
+        Some(rest) if !has_plus && !split_decimals(rest).1.is_empty() => Some((true, rest)),
+        Some(_) => None,
+        None => Some((false, number)),
     }
+}
+
+/// The whole number in `12.-`, `12,--` and `12:-` (Sweden): one dash or two directly behind the mark.
+fn without_dash_for_cents(number: &str) -> &str {
+    let before = number.strip_suffix("--").or_else(|| number.strip_suffix('-'));
+    let whole = before.and_then(|before| before.trim_end().strip_suffix(['.', ',', ':']));
+    // With a figure before the mark and no mark before that one: `12..-` is nothing.
+    whole
+        .filter(|whole| whole.ends_with(|last: char| last.is_ascii_digit()) && has_no_decimals(whole))
+        .unwrap_or(number)
+}
+
+fn has_no_decimals(whole: &str) -> bool {
+    without_groups(whole).is_some()
 }
 
 /// Hundredths of a number without a sign.
@@ -230,7 +263,24 @@ mod tests {
             ("€ -5", "-5.00 EUR"),
             ("CHF 1'234.50", "1234.50 CHF"),
             ("1’234’567.05 Fr.", "1234567.05 CHF"),
-            ("Fr. 12.-", ""),
+            ("Fr. 12.-", "12.00 CHF"),
+            ("CHF 12.–", "12.00 CHF"),
+            ("12.– CHF", "12.00 CHF"),
+            ("12.–CHF", "12.00 CHF"),
+            ("CHF 1'234.–", "1234.00 CHF"),
+            ("CHF 1’234.—", "1234.00 CHF"),
+            ("1 234,– €", "1234.00 EUR"),
+            ("€ 1.234,-", "1234.00 EUR"),
+            ("1.234.– CHF", "1234.00 CHF"),
+            ("CHF 12.--", "12.00 CHF"),
+            ("12,—€", "12.00 EUR"),
+            ("129:- SEK", "129.00 SEK"),
+            ("CHF -12.–", "-12.00 CHF"),
+            ("-12.– CHF", "-12.00 CHF"),
+            ("(12.–) CHF", "-12.00 CHF"),
+            ("+12.– CHF", "12.00 CHF"),
+            ("42,10 EUR-", "-42.10 EUR"),
+            ("1'234.50- CHF", "-1234.50 CHF"),
             ("1.234,56 EUR", "1234.56 EUR"),
             ("1.234 €", "1234.00 EUR"),
             ("1,234,567 USD", "1234567.00 USD"),
@@ -244,7 +294,7 @@ mod tests {
             ("3 euros", "3.00 EUR"),
             ("£12.3400", "12.34 GBP"),
         ];
-        for (text, expected) in cases.into_iter().filter(|(_, expected)| !expected.is_empty()) {
+        for (text, expected) in cases {
             assert_eq!(amount(text).map(|amount| amount.to_string()), Ok(expected.to_owned()), "{text}");
         }
     }
@@ -269,6 +319,23 @@ mod tests {
             ",5- -€",
             "1234 567 €",
             "99999999999999999999 €",
+            "12- CHF",
+            "CHF 12 –",
+            "12 € –",
+            "12.- - CHF",
+            "12.--- CHF",
+            "12..– CHF",
+            "12.34.– CHF",
+            "1.23,– €",
+            "12:50 €",
+            "12: €",
+            "–.50 CHF",
+            ".– CHF",
+            "12€34",
+            "12 € 34",
+            "+12,50- €",
+            "(12,50)- €",
+            "-12,50- €",
         ] {
             assert!(matches!(amount(text), Err(Error::VendorChanged(_))), "{text}: {:?}", amount(text));
         }
@@ -302,10 +369,32 @@ mod tests {
             }
         }
 
+        /// A dash for the cents says nothing of the sign, whatever stands around it; a sign says the same with it as without it.
         #[test]
-        fn any_text_is_an_amount_or_an_error(text in "\\PC{0,20}|[0-9 .,'€-]{0,12}") {
+        fn a_dash_in_place_of_cents_is_no_sign(
+            units in 0_u64..10_000_000,
+            is_negative: bool,
+            separator in prop::sample::select(vec!["", "'", "’", " ", "\u{a0}", "\u{202f}", ".", ","]),
+            mark in prop::sample::select(vec![".", ",", ":"]),
+            dash in prop::sample::select(vec!["-", "–", "—", "−", "‒", "--", "––"]),
+            gap in prop::sample::select(vec!["", " ", "\u{a0}"]),
+            is_first: bool,
+        ) {
+            let sign = if is_negative { "-" } else { "" };
+            let number = format!("{sign}{}{mark}{dash}", grouped(units, separator));
+            let text = if is_first { format!("CHF{gap}{number}") } else { format!("{number}{gap}CHF") };
+            let cents = i64::try_from(units).unwrap() * if is_negative { -100 } else { 100 };
+            prop_assert_eq!(amount(&text), Ok(Amount::new(cents, Currency::CHF)), "{}", text);
+        }
+
+        #[test]
+        fn any_text_is_an_amount_or_an_error(text in "\\PC{0,20}|[0-9 .,:'€()–+-]{0,12}") {
             if let Ok(read) = amount(&text) {
                 prop_assert_eq!(amount(&read.to_string()), Ok(read));
+                // All of its figures are those of the text, so that nothing was made up or left out.
+                let figures = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+                let (given, taken) = (figures(&text), figures(&read.decimal()));
+                prop_assert_eq!(given.trim_matches('0'), taken.trim_matches('0'), "{}", text);
             }
         }
     }
