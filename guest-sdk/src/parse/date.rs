@@ -1,14 +1,16 @@
 use chrono::NaiveDate;
 
+use super::clock::{Token, around_time, tokens};
+use super::words::{is_article, is_ordinal, is_weekday, month_number};
 use crate::{Error, Result};
 
 /// Reads a day as French and English vendors write it: `2026-11-03`, `03/11/2026` (the day first), `3 novembre 2026`, `1er nov. 2026`,
-/// `Nov 3, 2026`, `mardi 3 novembre 2026`, also before a time of day (`2026-11-03T10:00:00Z`, `03/11/2026 10:00`).
+/// `Nov 3, 2026`, `mardi 3 novembre 2026`, also with a time of day (`2026-11-03T10:00:00Z`, `03/11/2026 10:00`, `Tue Nov  3 10:30:00 2026`).
 ///
 /// The year of `03/11/26` is 2026. For a vendor that writes the month first in figures there is [`date_as`].
 ///
 /// # Errors
-/// [`Error::VendorChanged`] with the text in it.
+/// [`Error::VendorChanged`] with the text in it, when anything of it is not understood.
 pub fn date(text: &str) -> Result<NaiveDate> {
     read_date(text).ok_or_else(|| Error::vendor_changed(format!("`{text}` is no date")))
 }
@@ -31,38 +33,71 @@ pub fn month(text: &str) -> Result<NaiveDate> {
 }
 
 fn read_date(text: &str) -> Option<NaiveDate> {
-    let parts = parts(text);
-    let (mut words, numbers): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.starts_with(char::is_alphabetic));
-    if words.len() > 1 {
-        // Beside another month, `mar.` is mardi.
-        words.retain(|word| *word != "mar");
+    let tokens = tokens(text);
+    match around_time(&tokens) {
+        None => calendar_day(&tokens),
+        Some((before, [])) => calendar_day(before),
+        Some(([], after)) => calendar_day(after),
+        // Tue Nov  3 10:30:00 2026
+        Some((before, after)) => calendar_day(&[before, &[Token::Space][..], after].concat()),
     }
-    let months: Vec<u32> = words.into_iter().filter_map(|word| month_number(word)).collect();
-    match (months.as_slice(), numbers.as_slice()) {
-        // 3 novembre 2026, Nov 3, 2026
-        ([month], [day, year, ..]) => build(year, *month, day),
-        // 2026-11-03, and with a time
-        ([], [year, month, day, ..]) if year.len() == 4 => build(year, month.parse().ok()?, day),
-        // 20261103
-        ([], [digits]) if digits.len() == 8 => {
-            let (year, rest) = digits.split_at_checked(4)?;
-            let (month, day) = rest.split_at_checked(2)?;
-            build(year, month.parse().ok()?, day)
-        }
-        // 03/11/2026
-        ([], [day, month, year, ..]) => build(year, month.parse().ok()?, day),
-        _ => None,
+}
+
+/// Reads a text that is a day and nothing else.
+fn calendar_day(tokens: &[Token]) -> Option<NaiveDate> {
+    match Parts::of(tokens)? {
+        // 3 novembre 2026, 2026 Nov 3
+        Parts { month: Some((month, 1)), numbers, .. } => match numbers.as_slice() {
+            [year, day] if year.len() == 4 => build(year, month, day),
+            [day, year] => build(year, month, day),
+            _ => None,
+        },
+        // Nov 3, 2026
+        Parts { month: Some((month, 0)), numbers, .. } => match numbers.as_slice() {
+            [day, year] => build(year, month, day),
+            _ => None,
+        },
+        Parts { month: Some(_), .. } => None,
+        Parts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
+            // 2026-11-03
+            ([year, month, day], ['-', '-'] | ['/', '/'] | ['.', '.']) if year.len() == 4 => {
+                build(year, short(month)?, day)
+            }
+            // 20261103
+            ([digits], []) if digits.len() == 8 => {
+                let (year, rest) = digits.split_at_checked(4)?;
+                let (month, day) = rest.split_at_checked(2)?;
+                build(year, short(month)?, day)
+            }
+            // 03/11/2026
+            ([day, month, year], ['-', '-'] | ['/', '/'] | ['.', '.']) => build(year, short(month)?, day),
+            // 03 11 2026
+            ([day, month, year], []) if year.len() == 4 => build(year, short(month)?, day),
+            _ => None,
+        },
     }
 }
 
 fn read_month(text: &str) -> Option<NaiveDate> {
-    let parts = parts(text);
-    match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [word, year] if month_number(word).is_some() => build(year, month_number(word)?, "1"),
-        [year, month] if year.len() == 4 => build(year, month.parse().ok()?, "1"),
-        [month, year] => build(year, month.parse().ok()?, "1"),
-        _ => None,
+    let tokens = tokens(text);
+    match Parts::of(&tokens)? {
+        Parts { month: Some((month, 0)), numbers, .. } => match numbers.as_slice() {
+            [year] => build(year, month, "1"),
+            _ => None,
+        },
+        Parts { month: None, numbers, marks } => match (numbers.as_slice(), marks.as_slice()) {
+            ([year, month], ['-' | '/' | '.'] | []) if year.len() == 4 => build(year, short(month)?, "1"),
+            ([month, year], ['-' | '/']) => build(year, short(month)?, "1"),
+            // With two digits it may be a time or an amount.
+            ([month, year], ['.'] | []) if year.len() == 4 => build(year, short(month)?, "1"),
+            _ => None,
+        },
+        Parts { .. } => None,
     }
+}
+
+fn short(digits: &str) -> Option<u32> {
+    if digits.len() > 2 { None } else { digits.parse().ok() }
 }
 
 fn build(year: &str, month: u32, day: &str) -> Option<NaiveDate> {
@@ -71,133 +106,70 @@ fn build(year: &str, month: u32, day: &str) -> Option<NaiveDate> {
         2 => 2000 + year.parse::<i32>().ok()?,
         _ => return None,
     };
-    if day.len() > 2 {
-        return None;
-    }
-    NaiveDate::from_ymd_opt(year, month, day.parse().ok()?)
+    NaiveDate::from_ymd_opt(year, month, short(day)?)
 }
 
-/// The text's numbers and words, lower-case and without accents; what only decorates a date is left out. A text with any other word in it
-/// has no parts, because it is more than a date.
-fn parts(text: &str) -> Vec<String> {
-    let plain: String = text.trim().chars().flat_map(char::to_lowercase).map(without_accent).collect();
-    let mut parts: Vec<String> = Vec::new();
-    let mut last = ' ';
-    for letter in plain.chars() {
-        if letter.is_alphanumeric() {
-            let continues = last.is_alphanumeric() && last.is_alphabetic() == letter.is_alphabetic();
-            match parts.last_mut().filter(|_| continues) {
-                Some(part) => part.push(letter),
-                None => parts.push(letter.to_string()),
-            }
+/// What a date is made of.
+struct Parts<'a> {
+    /// The month, if a word names it, and how many numbers come before it.
+    month: Option<(u32, usize)>,
+    numbers: Vec<&'a str>,
+    /// What stands between two numbers, where it is more than white space.
+    marks: Vec<char>,
+}
+
+impl<'a> Parts<'a> {
+    /// `None` when anything is in the text that belongs to no date.
+    fn of(tokens: &'a [Token]) -> Option<Self> {
+        let words: Vec<&str> = tokens
+            .iter()
+            .filter_map(|token| if let Token::Word(word) = token { Some(word.as_str()) } else { None })
+            .collect();
+        let mut weekday = words.iter().find(|word| is_weekday(word) && month_number(word).is_none()).copied();
+        // Beside another month, `mar.` is mardi.
+        if weekday.is_none() && words.iter().filter(|word| month_number(word).is_some()).count() > 1 {
+            weekday = words.iter().find(|word| **word == "mar").copied();
         }
-        last = letter;
+        let mut parts = Self { month: None, numbers: Vec::new(), marks: Vec::new() };
+        let mut marks = Vec::new();
+        let mut previous: Option<&Token> = None;
+        for token in tokens {
+            match token {
+                Token::Space => {}
+                Token::Mark(mark) if matches!(mark, '.' | ',' | '-' | '/') => marks.push(*mark),
+                Token::Mark(_) => return None,
+                Token::Number(digits) => {
+                    // What abbreviates a weekday, or sets it or a time apart.
+                    if parts.numbers.is_empty() && matches!(marks.as_slice(), ['.' | ',']) {
+                        marks.clear();
+                    }
+                    parts.marks.append(&mut marks);
+                    parts.numbers.push(digits);
+                }
+                Token::Word(word) if weekday == Some(word.as_str()) => {
+                    weekday = None;
+                    marks.clear();
+                }
+                Token::Word(word) if is_article(word) => {}
+                Token::Word(word) if is_ordinal(word) && matches!(previous, Some(Token::Number(_))) => {}
+                Token::Word(word) => {
+                    if parts.month.is_some() {
+                        return None;
+                    }
+                    parts.month = Some((month_number(word)?, parts.numbers.len()));
+                    marks.clear();
+                }
+            }
+            previous = Some(token);
+        }
+        matches!(marks.as_slice(), [] | ['.' | ',']).then_some(parts)
     }
-    let is_known =
-        |part: &String| part.starts_with(|letter: char| letter.is_ascii_digit()) || month_number(part).is_some();
-    parts.retain(|part| !is_decoration(part));
-    if parts.iter().all(is_known) { parts } else { Vec::new() }
-}
-
-fn without_accent(letter: char) -> char {
-    match letter {
-        'é' | 'è' | 'ê' => 'e',
-        'û' | 'ù' => 'u',
-        'à' => 'a',
-        other => other,
-    }
-}
-
-/// Days of the week, ordinals, articles, and the letters of ISO 8601.
-fn is_decoration(word: &str) -> bool {
-    const WORDS: &[&str] = &[
-        "lundi",
-        "mardi",
-        "mercredi",
-        "jeudi",
-        "vendredi",
-        "samedi",
-        "dimanche",
-        "lun",
-        "mer",
-        "jeu",
-        "ven",
-        "sam",
-        "dim",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "mon",
-        "tue",
-        "wed",
-        "thu",
-        "fri",
-        "sat",
-        "sun",
-        "er",
-        "st",
-        "nd",
-        "rd",
-        "th",
-        "le",
-        "du",
-        "the",
-        "of",
-        "a",
-        "at",
-        "t",
-        "z",
-        "h",
-    ];
-    WORDS.contains(&word)
-}
-
-/// The month that a word names, in full or by an abbreviation of three letters or more that fits one month only.
-fn month_number(word: &str) -> Option<u32> {
-    const FRENCH: [&str; 12] = [
-        "janvier",
-        "fevrier",
-        "mars",
-        "avril",
-        "mai",
-        "juin",
-        "juillet",
-        "aout",
-        "septembre",
-        "octobre",
-        "novembre",
-        "decembre",
-    ];
-    const ENGLISH: [&str; 12] = [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ];
-    if word.len() < 3 {
-        return None;
-    }
-    let find = |names: [&str; 12]| names.iter().position(|name| name.starts_with(word));
-    // `jui` fits juin and juillet.
-    let index = if word == "jui" { None } else { find(FRENCH).or_else(|| find(ENGLISH)) }?;
-    u32::try_from(index + 1).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::Datelike as _;
     use proptest::prelude::*;
 
     #[test]
@@ -221,6 +193,30 @@ mod tests {
             "03/11/2026 à 10h30",
             "3 novembre 2026 10:30",
             "\u{a0}3\u{a0}novembre\u{a0}2026 ",
+            "Tue Nov  3 10:30:00 2026",
+            "Tue Nov  3 10:30:00 CET 2026",
+            "Tue Nov 03 2026 10:30:00 GMT+0100 (Central European Standard Time)",
+            "Tue, 03 Nov 2026 10:30:00 +0100",
+            "Tuesday, 03-Nov-26 10:30:00 GMT",
+            "20261103T103000Z",
+            "2026-11-03 10:30:00.123456+01:00",
+            "2026-11-03T10:30:00,5",
+            "2026-11-03T24:00:00",
+            "2026-11-03T10:30-0500",
+            "03/11/2026 - 10:30",
+            "10:30 - 03/11/2026",
+            "3 novembre 2026 à 10 h 30",
+            "3 novembre 2026, 10h",
+            "Nov 3, 2026 at 10:30 PM",
+            "Nov 3, 2026, 10 p.m.",
+            "Nov 3, 2026 10 am",
+            "03/11/26 10:30",
+            "3. 11. 2026",
+            "03 11 2026",
+            "2026/11/03",
+            "2026 Nov 3",
+            "3-nov-2026",
+            "mardi, 3 novembre 2026.",
         ] {
             assert_eq!(date(text), Ok(NaiveDate::from_ymd_opt(2026, 11, 3).unwrap()), "{text}");
         }
@@ -246,6 +242,33 @@ mod tests {
             "3 novembre 26e 2026 x",
             "Facture 3 nov 2026",
             "1/2",
+            "3 novembre 10:30",
+            "3 nov 10h26",
+            "Nov 3 10:30:00",
+            "03/11 10:30",
+            "10:30",
+            "10:30:26",
+            "Tue Nov  3 10:30:00",
+            "3 novembre 2026 10.30",
+            "3 novembre 2026 103000",
+            "03/11/2026 10",
+            "03/11/2026 25:00",
+            "03/11/2026 10:61",
+            "03/11/2026 10:00 - 11:00",
+            "03/11/2026 - 05/11/2026",
+            "3 novembre 2026 - 5 novembre 2026",
+            "3-5 novembre 2026",
+            "2026-11-03/05",
+            "2026-11-03-05",
+            "03-11/2026",
+            "10 11 12",
+            "011/11/2026",
+            "3 novembre 02026",
+            "--1103",
+            "-2026-11-03",
+            "3 + 11 + 2026",
+            "03:11:2026",
+            "mar mer 3 novembre 2026",
         ] {
             assert!(matches!(date(text), Err(Error::VendorChanged(_))), "{text}: {:?}", date(text));
         }
@@ -257,6 +280,9 @@ mod tests {
     fn a_month_is_its_first_day() {
         for text in ["novembre 2026", "Nov. 2026", "11/2026", "2026-11", "11-26"] {
             assert_eq!(month(text), Ok(NaiveDate::from_ymd_opt(2026, 11, 1).unwrap()), "{text}");
+        }
+        for text in ["10:30", "12.50", "12 50", "11/2026 10:30", "novembre 10:30", "2026", "11:2026"] {
+            assert!(month(text).is_err(), "{text}: {:?}", month(text));
         }
         insta::assert_snapshot!(month("3 novembre 2026").unwrap_err(), @"the vendor's site changed: `3 novembre 2026` is no month");
     }
@@ -279,7 +305,6 @@ mod tests {
     proptest! {
         #[test]
         fn a_day_written_in_any_of_the_ways_is_read_back(year in 1900_i32..2100, ordinal in 1_u32..366) {
-            use chrono::Datelike as _;
             let day = NaiveDate::from_yo_opt(year, ordinal).unwrap();
             let french = FRENCH[day.month0() as usize];
             let first = if day.day() == 1 { "er" } else { "" };
@@ -294,6 +319,32 @@ mod tests {
                 prop_assert_eq!(date(&text), Ok(day), "{}", text);
             }
             prop_assert_eq!(month(&format!("{french} {year}")), Ok(day.with_day(1).unwrap()));
+        }
+
+        /// With a time of day at any place, a date is the same date or not understood; without its year it is no date.
+        #[test]
+        fn a_time_is_never_a_part_of_the_date(
+            year in 1900_i32..2100, ordinal in 1_u32..366, seconds in 0_u32..86_400, place in 0_usize..4,
+            form in prop::sample::select(vec![
+                "%H:%M", "%H:%M:%S", "%k:%M", "%Hh%M", "%H h %M", "%Hh", "%I:%M %p", "%I %p", "%H:%M:%S GMT", "%H:%M:%S.%3f", "%H:%M+01:00",
+                "T%H%M%S", "T%H:%M:%SZ", "à %H:%M", "%H:%M:%S -0500", "%H.%M", "%H-%M",
+            ]),
+            style in prop::sample::select(vec!["%-d|%b|%Y", "%b|%e|%Y", "%d/|%m/|%Y", "%Y-|%m-|%d", "%-d.|%-m.|%y", "%a|%b %e|%Y"]),
+        ) {
+            let day = NaiveDate::from_yo_opt(year, ordinal).unwrap();
+            let moment = day.and_time(chrono::NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0).unwrap());
+            let (time, day_text) = (moment.format(form).to_string(), day.format(style).to_string());
+            let mut parts: Vec<&str> = day_text.split('|').collect();
+            parts.insert(place.min(parts.len()), &time);
+            let text = parts.join(" ");
+            let expected = if style.contains("%y") { day.with_year(2000 + year % 100) } else { Some(day) };
+            if let Ok(read) = date(&text) {
+                prop_assert_eq!(Some(read), expected, "{}", text);
+            }
+            let without_year: Vec<&str> = parts.into_iter().filter(|part| !style.split('|').any(|style| {
+                style.to_lowercase().contains("%y") && day.format(style).to_string() == *part
+            })).collect();
+            prop_assert!(date(&without_year.join(" ")).is_err(), "{}", without_year.join(" "));
         }
 
         #[test]
