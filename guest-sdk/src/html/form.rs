@@ -15,7 +15,12 @@ pub struct Form {
     /// The controls' names, also of those that send nothing until they are set.
     names: Vec<String>,
     fields: Vec<(String, String)>,
+    /// Labels of the encoding that it is sent in.
+    charset: String,
 }
+
+/// The field whose value is the encoding (HTML §4.10.21.4, step 5.10); the host fills it in.
+const CHARSET_FIELD: &str = "_charset_";
 
 impl Form {
     pub(super) fn new(element: Element<'_>) -> Result<Self> {
@@ -30,7 +35,10 @@ impl Form {
             })?,
         };
         let method = element.attribute("method").unwrap_or("get").trim().to_ascii_uppercase();
-        let mut form = Self { method, action, page: page.clone(), names: Vec::new(), fields: Vec::new() };
+        // HTML §4.10.21.5, "pick an encoding for the form".
+        let accepted = element.attribute("accept-charset").map(str::trim).filter(|labels| !labels.is_empty());
+        let charset = accepted.or(element.page().charset()).unwrap_or("UTF-8").to_owned();
+        let mut form = Self { method, action, page: page.clone(), names: Vec::new(), fields: Vec::new(), charset };
         for control in controls(element) {
             form.read(control);
         }
@@ -46,6 +54,7 @@ impl Form {
         let values = match control.tag() {
             "textarea" => vec![control.node().text().collect()],
             "select" => selected(control),
+            "input" if is_hidden(control) && name.eq_ignore_ascii_case(CHARSET_FIELD) => vec![String::new()],
             "input" => input(control).into_iter().collect(),
             _ => Vec::new(),
         };
@@ -89,15 +98,21 @@ impl Form {
 
     /// The request that a browser would send, for one that needs more headers.
     pub fn request<'c>(&self, client: &'c Client) -> RequestBuilder<'c> {
-        let fields = &self.fields;
+        let fields: Vec<_> = self.fields.iter().map(|(name, value)| (with_crlf(name), with_crlf(value))).collect();
         let request = if self.method == "POST" {
-            client.post(&self.action).form(fields)
+            client.post(&self.action).form(&fields)
         } else {
             let mut url = self.action.clone();
-            url.query_pairs_mut().clear().extend_pairs(fields);
+            url.query_pairs_mut().clear().extend_pairs(&fields);
             client.get(url)
         };
-        request.header("referer", referer(&self.page))
+        let request = request.header("referer", referer(&self.page));
+        let names_its_charset =
+            fields.iter().any(|(name, value)| name.eq_ignore_ascii_case(CHARSET_FIELD) && value.is_empty());
+        if names_its_charset || !self.charset.eq_ignore_ascii_case("utf-8") {
+            return request.form_charset(&self.charset);
+        }
+        request
     }
 
     /// Sends it.
@@ -120,6 +135,15 @@ fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
         }
     };
     all.into_iter().filter(is_own).collect()
+}
+
+fn is_hidden(control: Element<'_>) -> bool {
+    control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("hidden"))
+}
+
+/// Ends every line by CR LF, as forms do (HTML §4.10.21.8).
+fn with_crlf(text: &str) -> String {
+    text.replace("\r\n", "\n").replace(['\r', '\n'], "\r\n")
 }
 
 fn input(control: Element<'_>) -> Option<String> {
@@ -197,6 +221,48 @@ two lines</textarea>
         let sent = &host.requests()[0];
         insta::assert_snapshot!(sent.body, @"csrf_token=a%2Bb&login=%C3%A9&password=secret-password-placeholder&news=on&kind=2&country=fr&note=two+lines&outside=in&go=Go");
         assert!(sent.headers.contains(&("referer".to_owned(), "https://a.example/account/login".to_owned())));
+    }
+
+    /// What the host is asked to send for a page in this encoding.
+    fn sent(page: &str, charset: Option<&str>) -> (Option<String>, String) {
+        let address = "https://a.example/send";
+        let host = Host::new().answer(address, "fine");
+        let page = Page::new(page, Url::parse("https://a.example/").unwrap());
+        let page = charset.map_or_else(|| page.clone(), |charset| page.clone().with_charset(charset));
+        page.form("form").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
+        let request = host.requests().remove(0);
+        (request.form_charset, request.body)
+    }
+
+    #[test]
+    fn a_form_is_sent_in_the_encoding_of_its_page() {
+        let form = |attributes: &str, more: &str| {
+            format!("<form method=post action=/send {attributes}><input name=a value=\u{e9}>{more}</form>")
+        };
+        let field = "<input type=hidden name=_charset_ value=x>";
+        let charset = |page: &str, charset| sent(page, charset).0;
+        assert_eq!(charset(&form("", ""), None), None);
+        assert_eq!(charset(&form("", ""), Some("UTF-8")), None);
+        assert_eq!(charset(&form("", ""), Some("windows-1252")).as_deref(), Some("windows-1252"));
+        let accepting = form("accept-charset=' x-unknown iso-8859-15 '", "");
+        assert_eq!(charset(&accepting, Some("windows-1252")).as_deref(), Some("x-unknown iso-8859-15"));
+        assert_eq!(charset(&form("accept-charset=UTF-8", ""), Some("windows-1252")), None);
+        assert_eq!(sent(&form("", field), None), (Some("UTF-8".to_owned()), "a=%C3%A9&_charset_=".to_owned()));
+    }
+
+    #[test]
+    fn lines_end_as_in_a_browser() {
+        let page = "<form method=post action=/send><textarea name=a>one\ntwo</textarea></form>";
+        assert_eq!(sent(page, None).1, "a=one%0D%0Atwo");
+    }
+
+    #[test]
+    fn the_encoding_of_an_answer_is_that_of_its_page() {
+        let _host =
+            Host::new().answer("https://a.example/", crate::testing::Answer::from("<form>").charset("windows-1252"));
+        let answer = Client::new("https://a.example").unwrap().get("/").send().unwrap();
+        assert_eq!(answer.charset(), Some("windows-1252"));
+        assert_eq!(answer.html().unwrap().charset(), Some("windows-1252"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub struct Page {
     html: Html,
     url: Url,
     base: Url,
+    charset: Option<String>,
 }
 
 impl Page {
@@ -21,7 +22,18 @@ impl Page {
     pub fn new(text: &str, url: Url) -> Self {
         let html = Html::parse_document(text);
         let base = stated_base(&html).and_then(|base| url.join(base).ok()).unwrap_or_else(|| url.clone());
-        Self { html, url, base }
+        Self { html, url, base, charset: None }
+    }
+
+    /// The page, with the encoding that it was written in: its forms are sent in it. Without one that is UTF-8.
+    #[must_use]
+    pub fn with_charset(mut self, label: &str) -> Self {
+        self.charset = Some(label.to_owned());
+        self
+    }
+
+    pub(super) fn charset(&self) -> Option<&str> {
+        self.charset.as_deref()
     }
 
     /// The address it came from, after redirects.

@@ -18,6 +18,7 @@ pub struct Request {
     url: Url,
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    form_charset: Option<String>,
     as_bytes: bool,
     follow_redirects: bool,
     timeout: Option<Duration>,
@@ -32,6 +33,7 @@ impl Request {
             url,
             headers: Vec::new(),
             body: None,
+            form_charset: None,
             as_bytes: false,
             follow_redirects: true,
             timeout: None,
@@ -54,6 +56,7 @@ impl Request {
             url: self.url.to_string(),
             headers: headers.map(|(name, value)| Header { name: name.clone(), value: value.clone() }).collect(),
             body: self.body.clone(),
+            form_charset: self.form_charset.clone(),
             response_body: if self.as_bytes { BodyForm::Bytes } else { BodyForm::ByMediaType },
             follow_redirects: self.follow_redirects,
             timeout_ms: self.timeout.map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
@@ -114,6 +117,12 @@ impl<'a> RequestBuilder<'a> {
     pub fn form<T: Serialize + ?Sized>(self, fields: &T) -> Self {
         let body = serde_urlencoded::to_string(fields).map_err(|error| Error::bug(format!("the form: {error}")));
         self.content("application/x-www-form-urlencoded", body.map(String::into_bytes))
+    }
+
+    /// Sends the form, or without a body the address's query, in another encoding than UTF-8, for example `windows-1252`. The forms of pages
+    /// ([`Page::form`]) do this by themselves.
+    pub fn form_charset(self, label: &str) -> Self {
+        self.change(|request| request.form_charset = Some(label.to_owned()))
     }
 
     /// A JSON body.

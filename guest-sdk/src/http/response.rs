@@ -14,12 +14,14 @@ pub struct Response {
     url: Url,
     headers: Vec<Header>,
     body: Body,
+    charset: Option<String>,
 }
 
 impl Response {
     pub(super) fn new(method: &str, wire: Wire) -> Result<Self> {
         let url = super::parse_url(None, &wire.url)?;
-        Ok(Self { method: method.to_owned(), status: wire.status, url, headers: wire.headers, body: wire.body })
+        let Wire { status, headers, body, charset, .. } = wire;
+        Ok(Self { method: method.to_owned(), status, url, headers, body, charset })
     }
 
     /// The status, for example 200.
@@ -38,6 +40,12 @@ impl Response {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value.as_str())
+    }
+
+    /// The encoding that its text was written in, for example `windows-1252`.
+    #[must_use]
+    pub fn charset(&self) -> Option<&str> {
+        self.charset.as_deref()
     }
 
     /// The answer, unless its status is 400 or more.
@@ -88,8 +96,12 @@ impl Response {
     /// # Errors
     /// [`Error::VendorChanged`] when it is no text.
     pub fn html(self) -> Result<Page> {
-        let url = self.url.clone();
-        Ok(Page::new(&self.text()?, url))
+        let (url, charset) = (self.url.clone(), self.charset.clone());
+        let page = Page::new(&self.text()?, url);
+        Ok(match charset {
+            Some(charset) => page.with_charset(&charset),
+            None => page,
+        })
     }
 }
 

@@ -10,12 +10,24 @@ pub struct Answer(Result<Response, HttpError>);
 impl Answer {
     /// An answer with this status and text.
     pub fn status(status: u16, text: &str) -> Self {
-        Self(Ok(Response { status, url: String::new(), headers: Vec::new(), body: Body::Text(text.to_owned()) }))
+        Self(Ok(Response {
+            status,
+            url: String::new(),
+            headers: Vec::new(),
+            body: Body::Text(text.to_owned()),
+            charset: None,
+        }))
     }
 
     /// A file.
     pub fn bytes(content: &[u8]) -> Self {
-        Self(Ok(Response { status: 200, url: String::new(), headers: Vec::new(), body: Body::Bytes(content.to_vec()) }))
+        Self(Ok(Response {
+            status: 200,
+            url: String::new(),
+            headers: Vec::new(),
+            body: Body::Bytes(content.to_vec()),
+            charset: None,
+        }))
     }
 
     /// No answer: how the exchange fails.
@@ -27,6 +39,14 @@ impl Answer {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         if let Ok(response) = &mut self.0 {
             response.headers.push(Header { name: name.to_owned(), value: value.to_owned() });
+        }
+        self
+    }
+
+    /// Is written in this encoding, for example `windows-1252`.
+    pub fn charset(mut self, label: &str) -> Self {
+        if let Ok(response) = &mut self.0 {
+            response.charset = Some(label.to_owned());
         }
         self
     }

@@ -68,6 +68,7 @@ pub(crate) mod http {
                 url: request.url.clone(),
                 headers: request.headers.iter().map(|header| (header.name.clone(), header.value.clone())).collect(),
                 body: String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).into_owned(),
+                form_charset: request.form_charset.clone(),
             });
             let answers = state.answers.get_mut(&request.url)?;
             if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }

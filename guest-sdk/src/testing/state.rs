@@ -17,6 +17,8 @@ pub struct SentRequest {
     pub headers: Vec<(String, String)>,
     /// Body as text; empty where there is none.
     pub body: String,
+    /// The encoding that the host is asked to send a form in.
+    pub form_charset: Option<String>,
 }
 
 /// A file that the konnector stored.

@@ -15,6 +15,7 @@ fn run(job: Job) -> Result<Report, Failure> {
         url,
         headers: Vec::new(),
         body: Some(told.into_bytes()),
+        form_charset: None,
         response_body: http::BodyForm::ByMediaType,
         follow_redirects: false,
         timeout_ms: None,

@@ -12,6 +12,7 @@ fn run(job: Job) -> Result<Report, Failure> {
             url: text("url"),
             headers: Vec::new(),
             body: None,
+            form_charset: None,
             response_body: http::BodyForm::ByMediaType,
             follow_redirects: true,
             timeout_ms: None,

@@ -78,6 +78,7 @@ pub(super) fn get(url: &Url, headers: &[(&str, &str)], patience: Duration) -> Re
         url: url.to_string(),
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         body: None,
+        form_charset: None,
         expect: Expect::Bytes,
         follow_redirects: true,
         timeout: Some(patience),

@@ -18,6 +18,7 @@ impl wit::Host for Host {
             Some(Ok(response)) => Ok(wit::Response {
                 status: response.status,
                 url: response.url,
+                charset: response.charset.map(str::to_owned),
                 headers: response.headers.into_iter().map(|(name, value)| wit::Header { name, value }).collect(),
                 body: match response.body {
                     Body::Text(text) => wit::Body::Text(text),
@@ -77,6 +78,7 @@ impl From<wit::Request> for Request {
             url: request.url,
             headers: request.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             body: request.body.map(Into::into),
+            form_charset: request.form_charset,
             expect: match request.response_body {
                 wit::BodyForm::ByMediaType => Expect::Auto,
                 wit::BodyForm::Text => Expect::Text,

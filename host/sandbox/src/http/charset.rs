@@ -51,15 +51,26 @@ impl ContentType {
     }
 }
 
-/// Decodes a text. The first that is known decides: a byte-order mark, the header's charset, for HTML its `<meta>` element, for XML its
-/// declaration, UTF-8. What is not valid in the encoding becomes U+FFFD.
-pub(super) fn decode(body: &[u8], content_type: &ContentType) -> String {
+/// Decodes a text, and says in which encoding it is written. The first that is known decides: a byte-order mark, the header's charset, for
+/// HTML its `<meta>` element, for XML its declaration; else see [`undeclared`]. What is not valid in the encoding becomes U+FFFD.
+pub(super) fn decode(body: &[u8], content_type: &ContentType) -> (String, &'static Encoding) {
     let (encoding, mark) = Encoding::for_bom(body).unwrap_or_else(|| {
         let label = content_type.charset.as_deref().map(str::as_bytes);
-        let encoding = label.and_then(Encoding::for_label).or_else(|| declared(body, content_type)).unwrap_or(UTF_8);
-        (encoding, 0)
+        let known = label.and_then(Encoding::for_label).or_else(|| declared(body, content_type));
+        (known.unwrap_or_else(|| undeclared(body, content_type)), 0)
     });
-    encoding.decode_without_bom_handling(body.get(mark..).unwrap_or_default()).0.into_owned()
+    let text = encoding.decode_without_bom_handling(body.get(mark..).unwrap_or_default()).0.into_owned();
+    (text, encoding)
+}
+
+/// The encoding of a text that names none: UTF-8 where it must be (JSON, XML) or can be, else windows-1252, the default of browsers
+/// (HTML Standard, "encoding sniffing algorithm"). A page of ASCII alone is the same in both; its forms are sent in the default.
+fn undeclared(body: &[u8], content_type: &ContentType) -> &'static Encoding {
+    let is_always_utf8 =
+        content_type.is_json() || content_type.is_xml() || content_type.subtype() == "x-www-form-urlencoded";
+    let is_default = content_type.essence == "text/html" && body.is_ascii();
+    let is_utf8 = is_always_utf8 || (!is_default && std::str::from_utf8(body).is_ok());
+    if is_utf8 { UTF_8 } else { WINDOWS_1252 }
 }
 
 fn declared(body: &[u8], content_type: &ContentType) -> Option<&'static Encoding> {
@@ -126,7 +137,7 @@ mod tests {
     use super::*;
 
     fn text(body: &[u8], content_type: &str) -> String {
-        decode(body, &ContentType::parse(content_type))
+        decode(body, &ContentType::parse(content_type)).0
     }
 
     #[test]
@@ -175,6 +186,28 @@ mod tests {
     fn xml_names_its_encoding_itself() {
         assert!(text(b"<?xml version='1.0' encoding='ISO-8859-15'?><a>\xa4</a>", "application/xml").contains('€'));
         assert!(text(b"<?xml version=\"1.0\"?><a encoding='iso-8859-1'>\xc3\xa9</a>", "text/xml").contains('é'));
+    }
+
+    #[test]
+    fn a_text_that_names_no_encoding_is_utf8_or_windows_1252() {
+        let read = |body: &[u8], content_type: &str| {
+            let (text, encoding) = decode(body, &ContentType::parse(content_type));
+            (text, encoding.name())
+        };
+        let of = |text: &str, name: &'static str| (text.to_owned(), name);
+        for content_type in ["text/html", "text/plain", "text/csv", "", "application/javascript"] {
+            assert_eq!(
+                read(b"10 \x80 caf\xe9", content_type),
+                of("10 \u{20ac} caf\u{e9}", "windows-1252"),
+                "{content_type}"
+            );
+            assert_eq!(read("10 \u{20ac}".as_bytes(), content_type), of("10 \u{20ac}", "UTF-8"), "{content_type}");
+        }
+        assert_eq!(read(b"<form>", "text/html"), of("<form>", "windows-1252"));
+        assert_eq!(read(b"<form>", "text/html; charset=utf-8"), of("<form>", "UTF-8"));
+        assert_eq!(read(b"<form>", "application/xhtml+xml"), of("<form>", "UTF-8"));
+        assert_eq!(read(b"\"\xe9\"", "application/json"), of("\"\u{fffd}\"", "UTF-8"));
+        assert_eq!(read(b"<meta charset=utf-8>\xe9", "text/html"), of("<meta charset=utf-8>\u{fffd}", "UTF-8"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod echo;
 mod error;
 mod failure;
 mod fields;
+mod form;
 mod forward;
 mod gate;
 mod ledger;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use encoding_rs::{Encoding, UTF_8};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
@@ -10,12 +11,16 @@ pub(super) use super::charset::ContentType;
 use super::charset::decode;
 use super::coding::ACCEPTED;
 use super::error::HttpError;
+use super::form;
 
 /// Longest URL in bytes.
 const MAX_URL: usize = 8 << 10;
 
 /// Largest sum of a request's header names and values in bytes, and their largest number.
 const MAX_HEADERS: (usize, usize) = (64 << 10, 100);
+
+/// The media type of a form.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Longest method.
 const MAX_METHOD: usize = 32;
@@ -58,6 +63,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Option<Bytes>,
+    /// Labels of the encoding that a form is written in: the body, if there is one, else the query.
+    pub form_charset: Option<String>,
     /// How the answer's body is wanted.
     pub expect: Expect,
     /// Whether the gate follows redirects.
@@ -96,14 +103,19 @@ pub enum Body {
 }
 
 impl Body {
-    pub(super) fn new(bytes: Bytes, expect: Expect, headers: &HeaderMap) -> Self {
+    /// The body, and the name of the encoding that its text was written in.
+    pub(super) fn new(bytes: Bytes, expect: Expect, headers: &HeaderMap) -> (Self, Option<&'static str>) {
         let content_type = content_type(headers);
         let text = match expect {
             Expect::Auto => content_type.is_textual(),
             Expect::Text => true,
             Expect::Bytes => false,
         };
-        if text { Self::Text(decode(&bytes, &content_type)) } else { Self::Bytes(bytes) }
+        if !text {
+            return (Self::Bytes(bytes), None);
+        }
+        let (text, encoding) = decode(&bytes, &content_type);
+        (Self::Text(text), Some(encoding.name()))
     }
 }
 
@@ -118,6 +130,8 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: Body,
+    /// The encoding that a text was written in (Encoding Standard).
+    pub charset: Option<&'static str>,
 }
 
 /// A request that passed the checks of its form. Placeholders are still in it.
@@ -127,6 +141,8 @@ pub(super) struct Draft {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
+    /// The encoding of a form in `body`. The values of secrets are written in it, too.
+    pub(super) form_charset: &'static Encoding,
 }
 
 impl Draft {
@@ -135,7 +151,39 @@ impl Draft {
         let body_length = request.body.as_ref().map_or(0, Bytes::len);
         let mut headers = parse_headers(&request.headers, &url, body_length)?;
         headers.insert(header::ACCEPT_ENCODING, ACCEPTED);
-        Ok(Self { method: parse_method(&request.method)?, headers, body: request.body, url })
+        let draft =
+            Self { method: parse_method(&request.method)?, headers, body: request.body, url, form_charset: UTF_8 };
+        match request.form_charset {
+            Some(labels) => draft.in_charset(form::encoding(&labels)),
+            None => Ok(draft),
+        }
+    }
+
+    /// The form written in an encoding.
+    fn in_charset(mut self, charset: &'static Encoding) -> Result<Self, HttpError> {
+        let form = self.body.as_deref().unwrap_or_else(|| self.url.query().unwrap_or_default().as_bytes());
+        if form.len() > form::MAX_FORM {
+            return Err(invalid(format!(
+                "form-charset: the form has {} bytes, the limit is {}",
+                form.len(),
+                form::MAX_FORM
+            )));
+        }
+        let written = form::transcode(form, charset);
+        if self.body.is_none() {
+            if self.url.query().is_some() {
+                self.url.set_query(Some(&written));
+            }
+            if self.url.as_str().len() > MAX_URL {
+                return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", self.url.as_str().len())));
+            }
+        } else if content_type(&self.headers).essence == FORM {
+            self.body = Some(written.into());
+        } else {
+            return Err(invalid(format!("form-charset: the Content-Type of the body is not {FORM}")));
+        }
+        self.form_charset = charset;
+        Ok(self)
     }
 }
 
@@ -186,6 +234,7 @@ impl Outgoing {
             url: parse_url(&parts.uri.to_string())?,
             headers,
             body: None,
+            form_charset: UTF_8,
         };
         Ok(Self { draft, length })
     }

@@ -193,11 +193,13 @@ impl Session {
         let expect = request.expect;
         let mut answer = self.follow(request, Deadline::after(time)).await?;
         let body = answer.read_all(self.run.meter.budget().body_limit).await?;
+        let (body, charset) = Body::new(body, expect, answer.raw_headers());
         Ok(Response {
             status: answer.status(),
             url: answer.url().into_owned(),
             headers: answer.headers(),
-            body: Body::new(body, expect, answer.raw_headers()),
+            body,
+            charset,
         })
     }
 

@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use konnector_manifest::{RequestPart, SecretScope};
-use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use super::error::HttpError;
 use super::fields::{Place, Syntax, places};
+use super::form;
 use super::ledger::Carried;
 use super::mask::{json_escape, xml_escape};
 use super::request::{ContentType, Draft, content_type};
@@ -174,19 +174,20 @@ impl<B: Binding> Filling<'_, B> {
     }
 }
 
-type Writer = fn(&str) -> String;
+type Writer = Box<dyn Fn(&str) -> String>;
 
 /// How a value is written into a body, and where its fields are.
 fn writer(content_type: &ContentType, secret: &Secret, draft: &Draft) -> Result<(Writer, Option<Syntax>), HttpError> {
+    let charset = draft.form_charset;
     Ok(match content_type.essence.as_str() {
         "application/x-www-form-urlencoded" => {
-            (|value| form_urlencoded::byte_serialize(value.as_bytes()).collect(), Some(Syntax::Form))
+            (Box::new(move |value: &str| form::write(value, charset)), Some(Syntax::Form))
         }
         // The parts of a form are not escaped (RFC 7578).
-        "multipart/form-data" => (str::to_owned, boundary(&draft.headers).map(Syntax::Multipart)),
-        "text/plain" => (str::to_owned, None),
-        _ if content_type.is_json() => (json_escape, Some(Syntax::Json)),
-        _ if content_type.is_xml() => (xml_escape, None),
+        "multipart/form-data" => (Box::new(str::to_owned), boundary(&draft.headers).map(Syntax::Multipart)),
+        "text/plain" => (Box::new(str::to_owned), None),
+        _ if content_type.is_json() => (Box::new(json_escape), Some(Syntax::Json)),
+        _ if content_type.is_xml() => (Box::new(xml_escape), None),
         other => {
             let other = if other.is_empty() { "not given" } else { other };
             return Err(HttpError::Invalid(format!(
@@ -221,6 +222,7 @@ fn basic_credentials(name: &HeaderName, value: &HeaderValue) -> Option<Vec<u8>> 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use url::form_urlencoded;
 
     use super::super::request::Request;
     use super::super::secret::SecretTable;
@@ -290,6 +292,21 @@ mod tests {
             fixture.body("multipart/form-data; boundary=x", "--x\r\n\r\n@\r\n--x--"),
             format!("--x\r\n\r\n{VALUE}\r\n--x--")
         );
+    }
+
+    #[test]
+    fn a_secret_is_written_in_the_encoding_of_its_form() {
+        let fixture = fixture("\u{e9}\u{20ac} \u{2713}");
+        let form = |charset: &str, body: &str| Request {
+            form_charset: Some(charset.to_owned()),
+            ..Request::post("https://a.example/", "application/x-www-form-urlencoded", body.replace('@', &fixture.word))
+        };
+        let body = |charset: &str| fixture.fill(form(charset, "u=%C3%A9&p=@"), true).unwrap().body.unwrap();
+        assert_eq!(body("windows-1252"), "u=%E9&p=%E9%80+%26%2310003%3B");
+        assert_eq!(body("x-unknown ISO-8859-15"), "u=%E9&p=%E9%A4+%26%2310003%3B");
+        assert_eq!(body("utf-8"), "u=%C3%A9&p=%C3%A9%E2%82%AC+%E2%9C%93");
+        let bound = fixture.fill_fields(form("windows-1252", "u=%C3%A9&p=@"), &["p"]).unwrap().body.unwrap();
+        assert_eq!(bound, "u=%E9&p=%E9%80+%26%2310003%3B");
     }
 
     #[test]

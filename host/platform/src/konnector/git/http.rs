@@ -62,6 +62,7 @@ fn request(method: &str, url: &str, headers: impl IntoIterator<Item = impl AsRef
         url: url.to_owned(),
         headers: headers.into_iter().filter_map(|line| pair(line.as_ref().to_owned())).collect(),
         body: None,
+        form_charset: None,
         expect: Expect::Bytes,
         follow_redirects: true,
         timeout: Some(PATIENCE),
