@@ -27,7 +27,7 @@ const DAY_OF_WEEK: Kind = Kind { name: "day of week", first: 0, last: 6, names: 
 #[derive(Debug, Clone)]
 struct Field {
     values: Vec<u32>,
-    /// It is `*`, which the rule for the two day fields asks for.
+    /// It is `*` or `*/1`, which the rule for the two day fields asks for (robfig/cron v3, `getRange`: only a step above 1 ends the star).
     star: bool,
     /// It is `*` or a step through all values, such as `*/5`.
     wild: bool,
@@ -145,7 +145,7 @@ impl Kind {
                 },
             };
             let (first, last) = if range == "*" || range == "?" {
-                star |= step.is_none();
+                star |= step.is_none_or(|step| step == 1);
                 wild = true;
                 (self.first, self.last)
             } else if let Some((first, last)) = range.split_once('-') {

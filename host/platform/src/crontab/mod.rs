@@ -190,6 +190,20 @@ mod tests {
     }
 
     #[test]
+    fn a_step_of_one_is_a_star() {
+        // All of these are Wednesdays alone: the day of the month does not restrict.
+        for wednesdays in ["0 0 * * 3", "0 0 */1 * 3", "0 0 ? * wed", "0 0 ?/1 * 3", "0 0 5,*/1 * 3", "0 0 0 */1 * 3"] {
+            let expected = Some("2026-11-25 00:00:00 Wed");
+            assert_eq!(next(wednesdays, "2026-11-20T12:00:00Z").as_deref(), expected, "{wednesdays}");
+        }
+        // So is the day of the week, which leaves the day of the month.
+        assert_eq!(next("0 0 24 * */1", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-24 00:00:00 Tue"));
+        // All days by another name are no star.
+        assert_eq!(next("0 0 1-31 * 3", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
+        assert_eq!(next("0 0 1/1 * 3", "2026-11-20T12:00:00Z").as_deref(), Some("2026-11-21 00:00:00 Sat"));
+    }
+
+    #[test]
     fn the_zone_of_the_text_wins_over_that_of_the_trigger() {
         let crontab: Crontab = "TZ=Europe/Paris 0 3 * * *".parse().expect("valid");
         assert_eq!(crontab.next(at("2026-11-20T12:00:00Z"), Tz::America__New_York), Some(at("2026-11-21T02:00:00Z")));

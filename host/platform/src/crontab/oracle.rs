@@ -53,7 +53,7 @@ const ZONES: [&str; 40] = [
 ];
 
 /// Seconds are 0 in all of them, so that an oracle of minutes suffices.
-const CRONTABS: [&str; 24] = [
+const CRONTABS: [&str; 26] = [
     "30 2 * * *",
     "0 2 * * *",
     "0 3 * * *",
@@ -78,6 +78,8 @@ const CRONTABS: [&str; 24] = [
     "0 */24 * * *",
     "*/20 * 1 * *",
     "7 * * 4,11 *",
+    "0 0 */1 * 3",
+    "30 2 13 * */1",
 ];
 
 /// Fields as tables of what they allow; read without the code under test.
@@ -112,7 +114,7 @@ impl Table {
             day: table(day),
             month: table(month),
             weekday: table(weekday),
-            either_day: day != "*" && weekday != "*",
+            either_day: ![day, weekday].iter().any(|field| ["*", "*/1"].contains(field)),
             wild: hour.starts_with('*') && hour != "*/24",
         }
     }
