@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::doctype::DESIGNS;
 use crate::document::{readable, writable};
 use crate::instance::Instance;
-use crate::mango::{MemberPath, QueryError, Selector};
+use crate::mango::{FieldPath, QueryError, Selector};
 use crate::stored::{Object, Stored, object};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
@@ -81,9 +81,8 @@ impl NewIndex {
         };
         let fields = fields.iter().map(field).collect::<Result<Vec<_>, _>>()?;
         for field in &fields {
-            MemberPath::parse(field)?;
             // What the platform keeps in documents for itself is nobody's to look for.
-            if field.starts_with('_') && field != "_id" {
+            if FieldPath::parse(field)?.is_reserved() {
                 return Err(wrong("index.fields", "members of the documents, none of which but _id begins with _"));
             }
         }

@@ -48,7 +48,9 @@ pub use kv::{Batch, Committed, Kv, Write};
 pub use open::{Options, key_fingerprint};
 pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;
-pub use secondary::{Direction, Hit, INDEXES, Index, IndexRange, Position, collate};
+pub use secondary::{
+    Direction, FieldPath, Hit, INDEXES, Index, IndexRange, InvalidFieldPath, Lookup, Position, collate,
+};
 pub use secret::{MasterKey, SecretContext};
 pub use store::Store;
 

@@ -12,6 +12,7 @@ mod check;
 mod entry;
 mod maintain;
 pub(crate) mod order;
+mod path;
 mod range;
 mod scan;
 
@@ -21,6 +22,7 @@ pub use catalog::{INDEXES, Index};
 pub(crate) use check::{Definitions, check_catalog, check_document, check_entry};
 pub(crate) use maintain::maintain;
 pub use order::collate;
+pub use path::{FieldPath, InvalidFieldPath, Lookup};
 pub use range::{IndexRange, Position};
 pub(crate) use scan::scan;
 pub use scan::{Direction, Hit};

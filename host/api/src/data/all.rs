@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::document::DocumentPage;
-use konnector_platform::mango::{MemberPath, project};
+use konnector_platform::mango::{FieldPath, QueryError, project};
 use konnector_store::Document;
 use serde_json::{Value, json};
 
@@ -51,15 +51,15 @@ struct Rows {
     doctype: Doctype,
     documents: bool,
     /// The members that are wanted; all of them where there is none.
-    fields: Vec<MemberPath>,
+    fields: Vec<FieldPath>,
 }
 
 impl Rows {
     /// `Fields` says which members are wanted, and that the documents are.
     fn parse(doctype: Doctype, params: &Params) -> Result<Self, Failure> {
         let fields = params.list("Fields");
-        let fields = fields.iter().map(|field| MemberPath::parse(field)).collect::<Result<Vec<_>, _>>();
-        let fields = fields.map_err(konnector_platform::Error::from)?;
+        let fields = fields.iter().map(|field| FieldPath::parse(field)).collect::<Result<Vec<_>, _>>();
+        let fields = fields.map_err(|error| konnector_platform::Error::from(QueryError::from(error)))?;
         let documents = params.flag("include_docs", false) || !fields.is_empty();
         Ok(Self { doctype, documents, fields })
     }

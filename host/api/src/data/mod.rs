@@ -102,7 +102,7 @@ fn shown(doctype: &Doctype, document: Document) -> Map {
 }
 
 /// How the reading of documents went, in CouchDB's members.
-fn execution_stats(examined: u64, returned: usize, started: Instant) -> Value {
+pub fn execution_stats(examined: u64, returned: usize, started: Instant) -> Value {
     json!({
         "total_keys_examined": examined,
         "total_docs_examined": examined,

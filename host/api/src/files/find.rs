@@ -1,5 +1,7 @@
 //! Files by a selector, and by their ids.
 
+use std::time::Instant;
+
 use axum::extract::{Path, State};
 use http::StatusCode;
 use konnector_manifest::Verb;
@@ -11,6 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{access, resource};
+use crate::data::execution_stats;
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::jsonapi::Document;
@@ -26,16 +29,17 @@ pub async fn find(
     JsonObject(body): JsonObject,
 ) -> Result<Document, Failure> {
     caller.check_type(Verb::Get, &FILES)?;
+    let started = Instant::now();
     let mut query = Query::parse(&body).map_err(konnector_platform::Error::from)?;
     if let Some(cursor) = params.filled("page[cursor]") {
         query.bookmark = Some(cursor.to_owned());
     }
     let fields: Vec<String> = std::mem::take(&mut query.fields)
         .iter()
-        .filter_map(|path| path.to_string().split('.').next().map(str::to_owned))
+        .filter_map(|path| path.names().first().cloned())
         .chain(ALWAYS.map(str::to_owned))
         .collect();
-    let skipped = query.skip;
+    let (skipped, stats) = (query.skip, query.execution_stats);
     let page = platform.find_documents(&caller.instance, &caller.principal, &FILES, query).await?;
     let next = page.is_full().then(|| {
         let cursor = utf8_percent_encode(&page.bookmark, NON_ALPHANUMERIC);
@@ -46,7 +50,11 @@ pub async fn find(
         let Some(id) = document.get("_id").and_then(Value::as_str) else { continue };
         match platform.file(&caller.instance, id) {
             Ok(file) => {
-                let shown = resource(&platform, &caller, &file)?;
+                let mut shown = resource(&platform, &caller, &file)?;
+                if !file.referenced_by.is_empty() {
+                    // Here, clients look for it among the attributes (cozy-stack, `_find` on files).
+                    shown = shown.attribute("referenced_by", json!(file.referenced_by));
+                }
                 resources.push(if fields.len() > ALWAYS.len() { shown.only(&fields) } else { shown });
             }
             // Deleted since it was found.
@@ -56,7 +64,12 @@ pub async fn find(
     }
     // How many there are in all is not known; Cozy's clients look for another page where the count goes beyond this one.
     let count = skipped + resources.len() + usize::from(next.is_some());
-    Ok(Document::list(resources).counted(count).next(next))
+    let mut found = Document::list(resources).counted(count).next(next);
+    if stats {
+        let stats = execution_stats(page.examined, page.documents.len(), started);
+        found = found.meta("execution_stats", stats);
+    }
+    Ok(found)
 }
 
 /// `POST /files/_all_docs` with `keys`: files by their ids, in the order of these; what is not there is left out.

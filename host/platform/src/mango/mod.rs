@@ -3,14 +3,15 @@
 //! A [`Selector`] says which documents are wanted, a [`Plan`] which index leads to them. Both are pure: they know documents and lists of
 //! indexes, and no store.
 
-mod path;
 mod plan;
+mod project;
 mod query;
 mod selector;
 mod test;
 
-pub use path::{MemberPath, project};
+pub use konnector_store::FieldPath;
 pub use plan::{Plan, Sort, plan};
+pub use project::project;
 pub use query::Query;
 pub use selector::Selector;
 
@@ -34,4 +35,10 @@ pub enum QueryError {
     /// No index leads to what is asked for.
     #[error("no matching index found, create an index")]
     NoIndex,
+}
+
+impl From<konnector_store::InvalidFieldPath> for QueryError {
+    fn from(error: konnector_store::InvalidFieldPath) -> Self {
+        Self::Selector(error.to_string())
+    }
 }

@@ -8,13 +8,13 @@ use konnector_store::{Direction, IndexRange, collate};
 use serde_json::Value;
 
 use super::test::{Comparison, Test};
-use super::{MemberPath, QueryError, Selector};
+use super::{FieldPath, QueryError, Selector};
 
 /// In which order documents are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sort {
     /// The members to sort by, the most significant first.
-    pub members: Vec<MemberPath>,
+    pub members: Vec<FieldPath>,
     /// The same for all of them.
     pub direction: Direction,
 }
@@ -78,32 +78,27 @@ impl Constraint {
     }
 }
 
-type Constraints = BTreeMap<MemberPath, Constraint>;
+type Constraints = BTreeMap<FieldPath, Constraint>;
 
 impl Selector {
     /// The members that every wanted document has, and what is known of their values.
     fn constraints(&self) -> Constraints {
         let mut found = Constraints::new();
-        collect(&self.0, None, &mut found);
+        collect(&self.0, &mut found);
         found
     }
 }
 
-fn collect(test: &Test, path: Option<&MemberPath>, found: &mut Constraints) {
-    match (test, path) {
-        (Test::And(tests), _) => tests.iter().for_each(|test| collect(test, path, found)),
-        (Test::Member(member, test), _) => {
-            let member = path.map_or_else(|| member.clone(), |path| path.join(member));
-            if !test.asks_for_absence() {
-                found.entry(member.clone()).or_default();
+fn collect(test: &Test, found: &mut Constraints) {
+    match test {
+        Test::And(tests) => tests.iter().for_each(|test| collect(test, found)),
+        Test::Field(path, test) if !test.asks_for_absence() => {
+            let constraint = found.entry(path.clone()).or_default();
+            match &**test {
+                Test::Is(comparison, value) => constraint.narrow(*comparison, value),
+                Test::BeginsWith(prefix) => constraint.prefix = Some(prefix.clone()),
+                _ => {}
             }
-            collect(test, Some(&member), found);
-        }
-        (Test::Is(comparison, value), Some(path)) => {
-            found.entry(path.clone()).or_default().narrow(*comparison, value);
-        }
-        (Test::BeginsWith(prefix), Some(path)) => {
-            found.entry(path.clone()).or_default().prefix = Some(prefix.clone());
         }
         _ => {}
     }
@@ -118,31 +113,31 @@ fn collect(test: &Test, path: Option<&MemberPath>, found: &mut Constraints) {
 pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> Result<Plan, QueryError> {
     let constraints = selector.constraints();
     let direction = sort.map_or(Direction::Forward, |sort| sort.direction);
-    let by_id = sort.is_none_or(|sort| sort.members.iter().all(MemberPath::is_id));
-    let id = MemberPath::parse("_id")?;
+    let by_id = sort.is_none_or(|sort| sort.members.iter().all(FieldPath::is_id));
+    let id = FieldPath::parse("_id")?;
     if let Some(Constraint { equal: Some(Value::String(id)), .. }) = constraints.get(&id)
         && by_id
     {
         return Ok(Plan::One(id.clone()));
     }
     let usable = indexes.iter().enumerate().filter_map(|(place, members)| {
-        let members: Vec<MemberPath> =
-            members.iter().map(|member| MemberPath::parse(member)).collect::<Result<_, _>>().ok()?;
+        let members: Vec<FieldPath> =
+            members.iter().map(|member| FieldPath::parse(member)).collect::<Result<_, _>>().ok()?;
         let (rank, range) = serve(&members, sort, &constraints)?;
         Some((rank, Reverse(members.len()), Reverse(place), range))
     });
     if let Some((.., Reverse(index), range)) = usable.max_by_key(|(rank, length, place, _)| (*rank, *length, *place)) {
         return Ok(Plan::Index { index, range, direction });
     }
-    if by_id && constraints.keys().all(MemberPath::is_id) {
+    if by_id && constraints.keys().all(FieldPath::is_id) {
         return Ok(Plan::All(direction));
     }
     Err(QueryError::NoIndex)
 }
 
 /// How well an index serves, and which part of it; `None` where it does not.
-fn serve(members: &[MemberPath], sort: Option<&Sort>, constraints: &Constraints) -> Option<(usize, IndexRange)> {
-    let sorted: &[MemberPath] = sort.map_or(&[], |sort| &sort.members);
+fn serve(members: &[FieldPath], sort: Option<&Sort>, constraints: &Constraints) -> Option<(usize, IndexRange)> {
+    let sorted: &[FieldPath] = sort.map_or(&[], |sort| &sort.members);
     if !members.iter().all(|member| constraints.contains_key(member) || sorted.contains(member)) {
         return None;
     }
@@ -163,6 +158,7 @@ fn serve(members: &[MemberPath], sort: Option<&Sort>, constraints: &Constraints)
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -173,7 +169,7 @@ mod tests {
 
     fn chosen(selector: Value, sort: &[&str], indexes: &[&[&str]]) -> Option<usize> {
         let selector = Selector::parse(selector.as_object().expect("an object")).expect("a selector");
-        let members: Vec<_> = sort.iter().map(|member| MemberPath::parse(member).expect("a path")).collect();
+        let members: Vec<_> = sort.iter().map(|member| FieldPath::parse(member).expect("a path")).collect();
         let sort = (!members.is_empty()).then_some(Sort { members, direction: Direction::Forward });
         let indexes: Vec<Vec<String>> = indexes.iter().map(|members| names(members)).collect();
         let indexes: Vec<&[String]> = indexes.iter().map(Vec::as_slice).collect();
@@ -227,5 +223,67 @@ mod tests {
         assert_eq!(chosen(json!({ "_id": { "$gt": null } }), &["_id"], &[]), Some(usize::MAX));
         assert_eq!(chosen(json!({ "_id": "one", "a": 1 }), &[], &[]), Some(usize::MAX));
         assert_eq!(chosen(json!({ "a": 1 }), &[], &[]), None);
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            any::<bool>().prop_map(|value| json!(value)),
+            (-3..4i64).prop_map(|value| json!(value)),
+            "[abB]{0,2}".prop_map(|value| json!(value)),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(|items| json!(items)),
+                prop::collection::btree_map("[ab.$]|0", inner, 0..3).prop_map(|fields| json!(fields)),
+            ]
+        })
+    }
+
+    const PATHS: [&str; 8] = ["a", "b", "a.b", "a.0", "a.0.b", "a\\.b", "\\$", "_id"];
+
+    fn selector() -> impl Strategy<Value = Value> {
+        let path = || prop::sample::select(PATHS.as_slice());
+        let comparison = || prop::sample::select(["$eq", "$ne", "$gt", "$gte", "$lt", "$lte"].as_slice());
+        let list = || prop::collection::vec(value(), 0..3);
+        let leaf = prop_oneof![
+            (path(), value()).prop_map(|(path, value)| json!({ path: value })),
+            (path(), comparison(), value()).prop_map(|(path, name, value)| json!({ path: { name: value } })),
+            (path(), any::<bool>()).prop_map(|(path, there)| json!({ path: { "$exists": there } })),
+            (path(), "[abB]{0,2}").prop_map(|(path, prefix)| json!({ path: { "$beginsWith": prefix } })),
+            (path(), prop::sample::select(["$in", "$nin", "$all"].as_slice()), list())
+                .prop_map(|(path, name, values)| json!({ path: { name: values } })),
+        ];
+        leaf.prop_recursive(3, 12, 3, move |inner| {
+            let lists = prop::sample::select(["$and", "$or", "$nor"].as_slice());
+            prop_oneof![
+                (lists, prop::collection::vec(inner.clone(), 0..3)).prop_map(|(name, list)| json!({ name: list })),
+                inner.clone().prop_map(|inner| json!({ "$not": inner })),
+                (path(), inner).prop_map(|(path, inner)| json!({ path: { "$elemMatch": inner } })),
+            ]
+        })
+    }
+
+    proptest! {
+        /// The part of an index that is read holds every document that the selector wants: with an index or without, a query finds the same.
+        #[test]
+        fn an_index_leads_to_every_document_that_is_wanted(
+            parts in prop::collection::vec(selector(), 1..4),
+            fields in prop::collection::btree_map("[ab.$]|a\\.b", value(), 0..4),
+            index in prop::sample::subsequence(PATHS.as_slice(), 1..3),
+        ) {
+            // A value may look like an operator with a wrong argument.
+            let parsed = Selector::parse(json!({ "$and": parts }).as_object().expect("an object"));
+            prop_assume!(parsed.is_ok());
+            let selector = parsed.expect("a selector");
+            let members = names(&index);
+            let Ok(Plan::Index { range, .. }) = plan(&selector, None, &[&members]) else { return Ok(()) };
+            let body = json!(fields).as_object().cloned().expect("an object");
+            let mut document = body.clone();
+            document.insert("_id".to_owned(), json!("ab"));
+            if selector.matches(&Value::Object(document)) {
+                prop_assert!(range.contains(&members, "ab", &body));
+            }
+        }
     }
 }

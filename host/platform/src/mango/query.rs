@@ -3,7 +3,7 @@
 use konnector_store::Direction;
 use serde_json::{Map, Value};
 
-use super::{MemberPath, QueryError, Selector, Sort};
+use super::{FieldPath, QueryError, Selector, Sort};
 
 /// Documents on a page where the client names no number; also where it names more than [`MOST`] (Cozy API, data system).
 const PAGE: usize = 100;
@@ -21,7 +21,7 @@ pub struct Query {
     /// How many to leave out first.
     pub skip: usize,
     /// Which of their members; all where there are none.
-    pub fields: Vec<MemberPath>,
+    pub fields: Vec<FieldPath>,
     /// Where the page before ended.
     pub bookmark: Option<String>,
     /// The design document whose index is to be used, without `_design/`, and the index's name.
@@ -62,12 +62,12 @@ fn number(body: &Map<String, Value>, name: &'static str) -> Result<Option<usize>
     }
 }
 
-fn fields(value: Option<&Value>) -> Result<Vec<MemberPath>, QueryError> {
+fn fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
     let wrong = || QueryError::Member { name: "fields", wanted: "a list of members" };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(fields)) => {
-            fields.iter().map(|field| MemberPath::parse(field.as_str().ok_or_else(wrong)?)).collect()
+            fields.iter().map(|field| Ok(FieldPath::parse(field.as_str().ok_or_else(wrong)?)?)).collect()
         }
         Some(_) => Err(wrong()),
     }
@@ -95,7 +95,7 @@ fn sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
     }
 }
 
-fn sorted_by(item: &Value) -> Result<(MemberPath, Direction), QueryError> {
+fn sorted_by(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
     let wrong = || QueryError::Sort(format!("{item} is neither a member nor like {{\"date\": \"desc\"}}"));
     let (name, direction) = match item {
         Value::String(name) => (name, Direction::Forward),
@@ -109,7 +109,7 @@ fn sorted_by(item: &Value) -> Result<(MemberPath, Direction), QueryError> {
         }
         _ => return Err(wrong()),
     };
-    Ok((MemberPath::parse(name)?, direction))
+    Ok((FieldPath::parse(name)?, direction))
 }
 
 /// `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.

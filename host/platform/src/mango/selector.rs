@@ -4,7 +4,7 @@ use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
 use super::test::{Comparison, Kind, Test};
-use super::{MemberPath, QueryError};
+use super::{FieldPath, QueryError};
 
 /// How deep a selector may be nested.
 const DEPTH: usize = 32;
@@ -27,7 +27,14 @@ impl Selector {
     ///
     /// [`QueryError::Selector`], which names the operator or member.
     pub fn parse(selector: &Map<String, Value>) -> Result<Self, QueryError> {
-        Parser { parts: 0 }.object(selector, 0).map(Self)
+        if selector.is_empty() {
+            return Ok(Self(Test::everything()));
+        }
+        Ok(Self(match (Parser { parts: 0 }).object(selector, None, 0)? {
+            // CouchDB does not execute a query of nothing but an empty list (mango_cursor:maybe_noop_range).
+            Test::And(tests) if tests.is_empty() => Test::nothing(),
+            test => test,
+        }))
     }
 
     /// Both of two selectors.
@@ -51,10 +58,27 @@ fn wrong<T>(text: String) -> Result<T, QueryError> {
     Err(QueryError::Selector(text))
 }
 
+/// An operator on the field at a path, or on the value itself.
+fn on(path: Option<&FieldPath>, test: Test) -> Test {
+    match path {
+        Some(path) => Test::Field(path.clone(), Box::new(test)),
+        None => test,
+    }
+}
+
 impl Parser {
-    fn object(&mut self, members: &Map<String, Value>, depth: usize) -> Result<Test, QueryError> {
+    /// What is asked of the value at `path`. An empty object is a value like any other (CouchDB, `mango_selector:norm_ops`).
+    fn object(
+        &mut self,
+        members: &Map<String, Value>,
+        path: Option<&FieldPath>,
+        depth: usize,
+    ) -> Result<Test, QueryError> {
         if depth > DEPTH {
             return wrong(format!("it is nested more than {DEPTH} deep"));
+        }
+        if members.is_empty() {
+            return Ok(on(path, Test::Is(Comparison::Equal, Value::Object(Map::new()))));
         }
         let mut tests = Vec::with_capacity(members.len());
         for (name, value) in members {
@@ -62,9 +86,12 @@ impl Parser {
             if self.parts > PARTS {
                 return wrong(format!("it has more than {PARTS} parts"));
             }
-            tests.push(match name.strip_prefix('$') {
-                Some(_) => self.operator(name, value, depth + 1)?,
-                None => Test::Member(MemberPath::parse(name)?, Box::new(self.condition(value, depth + 1)?)),
+            tests.push(if name.starts_with('$') {
+                self.operator(name, value, path, depth + 1)?
+            } else {
+                let name = FieldPath::parse(name)?;
+                let path = path.map_or_else(|| name.clone(), |path| path.join(&name));
+                self.condition(value, &path, depth + 1)?
             });
         }
         Ok(match <[Test; 1]>::try_from(tests) {
@@ -73,15 +100,32 @@ impl Parser {
         })
     }
 
-    /// What is asked of a member: operators, members of it, or the value that it has.
-    fn condition(&mut self, value: &Value, depth: usize) -> Result<Test, QueryError> {
+    /// What is asked of a field: operators, fields of it, or the value that it has.
+    fn condition(&mut self, value: &Value, path: &FieldPath, depth: usize) -> Result<Test, QueryError> {
         match value {
-            Value::Object(members) if !members.is_empty() => self.object(members, depth),
-            value => Ok(Test::Is(Comparison::Equal, value.clone())),
+            Value::Object(members) => self.object(members, Some(path), depth),
+            value => Ok(on(Some(path), Test::Is(Comparison::Equal, value.clone()))),
         }
     }
 
-    fn operator(&mut self, name: &str, value: &Value, depth: usize) -> Result<Test, QueryError> {
+    fn operator(
+        &mut self,
+        name: &str,
+        value: &Value,
+        path: Option<&FieldPath>,
+        depth: usize,
+    ) -> Result<Test, QueryError> {
+        match name {
+            "$and" => Ok(Test::And(self.list(name, value, path, depth)?)),
+            "$or" => Ok(Test::any(self.list(name, value, path, depth)?)),
+            "$nor" => Ok(Test::And(self.list(name, value, path, depth)?.into_iter().map(Test::negated).collect())),
+            "$not" => Ok(self.below(name, value, path, depth)?.negated()),
+            _ => self.terminal(name, value, depth).map(|test| on(path, test)),
+        }
+    }
+
+    /// An operator that no path goes through.
+    fn terminal(&mut self, name: &str, value: &Value, depth: usize) -> Result<Test, QueryError> {
         let is = |comparison| Ok(Test::Is(comparison, value.clone()));
         match name {
             "$eq" => is(Comparison::Equal),
@@ -90,13 +134,9 @@ impl Parser {
             "$gte" => is(Comparison::GreaterOrEqual),
             "$lt" => is(Comparison::Less),
             "$lte" => is(Comparison::LessOrEqual),
-            "$and" => Ok(Test::And(self.list(name, value, depth)?)),
-            "$or" => Ok(Test::Or(self.list(name, value, depth)?)),
-            "$nor" => Ok(Test::Or(self.list(name, value, depth)?).negated()),
-            "$not" => Ok(self.below(name, value, depth)?.negated()),
-            "$elemMatch" => Ok(Test::ElementMatch(Box::new(self.below(name, value, depth)?))),
-            "$allMatch" => Ok(Test::AllMatch(Box::new(self.below(name, value, depth)?))),
-            "$keyMapMatch" => Ok(Test::KeyMatch(Box::new(self.below(name, value, depth)?))),
+            "$elemMatch" => Ok(Test::ElementMatch(Box::new(self.below(name, value, None, depth)?))),
+            "$allMatch" => Ok(Test::AllMatch(Box::new(self.below(name, value, None, depth)?))),
+            "$keyMapMatch" => Ok(Test::KeyMatch(Box::new(self.below(name, value, None, depth)?))),
             "$in" => Ok(Test::In(values(name, value)?)),
             "$nin" => Ok(Test::In(values(name, value)?).negated()),
             "$all" => Ok(Test::All(values(name, value)?)),
@@ -130,16 +170,22 @@ impl Parser {
         }
     }
 
-    fn below(&mut self, name: &str, value: &Value, depth: usize) -> Result<Test, QueryError> {
+    fn below(&mut self, name: &str, value: &Value, path: Option<&FieldPath>, depth: usize) -> Result<Test, QueryError> {
         match value {
-            Value::Object(members) => self.object(members, depth),
+            Value::Object(members) => self.object(members, path, depth),
             _ => wrong(format!("{name} takes an object")),
         }
     }
 
-    fn list(&mut self, name: &str, value: &Value, depth: usize) -> Result<Vec<Test>, QueryError> {
+    fn list(
+        &mut self,
+        name: &str,
+        value: &Value,
+        path: Option<&FieldPath>,
+        depth: usize,
+    ) -> Result<Vec<Test>, QueryError> {
         let Value::Array(items) = value else { return wrong(format!("{name} takes a list of objects")) };
-        items.iter().map(|item| self.below(name, item, depth)).collect()
+        items.iter().map(|item| self.below(name, item, path, depth)).collect()
     }
 }
 
@@ -252,6 +298,79 @@ mod tests {
         );
     }
 
+    /// mango_selector.erl, `match`: an empty `$and` and `$or` are true, an empty `$all` and `$in` are false.
+    #[test]
+    fn empty_lists() {
+        let (one, none) = (json!({ "a": 1, "tags": [] }), json!({}));
+        check(json!({ "tags": { "$all": [] } }), &[], &[one.clone(), json!({ "tags": [1] }), none.clone()]);
+        check(json!({ "a": { "$in": [] } }), &[], &[one.clone(), none.clone()]);
+        check(json!({ "tags": { "$in": [] } }), &[], &[one.clone(), json!({ "tags": [1] })]);
+        check(json!({ "a": { "$nin": [] } }), std::slice::from_ref(&one), std::slice::from_ref(&none));
+        check(json!({ "a": 1, "$or": [] }), std::slice::from_ref(&one), std::slice::from_ref(&none));
+        check(json!({ "a": 1, "$and": [] }), std::slice::from_ref(&one), std::slice::from_ref(&none));
+        check(json!({ "a": 1, "$nor": [] }), std::slice::from_ref(&one), std::slice::from_ref(&none));
+        check(json!({ "a": 1, "b": { "$or": [] } }), std::slice::from_ref(&one), std::slice::from_ref(&none));
+        check(json!({ "a": 1, "$not": { "$and": [] } }), std::slice::from_ref(&one), std::slice::from_ref(&none));
+        check(json!({ "tags": { "$size": 0 } }), std::slice::from_ref(&one), &[json!({ "tags": {} }), none.clone()]);
+        check(json!({ "tags": { "$elemMatch": { "$gt": null } } }), &[json!({ "tags": [1] })], &[one.clone()]);
+        check(json!({ "tags": { "$allMatch": { "$gt": null } } }), &[json!({ "tags": [1] })], &[one.clone()]);
+        check(json!({ "a": { "$keyMapMatch": { "$gt": "" } } }), &[json!({ "a": { "b": 1 } })], &[json!({ "a": {} })]);
+        // mango_cursor.erl, `maybe_noop_range`: nothing but an empty list is not executed.
+        for alone in
+            [json!({ "$or": [] }), json!({ "$and": [] }), json!({ "$nor": [] }), json!({ "a": { "$and": [] } })]
+        {
+            check(alone, &[], &[one.clone(), none.clone()]);
+        }
+    }
+
+    /// mango_selector.erl, `norm_ops`: below the top, an empty object is a value.
+    #[test]
+    fn empty_objects() {
+        check(json!({ "a": { "$not": {} } }), &[json!({ "a": 1 })], &[json!({ "a": {} }), json!({})]);
+        check(
+            json!({ "a": { "$elemMatch": {} } }),
+            &[json!({ "a": [{}] })],
+            &[json!({ "a": [1] }), json!({ "a": [] })],
+        );
+        check(json!({ "$and": [{}, { "a": 1 }] }), &[], &[json!({ "a": 1 })]);
+    }
+
+    #[test]
+    fn arrays() {
+        let mails = json!({ "email": [{ "address": "a@x.example" }, { "address": "b@x.example" }], "n": [[1], 2] });
+        check(json!({ "email.0.address": "a@x.example" }), std::slice::from_ref(&mails), &[json!({ "email": [] })]);
+        check(json!({ "email": { "1": { "address": "b@x.example" } } }), std::slice::from_ref(&mails), &[]);
+        check(json!({ "email.2": { "$exists": false } }), &[json!({})], std::slice::from_ref(&mails));
+        check(json!({ "email.0.name": { "$exists": false } }), std::slice::from_ref(&mails), &[]);
+        check(json!({ "email.x": { "$exists": false } }), &[json!({ "email": {} })], std::slice::from_ref(&mails));
+        check(json!({ "n.0.0": 1 }), std::slice::from_ref(&mails), &[json!({ "n": [1] })]);
+        // In an array, an item is looked for, and never the array itself.
+        check(json!({ "n": { "$in": [[1]] } }), std::slice::from_ref(&mails), &[json!({ "n": [1] })]);
+        check(json!({ "n": { "$nin": [[1]] } }), &[json!({ "n": [1] })], std::slice::from_ref(&mails));
+        check(json!({ "n": { "$all": [[[1], 2]] } }), std::slice::from_ref(&mails), &[json!({ "n": [1, 2] })]);
+        check(json!({ "n": { "$all": [2] } }), std::slice::from_ref(&mails), &[json!({ "n": [2.0] })]);
+        check(json!({ "n": [[1], 2] }), std::slice::from_ref(&mails), &[json!({ "n": [[1]] })]);
+    }
+
+    #[test]
+    fn paths_with_escapes() {
+        check(json!({ "a\\.b": 1 }), &[json!({ "a.b": 1 })], &[json!({ "a": { "b": 1 } })]);
+        check(json!({ "\\$a": 1 }), &[json!({ "$a": 1 })], &[json!({ "\\$a": 1 })]);
+        check(json!({ "a": { "\\$b": 1 } }), &[json!({ "a": { "$b": 1 } })], &[json!({ "a": { "b": 1 } })]);
+    }
+
+    #[test]
+    fn ids_are_ordered_by_their_bytes_and_other_texts_by_unicode() {
+        check(json!({ "_id": { "$gt": "a" } }), &[json!({ "_id": "b" })], &[json!({ "_id": "B" })]);
+        check(json!({ "a": { "$gt": "a" } }), &[json!({ "a": "b" }), json!({ "a": "B" })], &[]);
+    }
+
+    #[test]
+    fn a_field_below_an_absent_one_is_absent() {
+        check(json!({ "a": { "b": { "$exists": false } } }), &[json!({}), json!({ "a": {} })], &[json!({ "a": 1 })]);
+        check(json!({ "a": { "$mod": [2, 1] } }), &[json!({ "a": u64::MAX }), json!({ "a": 3 })], &[json!({ "a": 2 })]);
+    }
+
     #[test]
     fn mistakes_are_named() {
         let refused = |selector: Value| parse(selector).expect_err("refused").to_string();
@@ -260,7 +379,7 @@ mod tests {
         insta::assert_snapshot!(refused(json!({ "a": { "$in": 1 } })), @"selector: $in takes a list of values");
         insta::assert_snapshot!(refused(json!({ "$or": [1] })), @"selector: $or takes an object");
         insta::assert_snapshot!(refused(json!({ "a": { "$mod": [0, 1] } })), @"selector: $mod takes two whole numbers, the first of them not 0");
-        insta::assert_snapshot!(refused(json!({ "a..b": 1 })), @"selector: 'a..b' is no path of members such as vendor or metadata.date");
+        insta::assert_snapshot!(refused(json!({ "a..b": 1 })), @r#"selector: "a..b" is not a path of fields such as `vendor` or `cozyMetadata.createdAt`"#);
         let deep = (0..40).fold(json!({ "a": 1 }), |inner, _| json!({ "$not": inner }));
         insta::assert_snapshot!(refused(deep), @"selector: it is nested more than 32 deep");
         assert!(refused(json!({ "a": { "$regex": "(a{1000}){1000}" } })).contains("$regex"));

@@ -2,11 +2,9 @@
 
 use std::cmp::Ordering;
 
-use konnector_store::collate;
+use konnector_store::{FieldPath, Lookup, collate};
 use regex::Regex;
 use serde_json::Value;
-
-use super::MemberPath;
 
 /// How two values compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +29,30 @@ impl Comparison {
         }
     }
 
-    fn holds(self, value: &Value, wanted: &Value) -> bool {
+    fn holds(self, value: &Value, wanted: &Value, collation: Collation) -> bool {
         match self {
             Self::Equal => is_equal(value, wanted),
             Self::Different => !is_equal(value, wanted),
-            Self::Greater => collate(value, wanted) == Ordering::Greater,
-            Self::GreaterOrEqual => collate(value, wanted) != Ordering::Less,
-            Self::Less => collate(value, wanted) == Ordering::Less,
-            Self::LessOrEqual => collate(value, wanted) != Ordering::Greater,
+            Self::Greater => collation.compare(value, wanted) == Ordering::Greater,
+            Self::GreaterOrEqual => collation.compare(value, wanted) != Ordering::Less,
+            Self::Less => collation.compare(value, wanted) == Ordering::Less,
+            Self::LessOrEqual => collation.compare(value, wanted) != Ordering::Greater,
+        }
+    }
+}
+
+/// How texts are ordered: ids by their bytes, all others by Unicode's collation (CouchDB, `mango_selector:match` for `_id`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Collation {
+    Unicode,
+    Bytes,
+}
+
+impl Collation {
+    fn compare(self, value: &Value, wanted: &Value) -> Ordering {
+        match (self, value, wanted) {
+            (Self::Bytes, Value::String(value), Value::String(wanted)) => value.cmp(wanted),
+            _ => collate(value, wanted),
         }
     }
 }
@@ -87,15 +101,15 @@ impl Kind {
     }
 }
 
-/// A question about a value, which may be absent.
+/// A question about a value. Paths are pushed down to the operators, as CouchDB normalises selectors.
 #[derive(Debug, Clone)]
 pub(super) enum Test {
     And(Vec<Self>),
     Or(Vec<Self>),
     /// Of what no operator is the opposite of; the others are turned around, see [`Test::negated`].
     Not(Box<Self>),
-    /// About a member of the value. Whatever is asked of one that is absent, except that it be absent, is answered by no.
-    Member(MemberPath, Box<Self>),
+    /// An operator on a field of the value. An absent field passes `$exists: false` alone.
+    Field(FieldPath, Box<Self>),
     Exists(bool),
     Is(Comparison, Value),
     In(Vec<Value>),
@@ -105,7 +119,7 @@ pub(super) enum Test {
     Mod(i64, i64),
     Regex(Regex),
     BeginsWith(String),
-    /// An array that holds all of these.
+    /// An array that holds all of these, and is asked for some.
     All(Vec<Value>),
     /// An array of which one item passes.
     ElementMatch(Box<Self>),
@@ -116,13 +130,28 @@ pub(super) enum Test {
 }
 
 impl Test {
-    /// The opposite. A member that is absent passes neither (CouchDB normalises selectors this way).
+    /// Passes everything.
+    pub(super) const fn everything() -> Self {
+        Self::And(Vec::new())
+    }
+
+    /// Passes nothing.
+    pub(super) const fn nothing() -> Self {
+        Self::Or(Vec::new())
+    }
+
+    /// Passes what one of the tests passes; everything where there are none (CouchDB: an empty `$or` is true).
+    pub(super) fn any(tests: Vec<Self>) -> Self {
+        if tests.is_empty() { Self::everything() } else { Self::Or(tests) }
+    }
+
+    /// The opposite. A field that is absent passes neither (CouchDB normalises selectors this way).
     pub(super) fn negated(self) -> Self {
         match self {
-            Self::And(tests) => Self::Or(tests.into_iter().map(Self::negated).collect()),
+            Self::And(tests) => Self::any(tests.into_iter().map(Self::negated).collect()),
             Self::Or(tests) => Self::And(tests.into_iter().map(Self::negated).collect()),
             Self::Not(test) => *test,
-            Self::Member(path, test) => Self::Member(path, Box::new(test.negated())),
+            Self::Field(path, test) => Self::Field(path, Box::new(test.negated())),
             Self::Exists(there) => Self::Exists(!there),
             Self::Is(comparison, value) => Self::Is(comparison.opposite(), value),
             other => Self::Not(Box::new(other)),
@@ -131,32 +160,40 @@ impl Test {
 
     /// Whether a value passes.
     pub(super) fn holds(&self, value: &Value) -> bool {
+        self.holds_in(value, Collation::Unicode)
+    }
+
+    fn holds_in(&self, value: &Value, collation: Collation) -> bool {
         match self {
-            Self::And(tests) => tests.iter().all(|test| test.holds(value)),
-            Self::Or(tests) => tests.iter().any(|test| test.holds(value)),
-            Self::Not(test) => !test.holds(value),
-            Self::Member(path, test) => match path.below(value) {
-                Some(member) => test.holds(member),
-                None => test.asks_for_absence(),
+            Self::And(tests) => tests.iter().all(|test| test.holds_in(value, collation)),
+            Self::Or(tests) => tests.iter().any(|test| test.holds_in(value, collation)),
+            Self::Not(test) => !test.holds_in(value, collation),
+            Self::Field(path, test) => match path.below(value) {
+                Lookup::Found(value) => {
+                    test.holds_in(value, if path.is_id() { Collation::Bytes } else { Collation::Unicode })
+                }
+                Lookup::Missing => test.asks_for_absence(),
+                Lookup::Unreachable => false,
             },
             Self::Exists(there) => *there,
-            Self::Is(comparison, wanted) => comparison.holds(value, wanted),
-            Self::In(wanted) => match value {
-                Value::Array(items) if items.iter().any(|item| wanted.iter().any(|wanted| is_equal(item, wanted))) => {
-                    true
-                }
-                value => wanted.iter().any(|wanted| is_equal(value, wanted)),
-            },
+            Self::Is(comparison, wanted) => comparison.holds(value, wanted, collation),
+            Self::In(wanted) => {
+                let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+                values.iter().any(|value| wanted.iter().any(|wanted| is_equal(value, wanted)))
+            }
             Self::Type(kind) => Kind::of(value) == *kind,
             Self::Size(size) => value.as_array().is_some_and(|items| items.len() as u64 == *size),
             Self::Mod(divisor, remainder) => {
-                value.as_i64().and_then(|number| number.checked_rem(*divisor)) == Some(*remainder)
+                let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
+                number.and_then(|number| number.checked_rem((*divisor).into())) == Some((*remainder).into())
             }
             Self::Regex(regex) => value.as_str().is_some_and(|text| regex.is_match(text)),
             Self::BeginsWith(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
-            Self::All(wanted) => value.as_array().is_some_and(|items| {
-                let holds = |wanted: &Value| items.iter().any(|item| is_equal(item, wanted));
-                wanted.iter().all(holds) || matches!(wanted.as_slice(), [only] if is_equal(value, only))
+            // Erlang compares here without CouchDB's order: 1 is not 1.0.
+            Self::All(wanted) => value.as_array().is_some_and(|items| match wanted.as_slice() {
+                [] => false,
+                [Value::Array(only)] if items == only => true,
+                wanted => wanted.iter().all(|wanted| items.contains(wanted)),
             }),
             Self::ElementMatch(test) => value.as_array().is_some_and(|items| items.iter().any(|item| test.holds(item))),
             Self::AllMatch(test) => {
@@ -168,13 +205,8 @@ impl Test {
         }
     }
 
-    /// Whether a member that is absent passes.
-    pub(super) fn asks_for_absence(&self) -> bool {
-        match self {
-            Self::Exists(there) => !there,
-            Self::And(tests) => !tests.is_empty() && tests.iter().all(Self::asks_for_absence),
-            Self::Or(tests) => tests.iter().any(Self::asks_for_absence),
-            _ => false,
-        }
+    /// Whether a field that is absent passes.
+    pub(super) const fn asks_for_absence(&self) -> bool {
+        matches!(self, Self::Exists(false))
     }
 }

@@ -4,6 +4,7 @@ use konnector_manifest::Doctype;
 use serde::{Deserialize, Serialize};
 
 use super::order;
+use super::path::FieldPath;
 use crate::error::{Error, Result};
 use crate::id::InstanceId;
 use crate::key;
@@ -117,12 +118,16 @@ pub(super) fn check_members(members: &[String]) -> Result<()> {
     if members.is_empty() || members.len() > MEMBERS {
         return invalid(format!("an index has 1 to {MEMBERS} members, this one has {}", members.len()));
     }
-    if let Some(member) = members.iter().find(|member| member.split('.').any(str::is_empty)) {
-        return invalid(format!("{member:?} is no path of members such as `vendor` or `cozyMetadata.createdAt`"));
-    }
-    if let Some(twice) = members.iter().enumerate().find(|(at, member)| members.iter().take(*at).any(|m| m == *member))
-    {
-        return invalid(format!("the member `{}` occurs twice", twice.1));
+    let mut paths = Vec::with_capacity(members.len());
+    for member in members {
+        let path = match FieldPath::parse(member) {
+            Ok(path) => path,
+            Err(error) => return invalid(error.to_string()),
+        };
+        if paths.contains(&path) {
+            return invalid(format!("the member `{member}` occurs twice"));
+        }
+        paths.push(path);
     }
     // As they stand in the entry: quotation marks and controls take more.
     let size: usize = members.iter().map(|member| member.escape_default().count()).sum();

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::order;
+use super::path::FieldPath;
 use crate::Map;
 use crate::error::{Error, Result};
 use crate::id::InstanceId;
@@ -60,7 +61,7 @@ impl Place {
             if member == "_id" {
                 order::append(&Value::String(id.to_owned()), &mut values);
             } else {
-                order::append(member_of(body, member)?, &mut values);
+                order::append(FieldPath::parse(member).ok()?.of(body).value()?, &mut values);
             }
         }
         Some(Self { values: bounded(values), id: id.to_owned() })
@@ -98,13 +99,6 @@ impl Place {
         };
         Ok(Self { values, id: record.id })
     }
-}
-
-/// The value under a path such as `cozyMetadata.createdAt`.
-fn member_of<'a>(body: &'a Map, path: &str) -> Option<&'a Value> {
-    let mut names = path.split('.');
-    let first = body.get(names.next()?)?;
-    names.try_fold(first, |value, name| value.as_object()?.get(name))
 }
 
 /// Cuts what no entry can hold.

@@ -31,14 +31,18 @@ const OBJECT: u8 = 0x60;
 static COLLATOR: LazyLock<CollatorBorrowed<'static>> =
     LazyLock::new(|| Collator::try_new(Default::default(), CollatorOptions::default()).expect("the root collation"));
 
+/// How [`FieldPath`](super::FieldPath) finds values; raise it when that changes, so that indexes are built anew.
+const PATH_SEMANTICS: u8 = 2;
+
 /// Tells orders apart: another version of Unicode's data may sort some texts otherwise, and what was written in the old order is then
-/// worthless.
+/// worthless. So is what was written from other fields.
 pub(crate) static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
     let mut bytes = Vec::new();
     for character in '\0'..'\u{3000}' {
         text(character.encode_utf8(&mut [0; 4]), &mut bytes);
     }
     number(&Number::from(1), &mut bytes);
+    bytes.push(PATH_SEMANTICS);
     let digest = Sha256::digest(&bytes);
     digest.iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
 });

@@ -104,8 +104,8 @@ async fn what_is_no_list_of_members_is_refused() {
     insta::assert_snapshot!(refusals.join("\n"), @r#"
     invalid index: an index has 1 to 8 members, this one has 0
     invalid index: an index has 1 to 8 members, this one has 9
-    invalid index: "a..b" is no path of members such as `vendor` or `cozyMetadata.createdAt`
-    invalid index: "" is no path of members such as `vendor` or `cozyMetadata.createdAt`
+    invalid index: "a..b" is not a path of fields such as `vendor` or `cozyMetadata.createdAt`
+    invalid index: "" is not a path of fields such as `vendor` or `cozyMetadata.createdAt`
     invalid index: the member `a` occurs twice
     invalid index: the names of its members have 321 bytes together, the limit is 320
     "#);

@@ -2,7 +2,7 @@
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{Document, Error, Object, Order, Page, Query, Range};
-use konnector_store::{Direction, IndexRange};
+use konnector_store::{Direction, FieldPath, IndexRange};
 use serde_json::Value;
 
 use super::{RunDocuments, shown, told};
@@ -54,7 +54,8 @@ impl RunDocuments {
             return Ok(Way::Ids);
         }
         // What the platform keeps in documents for itself is nobody's to look for.
-        if let Some(own) = query.index.iter().find(|path| path.starts_with('_') && *path != "_id") {
+        let reserved = |path: &&String| FieldPath::parse(path).is_ok_and(|path| path.is_reserved());
+        if let Some(own) = query.index.iter().find(reserved) {
             return Err(Error::Invalid(format!("index: `{own}` is no member of a document")));
         }
         let index = self.0.platform.store.index(&self.0.instance.id, doctype, &query.index).await.map_err(wrong)?;
@@ -78,11 +79,7 @@ fn range_of(query: &Query) -> IndexRange {
 fn matches(query: &Query, document: &konnector_store::Document) -> bool {
     let value = |path: &String| match path.as_str() {
         "_id" => Some(Value::String(document.id.clone())),
-        path => {
-            let mut names = path.split('.');
-            let first = document.body.get(names.next()?)?;
-            names.try_fold(first, |value, name| value.as_object()?.get(name)).cloned()
-        }
+        path => FieldPath::parse(path).ok()?.of(&document.body).value().cloned(),
     };
     let mut paths = query.index.iter();
     let equal = query
