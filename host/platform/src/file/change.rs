@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{File, Reference};
+use super::{File, Reference, address};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::stored::Object;
@@ -42,6 +42,37 @@ impl Platform {
     /// [`Error::NotFound`]; [`Error::BadRequest`] for more than a file may have.
     pub async fn add_references(&self, instance: &Instance, id: &str, references: &[Reference]) -> Result<File> {
         self.change_file(instance, id, |file| file.refer_to(references)).await
+    }
+
+    /// Makes a directory that refers to nothing the folder of a konnector's account; one that refers to something stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`].
+    pub(crate) async fn mark_folder(
+        &self,
+        instance: &Instance,
+        directory: &File,
+        references: &[Reference],
+        mark: Mark<'_>,
+    ) -> Result<File> {
+        if !directory.referenced_by.is_empty() {
+            return Ok(directory.clone());
+        }
+        let now = self.clock.now();
+        self.change_file(instance, &directory.id, |directory| {
+            if !directory.referenced_by.is_empty() || !directory.refer_to(references)? {
+                return Ok(false);
+            }
+            let metadata = &mut directory.cozy_metadata;
+            let address = address(&instance.domain);
+            metadata.entry("createdByApp").or_insert_with(|| json!(mark.slug));
+            metadata.insert("createdOn".to_owned(), json!(address));
+            metadata.insert("sourceAccount".to_owned(), json!(mark.account));
+            updated_by(metadata, json!({ "slug": mark.slug, "date": now, "instance": address }));
+            Ok(true)
+        })
+        .await
     }
 
     /// Removes the references that a file has.
@@ -101,6 +132,26 @@ impl Platform {
             None => Err(Error::NotFound(format!("there is no file '{id}'"))),
         }
     }
+}
+
+/// Whose folder a directory becomes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark<'a> {
+    /// The konnector.
+    pub(crate) slug: &'a str,
+    /// Id of the account.
+    pub(crate) account: &'a str,
+}
+
+/// Puts an application into `updatedByApps`, in place of its earlier entry.
+fn updated_by(metadata: &mut Object, entry: Value) {
+    let mut entries = match metadata.shift_remove("updatedByApps") {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    };
+    entries.retain(|other| other.get("slug") != entry.get("slug"));
+    entries.push(entry);
+    metadata.insert("updatedByApps".to_owned(), Value::Array(entries));
 }
 
 impl File {

@@ -27,13 +27,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use archive::{Archive, Parts};
+pub(crate) use change::Mark;
 pub use content::NewContent;
 pub use link::Target;
 pub use name::{numbered, safe_name, valid_name};
 pub use patch::{FilePatch, unique};
 pub use reference::ReferencePage;
 pub use seen::check_seen;
-pub use upload::uploaded_by;
+pub use upload::{NewDirectory, uploaded_by};
 pub(crate) use usage::Usage;
 pub use version::Version;
 pub use writer::{ContentWriter, NotWritten};

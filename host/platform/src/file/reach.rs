@@ -99,8 +99,13 @@ fn faces(file: &File, itself: bool) -> Result<Vec<Object>> {
     let mut plain = if itself { public(object(file)?) } else { Object::new() };
     plain.insert("name".to_owned(), json!(file.name));
     let tags = file.tags.iter().map(|tag| ("tags", tag.clone()));
-    let references =
-        file.referenced_by.iter().map(|reference| ("referenced_by", format!("{}/{}", reference.doctype, reference.id)));
+    let references = file.referenced_by.iter().flat_map(|reference| {
+        let whole = format!("{}/{}", reference.doctype, reference.id);
+        // The id of a konnector repeats its type, and Cozy's rule for the folders of a konnector has the id alone.
+        let id = reference.id.strip_prefix(&reference.doctype).filter(|rest| rest.starts_with('/'));
+        [Some(whole), id.map(|_| reference.id.clone())]
+    });
+    let references = references.flatten().map(|value| ("referenced_by", value));
     let several = tags.chain(references).map(|(name, value)| Object::from_iter([(name.to_owned(), json!(value))]));
     Ok(std::iter::once(plain).chain(several).collect())
 }

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use konnector_manifest::{Permissions, Slug};
 use konnector_store::{Changes, DocRef, Links};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 pub use patch::Patch;
 
-use crate::doctype::PERMISSIONS;
+use crate::doctype::{FILES, PERMISSIONS};
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, object};
 use crate::token::{Audience, Principal};
@@ -20,6 +21,8 @@ use crate::{Error, Platform, Result};
 
 /// Index from a short code to the permission set of its share.
 pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
+/// Title of the rule that lets a konnector work in its folders.
+const REFERENCED_FOLDERS: &str = "referenced folders";
 /// The indexes of permission sets.
 pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
 
@@ -115,6 +118,31 @@ impl Platform {
             Some(found) => found.value.rules(),
             None => Ok(Permissions::default()),
         }
+    }
+
+    /// Lets a konnector work in the folders that refer to it, wherever the user moves them (Cozy API, permission top-up, §6.5). Nothing
+    /// happens when it may already, or is not installed.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub(crate) async fn allow_referenced_folders(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+        let value = format!("io.cozy.konnectors/{slug}");
+        self.modify::<PermissionSet, _>(&at(instance, &id_of_konnector(slug.as_ref())), |set, _| {
+            if set.permissions.contains_key(REFERENCED_FOLDERS) {
+                return Ok(false);
+            }
+            let rule = json!({
+                "type": FILES.as_str(),
+                "description": "Works in the folders that refer to this konnector",
+                "selector": "referenced_by",
+                "values": [value],
+            });
+            set.permissions.insert(REFERENCED_FOLDERS.to_owned(), rule);
+            Ok(true)
+        })
+        .await
+        .map(drop)
     }
 
     /// The set that a principal acts under, where it has a document.

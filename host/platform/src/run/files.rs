@@ -6,13 +6,14 @@ mod upload;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use konnector_manifest::{Doctype, Manifest, Verb};
+use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{
     Details, Entry, Error, File as GuestFile, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Target,
     Upload,
 };
 
-use super::{Scope, denied, folder, told};
+use super::folder::RunFolder;
+use super::{Scope, denied, told};
 use crate::doctype::FILES;
 use crate::file::{self, File, Kind, safe_name};
 use content::RunContent;
@@ -30,14 +31,13 @@ const REFERENCE: usize = 512;
 /// The interface `files`.
 pub struct RunFiles {
     scope: Arc<Scope>,
-    folder: String,
+    folder: Arc<RunFolder>,
 }
 
 impl RunFiles {
-    /// For the folder that the job and the account name.
-    pub fn new(scope: Arc<Scope>, manifest: &Manifest) -> crate::Result<Self> {
-        let folder = folder::destination(&scope, manifest)?;
-        Ok(Self { scope, folder })
+    /// Below the folder of the run.
+    pub fn new(scope: Arc<Scope>, folder: RunFolder) -> Self {
+        Self { scope, folder: Arc::new(folder) }
     }
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
@@ -71,7 +71,7 @@ impl RunFiles {
     /// The path of a folder below the account's.
     fn path(&self, folder: &str) -> String {
         let names = folder.split('/').filter(|name| !name.is_empty()).map(safe_name);
-        names.fold(self.folder.clone(), |path, name| format!("{path}/{name}"))
+        names.fold(self.folder.path().to_owned(), |path, name| format!("{path}/{name}"))
     }
 }
 
@@ -117,7 +117,7 @@ impl Files for RunFiles {
             Some(key) => self.scope.keyed_id(KEYED, key),
             None => self.scope.keyed_id(BY_PATH, &format!("{path}/{name}")),
         };
-        Ok(Box::new(RunUpload::begin(&self.scope, path, name, id, target).await?))
+        Ok(Box::new(RunUpload::begin((&self.scope, &self.folder), path, name, id, target).await?))
     }
 
     async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {
@@ -174,9 +174,11 @@ impl Files for RunFiles {
             return Err(Error::Invalid("which: a folder cannot be moved, only a file".to_owned()));
         }
         let path = scope.platform.path_of(&scope.instance, &file).map_err(told)?;
-        if file.trashed || !path.starts_with(&format!("{}/", self.folder)) {
-            return Err(Error::Denied(format!("the file {path} is outside of {}: its user put it there", self.folder)));
+        if file.trashed || !path.starts_with(&format!("{}/", self.folder.path())) {
+            let folder = self.folder.path();
+            return Err(Error::Denied(format!("the file {path} is outside of {folder}: its user put it there")));
         }
+        self.folder.ensure(scope).await.map_err(told)?;
         let directory = scope.platform.ensure_directory(&scope.instance, &self.path(folder)).await.map_err(told)?;
         let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name)).await;
         scope.file(&moved.map_err(told)?)
@@ -203,6 +205,7 @@ impl Files for RunFiles {
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
         self.check(Verb::Post)?;
         let (scope, path) = (&self.scope, self.path(folder));
+        self.folder.ensure(scope).await.map_err(told)?;
         let directory = scope.platform.ensure_directory(&scope.instance, &path).await.map_err(told)?;
         Ok(Folder { id: directory.id, path: directory.path.unwrap_or(path) })
     }

@@ -2,10 +2,13 @@
 
 use konnector_manifest::Manifest;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::Scope;
+use crate::account::Account;
 use crate::doctype::KONNECTORS;
-use crate::file::{self, Kind, Reference, TRASH_PATH};
+use crate::file::{self, File, Kind, Mark, Reference, TRASH_PATH};
 use crate::stored::Object;
 use crate::trigger::TriggerPatch;
 use crate::{Platform, Result};
@@ -15,9 +18,56 @@ const IDENTIFIER: &str = "io.cozy.accounts.sourceAccountIdentifier";
 /// The member of an account that holds the path of its folder.
 const DEFAULT_PATH: &str = "defaultFolderPath";
 
-/// Path of the folder that a run writes to: the directory that the job names, else the only one that refers to the konnector and the account,
-/// else the account's own, else `/<Administrative>/<konnector>/<account>` (cozy-stack, folder of a konnector).
-pub fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
+/// The folder of a run. It is made when something is first written to it.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: String,
+    made: OnceCell<File>,
+}
+
+impl RunFolder {
+    /// The directory that the job names, else the only one that refers to the konnector and the account, else the account's own, else
+    /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). Writes nothing.
+    pub fn of(scope: &Scope, manifest: &Manifest) -> Result<Self> {
+        Ok(Self { path: destination(scope, manifest)?, made: OnceCell::new() })
+    }
+
+    /// Its path when the run began.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Makes the folder where it is missing. One that refers to nothing is marked as the konnector's, and the account and its triggers
+    /// remember it, so that it is recognised wherever the user moves it. Cancel-safe.
+    pub async fn ensure(&self, scope: &Scope) -> Result<&File> {
+        self.made
+            .get_or_try_init(|| async {
+                let mut directory = scope.platform.ensure_directory(&scope.instance, &self.path).await?;
+                if let Some(account) = &scope.account {
+                    let mark = Mark { slug: scope.konnector.slug.as_ref(), account: &account.id };
+                    directory =
+                        scope.platform.mark_folder(&scope.instance, &directory, &references(scope), mark).await?;
+                    remember(scope, account, &directory.id, &self.path).await?;
+                }
+                Ok(directory)
+            })
+            .await
+    }
+
+    /// Puts the id of the folder into a job's message that wants one.
+    pub async fn correct(&self, scope: &Scope, message: &mut Value) -> Result<()> {
+        if scope.job.argument(FOLDER).is_none_or(str::is_empty) {
+            return Ok(());
+        }
+        let directory = self.ensure(scope).await?;
+        if let Some(members) = message.as_object_mut() {
+            members.insert(FOLDER.to_owned(), Value::String(directory.id.clone()));
+        }
+        Ok(())
+    }
+}
+
+fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
     if let Some(path) = named_by_job(&scope.platform, scope)? {
         return Ok(path);
     }
@@ -31,7 +81,7 @@ pub fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
         }
     }
     let administrative = if scope.instance.locale == "fr" { "Administratif" } else { "Administrative" };
-    let konnector = file::safe_name(&manifest.name);
+    let konnector = file::safe_name(&title_case(&manifest.name));
     let path = format!("/{administrative}/{konnector}");
     Ok(match &scope.account {
         None => path,
@@ -39,21 +89,14 @@ pub fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
     })
 }
 
-/// Puts the id of the folder into a job's message that wants one, and makes the folder where it is missing (Cozy API, konnector run-time
-/// contract, §6.4).
-pub async fn correct(scope: &Scope, manifest: &Manifest, message: &mut Value) -> Result<()> {
-    if scope.job.argument("folder_to_save").is_none_or(str::is_empty) {
-        return Ok(());
-    }
-    let path = destination(scope, manifest)?;
-    let directory = scope.platform.ensure_directory(&scope.instance, &path).await?;
-    if let Some(members) = message.as_object_mut() {
-        members.insert(FOLDER.to_owned(), Value::String(directory.id.clone()));
-    }
-    if directory.referenced_by.is_empty() {
-        scope.platform.add_references(&scope.instance, &directory.id, &references(scope)).await?;
-    }
-    remember(scope, &directory.id, &path).await
+/// Each word with a capital first letter and small ones behind it, as Cozy names the folder of a konnector (`cases.Title`).
+fn title_case(name: &str) -> String {
+    let title = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+        first + &letters.as_str().to_lowercase()
+    };
+    name.split_word_bounds().map(title).collect()
 }
 
 /// The member of a message that names the folder.
@@ -67,8 +110,15 @@ fn reference(doctype: &str, id: String) -> Reference {
 
 /// What the folder of a run refers to: the konnector, and the account at the vendor.
 fn references(scope: &Scope) -> Vec<Reference> {
-    let account = scope.identifier.clone().map(|identifier| reference(IDENTIFIER, identifier));
+    let account = source_identifier(scope).map(|identifier| reference(IDENTIFIER, identifier.to_owned()));
     [reference(KONNECTORS.as_str(), scope.konnector.doc_id())].into_iter().chain(account).collect()
+}
+
+/// Who has the account at the vendor: what clients wrote into the account's `cozyMetadata`, else what the form says.
+fn source_identifier(scope: &Scope) -> Option<&str> {
+    let metadata = scope.account.as_ref().and_then(|account| account.body.get("cozyMetadata"));
+    let written = metadata.and_then(|metadata| metadata.get("sourceAccountIdentifier")).and_then(Value::as_str);
+    written.filter(|identifier| !identifier.is_empty()).or(scope.identifier.as_deref())
 }
 
 /// The directory that refers to the konnector and to no other account, if there is exactly one.
@@ -88,9 +138,11 @@ fn referring(scope: &Scope) -> Result<Option<String>> {
 }
 
 /// Tells the account, and every trigger of it, which folder it is.
-async fn remember(scope: &Scope, id: &str, path: &str) -> Result<()> {
-    let Scope { platform, instance, konnector, account, .. } = scope;
-    let Some(account) = account.as_ref().filter(|_| !scope.job.is_clean_up()) else { return Ok(()) };
+async fn remember(scope: &Scope, account: &Account, id: &str, path: &str) -> Result<()> {
+    let Scope { platform, instance, konnector, .. } = scope;
+    if scope.job.is_clean_up() {
+        return Ok(());
+    }
     for trigger in platform.triggers_of_account(instance, &account.id)? {
         let Ok(trigger) = platform.trigger(instance, &trigger) else { continue };
         if !trigger.runs(konnector.slug.as_ref(), Some(&account.id)) || trigger.message.get(FOLDER) == Some(&json!(id))
@@ -119,7 +171,7 @@ async fn remember(scope: &Scope, id: &str, path: &str) -> Result<()> {
 }
 
 fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<String>> {
-    let Some(id) = scope.job.argument("folder_to_save").filter(|id| !id.is_empty()) else { return Ok(None) };
+    let Some(id) = scope.job.argument(FOLDER).filter(|id| !id.is_empty()) else { return Ok(None) };
     match platform.file(&scope.instance, id) {
         Ok(directory) if directory.kind == Kind::Directory && !directory.trashed => Ok(directory.path),
         Ok(_) | Err(crate::Error::NotFound(_)) => Ok(None),
@@ -133,4 +185,24 @@ fn account_folder(name: &str, id: &str) -> String {
         name.chars().map(|c| if c.is_alphanumeric() || matches!(c, ' ' | '-' | '_') { c } else { '_' }).collect();
     let folder = file::safe_name(&folder);
     if name.trim().is_empty() { id.to_owned() } else { folder }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::title_case;
+
+    #[test]
+    fn words_begin_with_a_capital() {
+        for (name, title) in [
+            ("Bank101", "Bank101"),
+            ("free mobile", "Free Mobile"),
+            ("EDF", "Edf"),
+            ("la-poste", "La-Poste"),
+            ("l'oréal paris", "L'oréal Paris"),
+            ("ÉLECTRICITÉ de france", "Électricité De France"),
+            ("", ""),
+        ] {
+            assert_eq!(title_case(name), title);
+        }
+    }
 }

@@ -29,6 +29,7 @@ use crate::instance::Instance;
 use crate::job::{Cause, Job};
 use crate::konnector::Konnector;
 use crate::{Error, Platform, Result};
+use folder::RunFolder;
 
 /// `COZY_LANGUAGE` of a manifest that names none (Cozy API, konnector run-time contract, §6.2).
 const DEFAULT_LANGUAGE: &str = "node";
@@ -105,8 +106,8 @@ pub struct Run {
 }
 
 impl Run {
-    /// Loads the program and puts the capabilities together. Contacts nobody, and writes nothing but the folder that a command component is
-    /// told of.
+    /// Loads the program and puts the capabilities together. Contacts nobody, and writes nothing but the folder that the job asks for, and the
+    /// rule that lets the konnector work in it.
     pub async fn new(
         platform: &Platform,
         instance: &Instance,
@@ -116,6 +117,10 @@ impl Run {
         lease: &Lease,
     ) -> Result<Self> {
         let manifest = konnector.manifest()?;
+        let wants_folder = job.argument("folder_to_save").is_some_and(|folder| !folder.is_empty());
+        if wants_folder || Verb::EACH.iter().any(|verb| manifest.permissions.allows_any(*verb, &FILES)) {
+            platform.fenced(lease).allow_referenced_folders(instance, &konnector.slug).await?;
+        }
         let permissions = platform.konnector_permissions(instance, &konnector.slug)?;
         let program = platform.program(&konnector).await?;
         let secrets = match &account {
@@ -150,18 +155,17 @@ impl Run {
             job: job.clone(),
             awaits_approval: AtomicBool::new(false),
         });
+        let folder = RunFolder::of(&scope, &manifest)?;
+        folder.correct(&scope, &mut run_job.message).await?;
         let api: Option<Arc<dyn OwnApi>> = match program.info().kind {
             Kind::Typed { .. } => None,
-            Kind::Command => {
-                folder::correct(&scope, &manifest, &mut run_job.message).await?;
-                Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?))
-            }
+            Kind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?)),
         };
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
             secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
-            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), &manifest)?),
+            files: Arc::new(files::RunFiles::new(Arc::clone(&scope), folder)),
             tree: tree::RunTree::new(&scope).map(|tree| Arc::new(tree) as _),
             progress: Arc::new(progress::RunProgress(scope)),
             log: Arc::clone(&log) as _,

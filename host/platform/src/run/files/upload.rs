@@ -9,6 +9,7 @@ use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Error, Quota, Stored, Target, Upload, Written};
 use konnector_store::BlobInfo;
 
+use super::super::folder::RunFolder;
 use super::super::{Scope, told};
 use super::reference;
 use crate::file::{ContentWriter, NotWritten};
@@ -18,6 +19,7 @@ use crate::stored::Object;
 /// An upload that is not finished.
 pub(super) struct RunUpload {
     scope: Arc<Scope>,
+    folder: Arc<RunFolder>,
     path: String,
     name: String,
     id: String,
@@ -27,9 +29,9 @@ pub(super) struct RunUpload {
 }
 
 impl RunUpload {
-    /// Begins one. `path` is that of the folder.
+    /// Begins one. `path` is that of the directory, in the folder of the run or below it.
     pub(super) async fn begin(
-        scope: &Arc<Scope>,
+        (scope, folder): (&Arc<Scope>, &Arc<RunFolder>),
         path: String,
         name: String,
         id: String,
@@ -37,8 +39,8 @@ impl RunUpload {
     ) -> Result<Self, Error> {
         let references = target.references.iter().map(reference).collect::<Result<_, _>>()?;
         let content = scope.platform.begin_content(&scope.instance).await.map_err(told)?;
-        let scope = Arc::clone(scope);
-        Ok(Self { scope, path, name, id, target, references, content })
+        let (scope, folder) = (Arc::clone(scope), Arc::clone(folder));
+        Ok(Self { scope, folder, path, name, id, target, references, content })
     }
 
     /// The file's `metadata`.
@@ -72,7 +74,7 @@ impl Upload for RunUpload {
 
     async fn commit(self: Box<Self>) -> Result<Stored, Error> {
         let (before, metadata) = (self.before()?, self.metadata());
-        let Self { scope, path, name, id, target, references, content } = *self;
+        let Self { scope, folder, path, name, id, target, references, content } = *self;
         // What the author says goes before what the content shows.
         let mime = target.mime.unwrap_or_else(|| content.mime(&name));
         let blob = content.finish().await.map_err(told)?;
@@ -82,7 +84,7 @@ impl Upload for RunUpload {
         }
         let written = if before.is_some() { Written::Updated } else { Written::Created };
         let new = New { path, name, id, mime, created_at: target.created_at, metadata, references };
-        match scope.store_content(before.as_ref(), new, &blob).await {
+        match scope.store_content(&folder, before.as_ref(), new, &blob).await {
             Ok(file) => Ok(Stored { file: scope.file(&file)?, written }),
             Err(error) => {
                 scope.discard(&blob).await;
@@ -104,10 +106,17 @@ struct New {
 }
 
 impl Scope {
-    async fn store_content(&self, before: Option<&File>, new: New, blob: &BlobInfo) -> Result<File, Error> {
+    async fn store_content(
+        &self,
+        folder: &RunFolder,
+        before: Option<&File>,
+        new: New,
+        blob: &BlobInfo,
+    ) -> Result<File, Error> {
         if let Some(file) = before {
             self.check_file(&[Verb::Put], file).map_err(told)?;
         }
+        folder.ensure(self).await.map_err(told)?;
         let directory = self.platform.ensure_directory(&self.instance, &new.path).await.map_err(told)?;
         let new = NewContent {
             created_at: new.created_at.and_then(DateTime::from_timestamp_millis),

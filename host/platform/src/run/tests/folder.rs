@@ -1,8 +1,11 @@
-//! The folder that a command component is told of.
+//! The folder of a run: for components of both kinds, found again wherever the user moves it.
 
-use super::super::folder::correct;
+use konnector_manifest::Verb;
+use konnector_sandbox::capability::{Files, Target};
+
 use super::*;
-use crate::file::Reference;
+use crate::doctype::FILES;
+use crate::file::{FilePatch, Reference};
 use crate::trigger::NewTrigger;
 
 /// A run whose job asks for a folder, after `before` changed what there is; answers the id that it is told.
@@ -10,7 +13,7 @@ async fn told(run: &mut Run, folder: &str) -> String {
     let scope = Arc::get_mut(&mut run.scope).unwrap();
     let mut message = json!({ "konnector": "bank101", "account": "account", "folder_to_save": folder });
     scope.job.message = message.clone();
-    correct(scope, &run.manifest, &mut message).await.unwrap();
+    RunFolder::of(scope, &run.manifest).unwrap().correct(scope, &mut message).await.unwrap();
     message["folder_to_save"].as_str().unwrap().to_owned()
 }
 
@@ -40,6 +43,84 @@ async fn a_folder_is_made_marked_and_remembered() {
     assert_eq!(platform.trigger(&instance, &trigger.id).unwrap().message["folder_to_save"], json!(id));
     let account = platform.account(&instance, "account").unwrap();
     assert_eq!(account.body["defaultFolderPath"], "/Administrative/Bank101/account");
+    let metadata = json!(directory.cozy_metadata);
+    insta::assert_snapshot!(metadata, @r#"{"doctypeVersion":"1","metadataVersion":1,"createdAt":"2026-11-03T08:00:00Z","updatedAt":"2026-11-03T08:00:00Z","createdOn":"http://ada.example.org/","createdByApp":"bank101","sourceAccount":"account","updatedByApps":[{"slug":"bank101","date":"2026-11-03T08:00:00Z","instance":"http://ada.example.org/"}]}"#);
+}
+
+/// A typed component gets no message: its first file makes the folder.
+#[tokio::test]
+async fn a_typed_component_saves_to_a_folder_that_is_marked_and_found_after_a_renaming() {
+    let run = Run::free().await;
+    let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
+    save(&run.files(), "a.txt").await;
+    let directory = platform.file_by_path(&instance, "/Administrative/Bank101/account").unwrap();
+    assert_eq!(directory.referenced_by.len(), 2);
+    assert_eq!(
+        platform.account(&instance, "account").unwrap().body["defaultFolderPath"],
+        "/Administrative/Bank101/account"
+    );
+    let renamed = FilePatch { name: Some("My bank".to_owned()), ..FilePatch::default() };
+    platform.patch_file(&instance, &directory.id, None, &renamed).await.unwrap();
+    save(&run.files(), "b.txt").await;
+    let path = "/Administrative/Bank101/My bank/b.txt";
+    assert_eq!(platform.file_by_path(&instance, path).unwrap().dir_id, directory.id);
+    assert!(platform.file_by_path(&instance, "/Administrative/Bank101/account").is_err());
+}
+
+async fn save(files: &RunFiles, name: &str) {
+    let target = Target { name: name.to_owned(), key: Some(name.to_owned()), ..Target::default() };
+    let mut upload = files.begin_upload(target).await.unwrap();
+    upload.write("content".into()).await.unwrap();
+    upload.commit().await.unwrap();
+}
+
+/// Clients write who has the account into its `cozyMetadata`.
+#[tokio::test]
+async fn the_identifier_of_the_account_s_metadata_counts() {
+    let mut run = Run::free().await;
+    let scope = Arc::get_mut(&mut run.scope).unwrap();
+    let account = scope.account.as_mut().unwrap();
+    account.body.insert("cozyMetadata".to_owned(), json!({ "sourceAccountIdentifier": "ada@bank.example" }));
+    let id = told(&mut run, "yes").await;
+    let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
+    let identifier = reference("io.cozy.accounts.sourceAccountIdentifier", "ada@bank.example");
+    assert!(directory.referenced_by.contains(&identifier), "{:?}", directory.referenced_by);
+}
+
+#[tokio::test]
+async fn a_run_without_an_account_marks_no_folder() {
+    let mut run = Run::free().await;
+    Arc::get_mut(&mut run.scope).unwrap().account = None;
+    let id = told(&mut run, "yes").await;
+    let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
+    assert_eq!((directory.path.as_deref(), directory.referenced_by.len()), (Some("/Administrative/Bank101"), 0));
+}
+
+/// Cozy API, permission top-up: the rule is there once, and reaches below folders that refer to the konnector alone.
+#[tokio::test]
+async fn a_konnector_works_in_the_folders_that_refer_to_it() {
+    let run = Run::free().await;
+    let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
+    let slug = run.scope.konnector.slug.clone();
+    let mut changes = Changes::new();
+    let rules = Permissions::from_scope("io.cozy.bills").unwrap();
+    platform.stage_permissions(&instance, &slug, &rules, &mut changes).unwrap();
+    platform.commit(changes).await.unwrap();
+    for _ in 0..2 {
+        platform.allow_referenced_folders(&instance, &slug).await.unwrap();
+    }
+    let rules = platform.konnector_permissions(&instance, &slug).unwrap();
+    assert_eq!(rules.rules().len(), 2);
+    let own = platform.ensure_directory(&instance, "/Moved/Here").await.unwrap();
+    let konnector = reference("io.cozy.konnectors", "io.cozy.konnectors/bank101");
+    platform.add_references(&instance, &own.id, &[konnector]).await.unwrap();
+    let below = platform.ensure_directory(&instance, "/Moved/Here/2026").await.unwrap();
+    let other = platform.ensure_directory(&instance, "/Moved").await.unwrap();
+    for verb in Verb::EACH {
+        assert!(platform.reaches(&instance, &rules, &[verb], &below).unwrap(), "{verb}");
+        assert!(!platform.reaches(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
+    }
+    assert!(!rules.allows_type(Verb::Get, &FILES));
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use super::Scope;
 use super::documents::RunDocuments;
 use super::files::RunFiles;
+use super::folder::RunFolder;
 use super::progress::RunProgress;
 use crate::account::Account;
 use crate::clock::ManualClock;
@@ -125,7 +126,7 @@ impl Run {
     }
 
     fn files(&self) -> RunFiles {
-        RunFiles::new(Arc::clone(&self.scope), &self.manifest).unwrap()
+        RunFiles::new(Arc::clone(&self.scope), RunFolder::of(&self.scope, &self.manifest).unwrap())
     }
 
     fn progress(&self) -> RunProgress {
