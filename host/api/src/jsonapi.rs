@@ -156,6 +156,13 @@ impl Document {
         self
     }
 
+    /// With one more member of `meta`.
+    #[must_use]
+    pub fn meta(mut self, name: &str, value: Value) -> Self {
+        self.meta.insert(name.to_owned(), value);
+        self
+    }
+
     /// With the address of the next page, where there is one.
     #[must_use]
     pub fn next(mut self, address: Option<String>) -> Self {

@@ -9,7 +9,7 @@ use konnector_platform::file::{File, FilePatch, TRASH_ID};
 use konnector_store::{Map, Rev};
 use serde_json::{Value, json};
 
-use super::{Children, access, document, parameters};
+use super::{Children, Page, access, document, parameters};
 use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::Document;
@@ -63,7 +63,7 @@ async fn change(
     if attributes.take_flag("move_to_trash")? {
         access::reachable(platform, caller, Verb::Delete, file.clone())?;
         let file = platform.trash(&caller.instance, &file.id, seen, &by(caller)).await?;
-        return Ok(document(platform, caller, &file)?.into_response());
+        return Ok(document(platform, caller, &file).await?.into_response());
     }
     let patch = read(&mut attributes)?;
     if let Some(dir_id) = &patch.dir_id {
@@ -73,7 +73,7 @@ async fn change(
         access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
     }
     let file = platform.patch_file(&caller.instance, &file.id, seen, &patch).await?;
-    Ok(document(platform, caller, &file)?.into_response())
+    Ok(document(platform, caller, &file).await?.into_response())
 }
 
 fn read(attributes: &mut Attributes) -> Result<FilePatch, Failure> {
@@ -129,15 +129,15 @@ pub async fn trash(
     access::by_id(&platform, &caller, Verb::Delete, &id)?;
     let seen = parameters::seen(&headers, &params)?;
     let file = platform.trash(&caller.instance, &id, seen.as_ref(), &by(&caller)).await?;
-    document(&platform, &caller, &file)
+    document(&platform, &caller, &file).await
 }
 
 /// `GET /files/trash?page[cursor]=`.
 pub async fn trashed(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
     access::by_id(&platform, &caller, Verb::Get, TRASH_ID)?;
     let limit = params.number("page[limit]")?.unwrap_or(PAGE).clamp(1, PAGE);
-    let children = Children::read(&platform, &caller, TRASH_ID, params.filled("page[cursor]"), limit)?;
-    Ok(Document::list(children.resources).next(
+    let children = Children::read(&platform, &caller, TRASH_ID, Page { limit, ..Page::of(&params)? }).await?;
+    Ok(Document::list(children.resources).counted(children.total).next(
         children.next.map(|next| next.replace("/files/io.cozy.files.trash-dir/relationships/contents", "/files/trash")),
     ))
 }
@@ -153,7 +153,7 @@ pub async fn restore(
     access::by_id(&platform, &caller, Verb::Post, &id)?;
     let seen = parameters::seen(&headers, &params)?;
     let file = platform.restore_file(&caller.instance, &id, seen.as_ref()).await?;
-    document(&platform, &caller, &file)
+    document(&platform, &caller, &file).await
 }
 
 /// `DELETE /files/trash/:id`: for good.
@@ -190,5 +190,5 @@ pub async fn copy(
     let name = params.filled("Name").unwrap_or(&file.name);
     access::new_child(&platform, &caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
     let copy = platform.copy_file(&caller.instance, &file, params.filled("Name"), Some(dir_id)).await?;
-    Ok((StatusCode::CREATED, document(&platform, &caller, &copy)?))
+    Ok((StatusCode::CREATED, document(&platform, &caller, &copy).await?))
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use http::header::{DATE, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 use konnector_platform::Platform;
-use konnector_platform::file::{NewContent, unique, uploaded_by};
+use konnector_platform::file::{NewContent, NewDirectory, unique, uploaded_by};
 use konnector_store::{Map, Rev};
 use serde_json::json;
 
@@ -56,6 +56,21 @@ pub fn new_content(
         origin: origin(caller, params),
         ..NewContent::fresh(dir_id, name, String::new())
     })
+}
+
+/// What the parameters and headers say of a directory to be made.
+pub fn new_directory(
+    caller: &Caller,
+    params: &Params,
+    headers: &HeaderMap,
+    name: &str,
+) -> Result<NewDirectory, Failure> {
+    let updated_at = date(params, "UpdatedAt", Some(headers))?;
+    // A directory has no content that could be younger: the header tells both (cozy-stack, creation of directories).
+    let created_at = date(params, "CreatedAt", Some(headers))?;
+    let mut origin = origin(caller, params);
+    origin.shift_remove("uploadedBy");
+    Ok(NewDirectory { name: name.to_owned(), tags: unique(&params.list("Tags")), created_at, updated_at, origin })
 }
 
 /// The metadata that was left before, or is given with the request (an older way).

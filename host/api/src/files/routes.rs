@@ -11,7 +11,7 @@ use crate::openapi::{Content, Describe as _, Kind, queried};
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let by_path = get_with(show_path, |op| named(op.summary("A file or directory by its path")))
+    let by_path = get_with(show_path, |op| paged(named(op.summary("A file or directory by its path"))))
         .patch_with(change::patch_path, |op| changed(named(op.summary("Changes a file or directory"))));
     let download = get_with(download::by_path, |op| downloaded(named(op)));
     ApiRouter::new()
@@ -47,7 +47,11 @@ pub fn routes() -> ApiRouter<Platform> {
             "/files/{id}/copy",
             post_with(change::copy, |op| {
                 op.summary("Copies a file")
-                    .query("Name", Kind::Text, "The name of the copy; that of the file, with a number, unless told")
+                    .query(
+                        "Name",
+                        Kind::Text,
+                        "The name of the copy; that of the file unless told, with (copy) where it is taken",
+                    )
                     .query("DirID", Kind::Text, "The directory of the copy; that of the file unless told")
                     .answers::<201, Document>("The copy")
                     .fails(409, "There is something of this name")
@@ -89,7 +93,7 @@ fn trash() -> ApiRouter<Platform> {
 
 /// The operations on one file or directory.
 fn one() -> ApiMethodRouter<Platform> {
-    get_with(show, |op| op.summary("A file or directory"))
+    get_with(show, |op| paged(op.summary("A file, or a directory with a page of its children")))
         .head_with(find::exists, |op| {
             op.summary("Whether a file or directory is there")
                 .query("Type", Kind::Text, "What it is to be, file or directory")
@@ -111,7 +115,11 @@ fn named(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 fn paged(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.query("page[limit]", Kind::Number, "Files on a page").query("page[cursor]", Kind::Text, CURSOR)
+    op.query("page[limit]", Kind::Number, "Files on a page").query("page[cursor]", Kind::Text, CURSOR).query(
+        "page[skip]",
+        Kind::Number,
+        "Files to leave out before the page",
+    )
 }
 
 fn changed(op: TransformOperation<'_>) -> TransformOperation<'_> {

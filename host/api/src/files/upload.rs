@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{FILES, METADATA};
-use konnector_platform::file::{File, Kind, NewContent, ROOT_ID, unique};
+use konnector_platform::file::{File, Kind, NewContent, ROOT_ID};
 use konnector_store::BlobInfo;
 
 use super::{access, document, parameters};
@@ -35,10 +35,10 @@ pub async fn create(
     let dir_id = dir.map_or_else(|| ROOT_ID.to_owned(), |Path(id)| id);
     let file = match params.text("Type").unwrap_or_default().to_ascii_lowercase().as_str() {
         "file" => create_file(&platform, &caller, &dir_id, &params, &headers, body).await?,
-        "directory" => create_directory(&platform, &caller, &dir_id, &params).await?,
+        "directory" => create_directory(&platform, &caller, &dir_id, &params, &headers).await?,
         _ => return Err(Failure::attribute("type", "give the parameter Type, file or directory")),
     };
-    Ok((StatusCode::CREATED, document(&platform, &caller, &file)?))
+    Ok((StatusCode::CREATED, document(&platform, &caller, &file).await?))
 }
 
 async fn create_directory(
@@ -46,6 +46,7 @@ async fn create_directory(
     caller: &Caller,
     dir_id: &str,
     params: &Params,
+    headers: &HeaderMap,
 ) -> Result<File, Failure> {
     let instance = &caller.instance;
     if let Some(path) = params.filled("Path") {
@@ -59,12 +60,14 @@ async fn create_directory(
             true => platform.ensure_directory(instance, parent).await?,
             false => platform.file_by_path(instance, parent)?,
         };
-        return Ok(platform.new_directory(instance, &parent.id, name, unique(&params.list("Tags"))).await?);
+        return Ok(platform
+            .new_directory(instance, &parent.id, parameters::new_directory(caller, params, headers, name)?)
+            .await?);
     }
     let parent = platform.open_directory(instance, dir_id);
     let name = params.text("Name").unwrap_or_default();
     access::new_child(platform, caller, dir_id, parent.as_ref().ok(), (Kind::Directory, name))?;
-    Ok(platform.new_directory(instance, &parent?.id, name, unique(&params.list("Tags"))).await?)
+    Ok(platform.new_directory(instance, &parent?.id, parameters::new_directory(caller, params, headers, name)?).await?)
 }
 
 async fn create_file(
@@ -106,7 +109,7 @@ pub async fn overwrite(
     let metadata = if new.metadata.is_empty() { file.metadata.clone() } else { new.metadata.clone() };
     let new = NewContent { id: id.clone(), seen, mime, metadata, ..new };
     let file = platform.overwrite_file(&caller.instance, &new, &blob).await?;
-    document(&platform, &caller, &file)
+    document(&platform, &caller, &file).await
 }
 
 /// `POST /files/upload/metadata`: for an upload that names the answer's id as its `MetadataID`.

@@ -69,7 +69,7 @@ async fn create(
     access::by_id(&platform, &caller, Verb::Put, &id)?;
     let (seen, origin) = (parameters::seen(&headers, &params)?, uploaded_by(&caller.principal.claims.sub));
     let file = platform.annotate_file(&caller.instance, &id, seen, attributes.all(), origin).await?;
-    document(&platform, &caller, &file)
+    document(&platform, &caller, &file).await
 }
 
 /// `POST /files/revert/:id/:version`.
@@ -83,7 +83,7 @@ async fn revert(
     let version = access::version(&platform, &caller, Verb::Put, &id, &rev)?;
     let seen = parameters::seen(&headers, &params)?;
     let file = platform.revert_file(&caller.instance, version, seen.as_ref()).await?;
-    document(&platform, &caller, &file)
+    document(&platform, &caller, &file).await
 }
 
 /// `PATCH /files/:id/:version`: its tags.

@@ -5,7 +5,7 @@ use http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     IF_NONE_MATCH, RANGE,
 };
-use konnector_platform::file::ROOT_ID;
+use konnector_platform::file::{ROOT_ID, Reference};
 use serde_json::json;
 
 use crate::support::{Api, Call};
@@ -62,6 +62,69 @@ async fn a_directory_embeds_thirty_children_and_pages_the_rest() {
     }
     assert_eq!(pages, 4);
     assert_eq!(names, (0..35).map(|number| format!("{number:02} & more")).collect::<Vec<_>>());
+}
+
+/// What cozy-client's `statById` sends.
+#[tokio::test]
+async fn a_directory_shows_the_page_of_its_children_that_is_asked_for() {
+    let api = Api::new().await;
+    for number in 0..8 {
+        api.platform.ensure_directory(&api.alice, &format!("/Many/{number}")).await.expect("a directory");
+    }
+    for name in ["!first", "last"] {
+        api.platform.ensure_directory(&api.alice, &format!("/{name}")).await.expect("a directory");
+    }
+    let token = api.token("io.cozy.files");
+    let show = async |path: &str| {
+        let shown = api.send(Call::get(path).token(&token)).await.json();
+        let contents = shown["data"]["relationships"]["contents"].clone();
+        let children = shown["included"].as_array().cloned().unwrap_or_default();
+        let names: Vec<String> = children.iter().map(|child| child["attributes"]["name"].to_string()).collect();
+        assert_eq!(contents["data"].as_array().map(Vec::len), Some(names.len()));
+        assert_eq!(shown["links"]["next"], contents["links"]["next"]);
+        let next = contents["links"]["next"].as_str().map(str::to_owned);
+        (names.join(" ").replace('"', ""), contents["meta"]["count"].clone(), next)
+    };
+    let directory = api.send(Call::get("/files/metadata?Path=/Many").token(&token)).await.json();
+    let many = format!("/files/{}", directory["data"]["id"].as_str().expect("an id"));
+    let (names, count, next) = show(&format!("{many}?page[limit]=3")).await;
+    assert_eq!((names.as_str(), count), ("0 1 2", json!(8)));
+    let next = next.expect("a next page");
+    let cursor = next.split_once("page[cursor]=").expect("a cursor").1.to_owned();
+    assert_eq!(show(&format!("{many}?page[limit]=3&page[cursor]={cursor}")).await.0, "3 4 5");
+    let following = api.send(Call::get(&next).token(&token)).await.json();
+    assert_eq!((&following["meta"]["count"], following["data"].as_array().map(Vec::len)), (&json!(8), Some(3)));
+    assert_eq!(show(&format!("{many}?page[skip]=6&page[limit]=5")).await, ("6 7".to_owned(), json!(8), None));
+    assert_eq!(show(&format!("{many}?page[skip]=1&page[limit]=1&page[cursor]={cursor}")).await.0, "4");
+    assert_eq!(show(&format!("{many}?page[skip]=8")).await, (String::new(), json!(8), None));
+    assert_eq!(show(&format!("{many}?page[skip]=99")).await, (String::new(), json!(8), None));
+    // The trash is no child of the root, wherever the page begins.
+    let root = format!("/files/{ROOT_ID}");
+    assert_eq!(show(&root).await, ("!first Many last".to_owned(), json!(3), None));
+    for (skip, names) in [(1, "Many last"), (2, "last"), (3, "")] {
+        assert_eq!(show(&format!("{root}?page[skip]={skip}")).await, (names.to_owned(), json!(3), None), "{skip}");
+    }
+    let (names, _, next) = show(&format!("{root}?page[limit]=1")).await;
+    assert_eq!(names, "!first");
+    let page = api.send(Call::get(&next.expect("a next page")).token(&token)).await.json();
+    assert_eq!(page["data"][0]["attributes"]["name"], "Many");
+    let wrong = api.send(Call::get(&format!("{root}?page[skip]=x")).token(&token)).await;
+    assert_eq!(wrong.status, 400, "{wrong}");
+}
+
+#[tokio::test]
+async fn a_query_tells_its_cost_and_who_refers_to_a_directory() {
+    let api = Api::new().await;
+    let directory = api.platform.ensure_directory(&api.alice, "/Bills").await.expect("a directory");
+    let reference = Reference { doctype: "io.cozy.bills".to_owned(), id: "one".to_owned() };
+    api.platform.add_references(&api.alice, &directory.id, &[reference]).await.expect("a reference");
+    let token = api.token("io.cozy.files");
+    let selector = json!({ "_id": directory.id });
+    let query = json!({ "selector": selector, "fields": ["name", "referenced_by"], "execution_stats": true });
+    let mut found = api.send(Call::post("/files/_find").token(&token).json(&query)).await.json();
+    let stats = found["meta"]["execution_stats"].take();
+    assert_eq!((&stats["total_docs_examined"], &stats["results_returned"]), (&json!(1), &json!(1)), "{stats}");
+    assert_eq!(found["data"][0]["attributes"]["referenced_by"], json!([{ "type": "io.cozy.bills", "id": "one" }]));
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn f1_what_cannot_be_created_is_refused() {
     let names = api.send(Call::get(&format!("/files/{ROOT_ID}/relationships/contents")).token(&token)).await.json();
     let names: Vec<_> =
         names["data"].as_array().expect("a list").iter().map(|file| file["attributes"]["name"].clone()).collect();
-    assert_eq!(names, [".cozy_trash", "taken.txt"], "nothing else was made");
+    assert_eq!(names, ["taken.txt"], "nothing else was made, and the trash is not listed");
     assert_eq!(contents(&api).await, 1, "no content is left of what was refused");
 }
 
@@ -399,12 +399,14 @@ async fn a_copy_is_a_file_of_its_own() {
     let token = api.token("io.cozy.files");
     let (file, folder) = (upload(&api, "", "Name=a.txt", "foo").await, directory(&api, "", "folder").await);
     let copy = |query: &str| Call::post(&format!("/files/{}/copy{query}", id(&file))).token(&token);
-    for (query, path) in [("", "/a (2).txt"), ("", "/a (2) (2).txt"), ("?Name=b.txt", "/b.txt")] {
+    for (query, path) in [("", "/a (copy).txt"), ("", "/a (copy) (2).txt"), ("?Name=b.txt", "/b.txt")] {
         let answer = api.send(copy(query)).await;
         assert_eq!((answer.status, &answer.json()["data"]["attributes"]["path"]), (201, &json!(path)));
     }
+    let answer = api.send(copy(&format!("?DirID={folder}"))).await.json();
+    assert_eq!(answer["data"]["attributes"]["path"], "/folder/a.txt", "the name is free there");
     let answer = api.send(copy(&format!("?DirID={folder}&Name=a.txt"))).await.json();
-    assert_eq!(answer["data"]["attributes"]["path"], "/folder/a.txt");
+    assert_eq!(answer["data"]["attributes"]["path"], "/folder/a (2).txt");
     api.send(Call::put(&format!("/files/{}", id(&file))).token(&token).text("changed")).await;
     let content = Call::get(&format!("/files/download/{}", id(&answer["data"]))).token(&token);
     assert_eq!(api.send(content).await.text(), "foo");
@@ -425,4 +427,28 @@ async fn what_does_not_fit_is_refused() {
     let mut content = api.platform.begin_content(&alice).await.expect("begun");
     assert!(content.write(bytes::Bytes::from_static(b"0123456789")).await.is_ok());
     assert!(content.write(bytes::Bytes::from_static(b"!")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_directory_has_the_dates_of_the_request() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let dates = async |query: &str, date: Option<&str>| {
+        let call = Call::post(&format!("/files/?Type=directory&{query}")).token(&token);
+        let call = date.into_iter().fold(call, |call, date| call.header(DATE, date));
+        let created = api.send(call).await;
+        assert_eq!(created.status, 201, "{created}");
+        let attributes = created.json()["data"]["attributes"].clone();
+        (attributes["created_at"].clone(), attributes["updated_at"].clone())
+    };
+    let (created, updated) = ("2024-01-02T03:04:05Z", "2025-01-02T03:04:05Z");
+    let both = format!("CreatedAt={created}&UpdatedAt={updated}");
+    let date = Some("Tue, 17 Nov 2026 08:00:00 GMT");
+    let told = "2026-11-17T08:00:00Z";
+    assert_eq!(dates(&format!("Name=both&{both}"), date).await, (json!(created), json!(updated)));
+    assert_eq!(dates(&format!("Path=/path&{both}"), None).await, (json!(created), json!(updated)));
+    assert_eq!(dates("Name=header", date).await, (json!(told), json!(told)));
+    assert_eq!(dates(&format!("Name=created&CreatedAt={created}"), date).await, (json!(created), json!(told)));
+    let wrong = api.send(Call::post("/files/?Type=directory&Name=wrong&CreatedAt=yesterday").token(&token)).await;
+    assert_eq!(wrong.status, 422, "{wrong}");
 }

@@ -69,6 +69,14 @@ pub fn numbered(name: &str, number: u32) -> String {
     format!("{}{suffix}", shortened_stem(stem, LONGEST.saturating_sub(suffix.len())))
 }
 
+/// The name of a copy beside the original: `bill (copy).pdf`.
+#[must_use]
+pub fn copied(name: &str) -> String {
+    let (stem, extension) = split(name);
+    let suffix = format!(" (copy){extension}");
+    format!("{}{suffix}", shortened_stem(stem, LONGEST.saturating_sub(suffix.len())))
+}
+
 fn split(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(dot) if dot > 0 && name.len() - dot <= 16 => name.split_at(dot),

@@ -12,6 +12,9 @@ use crate::{Error, Platform, Result};
 /// How deep directories may be nested.
 pub(super) const DEEPEST: usize = 32;
 
+/// Entries of the index that are read at a time where only their number matters: some 100 KiB.
+const COUNTED_AT_ONCE: usize = 1_000;
+
 /// A path with one more name.
 pub(crate) fn join(path: &str, name: &str) -> String {
     if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
@@ -50,6 +53,45 @@ impl Platform {
         entries.into_iter().map(|(_, id)| self.file(instance, &id)).collect()
     }
 
+    /// How many children a directory has.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn count_children(&self, instance: &Instance, dir_id: &str) -> Result<usize> {
+        let (prefix, mut after, mut count) = (child_key(dir_id, ""), None::<String>, 0);
+        loop {
+            let page = self.store.lookup_prefix(&instance.id, CHILDREN, &prefix, after.as_deref(), COUNTED_AT_ONCE)?;
+            let Some((last, _)) = page.last() else { return Ok(count) };
+            count += page.len();
+            after = Some(last.clone());
+        }
+    }
+
+    /// The name of the `n`th child behind `after`, to go on from there; `None` when there are not so many.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn nth_child(
+        &self,
+        instance: &Instance,
+        dir_id: &str,
+        after: Option<&str>,
+        n: usize,
+    ) -> Result<Option<String>> {
+        let (prefix, mut left) = (child_key(dir_id, ""), n);
+        let mut after = after.map(|name| child_key(dir_id, name));
+        while left > 0 {
+            let limit = left.min(COUNTED_AT_ONCE);
+            let page = self.store.lookup_prefix(&instance.id, CHILDREN, &prefix, after.as_deref(), limit)?;
+            let Some((last, _)) = page.last().filter(|_| page.len() == limit) else { return Ok(None) };
+            after = Some(last.clone());
+            left -= limit;
+        }
+        Ok(after.and_then(|key| key.strip_prefix(&prefix).map(str::to_owned)))
+    }
+
     /// What lies under an absolute path.
     ///
     /// # Errors
@@ -84,15 +126,33 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when the name is taken, [`Error::TooLarge`] when it would be nested too deeply.
     pub(crate) async fn create_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
+        self.store_directory(instance, self.draft_directory(instance, parent, name)?).await
+    }
+
+    /// A directory in another one, not stored yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] when it would be nested too deeply.
+    pub(super) fn draft_directory(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
         let path = join(parent.path.as_deref().unwrap_or("/"), name);
         if path.matches('/').count() > DEEPEST {
             return Err(Error::TooLarge(format!("the directory '{path}' is nested more than {DEEPEST} deep")));
         }
-        let mut directory = File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain);
+        Ok(File::directory(&new_id(), &parent.id, name, &path, self.clock.now(), &instance.domain))
+    }
+
+    /// Stores a directory that was drafted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when the name is taken.
+    pub(super) async fn store_directory(&self, instance: &Instance, mut directory: File) -> Result<File> {
         let at = instance.doc(&FILES, directory.id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&directory)?);
-        changes.unique(&instance.id, CHILDREN, child_key(&parent.id, name), &directory.id);
+        let key = child_key(&directory.dir_id, &directory.name);
+        changes.unique(&instance.id, CHILDREN, key, &directory.id);
         directory.rev = Some(self.commit_one(changes).await?);
         self.publish(&at, Happened::Created, object(&directory)?);
         Ok(directory)

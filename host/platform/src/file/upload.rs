@@ -1,9 +1,11 @@
 //! Content that a client sends, copies of it, and directories that a client makes.
 
+use chrono::{DateTime, Utc};
 use konnector_store::BlobInfo;
 use serde_json::json;
 
-use super::{File, Kind, NewContent, NotWritten, numbered, valid_name};
+use super::name::copied;
+use super::{File, Kind, NewContent, NotWritten, valid_name};
 use crate::instance::Instance;
 use crate::stored::{Object, new_id};
 use crate::{Error, Platform, Result};
@@ -74,7 +76,11 @@ impl Platform {
         dir_id: Option<&str>,
     ) -> Result<File> {
         let directory = self.open_directory(instance, dir_id.unwrap_or(&file.dir_id))?;
-        let name = valid_name(&name.map_or_else(|| numbered(&file.name, 2), str::to_owned))?;
+        let name = match name {
+            Some(name) => valid_name(name)?,
+            None if self.child(instance, &directory.id, &file.name)?.is_some() => copied(&file.name),
+            None => file.name.clone(),
+        };
         let blob = self.copy_content(instance, file).await?;
         let new = NewContent {
             metadata: file.metadata.clone(),
@@ -104,22 +110,16 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for the directory it is to lie in; [`Error::Parameter`] for a name that is none; [`Error::Conflict`] when the name
     /// is taken.
-    pub async fn new_directory(
-        &self,
-        instance: &Instance,
-        dir_id: &str,
-        name: &str,
-        tags: Vec<String>,
-    ) -> Result<File> {
-        let name = &valid_name(name)?;
+    pub async fn new_directory(&self, instance: &Instance, dir_id: &str, new: NewDirectory) -> Result<File> {
+        let name = &valid_name(&new.name)?;
         let parent = self.open_directory(instance, dir_id)?;
         self.check_name_free(instance, &parent.id, name)?;
-        let directory = self.create_directory(instance, &parent, name).await?;
-        if tags.is_empty() {
-            return Ok(directory);
-        }
-        let patch = super::FilePatch { tags: Some(tags), ..Default::default() };
-        self.patch_file(instance, &directory.id, None, &patch).await
+        let mut directory = self.draft_directory(instance, &parent, name)?;
+        directory.created_at = new.created_at.unwrap_or(directory.created_at);
+        directory.updated_at = new.updated_at.unwrap_or(directory.updated_at);
+        directory.tags = new.tags;
+        directory.cozy_metadata.extend(new.origin);
+        self.store_directory(instance, directory).await
     }
 
     /// Content that no file came to have is removed; should that fail, the sweep of orphans finds it.
@@ -140,6 +140,21 @@ impl From<NotWritten> for Error {
             NotWritten::Failed(error) => error,
         }
     }
+}
+
+/// A directory that is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct NewDirectory {
+    /// Its name.
+    pub name: String,
+    /// The user's tags.
+    pub tags: Vec<String>,
+    /// When it was created; now unless told.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When it last changed; now unless told.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// Members of `cozyMetadata` on who makes it.
+    pub origin: Object,
 }
 
 /// `cozyMetadata` of a file that an app or a person sends.
