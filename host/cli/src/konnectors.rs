@@ -44,7 +44,7 @@ Examples:
         slug: String,
         /// Another source.
         source: Option<String>,
-        /// Keep the old version when the new one wants more permissions.
+        /// Keep the old version when the new one wants more: other permissions, reading passwords, other terms.
         #[arg(long)]
         safe: bool,
     },

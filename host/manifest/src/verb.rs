@@ -159,7 +159,7 @@ impl Verbs {
     }
 
     /// The names as written in a manifest or a scope; `None` where all are allowed.
-    pub(crate) fn names(&self) -> Option<impl Iterator<Item = &str>> {
+    pub fn names(&self) -> Option<impl Iterator<Item = &str>> {
         self.0.as_ref().map(|methods| methods.iter().map(Method::as_str))
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use crate::support::{Api, Call, manifest, program};
+use crate::support::{Api, Call, manifest, program, program_of, revealing};
 
 const BILLS: &[&str] = &["io.cozy.bills"];
 
@@ -34,6 +34,11 @@ impl Registry {
 
     fn publish_as(&self, version: &str, manifest: &Value) {
         program(&self.shelf.path().join("shop").join(version), manifest);
+    }
+
+    /// With the same rules, and a component that reads passwords.
+    fn publish_revealing(&self, version: &str, types: &[&str]) {
+        program_of(&self.shelf.path().join("shop").join(version), &manifest(version, types), &revealing());
     }
 
     /// A server that knows this registry.
@@ -150,6 +155,61 @@ async fn whoever_looks_at_a_konnector_sees_the_newest_that_needs_no_consent() {
     api.follow(Call::put("/konnectors/shop?Source=registry://shop/stable&PermissionsAcked=false")).await;
     registry.publish("1.3.0", &["io.cozy.contacts"]);
     assert_eq!(versions(&api.konnector("shop").await), ("1.2.0", Some("1.3.0")));
+}
+
+/// The same rules, but the new version imports `reveal`: neither somebody who looks at it nor a run installs it.
+#[tokio::test]
+async fn a_version_that_newly_reads_passwords_is_never_installed_by_itself() {
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    registry.publish_revealing("1.1.0", BILLS);
+    let shop = api.konnector("shop").await;
+    assert_eq!(versions(&shop), ("1.0.0", Some("1.1.0")));
+    assert_eq!(shop["available_changes"], json!(["it reads the passwords of its accounts, not only uses them"]));
+    assert_eq!(shop["reads_secrets"], false);
+    // Once it is accepted, the next version that reads them needs no further consent.
+    assert_eq!(api.follow(Call::put("/konnectors/shop")).await, ["upgrading 1.1.0", "ready 1.1.0"]);
+    let shop = api.konnector("shop").await;
+    assert_eq!((&shop["available_changes"], &shop["reads_secrets"]), (&Value::Null, &json!(true)));
+
+    // Each run looks for updates, too; here it is the first to find 1.1.0.
+    let registry = Registry::start().await;
+    registry.publish("1.0.0", BILLS);
+    let api = registry.server().await;
+    api.follow(Call::post("/konnectors/shop")).await;
+    registry.publish_revealing("1.1.0", BILLS);
+    let slug = "shop".parse().expect("a slug");
+    assert!(api.platform.refresh_konnector(&api.alice, &slug).await);
+    let installed = api.platform.konnector(&api.alice, &slug).expect("installed");
+    assert_eq!((installed.version.as_str(), installed.reads_secrets), ("1.0.0", false));
+    assert_eq!(installed.available_version.as_deref(), Some("1.1.0"));
+}
+
+/// Whatever the source, whatever grows, and also where the operator waives the question about permissions: passwords and terms are asked for.
+#[tokio::test]
+async fn every_source_of_an_update_is_held_to_the_same_consent() {
+    for waived in [false, true] {
+        let api = Api::with(|config, _| config.permissions_skip_verification = waived).await;
+        let folder = TempDir::new().expect("a folder");
+        let accounts = &["io.cozy.accounts"];
+        // A command component with a rule on accounts is shown passwords by the API.
+        let source = program(folder.path(), &manifest("1.0.0", BILLS));
+        api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+        let update = async || api.follow(Call::put("/konnectors/shop?PermissionsAcked=false")).await;
+        program_of(folder.path(), &manifest("1.1.0", BILLS), &revealing());
+        assert_eq!(update().await, ["ready 1.0.0"], "reveal");
+        program(folder.path(), &manifest("1.2.0", &[BILLS, accounts].concat()));
+        assert_eq!(update().await, ["ready 1.0.0"], "a command that reads accounts");
+        let mut terms = manifest("1.3.0", BILLS);
+        terms["terms"] = json!({ "id": "shop", "version": "1" });
+        program(folder.path(), &terms);
+        assert_eq!(update().await, ["ready 1.0.0"], "terms");
+        assert_eq!(versions(&api.konnector("shop").await), ("1.0.0", Some("1.3.0")));
+        program(folder.path(), &manifest("1.4.0", BILLS));
+        assert_eq!(update().await, ["upgrading 1.4.0", "ready 1.4.0"], "nothing grows");
+    }
 }
 
 #[tokio::test]

@@ -394,8 +394,18 @@ pub fn component(succeeds: bool) -> Vec<u8> {
 
 /// A component whose runs do this, and end well where it leaves 0.
 pub fn component_of(instructions: &str) -> Vec<u8> {
+    component_with("", instructions)
+}
+
+/// A component that imports `reveal`, so that it can read passwords.
+pub fn revealing() -> Vec<u8> {
+    component_with(r#"(import "konnector:host/reveal@0.1.0" (instance))"#, "i32.const 0")
+}
+
+fn component_with(imports: &str, instructions: &str) -> Vec<u8> {
     let text = format!(
         r#"(component
+            {imports}
             (core module $m (func (export "run") (result i32) {instructions}))
             (core instance $i (instantiate $m))
             (func $run (result (result)) (canon lift (core func $i "run")))
@@ -407,8 +417,13 @@ pub fn component_of(instructions: &str) -> Vec<u8> {
 
 /// Writes a bundle that can be installed and run; answers its source.
 pub fn program(folder: &Path, manifest: &Value) -> String {
+    program_of(folder, manifest, &component(true))
+}
+
+/// The same with this component.
+pub fn program_of(folder: &Path, manifest: &Value, component: &[u8]) -> String {
     std::fs::create_dir_all(folder).expect("a folder");
-    std::fs::write(folder.join("konnector.wasm"), component(true)).expect("written");
+    std::fs::write(folder.join("konnector.wasm"), component).expect("written");
     std::fs::write(folder.join("manifest.konnector"), manifest.to_string()).expect("written");
     std::fs::write(folder.join("icon.svg"), "<svg/>").expect("written");
     format!("file://{}", folder.display())

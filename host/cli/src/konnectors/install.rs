@@ -41,9 +41,10 @@ pub async fn follow(
     output.show(&last, || {
         done(&format!("{} {} is ready", cell(last.get("name")), cell(last.get("version"))));
         if let Some(newer) = last.get("available_version").and_then(Value::as_str) {
-            warning(&format!(
-                "version {newer} wants more permissions; accept them: konnector konnectors update {slug}"
-            ));
+            warning(&format!("version {newer} waits for your consent: konnector konnectors update {slug}"));
+            for change in last.get("available_changes").and_then(Value::as_array).into_iter().flatten() {
+                note(&format!("  {}", cell(Some(change))));
+            }
         }
         if last.get("reads_secrets").and_then(Value::as_bool) == Some(true) {
             warning(&format!("{slug} can read the passwords of its accounts, not only use them"));

@@ -4,16 +4,16 @@
 use std::str::FromStr as _;
 
 use bytes::Bytes;
-use konnector_manifest::{Manifest, Permissions, Slug, Source, Verb};
-use konnector_sandbox::{Kind, Sandbox};
+use konnector_manifest::{Manifest, Permissions, Slug, Source};
+use konnector_sandbox::Sandbox;
 use konnector_store::{BlobId, Changes};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 use super::bundle::Bundle;
+use super::consent::reads_secrets;
 use super::fetch::Fetched;
 use super::{Cut, Konnector, KonnectorState, MANAGED, at};
-use crate::doctype::ACCOUNTS;
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Object, Stored, object};
@@ -79,11 +79,6 @@ pub(super) fn parse_source(source: &str) -> Result<Source> {
     Source::from_str(source).map_err(|error| Error::Parameter { name: "Source", message: error.to_string() })
 }
 
-/// A command component is shown the passwords of its account by the API, if its rules let it read accounts there.
-fn reads_accounts(kind: &Kind, permissions: &Permissions) -> bool {
-    *kind == Kind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS)
-}
-
 impl Platform {
     /// Checks and begins an installation.
     ///
@@ -134,11 +129,12 @@ impl Platform {
             source: source.to_string(),
             version,
             available_version: None,
+            available_changes: Vec::new(),
             checksum: hex::encode(Sha256::digest(&bundle.component)),
             created_at: before.as_ref().map_or(now, |before| before.value.created_at),
             updated_at: now,
             error: None,
-            reads_secrets: info.reads_secrets || reads_accounts(&info.kind, &bundle.manifest.permissions),
+            reads_secrets: reads_secrets(&info, &bundle.manifest.permissions),
             component: None,
             icon_content: None,
             members,

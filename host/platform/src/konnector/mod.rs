@@ -2,6 +2,7 @@
 
 mod archive;
 mod bundle;
+mod consent;
 mod fetch;
 mod git;
 mod install;
@@ -69,6 +70,9 @@ pub struct Konnector {
     /// Version that waits for the user's consent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_version: Option<String>,
+    /// What that version does beyond the installed one, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub available_changes: Vec<String>,
     /// SHA-256 of the component, hexadecimal.
     pub checksum: String,
     /// When it was installed.
@@ -93,12 +97,13 @@ pub struct Konnector {
 }
 
 /// Members of a manifest that the platform sets.
-const MANAGED: [&str; 11] = [
+const MANAGED: [&str; 12] = [
     "slug",
     "state",
     "source",
     "version",
     "available_version",
+    "available_changes",
     "checksum",
     "created_at",
     "updated_at",

@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use konnector_manifest::{Manifest, Permissions, RuleKind, Slug, Source};
+use konnector_manifest::{Slug, Source};
+use konnector_sandbox::Sandbox;
 use konnector_store::DocRef;
 use semver::Version;
 use tokio::sync::mpsc;
 
+use super::consent::{ConsentScope, Growth};
 use super::install::{InstallEvent, Installing, parse_slug, parse_source};
 use super::{Konnector, KonnectorState, at};
 use crate::instance::Instance;
@@ -17,9 +19,6 @@ use crate::{Error, Platform, Result};
 
 /// How long whoever looks at a konnector, or runs it, waits for an update that nobody asked for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a konnector may always add: the originals that certify its documents. Cozy asks nobody for them.
-const CERTIFIED: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
-
 /// What to update.
 #[derive(Debug, Clone)]
 pub struct UpdateRequest {
@@ -29,7 +28,7 @@ pub struct UpdateRequest {
     pub source: Option<String>,
     /// Set as the manifest's `parameters`; the old ones stay where absent.
     pub parameters: Option<Object>,
-    /// Whether the user accepts new permissions and terms. Absent means yes (the documented default).
+    /// Whether the user accepts what the new version adds: permissions, reading passwords, terms. Absent means yes (the documented default).
     pub permissions_acked: bool,
 }
 
@@ -39,7 +38,7 @@ pub(crate) struct Refreshing(Mutex<HashSet<DocRef>>);
 
 impl Platform {
     /// Checks and begins an update. When the new version wants more and the user did not accept that, nothing changes but
-    /// `available_version`. When there is no other version, nothing changes but the source.
+    /// `available_version` and `available_changes`. When there is no other version, nothing changes but the source.
     ///
     /// # Errors
     ///
@@ -58,23 +57,24 @@ impl Platform {
             None => self.fetch_newer(&source, &before.value).await?,
         };
         let Some(fetched) = fetched else { return self.note(instance, &slug, &source, None).await };
-        let old = before.value.manifest()?;
-        if !request.permissions_acked && self.needs_consent(&old, &fetched.bundle.manifest) {
-            return self.note(instance, &slug, &source, Some(fetched.version)).await;
+        let info = Sandbox::inspect(&fetched.bundle.component).map_err(Error::Component)?;
+        let offered = ConsentScope::of(&fetched.bundle.manifest, &info);
+        let growth = self.needs_consent(&offered, &ConsentScope::installed(&before.value)?);
+        if !request.permissions_acked && !growth.is_empty() {
+            return self.note(instance, &slug, &source, Some((fetched.version, growth))).await;
         }
+        let old = before.value.manifest()?;
         let own = &fetched.bundle.manifest.parameters;
         let parameters = parameters.or_else(|| own.clone().or_else(|| old.parameters.clone()));
         let plan = self.plan(&slug, &source, fetched, parameters, Some(before))?;
         self.begin(instance, plan, KonnectorState::Upgrading).await
     }
 
-    /// Whether the user must accept a new version first. The operator can waive that for permissions, not for terms.
-    fn needs_consent(&self, old: &Manifest, new: &Manifest) -> bool {
-        let terms =
-            |manifest: &Manifest| manifest.terms.as_ref().map(|terms| (terms.id.clone(), terms.version.clone()));
-        let other_terms = new.terms.is_some() && terms(new) != terms(old);
-        let other_rules = !uncertified(&new.permissions).same_as(&uncertified(&old.permissions));
-        other_terms || (other_rules && !self.config.permissions_skip_verification)
+    /// What the user must accept before `offered` replaces `installed`; the operator may have waived some of it.
+    fn needs_consent(&self, offered: &ConsentScope, installed: &ConsentScope) -> Vec<Growth> {
+        let mut growth = offered.beyond(installed);
+        growth.retain(|growth| !(growth.is_waivable() && self.config.permissions_skip_verification));
+        growth
     }
 
     /// Keeps the installed version, with where the next one comes from and which one waits for consent.
@@ -83,17 +83,22 @@ impl Platform {
         instance: &Instance,
         slug: &Slug,
         source: &Source,
-        available: Option<String>,
+        waiting: Option<(String, Vec<Growth>)>,
     ) -> Result<Installing> {
         let now = self.clock.now();
+        let (available, growth) = waiting.unzip();
+        let wants: Vec<String> = growth.iter().flatten().map(Growth::to_string).collect();
         let changed = self
             .modify::<Konnector, _>(&at(instance, slug), |konnector, _| {
-                let (source, available) = (source.to_string(), available.clone());
-                if (&konnector.source, &konnector.available_version) == (&source, &available) {
-                    return Ok(false);
+                let (source, available, wants) = (source.to_string(), available.clone(), wants.clone());
+                let same = konnector.source == source
+                    && konnector.available_version == available
+                    && konnector.available_changes == wants;
+                if !same {
+                    (konnector.source, konnector.available_version, konnector.updated_at) = (source, available, now);
+                    konnector.available_changes = wants;
                 }
-                (konnector.source, konnector.available_version, konnector.updated_at) = (source, available, now);
-                Ok(true)
+                Ok(!same)
             })
             .await?;
         let konnector = changed.ok_or_else(|| super::not_installed(slug))?;
@@ -168,12 +173,6 @@ fn is_newer(source: &Source, installed: &str, offered: &str) -> bool {
     }
 }
 
-/// The rules that a user is asked about.
-fn uncertified(permissions: &Permissions) -> Permissions {
-    let certified = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(doctypes) if CERTIFIED.contains(&doctypes.to_string().as_str()));
-    Permissions::from(permissions.rules().iter().filter(|rule| !certified(&rule.kind)).cloned().collect::<Vec<_>>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,13 +190,5 @@ mod tests {
         ] {
             assert_eq!(is_newer(&source(channel), installed, offered), newer, "{channel} {installed} {offered}");
         }
-    }
-
-    #[test]
-    fn originals_need_no_consent() {
-        let rules = |text: &str| Permissions::from_scope(text).expect("rules");
-        let more = rules("io.cozy.bills io.cozy.certified.carbon_copy io.cozy.certified.electronic_safe:POST");
-        assert!(uncertified(&more).same_as(&rules("io.cozy.bills")));
-        assert!(!uncertified(&rules("io.cozy.bills io.cozy.files")).same_as(&rules("io.cozy.bills")));
     }
 }

@@ -1,0 +1,174 @@
+//! What a person accepts when a konnector is installed, and what an update must not add by itself.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use konnector_manifest::{Field, Manifest, Permissions, Rule, RuleKind, SecretBinding, Terms, Verb};
+use konnector_sandbox::{ComponentInfo, Kind};
+
+use super::Konnector;
+use crate::Result;
+use crate::doctype::ACCOUNTS;
+
+/// Doctypes that an update may add without asking: originals that certify the konnector's documents (Cozy API, update rules, §2.7).
+const CERTIFIED: [&str; 2] = ["io.cozy.certified.carbon_copy", "io.cozy.certified.electronic_safe"];
+
+/// Items of a list that are named one by one: a manifest has up to 2 MiB, and the document of the konnector keeps the sentence.
+const MAX_LISTED: usize = 10;
+
+/// Everything about one version of a konnector that a person is asked to accept, computed from its manifest and its component. Every
+/// update, asked for or not and from whatever source, compares the installed version with the new one by this value and nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct ConsentScope {
+    /// Permission rules, with the hosts that each secret is sent to.
+    rules: Permissions,
+    /// The program sees the account's passwords in the clear.
+    reads_secrets: bool,
+    /// Fields of the form whose values the program sees.
+    readable_fields: BTreeSet<String>,
+    /// Fields of the form that are sealed.
+    secret_fields: BTreeSet<String>,
+    /// Fields of the form whose secret the program may replace.
+    rotating_fields: BTreeSet<String>,
+    terms: Option<Terms>,
+}
+
+/// Something that a version does and the version before it did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Growth {
+    /// The rules differ; these are new or wider.
+    Rules(Vec<String>),
+    /// The program now sees passwords.
+    ReadsSecrets,
+    /// A field that was sealed is now shown to the program.
+    ReadableField(String),
+    /// The program may now replace a secret that the user typed.
+    ReplacesSecret(String),
+    /// Other terms apply.
+    Terms(Terms),
+}
+
+impl fmt::Display for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rules(rules) if rules.is_empty() => f.write_str("its permissions change"),
+            Self::Rules(rules) => write!(f, "its permissions grow: {}", listed(rules, "; ")),
+            Self::ReadsSecrets => f.write_str("it reads the passwords of its accounts, not only uses them"),
+            Self::ReadableField(name) => write!(f, "it reads the field '{name}', which was secret before"),
+            Self::ReplacesSecret(name) => write!(f, "it may replace the secret '{name}' that you typed"),
+            Self::Terms(terms) => write!(f, "it has other terms: {} {}", terms.id, terms.version),
+        }
+    }
+}
+
+/// Whether the program of a version sees passwords in the clear: it imports `reveal`, or it is a command component, to which the API shows
+/// its account, with a rule that lets it read accounts.
+pub(super) fn reads_secrets(info: &ComponentInfo, permissions: &Permissions) -> bool {
+    info.reads_secrets || (info.kind == Kind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS))
+}
+
+impl ConsentScope {
+    /// Of a version that is offered.
+    pub(super) fn of(manifest: &Manifest, info: &ComponentInfo) -> Self {
+        Self::new(manifest, reads_secrets(info, &manifest.permissions))
+    }
+
+    /// Of the installed version.
+    ///
+    /// # Errors
+    ///
+    /// When its stored manifest cannot be read.
+    pub(super) fn installed(konnector: &Konnector) -> Result<Self> {
+        Ok(Self::new(&konnector.manifest()?, konnector.reads_secrets))
+    }
+
+    fn new(manifest: &Manifest, reads_secrets: bool) -> Self {
+        let fields = |wanted: &dyn Fn(&Field) -> bool| {
+            manifest.fields.iter().filter(|field| wanted(field)).map(|field| field.name.clone()).collect()
+        };
+        Self {
+            rules: uncertified(&manifest.permissions),
+            reads_secrets,
+            readable_fields: fields(&|field| !field.secret),
+            secret_fields: fields(&|field| field.secret),
+            rotating_fields: fields(&|field| field.rotates),
+            terms: manifest.terms.clone(),
+        }
+    }
+
+    /// What a person must accept before this version replaces `old`; empty when they accepted all of it before. Rules count as soon as
+    /// they differ, as at Cozy; everything else when it grows.
+    pub(super) fn beyond(&self, old: &Self) -> Vec<Growth> {
+        let mut growth = Vec::new();
+        if !self.rules.same_as(&old.rules) {
+            growth.push(Growth::Rules(self.rules.additions(&old.rules).into_iter().map(shown).collect()));
+        }
+        if self.reads_secrets && !old.reads_secrets {
+            growth.push(Growth::ReadsSecrets);
+        }
+        let readable = self.readable_fields.intersection(&old.secret_fields);
+        growth.extend(readable.cloned().map(Growth::ReadableField));
+        let replaced = old.secret_fields.iter().filter(|name| self.may_replace(name) && !old.may_replace(name));
+        growth.extend(replaced.cloned().map(Growth::ReplacesSecret));
+        if let Some(terms) = &self.terms
+            && old.terms.as_ref().is_none_or(|old| (&terms.id, &terms.version) != (&old.id, &old.version))
+        {
+            growth.push(Growth::Terms(terms.clone()));
+        }
+        growth
+    }
+}
+
+impl ConsentScope {
+    /// As [`Manifest::may_replace_secret`].
+    fn may_replace(&self, name: &str) -> bool {
+        let asked = self.secret_fields.contains(name) || self.readable_fields.contains(name);
+        if asked { self.rotating_fields.contains(name) } else { name != "password" }
+    }
+}
+
+impl Growth {
+    /// Whether the operator's setting `permissions_skip_verification` accepts it for everybody. Passwords and terms are a person's own.
+    pub(super) const fn is_waivable(&self) -> bool {
+        matches!(self, Self::Rules(_))
+    }
+}
+
+/// A rule as a person reads it.
+fn shown(rule: &Rule) -> String {
+    let verbs: Vec<&str> = match rule.verbs.names() {
+        Some(names) => names.collect(),
+        None => vec!["ALL"],
+    };
+    let what = match &rule.kind {
+        RuleKind::Doctype(doctype) => doctype.to_string(),
+        RuleKind::Http => listed(&rule.values, " "),
+    };
+    let bindings: Vec<String> = rule.secrets.iter().map(bound).collect();
+    let secrets = if bindings.is_empty() { String::new() } else { format!(" with {}", listed(&bindings, " ")) };
+    format!("{} on {what}{secrets}", verbs.join(" "))
+}
+
+/// A secret with the part of the vendor's requests that it goes to.
+fn bound(binding: &SecretBinding) -> String {
+    let path = binding.path.as_deref().map(|path| format!(" below {path}")).unwrap_or_default();
+    let fields =
+        if binding.fields.is_empty() { String::new() } else { format!(" in {}", listed(&binding.fields, ",")) };
+    format!("{}{path}{fields}", binding.name)
+}
+
+fn listed(items: &[String], separator: &str) -> String {
+    let shown: Vec<&str> = items.iter().take(MAX_LISTED).map(String::as_str).collect();
+    let more = items.len() - shown.len();
+    let rest = if more > 0 { format!("{separator}and {more} more") } else { String::new() };
+    format!("{}{rest}", shown.join(separator))
+}
+
+/// The rules that a person is asked about.
+fn uncertified(permissions: &Permissions) -> Permissions {
+    let certified = |kind: &RuleKind| matches!(kind, RuleKind::Doctype(doctypes) if CERTIFIED.contains(&doctypes.to_string().as_str()));
+    Permissions::from(permissions.rules().iter().filter(|rule| !certified(&rule.kind)).cloned().collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests;

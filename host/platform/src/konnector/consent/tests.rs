@@ -1,0 +1,159 @@
+use konnector_manifest::Manifest;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn manifest(members: &Value) -> Manifest {
+    let mut manifest = json!({ "name": "Shop", "version": "1.0.0" });
+    manifest.as_object_mut().expect("an object").extend(members.as_object().expect("an object").clone());
+    Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
+}
+
+fn info(kind: Kind, reads_secrets: bool) -> ComponentInfo {
+    ComponentInfo { kind, imports: Vec::new(), reads_secrets, size: 0 }
+}
+
+fn typed(members: &Value, reads_secrets: bool) -> ConsentScope {
+    ConsentScope::of(&manifest(members), &info(Kind::Typed { version: "0.1.0".to_owned() }, reads_secrets))
+}
+
+fn command(members: &Value) -> ConsentScope {
+    ConsentScope::of(&manifest(members), &info(Kind::Command, false))
+}
+
+#[test]
+fn each_part_of_what_was_accepted_waits_when_it_grows() {
+    let old = json!({
+        "permissions": {
+            "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] },
+            "vendor": { "type": "http", "values": ["https://a.example"], "secrets": ["password"] },
+        },
+        "fields": { "login": { "type": "text" }, "pin": { "type": "password", "rotates": false } },
+    });
+    let with = |path: &str, value: Value| {
+        let mut new = old.clone();
+        *new.pointer_mut(path).expect(path) = value;
+        new
+    };
+    let terms = {
+        let mut new = old.clone();
+        new["terms"] = json!({ "id": "shop", "version": "2" });
+        new
+    };
+    let grown = [
+        ("a password is read", typed(&old, true)),
+        ("a command reads its account", command(&old)),
+        (
+            "a new host",
+            typed(&with("/permissions/vendor/values", json!(["https://a.example", "https://b.example"])), false),
+        ),
+        ("another secret for a host", typed(&with("/permissions/vendor/secrets", json!(["password", "pin"])), false)),
+        ("a wider verb", typed(&with("/permissions/accounts/verbs", json!(["GET", "PUT"])), false)),
+        ("a field in the clear", typed(&with("/fields/pin/type", json!("text")), false)),
+        ("a secret that may be replaced", typed(&with("/fields/pin/rotates", json!(true)), false)),
+        ("a field that is left out", typed(&with("/fields", json!({ "login": { "type": "text" } })), false)),
+        ("a secret for more of a host", {
+            let secrets = json!([{ "name": "password", "fields": ["pass"] }]);
+            let narrow = typed(&with("/permissions/vendor/secrets", secrets), false);
+            assert_ne!(typed(&old, false).beyond(&narrow), []);
+            narrow
+        }),
+        ("terms", typed(&terms, false)),
+    ];
+    let shown: Vec<String> = grown
+        .iter()
+        .map(|(what, new)| {
+            let growth: Vec<String> = new.beyond(&typed(&old, false)).iter().map(Growth::to_string).collect();
+            format!("{what}: {}", growth.join(" / "))
+        })
+        .collect();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    a password is read: it reads the passwords of its accounts, not only uses them
+    a command reads its account: it reads the passwords of its accounts, not only uses them
+    a new host: its permissions grow: ALL on https://a.example https://b.example with password
+    another secret for a host: its permissions grow: ALL on https://a.example with password pin
+    a wider verb: its permissions grow: GET PUT on io.cozy.accounts
+    a field in the clear: it reads the field 'pin', which was secret before
+    a secret that may be replaced: it may replace the secret 'pin' that you typed
+    a field that is left out: it may replace the secret 'pin' that you typed
+    a secret for more of a host: its permissions change
+    terms: it has other terms: shop 2
+    ");
+}
+
+#[test]
+fn what_was_accepted_before_does_not_wait() {
+    let rules = json!({ "permissions": { "bills": { "type": "io.cozy.bills" } } });
+    let certified = json!({ "permissions": {
+        "bills": { "type": "io.cozy.bills" },
+        "copy": { "type": "io.cozy.certified.carbon_copy" },
+        "safe": { "type": "io.cozy.certified.electronic_safe", "verbs": ["POST"] },
+    } });
+    let fields =
+        json!({ "permissions": { "bills": { "type": "io.cozy.bills" } }, "fields": { "new": { "type": "text" } } });
+    assert_eq!(typed(&certified, false).beyond(&typed(&rules, false)), []);
+    assert_eq!(typed(&fields, false).beyond(&typed(&rules, false)), []);
+    assert_eq!(typed(&rules, false).beyond(&typed(&rules, true)), [], "reading less");
+}
+
+/// Long lists from a manifest do not make a long sentence.
+#[test]
+fn a_sentence_names_ten_of_many() {
+    let rule = |number| (format!("r{number}"), json!({ "type": format!("org.example.n{number}") }));
+    let many = json!({ "permissions": (0..5_000).map(rule).collect::<serde_json::Map<_, _>>() });
+    let growth = typed(&many, false).beyond(&typed(&json!({}), false));
+    let sentence = growth.first().expect("growth").to_string();
+    assert!(sentence.ends_with("and 4990 more") && sentence.len() < 1_000, "{sentence}");
+}
+
+fn scopes() -> impl Strategy<Value = ConsentScope> {
+    let rule = prop_oneof![
+        Just(json!({ "type": "io.cozy.bills" })),
+        Just(json!({ "type": "io.cozy.bills", "verbs": ["GET"] })),
+        Just(json!({ "type": "io.cozy.accounts", "verbs": ["GET"] })),
+        Just(json!({ "type": "http", "values": ["https://a.example"] })),
+        Just(json!({ "type": "http", "values": ["https://a.example"], "secrets": ["password"] })),
+        Just(
+            json!({ "type": "http", "values": ["https://a.example"], "secrets": [{ "name": "password", "fields": ["pass"] }] })
+        ),
+        Just(json!({ "type": "http", "values": ["https://*.a.example", "https://a.example"] })),
+        Just(json!({ "type": "io.cozy.certified.carbon_copy" })),
+    ];
+    let terms = prop::option::of(prop_oneof![Just("1"), Just("2")]);
+    let kind = prop_oneof![Just(Kind::Command), Just(Kind::Typed { version: "0.1.0".to_owned() })];
+    (prop::collection::vec(rule, 0..4), terms, kind, any::<bool>(), any::<(bool, bool)>()).prop_map(
+        |(rules, terms, kind, reveals, (secret, rotates))| {
+            let rules: serde_json::Map<_, _> =
+                rules.into_iter().enumerate().map(|(number, rule)| (format!("r{number}"), rule)).collect();
+            let mut members = json!({
+                "permissions": rules,
+                "fields": { "pin": { "type": if secret { "password" } else { "text" }, "rotates": rotates } },
+            });
+            if let Some(version) = terms {
+                members["terms"] = json!({ "id": "shop", "version": version });
+            }
+            ConsentScope::of(&manifest(&members), &info(kind, reveals))
+        },
+    )
+}
+
+proptest! {
+    /// A version that was accepted needs no consent for itself, and nothing gets in by small steps: what needs consent as one update needs it
+    /// as two.
+    #[test]
+    fn consent_cannot_be_split(old in scopes(), between in scopes(), new in scopes()) {
+        prop_assert_eq!(old.beyond(&old), vec![]);
+        if between.beyond(&old).is_empty() && new.beyond(&between).is_empty() {
+            prop_assert_eq!(new.beyond(&old), vec![]);
+        }
+    }
+
+    /// Whatever else changes: a version that reads passwords never replaces one that does not without consent.
+    #[test]
+    fn passwords_are_never_read_without_consent(old in scopes(), new in scopes()) {
+        if new.reads_secrets && !old.reads_secrets {
+            prop_assert!(new.beyond(&old).iter().any(|growth| *growth == Growth::ReadsSecrets && !growth.is_waivable()));
+        }
+    }
+}
