@@ -23,7 +23,8 @@ pub fn login_succeeded() {
 /// example the last digits of a telephone number.
 ///
 /// # Errors
-/// [`crate::Error::CodeMissing`] when nobody answers.
+/// [`crate::Error::CodeMissing`] when nobody answers; [`crate::Error::LimitReached`] after five questions in one run, or once the run has waited
+/// twice the limit `answer_s` in all.
 pub fn ask_code(medium: Medium, hint: &str) -> Result<String> {
     Ok(host::progress::ask_code(&Question { medium, hint: hint.to_owned(), again: false })?)
 }

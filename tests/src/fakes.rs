@@ -140,11 +140,11 @@ impl Progress for Watcher {
         self.events.lock().unwrap().push(format!("{kind}: {message}"));
     }
 
-    async fn ask_code(&self, question: Question) -> Result<String, Error> {
+    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error> {
         self.events.lock().unwrap().push(format!("{question:?}"));
         let code = self.code.lock().unwrap().clone();
         let (delay, code) = code.ok_or(Error::Unattended)?;
-        tokio::time::sleep(delay).await;
+        tokio::time::timeout(within, tokio::time::sleep(delay)).await.map_err(|_| Error::Unattended)?;
         Ok(code)
     }
 

@@ -99,6 +99,8 @@ pub enum Quota {
     OpenFiles,
     /// Secrets, and their bytes, that a run may know.
     Secrets,
+    /// Questions to the user, and the time that is waited for answers, in this run.
+    Questions,
 }
 
 impl std::fmt::Display for Quota {
@@ -111,6 +113,7 @@ impl std::fmt::Display for Quota {
             Self::Uploads => "unfinished uploads",
             Self::OpenFiles => "open files",
             Self::Secrets => "secrets",
+            Self::Questions => "questions to the user",
         })
     }
 }
@@ -207,8 +210,8 @@ pub trait Progress: Send + Sync {
     fn login_succeeded(&self);
     /// A command component wrote a message: a type of any name, and a text. May be lost.
     fn message(&self, kind: &str, message: &str);
-    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile.
-    async fn ask_code(&self, question: Question) -> Result<String, Error>;
+    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. [`Error::Unattended`] once nobody has answered `within` this time.
+    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error>;
     /// Tells the user to approve the login in the vendor's application, and does not wait.
     async fn request_approval(&self, hint: &str) -> Result<(), Error>;
 }

@@ -106,6 +106,8 @@ impl Hearer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use async_trait::async_trait;
 
     use super::*;
@@ -123,7 +125,7 @@ mod tests {
         fn message(&self, kind: &str, message: &str) {
             self.0.lock().unwrap().push((kind.to_owned(), message.to_owned()));
         }
-        async fn ask_code(&self, _: Question) -> Result<String, Error> {
+        async fn ask_code(&self, _: Question, _: Duration) -> Result<String, Error> {
             Err(Error::Unattended)
         }
         async fn request_approval(&self, _: &str) -> Result<(), Error> {

@@ -192,6 +192,31 @@ async fn a_question_that_nobody_answers_has_an_end() {
     "#);
 }
 
+/// A guest that asks for ever keeps its worker no longer than twice the limit.
+#[tokio::test]
+async fn questions_in_a_loop_have_an_end() {
+    let ended = async |answer_ms: u64, code: (u64, &str)| {
+        let world = World::limited(|limits| limits.answer = Duration::from_millis(answer_ms));
+        *world.watcher.code.lock().unwrap() = Some((Duration::from_millis(code.0), code.1.to_owned()));
+        run(&guest("asks_again"), json!({}), &world).await.outcome
+    };
+    insta::assert_debug_snapshot!(ended(60_000, (1, "123456")).await, @r#"
+    Failed(
+        LimitReached(
+            "Error::LimitReached(\"the limit on questions to the user is used up\") after 5 questions",
+        ),
+    )
+    "#);
+    // Where nobody answers, it is over after two whole waits.
+    insta::assert_debug_snapshot!(ended(50, (60_000, "too late")).await, @r#"
+    Failed(
+        LimitReached(
+            "Error::LimitReached(\"the limit on questions to the user is used up\") after 2 questions",
+        ),
+    )
+    "#);
+}
+
 #[tokio::test]
 async fn a_refused_allocation_can_be_survived() {
     let world = World::limited(|limits| limits.memory = 32 << 20);

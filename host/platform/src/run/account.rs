@@ -70,7 +70,7 @@ impl Account for RunAccount {
     }
 
     async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), Error> {
-        if self.scope.awaits_approval.load(Ordering::Relaxed) {
+        if self.scope.awaits_user.load(Ordering::Relaxed) {
             // The run is over: nobody asks any more.
             self.set("state".to_owned(), Value::Null).await?;
         }

@@ -44,8 +44,8 @@ pub struct Scope {
     /// What identifies the account at the vendor.
     identifier: Option<String>,
     job: Job,
-    /// The user was told to approve the login elsewhere; the account says so until the run ends.
-    awaits_approval: AtomicBool,
+    /// The user was asked for a code, or told to approve the login elsewhere; the account says so until it is answered or the run ends.
+    awaits_user: AtomicBool,
 }
 
 impl Scope {
@@ -153,7 +153,7 @@ impl Run {
             account,
             identifier,
             job: job.clone(),
-            awaits_approval: AtomicBool::new(false),
+            awaits_user: AtomicBool::new(false),
         });
         let folder = RunFolder::of(&scope, &manifest)?;
         folder.correct(&scope, &mut run_job.message).await?;

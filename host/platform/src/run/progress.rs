@@ -12,9 +12,6 @@ use super::{Scope, told};
 use crate::doctype::{ACCOUNTS, JOB_EVENTS};
 use crate::realtime::{Event, Happened};
 
-/// How long the user has for an answer.
-const PATIENCE: Duration = Duration::from_secs(180);
-
 /// The interface `progress`.
 pub struct RunProgress(pub Arc<Scope>);
 
@@ -81,7 +78,7 @@ impl Progress for RunProgress {
         self.publish(json!({ "type": kind, "message": message }));
     }
 
-    async fn ask_code(&self, question: Question) -> Result<String, Error> {
+    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error> {
         let account = self.attended()?;
         let medium = match question.medium {
             Medium::Sms => Some("SMS"),
@@ -90,18 +87,21 @@ impl Progress for RunProgress {
             // Cozy has no word for these, and clients ask for a code all the same.
             Medium::PhoneCall | Medium::Unspecified => None,
         };
+        // The end of the run takes back what a run that is cancelled meanwhile cannot.
+        self.0.awaits_user.store(true, Ordering::Relaxed);
         self.set_state(account, Some(needed(question.again, medium))).await?;
         self.publish(
             json!({ "type": "code_needed", "medium": medium, "hint": question.hint, "again": question.again }),
         );
-        let answer = tokio::time::timeout(PATIENCE, self.code(account)).await;
+        let answer = tokio::time::timeout(within, self.code(account)).await;
         self.set_state(account, None).await?;
+        self.0.awaits_user.store(false, Ordering::Relaxed);
         answer.unwrap_or(Err(Error::Unattended))
     }
 
     async fn request_approval(&self, hint: &str) -> Result<(), Error> {
         let account = self.attended()?;
-        self.0.awaits_approval.store(true, Ordering::Relaxed);
+        self.0.awaits_user.store(true, Ordering::Relaxed);
         self.set_state(account, Some(needed(false, Some("APP")))).await?;
         self.publish(json!({ "type": "approval_needed", "hint": hint }));
         Ok(())

@@ -54,6 +54,7 @@ pub(crate) struct Context {
     pub(crate) beside: Arc<Beside>,
     uploads: files::Held,
     contents: files::Held,
+    questions: progress::Questions,
 }
 
 impl Context {
@@ -72,6 +73,7 @@ impl Context {
             beside: Arc::default(),
             uploads: files::Held::default(),
             contents: files::Held::default(),
+            questions: progress::Questions::default(),
         }
     }
 

@@ -1,13 +1,51 @@
 //! The interface `progress`.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use super::{Answer, Host, answer};
 use crate::bindings::konnector::host::progress as wit;
-use crate::capability::{Error, Medium, Question};
+use crate::capability::{Error, Medium, Question, Quota};
 use crate::receipt::milliseconds;
 use crate::text;
 
 /// Bytes of a label or a hint.
 const TEXT: usize = 500;
+/// Questions of one run: a code for the login and one to confirm, each mistyped once, and one to spare. Vendors lock accounts after about as
+/// many wrong codes.
+const MAX_QUESTIONS: u32 = 5;
+/// How many times the limit `answer_s` a run waits for its user in all. A run that waits keeps its worker while its own clock stands still, and
+/// a user who let two questions pass is not there.
+const MAX_WAITS: u32 = 2;
+/// How much longer than asked for a capability may take to say that nobody answered: it has to take the question back first.
+const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a run has asked its user so far.
+#[derive(Debug, Default)]
+pub(crate) struct Questions(Mutex<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    count: u32,
+    waited: Duration,
+}
+
+impl Questions {
+    /// Counts one more question; returns how long its answer may take where each may take `each`.
+    fn next(&self, each: Duration) -> Result<Duration, Error> {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = (each * MAX_WAITS).saturating_sub(asked.waited);
+        if asked.count >= MAX_QUESTIONS || left.is_zero() {
+            return Err(Error::QuotaExceeded(Quota::Questions));
+        }
+        asked.count += 1;
+        Ok(left.min(each))
+    }
+
+    fn waited(&self, time: Duration) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).waited += time;
+    }
+}
 
 impl wit::Host for Host {
     fn report(&mut self, done: u64, total: Option<u64>, label: String) -> wasmtime::Result<()> {
@@ -37,18 +75,58 @@ impl wit::Host for Host {
             hint: text::cut(self.context.logs.readable(&question.hint), TEXT),
             again: question.again,
         };
-        let _pause = self.context.clock.pause();
-        let asked = async {
-            let question = self.context.capabilities.progress.ask_code(question);
-            tokio::time::timeout(self.context.capabilities.limits.answer, question)
-                .await
-                .unwrap_or(Err(Error::Unattended))
+        let context = &self.context;
+        let within = match context.questions.next(context.capabilities.limits.answer) {
+            Ok(within) => within,
+            Err(error) => return answer(Err(error)),
         };
-        answer(self.context.unless_cancelled(asked).await)
+        let _pause = context.clock.pause();
+        let began = Instant::now();
+        let asked = async {
+            let question = context.capabilities.progress.ask_code(question, within);
+            tokio::time::timeout(within + TAKE_BACK_TIMEOUT, question).await.unwrap_or(Err(Error::Unattended))
+        };
+        let result = context.unless_cancelled(asked).await;
+        context.questions.waited(began.elapsed());
+        answer(result)
     }
 
     async fn request_approval(&mut self, hint: String) -> Answer<()> {
         let hint = text::cut(self.context.logs.readable(&hint), TEXT);
         answer(self.context.unless_cancelled(self.context.capabilities.progress.request_approval(&hint)).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_run_asks_five_times_where_it_is_answered() {
+        let (questions, each) = (Questions::default(), Duration::from_secs(300));
+        for _ in 0..MAX_QUESTIONS {
+            assert_eq!(questions.next(each), Ok(each));
+            questions.waited(Duration::from_secs(20));
+        }
+        assert_eq!(questions.next(each), Err(Error::QuotaExceeded(Quota::Questions)));
+    }
+
+    proptest! {
+        /// However long each answer takes, all of them together take no longer than the limit, but for taking the last one back.
+        #[test]
+        fn waiting_has_an_end(each in 1..2_000_u64, answers in prop::collection::vec(0..3_000_u64, 0..50)) {
+            let (questions, each) = (Questions::default(), Duration::from_secs(each));
+            let (mut asked, mut waited) = (0, Duration::ZERO);
+            for answer in answers {
+                let Ok(within) = questions.next(each) else { break };
+                prop_assert!(!within.is_zero() && within <= each);
+                let time = Duration::from_secs(answer).min(within);
+                questions.waited(time);
+                (asked, waited) = (asked + 1, waited + time);
+            }
+            prop_assert!(asked <= MAX_QUESTIONS && waited <= each * MAX_WAITS);
+        }
     }
 }

@@ -106,7 +106,7 @@ impl Run {
             account: Some(Account { id: "account".to_owned(), rev, body: object(account) }),
             identifier: Some("ada".to_owned()),
             job,
-            awaits_approval: AtomicBool::new(false),
+            awaits_user: AtomicBool::new(false),
         };
         Self { scope: Arc::new(scope), manifest, lease, _folder: folder }
     }

@@ -38,7 +38,7 @@ async fn a_question_is_asked_in_cozys_words() {
     ] {
         let progress = run.progress();
         let question = Question { medium, hint: "ends with 42".to_owned(), again };
-        let (code, asked) = tokio::join!(progress.ask_code(question), answer(&run, "123456"));
+        let (code, asked) = tokio::join!(progress.ask_code(question, Duration::from_secs(60)), answer(&run, "123456"));
         assert_eq!((code, asked), (Ok("123456".to_owned()), json!(expected)));
         assert_eq!(state(&run), Value::Null);
     }
@@ -49,6 +49,42 @@ async fn an_approval_is_requested_until_the_run_ends() {
     let run = Run::free().await;
     run.progress().request_approval("look at your telephone").await.unwrap();
     assert_eq!(state(&run), "TWOFA_NEEDED.APP");
+    let account = RunAccount { scope: Arc::clone(&run.scope), session: None };
+    account.save_session(None).await.unwrap();
+    assert_eq!(state(&run), Value::Null);
+}
+
+/// The operator's limit counts, also where it is longer than what Cozy's konnectors wait.
+#[tokio::test]
+async fn a_question_is_taken_back_when_its_time_is_over() {
+    let run = Run::free().await;
+    let question = || Question { medium: Medium::Sms, hint: String::new(), again: false };
+    let asked = run.progress().ask_code(question(), Duration::from_millis(20)).await;
+    assert_eq!((asked, state(&run)), (Err(Error::Unattended), Value::Null));
+    let (progress, long) = (run.progress(), Duration::from_secs(3_600));
+    let waiting = tokio::spawn(async move { progress.ask_code(question(), long).await });
+    while state(&run) == Value::Null {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Past the three minutes that it once took, whatever the limit.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(200)).await;
+    tokio::time::resume();
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    assert!(!waiting.is_finished(), "it waits as long as it was given");
+    answer(&run, "123456").await;
+    assert_eq!(waiting.await.expect("no panic"), Ok("123456".to_owned()));
+}
+
+#[tokio::test]
+async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
+    let run = Run::free().await;
+    let question = Question { medium: Medium::Sms, hint: String::new(), again: false };
+    let progress = run.progress();
+    let cancelled =
+        tokio::time::timeout(Duration::from_millis(50), progress.ask_code(question, Duration::from_secs(60)));
+    assert!(cancelled.await.is_err());
+    assert_eq!(state(&run), "TWOFA_NEEDED.SMS");
     let account = RunAccount { scope: Arc::clone(&run.scope), session: None };
     account.save_session(None).await.unwrap();
     assert_eq!(state(&run), Value::Null);
