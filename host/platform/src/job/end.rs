@@ -1,5 +1,6 @@
 //! What happens to a job, in one commit: its document, its place in the queue, its lease, the next attempt, and its trigger.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use konnector_sandbox::{Problem, Receipt};
 use konnector_store::{BlobId, Changes, DocRef, Lease, Rev};
 
@@ -112,7 +113,7 @@ impl Platform {
             }
         }
         (job.interruptions, job.cancelled) = (after.interruptions, after.cancelled);
-        let mut again = None;
+        let (mut again, mut superseded) = (None, None);
         for command in commands {
             match command {
                 Command::Start => job.state = State::Running,
@@ -125,12 +126,24 @@ impl Platform {
                     if let (true, None, Some(account)) = (job.is_clean_up(), &verdict, job.argument("account")) {
                         self.stage_account_gone(instance, account, &mut changes)?;
                     }
+                    if verdict.is_none() {
+                        superseded = self.stage_superseded(instance, &job, around.now, &mut changes)?;
+                    }
                     finish(&mut job, verdict, remains, around.now);
                     leave(instance, &job, &mut changes);
                 }
                 Command::Retry { run_at } => {
-                    job.next_attempt_at = Some(run_at);
-                    again = Some((job.again(instance, around.now), run_at));
+                    let run_at = match self.pending_retry(instance, &job)? {
+                        Some(pending) => self.stage_joined(instance, &mut job, &pending, event, &mut changes),
+                        None => {
+                            let next = job.again(instance, around.now);
+                            job.retried_as = Some(next.id.clone());
+                            job.next_attempt_at = Some(run_at);
+                            again = Some((next, run_at));
+                            Some(run_at)
+                        }
+                    };
+                    say_when(&mut job, run_at);
                 }
                 Command::TellTrigger(verdict) => {
                     self.stage_job_ended(instance, &job, verdict.as_ref(), &mut changes)?;
@@ -147,6 +160,12 @@ impl Platform {
         self.commit(changes).await?;
         tell(&job, after.phase);
         self.publish(&at, Happened::Updated, object(&job)?);
+        if let Some((next, _)) = &again {
+            self.publish(&super::at(instance, next), Happened::Created, object(next)?);
+        }
+        if let Some(retry) = &superseded {
+            self.publish(&super::at(instance, retry), Happened::Updated, object(retry)?);
+        }
         self.wake_workers();
         Ok(())
     }
@@ -167,7 +186,7 @@ impl Platform {
     }
 }
 
-fn finish(job: &mut Job, verdict: Option<Verdict>, remains: &Remains, now: chrono::DateTime<chrono::Utc>) {
+fn finish(job: &mut Job, verdict: Option<Verdict>, remains: &Remains, now: DateTime<Utc>) {
     job.finished_at = Some(now);
     job.receipt.clone_from(&remains.receipt);
     job.problems.clone_from(&remains.problems);
@@ -180,6 +199,13 @@ fn finish(job: &mut Job, verdict: Option<Verdict>, remains: &Remains, now: chron
         job.error = Some(verdict.code.to_string());
         job.error_message = Some(verdict.message);
     }
+}
+
+/// Adds to the sentence of a failed job when it is tried again.
+fn say_when(job: &mut Job, run_at: Option<DateTime<Utc>>) {
+    let (Some(message), Some(retry)) = (&mut job.error_message, &job.retried_as) else { return };
+    let when = run_at.map(|at| format!(" at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true))).unwrap_or_default();
+    message.push_str(&format!(" It is tried again{when}, as the job {retry}."));
 }
 
 fn tell(job: &Job, phase: Phase) {

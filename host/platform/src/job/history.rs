@@ -71,7 +71,8 @@ impl Platform {
             for (_, id) in page {
                 let Some(job) = self.stored::<Job>(&instance.doc(&JOBS, id))? else { continue };
                 rank += 1;
-                let newest = newest.is_new(job.value.state);
+                // A retry that never ran says nothing of how the trigger has fared.
+                let newest = job.value.superseded_by.is_none() && newest.is_new(job.value.state);
                 if has_ended(&job.value) && !newest && (rank > per_trigger || job.value.queued_at < oldest) {
                     old.push(job);
                 }

@@ -2,10 +2,11 @@
 
 use konnector_store::{ContentLink, Links};
 
+use super::chain::RETRY;
 use super::{BY_TRIGGER, Job, LIVE, LIVE_BY_TRIGGER, State, inverted};
 
 /// The indexes of jobs.
-pub(crate) const INDEXES: [&str; 3] = [LIVE, BY_TRIGGER, LIVE_BY_TRIGGER];
+pub(crate) const INDEXES: [&str; 4] = [LIVE, BY_TRIGGER, LIVE_BY_TRIGGER, RETRY];
 
 impl Job {
     /// Its log, and its keys while it lives and after.
@@ -19,6 +20,9 @@ impl Job {
         unique.push((BY_TRIGGER, format!("{}/{}", self.trigger_id.as_deref().unwrap_or("-"), inverted(id))));
         if let Some(trigger) = self.trigger_id.as_ref().filter(|_| live) {
             unique.push((LIVE_BY_TRIGGER, format!("{trigger}/{id}")));
+        }
+        if let Some(chain) = self.chain_entry().filter(|_| live) {
+            unique.push((RETRY, chain));
         }
         Links { contents: log.into_iter().collect(), unique }
     }

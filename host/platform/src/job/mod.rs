@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod cancel;
+mod chain;
 mod client;
 mod end;
 mod held;
@@ -18,6 +19,7 @@ mod worker;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use konnector_manifest::Slug;
 use konnector_sandbox::{Problem, Receipt};
 use konnector_store::{BlobId, Changes, DocRef};
 use serde::{Deserialize, Serialize};
@@ -170,6 +172,12 @@ pub struct Job {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt_at: Option<DateTime<Utc>>,
+    /// The job that tries again what this one failed at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_as: Option<String>,
+    /// Of a retry that never ran: the job that did its work before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<String>,
     /// Revision of the account, counted from 1, that the run began with.
     #[serde(rename = "_account_generation", default, skip_serializing_if = "Option::is_none")]
     pub account_generation: Option<u64>,
@@ -252,6 +260,8 @@ impl Job {
             interruptions: 0,
             retry_of: None,
             next_attempt_at: None,
+            retried_as: None,
+            superseded_by: None,
             account_generation: None,
             problems: Vec::new(),
             receipt: None,
@@ -290,6 +300,28 @@ impl Job {
     }
 }
 
+/// Whether the worker can do something with a message: that of konnectors needs an object that names one, and perhaps an account.
+///
+/// # Errors
+///
+/// With what is wrong.
+pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String> {
+    if worker != KONNECTOR_WORKER {
+        return Ok(());
+    }
+    let slug = message.get("konnector").and_then(Value::as_str);
+    if slug.is_none_or(|slug| slug.parse::<Slug>().is_err()) {
+        return Err(
+            "the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)"
+                .to_owned(),
+        );
+    }
+    match message.get("account") {
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
+        Some(_) => Err("'account' in the arguments of a konnector's job is the id of an account, a text".to_owned()),
+    }
+}
+
 /// The id with each digit turned around, so that newer ids sort first.
 fn inverted(id: &str) -> String {
     id.chars().filter_map(|digit| char::from_digit(15 - digit.to_digit(16)?, 16)).collect()
@@ -308,6 +340,9 @@ fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
     if let Some(trigger) = &job.trigger_id {
         changes.unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id), &job.id);
     }
+    if let Some(chain) = job.chain_entry() {
+        changes.unique(scope, chain::RETRY, chain, &job.id);
+    }
 }
 
 /// Takes a job that ended out of the indexes of live jobs.
@@ -316,6 +351,9 @@ fn leave(instance: &Instance, job: &Job, changes: &mut Changes) {
     changes.release(scope, LIVE, format!("{}/{}", job.worker, job.id));
     if let Some(trigger) = &job.trigger_id {
         changes.release(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id));
+    }
+    if let Some(chain) = job.chain_entry() {
+        changes.release(scope, chain::RETRY, chain);
     }
 }
 
@@ -352,13 +390,8 @@ impl Platform {
         if request.worker != KONNECTOR_WORKER {
             return Err(Error::NotFound(format!("there is no worker '{}'; use {KONNECTOR_WORKER}", request.worker)));
         }
+        check_message(&request.worker, &request.message).map_err(Error::BadRequest)?;
         let job = Job::new(instance, request, self.clock.now());
-        if job.argument("konnector").is_none() {
-            return Err(Error::BadRequest(
-                "the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)"
-                    .to_owned(),
-            ));
-        }
         self.enter_job(instance, &job, run_at, changes)?;
         Ok(job)
     }

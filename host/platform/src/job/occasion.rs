@@ -38,6 +38,11 @@ impl Occasion {
         Self { debounced: true, ..self }
     }
 
+    /// Whether it brings something that no other job has.
+    pub(super) const fn has_content(&self) -> bool {
+        self.event.is_some() || self.payload.is_some()
+    }
+
     /// The body of the webhook.
     #[must_use]
     pub fn body(&self) -> Option<Vec<u8>> {

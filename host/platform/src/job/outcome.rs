@@ -213,10 +213,7 @@ impl Verdict {
                 Code::CaptchaResolutionFailed,
                 Retry::Once,
                 false,
-                with(
-                    detail,
-                    "The vendor wanted to know whether you are a human, and got no answer. It is tried once more.",
-                ),
+                with(detail, "The vendor wanted to know whether you are a human, and got no answer."),
             ),
             Failure::VendorDown(detail) => Self::new(
                 Code::VendorDown,
@@ -258,10 +255,7 @@ impl Verdict {
                 Code::DiskQuotaExceeded,
                 Retry::WhenThereIsRoom,
                 false,
-                with(
-                    detail,
-                    "Your space is used up. Free some, or ask the operator for more; then it is tried again by itself.",
-                ),
+                with(detail, "Your space is used up. Free some, or ask the operator for more."),
             ),
             Failure::LimitReached(detail) => Self::new(
                 Code::UnknownErrorPartialSync,

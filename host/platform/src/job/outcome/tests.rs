@@ -58,13 +58,13 @@ fn every_failure_has_its_code() {
     USER_ACTION_NEEDED.TWOFA_EXPIRED | never, schedule waits | The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.
     USER_ACTION_NEEDED.WRONG_TWOFA_CODE | never, schedule waits | The vendor refused the one-time code. Launch the konnector by hand to get another one.
     CHALLENGE_ASKED | never, schedule waits | The vendor asks for a proof that the konnector cannot give. Sign in at the vendor's site, then launch the konnector; if it asks again, tell the konnector's author.
-    CAPTCHA_RESOLUTION_FAILED | once | The vendor wanted to know whether you are a human, and got no answer. It is tried once more.
+    CAPTCHA_RESOLUTION_FAILED | once | The vendor wanted to know whether you are a human, and got no answer.
     VENDOR_DOWN | after 0s | The vendor's site does not answer. This mostly passes by itself.
     VENDOR_DOWN.MAINTENANCE | after 0s | The vendor's site is in maintenance. This mostly passes by itself.
     VENDOR_DOWN.RATE_LIMITED | after 60s | The vendor asks for fewer requests. This mostly passes by itself.
     UNKNOWN_ERROR.VENDOR_CHANGED | once, a fault | The vendor's site is not as the konnector expects it. The konnector's author must adapt it.
     UNKNOWN_ERROR.PERMISSION_DENIED | never, schedule waits | The konnector asked for something that is not allowed. Unless the operator can allow it, its author must add the rule to the manifest.
-    DISK_QUOTA_EXCEEDED | when there is room | Your space is used up. Free some, or ask the operator for more; then it is tried again by itself.
+    DISK_QUOTA_EXCEEDED | when there is room | Your space is used up. Free some, or ask the operator for more.
     UNKNOWN_ERROR.PARTIAL_SYNC | never | What was fetched so far is saved. Nothing to do: the next run goes on with the rest.
     UNKNOWN_ERROR.CANCELLED | never | The run was cancelled.
     UNKNOWN_ERROR | once | The server failed while the konnector ran. If it comes back, tell the operator.
