@@ -254,7 +254,8 @@ impl Platform {
     }
 
     /// Makes all changes or none, and answers once they are durable; see [`Store::commit`]. What follows from the documents that are
-    /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change.
+    /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change. Whatever they make due, the
+    /// scheduler looks at it at once.
     pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
@@ -262,7 +263,11 @@ impl Platform {
         let documents = changes.documents().count();
         self.stage_references(&mut changes)?;
         self.stage_events(&mut changes)?;
+        let schedules = changes.schedules();
         let mut revs = self.store.commit(changes).await?;
+        if schedules {
+            self.wake_scheduler();
+        }
         revs.truncate(documents);
         Ok(revs)
     }

@@ -170,6 +170,14 @@ impl Changes {
         })
     }
 
+    /// Whether something is due at some time once they are committed.
+    #[must_use]
+    pub fn schedules(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step, Step::Schedule { at: Some(_), .. } | Step::Fire { next: Some(_), .. }))
+    }
+
     /// Adds the changes of another set after those of this one.
     pub fn then(&mut self, others: Self) -> &mut Self {
         self.fences.extend(others.fences);

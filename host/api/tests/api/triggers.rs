@@ -231,7 +231,9 @@ async fn j16_a_patch_that_is_refused_changes_nothing() {
     let api = Api::new().await;
     let token = api.token("*");
     let path = format!("/jobs/triggers/{}", create(&api, cron("bank")).await);
-    let at = create(&api, json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector" })).await;
+    let message = json!({ "konnector": "bank" });
+    let at = json!({ "type": "@at", "arguments": "2027-01-01T00:00:00Z", "worker": "konnector", "message": message });
+    let at = create(&api, at).await;
     let before = api.send(Call::get(&path).token(&token)).await.json();
     let patch = |path: &str, attributes| Call::patch(path).token(&token).attributes(attributes);
     let calls = [
@@ -264,7 +266,9 @@ async fn a_trigger_is_launched_and_shows_how_it_fared() {
 async fn a_list_is_filtered_and_a_narrow_right_reads_one_worker() {
     let api = Api::new().await;
     create(&api, cron("bank")).await;
-    create(&api, json!({ "type": "@every", "arguments": "1h", "worker": "konnector" })).await;
+    let every =
+        json!({ "type": "@every", "arguments": "1h", "worker": "konnector", "message": { "konnector": "bank" } });
+    create(&api, every).await;
     let narrow = api.token("io.cozy.triggers:GET:konnector:worker");
     let list = async |query: &str| {
         let answer = api.send(Call::get(&format!("/jobs/triggers?{query}")).token(&narrow)).await;
@@ -398,7 +402,7 @@ async fn j14_a_client_launches_and_ends_its_own_jobs() {
 async fn events_are_for_those_who_may_read_the_documents() {
     let api = Api::new().await;
     let blind = api.token("io.cozy.triggers io.cozy.jobs");
-    let event = json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED", "worker": "konnector", "message": {} });
+    let event = json!({ "type": "@event", "arguments": "io.cozy.bills:CREATED", "worker": "konnector", "message": { "konnector": "bank" } });
     assert_eq!(api.send(Call::post("/jobs/triggers").token(&blind).attributes(event.clone())).await.status, 403);
     let seeing = api.token("io.cozy.triggers io.cozy.bills:GET");
     assert_eq!(api.send(Call::post("/jobs/triggers").token(&seeing).attributes(event)).await.status, 201);
@@ -411,7 +415,7 @@ async fn a_list_has_pages_for_those_who_ask_for_them() {
     for _ in 0..5 {
         create(&api, cron("bank")).await;
     }
-    create(&api, json!({ "type": "@webhook", "worker": "konnector" })).await;
+    create(&api, json!({ "type": "@webhook", "worker": "konnector", "message": { "konnector": "bank" } })).await;
     let mut path = "/jobs/triggers?Type=@cron&page[limit]=2".to_owned();
     let mut seen = std::collections::BTreeSet::new();
     let mut pages = Vec::new();
@@ -426,4 +430,38 @@ async fn a_list_has_pages_for_those_who_ask_for_them() {
         }
     }
     assert_eq!((pages, seen.len()), (vec![2, 2, 1], 5));
+}
+
+/// What no run can do anything with is refused where somebody can still mend it.
+#[tokio::test]
+async fn a_message_that_makes_no_job_is_refused() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let id = create(&api, cron("bank")).await;
+    for message in [
+        json!("foo"),
+        json!(null),
+        json!([]),
+        json!({}),
+        json!({ "konnector": 7 }),
+        json!({ "konnector": "No Slug" }),
+        json!({ "konnector": "bank", "account": 7 }),
+    ] {
+        for kind in ["@cron", "@every", "@webhook", "@event"] {
+            let arguments = match kind {
+                "@cron" => "0 0 0 * * 0",
+                "@every" => "1h",
+                _ => "io.cozy.bills",
+            };
+            let trigger = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
+            let answer = api.send(Call::post("/jobs/triggers").token(&token).attributes(trigger)).await;
+            assert_eq!(answer.status, 422, "{kind} {message}: {answer}");
+        }
+        let push = Call::post("/jobs/queue/konnector").token(&token).attributes(json!({ "arguments": message }));
+        assert_eq!(api.send(push).await.status, 400, "{message}");
+        if !message.is_null() {
+            let patch = Call::patch(&format!("/jobs/triggers/{id}")).token(&token);
+            assert_eq!(api.send(patch.attributes(json!({ "message": message }))).await.status, 422, "{message}");
+        }
+    }
 }

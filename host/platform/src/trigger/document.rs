@@ -13,7 +13,7 @@ use super::step::Rules;
 use crate::crontab;
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
-use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER};
+use crate::job::{CLIENT_WORKER, JobOptions, KONNECTOR_WORKER, check_message};
 use crate::{Error, Result};
 
 /// Index from an account to its triggers: `<account>/<trigger>`.
@@ -71,6 +71,11 @@ impl Trigger {
             name: "time_zone",
             message: format!("the crontab «{}» names its time zone itself; leave one of the two out", self.arguments),
         })
+    }
+
+    /// Refuses a message with which its worker can do nothing.
+    pub(super) fn check_message(&self) -> Result<()> {
+        check_message(&self.worker, &self.message).map_err(|message| Error::Attribute { name: "message", message })
     }
 
     /// What makes it push jobs.

@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 
 /// The longest: a hundred years, so that no date overflows.
 const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+/// Nanoseconds of a second.
+const NANOSECONDS: u128 = 1_000_000_000;
+/// Digits behind the point that count: a nanosecond is the 13th of an hour.
+const MAX_FRACTION: usize = 18;
 
-/// A duration of numbers with a unit, one after the other, for example `1h30m` or `1.5s`; in whole seconds, at least one. It keeps its text.
+/// A duration of numbers with a unit, one after the other, for example `1h30m` or `1.5s`; exact to the nanosecond, as in Go. It keeps its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GoDuration {
@@ -34,34 +38,55 @@ impl FromStr for GoDuration {
     type Err = DurationError;
 
     fn from_str(text: &str) -> Result<Self, DurationError> {
-        let seconds = seconds(text.trim()).map(f64::round);
-        let value = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        match value.filter(|value| *value <= LONGEST) {
-            Some(value) => Ok(Self { text: text.trim().to_owned(), value: value.max(Duration::from_secs(1)) }),
+        let text = text.trim();
+        match nanoseconds(text).and_then(duration).filter(|value| *value <= LONGEST) {
+            Some(value) => Ok(Self { text: text.to_owned(), value }),
             None => Err(DurationError(text.to_owned())),
         }
     }
 }
 
-fn seconds(text: &str) -> Option<f64> {
+fn duration(nanoseconds: u128) -> Option<Duration> {
+    let seconds = u64::try_from(nanoseconds / NANOSECONDS).ok()?;
+    Some(Duration::new(seconds, u32::try_from(nanoseconds % NANOSECONDS).ok()?))
+}
+
+fn nanoseconds(text: &str) -> Option<u128> {
     let mut rest = text;
-    let mut seconds = 0.0_f64;
+    let mut sum = 0_u128;
     while !rest.is_empty() || text.is_empty() {
         let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
         let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len()));
-        let factor = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3_600.0,
+        let unit = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => NANOSECONDS,
+            "m" => 60 * NANOSECONDS,
+            "h" => 3_600 * NANOSECONDS,
             _ => return None,
         };
-        seconds += number.parse::<f64>().ok()? * factor;
+        sum = sum.checked_add(times(number, unit)?)?;
         rest = tail;
     }
-    Some(seconds)
+    Some(sum)
+}
+
+/// A decimal number times a unit; what is less than a nanosecond is cut off, as in Go.
+fn times(number: &str, unit: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let digits = |text: &str| if text.is_empty() { Some(0) } else { text.parse::<u128>().ok() };
+    // More digits than these are less than a nanosecond of an hour.
+    let fraction = fraction.get(..MAX_FRACTION).filter(|_| all_digits(fraction)).unwrap_or(fraction);
+    let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    digits(whole)?.checked_mul(unit)?.checked_add(digits(fraction)?.checked_mul(unit)? / scale)
+}
+
+fn all_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl TryFrom<String> for GoDuration {
@@ -89,14 +114,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_of_go_in_whole_seconds() {
-        for (text, seconds) in
-            [("1h30m", 5_400), ("1.5h", 5_400), ("90s", 90), ("500ms", 1), ("1ns", 1), ("2m0.4s", 120)]
-        {
-            assert_eq!(text.parse::<GoDuration>().map(|read| read.value().as_secs()), Ok(seconds), "{text}");
+    fn durations_are_those_of_go() {
+        for (text, nanoseconds) in [
+            ("1h30m", 5_400_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("90s", 90_000_000_000),
+            ("2500ms", 2_500_000_000),
+            ("1ns", 1),
+            ("0s", 0),
+            ("1µs1us", 2_000),
+            ("2m0.4s", 120_400_000_000),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("0.1s", 100_000_000),
+            ("1.0000000019s", 1_000_000_001),
+            ("0.00000000000000000000000000000000000001h", 0),
+            ("878400h", 3_162_240_000_000_000_000),
+        ] {
+            assert_eq!(text.parse::<GoDuration>().map(|read| read.value().as_nanos()), Ok(nanoseconds), "{text}");
         }
-        for wrong in ["", " ", "soon", "10", "1d", "1h x", "-5s", "1.2.3s", "s", "999999999999h"] {
+        for wrong in ["", " ", "soon", "10", "1d", "1h x", "-5s", "1.2.3s", "s", ".s", "999999999999h", "878400h1ns"] {
             assert!(wrong.parse::<GoDuration>().is_err(), "{wrong}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Nothing that is accepted is rounded: whole numbers of a unit are what they say.
+        #[test]
+        fn whole_numbers_are_exact(hours in 0..1_000_u64, seconds in 0..100_000_u64, millis in 0..100_000_u64, nanos in 0..u64::from(u32::MAX)) {
+            let text = format!("{hours}h{seconds}s{millis}ms{nanos}ns");
+            let expected = Duration::from_secs(hours * 3_600 + seconds) + Duration::from_millis(millis) + Duration::from_nanos(nanos);
+            proptest::prop_assert_eq!(text.parse::<GoDuration>().map(|read| read.value()), Ok(expected));
         }
     }
 }

@@ -71,7 +71,7 @@ fn replace<T>(member: &mut T, new: Option<T>) {
 }
 
 impl Platform {
-    /// Changes a trigger. A new schedule counts from now: instants of the old one that passed and did not fire are counted as missed. Where
+    /// Changes a trigger; one that could not be used is tried again. A new schedule counts from now: instants of the old one that passed and did not fire are counted as missed. Where
     /// the message decides about the schedule (the periodic types), a new message makes a new schedule.
     ///
     /// # Errors
@@ -81,15 +81,18 @@ impl Platform {
     pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
             let mut turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
-            let before = turn.trigger.plan(instance)?;
+            // One that cannot be read makes nothing due.
+            let before = turn.trigger.plan(instance).unwrap_or(Plan::Client);
+            let unusable = turn.trigger.life.is_unusable();
             let mut changes = Changes::new();
             turn.trigger.leave(instance, &mut changes);
             patch.clone().apply(&mut turn.trigger)?;
+            turn.trigger.check_message()?;
             turn.trigger.enter(instance, &mut changes);
             turn.trigger.touch(self.clock.now());
             let after = turn.trigger.plan(instance)?;
             let (at, rev, patched) = (turn.at.clone(), turn.rev.clone(), turn.trigger.clone());
-            let rescheduled = patch.arguments.is_some() || differ(&before, &after);
+            let rescheduled = unusable || patch.arguments.is_some() || differ(&before, &after);
             let trigger = if rescheduled {
                 self.stage_step(instance, turn, Event::Rescheduled(Box::new(before)), &mut changes)?.trigger
             } else {
@@ -101,7 +104,6 @@ impl Platform {
                 done => drop(done?),
             }
             self.publish(&at, Happened::Updated, object(&trigger)?);
-            self.wake_scheduler();
             return Ok(trigger);
         }
         Err(unknown(id))

@@ -14,7 +14,7 @@ use crate::{Platform, Result};
 pub struct TriggerState {
     /// Of which trigger.
     pub trigger_id: String,
-    /// State of its newest job, `done` where there is none.
+    /// State of its newest job, `done` where there is none; `errored` while the trigger itself cannot be used.
     pub status: Option<State>,
     /// Start of the newest job that went well.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ impl Platform {
     /// When the newest of a trigger's last 50 jobs that went well began.
     pub(crate) fn last_success(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
         let jobs = self.trigger_jobs(instance, id, 50)?;
-        Ok(jobs.iter().find(|job| job.state == State::Done).and_then(|job| job.started_at))
+        Ok(jobs.iter().filter(|job| job.state == State::Done).find_map(|job| job.started_at))
     }
 
     /// How a trigger has fared.
@@ -79,10 +79,15 @@ impl Platform {
     /// [`Error::NotFound`] when there is none with this id.
     pub fn trigger_state(&self, instance: &Instance, id: &str) -> Result<TriggerState> {
         let trigger = self.trigger(instance, id)?;
-        let jobs = self.trigger_jobs(instance, id, 50)?;
+        let mut jobs = self.trigger_jobs(instance, id, 50)?;
+        jobs.retain(|job| job.superseded_by.is_none());
         let mut state = TriggerState {
             trigger_id: id.to_owned(),
-            status: Some(jobs.first().map_or(State::Done, |job| job.state)),
+            status: Some(if trigger.life.is_unusable() {
+                State::Errored
+            } else {
+                jobs.first().map_or(State::Done, |job| job.state)
+            }),
             paused: trigger.life.paused.clone(),
             locked_until: trigger.life.lock(self.clock.now()),
             occasions: trigger.life.occasions,
@@ -101,6 +106,9 @@ impl Platform {
             state.last_failure = failure.started_at;
             state.last_failed_job_id = Some(failure.id.clone());
             state.last_error.clone_from(&failure.error);
+        }
+        if trigger.life.is_unusable() {
+            state.last_error = trigger.life.paused.map(|pause| pause.code);
         }
         if let Some(manual) = jobs.iter().find(|job| job.manual_execution) {
             state.last_manual_execution = manual.started_at;

@@ -42,10 +42,7 @@ impl Platform {
         let occasion = Occasion::payload(body);
         let event = if manual { Event::Launched(occasion) } else { Event::Happened(occasion) };
         match self.take_step(instance, id, &event).await? {
-            Some(_) => {
-                self.wake_scheduler();
-                Ok(())
-            }
+            Some(_) => Ok(()),
             None => Err(unknown(id)),
         }
     }

@@ -18,6 +18,11 @@ pub struct Pause {
     pub since: DateTime<Utc>,
 }
 
+impl Pause {
+    /// Code of a trigger whose document makes no sense, so that it can make no job: until somebody changes it.
+    pub const UNUSABLE: &str = "UNKNOWN_ERROR.UNUSABLE_TRIGGER";
+}
+
 /// What became of the occasions of a trigger: its due instants, the events and calls that were for it. Each is counted once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Occasions {
@@ -97,6 +102,12 @@ impl Life {
     #[must_use]
     pub fn lock(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.locked_until.filter(|until| *until > now)
+    }
+
+    /// Whether it waits because its document makes no sense.
+    #[must_use]
+    pub fn is_unusable(&self) -> bool {
+        self.paused.as_ref().is_some_and(|pause| pause.code == Pause::UNUSABLE)
     }
 
     /// Whether only a person may start a job.

@@ -98,6 +98,7 @@ impl Platform {
         }
         let plan = trigger.plan(instance)?;
         match plan {
+            // The worker of the client's jobs, whichever was named.
             Plan::Client => CLIENT_WORKER.clone_into(&mut trigger.worker),
             _ if trigger.worker == KONNECTOR_WORKER => {}
             _ => {
@@ -107,6 +108,7 @@ impl Platform {
                 )));
             }
         }
+        trigger.check_message()?;
         // Runs that began before the account had this revision are no business of this trigger.
         if let Some(account) = trigger.account()
             && let Some(found) = self.store.get(&instance.doc(&ACCOUNTS, account))?
@@ -122,7 +124,6 @@ impl Platform {
         }
         self.commit(changes).await?;
         self.publish(&at, Happened::Created, object(&trigger)?);
-        self.wake_scheduler();
         Ok(trigger)
     }
 

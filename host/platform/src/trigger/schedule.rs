@@ -20,10 +20,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// An interval.
+    /// An interval: in whole seconds, at least one, as the schedules of Cozy's reference have it (robfig/cron v3, `Every`).
     #[must_use]
     pub const fn every(interval: &GoDuration) -> Self {
-        Self::Every(interval.value())
+        let seconds = interval.value().as_secs();
+        Self::Every(Duration::from_secs(if seconds == 0 { 1 } else { seconds }))
     }
 
     /// When a trigger that is created, or gets this schedule, now is due for the first time.

@@ -7,9 +7,11 @@ use konnector_store::{Changes, DocRef};
 use tokio::task::JoinSet;
 
 use super::Trigger;
+use super::life::Pause;
 use super::step::{Event, Live, is_plausible};
 use crate::doctype::{JOBS, OCCASIONS, TRIGGERS};
 use crate::instance::Instance;
+use crate::stored::{Stored, object};
 use crate::{Platform, Result};
 
 /// How much of what is due is handled before the index is read again. Different accounts share the store's commits.
@@ -100,12 +102,35 @@ impl Platform {
             Err(error) if error.is_conflict() => Ok(0),
             Err(error @ crate::Error::Store(_)) => Err(error),
             Err(error) => {
-                tracing::error!(trigger = at.id, %error, "the trigger cannot fire and is taken off the schedule");
-                let mut changes = Changes::new();
-                changes.schedule(at.clone(), None);
-                self.commit(changes).await?;
+                tracing::error!(trigger = at.id, %error, "the trigger cannot fire; it waits until somebody changes it");
+                self.set_aside(at).await?;
                 Ok(0)
             }
+        }
+    }
+
+    /// Takes what cannot be used off the schedule. A trigger says so from then on; what happened that it waited for is gone.
+    async fn set_aside(&self, at: &DocRef) -> Result<()> {
+        let trigger = if at.doctype == *OCCASIONS { self.trigger_of_occasion(at) } else { Some(at.id.clone()) };
+        let mut changes = Changes::new();
+        match self.store.get(at)? {
+            Some(note) if at.doctype == *OCCASIONS => drop(changes.purge(at.clone(), &note.rev)),
+            _ => drop(changes.schedule(at.clone(), None)),
+        }
+        if at.doctype != *JOBS
+            && let Some(id) = trigger
+        {
+            let at = DocRef::new(&at.instance, &TRIGGERS, id.as_str());
+            // Where not even this can be read, there is nothing to be said in it.
+            if let Ok(Some(Stored { rev, value: mut trigger, .. })) = self.stored::<Trigger>(&at) {
+                trigger.life.paused = Some(Pause { code: Pause::UNUSABLE.to_owned(), since: self.clock.now() });
+                changes.put(at, &rev, object(&trigger)?);
+            }
+        }
+        match self.commit(changes).await {
+            // Somebody changed it meanwhile; it is tried again.
+            Err(error) if error.is_conflict() => Ok(()),
+            done => done.map(drop),
         }
     }
 

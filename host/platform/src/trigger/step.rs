@@ -185,6 +185,9 @@ pub fn step(
             {
                 state.life.occasions.missed += 1 + schedule.count(due, now);
             }
+            if state.life.is_unusable() {
+                state.life.paused = None;
+            }
             if let Plan::Time(schedule) = &rules.plan {
                 state.due = schedule.first(now);
             }

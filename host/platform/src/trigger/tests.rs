@@ -385,3 +385,45 @@ async fn one_trigger_that_cannot_be_read_does_not_hold_up_the_others() {
     assert_eq!(site.jobs(&good).len(), 1);
     assert_eq!(site.platform.store.due_at(&at_bad).expect("read"), None);
 }
+
+/// A trigger from before messages were checked, or from a backup: it says that it cannot be used, and goes on once it is mended.
+#[tokio::test]
+async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
+    let site = Site::new().await;
+    let write = async |id: &str, change: &dyn Fn(&mut Object)| {
+        let at = site.alice.doc(&TRIGGERS, id);
+        let mut found = site.platform.store.get(&at).expect("read").expect("a trigger");
+        change(&mut found.body);
+        let mut changes = Changes::new();
+        changes.put(at, &found.rev, found.body);
+        site.platform.store.commit(changes).await.expect("committed");
+    };
+    let timed = site.create("@every", "1h", "a").await;
+    let event = site.create("@event", "io.cozy.bills", "b").await;
+    let odd = site.create("@cron", "0 0 3 * * *", "c").await;
+    for id in [&timed, &event] {
+        write(id, &|body| drop(body.insert("message".to_owned(), json!("foo")))).await;
+    }
+    write(&odd, &|body| drop(body.insert("arguments".to_owned(), json!("when it rains")))).await;
+    site.save("io.cozy.bills", json!({ "amount": 3 })).await;
+    assert_eq!(site.look("2026-11-21T13:00:00Z").await, 0);
+    for id in [&timed, &event, &odd] {
+        let state = site.platform.trigger_state(&site.alice, id).expect("a state");
+        assert_eq!(state.status, Some(State::Errored));
+        assert_eq!(state.last_error.as_deref(), Some("UNKNOWN_ERROR.UNUSABLE_TRIGGER"));
+        assert_eq!(state.paused.map(|pause| pause.since), Some(at("2026-11-21T13:00:00Z")));
+    }
+    assert_eq!(site.platform.store.next_due().expect("read"), None, "nothing is tried again and again");
+    let message = TriggerPatch { message: Some(json!({ "konnector": "bank" })), ..TriggerPatch::default() };
+    for id in [&timed, &event] {
+        site.platform.patch_trigger(&site.alice, id, message.clone()).await.expect("patched");
+    }
+    let crontab = TriggerPatch { arguments: Some("0 0 3 * * *".to_owned()), ..TriggerPatch::default() };
+    site.platform.patch_trigger(&site.alice, &odd, crontab).await.expect("patched");
+    site.save("io.cozy.bills", json!({ "amount": 4 })).await;
+    assert_eq!(site.look("2026-11-22T13:00:00Z").await, 3);
+    for id in [&timed, &event, &odd] {
+        assert_eq!(site.jobs(id).len(), 1);
+        assert_eq!(site.platform.trigger_state(&site.alice, id).expect("a state").paused, None);
+    }
+}

@@ -48,6 +48,41 @@ async fn j22_changes_of_documents_make_jobs_with_the_event() {
     );
 }
 
+/// A change that a trigger waits for is no business of the scheduler's next look, up to a second later: the commit wakes it.
+#[tokio::test]
+async fn whatever_becomes_due_wakes_the_scheduler() {
+    let site = Site::new().await;
+    let woken = async || tokio::time::timeout(std::time::Duration::ZERO, site.platform.scheduler_woken()).await.is_ok();
+    woken().await;
+    site.save("io.cozy.bills", json!({})).await;
+    assert!(!woken().await, "nothing waits for it");
+    let id = site.create("@event", "io.cozy.bills", "a").await;
+    assert!(!woken().await, "it is not due");
+    site.save("io.cozy.bills", json!({})).await;
+    assert!(woken().await, "an event");
+    site.create("@every", "10s", "b").await;
+    assert!(woken().await, "a new schedule");
+    let debounced = |new: &mut NewTrigger| new.debounce = Some("10s".parse().expect("a duration"));
+    site.create_with("@event", "io.cozy.contacts", "c", debounced).await;
+    site.save("io.cozy.contacts", json!({})).await;
+    assert!(woken().await, "an event that is collected");
+    site.platform.fire_due().await.expect("looked");
+    assert!(woken().await, "the end of a debounce");
+    assert_eq!(site.jobs(&id).len(), 1);
+}
+
+/// The debounce is as long as its text says.
+#[tokio::test]
+async fn a_debounce_is_not_rounded() {
+    let site = Site::new().await;
+    let debounced = |new: &mut NewTrigger| new.debounce = Some("2500ms".parse().expect("a duration"));
+    let id = site.create_with("@event", "io.cozy.bills", "a", debounced).await;
+    site.save("io.cozy.bills", json!({})).await;
+    assert_eq!(site.look(NOW).await, 0);
+    assert_eq!(site.platform.trigger_due(&site.alice, &id).expect("read"), Some(at("2026-11-20T12:00:02.5Z")));
+    assert_eq!((site.look("2026-11-20T12:00:02.499Z").await, site.look("2026-11-20T12:00:02.5Z").await), (0, 1));
+}
+
 /// Events belong to the commit: whoever commits a change need not think of them.
 #[tokio::test]
 async fn whatever_is_committed_makes_events() {
