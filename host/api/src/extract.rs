@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
-use konnector_manifest::{Doctype, Verb};
+use konnector_manifest::{Doctype, Slug, Verb};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
 use konnector_platform::token::Principal;
@@ -68,8 +68,15 @@ impl Caller {
         self.check_document(verb, doctype, id, &seen_by_rules)
     }
 
-    /// Refuses everybody but the owner: who may do everything.
+    /// The konnector that asks, if one does.
+    pub fn konnector(&self) -> Result<Option<Slug>, Failure> {
+        let unusable = |_| Failure::forbidden("the token names no konnector that can be installed");
+        self.principal.konnector().map(|slug| slug.parse().map_err(unusable)).transpose()
+    }
+
+    /// Refuses everybody but the owner: who may do everything, and is no konnector.
     pub fn check_owner(&self) -> Result<(), Failure> {
+        self.principal.check_lasting("act as the owner")?;
         if self.principal.permissions.is_everything() {
             return Ok(());
         }

@@ -3,12 +3,15 @@
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse as _;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use konnector_platform::{Platform, PublicApi};
 use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::HttpError;
+
+use crate::error::Failure;
 
 /// Hands requests to the routes of the public API.
 pub struct InProcess(Router<Platform>);
@@ -20,11 +23,62 @@ impl Default for InProcess {
     }
 }
 
+/// Whether a path is one of those that ask for no token, or for another one than a konnector's, and lead to something that lasts: OAuth clients
+/// and their tokens, accounts that are connected by OAuth, jobs by webhook. All others are answered under the token of the run, which decides.
+fn is_closed(path: &str) -> bool {
+    let mut parts = path.split('/').skip(1);
+    matches!(
+        (parts.next(), parts.next(), parts.next(), parts.next()),
+        (Some("auth"), ..)
+            | (Some("jobs"), Some("webhooks"), ..)
+            | (Some("accounts"), _, Some("start" | "done" | "redirect"), _)
+            | (Some("accounts"), _, _, Some("manage" | "reconnect"))
+    )
+}
+
 #[async_trait]
 impl PublicApi for InProcess {
     async fn answer(&self, platform: &Platform, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
-        let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
-        let Ok(response) = service.call(request.map(Body::new)).await;
+        let response = if is_closed(request.uri().path()) {
+            Failure::forbidden("a konnector cannot do this: its reach ends with its run").into_response()
+        } else {
+            let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
+            let Ok(response) = service.call(request.map(Body::new)).await;
+            response
+        };
         response.map(|body| body.map_err(|error| HttpError::Other(error.to_string())).boxed_unsync())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_comes_to_nothing_that_asks_for_no_token_of_its_own() {
+        for closed in [
+            "/auth/register",
+            "/auth/register/client",
+            "/auth/access_token",
+            "/auth/session_code",
+            "/auth/tokens/konnectors/bank",
+            "/jobs/webhooks/secret",
+            "/accounts/google/start",
+            "/accounts/google/redirect",
+            "/accounts/google/id/reconnect",
+            "/accounts/google/id/manage",
+        ] {
+            assert!(is_closed(closed), "{closed}");
+        }
+        for open in [
+            "/",
+            "/data/io.cozy.accounts/auth",
+            "/jobs/triggers/id",
+            "/accounts/google/id/refresh",
+            "/files/auth",
+            "/version",
+        ] {
+            assert!(!is_closed(open), "{open}");
+        }
     }
 }

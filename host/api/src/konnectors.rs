@@ -189,7 +189,8 @@ fn check_managing(platform: &Platform, caller: &Caller, verb: Verb, source: Opti
     match principal.claims.aud {
         Audience::Cli => {}
         _ if platform.config.allow_install_via_a_permission && registry => {}
-        Audience::App | Audience::Konnector if principal.claims.sub == STORE && registry => {}
+        // A konnector of that name is not the store: what it installs would go on after its run.
+        Audience::App if principal.claims.sub == STORE && registry => {}
         Audience::App | Audience::Konnector => {
             return Err(Failure::forbidden(
                 "only the store may install, update and uninstall konnectors, from a registry:// source",
@@ -363,11 +364,14 @@ async fn create_trigger(
     let (konnector, _) = installed(&platform, &caller, &slug)?;
     caller.check_worker(Verb::Post, &TRIGGERS, "", KONNECTOR_WORKER)?;
     let account = params.filled("AccountID");
-    let created_by = &caller.principal.claims.sub;
-    let trigger = platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by).await?;
-    if params.flag("ExecNow", false)
-        && let Err(error) = platform.launch_trigger(&caller.instance, &trigger.id).await
-    {
+    let (created_by, made_by) = (&caller.principal.claims.sub, caller.konnector()?);
+    let execute_now = params.flag("ExecNow", false);
+    if execute_now {
+        caller.principal.check_lasting("launch a trigger, which is what a person does")?;
+    }
+    let trigger =
+        platform.create_konnector_trigger(&caller.instance, &konnector.slug, account, created_by, made_by).await?;
+    if execute_now && let Err(error) = platform.launch_trigger(&caller.instance, &trigger.id).await {
         tracing::warn!(trigger = trigger.id, %error, "the first run could not be pushed; the trigger stays");
     }
     Ok((StatusCode::CREATED, Document::one(triggers::resource(&platform, &caller.instance, &trigger)?)).into_response())

@@ -62,6 +62,9 @@ pub enum Error {
     /// The token is older than its audience allows.
     #[error("Expired token")]
     ExpiredToken,
+    /// The token of a run, used from outside of it or after it.
+    #[error("the token of a run is good only inside of the run, until that ends")]
+    RunToken,
     /// An OAuth client asks for what it does not get.
     #[error("{description}")]
     OAuth {

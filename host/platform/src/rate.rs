@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use konnector_manifest::Slug;
 use konnector_store::InstanceId;
 
 use crate::instance::Instance;
@@ -29,7 +30,13 @@ pub enum Kind {
     OAuthClient,
     /// An account is connected by OAuth, or its token refreshed.
     AccountOAuth,
+    /// A konnector pushes a job, or makes or changes a trigger; counted for each konnector.
+    OfKonnector,
 }
+
+/// Runs that one konnector asks for in an hour. A konnector that fetches from a vendor in several steps needs a few; one that starts itself
+/// again and again is held to one run in three minutes, which leaves the workers to others.
+const MAX_OF_KONNECTOR: u32 = 20;
 
 /// How much of each an operator allows in an hour; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +86,7 @@ impl HourlyLimits {
             Kind::Token => self.tokens,
             Kind::OAuthClient => self.oauth_clients,
             Kind::AccountOAuth => self.account_oauth,
+            Kind::OfKonnector => MAX_OF_KONNECTOR,
         }
     }
 }
@@ -87,22 +95,25 @@ impl HourlyLimits {
 #[derive(Debug, Default)]
 pub(crate) struct Rates(Mutex<Counted>);
 
+/// What is counted by itself: a kind of an instance, and of one konnector where it is counted for each.
+type Counter = (InstanceId, Kind, Option<Slug>);
+
 /// How many of each there were in an hour, which is counted from 1970 on.
 #[derive(Debug, Default)]
 struct Counted {
     hour: i64,
-    counts: HashMap<(InstanceId, Kind), u32>,
+    counts: HashMap<Counter, u32>,
 }
 
 impl Rates {
     /// Counts one; answers when there may be another one where there were enough.
-    fn take(&self, instance: &InstanceId, kind: Kind, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
+    fn take(&self, counter: Counter, most: u32, now: DateTime<Utc>) -> Result<(), DateTime<Utc>> {
         let current = now.timestamp().div_euclid(HOUR);
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.hour != current {
             *counted = Counted { hour: current, counts: HashMap::new() };
         }
-        let count = counted.counts.entry((instance.clone(), kind)).or_default();
+        let count = counted.counts.entry(counter).or_default();
         if *count >= most {
             return Err(DateTime::from_timestamp((current + 1) * HOUR, 0).unwrap_or(now));
         }
@@ -118,17 +129,23 @@ impl Platform {
     ///
     /// [`Error::NotYet`] when there were enough in this hour.
     pub fn admit(&self, instance: &Instance, kind: Kind) -> Result<()> {
+        self.admit_for(instance, kind, None)
+    }
+
+    pub(crate) fn admit_for(&self, instance: &Instance, kind: Kind, konnector: Option<&Slug>) -> Result<()> {
         let most = self.config.hourly.of(kind);
         if most == 0 {
             return Ok(());
         }
-        self.rates.take(&instance.id, kind, most, self.clock.now()).map_err(|until| {
+        let counter = (instance.id.clone(), kind, konnector.cloned());
+        self.rates.take(counter, most, self.clock.now()).map_err(|until| {
             let from = until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             let advice = if kind == Kind::Webhook { ", or collect them with a debounce" } else { "" };
+            let whom = if konnector.is_some() { "konnector" } else { "instance" };
             Error::NotYet {
                 until,
                 message: format!(
-                    "{most} of these in an hour are enough for one instance; the next one is taken from {from} on{advice}"
+                    "{most} of these in an hour are enough for one {whom}; the next one is taken from {from} on{advice}"
                 ),
             }
         })

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use konnector_manifest::{Permissions, Slug};
-use konnector_store::InstanceId;
+use konnector_store::{InstanceId, Lease};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use sha2::Sha512;
@@ -22,7 +22,8 @@ pub enum Audience {
     /// A web application; 24 hours.
     #[serde(rename = "app")]
     App,
-    /// A konnector; 30 minutes. Its rights are those of its permission document at the time of each request.
+    /// A konnector; 30 minutes, or as long as the run that it was made for. Its rights are those of its permission document at the time of
+    /// each request.
     #[serde(rename = "konn")]
     Konnector,
     /// An operator's command line; 30 minutes.
@@ -92,6 +93,22 @@ pub struct Claims {
     /// The permission document of a share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<String>,
+    /// The run that the token was made for: it is good inside of that run and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunClaim>,
+}
+
+/// A run, by its job and the epoch of its lease: a second run of the same job is another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunClaim {
+    job: String,
+    epoch: u64,
+}
+
+impl RunClaim {
+    fn of(lease: &Lease) -> Self {
+        Self { job: lease.job.id.clone(), epoch: lease.epoch }
+    }
 }
 
 /// Who makes a request, and what they may do.
@@ -118,6 +135,18 @@ impl Principal {
         Self { claims, permissions: Permissions::everything(), wants_credentials: false }
     }
 
+    /// Refuses a konnector what would go on after its run or let others in: its reach ends with the run, whatever its rules allow.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] names `what` it cannot do.
+    pub fn check_lasting(&self, what: &str) -> Result<()> {
+        match self.konnector() {
+            None => Ok(()),
+            Some(_) => Err(Error::Forbidden(format!("a konnector cannot {what}: its reach ends with its run"))),
+        }
+    }
+
     /// Whether the secrets of an account are shown: to the konnector that the account is for, and during a run only those of its account;
     /// to an app that asks for them.
     pub(crate) fn sees_secrets(&self, account: &str, account_type: Option<&str>) -> bool {
@@ -142,6 +171,7 @@ impl Claims {
             scope: scope.to_owned(),
             account: None,
             share: None,
+            run: None,
         }
     }
 }
@@ -205,11 +235,19 @@ impl Platform {
         self.sign(instance, Claims::new(audience, subject, scope))
     }
 
-    /// Issues the token of a run, for its konnector and its account.
-    pub(crate) fn issue_run_token(&self, instance: &Instance, slug: &Slug, account: Option<&str>) -> Result<String> {
+    /// Issues the token of a run, for its konnector and its account. It is good through the platform of that run ([`Platform::fenced`]) while the
+    /// lease is held.
+    pub(crate) fn issue_run_token(
+        &self,
+        instance: &Instance,
+        slug: &Slug,
+        account: Option<&str>,
+        lease: &Lease,
+    ) -> Result<String> {
         // No account has an empty id, so the token of a run without one shows no secrets at all.
         let account = Some(account.unwrap_or_default().to_owned());
-        self.sign(instance, Claims { account, ..Claims::new(Audience::Konnector, slug.as_ref(), "") })
+        let run = Some(RunClaim::of(lease));
+        self.sign(instance, Claims { account, run, ..Claims::new(Audience::Konnector, slug.as_ref(), "") })
     }
 
     /// Issues the code of a share, for whoever the name stands for.
@@ -230,11 +268,12 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::InvalidToken`] when it is malformed, forged, revoked, another instance's, or not for requests; [`Error::ExpiredToken`] when
-    /// it is too old.
+    /// it is too old; [`Error::RunToken`] when it is a run's, and this is not that run.
     pub fn authenticate(&self, instance: &Instance, token: &str) -> Result<Principal> {
         let long = if token.contains('.') { None } else { self.code_of_shortcode(instance, token)? };
         let token = long.as_deref().unwrap_or(token);
         let claims = self.verify_token(instance, token)?;
+        self.check_run(&claims)?;
         let permissions = match claims.aud {
             Audience::Konnector => {
                 let slug: Slug = claims.sub.parse().map_err(|_| Error::InvalidToken)?;
@@ -253,6 +292,20 @@ impl Platform {
         Ok(Principal { claims, permissions, wants_credentials: false })
     }
 
+    /// A run acts with its own token and no other, and nobody else acts with that.
+    fn check_run(&self, claims: &Claims) -> Result<()> {
+        let bound = claims.run.as_ref();
+        match &self.fence {
+            None if bound.is_none() => Ok(()),
+            Some(lease) if bound == Some(&RunClaim::of(lease)) => {
+                let held = self.store.lease(&lease.job)?;
+                let held = held.is_some_and(|held| (held.epoch, &held.worker) == (lease.epoch, &lease.worker));
+                if held { Ok(()) } else { Err(Error::RunToken) }
+            }
+            _ => Err(Error::RunToken),
+        }
+    }
+
     /// Checks who issued a token and when.
     ///
     /// # Errors
@@ -268,7 +321,8 @@ impl Platform {
             }
         };
         let age = self.clock.now().timestamp() - claims.iat;
-        if claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
+        // A run may take longer than half an hour; its token ends with its lease.
+        if claims.run.is_none() && claims.aud.lifetime().is_some_and(|lifetime| age > lifetime.num_seconds()) {
             return Err(Error::ExpiredToken);
         }
         Ok(claims)

@@ -161,6 +161,7 @@ impl From<Error> for Failure {
             Error::Forbidden(_) => Self::forbidden(message),
             Error::InvalidToken => invalid_token(INVALID),
             Error::ExpiredToken => invalid_token(EXPIRED),
+            Error::RunToken => Self::unauthenticated(message, INVALID),
             Error::Unavailable(_) => Self::request(StatusCode::SERVICE_UNAVAILABLE, message),
             Error::NotYet { until, .. } => {
                 Self { retry: Some(until), ..Self::request(StatusCode::TOO_MANY_REQUESTS, message) }

@@ -71,6 +71,7 @@ async fn create(
     if headers.get_all(ACCEPT).iter().any(|accept| accept == ZIP) {
         return send(&platform, &caller.instance, &archive);
     }
+    caller.principal.check_lasting("make links")?;
     let id = platform.leave_archive(&caller.instance, &archive).await?;
     let secret = platform.link(&caller.instance, &Target::Archive(id))?;
     let name = utf8_percent_encode(&archive.name, NON_ALPHANUMERIC);

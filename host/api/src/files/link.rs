@@ -34,6 +34,7 @@ pub fn routes() -> ApiRouter<Platform> {
 
 /// `POST /files/downloads?Id=`, `?Path=` or `?VersionId=`, with `&Filename=` for another name than the file's.
 async fn create(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
+    caller.principal.check_lasting("make links")?;
     let (file, target) = match (params.filled("VersionId"), params.filled("Id")) {
         (Some(version), _) => {
             let (id, rev) = version.split_once('/').unwrap_or((version, ""));

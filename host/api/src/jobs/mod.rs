@@ -12,7 +12,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use konnector_manifest::Verb;
+use konnector_manifest::{Slug, Verb};
 use konnector_platform::Platform;
 use konnector_platform::doctype::JOBS;
 use konnector_platform::instance::Instance;
@@ -133,18 +133,37 @@ async fn push(
     if body.take_flag("forward_logs")? && caller.principal.claims.aud != Audience::Cli {
         return Err(Failure::forbidden("only a token of the command line may ask for forward_logs"));
     }
+    let (message, manual) = (body.take("arguments").unwrap_or_default(), body.take_flag("manual")?);
+    if let Some(slug) = caller.konnector()? {
+        check_own(&slug, &worker, &message)?;
+        if manual {
+            caller.principal.check_lasting("say that a person asks for a job")?;
+        }
+        platform.admit_of_konnector(&caller.instance, &slug)?;
+    }
     platform.admit(&caller.instance, rate::Kind::Job)?;
     let request = JobRequest {
         worker,
-        message: body.take("arguments").unwrap_or_default(),
+        message,
         options: body.take("options").map(Options::read).transpose()?,
         // A client that does not say "manual" pushes on behalf of some schedule of its own.
-        cause: if body.take_flag("manual")? { Cause::Manual } else { Cause::Schedule },
+        cause: if manual { Cause::Manual } else { Cause::Schedule },
         trigger: None,
         occasion: Occasion::default(),
     };
     let job = platform.push_job(&caller.instance, request).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
+}
+
+/// A konnector pushes jobs that run itself and no others.
+fn check_own(slug: &Slug, worker: &str, message: &Value) -> Result<(), Failure> {
+    let named = message.get("konnector").and_then(Value::as_str);
+    if worker == KONNECTOR_WORKER && named == Some(slug.as_ref()) {
+        return Ok(());
+    }
+    Err(Failure::forbidden(format!(
+        "a konnector cannot push jobs of anything but itself; put \"konnector\": \"{slug}\" into the arguments of a job of the worker {KONNECTOR_WORKER}"
+    )))
 }
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {

@@ -28,6 +28,7 @@ pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger
             overlap_policy: own.overlap_policy.unwrap_or_default(),
         },
         created_by: created_by.to_owned(),
+        made_by: None,
     })
 }
 
@@ -54,6 +55,7 @@ fn read(body: &mut Attributes) -> Result<TriggerPatch, Failure> {
         missed_limit: limit.transpose()?,
         catch_up_window: duration(body, "catch_up_window")?,
         overlap_policy: one_of(body, "overlap_policy", "overlap_policy is skip or queue-one")?,
+        by_konnector: None,
     })
 }
 

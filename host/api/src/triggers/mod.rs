@@ -15,7 +15,7 @@ use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::rate;
-use konnector_platform::trigger::{EventRules, Trigger};
+use konnector_platform::trigger::{EventRules, Trigger, TriggerPatch};
 use serde_json::json;
 
 use crate::error::Failure;
@@ -191,6 +191,7 @@ async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attr
             caller.check_type(Verb::Get, doctype)?;
         }
     }
+    new.made_by = caller.konnector()?;
     let trigger = platform.create_trigger(&caller.instance, new).await?;
     Ok((StatusCode::CREATED, Document::one(resource(&platform, &caller.instance, &trigger)?)).into_response())
 }
@@ -227,12 +228,14 @@ async fn patch(
     mut body: Attributes,
 ) -> Result<Document, Failure> {
     allowed_or_own(&platform, &caller, Verb::Patch, &id)?;
-    let trigger = platform.patch_trigger(&caller.instance, &id, attributes::patch(&mut body)?).await?;
+    let patch = TriggerPatch { by_konnector: caller.konnector()?, ..attributes::patch(&mut body)? };
+    let trigger = platform.patch_trigger(&caller.instance, &id, patch).await?;
     Ok(Document::one(resource(&platform, &caller.instance, &trigger)?))
 }
 
 async fn launch(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
     allowed(&platform, &caller, Verb::Post, &id)?;
+    caller.principal.check_lasting("launch a trigger, which is what a person does")?;
     platform.admit(&caller.instance, rate::Kind::Job)?;
     let job = platform.launch_trigger(&caller.instance, &id).await?;
     Ok((StatusCode::CREATED, Document::one(jobs::resource(&platform, &caller.instance, &job)?)).into_response())

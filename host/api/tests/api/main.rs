@@ -30,6 +30,7 @@ mod openapi;
 mod permissions;
 mod provider;
 mod rates;
+mod reach;
 mod realtime;
 mod references;
 mod registries;

@@ -51,6 +51,8 @@ pub const KONNECTOR_WORKER: &str = "konnector";
 pub const CLIENT_WORKER: &str = "client";
 /// Index from worker to the jobs that have not ended: `<worker>/<job>`.
 const LIVE: &str = "jobs.live";
+/// Live jobs that are read at once.
+const LIVE_PAGE: usize = 100;
 /// Index from trigger to its jobs, newest first: `<trigger>/<inverted job id>`. Jobs without one are those of the trigger `-`.
 const BY_TRIGGER: &str = "jobs.trigger";
 /// Index from trigger to its jobs that have not ended: `<trigger>/<job>`.
@@ -423,6 +425,20 @@ impl Platform {
     pub fn live_jobs(&self, instance: &Instance, worker: &str) -> Result<Vec<Job>> {
         let entries = self.store.lookup_prefix(&instance.id, LIVE, &format!("{worker}/"), None, 200)?;
         self.jobs_of(instance, entries)
+    }
+
+    /// The jobs that run a konnector here and have not ended, by their ids.
+    pub(crate) fn live_jobs_of_konnector(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
+        let (mut found, mut after) = (Vec::new(), None::<String>);
+        let prefix = format!("{KONNECTOR_WORKER}/");
+        loop {
+            let page = self.store.lookup_prefix(&instance.id, LIVE, &prefix, after.as_deref(), LIVE_PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(found) };
+            after = Some(last.clone());
+            let jobs = self.jobs_of(instance, page)?;
+            let of_it = jobs.into_iter().filter(|job| job.argument("konnector") == Some(slug.as_ref()));
+            found.extend(of_it.map(|job| job.id));
+        }
     }
 
     /// The newest jobs of a trigger, newest first.

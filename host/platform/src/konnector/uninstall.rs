@@ -11,6 +11,8 @@ use crate::instance::Instance;
 use crate::job::{Job, State};
 use crate::realtime::Happened;
 use crate::stored::object;
+use crate::token::Principal;
+use crate::trigger::Trigger;
 use crate::{Error, Platform, Result};
 
 /// How long one account's cleaning is waited for; afterwards the konnector goes all the same.
@@ -118,16 +120,32 @@ impl Platform {
         }
     }
 
+    /// Ends what a konnector made and what is planned for it: triggers, jobs that wait or run, shares. Each may end by itself meanwhile.
+    async fn end_reach(&self, instance: &Instance, slug: &Slug) -> Result<()> {
+        let gone = |done: Result<()>| match done {
+            Err(Error::NotFound(_) | Error::Conflict(_)) => Ok(()),
+            done => done,
+        };
+        let concerned = |trigger: &Trigger| trigger.runs(slug.as_ref(), None) || trigger.made_by.as_ref() == Some(slug);
+        for trigger in self.triggers(instance)?.into_iter().filter(concerned) {
+            gone(self.delete_trigger(instance, &trigger.id).await)?;
+        }
+        for job in self.live_jobs_of_konnector(instance, slug)? {
+            gone(self.cancel_job(instance, &job).await.map(drop))?;
+        }
+        self.revoke_shares_of(instance, &Principal::source_of_konnector(slug)).await
+    }
+
     async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let found = self.stored_konnector(instance, slug)?;
-        for trigger in self.triggers(instance)?.into_iter().filter(|trigger| trigger.runs(slug.as_ref(), None)) {
-            self.delete_trigger(instance, &trigger.id).await?;
-        }
+        self.end_reach(instance, slug).await?;
         let at = at(instance, slug);
         let mut changes = Changes::new();
         changes.delete(at.clone(), &found.rev);
         self.stage_no_permissions(instance, slug, &mut changes)?;
         self.commit(changes).await?;
+        // What a run of it made while all this went on.
+        self.end_reach(instance, slug).await?;
         for blob in found.value.component.iter().chain(&found.value.icon_content) {
             self.store.blobs().remove(blob).await?;
         }

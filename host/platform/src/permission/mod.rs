@@ -85,13 +85,18 @@ pub fn id_of_konnector(slug: &str) -> String {
 }
 
 impl Principal {
+    /// The source of what a konnector has and makes.
+    pub(crate) fn source_of_konnector(slug: &(impl std::fmt::Display + ?Sized)) -> String {
+        format!("io.cozy.konnectors/{slug}")
+    }
+
     /// The type and the source of the set that it acts under, as Cozy names them. A share has those of its document.
     #[must_use]
     pub fn source(&self) -> (&'static str, String) {
         let subject = &self.claims.sub;
         match self.claims.aud {
             Audience::App => ("app", format!("io.cozy.apps/{subject}")),
-            Audience::Konnector => ("konnector", format!("io.cozy.konnectors/{subject}")),
+            Audience::Konnector => ("konnector", Self::source_of_konnector(subject)),
             Audience::Cli => ("cli", String::new()),
             Audience::Access | Audience::Refresh | Audience::Registration => {
                 ("oauth", format!("io.cozy.oauth.clients/{subject}"))
@@ -198,7 +203,7 @@ impl Platform {
         let at = at(instance, &id_of_konnector(slug.as_ref()));
         let body = object(&PermissionSet {
             kind: Kind::Konnector,
-            source_id: format!("io.cozy.konnectors/{slug}"),
+            source_id: Principal::source_of_konnector(slug),
             permissions: permissions.to_manifest(),
             codes: Object::new(),
             shortcodes: Object::new(),

@@ -43,6 +43,7 @@ impl Platform {
         if principal.claims.aud == Audience::Share {
             return Err(Error::Forbidden(NOT_PARENT.to_owned()));
         }
+        principal.check_lasting("change permissions")?;
         let at = at(instance, id);
         let Some(Stored { rev, value: mut set, .. }) = self.stored::<PermissionSet>(&at)? else {
             // Told to those who could have changed something.

@@ -85,6 +85,7 @@ impl Platform {
         if principal.claims.aud == Audience::Share {
             return Err(Error::Forbidden("whoever holds a share cannot share it on".to_owned()));
         }
+        principal.check_lasting("share anything")?;
         if rules.rules().is_empty() {
             return Err(Error::BadRequest("name at least one rule in the attribute permissions".to_owned()));
         }
@@ -180,13 +181,26 @@ impl Platform {
             };
             return Err(told);
         };
+        self.end_share(instance, &found).await
+    }
+
+    /// Ends all shares that somebody made. Konnectors cannot make any; those of servers before this one end here, too.
+    pub(crate) async fn revoke_shares_of(&self, instance: &Instance, source: &str) -> Result<()> {
+        for found in self.all::<PermissionSet>(&instance.id, &PERMISSIONS)? {
+            if found.value.kind == Kind::Share && found.value.source_id == source {
+                self.end_share(instance, &found).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end_share(&self, instance: &Instance, share: &Stored<PermissionSet>) -> Result<()> {
         let mut changes = Changes::new();
-        for code in found.value.shortcodes.values().filter_map(Value::as_str) {
+        for code in share.value.shortcodes.values().filter_map(Value::as_str) {
             changes.release(&instance.id, SHORTCODES, code);
         }
-        changes.delete(at(instance, id), &found.rev);
-        self.commit(changes).await?;
-        Ok(())
+        changes.delete(at(instance, &share.id), &share.rev);
+        self.commit(changes).await.map(drop)
     }
 
     /// The shares that last and have a rule for a type, in the order of their ids.

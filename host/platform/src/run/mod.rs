@@ -159,7 +159,7 @@ impl Run {
         folder.correct(&scope, &mut run_job.message).await?;
         let api: Option<Arc<dyn OwnApi>> = match program.info().kind {
             Kind::Typed { .. } => None,
-            Kind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope))?)),
+            Kind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope), lease)?)),
         };
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http::HeaderValue;
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{OwnApi, OwnBody, SecretsShown};
+use konnector_store::Lease;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -23,8 +24,8 @@ pub struct RunApi {
 }
 
 impl RunApi {
-    /// With a token that shows the secrets of the run's account, and of no other.
-    pub fn new(scope: Arc<Scope>) -> Result<Self> {
+    /// With a token that shows the secrets of the run's account, and of no other, and is good only here.
+    pub fn new(scope: Arc<Scope>, lease: &Lease) -> Result<Self> {
         let Scope { platform, instance, konnector, account, .. } = &*scope;
         let public = platform.public_api().ok_or_else(|| {
             Error::BadRequest("this process serves no API, which a command component needs".to_owned())
@@ -35,7 +36,7 @@ impl RunApi {
             .map_err(|error| unusable(error.to_string()))?;
         let host = HeaderValue::from_str(domain).map_err(|error| unusable(error.to_string()))?;
         let account = account.as_ref().map(|account| account.id.as_str());
-        let token = platform.issue_run_token(instance, &konnector.slug, account)?;
+        let token = platform.issue_run_token(instance, &konnector.slug, account, lease)?;
         Ok(Self { public, url, host, token, scope })
     }
 }

@@ -1,6 +1,7 @@
 //! A trigger, as its document holds it.
 
 use chrono::{DateTime, Utc};
+use konnector_manifest::Slug;
 use konnector_store::{Changes, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,6 +57,9 @@ pub struct Trigger {
     /// Who made it and when.
     #[serde(rename = "cozyMetadata")]
     pub metadata: Value,
+    /// The konnector that made it, with which it is removed.
+    #[serde(rename = "_made_by", default, skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Slug>,
     /// What it remembers.
     #[serde(rename = "_life", default)]
     pub life: Life,

@@ -1,5 +1,6 @@
 //! Changing a trigger.
 
+use konnector_manifest::Slug;
 use konnector_store::Changes;
 use serde_json::Value;
 
@@ -36,11 +37,18 @@ pub struct TriggerPatch {
     pub catch_up_window: Option<GoDuration>,
     /// See [`super::Policy`].
     pub overlap_policy: Option<OverlapPolicy>,
+    /// The konnector that asks, if one does.
+    pub by_konnector: Option<Slug>,
 }
 
 impl TriggerPatch {
+    /// Whether the trigger may be due at other times afterwards.
+    const fn changes_pace(&self) -> bool {
+        self.arguments.is_some() || self.debounce.is_some() || self.time_zone.is_some()
+    }
+
     fn apply(self, trigger: &mut Trigger) -> Result<()> {
-        if self == Self::default() {
+        if self == (Self { by_konnector: self.by_konnector.clone(), ..Self::default() }) {
             return Err(Error::BadRequest(
                 "Only arguments and message can be patched, and debounce, time_zone, missed_policy, missed_limit, catch_up_window and overlap_policy"
                     .to_owned(),
@@ -85,9 +93,21 @@ impl Platform {
             let before = turn.trigger.plan(instance).unwrap_or(Plan::Client);
             let unusable = turn.trigger.life.is_unusable();
             let mut changes = Changes::new();
+            if let Some(slug) = &patch.by_konnector {
+                turn.trigger.check_runs(slug)?;
+            }
             turn.trigger.leave(instance, &mut changes);
             patch.clone().apply(&mut turn.trigger)?;
             turn.trigger.check_message()?;
+            if let Some(slug) = &patch.by_konnector {
+                turn.trigger.check_runs(slug)?;
+                if patch.changes_pace() {
+                    turn.trigger.check_pace(instance, self.clock.now())?;
+                }
+                if tries == 1 {
+                    self.admit_of_konnector(instance, slug)?;
+                }
+            }
             turn.trigger.enter(instance, &mut changes);
             turn.trigger.touch(self.clock.now());
             let after = turn.trigger.plan(instance)?;

@@ -3,6 +3,7 @@
 //! What happens to a trigger goes through its core ([`step`]), a function without clock and store; the rest of this module reads what the
 //! core needs and commits what follows, each time in one commit.
 
+mod by_konnector;
 mod document;
 mod duration;
 mod edit;
@@ -26,6 +27,7 @@ use konnector_manifest::Slug;
 use konnector_store::{Changes, DocRef};
 use serde_json::{Value, json};
 
+pub use by_konnector::{MAX_TRIGGERS_BY_KONNECTOR, MIN_DEBOUNCE, MIN_INTERVAL};
 pub(crate) use document::INDEXES;
 pub use document::Trigger;
 pub use duration::{DurationError, GoDuration};
@@ -66,6 +68,8 @@ pub struct NewTrigger {
     pub policy: Policy,
     /// Subject of the token that asks.
     pub created_by: String,
+    /// The konnector that asks, if one does: it may plan less than a person.
+    pub made_by: Option<Slug>,
 }
 
 impl Platform {
@@ -73,7 +77,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker.
+    /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker; [`Error::Forbidden`], [`Error::Attribute`] or [`Error::NotYet`] for more
+    /// than a konnector may plan.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
         let zone_is_given = new.time_zone.is_some();
@@ -91,6 +96,7 @@ impl Platform {
             metadata: json!({
                 "doctypeVersion": "1", "metadataVersion": 1, "createdAt": now, "updatedAt": now, "createdByApp": new.created_by,
             }),
+            made_by: new.made_by,
             life: Life::default(),
         };
         if zone_is_given {
@@ -109,6 +115,12 @@ impl Platform {
             }
         }
         trigger.check_message()?;
+        if let Some(slug) = &trigger.made_by {
+            trigger.check_runs(slug)?;
+            trigger.check_pace(instance, now)?;
+            self.check_room_of_konnector(instance, slug)?;
+            self.admit_of_konnector(instance, slug)?;
+        }
         // Runs that began before the account had this revision are no business of this trigger.
         if let Some(account) = trigger.account()
             && let Some(found) = self.store.get(&instance.doc(&ACCOUNTS, account))?
@@ -138,6 +150,7 @@ impl Platform {
         slug: &Slug,
         account: Option<&str>,
         created_by: &str,
+        made_by: Option<Slug>,
     ) -> Result<Trigger> {
         let konnector = self.konnector(instance, slug)?;
         let manifest = konnector.manifest()?;
@@ -158,6 +171,7 @@ impl Platform {
             worker: KONNECTOR_WORKER.to_owned(),
             message: Value::Object(message),
             created_by: created_by.to_owned(),
+            made_by,
             ..NewTrigger::default()
         };
         self.create_trigger(instance, new).await

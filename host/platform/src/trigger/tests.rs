@@ -27,11 +27,16 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// A platform whose loops do not run: tests call what they would call.
-struct Site {
-    platform: Platform,
+pub(super) struct Site {
+    pub(super) platform: Platform,
     clock: Arc<ManualClock>,
-    alice: Instance,
+    pub(super) alice: Instance,
     folder: TempDir,
+}
+
+/// The same for the tests of a part.
+pub(super) async fn site() -> Site {
+    Site::new().await
 }
 
 async fn platform(store: Store, folder: &Path, clock: &Arc<ManualClock>) -> Platform {

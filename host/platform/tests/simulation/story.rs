@@ -123,6 +123,7 @@ impl Story {
                 time_zone: None,
                 policy: Policy::default(),
                 created_by: "simulation".to_owned(),
+                made_by: None,
             };
             let instance = &self.instances[number];
             let trigger = platform.create_trigger(instance, new).await.unwrap();

@@ -1,6 +1,7 @@
 //! What a run sees of an account that was deleted.
 
 use crate::account::Account;
+use crate::token::Audience;
 
 use super::*;
 
@@ -20,7 +21,7 @@ async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
     let job = platform.remove_account(instance, "account", None).await.unwrap().unwrap();
     assert_eq!((job.cause, job.is_clean_up()), (Cause::AccountDeleted, true));
     let read = |account: Option<&str>| {
-        let token = platform.issue_run_token(instance, &konnector.slug, account).unwrap();
+        let token = platform.issue_run_token(instance, &konnector.slug, account, &run.lease).unwrap();
         let principal = platform.authenticate(instance, &token).unwrap();
         platform.read_document(instance, &principal, &ACCOUNTS, "account")
     };
@@ -29,4 +30,30 @@ async fn the_run_that_cleans_up_still_reads_its_account_and_no_other_does() {
     assert!(read(Some("other")).is_err() && read(None).is_err());
     let Account { id, .. } = platform.deleted_account(instance, "account").unwrap();
     assert_eq!(id, "account");
+}
+
+/// Wherever a token of a run gets to, it is good in that run alone, and only until its lease ends.
+#[tokio::test]
+async fn the_token_of_a_run_is_good_inside_of_it_and_nowhere_else() {
+    let run = Run::with(json!({ "accounts": { "type": "io.cozy.accounts", "verbs": ["GET"] } })).await;
+    let Scope { platform, instance, konnector, .. } = &*run.scope;
+    let token = platform.issue_run_token(instance, &konnector.slug, Some("account"), &run.lease).unwrap();
+    let outside = Platform { inner: Arc::clone(&platform.inner), fence: None };
+    let refused = |platform: &Platform, token: &str| {
+        matches!(platform.authenticate(instance, token), Err(crate::Error::RunToken))
+    };
+    assert_eq!(platform.authenticate(instance, &token).unwrap().konnector(), Some("bank101"));
+    assert!(refused(&outside, &token), "from outside");
+    let later = Lease { epoch: run.lease.epoch + 1, ..run.lease.clone() };
+    assert!(refused(&platform.fenced(&later), &token), "the next run of the same job");
+    let job = instance.doc(&crate::doctype::JOBS, "another");
+    assert!(refused(&platform.fenced(&Lease { job, ..run.lease.clone() }), &token), "another job");
+    // What an operator issues for development is good from outside, and a run cannot act with it.
+    for audience in [Audience::Konnector, Audience::Cli] {
+        let issued = outside.issue_token(instance, audience, "bank101", "*").unwrap();
+        assert!(outside.authenticate(instance, &issued).is_ok());
+        assert!(refused(platform, &issued), "another token in a run");
+    }
+    run.lose_lease().await;
+    assert!(refused(platform, &token) && refused(&outside, &token), "after the run");
 }

@@ -1,0 +1,280 @@
+//! A konnector's reach ends with its run: with every right that a manifest can give, it makes nothing that goes on afterwards or lets others in,
+//! and what it plans of itself ends with its removal.
+
+use konnector_platform::doctype::{PERMISSIONS, TRIGGERS};
+use konnector_platform::token::Audience;
+use konnector_store::Changes;
+use serde_json::{Value, json};
+
+use crate::openapi::operations;
+use crate::support::{Api, Call, NOW, object};
+
+/// The types of documents that rules can name and that lead to something that lasts.
+const EVERYTHING: [&str; 12] = [
+    "io.cozy.files",
+    "io.cozy.bills",
+    "io.cozy.jobs",
+    "io.cozy.triggers",
+    "io.cozy.konnectors",
+    "io.cozy.permissions",
+    "io.cozy.oauth.clients",
+    "io.cozy.settings",
+    "io.cozy.accounts",
+    "io.cozy.apps",
+    "io.cozy.support",
+    "io.cozy.notifications",
+];
+
+async fn greedy() -> Api {
+    let api = Api::new().await;
+    let rules: serde_json::Map<String, Value> =
+        EVERYTHING.iter().map(|name| ((*name).to_owned(), json!({ "type": name }))).collect();
+    api.install("greedy", Value::Object(rules)).await;
+    api.install("other", json!({})).await;
+    api.file("report", "/Reports", "report.html", b"<p>").await;
+    api
+}
+
+/// What a request that changes something means for a konnector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Refused whatever its rules are.
+    Refused,
+    /// Its rules decide: documents and files, which are what it is for, and what stops or removes something.
+    Rules,
+    /// Its rules decide, and it may do this for itself only, a little at a time.
+    Own,
+    /// No token is asked for: who may do it shows something else, and a run cannot come there at all.
+    Closed,
+    /// It changes nothing.
+    Nothing,
+}
+
+/// Every operation that may change something, with what was found when it was reviewed.
+const REVIEWED: &[(&str, Reach)] = &[
+    ("delete /auth/register/{client_id}", Reach::Closed),
+    ("delete /data/{doctype}", Reach::Rules),
+    ("delete /data/{doctype}/", Reach::Rules),
+    ("delete /data/{doctype}/_design/{id}", Reach::Rules),
+    ("delete /data/{doctype}/{id}", Reach::Rules),
+    ("delete /data/{doctype}/{id}/relationships/references", Reach::Rules),
+    ("delete /files/trash", Reach::Rules),
+    ("delete /files/trash/{id}", Reach::Rules),
+    ("delete /files/versions", Reach::Rules),
+    ("delete /files/{id}", Reach::Rules),
+    ("delete /files/{id}/relationships/referenced_by", Reach::Rules),
+    ("delete /files/{id}/{version}", Reach::Rules),
+    ("delete /jobs/purge", Reach::Rules),
+    ("delete /jobs/triggers/{id}", Reach::Rules),
+    ("delete /konnectors/{slug}", Reach::Refused),
+    ("delete /permissions/{id}", Reach::Rules),
+    ("delete /settings/clients/{id}", Reach::Rules),
+    ("patch /files/metadata", Reach::Rules),
+    ("patch /files/{id}", Reach::Rules),
+    ("patch /files/{id}/{version}", Reach::Rules),
+    ("patch /jobs/triggers/{id}", Reach::Own),
+    ("patch /jobs/{id}", Reach::Rules),
+    ("patch /permissions/apps/{slug}", Reach::Refused),
+    ("patch /permissions/konnectors/{slug}", Reach::Refused),
+    ("patch /permissions/{id}", Reach::Refused),
+    ("post /accounts/{type}/{id}/refresh", Reach::Rules),
+    ("post /auth/access_token", Reach::Closed),
+    ("post /auth/authorize", Reach::Closed),
+    ("post /auth/register", Reach::Closed),
+    ("post /auth/session_code", Reach::Refused),
+    ("post /auth/tokens/konnectors/{slug}", Reach::Refused),
+    ("post /data/{doctype}", Reach::Rules),
+    ("post /data/{doctype}/", Reach::Rules),
+    ("post /data/{doctype}/_all_docs", Reach::Nothing),
+    ("post /data/{doctype}/_bulk_docs", Reach::Rules),
+    ("post /data/{doctype}/_bulk_get", Reach::Nothing),
+    ("post /data/{doctype}/_changes", Reach::Nothing),
+    ("post /data/{doctype}/_design/{id}/copy", Reach::Rules),
+    ("post /data/{doctype}/_find", Reach::Nothing),
+    ("post /data/{doctype}/_index", Reach::Rules),
+    ("post /data/{doctype}/_revs_diff", Reach::Nothing),
+    ("post /data/{doctype}/{id}/relationships/references", Reach::Rules),
+    ("post /files", Reach::Rules),
+    ("post /files/", Reach::Rules),
+    ("post /files/_all_docs", Reach::Nothing),
+    ("post /files/_find", Reach::Nothing),
+    ("post /files/archive", Reach::Refused),
+    ("post /files/downloads", Reach::Refused),
+    ("post /files/revert/{id}/{version}", Reach::Rules),
+    ("post /files/trash/{id}", Reach::Rules),
+    ("post /files/upload/metadata", Reach::Rules),
+    ("post /files/{id}", Reach::Rules),
+    ("post /files/{id}/copy", Reach::Rules),
+    ("post /files/{id}/relationships/referenced_by", Reach::Rules),
+    ("post /files/{id}/versions", Reach::Rules),
+    ("post /jobs/campaign-emails", Reach::Nothing),
+    ("post /jobs/clean", Reach::Rules),
+    ("post /jobs/queue/{worker}", Reach::Own),
+    ("post /jobs/support", Reach::Nothing),
+    ("post /jobs/triggers", Reach::Own),
+    ("post /jobs/triggers/", Reach::Own),
+    ("post /jobs/triggers/{id}/launch", Reach::Refused),
+    ("post /jobs/webhooks/{id}", Reach::Closed),
+    ("post /jobs/{id}/cancel", Reach::Rules),
+    ("post /konnectors/", Reach::Refused),
+    ("post /konnectors/{slug}", Reach::Refused),
+    ("post /konnectors/{slug}/logs", Reach::Nothing),
+    ("post /konnectors/{slug}/trigger", Reach::Own),
+    ("post /permissions", Reach::Refused),
+    ("post /permissions/exists", Reach::Nothing),
+    ("post /realtime/{doctype}/{id}", Reach::Nothing),
+    ("post /settings/synchronized", Reach::Nothing),
+    ("put /auth/register/{client_id}", Reach::Closed),
+    ("put /data/{doctype}/{id}", Reach::Rules),
+    ("put /files/{id}", Reach::Rules),
+    ("put /konnectors/{slug}", Reach::Refused),
+    ("put /settings/instance", Reach::Rules),
+];
+
+/// A new route is looked at before it is there for konnectors.
+#[tokio::test]
+async fn every_operation_that_changes_something_was_reviewed() {
+    let api = Api::new().await;
+    let description = api.send(Call::get("/openapi.json")).await.json();
+    let mut changing: Vec<String> = operations(&description).into_iter().map(|(name, _)| name).collect();
+    changing.retain(|name| !name.starts_with("get ") && !name.starts_with("head "));
+    changing.sort();
+    let reviewed: Vec<&str> = REVIEWED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(changing, reviewed);
+}
+
+#[tokio::test]
+async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
+    let api = greedy().await;
+    let token = api.token_of(Audience::Konnector, "greedy", "");
+    let own = json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "greedy" } });
+    let planned = api.send(Call::post("/jobs/triggers").token(&token).attributes(own.clone())).await;
+    assert_eq!(planned.status, 201, "{planned}");
+    let trigger = planned.json()["data"]["id"].as_str().expect("an id").to_owned();
+    let files = json!({ "permissions": { "files": { "type": "io.cozy.files", "verbs": ["GET"] } } });
+    let trigger_of = |kind: &str, worker: &str, slug: &str| {
+        let message = json!({ "konnector": slug });
+        Call::post("/jobs/triggers").attributes(
+            json!({ "type": kind, "arguments": "0 5 * * *", "worker": worker, "message": message, "debounce": "1h" }),
+        )
+    };
+    let job = |worker: &str, attributes: Value| Call::post(&format!("/jobs/queue/{worker}")).attributes(attributes);
+    let calls = [
+        Call::post("/permissions?codes=mallory").attributes(files.clone()),
+        Call::patch("/permissions/konnector-greedy").attributes(files.clone()),
+        Call::patch("/permissions/konnectors/greedy").attributes(files.clone()),
+        Call::patch("/permissions/konnectors/other").attributes(files),
+        Call::post("/files/downloads?Id=report"),
+        Call::post("/files/downloads?Path=/Reports/report.html"),
+        Call::post("/files/archive").attributes(json!({ "ids": ["report"] })),
+        Call::post("/auth/session_code"),
+        Call::post("/auth/tokens/konnectors/greedy"),
+        Call::post("/auth/tokens/konnectors/other"),
+        job("konnector", json!({ "arguments": { "konnector": "other" } })),
+        job("konnector", json!({ "arguments": { "konnector": "greedy" }, "manual": true })),
+        job("client", json!({ "arguments": { "konnector": "greedy" } })),
+        trigger_of("@webhook", "konnector", "greedy"),
+        trigger_of("@client", "client", "greedy"),
+        trigger_of("@cron", "konnector", "other"),
+        Call::post(&format!("/jobs/triggers/{trigger}/launch")),
+        Call::post("/konnectors/greedy/trigger?ExecNow=true"),
+        Call::post("/konnectors/other/trigger"),
+        Call::post("/konnectors/new?Source=registry://new/stable"),
+        Call::put("/konnectors/other"),
+        Call::delete("/konnectors/other"),
+    ];
+    for call in calls {
+        let line = call.line();
+        let answer = api.send(call.token(&token)).await;
+        assert_eq!(answer.status, 403, "{line}: {answer}");
+    }
+    // A konnector that is called like Cozy's store is not that.
+    api.install("store", json!({ "konnectors": { "type": "io.cozy.konnectors" } })).await;
+    let store = api.token_of(Audience::Konnector, "store", "");
+    let install = Call::post("/konnectors/new?Source=registry://new/stable").token(&store);
+    assert_eq!(api.send(install).await.status, 403);
+    // What it may do for itself, and what leaves nothing.
+    let archive = Call::post("/files/archive").accept("application/zip").attributes(json!({ "ids": ["report"] }));
+    assert_eq!(api.send(archive.token(&token)).await.status, 200);
+    let pushed = job("konnector", json!({ "arguments": { "konnector": "greedy" } }));
+    assert_eq!(api.send(pushed.token(&token)).await.status, 202);
+    assert_eq!(api.send(Call::post("/konnectors/greedy/trigger").token(&token)).await.status, 201);
+}
+
+/// Sixty triggers and 250 runs in half a minute were possible once.
+#[tokio::test]
+async fn a_konnector_that_starts_itself_again_and_again_is_held_up() {
+    let api = greedy().await;
+    let token = api.token_of(Audience::Konnector, "greedy", "");
+    let push = || {
+        let attributes = json!({ "arguments": { "konnector": "greedy" } });
+        Call::post("/jobs/queue/konnector").token(&token).attributes(attributes)
+    };
+    let soon = || {
+        let message = json!({ "konnector": "greedy" });
+        let attributes = json!({ "type": "@in", "arguments": "1s", "worker": "konnector", "message": message });
+        Call::post("/jobs/triggers").token(&token).attributes(attributes)
+    };
+    let (mut accepted, mut refused) = (0, Vec::new());
+    for number in 0..120 {
+        let answer = api.send(if number % 2 == 0 { push() } else { soon() }).await;
+        match answer.status {
+            201 | 202 => accepted += 1,
+            status => refused.push(status),
+        }
+    }
+    assert_eq!(accepted, 20, "in this hour");
+    assert!(refused.iter().all(|status| *status == 429 || *status == 403), "{refused:?}");
+    // Nobody else is held up by it.
+    let mut own = api.token("io.cozy.jobs");
+    let attributes = json!({ "arguments": { "konnector": "bank" } });
+    let call = |token: &str| Call::post("/jobs/queue/konnector").token(token).attributes(attributes.clone());
+    assert_eq!(api.send(call(&own)).await.status, 202);
+    own = api.token("*");
+    assert_eq!(api.send(call(&own)).await.status, 202);
+}
+
+#[tokio::test]
+async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
+    let api = greedy().await;
+    let token = api.token_of(Audience::Konnector, "greedy", "");
+    let planned = json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "greedy" } });
+    let planned = api.send(Call::post("/jobs/triggers").token(&token).attributes(planned)).await.json();
+    let trigger = planned["data"]["id"].as_str().expect("an id").to_owned();
+    let push = Call::post("/jobs/queue/konnector").attributes(json!({ "arguments": { "konnector": "greedy" } }));
+    let pushed = api.send(push.token(&token)).await.json();
+    let job = pushed["data"]["id"].as_str().expect("an id").to_owned();
+    let other = Call::post("/jobs/queue/konnector").attributes(json!({ "arguments": { "konnector": "other" } }));
+    let other = api.send(other.token(&api.token("*"))).await.json();
+    let other = other["data"]["id"].as_str().expect("an id").to_owned();
+    // What a server before this one let it make: a share, and a trigger that runs another konnector.
+    let mut changes = Changes::new();
+    changes.create(
+        api.alice.doc(&PERMISSIONS, "share"),
+        object(json!({
+            "type": "share", "source_id": "io.cozy.konnectors/greedy",
+            "permissions": { "files": { "type": "io.cozy.files" } },
+            "codes": { "mallory": "code" }, "shortcodes": { "mallory": "abcdefghijkl" },
+        })),
+    );
+    changes.unique(&api.alice.id, "permissions.shortcodes", "abcdefghijkl", "share");
+    changes.create(
+        api.alice.doc(&TRIGGERS, "odd"),
+        object(json!({
+            "domain": "alice.example", "type": "@webhook", "arguments": "", "worker": "konnector",
+            "message": { "konnector": "other" }, "cozyMetadata": { "createdAt": NOW }, "_made_by": "greedy",
+        })),
+    );
+    api.platform.store.commit(changes).await.expect("stored");
+    let everything = api.token("*");
+    let get = async |path: &str| api.send(Call::get(path).token(&everything)).await;
+    assert_eq!(get("/permissions/share").await.status, 200);
+    assert_eq!(api.send(Call::delete("/konnectors/greedy").token(&everything)).await.status, 204);
+    assert_eq!(get("/permissions/share").await.status, 404);
+    assert_eq!(get("/jobs/triggers/odd").await.status, 404);
+    assert_eq!(get(&format!("/jobs/triggers/{trigger}")).await.status, 404);
+    let ended = get(&format!("/jobs/{job}")).await.json()["data"]["attributes"].clone();
+    assert_eq!((&ended["state"], &ended["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.CANCELLED")));
+    assert_eq!(get(&format!("/jobs/{other}")).await.json()["data"]["attributes"]["state"], "queued");
+    assert_eq!(api.platform.store.lookup(&api.alice.id, "permissions.shortcodes", "abcdefghijkl").expect("read"), None);
+}
