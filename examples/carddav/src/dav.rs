@@ -1,14 +1,22 @@
 //! CardDAV: finding the address books (RFC 6764, RFC 6352 §7.1) and reading their cards (RFC 6352 §8.6, §8.7).
 
+use std::collections::HashSet;
+
 use konnector_sdk::http::Response;
 use konnector_sdk::{Action, Error, Result, Url, prelude::Client};
 use quick_xml::escape::escape;
 
+use crate::multistatus::{Multistatus, Resource, normal};
 use crate::state::Key;
-use crate::xml::Element;
 
 const NAMESPACES: &str =
     r#"xmlns:D="DAV:" xmlns:C="urn:ietf:params:xml:ns:carddav" xmlns:S="http://calendarserver.org/ns/""#;
+
+/// The server that the user named, and the one where it keeps the address books, if the user named that, too.
+pub struct Server {
+    main: Client,
+    books: Option<Client>,
+}
 
 /// An address book of the user.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,13 +27,34 @@ pub struct AddressBook {
     pub tag: Option<String>,
 }
 
+/// The address books that the server has.
+#[derive(Debug, Default)]
+pub struct AddressBooks {
+    pub books: Vec<AddressBook>,
+    /// Whether they are all; a book that is missing from others may still be there.
+    pub is_complete: bool,
+}
+
 /// A card of an address book, as listed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
     pub url: Url,
     /// Its address as the server writes it, which is how the server wants to be asked for it.
     pub href: String,
-    pub etag: String,
+    /// Not every answer has one.
+    pub etag: Option<String>,
+    /// Bytes, where the server says so.
+    pub size: Option<u64>,
+}
+
+/// The cards of an address book.
+#[derive(Debug, Default)]
+pub struct List {
+    pub entries: Vec<Entry>,
+    /// Cards that exist although nothing more is known of them.
+    pub unreadable: Vec<(Key, String)>,
+    /// Whether a card that is not in it is gone.
+    pub is_complete: bool,
 }
 
 /// A card with its content.
@@ -33,8 +62,17 @@ pub struct Entry {
 pub struct Card {
     pub url: Url,
     pub href: String,
-    pub etag: String,
+    pub etag: Option<String>,
     pub text: String,
+}
+
+/// What came of some cards that were asked for.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    pub cards: Vec<Card>,
+    pub gone: HashSet<Key>,
+    /// Why there is no content.
+    pub failed: Vec<(Key, String)>,
 }
 
 impl Entry {
@@ -49,141 +87,200 @@ impl Card {
     }
 }
 
-/// A client for the server that the user named.
-pub fn client(url: &str) -> Result<Client> {
-    Client::new(url.trim()).map_err(|error| {
-        let text = format!("{error}; give the server's whole address, for example https://dav.example.org");
-        Error::user_action(Action::Unspecified, text)
-    })
-}
-
-/// The user's address books, whatever the address names: the server, the user, the home of the books or one book.
-pub fn address_books(client: &Client) -> Result<Vec<AddressBook>> {
-    let home = home(client)?;
-    let what = "<D:resourcetype/><D:displayname/><S:getctag/>";
-    let books: Vec<_> = propfind(client, &home, 1, what)?.iter().filter_map(Resource::address_book).collect();
-    if books.is_empty() {
-        return Err(Error::user_action(
-            Action::Unspecified,
-            format!("there is no address book at {home}; check the address"),
-        ));
-    }
-    Ok(books)
-}
-
-fn home(client: &Client) -> Result<Url> {
-    let what = "<D:current-user-principal/><C:addressbook-home-set/><D:resourcetype/>";
-    let well_known = client.base().join("/.well-known/carddav")?;
-    let mut last = None;
-    for start in [client.base().clone(), well_known] {
-        let found = match propfind(client, &start, 0, what) {
-            Ok(found) => found,
-            // Many servers answer their front page to whoever asks there for an address book.
-            Err(Error::VendorChanged(text)) => {
-                last = Some(text);
-                continue;
-            }
-            Err(error) => return Err(error),
+impl Server {
+    /// The server at `url`; `books` is where the address books are, when that is another one.
+    pub fn new(url: &str, books: Option<&str>, prepare: impl Fn(Client) -> Client) -> Result<Self> {
+        let client = |url: &str| {
+            Client::new(url.trim()).map(&prepare).map_err(|error| {
+                let text = format!("{error}; give the server's whole address, for example https://dav.example.org");
+                Error::user_action(Action::Unspecified, text)
+            })
         };
-        for resource in &found {
-            if let Some(home) = resource.link("addressbook-home-set") {
-                return Ok(home);
-            }
-            if resource.is_address_book() {
-                return Ok(resource.url.clone());
-            }
-            if let Some(principal) = resource.link("current-user-principal") {
-                let principal = propfind(client, &principal, 0, "<C:addressbook-home-set/>")?;
-                if let Some(home) = principal.iter().find_map(|resource| resource.link("addressbook-home-set")) {
-                    return Ok(home);
+        let books = books.map(str::trim).filter(|books| !books.is_empty());
+        Ok(Self { main: client(url)?, books: books.map(client).transpose()? })
+    }
+
+    /// What signs for the server that the user named.
+    pub fn client(&self) -> &Client {
+        &self.main
+    }
+
+    /// The user's address books, whatever the address names: the server, the user, the home of the books or one book.
+    pub fn address_books(&self) -> Result<AddressBooks> {
+        let homes = self.homes()?;
+        let what = "<D:resourcetype/><D:displayname/><S:getctag/>";
+        let mut found = AddressBooks { is_complete: true, ..AddressBooks::default() };
+        for home in &homes {
+            let listed = self.propfind(home, 1, what).map_err(|error| self.explain(error, home))?;
+            found.is_complete &= listed.is_complete && listed.unreadable.is_empty();
+            // Without its kind, a resource may be a book that cannot be read at the moment.
+            found.is_complete &= listed.resources.iter().all(|resource| resource.has(&["resourcetype"]));
+            found.books.extend(listed.resources.iter().filter_map(address_book));
+        }
+        if found.books.is_empty() {
+            let home = homes.first().unwrap_or(self.main.base());
+            let text = format!("there is no address book at {home}; check the address");
+            return Err(Error::user_action(Action::Unspecified, text));
+        }
+        let mut known = HashSet::new();
+        found.books.retain(|book| known.insert(normal(&book.url)));
+        Ok(found)
+    }
+
+    fn homes(&self) -> Result<Vec<Url>> {
+        if let Some(books) = &self.books {
+            return Ok(vec![books.base().clone()]);
+        }
+        let what = "<D:current-user-principal/><C:addressbook-home-set/><D:resourcetype/>";
+        let well_known = self.main.base().join("/.well-known/carddav")?;
+        let mut last = None;
+        for start in [self.main.base().clone(), well_known] {
+            let found = match self.propfind(&start, 0, what) {
+                Ok(found) => found,
+                // Many servers answer their front page to whoever asks there for an address book.
+                Err(Error::VendorChanged(text)) => {
+                    last = Some(text);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            for resource in &found.resources {
+                let homes = resource.links("addressbook-home-set");
+                if !homes.is_empty() {
+                    return Ok(homes);
+                }
+                if is_address_book(resource) {
+                    return Ok(vec![resource.url.clone()]);
+                }
+                if let Some(principal) = resource.links("current-user-principal").first() {
+                    let found = self.propfind(principal, 0, "<C:addressbook-home-set/>");
+                    let found = found.map_err(|error| self.explain(error, principal))?;
+                    let homes: Vec<Url> =
+                        found.resources.iter().flat_map(|resource| resource.links("addressbook-home-set")).collect();
+                    if !homes.is_empty() {
+                        return Ok(homes);
+                    }
                 }
             }
         }
+        let why = last.map(|text| format!(" ({text})")).unwrap_or_default();
+        let text = format!("{} is no CardDAV server{why}; check the address", self.main.base());
+        Err(Error::user_action(Action::Unspecified, text))
     }
-    let why = last.map(|text| format!(" ({text})")).unwrap_or_default();
-    let text = format!("{} is no CardDAV server{why}; check the address", client.base());
-    Err(Error::user_action(Action::Unspecified, text))
+
+    /// A server may keep the address books at another host, which the user has not allowed yet.
+    fn explain(&self, error: Error, address: &Url) -> Error {
+        match error {
+            Error::Denied(_) if address.origin() != self.main.base().origin() => {
+                let text = format!(
+                    "{} keeps the address books at {address}; enter this address as the address of the address books to allow it",
+                    self.main.base().host_str().unwrap_or_default()
+                );
+                Error::user_action(Action::Unspecified, text)
+            }
+            error => error,
+        }
+    }
+
+    /// The cards of a book.
+    pub fn list(&self, book: &AddressBook) -> Result<List> {
+        let what = "<D:getetag/><D:getcontentlength/>";
+        let body =
+            format!("<C:addressbook-query {NAMESPACES}><D:prop>{what}</D:prop><C:filter/></C:addressbook-query>");
+        let list = List::of(book, Multistatus::read(self.ask("REPORT", &book.url, 1, &body)?)?);
+        if list.is_complete {
+            return Ok(list);
+        }
+        // Servers limit what a query finds, seldom what a collection holds.
+        match self.propfind(&book.url, 1, &format!("{what}<D:resourcetype/>")) {
+            Ok(all) => {
+                let all = List::of(book, all);
+                Ok(if all.is_complete || all.entries.len() > list.entries.len() { all } else { list })
+            }
+            Err(Error::VendorChanged(_) | Error::VendorDown(_)) => Ok(list),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The content of these cards.
+    pub fn fetch(&self, book: &AddressBook, entries: &[&Entry]) -> Result<Fetched> {
+        let hrefs: String =
+            entries.iter().map(|entry| format!("<D:href>{}</D:href>", escape(entry.href.as_str()))).collect();
+        let what = "<D:prop><D:getetag/><C:address-data/></D:prop>";
+        let body = format!("<C:addressbook-multiget {NAMESPACES}>{what}{hrefs}</C:addressbook-multiget>");
+        let found = Multistatus::read(self.ask("REPORT", &book.url, 1, &body)?)?;
+        let mut fetched = Fetched { gone: found.gone.iter().map(Key::of).collect(), ..Fetched::default() };
+        fetched.failed.extend(found.unreadable.iter().map(|(url, why)| (Key::of(url), why.clone())));
+        for resource in found.resources {
+            match resource.text("address-data") {
+                Some(text) => {
+                    fetched.cards.push(Card {
+                        etag: resource.text("getetag"),
+                        url: resource.url,
+                        href: resource.href,
+                        text,
+                    });
+                }
+                None => {
+                    fetched.failed.push((Key::of(&resource.url), "the server sends it without its content".to_owned()))
+                }
+            }
+        }
+        let answered: HashSet<Key> =
+            fetched.cards.iter().map(Card::key).chain(fetched.failed.iter().map(|(key, _)| *key)).collect();
+        let missing = entries
+            .iter()
+            .map(|entry| entry.key())
+            .filter(|key| !answered.contains(key) && !fetched.gone.contains(key));
+        let missing: Vec<_> = missing.map(|key| (key, "the server does not send it".to_owned())).collect();
+        fetched.failed.extend(missing);
+        Ok(fetched)
+    }
+
+    fn propfind(&self, url: &Url, depth: u8, what: &str) -> Result<Multistatus> {
+        let body = format!("<D:propfind {NAMESPACES}><D:prop>{what}</D:prop></D:propfind>");
+        Multistatus::read(self.ask("PROPFIND", url, depth, &body)?)
+    }
+
+    fn ask(&self, method: &str, url: &Url, depth: u8, body: &str) -> Result<Response> {
+        // Each client signs for its own host only.
+        let books = self.books.as_ref().filter(|books| books.base().origin() == url.origin());
+        let client = books.unwrap_or(&self.main);
+        let body = format!(r#"<?xml version="1.0" encoding="utf-8"?>{body}"#);
+        let answer =
+            client.request(method, url).header("depth", depth).body("application/xml; charset=utf-8", body).send()?;
+        answer.error_for_status()
+    }
 }
 
-/// The cards of a book with their ETags.
-pub fn list(client: &Client, book: &AddressBook) -> Result<Vec<Entry>> {
-    let body =
-        format!("<C:addressbook-query {NAMESPACES}><D:prop><D:getetag/></D:prop><C:filter/></C:addressbook-query>");
-    let found = multistatus(ask(client, "REPORT", &book.url, 1, &body)?)?;
-    let entry =
-        |resource: Resource| Some(Entry { etag: resource.text("getetag")?, url: resource.url, href: resource.href });
-    Ok(found.into_iter().filter_map(entry).collect())
+impl List {
+    fn of(book: &AddressBook, found: Multistatus) -> Self {
+        let is_card = |url: &Url| normal(url) != normal(&book.url);
+        let entries = found
+            .resources
+            .into_iter()
+            .filter(|resource| is_card(&resource.url) && !resource.has(&["resourcetype", "collection"]));
+        let entry = |resource: Resource| Entry {
+            etag: resource.text("getetag"),
+            size: resource.text("getcontentlength").and_then(|size| size.parse().ok()),
+            url: resource.url,
+            href: resource.href,
+        };
+        let unreadable = found.unreadable.into_iter().filter(|(url, _)| is_card(url));
+        Self {
+            entries: entries.map(entry).collect(),
+            unreadable: unreadable.map(|(url, why)| (Key::of(&url), why)).collect(),
+            is_complete: found.is_complete,
+        }
+    }
 }
 
-/// The content of these cards; one that is gone meanwhile is left out.
-pub fn fetch(client: &Client, book: &AddressBook, hrefs: &[&str]) -> Result<Vec<Card>> {
-    let hrefs: String = hrefs.iter().map(|href| format!("<D:href>{}</D:href>", escape(*href))).collect();
-    let what = "<D:prop><D:getetag/><C:address-data/></D:prop>";
-    let body = format!("<C:addressbook-multiget {NAMESPACES}>{what}{hrefs}</C:addressbook-multiget>");
-    let found = multistatus(ask(client, "REPORT", &book.url, 1, &body)?)?;
-    let card = |resource: Resource| {
-        let (etag, text) = (resource.text("getetag")?, resource.text("address-data")?);
-        Some(Card { url: resource.url, href: resource.href, etag, text })
-    };
-    Ok(found.into_iter().filter_map(card).collect())
+fn is_address_book(resource: &Resource) -> bool {
+    resource.has(&["resourcetype", "addressbook"])
 }
 
-fn propfind(client: &Client, url: &Url, depth: u8, what: &str) -> Result<Vec<Resource>> {
-    let body = format!("<D:propfind {NAMESPACES}><D:prop>{what}</D:prop></D:propfind>");
-    multistatus(ask(client, "PROPFIND", url, depth, &body)?)
-}
-
-fn ask(client: &Client, method: &str, url: &Url, depth: u8, body: &str) -> Result<Response> {
-    let body = format!(r#"<?xml version="1.0" encoding="utf-8"?>{body}"#);
-    let answer =
-        client.request(method, url).header("depth", depth).body("application/xml; charset=utf-8", body).send()?;
-    answer.error_for_status()
-}
-
-/// One answer within a `multistatus` (RFC 4918 §13).
-struct Resource {
-    url: Url,
-    href: String,
-    /// The `prop` elements of those properties that the server has.
-    properties: Vec<Element>,
-}
-
-fn multistatus(answer: Response) -> Result<Vec<Resource>> {
-    let base = answer.url().clone();
-    if answer.status() != 207 {
-        return Err(Error::vendor_changed(format!("{base} answered {} and no list", answer.status())));
-    }
-    let mut resources = Vec::new();
-    for response in Element::parse(&answer.text()?)?.into_all("response") {
-        let Some(href) = response.find(&["href"]).map(|href| href.text().to_owned()) else { continue };
-        let found = |status: &Element| status.find(&["status"]).is_none_or(|line| line.text().contains(" 200"));
-        let properties = response.into_all("propstat").filter(found).flat_map(|status| status.into_all("prop"));
-        resources.push(Resource { url: base.join(&href)?, href, properties: properties.collect() });
-    }
-    Ok(resources)
-}
-
-impl Resource {
-    fn property(&self, path: &[&str]) -> Option<&Element> {
-        self.properties.iter().find_map(|properties| properties.find(path))
-    }
-
-    fn text(&self, name: &str) -> Option<String> {
-        self.property(&[name]).map(|property| property.text().to_owned()).filter(|text| !text.is_empty())
-    }
-
-    /// The address within a property.
-    fn link(&self, name: &str) -> Option<Url> {
-        self.url.join(self.property(&[name, "href"])?.text()).ok()
-    }
-
-    fn is_address_book(&self) -> bool {
-        self.property(&["resourcetype", "addressbook"]).is_some()
-    }
-
-    fn address_book(&self) -> Option<AddressBook> {
-        let last = || self.url.path_segments()?.rfind(|part| !part.is_empty()).map(ToOwned::to_owned);
-        let name = self.text("displayname").or_else(last).unwrap_or_default();
-        self.is_address_book().then(|| AddressBook { url: self.url.clone(), name, tag: self.text("getctag") })
-    }
+fn address_book(resource: &Resource) -> Option<AddressBook> {
+    let last = || resource.url.path_segments()?.rfind(|part| !part.is_empty()).map(ToOwned::to_owned);
+    let name = resource.text("displayname").or_else(last).unwrap_or_default();
+    is_address_book(resource).then(|| AddressBook { url: resource.url.clone(), name, tag: resource.text("getctag") })
 }

@@ -1,6 +1,6 @@
 //! What is known of the last run, small enough for the 64 KiB that an account's state may have: about 2,500 contacts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use base64::Engine as _;
@@ -9,7 +9,9 @@ use konnector_sdk::Url;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The address books by their addresses.
+use crate::multistatus::normal;
+
+/// The address books by their addresses, in one spelling.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct State(BTreeMap<String, BookState>);
 
@@ -21,7 +23,7 @@ pub struct BookState {
 }
 
 /// Recognises a card in later runs: 64 bits of its address's hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Key([u8; 8]);
 
@@ -30,16 +32,21 @@ pub struct Key([u8; 8]);
 pub struct Version(String);
 
 impl State {
-    pub fn book(&self, url: &Url) -> Option<&BookState> {
-        self.0.get(url.as_str())
+    /// What is known of an address book, nothing for a new one.
+    pub fn book(&mut self, url: &Url) -> &mut BookState {
+        self.0.entry(normal(url)).or_default()
     }
 
-    pub fn books(&self) -> impl Iterator<Item = (&str, &BookState)> {
-        self.0.iter().map(|(url, book)| (url.as_str(), book))
+    /// The cards that are in none of these books.
+    pub fn gone(&self, books: &HashSet<String>) -> Vec<Key> {
+        let (here, gone): (Vec<_>, Vec<_>) = self.0.iter().partition(|(url, _)| books.contains(*url));
+        let here: HashSet<Key> = here.into_iter().flat_map(|(_, book)| book.keys()).collect();
+        gone.into_iter().flat_map(|(_, book)| book.keys()).filter(|key| !here.contains(key)).collect()
     }
 
-    pub fn keep(&mut self, url: &Url, book: BookState) {
-        self.0.insert(url.to_string(), book);
+    /// Forgets all but these books.
+    pub fn keep_only(&mut self, books: &HashSet<String>) {
+        self.0.retain(|url, _| books.contains(url));
     }
 }
 
@@ -73,7 +80,7 @@ impl BookState {
 impl Key {
     /// The key of the card at this address.
     pub fn of(address: &Url) -> Self {
-        Self(hash(address.as_str()))
+        Self(hash(&normal(address)))
     }
 }
 

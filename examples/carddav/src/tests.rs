@@ -1,8 +1,13 @@
 use super::*;
+use konnector_sdk::bindings::konnector::host::http::HttpError;
 use konnector_sdk::serde_json::Value;
 use konnector_sdk::testing::{Answer, Host};
 
 const SITE: &str = "https://dav.example";
+/// The address book in the saved state.
+const STATE_OF_BOOK: &str = "dav.example/books/family";
+const A: &str = "/books/family/a.vcf";
+const B: &str = "/books/family/b.vcf";
 
 fn multistatus(responses: &str) -> Answer {
     let text = format!(
@@ -110,7 +115,7 @@ fn a_second_run_updates_and_deletes() {
         .answer(&book, fetched(&[(a, "2", "Ada L.")]));
     host.run(run).unwrap();
     assert_eq!(names(&host), ["Ada L."]);
-    let cards = host.state().unwrap()[&book]["cards"].as_object().unwrap().len();
+    let cards = host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len();
     assert_eq!(cards, 1, "b is forgotten");
 }
 
@@ -131,7 +136,7 @@ fn a_card_that_is_broken_is_reported_and_tried_again() {
     ]
     "#);
     assert_eq!(names(&host), ["Bob"]);
-    assert_eq!(host.state().unwrap()[&book]["tag"], Value::Null, "the next run lists the book again");
+    assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["tag"], Value::Null, "the next run lists the book again");
 }
 
 #[test]
@@ -146,4 +151,263 @@ fn what_is_no_server_is_the_users_to_correct() {
         .secret("password")
         .answer(&at("/"), Answer::status(401, ""));
     assert!(matches!(refused.run(run), Err(Error::BadCredentials(_))));
+}
+
+/// A response about a resource that has no properties, but a status.
+fn status(href: &str, line: &str, more: &str) -> String {
+    format!("<d:response><d:href>{href}</d:href><d:status>{line}</d:status>{more}</d:response>")
+}
+
+fn entry(href: &str, etag: &str) -> String {
+    resource(href, &format!("<d:getetag>\"{etag}\"</d:getetag>"))
+}
+
+fn content(href: &str, etag: &str, name: &str) -> String {
+    resource(href, &format!("<d:getetag>\"{etag}\"</d:getetag>{}", card(name)))
+}
+
+/// The state after a run that saved Ada at A and Bob at B.
+fn both_saved() -> Value {
+    let host = server("1")
+        .answer(&at("/books/family/"), listed(&[(A, "1"), (B, "1")]))
+        .answer(&at("/books/family/"), fetched(&[(A, "1", "Ada"), (B, "1", "Bob")]));
+    host.run(run).unwrap();
+    host.state().unwrap()
+}
+
+/// How many cards a second run remembers that is answered so when it lists the book, once by a query and once by a PROPFIND.
+fn remembered(list: &str) -> usize {
+    let saved = both_saved();
+    let host = server("2").saved_state(&saved).answer(&at("/books/family/"), multistatus(list));
+    host.run(run).unwrap();
+    host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len()
+}
+
+#[test]
+fn what_is_missing_from_a_list_is_gone_only_when_the_list_is_whole() {
+    let a = entry(A, "1");
+    let book = "/books/family/";
+    assert_eq!(remembered(&a), 1);
+    assert_eq!(remembered(""), 0);
+    assert_eq!(remembered(&(a.clone() + &status(B, "HTTP/1.1 404 Not Found", ""))), 1);
+    let limit = "<d:error><card:number-of-matches-within-limits/></d:error>";
+    for (what, more) in [
+        ("cut by RFC 6352", status(book, "HTTP/1.1 507 Insufficient Storage", "")),
+        ("cut, with the reason", status(book, "HTTP/1.1 507 Insufficient Storage", limit)),
+        ("cut, spelled otherwise", status(&at("/books/family"), "HTTP/2 507", "")),
+        ("only the reason", status(book, "HTTP/1.1 403 Forbidden", limit)),
+        ("a card that is there and cannot be read", status(B, "HTTP/1.1 403 Forbidden", "")),
+        ("a card that the server stumbles over", status(B, "HTTP/1.1 500 Internal Server Error", "")),
+        ("a status that is none", status(B, "gone", "")),
+        ("a response without an address", "<d:response><d:status>HTTP/1.1 200 OK</d:status></d:response>".to_owned()),
+        ("an address that is none", entry("https://[", "1")),
+    ] {
+        assert_eq!(remembered(&(a.clone() + &more)), 2, "{what}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_list_deletes_nothing() {
+    for text in ["<html><body>Welcome</body></html>", "<d:multistatus xmlns:d=\"DAV:\"><d:response>", ""] {
+        let saved = both_saved();
+        let host = server("2").saved_state(&saved).answer(&at("/books/family/"), Answer::status(207, text));
+        assert!(host.run(run).is_err(), "{text}");
+        assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2, "{text}");
+    }
+}
+
+#[test]
+fn a_list_that_is_cut_is_asked_for_in_another_way() {
+    let book = at("/books/family/");
+    let cut = entry(A, "1") + &status("/books/family/", "HTTP/1.1 507 Insufficient Storage", "");
+    let whole = resource("/books/family/", "<d:resourcetype><d:collection/></d:resourcetype>")
+        + &entry(A, "1")
+        + &entry("/books/family/c.vcf", "1");
+    let saved = both_saved();
+    let host = server("2")
+        .saved_state(&saved)
+        .answer(&book, multistatus(&cut))
+        .answer(&book, multistatus(&whole))
+        .answer(&book, multistatus(&content("/books/family/c.vcf", "1", "Cleo")));
+    assert!(host.run(run).unwrap().problems().is_empty());
+    assert_eq!(names(&host), ["Cleo"]);
+    assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2, "b is gone, c is new");
+}
+
+#[test]
+fn a_card_is_recognised_however_its_address_is_spelled() {
+    let saved = both_saved();
+    let host = server("2").saved_state(&saved).answer(
+        &at("/books/family/"),
+        multistatus(
+            &(entry("http://dav.example/books/family/%61.vcf", "1") + &entry("/books/x/../family//b%2Evcf", "1")),
+        ),
+    );
+    assert!(host.run(run).unwrap().problems().is_empty());
+    assert_eq!(host.requests().len(), 5, "nothing is fetched");
+    let mut expected = saved;
+    expected[STATE_OF_BOOK]["tag"] = "2".into();
+    assert_eq!(host.state(), Some(expected));
+}
+
+#[test]
+fn a_card_without_an_etag_stays_and_is_fetched_anew() {
+    let saved = both_saved();
+    let host = server("2")
+        .saved_state(&saved)
+        .answer(&at("/books/family/"), multistatus(&(resource(A, "") + &entry(B, "1"))))
+        .answer(&at("/books/family/"), multistatus(&resource(A, &card("Ada L."))));
+    assert!(host.run(run).unwrap().problems().is_empty());
+    assert_eq!(names(&host), ["Ada L."]);
+    assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn a_card_that_does_not_come_is_asked_for_again_in_the_next_run() {
+    let lost = [
+        ("", "the server does not send it"),
+        (
+            "<d:response><d:href>/books/family/a.vcf</d:href><d:status>HTTP/1.1 500 Oops</d:status></d:response>",
+            "HTTP/1.1 500 Oops",
+        ),
+        ("<d:response><d:href>/books/family/a.vcf</d:href></d:response>", "the server sends it without its content"),
+    ];
+    for (answer, why) in lost {
+        let host = server("1")
+            .answer(&at("/books/family/"), listed(&[(A, "1"), (B, "1")]))
+            .answer(&at("/books/family/"), multistatus(&(answer.to_owned() + &content(B, "1", "Bob"))));
+        let report = host.run(run).unwrap();
+        assert_eq!(report.problems(), [(A.to_owned(), why.to_owned())]);
+        assert_eq!(names(&host), ["Bob"]);
+        assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["tag"], Value::Null);
+    }
+}
+
+#[test]
+fn one_card_that_no_answer_survives_costs_no_other() {
+    let broken = Answer::status(207, "<d:multistatus xmlns:d=\"DAV:\">\u{1}&nothing;</d:multistatus>");
+    let large = Answer::failure(HttpError::TooLarge(10 << 20));
+    for (failure, why) in [
+        (broken, "the server's answer is no XML: `&nothing;` is not known"),
+        (
+            large,
+            "REPORT https://dav.example/books/family/: the answer is larger than 10485760 bytes; use `download` for it",
+        ),
+        (
+            Answer::status(500, ""),
+            "the vendor does not answer: REPORT https://dav.example/books/family/ answered 500 Internal Server Error",
+        ),
+    ] {
+        let (book, c) = (at("/books/family/"), "/books/family/c.vcf");
+        let host = server("1")
+            .answer(&book, listed(&[(A, "1"), (B, "1"), (c, "1")]))
+            // All three, a alone, b and c, b alone, c alone.
+            .answer(&book, failure.clone())
+            .answer(&book, multistatus(&content(A, "1", "Ada")))
+            .answer(&book, failure.clone())
+            .answer(&book, failure)
+            .answer(&book, multistatus(&content(c, "1", "Cleo")));
+        let report = host.run(run).unwrap();
+        assert_eq!(report.problems(), [(B.to_owned(), why.to_owned())]);
+        assert_eq!(names(&host), ["Ada", "Cleo"]);
+    }
+}
+
+#[test]
+fn a_server_that_only_fails_is_given_up_and_what_was_saved_is_remembered() {
+    let book = at("/books/family/");
+    let hrefs: Vec<String> = (0..60).map(|number| format!("/books/family/{number}.vcf")).collect();
+    let entries: Vec<_> = hrefs.iter().map(|href| (href.as_str(), "1")).collect();
+    let first: Vec<_> = hrefs.iter().take(50).map(|href| (href.as_str(), "1", "Ada")).collect();
+    let host = server("1")
+        .answer(&book, listed(&entries))
+        .answer(&book, fetched(&first))
+        .answer(&book, Answer::status(500, ""));
+    assert!(matches!(host.run(run), Err(Error::VendorDown(_))));
+    assert!(host.requests().len() < 30, "{}", host.requests().len());
+    assert_eq!(host.state().unwrap()[STATE_OF_BOOK]["cards"].as_object().unwrap().len(), 50);
+}
+
+#[test]
+fn sixty_cards_with_photos_come_in_small_answers() {
+    let book = at("/books/family/");
+    let hrefs: Vec<String> = (0..60).map(|number| format!("/books/family/{number}.vcf")).collect();
+    let list =
+        |href: &String| resource(href, "<d:getetag>\"1\"</d:getetag><d:getcontentlength>270000</d:getcontentlength>");
+    let mut host = server("1").answer(&book, multistatus(&hrefs.iter().map(list).collect::<String>()));
+    for batch in hrefs.chunks(15) {
+        let cards: Vec<_> = batch.iter().map(|href| (href.as_str(), "1", "Ada")).collect();
+        host = host.answer(&book, fetched(&cards));
+    }
+    assert!(host.run(run).unwrap().problems().is_empty());
+    assert_eq!(host.documents(DOCTYPE).len(), 60);
+}
+
+/// The home of the books as the server lists it.
+fn home(books: &[(&str, &str)], more: &str) -> Answer {
+    let book = |(href, tag): &(&str, &str)| {
+        resource(href, &format!("<d:resourcetype><card:addressbook/></d:resourcetype><cs:getctag>{tag}</cs:getctag>"))
+    };
+    multistatus(&(books.iter().map(book).collect::<String>() + more))
+}
+
+fn signed_in(host: Host) -> Host {
+    host.field("url", at("/books/")).field("login", "zoe").secret("password")
+}
+
+fn principal(homes: &str) -> Answer {
+    multistatus(&resource("/books/", &format!("<card:addressbook-home-set>{homes}</card:addressbook-home-set>")))
+}
+
+/// What a second run remembers of books when the home is listed so.
+fn books_after(list: Answer) -> Vec<String> {
+    let saved = both_saved();
+    let host = signed_in(Host::new())
+        .saved_state(&saved)
+        .answer(&at("/books/"), principal("<d:href>/books/</d:href>"))
+        .answer(&at("/books/"), list)
+        .answer(&at("/books/work/"), multistatus(""))
+        .answer(&at("/books/family"), listed(&[(A, "1"), (B, "1")]));
+    host.run(run).unwrap();
+    let state = host.state().unwrap();
+    state
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(url, book)| format!("{url}: {}", book["cards"].as_object().unwrap().len()))
+        .collect()
+}
+
+#[test]
+fn a_book_is_gone_only_when_the_list_of_books_is_whole() {
+    let work = [("/books/work/", "1")];
+    assert_eq!(books_after(home(&work, "")), ["dav.example/books/work: 0"]);
+    let both = ["dav.example/books/family: 2", "dav.example/books/work: 0"];
+    for more in [
+        status("/books/family/", "HTTP/1.1 403 Forbidden", ""),
+        status("/books/", "HTTP/1.1 507 Insufficient Storage", ""),
+        resource("/books/family/", "<d:displayname>Family</d:displayname>"),
+    ] {
+        assert_eq!(books_after(home(&work, &more)), both, "{more}");
+    }
+    // The same book in another spelling.
+    assert_eq!(books_after(home(&[("/books/family", "2"), ("/books/work/", "1")], "")), both);
+}
+
+#[test]
+fn a_server_may_keep_the_books_at_another_host_that_the_user_allows() {
+    let home_url = "https://p42.dav.example/zoe/";
+    let named = || principal(&format!("<d:href>{home_url}</d:href>"));
+    let denied = Answer::failure(HttpError::Denied("no rule allows p42.dav.example".to_owned()));
+    let host = signed_in(Host::new()).answer(&at("/books/"), named()).answer(home_url, denied);
+    insta::assert_snapshot!(host.run(run).unwrap_err(), @"the user must act: dav.example keeps the address books at https://p42.dav.example/zoe/; enter this address as the address of the address books to allow it");
+
+    let host = signed_in(Host::new())
+        .field("books_url", home_url)
+        .answer(home_url, home(&[("/zoe/card/", "1")], ""))
+        .answer("https://p42.dav.example/zoe/card/", listed(&[("/zoe/card/a.vcf", "1")]))
+        .answer("https://p42.dav.example/zoe/card/", fetched(&[("/zoe/card/a.vcf", "1", "Ada")]));
+    assert!(host.run(run).unwrap().problems().is_empty());
+    assert_eq!(names(&host), ["Ada"]);
+    assert!(host.requests().iter().all(|request| request.headers.iter().any(|(name, _)| name == "authorization")));
 }

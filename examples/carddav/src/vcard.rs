@@ -1,4 +1,4 @@
-//! vCard 3.0 (RFC 2426) and 4.0 (RFC 6350): lines, parameters, escapes.
+//! vCard 2.1, 3.0 (RFC 2426) and 4.0 (RFC 6350): lines, parameters, escapes.
 
 use konnector_sdk::{Error, Result};
 
@@ -29,12 +29,24 @@ impl VCard {
         let mut properties = Vec::new();
         for line in lines {
             if line.trim().eq_ignore_ascii_case("END:VCARD") {
-                return Ok(Self { properties });
+                if properties.is_empty() {
+                    return Err(Error::vendor_changed("a card has no properties"));
+                }
+                return Ok(Self::of(properties));
             }
-            let property = Property::parse(line);
-            properties.push(property.ok_or_else(|| Error::vendor_changed(format!("a card has the line `{line}`")))?);
+            // A line that is no property costs nothing but itself.
+            properties.extend(Property::parse(line));
         }
         Err(Error::vendor_changed("a card does not end with END:VCARD"))
+    }
+
+    fn of(mut properties: Vec<Property>) -> Self {
+        let is_old = properties.iter().any(|property| property.name == "VERSION" && property.value.trim() == "2.1");
+        for property in properties.iter_mut().filter(|_| is_old) {
+            // In vCard 2.1 a comma separates nothing.
+            property.value = split_unescaped(&property.value, ',').join("\\,");
+        }
+        Self { properties }
     }
 
     /// The properties of that name, the preferred ones first.
@@ -60,7 +72,12 @@ impl Property {
             None => ("TYPE".to_owned(), part.to_owned()),
         };
         let parameters = parts.map(parameter).collect();
-        (!name.is_empty()).then(|| Self { name, parameters, value: value.to_owned() })
+        let mut property = Self { name, parameters, value: value.to_owned() };
+        if is_quoted_printable(head) {
+            let charset = property.parameter("CHARSET").next();
+            property.value = quoted_printable(value, charset.as_deref());
+        }
+        (!property.name.is_empty()).then_some(property)
     }
 
     /// The values of a parameter, however often it is given, lower-case.
@@ -75,7 +92,9 @@ impl Property {
 
     /// Its types that say something of it, such as `home` and `cell`.
     pub fn types(&self) -> Vec<String> {
-        self.parameter("TYPE").filter(|kind| !matches!(kind.as_str(), "pref" | "internet" | "voice" | "")).collect()
+        self.parameter("TYPE")
+            .filter(|kind| !matches!(kind.as_str(), "pref" | "internet" | "voice" | "quoted-printable" | ""))
+            .collect()
     }
 
     /// Whether the person prefers it: `TYPE=PREF` (3.0) or `PREF=1` (4.0).
@@ -105,16 +124,71 @@ impl Property {
     }
 }
 
-/// Joins folded lines (RFC 6350 §3.2).
+/// Joins folded lines (RFC 6350 §3.2) and, in vCard 2.1, the lines of a quoted-printable value (RFC 2045 §6.7, soft line breaks).
 fn unfold(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for line in text.trim_start_matches('\u{feff}').split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
         match (line.strip_prefix([' ', '\t']), lines.last_mut()) {
+            (_, Some(before)) if goes_on(before) => {
+                before.truncate(before.trim_end().len() - 1);
+                before.push_str(line);
+            }
             (Some(rest), Some(before)) => before.push_str(rest),
             _ => lines.push(line.to_owned()),
         }
     }
     lines
+}
+
+/// Whether the line ends by a soft line break.
+fn goes_on(line: &str) -> bool {
+    line.trim_end().ends_with('=') && split_once_unquoted(line, ':').is_some_and(|(head, _)| is_quoted_printable(head))
+}
+
+/// Whether the part of a line before its value says so, with `ENCODING=` or without.
+fn is_quoted_printable(head: &str) -> bool {
+    let parameters = head.split(';').skip(1).map(|parameter| parameter.rsplit('=').next().unwrap_or_default());
+    parameters.into_iter().any(|value| value.trim().trim_matches('"').eq_ignore_ascii_case("quoted-printable"))
+}
+
+/// Decodes a value; what separates or escapes stays escaped where it was encoded.
+fn quoted_printable(value: &str, charset: Option<&str>) -> String {
+    let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'=', Some(high), Some(low)) => {
+                let byte = u8::try_from(high * 16 + low).unwrap_or_default();
+                if matches!(byte, b';' | b',' | b'\\') {
+                    bytes.push(b'\\');
+                }
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    text_of(bytes, charset).replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// Text in the character set that it names. UTF-8 is taken for UTF-8 whatever the name; anything else is the Latin of Western Europe.
+fn text_of(bytes: Vec<u8>, charset: Option<&str>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| match charset {
+        Some("utf-8" | "utf8") => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        _ => error.into_bytes().into_iter().map(windows_1252).collect(),
+    })
+}
+
+fn windows_1252(byte: u8) -> char {
+    const HIGH: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘',
+        '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+    ];
+    let high = byte.checked_sub(0x80).and_then(|place| HIGH.get(usize::from(place)));
+    high.copied().unwrap_or(char::from(byte))
 }
 
 /// Undoes `\n`, `\,`, `\;` and `\\` (RFC 6350 §3.4).
@@ -194,6 +268,33 @@ mod tests {
     }
 
     #[test]
+    fn quoted_printable_values_of_several_lines_are_read() {
+        let card = VCard::parse(concat!(
+            "BEGIN:VCARD\r\nVERSION:2.1\r\n",
+            "N;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:M=C3=BC=\r\nller;Zo=C3=A9=3B=\r\n b;;;\r\n",
+            "FN;QUOTED-PRINTABLE:Ren=E9e=\r\n=\r\n M=FCller =80\r\n",
+            "NOTE;encoding=quoted-printable;charset=utf-8:one=0D=0Atwo, =5C three =3D=\n\r\n",
+            "ADR;HOME:;;1 rue Haute, 2e;Lyon\r\n",
+            "TEL;CELL;QUOTED-PRINTABLE:+33=\r\n 6\r\n",
+            "PHOTO;ENCODING=BASE64;JPEG:AAAA\r\n BBB=\r\n\r\nEMAIL:a@b.example\r\nthis is no line\r\nEND:VCARD\r\n",
+        ))
+        .unwrap();
+        let name = card.all("N")[0];
+        assert_eq!((name.component(0).as_deref(), name.component(1).as_deref()), (Some("Müller"), Some("Zoé; b")));
+        assert_eq!(card.text("FN").unwrap(), "Renée Müller €");
+        assert_eq!(card.text("NOTE").unwrap(), "one\ntwo, \\ three =");
+        assert_eq!(card.all("ADR")[0].component(2).as_deref(), Some("1 rue Haute, 2e"));
+        assert_eq!(
+            (card.text("TEL").unwrap().as_str(), card.all("TEL")[0].types().join(" ").as_str()),
+            ("+33 6", "cell")
+        );
+        assert_eq!(
+            (card.text("PHOTO").unwrap().as_str(), card.text("EMAIL").unwrap().as_str()),
+            ("AAAABBB=", "a@b.example")
+        );
+    }
+
+    #[test]
     fn what_is_no_card_is_refused() {
         for text in ["", "FN:x", "BEGIN:VCARD\nFN:x", "BEGIN:VCARD\nno colon\nEND:VCARD"] {
             assert!(matches!(VCard::parse(text), Err(Error::VendorChanged(_))), "{text}");
@@ -208,6 +309,15 @@ mod tests {
             let folded: Vec<String> = letters.chunks(width).map(|chunk| chunk.iter().collect()).collect();
             let read = card(&folded.join("\r\n ")).text("NOTE").unwrap_or_default();
             prop_assert_eq!(read, text.trim());
+        }
+
+        #[test]
+        fn a_text_that_is_quoted_printable_is_read_back(text in "[^\r\u{feff}]{0,60}", width in 1_usize..20) {
+            let encoded: Vec<String> = text.replace('\n', "\r\n").bytes().map(|byte| format!("={byte:02X}")).collect();
+            let lines: Vec<String> = encoded.chunks(width).map(<[String]>::concat).collect();
+            let note = format!("VERSION:2.1\r\nNOTE;CHARSET=UTF-8;ENCODING=QUOTED-PRINTABLE:{}", lines.join("=\r\n"));
+            let card = VCard::parse(&format!("BEGIN:VCARD\r\n{note}\r\nEND:VCARD")).unwrap();
+            prop_assert_eq!(card.text("NOTE").unwrap_or_default(), text.trim());
         }
 
         #[test]

@@ -44,12 +44,22 @@ impl Element {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
+    /// Its name, without the prefix.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its text, without the white space around it.
     pub fn text(&self) -> &str {
         self.text.trim()
     }
 
     /// The elements of that name directly within it.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// The same, taken out of it.
     pub fn into_all(self, name: &'static str) -> impl Iterator<Item = Self> {
         self.children.into_iter().filter(move |child| child.name == name)
     }

@@ -1,0 +1,227 @@
+//! Brings address books up to date. Of what a server sends, only what is certain has consequences: a card is deleted when a whole list is
+//! without it, and one that cannot be read, fetched or saved costs no other.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use konnector_sdk::http::FileSource;
+use konnector_sdk::prelude::*;
+
+use crate::contact::Contact;
+use crate::dav::{AddressBook, AddressBooks, Card, Entry, Fetched, Server};
+use crate::state::{BookState, Key, State, Version};
+use crate::vcard::VCard;
+use crate::{DOCTYPE, normal};
+
+/// Cards fetched and saved at a time: what a broken run has to do again.
+const MAX_BATCH: usize = 50;
+/// Bytes of cards fetched at a time, as far as the server says how large they are. Photos make cards large; the host hands over answers of
+/// 10 MiB, and XML makes them larger.
+const MAX_BATCH_BYTES: u64 = 4 << 20;
+/// What a card is taken for whose size the server does not say: one without a photo.
+const USUAL_CARD_BYTES: u64 = 4 << 10;
+/// Failures in a row after which the cards are not to blame.
+const MAX_FAILURES_IN_A_ROW: u32 = 5;
+
+/// Brings all address books up to date, and the state with them: also when it fails, the state is that of what is here.
+pub fn all(server: &Server, found: &AddressBooks, state: &mut State, report: &mut Report) -> Result<()> {
+    for book in &found.books {
+        Sync { server, book, report, failures: 0, is_complete: true }.run(state.book(&book.url))?;
+    }
+    let names: HashSet<String> = found.books.iter().map(|book| normal(&book.url)).collect();
+    if !found.is_complete {
+        report.problem("address books", "the server sent a part of its list only; books that are missing from it stay");
+        return Ok(());
+    }
+    // A card of a book that is gone may be in another one by now.
+    let gone = state.gone(&names);
+    remove(gone.into_iter())?;
+    state.keep_only(&names);
+    Ok(())
+}
+
+struct Sync<'a> {
+    server: &'a Server,
+    book: &'a AddressBook,
+    report: &'a mut Report,
+    /// Of cards, in a row.
+    failures: u32,
+    is_complete: bool,
+}
+
+impl Sync<'_> {
+    fn run(mut self, state: &mut BookState) -> Result<()> {
+        let book = self.book;
+        if state.is_current(book.tag.as_deref()) {
+            info!("{} has not changed", book.name);
+            return Ok(());
+        }
+        state.set_tag(None);
+        let listed = self.server.list(book)?;
+        for (_, why) in &listed.unreadable {
+            self.problem(&book.name, &format!("a card cannot be read: {why}"));
+        }
+        if listed.is_complete {
+            let here: HashSet<Key> =
+                listed.entries.iter().map(Entry::key).chain(listed.unreadable.iter().map(|(key, _)| *key)).collect();
+            let gone: Vec<Key> = state.keys().filter(|key| !here.contains(key)).collect();
+            remove(gone.iter().copied())?;
+            state.forget(&gone);
+        } else {
+            self.problem(&book.name, "the server sent a part of its list only; cards that are missing from it stay");
+        }
+        let is_known =
+            |entry: &&Entry| entry.etag.as_deref().is_some_and(|etag| state.has(entry.key(), &Version::of(etag)));
+        let changed: Vec<&Entry> = listed.entries.iter().filter(|entry| !is_known(entry)).collect();
+        info!(listed = listed.entries.len(), changed = changed.len(), "{} read", book.name);
+        self.bring(&changed, state)?;
+        state.set_tag(book.tag.as_deref().filter(|_| self.is_complete));
+        Ok(())
+    }
+
+    /// Fetches and saves cards. A batch that fails is halved until the card is found that it fails for.
+    fn bring(&mut self, changed: &[&Entry], state: &mut BookState) -> Result<()> {
+        let etags: HashMap<Key, &str> =
+            changed.iter().filter_map(|entry| Some((entry.key(), entry.etag.as_deref()?))).collect();
+        let mut work: VecDeque<Vec<&Entry>> = batches(changed).into();
+        let mut done = 0;
+        while let Some(batch) = work.pop_front() {
+            progress(done, changed.len(), &self.book.name);
+            if time_left().as_secs() < 15 {
+                self.problem(&self.book.name.clone(), "the time was up; the next run goes on with the rest");
+                break;
+            }
+            match self.server.fetch(self.book, &batch) {
+                Ok(fetched) => {
+                    done += batch.len();
+                    self.take(fetched, &batch, &etags, state)?;
+                }
+                Err(error) if !concerns_cards(&error) => return Err(error),
+                Err(error) => match batch.as_slice() {
+                    [] => {}
+                    [entry] => {
+                        done += 1;
+                        self.failed(&entry.href, error)?;
+                    }
+                    several => {
+                        let (first, second) = several.split_at(several.len() / 2);
+                        work.push_front(second.to_vec());
+                        work.push_front(first.to_vec());
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        fetched: Fetched,
+        batch: &[&Entry],
+        etags: &HashMap<Key, &str>,
+        state: &mut BookState,
+    ) -> Result<()> {
+        for card in fetched.cards {
+            let etag = card.etag.as_deref().or_else(|| etags.get(&card.key()).copied());
+            let version = Version::of(etag.unwrap_or(&card.text));
+            if state.has(card.key(), &version) {
+                continue;
+            }
+            match save(self.server.client(), self.book, &card) {
+                Ok(saved) if saved.problems().is_empty() => {
+                    self.failures = 0;
+                    state.remember(card.key(), version);
+                }
+                Ok(saved) => {
+                    self.is_complete = false;
+                    self.report.add(saved);
+                }
+                Err(error) if concerns_cards(&error) => self.failed(&card.href, error)?,
+                Err(error) => return Err(error),
+            }
+        }
+        for (key, why) in fetched.failed {
+            let href = batch.iter().find(|entry| entry.key() == key).map(|entry| entry.href.as_str());
+            self.problem(href.unwrap_or(&self.book.name.clone()), &why);
+        }
+        Ok(())
+    }
+
+    /// One card failed: reported, unless it is one of too many in a row.
+    fn failed(&mut self, href: &str, error: Error) -> Result<()> {
+        self.failures += 1;
+        if self.failures >= MAX_FAILURES_IN_A_ROW && !matches!(error, Error::VendorChanged(_)) {
+            return Err(error);
+        }
+        let text = match error {
+            Error::VendorChanged(text) | Error::Bug(text) => text,
+            error => error.to_string(),
+        };
+        self.problem(href, &text);
+        Ok(())
+    }
+
+    fn problem(&mut self, item: &str, text: &str) {
+        self.is_complete = false;
+        self.report.problem(item, text);
+    }
+}
+
+/// Whether other cards may still come through after this failure: a broken card, one that is too large, a server that stumbles over one.
+fn concerns_cards(error: &Error) -> bool {
+    matches!(error, Error::VendorChanged(_) | Error::VendorDown(_) | Error::Bug(_) | Error::LimitReached(_))
+}
+
+/// Cards in batches, each held to a number and a size.
+fn batches<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
+    let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for entry in entries {
+        let size = entry.size.unwrap_or(USUAL_CARD_BYTES);
+        if !batch.is_empty() && (batch.len() == MAX_BATCH || bytes + size > MAX_BATCH_BYTES) {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += size;
+        batch.push(*entry);
+    }
+    batches.extend((!batch.is_empty()).then_some(batch));
+    batches
+}
+
+/// Saves a card as a document and as a file, both under the same key.
+fn save(client: &Client, book: &AddressBook, card: &Card) -> Result<Saved> {
+    let contact = Contact::from(&VCard::parse(&card.text)?);
+    let key = card.key().to_string();
+    let mut saved = save_documents(DOCTYPE, [Item::new(&key, contact.document)?])?;
+    let file = File::new(format!("{}.vcf", contact.name), FileSource::bytes(card.text.as_str()));
+    saved.add(save_files(client, [file.folder(&book.name).key(&key).mime("text/vcard").replacing()])?);
+    Ok(saved)
+}
+
+fn remove(keys: impl Iterator<Item = Key>) -> Result<()> {
+    let keys: Vec<_> = keys.map(|key| key.to_string()).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    delete_documents(DOCTYPE, keys.clone())?;
+    trash_files(keys)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_held_to_number_and_size() {
+        let entry =
+            |size| Entry { url: Url::parse("https://a.example/a.vcf").unwrap(), href: String::new(), etag: None, size };
+        let lengths = |sizes: &[Option<u64>]| {
+            let entries: Vec<Entry> = sizes.iter().map(|size| entry(*size)).collect();
+            batches(&entries.iter().collect::<Vec<_>>()).iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&[None; 120]), [50, 50, 20]);
+        assert_eq!(lengths(&[Some(270_000); 60]), [15, 15, 15, 15]);
+        assert_eq!(lengths(&[Some(20 << 20), None, Some(u64::from(u32::MAX)), None]), [1, 1, 1, 1]);
+    }
+}
