@@ -34,6 +34,7 @@ pub mod protocol;
 mod receipt;
 mod run;
 mod sandbox;
+pub mod sniff;
 mod stdio;
 mod text;
 

@@ -1,6 +1,7 @@
 //! Content on its way into the store: held to the user's quota, its media type found out while it passes by.
 
 use bytes::Bytes;
+use konnector_sandbox::sniff::media_type;
 use konnector_store::{BlobInfo, BlobWriter};
 
 use crate::instance::Instance;
@@ -57,10 +58,7 @@ impl ContentWriter {
 
     /// What the content shows, else what the name promises.
     pub fn mime(&self, name: &str) -> String {
-        match infer::get(&self.head) {
-            Some(kind) => kind.mime_type().to_owned(),
-            None => mime_guess::from_path(name).first_or_octet_stream().to_string(),
-        }
+        media_type(&self.head, name).to_owned()
     }
 
     /// Makes the content durable; a file may refer to it now.

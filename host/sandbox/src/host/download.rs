@@ -4,13 +4,10 @@ use bytes::{Bytes, BytesMut};
 
 use super::Context;
 use super::files::{append, target};
-use super::promise::Promise;
+use super::promise::{BEGINNING, Promise};
 use crate::bindings::konnector::host::files as wit;
 use crate::capability::{Error, Stored};
 use crate::http::{HttpError, Request};
-
-/// Bytes that are looked at before anything is written.
-const BEGINNING: usize = 4 << 10;
 
 /// Why there is no file.
 pub(super) enum NotStored {

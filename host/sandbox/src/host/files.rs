@@ -11,6 +11,7 @@ pub use held::{OpenContent, OpenUpload};
 
 pub(super) use convert::target;
 
+use super::promise::Promise;
 use super::{Answer, Context, Host, answer, check_batch, check_limit, object};
 use crate::bindings::konnector::host::files as wit;
 use crate::bindings::konnector::host::types::Locator;
@@ -42,7 +43,9 @@ impl Context {
     /// Begins an upload for the guest to hold, within the number that it may hold at one time.
     async fn hold_upload(&self, to: wit::Target) -> Result<OpenUpload, Error> {
         let slot = self.begin_uploading()?;
-        Ok(OpenUpload::new(self.begin_upload(target(to)?).await?, slot))
+        let target = target(to)?;
+        let promise = Promise::of(&target);
+        Ok(OpenUpload::new(self.begin_upload(target).await?, promise, slot))
     }
 
     async fn hold_content(&self, which: Locator) -> Result<OpenContent, Error> {
@@ -168,6 +171,9 @@ impl wit::HostUpload for Host {
             return answer(Err(Error::TooLarge(u64::from(CHUNK))));
         }
         let Some(mut upload) = open.take() else { return answer(Err(held::broken())) };
+        if let Err(wrong) = open.check(&chunk) {
+            return answer(Err(wrong));
+        }
         let limit = self.context.capabilities.limits.file_bytes;
         let written = append(upload.as_mut(), chunk.into(), &self.context.meter, limit);
         let written = self.context.unless_cancelled(written).await;
@@ -179,7 +185,11 @@ impl wit::HostUpload for Host {
 
     async fn commit(&mut self, this: Resource<OpenUpload>) -> Answer<wit::Stored> {
         let mut open = self.table.delete(this)?;
-        let stored = async { open.take().ok_or_else(held::broken)?.commit().await };
+        let stored = async {
+            let upload = open.take().ok_or_else(held::broken)?;
+            open.keep_promise()?;
+            upload.commit().await
+        };
         let stored = self.context.unless_cancelled(stored).await;
         answer(stored.inspect(|stored| self.context.meter.files.count(stored.written)).map(wit::Stored::from))
     }

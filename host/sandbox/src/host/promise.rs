@@ -2,6 +2,10 @@
 //! with status 200: such a page must not be kept as `bill.pdf`.
 
 use crate::capability::Target;
+use crate::sniff;
+
+/// Bytes of a content that are looked at.
+pub(super) const BEGINNING: usize = 4 << 10;
 
 /// A kind of content that can be told from others by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +14,7 @@ enum Kind {
     /// Also OpenDocument, Office Open XML and EPUB, which are ZIP archives.
     Zip,
     Gzip,
+    /// A picture of pixels, of a format that [`sniff::detect`] knows.
     Image,
     /// HTML and its relatives.
     Markup,
@@ -41,26 +46,38 @@ impl Promise {
     pub(super) fn check(&self, beginning: &[u8]) -> Result<(), String> {
         let Some((promised, mime)) = &self.0 else { return Ok(()) };
         let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
-        let found = infer::get(beginning);
-        let found_kind = found.as_ref().map(|found| kind(found.mime_type()));
+        let found = sniff::detect(beginning);
+        let found_kind = found.map(kind);
         let kept = match promised {
             // Readers accept up to 1 KiB before the header (ISO 32000-1, annex H, note 13).
             Kind::Pdf => beginning.get(..1 << 10).unwrap_or(beginning).windows(5).any(|window| window == b"%PDF-"),
             Kind::Zip | Kind::Gzip | Kind::Image => found_kind == Some(*promised),
             Kind::Markup => found_kind.is_none_or(|found| matches!(found, Kind::Markup | Kind::Text)),
-            Kind::Text => found_kind.is_none_or(|found| found == Kind::Text),
+            Kind::Text => match found_kind {
+                None | Some(Kind::Text) => true,
+                Some(Kind::Markup) => !is_page(beginning),
+                Some(_) => false,
+            },
             Kind::Other => found_kind != Some(Kind::Markup),
         };
         if kept {
             return Ok(());
         }
         let came = match found {
-            _ if beginning.is_empty() => "nothing: the answer is empty".to_owned(),
-            Some(found) => found.mime_type().to_owned(),
+            _ if beginning.is_empty() => "nothing: it is empty".to_owned(),
+            Some(found) => found.to_owned(),
             None => "something else".to_owned(),
         };
         Err(format!("expected {mime}, got {came}"))
     }
+}
+
+/// Whether a text that begins like HTML is a page, and not a note or a table whose first word stands between angle brackets.
+fn is_page(beginning: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(beginning).to_ascii_lowercase();
+    ["<!doctype html", "<html", "<head", "<body", "<script", "<form", "<meta", "<title"]
+        .iter()
+        .any(|tag| text.contains(tag))
 }
 
 fn kind(mime: &str) -> Kind {
@@ -72,7 +89,18 @@ fn kind(mime: &str) -> Kind {
         "application/json" | "application/x-ndjson" | "application/x-ofx" => Kind::Text,
         mime if mime.starts_with("application/vnd.oasis.opendocument.") => Kind::Zip,
         mime if mime.starts_with("application/vnd.openxmlformats-officedocument.") => Kind::Zip,
-        mime if mime.starts_with("image/") => Kind::Image,
+        "image/jpeg"
+        | "image/png"
+        | "image/gif"
+        | "image/webp"
+        | "image/bmp"
+        | "image/tiff"
+        | "image/heif"
+        | "image/heic"
+        | "image/avif"
+        | "image/jxl"
+        | "image/vnd.microsoft.icon"
+        | "image/x-icon" => Kind::Image,
         mime if mime.starts_with("text/") || mime.ends_with("+json") => Kind::Text,
         mime if mime.ends_with("+xml") => Kind::Markup,
         _ => Kind::Other,
@@ -95,11 +123,20 @@ mod tests {
     fn a_login_page_is_no_bill() {
         insta::assert_snapshot!(check("bill.pdf", None, HTML).unwrap_err(), @"expected application/pdf, got text/html");
         insta::assert_snapshot!(check("2026-01", Some("application/pdf"), HTML).unwrap_err(), @"expected application/pdf, got text/html");
-        insta::assert_snapshot!(check("bill.PDF", None, b"").unwrap_err(), @"expected application/pdf, got nothing: the answer is empty");
+        insta::assert_snapshot!(check("bill.PDF", None, b"").unwrap_err(), @"expected application/pdf, got nothing: it is empty");
         insta::assert_snapshot!(check("photo.jpg", None, b"{}").unwrap_err(), @"expected image/jpeg, got something else");
         insta::assert_snapshot!(check("lines.csv", None, HTML).unwrap_err(), @"expected text/csv, got text/html");
         insta::assert_snapshot!(check("lines.csv", None, b"PK\x03\x04\x14\0\x06\0").unwrap_err(), @"expected text/csv, got application/zip");
         insta::assert_snapshot!(check("song.mp3", None, HTML).unwrap_err(), @"expected audio/mpeg, got text/html");
+    }
+
+    #[test]
+    fn two_letters_make_no_picture() {
+        insta::assert_snapshot!(check("photo.bmp", None, b"BMO;1;2\n").unwrap_err(), @"expected image/bmp, got something else");
+        insta::assert_snapshot!(check("photo.gif", None, b"GIF;1\n").unwrap_err(), @"expected image/gif, got something else");
+        insta::assert_snapshot!(check("lines.csv", None, PNG).unwrap_err(), @"expected text/csv, got image/png");
+        insta::assert_snapshot!(check("lines.csv", None, b"%PDF-1.7\n").unwrap_err(), @"expected text/csv, got application/pdf");
+        insta::assert_snapshot!(check("lines.csv", None, b"<script>location = '/login'</script>").unwrap_err(), @"expected text/csv, got text/html");
     }
 
     #[test]
@@ -113,6 +150,15 @@ mod tests {
             ("page.html", None, HTML),
             ("lines.csv", None, b"\xef\xbb\xbfdate;amount\n"),
             ("lines.csv", None, b""),
+            ("lines.csv", None, b"BMO;1;2\nMZ;3;4\n"),
+            ("lines.csv", Some("text/csv; charset=utf-8"), b"GIF;1\n"),
+            ("codes.txt", None, b"ID3\nBZh\n"),
+            ("data.json", None, b"{\"a\": 1}"),
+            ("notes.md", None, b"<!-- notes --> text"),
+            ("page.html", None, b"BM and more"),
+            ("drawing.svg", None, b"<!-- made by a program --><svg xmlns='http://www.w3.org/2000/svg'/>"),
+            ("scan.jp2", None, b"\0\0\0\x0cjP  \r\n\x87\n"),
+            ("plan.xcf", None, b"gimp xcf file\0"),
             ("bill", None, HTML),
             ("data", Some("application/octet-stream"), PNG),
         ] {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::capability::{Error, OpenFile, Quota, Upload};
+use crate::host::promise::{BEGINNING, Promise};
 
 /// One of those that a run may hold; dropping it frees it.
 #[derive(Debug)]
@@ -28,12 +29,30 @@ impl Held {
 pub struct OpenUpload {
     /// `None` after a write that failed: what was sent has a hole, and must never become a file.
     upload: Option<Box<dyn Upload>>,
+    /// What its name and media type promise, until enough was written to tell.
+    promise: Option<Promise>,
+    beginning: Vec<u8>,
     _slot: Slot,
 }
 
 impl OpenUpload {
-    pub(super) fn new(upload: Box<dyn Upload>, slot: Slot) -> Self {
-        Self { upload: Some(upload), _slot: slot }
+    pub(super) fn new(upload: Box<dyn Upload>, promise: Promise, slot: Slot) -> Self {
+        Self { upload: Some(upload), promise: Some(promise), beginning: Vec::new(), _slot: slot }
+    }
+
+    /// Looks at what is about to be written, as at what is downloaded.
+    pub(super) fn check(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        if self.promise.is_none() {
+            return Ok(());
+        }
+        self.beginning.extend(chunk.iter().take(BEGINNING.saturating_sub(self.beginning.len())));
+        if self.beginning.len() < BEGINNING { Ok(()) } else { self.keep_promise() }
+    }
+
+    /// Compares what was written with what was promised, unless that was done.
+    pub(super) fn keep_promise(&mut self) -> Result<(), Error> {
+        let Some(promise) = self.promise.take() else { return Ok(()) };
+        promise.check(&std::mem::take(&mut self.beginning)).map_err(|wrong| Error::Invalid(format!("content: {wrong}")))
     }
 
     pub(super) fn take(&mut self) -> Option<Box<dyn Upload>> {

@@ -1,0 +1,156 @@
+//! What the beginning of some content shows of its media type. A magic number counts only where it is no accident: any text may begin with
+//! `BM`, `MZ`, `GIF` or `%!`, and is no bitmap, program or picture for that.
+
+/// Letters at the beginning of a text that say what it is.
+const LONG_MAGIC: [&[u8]; 4] = [b"%PDF-", b"%!PS-", b"{\\rtf", b"!<arch>\n"];
+
+/// Sizes of the second header of a bitmap, by which its versions are told apart.
+const BITMAP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
+
+/// One byte in so many that is no text makes a content binary, if it begins like a text. Old programs end texts with a control character.
+const BINARY_SHARE: usize = 64;
+
+/// The media type that the beginning of a content shows beyond doubt.
+#[must_use]
+pub fn detect(beginning: &[u8]) -> Option<&'static str> {
+    let found = infer::get(beginning)?.mime_type();
+    let binary = beginning.iter().filter(|byte| is_binary(**byte)).count();
+    let begins_as_text = beginning.get(..4).unwrap_or(beginning).iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let is_certain = match found {
+        "image/bmp" => is_bitmap(beginning),
+        found if found.starts_with("text/") => true,
+        _ if LONG_MAGIC.iter().any(|magic| beginning.starts_with(magic)) => true,
+        _ if begins_as_text => binary * BINARY_SHARE > beginning.len(),
+        _ => binary > 0,
+    };
+    is_certain.then_some(found)
+}
+
+/// The media type of a content by its beginning and its name. The name counts where the content shows nothing, or less than the name says:
+/// that a table or a picture is text, or a document of an office an archive.
+#[must_use]
+pub fn media_type(beginning: &[u8], name: &str) -> &'static str {
+    let named = mime_guess::from_path(name).first_raw();
+    match (detect(beginning), named) {
+        (Some(found), Some(named)) if says_more(named, found) => named,
+        (Some(found), _) => found,
+        (None, named) => named.unwrap_or("application/octet-stream"),
+    }
+}
+
+fn says_more(named: &str, found: &str) -> bool {
+    let is_text = || {
+        named.starts_with("text/")
+            || ["json", "xml", "javascript", "sql", "x-sh"].iter().any(|kind| named.ends_with(kind))
+    };
+    match found {
+        "text/html" | "text/xml" | "text/x-shellscript" => is_text(),
+        "application/zip" => {
+            named.starts_with("application/vnd.oasis.")
+                || named.starts_with("application/vnd.openxmlformats")
+                || matches!(named, "application/epub+zip" | "application/java-archive")
+        }
+        "application/x-ole-storage" => named.starts_with("application/vnd.ms-") || named == "application/msword",
+        _ => false,
+    }
+}
+
+/// A byte that no text in an encoding which extends ASCII has (MIME Sniffing Standard, "binary data byte").
+fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0x00..=0x08 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
+}
+
+/// Two letters, the size of the header behind them, and pixels that begin after both.
+fn is_bitmap(beginning: &[u8]) -> bool {
+    let number = |at: usize| beginning.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+    match (number(10), number(14)) {
+        (Some(pixels), Some(header)) => BITMAP_HEADERS.contains(&header) && pixels >= 14 + header,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BITMAP: &[u8] = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0";
+
+    #[test]
+    fn no_text_is_binary_whatever_it_begins_with() {
+        let printable = || (b' '..=b'~').chain([b'\t', b'\n', 0xe9]);
+        let mut content = *b"???;date;amount\r\n2026-11-03;42,10;caf\xe9\r\n";
+        for first in printable() {
+            for second in printable() {
+                for third in [b'h', b'S', b'3', b'F', b'O', b';', b' ', b'\n'] {
+                    content[..3].copy_from_slice(&[first, second, third]);
+                    let found = detect(&content);
+                    assert!(found.is_none_or(|found| found.starts_with("text/")), "{:?}: {found:?}", &content[..3]);
+                }
+            }
+        }
+        for word in [
+            "BMO", "MZ", "GIF8", "GIF89a", "ID3", "BZh", "RIFF", "OggS", "fLaC", "FORM", "MAC ", "Rar!", "LZIP",
+            "8BPS", "%!", "SQLi",
+        ] {
+            assert_eq!(detect(format!("{word};1\n").as_bytes()), None, "{word}");
+            // As programs of DOS end their texts.
+            assert_eq!(detect(format!("{word};{}\u{1a}", "42;".repeat(30)).as_bytes()), None, "{word}");
+            assert_eq!(detect(word.as_bytes()), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_binary_is_found() {
+        for (content, mime) in [
+            (BITMAP, "image/bmp"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "image/png"),
+            (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "image/jpeg"),
+            (b"GIF89a\x01\0\x01\0\x80\0\0", "image/gif"),
+            (
+                b"PK\x03\x04\x14\0\0\0\0\0a long text that is only stored in the archive and not compressed at all",
+                "application/zip",
+            ),
+            (b"\x1f\x8b\x08\0\0\0\0\0", "application/gzip"),
+            (b"%PDF-1.7\n1 0 obj\n", "application/pdf"),
+            (b"{\\rtf1\\ansi text}", "application/rtf"),
+            (b"%!PS-Adobe-3.0\n", "application/postscript"),
+            (b"<!DOCTYPE html><html>", "text/html"),
+            (b"<?xml version=\"1.0\"?>", "text/xml"),
+            (b"ID3\x03\0\0\0\0\0\0", "audio/mpeg"),
+        ] {
+            assert_eq!(detect(content), Some(mime));
+        }
+    }
+
+    #[test]
+    fn the_name_counts_where_it_says_more() {
+        for (content, name, mime) in [
+            (&b"BMO;1\n"[..], "lines.csv", "text/csv"),
+            (b"BMO;1\n", "lines", "application/octet-stream"),
+            (b"<?xml version=\"1.0\"?><svg>", "icon.svg", "image/svg+xml"),
+            (b"<!-- notes -->", "notes.md", "text/markdown"),
+            (b"<!DOCTYPE html><html>", "bill.pdf", "text/html"),
+            (
+                b"PK\x03\x04\x14\0\0\0\0\0",
+                "sheet.xlsx",
+                "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            ),
+            (b"PK\x03\x04\x14\0\0\0\0\0", "sheet.pdf", "application/zip"),
+            (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "photo.jpg", "image/png"),
+            (BITMAP, "photo.txt", "image/bmp"),
+        ] {
+            assert_eq!(media_type(content, name), mime, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_of_any_script_is_binary(text in "[A-Z!%@{]{0,8}\\PC{0,200}") {
+            let found = detect(text.as_bytes());
+            let is_named = LONG_MAGIC.iter().any(|magic| text.as_bytes().starts_with(magic));
+            prop_assert!(is_named || found.is_none_or(|found| found.starts_with("text/")), "{:?}", found);
+        }
+    }
+}
