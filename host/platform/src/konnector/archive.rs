@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
-use flate2::read::GzDecoder;
 use flate2::{Compression, GzBuilder};
 
+use super::gzip::Members;
 use crate::{Error, Result};
 
 /// Bytes of one file in a bundle.
@@ -37,11 +37,19 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
 
 /// The files of an archive, by name.
 pub(super) fn unpack(bytes: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
-    if bytes.starts_with(&[0x1f, 0x8b]) { read(GzDecoder::new(bytes)) } else { read(bytes) }
+    let Some(mut members) = Members::of(bytes) else { return read(bytes) };
+    let files = read(&mut members)?;
+    // The end of the archive is not that of the stream: what comes after it must be whole, too, and little.
+    let mut rest = members.take(LARGEST_BUNDLE);
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(broken)?;
+    Ok(files)
+}
+
+fn broken(error: std::io::Error) -> Error {
+    Error::Unreachable(format!("the source is no readable tar archive: {error}"))
 }
 
 fn read(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
-    let broken = |error: std::io::Error| Error::Unreachable(format!("the source is no readable tar archive: {error}"));
     let mut files = HashMap::new();
     let mut total = 0;
     let mut archive = tar::Archive::new(archive);
@@ -94,5 +102,23 @@ mod tests {
         let bytes = pack(&files).expect("packed");
         assert_eq!(bytes, pack(&files).expect("packed"));
         assert_eq!(unpack(&bytes).expect("unpacked"), files.into_iter().collect());
+    }
+
+    #[test]
+    fn an_archive_of_several_members_is_read_to_its_end() {
+        use std::io::Write as _;
+
+        let files: BTreeMap<_, _> = (0..20).map(|number| (format!("{number:02}"), vec![number; 1_000])).collect();
+        let mut tar = Vec::new();
+        Members::of(&pack(&files).expect("packed")).expect("gzip").read_to_end(&mut tar).expect("unpacked");
+        let member = |part: &[u8]| {
+            let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
+            gzip.write_all(part).expect("written");
+            gzip.finish().expect("finished")
+        };
+        let members: Vec<u8> = tar.chunks(700).flat_map(member).collect();
+        assert_eq!(unpack(&members).expect("unpacked"), files.into_iter().collect());
+        // Also where it breaks off behind the last file.
+        assert!(unpack(members.get(..members.len() - 1).expect("a part")).is_err());
     }
 }

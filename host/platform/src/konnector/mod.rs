@@ -5,6 +5,7 @@ mod bundle;
 mod consent;
 mod fetch;
 mod git;
+mod gzip;
 mod install;
 pub mod maintenance;
 mod oci;
