@@ -30,7 +30,7 @@ pub use archive::{Archive, Parts};
 pub(crate) use change::Mark;
 pub use content::NewContent;
 pub use link::Target;
-pub use name::{numbered, safe_name, valid_name};
+pub use name::{MAX_NAME, numbered, safe_name, safe_name_within, valid_name};
 pub use patch::{FilePatch, unique};
 pub use reference::ReferencePage;
 pub use seen::check_seen;

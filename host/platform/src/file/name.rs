@@ -4,8 +4,11 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::{Error, Result};
 
-/// The longest name, in bytes.
-const LONGEST: usize = 200;
+/// The longest name, in bytes: what file systems take, on which the same files are synchronised, and what Cozy accepts.
+pub const MAX_NAME: usize = 255;
+
+/// The longest name that is made, in bytes. It leaves room for a number or an extension that other programs add.
+const MAX_SAFE_NAME: usize = 200;
 
 /// A client's name as it is kept; a wrong name is the client's error.
 ///
@@ -21,8 +24,8 @@ pub fn valid_name(name: &str) -> Result<String> {
         return wrong("a file name contains no slash, no line break and no NUL");
     }
     let name: String = name.nfc().collect();
-    if name.len() > LONGEST {
-        return wrong("a file name has at most 200 bytes");
+    if name.len() > MAX_NAME {
+        return wrong("a file name has at most 255 bytes");
     }
     Ok(name)
 }
@@ -31,6 +34,12 @@ pub fn valid_name(name: &str) -> Result<String> {
 /// formatting characters, no reserved Windows names, at most 200 bytes with the extension kept.
 #[must_use]
 pub fn safe_name(wanted: &str) -> String {
+    safe_name_within(wanted, MAX_SAFE_NAME)
+}
+
+/// The same with another length.
+#[must_use]
+pub fn safe_name_within(wanted: &str, most: usize) -> String {
     let mut name = String::with_capacity(wanted.len());
     for character in wanted.chars() {
         match character {
@@ -47,7 +56,7 @@ pub fn safe_name(wanted: &str) -> String {
     }
     let name: String = name.nfc().collect();
     let name = name.trim_matches(' ').trim_end_matches(['.', ' ']);
-    let name = shortened(name, LONGEST);
+    let name = shortened(name, most);
     let name = name.trim_end_matches(['.', ' ']);
     let stem = name.split('.').next().unwrap_or_default().to_ascii_uppercase();
     let device = matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
@@ -66,7 +75,7 @@ pub fn safe_name(wanted: &str) -> String {
 pub fn numbered(name: &str, number: u32) -> String {
     let (stem, extension) = split(name);
     let suffix = format!(" ({number}){extension}");
-    format!("{}{suffix}", shortened_stem(stem, LONGEST.saturating_sub(suffix.len())))
+    format!("{}{suffix}", shortened_stem(stem, MAX_NAME.saturating_sub(suffix.len())))
 }
 
 /// The name of a copy beside the original: `bill (copy).pdf`.
@@ -124,6 +133,19 @@ mod tests {
     fn a_number_goes_before_the_extension() {
         assert_eq!(numbered("bill.pdf", 2), "bill (2).pdf");
         assert_eq!(numbered("bill", 3), "bill (3)");
+    }
+
+    #[test]
+    fn a_name_may_have_255_bytes() {
+        for length in [1, 200, 201, 254, 255] {
+            let name = format!("{}{}", "x".repeat(length % 2), "\u{e9}".repeat(length / 2));
+            assert_eq!(valid_name(&name).ok().as_deref(), Some(name.as_str()), "{length}");
+            assert!(valid_name(&numbered(&name, 4_000_000_000)).is_ok(), "{length}");
+        }
+        // What counts is the composed form, which is what is kept.
+        assert!(valid_name(&"e\u{301}".repeat(127)).is_ok());
+        insta::assert_snapshot!(valid_name(&"x".repeat(256)).unwrap_err(), @"a file name has at most 255 bytes");
+        assert_eq!(safe_name(&"x".repeat(300)).len(), MAX_SAFE_NAME);
     }
 
     proptest! {

@@ -14,12 +14,10 @@ use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Qu
 use super::Scope;
 use crate::Error;
 use crate::doctype::FILES;
-use crate::file::{File, Kind, ROOT_ID, TRASH_ID, safe_name};
+use crate::file::{File, Kind, MAX_NAME, ROOT_ID, TRASH_ID, safe_name_within};
 
 /// Children that are looked up at a time.
 const PAGE: usize = 100;
-/// The longest name, in bytes, as `safe_name` has it.
-const LONGEST: usize = 200;
 /// Whoever may change a file may write and rename it.
 const CHANGE: &[Verb] = &[Verb::Put, Verb::Patch];
 
@@ -261,8 +259,8 @@ impl RunTree {
 
 /// A name that the rule for names would change is refused: what a konnector names is what it finds.
 fn check_name(name: &str) -> Result<(), TreeError> {
-    let safe = safe_name(name);
-    if name.len() > LONGEST {
+    let safe = safe_name_within(name, MAX_NAME);
+    if name.len() > MAX_NAME {
         return Err(TreeError::TooLong);
     }
     if safe == name { Ok(()) } else { Err(TreeError::Name(safe)) }
