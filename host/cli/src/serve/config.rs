@@ -363,6 +363,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_key_is_in_the_table_of_the_operators_guide() {
+        let guide = include_str!("../../../../docs/operators.md");
+        let (_, table) = guide.split_once("| key | default | meaning |").unwrap();
+        let (table, _) = table.split_once("\n\n").unwrap();
+        let documented: Vec<&str> = table
+            .lines()
+            .filter_map(|row| row.split('|').nth(1))
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        let keys = KEYS.map(|(key, _)| key);
+        for key in keys {
+            assert!(documented.contains(&key), "docs/operators.md does not have {key}");
+        }
+        for key in documented {
+            assert!(keys.contains(&key), "docs/operators.md has {key}, which is no key");
+        }
+    }
+
+    #[test]
     fn limits_are_set_one_by_one() {
         let file = file("[limits]\nmemory_mib = 1024\nwall_s = 7200\n[default_limits]\ncpu_s = 30");
         let variable = |name: &str| (name == "KONNECTOR_LIMITS").then(|| "wall_s=900,files=5".to_owned());
