@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
+use konnector_manifest::json_budget::{JsonBudget, OverBudget};
 use konnector_manifest::{Doctype, Slug, Verb};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
@@ -208,6 +209,10 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
                 Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "a JSON body has at most 1 MiB")
             }
             status => Failure::request(status, rejection.body_text()),
+        })?;
+        JsonBudget::of_request(body.len()).check(&body).map_err(|error| match error {
+            OverBudget::Depth => Failure::bad_request(format!("the body is {error}")),
+            OverBudget::Heap { .. } => Failure::request(StatusCode::PAYLOAD_TOO_LARGE, format!("the body: {error}")),
         })?;
         match serde_json::from_slice(&body) {
             Ok(members) => Ok(Self(members)),

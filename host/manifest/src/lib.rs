@@ -9,6 +9,7 @@ mod field;
 mod frequency;
 mod host_pattern;
 mod json;
+pub mod json_budget;
 mod limit;
 mod manifest;
 mod permission;

@@ -15,8 +15,8 @@ use crate::kv::Kv;
 use crate::rev::{BodyDigest, Rev};
 use crate::view::{self, View};
 
-/// The largest document, in bytes of JSON (CouchDB's default `max_document_size`).
-const LIMIT: usize = 8 * 1024 * 1024;
+/// The largest document, in bytes of JSON.
+const LIMIT: usize = konnector_manifest::json_budget::MAX_DOCUMENT;
 /// Documents up to this size stand in the map, larger ones in a blob; the rest of an entry takes less than 512 bytes.
 const INLINE_LIMIT: usize = frame::LIMIT - 512;
 /// How deep a document may nest: JSON is read up to 128 levels, and the entry adds its own.

@@ -1,0 +1,263 @@
+//! How much a JSON text may cost before anything is built from it.
+//!
+//! A few bytes of JSON can become a hundred times as many in memory: `{"a":0},` is 8 bytes, and an object with one member takes some six
+//! hundred. Text of a guest or of a client therefore passes this scanner first, which allocates nothing, can be fed in parts, and stops at
+//! the byte that goes over a limit. It does not check the syntax: that is the parser's work, which then is known to be affordable.
+
+use serde_json::{Map, Value};
+
+/// Bytes of the largest document (`CouchDB`'s default `max_document_size`).
+pub const MAX_DOCUMENT: usize = 8 << 20;
+
+/// Levels of objects and arrays in each other. `serde_json` reads 128, and what is stored or published stands inside of a few more.
+pub const MAX_DEPTH: u32 = 120;
+
+/// Heap that the values of any text may take. With it a text of ordinary members may have 300 to 800 KiB, by the length of the members; what is
+/// larger consists of long strings.
+const MIN_HEAP: usize = 8 << 20;
+
+/// A value and its place in an array, which grows by doubling: twice `size_of::<Value>()`.
+const VALUE: usize = 144;
+/// What a member of an object takes beyond that of a comma: its share of a hash table and of the list of members.
+const MEMBER: usize = 104;
+/// An object with its hash table and room for its first members.
+const OBJECT: usize = 400;
+/// Room for the first values of an array.
+const ARRAY: usize = 288;
+/// What the allocator adds to a string.
+const STRING: usize = 32;
+
+/// Why a text is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OverBudget {
+    /// It nests too deeply.
+    #[error("nested deeper than {MAX_DEPTH} levels; flatten it")]
+    Depth,
+    /// Its values would take too much memory.
+    #[error("its values would take more than {} MiB of memory; send fewer at a time, or fewer members in each", .limit >> 20)]
+    Heap {
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// What the texts of one call or request may cost together.
+#[derive(Debug)]
+pub struct JsonBudget {
+    limit: usize,
+    used: usize,
+}
+
+impl JsonBudget {
+    /// For a call of a guest whose texts have this many bytes together. The host holds two copies of the values at the most, so all of it
+    /// stays below four times the bytes and 16 MiB.
+    #[must_use]
+    pub const fn of_call(bytes: usize) -> Self {
+        Self { limit: MIN_HEAP.saturating_add(bytes), used: 0 }
+    }
+
+    /// For a request of a client, whose body has this many bytes. Ordinary JSON takes ten to thirty times its bytes.
+    #[must_use]
+    pub const fn of_request(bytes: usize) -> Self {
+        Self { limit: MIN_HEAP.saturating_add(bytes.saturating_mul(32)), used: 0 }
+    }
+
+    /// Looks at one text.
+    pub const fn scan(&mut self) -> Scan<'_> {
+        Scan { budget: self, depth: 0, within: Within::Values }
+    }
+
+    /// Looks at one text, all of it at once.
+    ///
+    /// # Errors
+    /// [`OverBudget`].
+    pub fn check(&mut self, text: &[u8]) -> Result<(), OverBudget> {
+        self.scan().feed(text)
+    }
+
+    const fn spend(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        self.used = self.used.saturating_add(bytes);
+        if self.used > self.limit { Err(OverBudget::Heap { limit: self.limit }) } else { Ok(()) }
+    }
+}
+
+/// Looks at one text, part by part.
+#[derive(Debug)]
+pub struct Scan<'a> {
+    budget: &'a mut JsonBudget,
+    depth: u32,
+    within: Within,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Values,
+    String,
+    /// Behind a backslash in a string.
+    Escape,
+}
+
+impl Scan<'_> {
+    /// Takes the next part of the text.
+    ///
+    /// # Errors
+    /// [`OverBudget`], at the byte that goes over it.
+    pub fn feed(&mut self, part: &[u8]) -> Result<(), OverBudget> {
+        let mut rest = part;
+        while let Some((byte, after)) = rest.split_first() {
+            rest = after;
+            match self.within {
+                Within::Values => self.value(*byte)?,
+                Within::Escape => {
+                    self.budget.spend(1)?;
+                    self.within = Within::String;
+                }
+                Within::String => match byte {
+                    b'"' => self.within = Within::Values,
+                    b'\\' => self.within = Within::Escape,
+                    _ => {
+                        // The whole run of ordinary characters at once.
+                        let run = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
+                        self.budget.spend(1 + run)?;
+                        rest = rest.get(run..).unwrap_or_default();
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    const fn value(&mut self, byte: u8) -> Result<(), OverBudget> {
+        match byte {
+            b'"' => {
+                self.within = Within::String;
+                self.budget.spend(STRING)
+            }
+            b',' => self.budget.spend(VALUE),
+            b':' => self.budget.spend(MEMBER),
+            b'{' => self.deeper(OBJECT),
+            b'[' => self.deeper(ARRAY),
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    const fn deeper(&mut self, cost: usize) -> Result<(), OverBudget> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(OverBudget::Depth);
+        }
+        self.budget.spend(cost)
+    }
+}
+
+/// About what the members of an object that was read take on the heap.
+#[must_use]
+pub fn heap_of(members: &Map<String, Value>) -> usize {
+    // A bucket is a hash, a name and a value; a table has an index and a control byte for each place, and 8/7 places for each bucket.
+    let bucket = size_of::<usize>() + size_of::<String>() + size_of::<Value>();
+    let places = if members.is_empty() { 0 } else { members.len().max(3).next_power_of_two() };
+    let values: usize = members.iter().map(|(name, value)| name.capacity() + heap_of_value(value)).sum();
+    places * (bucket + 2 * size_of::<usize>()) + values
+}
+
+fn heap_of_value(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.capacity(),
+        Value::Array(items) => items.capacity() * size_of::<Value>() + items.iter().map(heap_of_value).sum::<usize>(),
+        Value::Object(members) => heap_of(members),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn check(text: &str) -> Result<(), OverBudget> {
+        JsonBudget::of_call(text.len()).check(text.as_bytes())
+    }
+
+    fn cost(text: &str) -> usize {
+        let mut budget = JsonBudget { limit: usize::MAX, used: 0 };
+        budget.check(text.as_bytes()).unwrap();
+        budget.used
+    }
+
+    #[test]
+    fn bombs_are_refused_and_ordinary_documents_are_not() {
+        let repeated = |part: &str, bytes: usize| format!("[{}0]", part.repeat(bytes / part.len()));
+        for bomb in ["{\"a\":0},", "0,", "[],", "{},", "\"\",", "{\"a\":{\"b\":[]}},"] {
+            assert!(matches!(check(&repeated(bomb, 15 << 20)), Err(OverBudget::Heap { .. })), "{bomb}");
+        }
+        assert_eq!(check(&format!("{{\"text\":\"{}\"}}", "x".repeat(15 << 20))), Ok(()));
+        let bill =
+            r#"{"vendor":"EDF","amount":12.5,"date":"2026-11-03T00:00:00Z","currency":"EUR","groups":["energy"]},"#;
+        assert_eq!(check(&repeated(bill, 300 << 10)), Ok(()));
+        assert!(JsonBudget::of_request(1 << 20).check(repeated(bill, 1 << 20).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn depth_counts_what_is_open() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert_eq!(check(&nested(MAX_DEPTH as usize)), Ok(()));
+        assert_eq!(check(&nested(MAX_DEPTH as usize + 1)), Err(OverBudget::Depth));
+        assert_eq!(check(&"[]".repeat(500)), Ok(()));
+        assert_eq!(check(r#"{"a":"[[[[\"[[[["}"#), Ok(()));
+        assert!(serde_json::from_str::<Value>(&nested(MAX_DEPTH as usize)).is_ok());
+        insta::assert_snapshot!(OverBudget::Depth, @"nested deeper than 120 levels; flatten it");
+        insta::assert_snapshot!(OverBudget::Heap { limit: 9 << 20 }, @"its values would take more than 9 MiB of memory; send fewer at a time, or fewer members in each");
+    }
+
+    #[test]
+    fn texts_of_one_call_share_its_budget() {
+        let mut budget = JsonBudget::of_call(0);
+        let third = format!("\"{}\"", "x".repeat(MIN_HEAP / 3));
+        assert_eq!(budget.check(third.as_bytes()), Ok(()));
+        assert_eq!(budget.check(third.as_bytes()), Ok(()));
+        assert_eq!(budget.check(third.as_bytes()), Err(OverBudget::Heap { limit: MIN_HEAP }));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,40}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 200, 12, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..12).prop_map(Value::from),
+                prop::collection::vec(("\\PC{0,12}", inner), 0..12)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// What the scanner says is never less than what the parser then takes.
+        #[test]
+        fn the_estimate_is_an_upper_bound(value in any_json()) {
+            let text = value.to_string();
+            let parsed: Value = serde_json::from_str(&text).unwrap();
+            prop_assert!(cost(&text) >= heap_of_value(&parsed), "{} < {}: {text}", cost(&text), heap_of_value(&parsed));
+        }
+
+        #[test]
+        fn parts_make_no_difference(text in "([a{}\\[\\]:,\"\\\\0])*", cut in 0_usize..40) {
+            let mut whole = JsonBudget::of_call(text.len());
+            let mut parts = JsonBudget::of_call(text.len());
+            let (one, two) = text.as_bytes().split_at(cut.min(text.len()));
+            let mut scan = parts.scan();
+            let fed = scan.feed(one).and_then(|()| scan.feed(two));
+            prop_assert_eq!(whole.check(text.as_bytes()), fed);
+            prop_assert_eq!(whole.used, parts.used);
+        }
+    }
+}
