@@ -7,6 +7,9 @@ use crate::{Error, Result, host};
 
 /// The contract's limit for one call.
 const BATCH: usize = 500;
+/// Bytes of the documents in one call. The host limits what their values may take in memory, which ordinary documents reach at 300 to
+/// 800 KiB.
+const MAX_BATCH_BYTES: usize = 256 << 10;
 
 /// A document with the key by which it is recognised in later runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub fn update_documents<T: Serialize>(doctype: &str, changes: impl IntoIterator<
     };
     let changes = changes.into_iter().map(change).collect::<Result<Vec<_>>>()?;
     let mut saved = Saved::default();
-    for batch in changes.chunks(BATCH) {
+    for batch in batches(&changes, |change| change.body.len()) {
         for written in host::documents::update(doctype, batch)? {
             saved.count(written.outcome);
         }
@@ -72,10 +75,25 @@ pub fn delete_documents<K: Into<String>>(doctype: &str, keys: impl IntoIterator<
 
 pub(super) fn write(doctype: &str, items: &[WitItem]) -> Result<Vec<WitSaved>> {
     let mut written = Vec::with_capacity(items.len());
-    for batch in items.chunks(BATCH) {
+    for batch in batches(items, |item| item.body.len()) {
         written.extend(host::documents::save(doctype, batch)?);
     }
     Ok(written)
+}
+
+/// As many as one call takes, but at least one, each time.
+fn batches<'a, T>(mut items: &'a [T], size: impl Fn(&T) -> usize + 'a) -> impl Iterator<Item = &'a [T]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |item: &&T| {
+            bytes += size(item);
+            bytes <= MAX_BATCH_BYTES
+        };
+        let number = items.iter().take(BATCH).take_while(fits).count().max(1);
+        let (batch, rest) = items.split_at_checked(number)?;
+        items = rest;
+        Some(batch)
+    })
 }
 
 #[cfg(test)]
@@ -107,6 +125,15 @@ mod tests {
         assert_eq!(change("7").unwrap().unchanged, 1);
         assert_eq!(host.documents("io.cozy.contacts"), [json!({ "name": "b", "age": 7 })]);
         insta::assert_snapshot!(change("8").unwrap_err(), @"not found: io.cozy.contacts 8");
+    }
+
+    #[test]
+    fn large_documents_are_several_calls() {
+        let sizes = [MAX_BATCH_BYTES, 1, MAX_BATCH_BYTES - 1, MAX_BATCH_BYTES + 1, 0, 0];
+        let lengths: Vec<_> = batches(&sizes, |size| *size).map(<[usize]>::len).collect();
+        assert_eq!(lengths, [1, 2, 1, 2]);
+        assert_eq!(batches(&[0; 1_001], |size| *size).map(<[usize]>::len).collect::<Vec<_>>(), [500, 500, 1]);
+        assert_eq!(batches(&[], |size: &usize| *size).count(), 0);
     }
 
     #[test]
