@@ -25,7 +25,6 @@ wasmtime::component::bindgen!({
         "konnector:host/http.cookies": trappable,
         "konnector:host/http.set-cookie": trappable,
         "konnector:host/http.clear-cookies": trappable,
-        "konnector:host/log.emit": trappable,
         "konnector:host/progress.report": trappable,
         "konnector:host/progress.remaining-ms": trappable,
         "konnector:host/progress.login-succeeded": trappable,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capability::{Level, Progress};
 use crate::logs::Logs;
-use crate::protocol::{Line, MAX_MESSAGE, Message, Reader, Told, Unreadable, Weight};
+use crate::protocol::{Line, MAX_LINE, MAX_MESSAGE, Message, Reader, Told, Unreadable, Weight};
 use crate::stdio::Sink;
 
 /// What a run said of its end, for whoever judges it.
@@ -51,7 +51,7 @@ impl Sink for Conversation {
         reader.push(bytes, |line| hearer.hear(line));
         if reader.has_stopped() && !stopped {
             let text = "a line of standard output is longer than 64 KiB; nothing more is read from there in this run";
-            hearer.logs.line(Level::Warn, text, Vec::new());
+            hearer.logs.line(Level::Warn, text);
         }
     }
 
@@ -66,7 +66,7 @@ impl Hearer {
     fn hear(&self, line: Line) {
         match line {
             Line::Text(text) => {
-                self.logs.line(Level::Debug, &text, Vec::new());
+                self.logs.line(Level::Debug, &text);
             }
             Line::Message(message) => self.hear_message(&message),
             Line::Unreadable(unreadable, line) => self.hear_unreadable(&unreadable, &line),
@@ -75,7 +75,7 @@ impl Hearer {
 
     /// A message, as it may be shown.
     fn shown(&self, message: &str) -> String {
-        let mut text = self.logs.readable(message);
+        let mut text = self.logs.readable(message, MAX_LINE);
         text.truncate(text.floor_char_boundary(MAX_MESSAGE));
         text
     }
@@ -85,7 +85,7 @@ impl Hearer {
             self.last_words.note_unreadable(&self.shown(error));
         }
         let text = format!("a line of standard output looks like a status and cannot be read ({why}): {line}");
-        self.logs.line(Level::Warn, &text, Vec::new());
+        self.logs.line(Level::Warn, &text);
     }
 
     fn hear_message(&self, message: &Message) {
@@ -98,8 +98,8 @@ impl Hearer {
         };
         self.last_words.note(message, &text);
         // What the log has no room for is not published either: a flood would push out the events of others.
-        if self.logs.line(level, &text, Vec::new()) {
-            self.progress.message(&self.logs.readable(&message.kind), &text);
+        if self.logs.line(level, &text) {
+            self.progress.message(&self.logs.readable(&message.kind, MAX_LINE), &text);
         }
     }
 }

@@ -9,10 +9,12 @@ compile_error!("a panic in a host function ends one run and not the server: buil
 
 mod beside;
 mod bindings;
+mod bounded;
 mod cache;
 pub mod capability;
 mod clock;
 pub mod compile;
+pub mod complaint;
 mod conversation;
 mod engine;
 mod environment;
@@ -29,6 +31,7 @@ mod logs;
 mod memory;
 mod meter;
 mod outcome;
+mod pace;
 mod program;
 pub mod protocol;
 mod receipt;

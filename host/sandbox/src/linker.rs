@@ -20,6 +20,7 @@ use crate::host::Host;
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     link_wasi(&mut linker)?;
+    crate::bounded::link(&mut linker)?;
     link_ours(&mut linker)?;
     Ok(linker)
 }

@@ -8,10 +8,17 @@ use crate::clock::Clock;
 use crate::http::SecretTable;
 use crate::limits::Limits;
 use crate::meter::Meter;
+use crate::pace::Pace;
 use crate::text;
 
 /// The names and values of one line beyond this number are cut off.
 const FIELDS_PER_LINE: usize = 32;
+
+/// What handing on a line costs besides its bytes, in bytes of masking.
+const LINE_COST: usize = 4 << 10;
+
+/// The longest secret, in whatever way it is written, that is looked for behind the end of what is shown. With longer ones less is shown.
+const MAX_MARGIN: usize = 256 << 10;
 
 /// What stands before the place of a panic.
 const PANICKED: &str = "panicked at ";
@@ -64,54 +71,75 @@ impl Logs {
         }))
     }
 
-    /// Takes a message, which may be several lines; the fields go with the first.
-    pub(crate) fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
-        let mut fields = fields;
+    /// Takes a message, which may be several lines; the fields go with the first. Yields between lines and fields.
+    pub(crate) async fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
+        let mut pace = Pace::new();
         let panicked = level == Level::Error && message.starts_with(PANICKED);
-        for line in message.split('\n') {
+        let mut fields = if self.0.is_full() { Vec::new() } else { self.readable_fields(fields, &mut pace).await };
+        let mut rest = Some(message);
+        while let Some(text) = rest {
+            if self.0.is_full() && !panicked {
+                self.0.meter.log_lines_dropped.add(memchr::memchr_iter(b'\n', text.as_bytes()).count() as u64 + 1);
+                return;
+            }
+            let (line, after) = text.split_once('\n').map_or((text, None), |(line, after)| (line, Some(after)));
             if panicked {
                 self.0.notice_panic(line);
             }
-            self.line(level, line, std::mem::take(&mut fields));
+            self.record(level, line, std::mem::take(&mut fields));
+            // Whatever is written of a line, its beginning was worked through.
+            pace.did(LINE_COST + line.len().min(self.0.window())).await;
+            rest = after;
         }
     }
 
-    /// Takes a line of standard error.
-    pub(crate) fn error_line(&self, level: Level, line: &str) {
+    /// As many fields as one line has room for, if its message left all of it.
+    async fn readable_fields(&self, fields: Vec<(String, String)>, pace: &mut Pace) -> Vec<(String, String)> {
+        let mut room = self.0.line_bytes;
+        let mut kept = Vec::with_capacity(fields.len().min(FIELDS_PER_LINE));
+        for (name, value) in fields.into_iter().take(FIELDS_PER_LINE) {
+            let readable = (self.readable(&name, room), self.readable(&value, room));
+            pace.did((name.len() + value.len()).min(2 * self.0.window())).await;
+            room = room.saturating_sub(readable.0.len() + readable.1.len());
+            kept.push(readable);
+            if room == 0 {
+                break;
+            }
+        }
+        kept
+    }
+
+    /// Looks for a panic in a line of standard error.
+    pub(crate) fn notice_panic(&self, line: &str) {
         self.0.notice_panic(line);
-        self.line(level, line, Vec::new());
     }
 
     /// Takes one line, or counts it as dropped; answers whether it was taken.
-    pub(crate) fn line(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> bool {
-        let Inner { meter, bytes, lines, line_bytes, .. } = &*self.0;
-        if meter.log_lines.get() >= *lines || meter.log_bytes.get() >= *bytes {
-            meter.log_lines_dropped.add(1);
-            return false;
-        }
-        let message = text::cut(self.readable(message), *line_bytes);
-        let mut room = line_bytes.saturating_sub(message.len());
-        let mut kept = Vec::with_capacity(fields.len().min(FIELDS_PER_LINE));
-        for (name, value) in fields.into_iter().take(FIELDS_PER_LINE) {
-            let name = self.readable(&name);
-            let value = text::cut(self.readable(&value), room.saturating_sub(name.len()));
-            if value.is_empty() && name.len() > room {
-                break;
-            }
-            room = room.saturating_sub(name.len() + value.len());
-            kept.push((name, value));
-        }
-        meter.log_lines.add(1);
-        // One byte for the line itself, so that empty lines cost something too.
-        meter.log_bytes.add((line_bytes - room) as u64 + 1);
-        self.0.log.line(LogLine { after: self.0.clock.since_start(), level, message, fields: kept });
-        true
+    pub(crate) fn line(&self, level: Level, message: &str) -> bool {
+        self.record(level, message, Vec::new())
     }
 
-    /// A text of the guest, without secrets and without control characters, in this order: a secret interrupted by a control character
-    /// must not come together again after it was looked for.
-    pub(crate) fn readable(&self, text: &str) -> String {
-        self.0.secrets.mask(&text::clean(text)).into_owned()
+    /// Takes the beginning of a line, whose rest is not known any more.
+    pub(crate) fn beginning(&self, level: Level, beginning: &str) -> bool {
+        if self.0.is_full() {
+            return self.0.drop_line();
+        }
+        let message = self.0.readable(beginning, self.0.line_bytes, true);
+        self.0.keep(level, message, Vec::new())
+    }
+
+    /// The same with fields that are readable already.
+    fn record(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> bool {
+        if self.0.is_full() {
+            return self.0.drop_line();
+        }
+        self.0.keep(level, self.readable(message, self.0.line_bytes), fields)
+    }
+
+    /// At most `limit` bytes of a text of the guest, without secrets and without control characters. Of a long text only the beginning is
+    /// looked at.
+    pub(crate) fn readable(&self, text: &str, limit: usize) -> String {
+        self.0.readable(text, limit, false)
     }
 
     /// Ends the log with a line about what is missing from it.
@@ -145,8 +173,57 @@ impl Inner {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the budget is used up.
+    fn is_full(&self) -> bool {
+        self.meter.log_lines.get() >= self.lines || self.meter.log_bytes.get() >= self.bytes
+    }
+
+    fn drop_line(&self) -> bool {
+        self.meter.log_lines_dropped.add(1);
+        false
+    }
+
+    fn keep(&self, level: Level, message: String, fields: Vec<(String, String)>) -> bool {
+        let mut room = self.line_bytes.saturating_sub(message.len());
+        let mut kept = Vec::with_capacity(fields.len());
+        for (name, value) in fields {
+            if name.len() > room || (name.len() == room && !value.is_empty()) {
+                break;
+            }
+            let value = text::cut(value, room - name.len());
+            room -= (name.len() + value.len()).min(room);
+            kept.push((name, value));
+        }
+        self.meter.log_lines.add(1);
+        // One byte for the line itself, so that empty lines cost something too.
+        self.meter.log_bytes.add((self.line_bytes - room) as u64 + 1);
+        self.log.line(LogLine { after: self.clock.since_start(), level, message, fields: kept });
+        true
+    }
+
+    /// Bytes of a line that are looked at.
+    fn window(&self) -> usize {
+        self.line_bytes.saturating_add(self.secrets.longest().min(MAX_MARGIN))
+    }
+
+    /// The one place where text of a guest is made fit for people. It is cut first, so that the cost does not depend on what the guest
+    /// passes; then cleaned, then masked: a secret interrupted by a control character must not come together again after it was looked for.
+    ///
+    /// Where a text is cut, the beginning of a secret may be left that is not recognised any more. So more than the limit is masked, by the
+    /// length of the longest secret, and as much is taken off from the end of what comes out.
+    fn readable(&self, text: &str, limit: usize, is_cut: bool) -> String {
+        let longest = self.secrets.longest();
+        let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_MARGIN)));
+        let beginning = text.get(..end).unwrap_or(text);
+        let readable = self.secrets.mask(&text::clean(beginning)).into_owned();
+        if !is_cut && beginning.len() == text.len() {
+            return text::cut(readable, limit);
+        }
+        text::cut_short(readable, longest, limit)
+    }
+
     fn notice_panic(&self, line: &str) {
-        let readable = || text::cut(self.secrets.mask(&text::clean(line)).into_owned(), 1 << 10);
+        let readable = || self.readable(line, 1 << 10, false);
         let mut panic = self.panic();
         if (line.starts_with("thread '") && line.contains(PANICKED)) || line.starts_with(PANICKED) {
             let line = readable();
@@ -189,21 +266,22 @@ pub(crate) mod tests {
         (logs, kept, meter)
     }
 
-    #[test]
-    fn a_secret_is_masked_also_when_control_characters_interrupt_it() {
+    #[tokio::test]
+    async fn a_secret_is_masked_also_when_control_characters_interrupt_it() {
         let (logs, kept, _) = logs(&Limits::default());
         logs.message(
             Level::Info,
             "it is hunt\u{1b}[0mer\u{200b}22",
             vec![("hunter22".to_owned(), "a hunter22".to_owned())],
-        );
+        )
+        .await;
         let lines = kept.0.lock().unwrap();
         assert_eq!(lines[0].message, "it is [masked]");
         assert_eq!(lines[0].fields, [("[masked]".to_owned(), "a [masked]".to_owned())]);
     }
 
-    #[test]
-    fn a_forged_line_stays_one_line_of_its_own() {
+    #[tokio::test]
+    async fn a_forged_line_stays_one_line_of_its_own() {
         let (logs, kept, _) = logs(&Limits::default());
         for forged in [
             r#"{"level":"error","job":"job-2","message":"all is well"}"#,
@@ -213,7 +291,7 @@ pub(crate) mod tests {
             "a\u{85}b\u{2028}c\u{2029}d\u{b}e\u{c}f",
             "}{\"a\":\"b\"}\",\"c\":\"",
         ] {
-            logs.message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]);
+            logs.message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]).await;
         }
         let lines = kept.0.lock().unwrap();
         assert!(
@@ -231,20 +309,20 @@ pub(crate) mod tests {
         "#);
     }
 
-    #[test]
-    fn a_key_of_several_lines_is_masked_line_by_line() {
+    #[tokio::test]
+    async fn a_key_of_several_lines_is_masked_line_by_line() {
         let (logs, kept, _) = logs(&Limits::default());
         logs.0.secrets.put("key", "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----").unwrap();
-        logs.message(Level::Info, "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----", Vec::new());
+        logs.message(Level::Info, "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----", Vec::new()).await;
         assert_eq!(kept.messages(), ["[masked]"; 3]);
     }
 
-    #[test]
-    fn a_line_is_cut_after_its_secrets_are_masked() {
+    #[tokio::test]
+    async fn a_line_is_cut_after_its_secrets_are_masked() {
         let limits = Limits { log_line_bytes: 20, ..Limits::default() };
         let (logs, kept, _) = logs(&limits);
-        logs.message(Level::Info, "0123456789012 hunter22", Vec::new());
-        logs.message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())]);
+        logs.message(Level::Info, "0123456789012 hunter22", Vec::new()).await;
+        logs.message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())]).await;
         let lines = kept.0.lock().unwrap();
         assert!(!lines[0].message.contains("hunter"), "{}", lines[0].message);
         assert!(lines[0].message.len() <= 20);
@@ -252,21 +330,49 @@ pub(crate) mod tests {
         assert!(lines[1].message.len() + name.len() + value.len() <= 20, "{value}");
     }
 
-    #[test]
-    fn lines_over_the_budget_are_counted_and_told_at_the_end() {
+    /// A message of many megabytes costs what its beginning costs, and shows no part of a secret where it is cut.
+    #[tokio::test]
+    async fn a_long_line_is_cut_before_it_is_masked() {
+        let limits = Limits { log_line_bytes: 100, log_lines: 3, ..Limits::default() };
+        let (logs, kept, meter) = logs(&limits);
+        let value: String = ('a'..='z').cycle().take(1_000).collect();
+        logs.0.secrets.put("key", &value).unwrap();
+        for before in [0, 1, 50, 90, 99] {
+            let line = logs.readable(&format!("{}{value}", "-".repeat(before)), 100);
+            assert_eq!(line, text::cut(format!("{}[masked]", "-".repeat(before)), 100));
+        }
+        // Where the cut falls into the value, which is somewhere behind the limit, nothing of it is shown.
+        let window = 100 + logs.0.secrets.longest();
+        for before in (window - 1_000..window).step_by(37) {
+            for fill in ["-", "\u{7}"] {
+                let line = logs.readable(&format!("{}{value}{}", fill.repeat(before), "-".repeat(100_000)), 100);
+                assert!(!line.contains('a') && line.len() <= 100, "{before} {line}");
+            }
+        }
+        logs.message(Level::Info, &"x".repeat(15 << 20), Vec::new()).await;
+        let names = (0..3).map(|number| (format!("{number}{}", "n".repeat(1 << 20)), "v".to_owned())).collect();
+        logs.message(Level::Info, "short", names).await;
+        logs.message(Level::Info, &"\n".repeat(15 << 20), Vec::new()).await;
+        assert_eq!((kept.messages().len(), meter.log_lines_dropped.get()), (3, 15 << 20));
+        let lines = kept.0.lock().unwrap();
+        assert!(lines[1].fields.iter().all(|(name, _)| name.len() <= 100));
+    }
+
+    #[tokio::test]
+    async fn lines_over_the_budget_are_counted_and_told_at_the_end() {
         let limits = Limits { log_lines: 3, ..Limits::default() };
         let (logs, kept, meter) = logs(&limits);
-        logs.message(Level::Info, "1\n2\n3\n4\n5", Vec::new());
+        logs.message(Level::Info, "1\n2\n3\n4\n5", Vec::new()).await;
         logs.finish();
         assert_eq!(kept.messages(), ["1", "2", "3", "2 more lines dropped: a run may log 3 lines and 1 MiB"]);
         assert_eq!((meter.log_lines.get(), meter.log_lines_dropped.get()), (3, 2));
     }
 
-    #[test]
-    fn empty_lines_use_up_the_budget_too() {
+    #[tokio::test]
+    async fn empty_lines_use_up_the_budget_too() {
         let limits = Limits { log_bytes: 10, ..Limits::default() };
         let (logs, kept, _) = logs(&limits);
-        logs.message(Level::Info, &"\n".repeat(99), Vec::new());
+        logs.message(Level::Info, &"\n".repeat(99), Vec::new()).await;
         assert_eq!(kept.messages().len(), 10);
     }
 
@@ -274,20 +380,20 @@ pub(crate) mod tests {
     fn what_a_panicking_guest_says_is_kept() {
         let (logs, ..) = logs(&Limits::default());
         assert_eq!(logs.panic_message(), None);
-        logs.error_line(Level::Warn, "thread 'main' (1) panicked at src/lib.rs:3:5:");
+        logs.notice_panic("thread 'main' (1) panicked at src/lib.rs:3:5:");
         assert_eq!(logs.panic_message().as_deref(), Some("at src/lib.rs:3:5"));
-        logs.error_line(Level::Warn, "no page for hunter22");
-        logs.error_line(Level::Warn, "note: run with `RUST_BACKTRACE=1`");
+        logs.notice_panic("no page for hunter22");
+        logs.notice_panic("note: run with `RUST_BACKTRACE=1`");
         assert_eq!(logs.panic_message().as_deref(), Some("no page for [masked] (at src/lib.rs:3:5)"));
     }
 
-    #[test]
-    fn what_a_panic_hook_logs_is_kept_and_no_other_line() {
+    #[tokio::test]
+    async fn what_a_panic_hook_logs_is_kept_and_no_other_line() {
         let (logs, ..) = logs(&Limits::default());
-        logs.message(Level::Info, "panicked at the disco:\nnothing", Vec::new());
-        logs.message(Level::Error, "the client panicked at noon", Vec::new());
+        logs.message(Level::Info, "panicked at the disco:\nnothing", Vec::new()).await;
+        logs.message(Level::Error, "the client panicked at noon", Vec::new()).await;
         assert_eq!(logs.panic_message(), None);
-        logs.message(Level::Error, "panicked at src/lib.rs:3:5:\nno page\nmore", Vec::new());
+        logs.message(Level::Error, "panicked at src/lib.rs:3:5:\nno page\nmore", Vec::new()).await;
         assert_eq!(logs.panic_message().as_deref(), Some("no page (at src/lib.rs:3:5)"));
     }
 }

@@ -1,11 +1,10 @@
-//! The memory limit: one sum over all memories and one over all tables of a component, and one over all runs.
+//! The memory limit: one sum over all memories of a component and what the host keeps for it, one over its tables, and one over all runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
-use crate::limits::Limits;
 use crate::meter::Meter;
 
 /// Bytes of linear memory that all runs hold together.
@@ -30,21 +29,80 @@ impl SharedMemory {
     }
 }
 
+/// The memory of one run: what its component has, and what the host keeps for it.
+#[derive(Debug)]
+pub(crate) struct RunMemory {
+    used: AtomicU64,
+    limit: u64,
+    shared: Arc<SharedMemory>,
+}
+
+impl RunMemory {
+    pub(crate) fn new(limit: u64, shared: Arc<SharedMemory>) -> Arc<Self> {
+        Arc::new(Self { used: AtomicU64::new(0), limit, shared })
+    }
+
+    fn take(&self, bytes: u64) -> bool {
+        let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            return false;
+        }
+        let granted = self.shared.take(bytes);
+        if !granted {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        granted
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.give_back(bytes);
+    }
+
+    /// Nothing yet, for something that the host keeps.
+    pub(crate) fn charge(self: &Arc<Self>) -> Charge {
+        Charge { memory: Arc::clone(self), bytes: 0 }
+    }
+}
+
+/// Bytes that the host keeps for a run, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    memory: Arc<RunMemory>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Changes the number of bytes; answers whether there are as many. Nothing changes otherwise.
+    pub(crate) fn resize(&mut self, bytes: u64) -> bool {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) if !self.memory.take(more) => return false,
+            Some(_) => {}
+            None => self.memory.give_back(self.bytes - bytes),
+        }
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes);
+    }
+}
+
 /// Decides over each growth. `wasmtime::StoreLimits` would allow the limit to each memory anew.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    memory: u64,
-    memory_limit: u64,
+    linear: Charge,
     tables: u64,
     tables_limit: u64,
-    shared: Arc<SharedMemory>,
     meter: Arc<Meter>,
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &Limits, shared: Arc<SharedMemory>, meter: Arc<Meter>) -> Self {
-        let (memory_limit, tables_limit) = (limits.memory, limits.table_elements);
-        Self { memory: 0, memory_limit, tables: 0, tables_limit, shared, meter }
+    pub(crate) fn new(table_elements: u64, memory: &Arc<RunMemory>, meter: Arc<Meter>) -> Self {
+        Self { linear: memory.charge(), tables: 0, tables_limit: table_elements, meter }
     }
 }
 
@@ -52,14 +110,12 @@ impl ResourceLimiter for Limiter {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let growth = desired.saturating_sub(current) as u64;
         let possible = maximum.is_none_or(|maximum| desired <= maximum);
-        let granted = possible && self.memory.saturating_add(growth) <= self.memory_limit && self.shared.take(growth);
-        if granted {
-            self.memory += growth;
-            self.meter.peak_memory.raise_to(self.memory);
-        } else {
-            self.meter.refuse_memory();
+        if possible && self.linear.resize(self.linear.bytes.saturating_add(growth)) {
+            self.meter.peak_memory.raise_to(self.linear.bytes);
+            return Ok(true);
         }
-        Ok(granted)
+        self.meter.refuse_memory();
+        Ok(false)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -91,12 +147,6 @@ impl ResourceLimiter for Limiter {
     }
 }
 
-impl Drop for Limiter {
-    fn drop(&mut self) {
-        self.shared.give_back(self.memory);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,8 +155,8 @@ mod tests {
 
     fn limiter(pages: usize, shared: &Arc<SharedMemory>) -> (Limiter, Arc<Meter>) {
         let meter = Arc::new(Meter::default());
-        let limits = Limits { memory: (pages * PAGE) as u64, table_elements: 10, ..Limits::default() };
-        (Limiter::new(&limits, Arc::clone(shared), Arc::clone(&meter)), meter)
+        let memory = RunMemory::new((pages * PAGE) as u64, Arc::clone(shared));
+        (Limiter::new(10, &memory, Arc::clone(&meter)), meter)
     }
 
     #[test]
@@ -146,6 +196,23 @@ mod tests {
         assert!(!second.memory_growing(0, 8 * PAGE, None).unwrap());
         drop(first);
         assert!(second.memory_growing(0, 8 * PAGE, None).unwrap());
+    }
+
+    #[test]
+    fn what_the_host_keeps_counts_as_well() {
+        let shared = Arc::new(SharedMemory::new(12 * PAGE as u64));
+        let memory = RunMemory::new(10 * PAGE as u64, Arc::clone(&shared));
+        let mut limiter = Limiter::new(10, &memory, Arc::new(Meter::default()));
+        let (mut one, mut two) = (memory.charge(), memory.charge());
+        assert!(one.resize(6 * PAGE as u64));
+        assert!(!limiter.memory_growing(0, 5 * PAGE, None).unwrap());
+        assert!(limiter.memory_growing(0, 2 * PAGE, None).unwrap());
+        assert!(!two.resize(3 * PAGE as u64) && two.resize(2 * PAGE as u64));
+        assert!(one.resize(PAGE as u64));
+        drop(two);
+        assert!(limiter.memory_growing(2 * PAGE, 9 * PAGE, None).unwrap());
+        drop((limiter, one));
+        assert_eq!((memory.used.load(Ordering::Relaxed), shared.used.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) struct Meter {
     pub(crate) peak_memory: Counter,
     /// The memory limit refused a growth.
     memory_refused: AtomicBool,
+    /// What the host keeps for the guest's handles did not fit into the memory limit.
+    handles_refused: AtomicBool,
     pub(crate) log_bytes: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_lines_dropped: Counter,
@@ -80,6 +82,14 @@ impl Meter {
 
     pub(crate) fn refuse_memory(&self) {
         self.memory_refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuse_handles(&self) {
+        self.handles_refused.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn handles_were_refused(&self) -> bool {
+        self.handles_refused.load(Ordering::Relaxed)
     }
 
     pub(crate) fn memory_was_refused(&self) -> bool {

@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::filesystem::FileSystem;
 use crate::filesystem::interfaces::types::ErrorCode;
 use crate::host::wasi_http::Door;
-use crate::host::{Context, Host};
+use crate::host::{Context, Handles, Host};
 use crate::inspect::Kind;
 use crate::job::{Cause, Job};
 use crate::limits::Limits;
@@ -49,8 +49,13 @@ pub(crate) struct Run {
 type Polled = Result<Result<GuestEnd, CpuUsedUp>, Box<dyn Any + Send>>;
 
 impl Run {
-    pub(crate) fn new(program: &Program, capabilities: Capabilities, cancel: CancellationToken) -> Self {
-        let context = Arc::new(Context::new(capabilities, cancel));
+    pub(crate) fn new(
+        program: &Program,
+        capabilities: Capabilities,
+        cancel: CancellationToken,
+        memory: Arc<SharedMemory>,
+    ) -> Self {
+        let context = Arc::new(Context::new(capabilities, cancel, memory));
         let logs = &context.logs;
         let (output, errors, last_words) = match program.info().kind {
             Kind::Typed { .. } => (LineStream::new(Lines::new(logs.clone(), Source::Output)), Source::Error, None),
@@ -70,12 +75,12 @@ impl Run {
     }
 
     /// Goes through to the end, whatever the guest does. When the future is dropped, the guest is gone with it.
-    pub(crate) async fn drive(self, job: Job, memory: Arc<SharedMemory>) -> Ended {
+    pub(crate) async fn drive(self, job: Job) -> Ended {
         let environment = self.environment(&job);
         let Ok(filesystem) = self.filesystem(&environment) else {
             return self.end_at_once(Ending::Start("its payload has no room in /tmp".to_owned())).await;
         };
-        let host = self.host(&environment, filesystem, memory);
+        let host = self.host(&environment, filesystem);
         let guest = Together::new(guest(self.program.clone(), host, job), Arc::clone(&self.context.beside));
         let outcome = self.watch(guest).await;
         self.finish(outcome).await
@@ -100,7 +105,8 @@ impl Run {
         filesystem.working_with(environment.file.as_ref())
     }
 
-    fn host(&self, environment: &Environment, filesystem: FileSystem, memory: Arc<SharedMemory>) -> Host {
+    fn host(&self, environment: &Environment, filesystem: FileSystem) -> Host {
+        let Context { memory, meter, .. } = &*self.context;
         let limits = &self.context.capabilities.limits;
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdout(self.output.clone())
@@ -116,7 +122,8 @@ impl Run {
             wasi: wasi.build(),
             table,
             door: Door::new(Arc::clone(&self.context)),
-            limiter: Limiter::new(limits, memory, Arc::clone(&self.context.meter)),
+            handles: Handles::new(memory, Arc::clone(meter)),
+            limiter: Limiter::new(limits.table_elements, memory, Arc::clone(meter)),
             filesystem,
             context: Arc::clone(&self.context),
         }
@@ -132,7 +139,7 @@ impl Run {
         let guest = AssertUnwindSafe(Billed::new(guest, Arc::clone(&self.context.meter), limits.cpu)).catch_unwind();
         tokio::select! {
             biased;
-            polled = guest => self.judge(polled),
+            polled = guest => self.judge(polled).await,
             () = self.context.clock.deadline() => Outcome::Ended(Ending::Deadline(limits.wall)),
             () = self.grace() => Outcome::Ended(Ending::Cancelled),
         }
@@ -143,7 +150,7 @@ impl Run {
         tokio::time::sleep(self.context.capabilities.limits.grace).await;
     }
 
-    fn judge(&self, polled: Polled) -> Outcome {
+    async fn judge(&self, polled: Polled) -> Outcome {
         let judge = Judge {
             limits: &self.context.capabilities.limits,
             meter: &self.context.meter,
@@ -155,7 +162,7 @@ impl Run {
             Ok(end) => {
                 // A panic message without a line feed at its end counts too.
                 self.error.finish();
-                judge.outcome(end)
+                judge.outcome(end).await
             }
             // The panic hook has logged message and place.
             Err(_) => {
@@ -212,7 +219,8 @@ fn new_store(program: &Program, host: Host) -> Store<Host> {
     let mut store = Store::new(program.pre().engine(), host);
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(host_call_bytes);
-    store.set_max_component_handles(handles);
+    // Those that a component makes for itself count here, too. The host's own table is full before, and says so with a type.
+    store.set_max_component_handles(handles.saturating_mul(2));
     // A guest only ever yields: how long it may go on is for the clocks to say. Set before the instance is made, because a store without
     // a deadline traps at its first check.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::CodeKey;
 use crate::capability::Capabilities;
 use crate::compile::Compiler;
+use crate::complaint;
 use crate::engine::{Size, Ticker, engine};
 use crate::error::Error;
 use crate::inspect::{self, ComponentInfo};
@@ -140,10 +141,11 @@ impl Sandbox {
             // The semaphore is never closed.
             turn = self.room.acquire() => turn.ok(),
         };
-        let run = Run::new(program, capabilities, cancel);
+        let run = Run::new(program, capabilities, cancel, Arc::clone(&self.memory));
         let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
-        run.drive(job, Arc::clone(&self.memory)).await
+        let id = job.id.clone();
+        complaint::limited(&id, run.drive(job)).await
     }
 }
 

@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::capability::Level;
 use crate::logs::Logs;
 
-/// How much the guest is told that it may write at a time.
-const PERMIT: usize = 64 << 10;
+/// How much the guest may write at a time. A write that is all line feeds is as many lines, and a write cannot yield.
+const PERMIT: usize = 8 << 10;
 /// Bytes of a line that are kept until it is cleaned, masked and cut; the rest of the line is thrown away.
 const LINE: usize = 64 << 10;
 
@@ -57,6 +57,8 @@ pub(crate) struct Lines {
     logs: Logs,
     source: Source,
     unfinished: Vec<u8>,
+    /// Not all of the line was kept.
+    is_cut: bool,
     /// Bytes that are still taken.
     room: usize,
 }
@@ -72,26 +74,34 @@ pub(crate) enum Source {
 impl Lines {
     pub(crate) fn new(logs: Logs, source: Source) -> Self {
         let room = if source == Source::CommandError { COMMAND_ERRORS } else { usize::MAX };
-        Self { logs, source, unfinished: Vec::new(), room }
+        Self { logs, source, unfinished: Vec::new(), is_cut: false, room }
     }
 
     fn append(&mut self, bytes: &[u8]) {
         let room = LINE.saturating_sub(self.unfinished.len());
+        self.is_cut |= bytes.len() > room;
         self.unfinished.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
     fn end_line(&mut self, at_end: bool) {
         let line = std::mem::take(&mut self.unfinished);
+        let is_cut = std::mem::take(&mut self.is_cut);
         if at_end && line.is_empty() {
             return;
         }
         let line = String::from_utf8_lossy(&line);
-        match self.source {
-            Source::Output => {
-                self.logs.line(Level::Info, &line, Vec::new());
-            }
-            Source::Error => self.logs.error_line(Level::Warn, &line),
-            Source::CommandError => self.logs.error_line(Level::Error, &line),
+        let level = match self.source {
+            Source::Output => Level::Info,
+            Source::Error => Level::Warn,
+            Source::CommandError => Level::Error,
+        };
+        if self.source != Source::Output {
+            self.logs.notice_panic(&line);
+        }
+        if is_cut {
+            self.logs.beginning(level, &line);
+        } else {
+            self.logs.line(level, &line);
         }
     }
 }
@@ -137,6 +147,9 @@ impl Pollable for LineStream {
 
 impl OutputStream for LineStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() > PERMIT {
+            return Err(StreamError::trap("more was written than `check-write` allowed"));
+        }
         self.push(&bytes);
         Ok(())
     }
@@ -213,6 +226,28 @@ mod tests {
         }
         lines.finish();
         assert_eq!(kept.messages().len(), COMMAND_ERRORS.div_ceil(100));
+    }
+
+    /// The streams of the standard refuse this too; a host function that takes all at once cannot yield.
+    #[test]
+    fn a_write_of_more_than_is_permitted_traps() {
+        let (logs, kept, _) = logs(&Limits::default());
+        let mut stream = LineStream::new(Lines::new(logs, Source::Output));
+        let most = stream.check_write().unwrap();
+        assert!(stream.write(vec![b'\n'; most].into()).is_ok());
+        assert!(matches!(stream.write(vec![b'\n'; most + 1].into()), Err(StreamError::Trap(_))));
+        assert_eq!(kept.messages().len(), most);
+    }
+
+    #[test]
+    fn a_line_that_was_cut_shows_no_part_of_a_secret() {
+        let (logs, kept, _) = logs(&Limits { log_line_bytes: LINE, ..Limits::default() });
+        let mut lines = Lines::new(logs, Source::Output);
+        for _ in 0..LINE / 8 - 1 {
+            lines.push(b"--------");
+        }
+        lines.push(b"----hunter22\n");
+        assert!(kept.messages()[0].len() > LINE / 2 && !kept.messages()[0].contains("hunt"));
     }
 
     proptest! {

@@ -44,13 +44,22 @@ fn is_invisible(character: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+const ELLIPSIS: &str = "…";
+
 /// Cuts a text to at most `limit` bytes at a character, and says so with an ellipsis.
 pub(crate) fn cut(mut text: String, limit: usize) -> String {
-    const ELLIPSIS: &str = "…";
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len())));
         text.push_str(ELLIPSIS);
     }
+    text
+}
+
+/// Takes `tail` bytes off the end of a text, cuts the rest to at most `limit`, and says so with an ellipsis.
+pub(crate) fn cut_short(mut text: String, tail: usize, limit: usize) -> String {
+    let room = text.len().saturating_sub(tail).min(limit.saturating_sub(ELLIPSIS.len()));
+    text.truncate(text.floor_char_boundary(room));
+    text.push_str(ELLIPSIS);
     text
 }
 

@@ -19,6 +19,18 @@ impl Entries {
         Self { directory, last: None, page: VecDeque::new() }
     }
 
+    /// Bytes of the names that are kept.
+    pub(crate) fn weight(&self) -> usize {
+        let entry = size_of::<(String, bool)>();
+        self.page.capacity() * entry
+            + self
+                .page
+                .iter()
+                .map(|(name, _)| name.capacity())
+                .chain(self.last.as_ref().map(String::capacity))
+                .sum::<usize>()
+    }
+
     pub(super) async fn next(&mut self) -> Result<Option<DirectoryEntry>> {
         let next = match &self.directory {
             Directory::Memory(directory) => {

@@ -55,14 +55,17 @@ impl preopens::Host for Host {
         if let Some(mount) = &self.filesystem.files {
             match mount.root().await {
                 Ok(root) => directories.push((Directory::User(root), "/files")),
-                Err(Failure::Code(code)) => tracing::warn!(?code, "the user's files cannot be reached"),
+                Err(Failure::Code(code)) if crate::complaint::admit() => {
+                    tracing::warn!(?code, "the user's files cannot be reached");
+                }
+                Err(Failure::Code(_)) => {}
                 Err(Failure::End(error)) => return Err(error),
             }
         }
         let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
         let mut open = |(directory, path): (Directory, &str)| {
             let descriptor = Descriptor { object: Object::Directory(directory), flags };
-            Ok((self.table.push(descriptor)?, path.to_owned()))
+            Ok((self.keep(descriptor)?, path.to_owned()))
         };
         directories.into_iter().map(&mut open).collect()
     }
@@ -88,7 +91,7 @@ impl types::HostDescriptor for Host {
         offset: Filesize,
     ) -> Result<Resource<DynInputStream>> {
         let file = self.file(&this, DescriptorFlags::READ)?;
-        Ok(self.table.push(Box::new(Reader::new(file, offset)) as DynInputStream)?)
+        Ok(self.keep(Box::new(Reader::new(file, offset)) as DynInputStream)?)
     }
 
     async fn write_via_stream(
@@ -97,12 +100,14 @@ impl types::HostDescriptor for Host {
         offset: Filesize,
     ) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        Ok(self.table.push(Box::new(Writer::new(file, Some(offset), self.context.logs.clone())) as DynOutputStream)?)
+        let writer = Writer::new(file, Some(offset), self.context.logs.clone());
+        Ok(self.keep(Box::new(writer) as DynOutputStream)?)
     }
 
     async fn append_via_stream(&mut self, this: Resource<Descriptor>) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        Ok(self.table.push(Box::new(Writer::new(file, None, self.context.logs.clone())) as DynOutputStream)?)
+        let writer = Writer::new(file, None, self.context.logs.clone());
+        Ok(self.keep(Box::new(writer) as DynOutputStream)?)
     }
 
     async fn advise(&mut self, this: Resource<Descriptor>, _: Filesize, _: Filesize, _: Advice) -> Result<()> {
@@ -169,7 +174,7 @@ impl types::HostDescriptor for Host {
 
     async fn read_directory(&mut self, this: Resource<Descriptor>) -> Result<Resource<Entries>> {
         let directory = self.directory(&this)?;
-        Ok(self.table.push(Entries::new(directory))?)
+        Ok(self.keep(Entries::new(directory))?)
     }
 
     async fn create_directory_at(&mut self, this: Resource<Descriptor>, path: String) -> Result<()> {
@@ -241,7 +246,7 @@ impl types::HostDescriptor for Host {
         flags: DescriptorFlags,
     ) -> Result<Resource<Descriptor>> {
         let object = self.directory(&this)?.open(&path, how, flags).await?;
-        Ok(self.table.push(Descriptor { object, flags })?)
+        Ok(self.keep(Descriptor { object, flags })?)
     }
 
     async fn readlink_at(&mut self, this: Resource<Descriptor>, path: String) -> Result<String> {

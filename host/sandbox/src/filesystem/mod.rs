@@ -20,6 +20,7 @@ mod user;
 use std::sync::Arc;
 
 pub(crate) use bindings::wasi::filesystem as interfaces;
+pub(crate) use entries::Entries;
 
 use crate::host::Context;
 

@@ -132,11 +132,7 @@ impl Writer {
     /// Some standard libraries tell every failure of a stream as the same "I/O error", so the log says which it was.
     fn fail(&mut self, failure: Failure) {
         if let (Failure::Code(ErrorCode::InsufficientSpace), Some(File::Memory(_))) = (&failure, &self.file) {
-            self.logs.line(
-                Level::Warn,
-                "/tmp is full: all files there together are longer than a run may keep",
-                Vec::new(),
-            );
+            self.logs.line(Level::Warn, "/tmp is full: all files there together are longer than a run may keep");
         }
         self.state = State::Failed(failure);
     }

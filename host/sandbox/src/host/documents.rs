@@ -2,17 +2,19 @@
 
 use std::ops::Bound;
 
-use super::{Answer, Context, Host, answer, check_batch, check_limit, json, object};
+use super::argument::{MAX_CURSOR, MAX_KIND, MAX_NAME, check, check_locator, check_locators, check_some};
+use super::json::Documents;
+use super::{Answer, Context, Host, answer, check_batch, check_limit, json};
 use crate::bindings::konnector::host::documents as wit;
 use crate::bindings::konnector::host::types::Locator;
-use crate::capability::{Change, Document, Error, Item, Object, Order, Page, Query, Quota, Range, Saved};
+use crate::capability::{Change, Document, Error, Item, Order, Page, Query, Quota, Range, Saved};
 
 /// Members of one index.
 const MEMBERS: usize = 8;
 /// Bytes of one member's path.
 const PATH: usize = 256;
 /// Bytes of the values in one query, and of its cursor.
-const VALUES: usize = 64 << 10;
+const VALUES: usize = MAX_CURSOR;
 
 impl Context {
     fn room_for_documents(&self, more: usize) -> Result<(), Error> {
@@ -21,33 +23,56 @@ impl Context {
     }
 
     async fn save_documents(&self, doctype: &str, items: Vec<wit::Item>) -> Result<Vec<Saved>, Error> {
+        check("kind", doctype, MAX_KIND)?;
         check_batch("items", items.len())?;
         self.room_for_documents(items.len())?;
-        let items = each(items, |position, item| {
-            let body = object(&format!("items[{position}].body (key `{}`)", item.key), &item.body)?;
-            Ok(Item { key: item.key, body })
-        })?;
-        self.capabilities.documents.save(doctype, items).await
+        let mut documents = Documents::new(items.iter().map(|item| item.body.len()));
+        let mut read = Vec::with_capacity(items.len());
+        for (position, wit::Item { key, body }) in items.into_iter().enumerate() {
+            check(&format!("items[{position}].key"), &key, MAX_NAME)?;
+            let body = documents.read(&format!("items[{position}].body (key `{key}`)"), &body).await?;
+            read.push(Item { key, body });
+        }
+        self.capabilities.documents.save(doctype, read).await
     }
 
     async fn update_documents(&self, doctype: &str, changes: Vec<wit::Change>) -> Result<Vec<Saved>, Error> {
+        check("kind", doctype, MAX_KIND)?;
         check_batch("changes", changes.len())?;
         self.room_for_documents(changes.len())?;
-        let changes = each(changes, |position, change| {
-            let body: Object = object(&format!("changes[{position}].body"), &change.body)?;
-            Ok(Change { which: change.which.into(), rev: change.rev, body })
-        })?;
-        self.capabilities.documents.update(doctype, changes).await
+        let mut documents = Documents::new(changes.iter().map(|change| change.body.len()));
+        let mut read = Vec::with_capacity(changes.len());
+        for (position, wit::Change { which, rev, body }) in changes.into_iter().enumerate() {
+            check_locator(&which)?;
+            check_some(&format!("changes[{position}].rev"), rev.as_ref(), MAX_KIND)?;
+            let body = documents.read(&format!("changes[{position}].body"), &body).await?;
+            read.push(Change { which: which.into(), rev, body });
+        }
+        self.capabilities.documents.update(doctype, read).await
     }
 
     async fn delete_documents(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, Error> {
+        check("kind", doctype, MAX_KIND)?;
         check_batch("which", which.len())?;
+        check_locators(&which)?;
         self.room_for_documents(which.len())?;
         self.capabilities.documents.delete(doctype, which.into_iter().map(Into::into).collect()).await
     }
 
     async fn find_documents(&self, doctype: &str, by: wit::Query) -> Result<Page, Error> {
+        check("kind", doctype, MAX_KIND)?;
         self.capabilities.documents.find(doctype, query(by)?).await
+    }
+
+    async fn get_document(&self, doctype: &str, which: Locator) -> Result<Document, Error> {
+        check("kind", doctype, MAX_KIND)?;
+        check_locator(&which)?;
+        self.capabilities.documents.get(doctype, &which.into()).await
+    }
+
+    async fn check_save_documents(&self, doctype: &str) -> Result<(), Error> {
+        check("kind", doctype, MAX_KIND)?;
+        self.capabilities.documents.check_save(doctype).await
     }
 
     fn count_documents(&self, saved: Vec<Saved>) -> Vec<wit::Saved> {
@@ -61,8 +86,7 @@ impl Context {
 
 impl wit::Host for Host {
     async fn get(&mut self, kind: String, which: Locator) -> Answer<wit::Document> {
-        let which = which.into();
-        let document = self.context.unless_cancelled(self.context.capabilities.documents.get(&kind, &which)).await;
+        let document = self.context.unless_cancelled(self.context.get_document(&kind, which)).await;
         answer(document.map(wit::Document::from))
     }
 
@@ -77,7 +101,7 @@ impl wit::Host for Host {
     }
 
     async fn check_save(&mut self, kind: String) -> Answer<()> {
-        answer(self.context.unless_cancelled(self.context.capabilities.documents.check_save(&kind)).await)
+        answer(self.context.unless_cancelled(self.context.check_save_documents(&kind)).await)
     }
 
     async fn save(&mut self, kind: String, items: Vec<wit::Item>) -> Answer<Vec<wit::Saved>> {

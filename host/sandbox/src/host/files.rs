@@ -11,6 +11,7 @@ pub use held::{OpenContent, OpenUpload};
 
 pub(super) use convert::target;
 
+use super::argument::{MAX_CURSOR, MAX_NAME, check, check_locator, check_locators, check_some};
 use super::promise::Promise;
 use super::{Answer, Context, Host, answer, check_batch, check_limit, object};
 use crate::bindings::konnector::host::files as wit;
@@ -49,12 +50,15 @@ impl Context {
     }
 
     async fn hold_content(&self, which: Locator) -> Result<OpenContent, Error> {
+        check_locator(&which)?;
         let slot = self.contents.slot(self.capabilities.limits.open_files, Quota::OpenFiles)?;
         Ok(OpenContent::new(self.capabilities.files.open(&which.into()).await?, slot))
     }
 
     async fn list(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
         check_limit(limit)?;
+        check("folder", folder, MAX_NAME)?;
+        check_some("cursor", cursor.as_ref(), MAX_CURSOR)?;
         self.capabilities.files.list_folder(folder, limit, cursor).await
     }
 }
@@ -78,6 +82,7 @@ impl wit::Host for Host {
     async fn lookup(&mut self, keys: Vec<String>) -> Answer<Vec<Option<wit::File>>> {
         let found = async {
             check_batch("keys", keys.len())?;
+            keys.iter().try_for_each(|key| check("keys", key, MAX_NAME))?;
             self.context.capabilities.files.lookup(keys).await
         };
         let found = self.context.unless_cancelled(found).await;
@@ -87,7 +92,7 @@ impl wit::Host for Host {
     async fn begin_upload(&mut self, to: wit::Target) -> Answer<Resource<OpenUpload>> {
         let opened = self.context.unless_cancelled(self.context.hold_upload(to)).await;
         Ok(match answer(opened)? {
-            Ok(upload) => Ok(self.table.push(upload)?),
+            Ok(upload) => Ok(self.keep(upload)?),
             Err(error) => Err(error),
         })
     }
@@ -95,14 +100,17 @@ impl wit::Host for Host {
     async fn open(&mut self, which: Locator) -> Answer<Resource<OpenContent>> {
         let opened = self.context.unless_cancelled(self.context.hold_content(which)).await;
         Ok(match answer(opened)? {
-            Ok(content) => Ok(self.table.push(content)?),
+            Ok(content) => Ok(self.keep(content)?),
             Err(error) => Err(error),
         })
     }
 
     async fn describe(&mut self, which: Locator) -> Answer<wit::Details> {
-        let which = which.into();
-        let details = self.context.unless_cancelled(self.context.capabilities.files.describe(&which)).await;
+        let described = async {
+            check_locator(&which)?;
+            self.context.capabilities.files.describe(&which.into()).await
+        };
+        let details = self.context.unless_cancelled(described).await;
         answer(details.map(wit::Details::from))
     }
 
@@ -111,6 +119,7 @@ impl wit::Host for Host {
             if patch.len() as u64 > METADATA {
                 return Err(Error::TooLarge(METADATA));
             }
+            check_locator(&which)?;
             self.context.room_for_files(1)?;
             self.context.capabilities.files.merge_metadata(&which.into(), object("patch", &patch)?).await
         };
@@ -120,6 +129,7 @@ impl wit::Host for Host {
 
     async fn add_references(&mut self, which: Locator, references: Vec<wit::Reference>) -> Answer<()> {
         let added = async {
+            check_locator(&which)?;
             let references = convert::references(references)?;
             self.context.capabilities.files.add_references(&which.into(), references).await
         };
@@ -128,6 +138,7 @@ impl wit::Host for Host {
 
     async fn remove_references(&mut self, which: Locator, references: Vec<wit::Reference>) -> Answer<()> {
         let removed = async {
+            check_locator(&which)?;
             let references = convert::references(references)?;
             self.context.capabilities.files.remove_references(&which.into(), references).await
         };
@@ -136,6 +147,9 @@ impl wit::Host for Host {
 
     async fn move_(&mut self, which: Locator, folder: String, name: String) -> Answer<wit::File> {
         let moved = async {
+            check_locator(&which)?;
+            check("folder", &folder, MAX_NAME)?;
+            check("name", &name, MAX_NAME)?;
             self.context.room_for_files(1)?;
             self.context.capabilities.files.move_file(&which.into(), &folder, &name).await
         };
@@ -146,6 +160,7 @@ impl wit::Host for Host {
     async fn trash(&mut self, which: Vec<Locator>) -> Answer<u32> {
         let trashed = async {
             check_batch("which", which.len())?;
+            check_locators(&which)?;
             self.context.room_for_files(which.len())?;
             self.context.capabilities.files.trash(which.into_iter().map(Into::into).collect()).await
         };
@@ -154,7 +169,11 @@ impl wit::Host for Host {
     }
 
     async fn ensure_folder(&mut self, folder: String) -> Answer<wit::Folder> {
-        let made = self.context.unless_cancelled(self.context.capabilities.files.ensure_folder(&folder)).await;
+        let ensured = async {
+            check("folder", &folder, MAX_NAME)?;
+            self.context.capabilities.files.ensure_folder(&folder).await
+        };
+        let made = self.context.unless_cancelled(ensured).await;
         answer(made.map(wit::Folder::from))
     }
 

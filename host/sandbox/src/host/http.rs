@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::download::{self, NotStored};
-use super::{Halt, Host, error_for_guest};
+use super::{Halt, Host, brief, error_for_guest};
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http as wit;
 use crate::http::{Body, Expect, HttpError, Phase, Request};
+
+/// Bytes of a cookie with its attributes: browsers take 4,096 for name and value, and 1,024 for each attribute (RFC 6265bis §5.6).
+const MAX_COOKIE: usize = 8 << 10;
 
 impl wit::Host for Host {
     async fn send(&mut self, request: wit::Request) -> wasmtime::Result<Result<wit::Response, wit::HttpError>> {
@@ -53,6 +56,10 @@ impl wit::Host for Host {
     }
 
     fn set_cookie(&mut self, url: String, cookie: String) -> wasmtime::Result<Result<(), wit::HttpError>> {
+        if cookie.len() > MAX_COOKIE {
+            let text = format!("cookie: at most {MAX_COOKIE} bytes, got {}", cookie.len());
+            return Ok(Err(wit::HttpError::Invalid(text)));
+        }
         Ok(self.context.capabilities.http.set_cookie(&url, &cookie).map_err(wit::HttpError::from))
     }
 
@@ -93,10 +100,10 @@ impl From<wit::Request> for Request {
 impl From<HttpError> for wit::HttpError {
     fn from(error: HttpError) -> Self {
         match error {
-            HttpError::Denied(text) => Self::Denied(text),
-            HttpError::AddressProhibited(text) => Self::AddressProhibited(text),
-            HttpError::Unreachable(text) => Self::Unreachable(text),
-            HttpError::Tls(text) => Self::Tls(text),
+            HttpError::Denied(text) => Self::Denied(brief(text)),
+            HttpError::AddressProhibited(text) => Self::AddressProhibited(brief(text)),
+            HttpError::Unreachable(text) => Self::Unreachable(brief(text)),
+            HttpError::Tls(text) => Self::Tls(brief(text)),
             HttpError::Timeout(phase) => Self::Timeout(match phase {
                 Phase::Connect => wit::Phase::Connect,
                 Phase::Headers => wit::Phase::Headers,
@@ -106,8 +113,8 @@ impl From<HttpError> for wit::HttpError {
             HttpError::TooManyRedirects => Self::TooManyRedirects,
             HttpError::TooLarge(limit) => Self::TooLarge(limit),
             HttpError::QuotaExceeded(text) => Self::LimitReached(text),
-            HttpError::Invalid(text) => Self::Invalid(text),
-            HttpError::Protocol(text) => Self::Protocol(text),
+            HttpError::Invalid(text) => Self::Invalid(brief(text)),
+            HttpError::Protocol(text) => Self::Protocol(brief(text)),
             HttpError::Other(text) => Self::Internal(text),
         }
     }

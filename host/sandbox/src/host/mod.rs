@@ -2,10 +2,13 @@
 //! texts, answer `cancelled` at once when the run is cancelled, and leave the rest to the capabilities.
 
 mod account;
+mod argument;
 mod documents;
 mod download;
 pub(crate) mod files;
+mod handles;
 mod http;
+mod json;
 mod log;
 mod progress;
 mod promise;
@@ -17,7 +20,6 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -29,15 +31,19 @@ use crate::clock::Clock;
 use crate::filesystem::FileSystem;
 use crate::http::SecretTable;
 use crate::logs::Logs;
-use crate::memory::Limiter;
+use crate::memory::{Limiter, RunMemory, SharedMemory};
 use crate::meter::Meter;
 
+use argument::brief;
 pub(crate) use files::Slot;
+pub(crate) use handles::Handles;
+use json::{json, object};
 
 /// What the store of one run holds.
 pub(crate) struct Host {
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
+    pub(crate) handles: Handles,
     pub(crate) limiter: Limiter,
     pub(crate) door: wasi_http::Door,
     pub(crate) context: Arc<Context>,
@@ -52,14 +58,16 @@ pub(crate) struct Context {
     pub(crate) meter: Arc<Meter>,
     pub(crate) logs: Logs,
     pub(crate) beside: Arc<Beside>,
+    pub(crate) memory: Arc<RunMemory>,
     uploads: files::Held,
     contents: files::Held,
     questions: progress::Questions,
 }
 
 impl Context {
-    pub(crate) fn new(capabilities: Capabilities, cancel: CancellationToken) -> Self {
+    pub(crate) fn new(capabilities: Capabilities, cancel: CancellationToken, shared: Arc<SharedMemory>) -> Self {
         let limits = &capabilities.limits;
+        let memory = RunMemory::new(limits.memory, shared);
         let clock = Arc::new(Clock::start(limits.wall));
         let meter = Arc::new(Meter::default());
         let secrets = Arc::clone(capabilities.http.secrets());
@@ -71,6 +79,7 @@ impl Context {
             meter,
             logs,
             beside: Arc::default(),
+            memory,
             uploads: files::Held::default(),
             contents: files::Held::default(),
             questions: progress::Questions::default(),
@@ -112,7 +121,7 @@ type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView { ctx: &mut self.wasi, table: self.handles.table(&mut self.table) }
     }
 }
 
@@ -126,13 +135,13 @@ fn answer<T>(result: Result<T, Error>) -> Answer<T> {
 
 fn error_for_guest(error: Error) -> Result<wit::Error, Halt> {
     Ok(match error {
-        Error::Denied(text) => wit::Error::Denied(text),
-        Error::NotFound(text) => wit::Error::NotFound(text),
-        Error::Conflict(text) => wit::Error::Conflict(text),
+        Error::Denied(text) => wit::Error::Denied(brief(text)),
+        Error::NotFound(text) => wit::Error::NotFound(brief(text)),
+        Error::Conflict(text) => wit::Error::Conflict(brief(text)),
         Error::TooLarge(limit) => wit::Error::TooLarge(limit),
         Error::QuotaExceeded(Quota::Storage) => wit::Error::StorageFull,
         Error::QuotaExceeded(_) => wit::Error::LimitReached(error.to_string()),
-        Error::Invalid(text) => wit::Error::Invalid(text),
+        Error::Invalid(text) => wit::Error::Invalid(brief(text)),
         Error::Unattended => wit::Error::Unattended,
         Error::Cancelled => wit::Error::Cancelled,
         Error::LeaseLost => return Err(Halt::LeaseLost),
@@ -159,11 +168,6 @@ impl From<Written> for wit::Outcome {
     }
 }
 
-/// Reads a JSON text of the guest; `argument` names it in the error.
-fn json(argument: &str, text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{argument}: not JSON: {error}")))
-}
-
 /// Items of one `save`, keys of one `lookup`: what one call may name.
 const BATCH: usize = 500;
 /// Documents or entries of one page.
@@ -183,36 +187,11 @@ fn check_limit(limit: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Reads a JSON object of the guest.
-fn object(argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
-    match json(argument, text)? {
-        Value::Object(object) => Ok(object),
-        other => Err(Error::Invalid(format!("{argument}: expected a JSON object, got {}", kind(&other)))),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
 impl crate::bindings::konnector::host::types::Host for Host {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errors_name_the_argument() {
-        insta::assert_snapshot!(object("metadata", "[1]").unwrap_err(), @"metadata: expected a JSON object, got an array");
-        insta::assert_snapshot!(object("body", "{").unwrap_err(), @"body: not JSON: EOF while parsing an object at line 1 column 1");
-    }
 
     #[test]
     fn a_lost_lease_ends_the_run() {

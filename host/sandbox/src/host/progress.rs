@@ -7,7 +7,6 @@ use super::{Answer, Host, answer};
 use crate::bindings::konnector::host::progress as wit;
 use crate::capability::{Error, Medium, Question, Quota};
 use crate::receipt::milliseconds;
-use crate::text;
 
 /// Bytes of a label or a hint.
 const TEXT: usize = 500;
@@ -49,7 +48,7 @@ impl Questions {
 
 impl wit::Host for Host {
     fn report(&mut self, done: u64, total: Option<u64>, label: String) -> wasmtime::Result<()> {
-        let label = text::cut(self.context.logs.readable(&label), TEXT);
+        let label = self.context.logs.readable(&label, TEXT);
         self.context.capabilities.progress.report(done, total, &label);
         Ok(())
     }
@@ -72,7 +71,7 @@ impl wit::Host for Host {
                 wit::Medium::App => Medium::App,
                 wit::Medium::Unspecified => Medium::Unspecified,
             },
-            hint: text::cut(self.context.logs.readable(&question.hint), TEXT),
+            hint: self.context.logs.readable(&question.hint, TEXT),
             again: question.again,
         };
         let context = &self.context;
@@ -92,7 +91,7 @@ impl wit::Host for Host {
     }
 
     async fn request_approval(&mut self, hint: String) -> Answer<()> {
-        let hint = text::cut(self.context.logs.readable(&hint), TEXT);
+        let hint = self.context.logs.readable(&hint, TEXT);
         answer(self.context.unless_cancelled(self.context.capabilities.progress.request_approval(&hint)).await)
     }
 }

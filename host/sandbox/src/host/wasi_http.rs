@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{
 
 use super::{Context, Host};
 use crate::capability::Level;
+use crate::clock::Metered;
 use crate::http::{HttpError, Patience, Phase, SecretsShown};
 
 /// Bytes of all headers of one request or answer, as `wasi:http` counts them.
@@ -47,7 +48,7 @@ impl Door {
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let Door { hooks, limits } = &mut self.door;
-        WasiHttpCtxView { hooks, table: &mut self.table, ctx: limits }
+        WasiHttpCtxView { hooks, table: self.handles.table(&mut self.table), ctx: limits }
     }
 }
 
@@ -75,7 +76,8 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<Answer>> + Send> {
         let context = Arc::clone(&self.context);
         let place = Arc::clone(&self.on_their_way).try_acquire_owned();
-        Box::new(async move {
+        let meter = Arc::clone(&context.meter);
+        let exchange = async move {
             let _place = place.map_err(|_| {
                 let text = format!("{ON_THEIR_WAY} requests are on their way already; wait for one of them");
                 context.told(HttpError::QuotaExceeded(text))
@@ -88,7 +90,9 @@ impl WasiHttpHooks for Hooks {
             let answer = answer.map(|body| body.map_err(move |error| logged.told(error)).boxed_unsync());
             let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((answer, nothing_more))
-        })
+        };
+        // It runs in a task of its own, for our own API with all that a request costs there.
+        Box::new(Metered::new(exchange, meter))
     }
 }
 
@@ -108,7 +112,7 @@ impl Context {
 
     /// The codes hold no text, so it goes to the log.
     fn told(&self, error: HttpError) -> Error {
-        self.logs.line(Level::Warn, &format!("wasi:http: {error}"), Vec::new());
+        self.logs.line(Level::Warn, &format!("wasi:http: {error}"));
         code(error)
     }
 }

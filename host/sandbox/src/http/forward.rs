@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until};
 
 use super::echo::Echo;
@@ -22,7 +23,7 @@ use super::ledger::Carried;
 use super::mask::MASKED;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
-use super::session::{Places, Run, Sending, Session, closed, head_size, no_body};
+use super::session::{Run, Sending, Session, closed, head_size, no_body};
 use super::stream::Deadline;
 use super::substitute::Filled;
 use super::upload::{Progress, Upload};
@@ -42,7 +43,8 @@ pub struct ForwardBody {
     deadline: Deadline,
     timer: Pin<Box<Sleep>>,
     run: Arc<Run>,
-    _places: Option<Places>,
+    /// Held while there is a body, which may be large and need not be read.
+    places: Vec<OwnedSemaphorePermit>,
 }
 
 /// How long a guest is ready to wait: the `request-options` of `wasi:http`. The gate's own limits ([`Timeouts`](super::Timeouts)) are
@@ -159,7 +161,7 @@ impl Exchange<'_> {
         Ok(self.answer(
             response.map(|body| body.map_err(move |error| translate(&error, &of)).boxed_unsync()),
             echo,
-            Some(places),
+            places.into(),
         ))
     }
 
@@ -177,19 +179,18 @@ impl Exchange<'_> {
             record.own = true;
             record.sent(draft.method.as_str(), bytes, &Carried::default());
         });
-        let place = deadline.total(run.own.acquire()).await?.map_err(closed)?;
+        let place = deadline.total(Arc::clone(&run.own).acquire_owned()).await?.map_err(closed)?;
         let request = own_request(draft, *length, api, upload.boxed_unsync())?;
         let response = deadline.total(api.call(request)).await?;
-        drop(place);
         run.answered(origin, response.status(), response.headers())?;
-        Ok(self.answer(response, None, None))
+        Ok(self.answer(response, None, vec![place]))
     }
 
     fn answer(
         &self,
         response: http::Response<UnsyncBoxBody<Bytes, HttpError>>,
         echo: Option<Echo>,
-        places: Option<Places>,
+        places: Vec<OwnedSemaphorePermit>,
     ) -> http::Response<ForwardBody> {
         let idle = limit(self.patience.between_bytes, self.run.gate.timeouts.idle);
         response.map(|inner| ForwardBody {
@@ -200,7 +201,7 @@ impl Exchange<'_> {
             deadline: self.deadline,
             timer: Box::pin(sleep_until(self.deadline.sooner_of(idle))),
             run: self.run.clone(),
-            _places: places,
+            places,
         })
     }
 }
@@ -257,6 +258,7 @@ impl ForwardBody {
     /// What is left at the end.
     fn rest(&mut self) -> Option<Frame<Bytes>> {
         self.inner = None;
+        self.places.clear();
         let rest = self.echo.as_mut()?.finish();
         (!rest.is_empty()).then(|| Frame::data(rest))
     }

@@ -55,18 +55,21 @@ impl Mask {
             Self::Words(finder) => finder,
             Self::Everything => return Cow::Borrowed(MASKED),
         };
-        let mut found: Vec<Range<usize>> = finder.find_overlapping_iter(text).map(|found| found.range()).collect();
+        // Matches come in the order of their ends. They are united at once: there may be many for each byte.
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for range in finder.find_overlapping_iter(text).map(|found| found.range()) {
+            let mut start = range.start;
+            while let Some(before) = found.pop_if(|before| start < before.end) {
+                start = start.min(before.start);
+            }
+            found.push(start..range.end);
+        }
         if found.is_empty() {
             return Cow::Borrowed(text);
         }
-        found.sort_by_key(|range| range.start);
         let mut masked = String::with_capacity(text.len());
         let mut position = 0;
-        let mut found = found.into_iter().peekable();
-        while let Some(mut range) = found.next() {
-            while let Some(next) = found.next_if(|next| next.start < range.end) {
-                range.end = range.end.max(next.end);
-            }
+        for range in found {
             masked.push_str(text.get(position..range.start).unwrap_or_default());
             masked.push_str(MASKED);
             position = range.end;

@@ -49,6 +49,7 @@ pub use ledger::HostRecord;
 pub use mask::MASKED;
 pub use own::{OwnApi, OwnBody, SecretsShown};
 pub use redirect::MAX_REDIRECTS;
+pub(crate) use request::MAX_METHOD;
 pub use request::{Body, Expect, Request, Response};
 pub use resolve::{Resolver, SystemResolver};
 pub use secret::{SecretTable, SecretValue};

@@ -23,7 +23,7 @@ const MAX_HEADERS: (usize, usize) = (64 << 10, 100);
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Longest method.
-const MAX_METHOD: usize = 32;
+pub(crate) const MAX_METHOD: usize = 32;
 
 /// Headers that belong to the connection or to the gate (RFC 9110 §7.6.1; RFC 9112 §6), besides everything that begins with `proxy-`.
 const RESERVED: [&str; 11] = [
@@ -249,7 +249,8 @@ fn invalid(text: String) -> HttpError {
 }
 
 fn parse_method(text: &str) -> Result<Method, HttpError> {
-    let method = Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok().filter(|_| text.len() <= MAX_METHOD);
+    let short = Some(text).filter(|text| text.len() <= MAX_METHOD);
+    let method = short.and_then(|text| Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok());
     let method = method.ok_or_else(|| invalid("method: not an HTTP method; write GET, POST and so on".to_owned()))?;
     match method.as_str() {
         "CONNECT" | "TRACE" | "TRACK" => Err(invalid(format!("method: {method} is not available to konnectors"))),

@@ -11,12 +11,16 @@ use zeroize::Zeroizing;
 use super::echo::Echo;
 use super::error::SetupError;
 use super::mask::Mask;
+use crate::pace::{PORTION, Pace};
 
 /// What every placeholder begins with; a person who meets one in a log can look it up.
 const PREFIX: &str = "ksecret";
 
 /// Random characters of a placeholder: 142 bits.
 const RANDOM: usize = 24;
+
+/// How many bytes one byte of a value may be written with: percent signs that are escaped again, references to characters in HTML.
+const LONGEST_FORM: usize = 12;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -75,6 +79,23 @@ impl Snapshot {
     /// The secrets whose placeholders occur, as often as they occur.
     pub(super) fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = &'a Secret> {
         self.occurrences(text).map(|(_, secret)| secret)
+    }
+
+    /// The first secret whose placeholder occurs in a text of any length. Yields while it looks.
+    pub(super) async fn find_in_large(&self, text: &[u8]) -> Option<&Secret> {
+        let (mut start, mut pace) = (0, Pace::new());
+        while start < text.len() {
+            // Long enough for a placeholder that begins at the end of the portion.
+            let end = text.len().min(start + PORTION + PREFIX.len() + RANDOM);
+            let portion = text.get(start..end).unwrap_or_default();
+            if let Some(place) = self.occurrences(portion).next().map(|(place, _)| place) {
+                let rest = portion.get(place.start..).unwrap_or_default();
+                return self.secrets.iter().find(|secret| rest.starts_with(secret.placeholder.as_bytes()));
+            }
+            start += PORTION;
+            pace.did(PORTION + 1).await;
+        }
+        None
     }
 
     /// The same, with the places.
@@ -152,6 +173,11 @@ impl SecretTable {
         self.snapshot().values().map(|value| value.expose().len().max(1 << 10)).sum()
     }
 
+    /// Bytes of the longest way to write a value, about. Where a text is cut, as much of a secret may be left that is not recognised.
+    pub fn longest(&self) -> usize {
+        self.snapshot().values().map(|value| value.expose().len().saturating_mul(LONGEST_FORM)).max().unwrap_or(0)
+    }
+
     /// The name of a secret whose placeholder occurs in a text.
     pub fn placeholder_in(&self, text: &str) -> Option<String> {
         self.snapshot().find(text.as_bytes()).next().map(|secret| secret.name.clone())
@@ -205,6 +231,18 @@ pub(super) fn random_word() -> Result<String, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_placeholder_is_found_wherever_it_stands_in_a_large_text() {
+        let table = table();
+        let (snapshot, word) = (table.snapshot(), table.placeholder("pin").unwrap());
+        for start in [0, 1, PORTION - 31, PORTION - 1, PORTION, PORTION + 1, 3 * PORTION - 31] {
+            let mut text = vec![b'k'; 3 * PORTION];
+            text[start..start + word.len()].copy_from_slice(word.as_bytes());
+            assert_eq!(snapshot.find_in_large(&text).await.map(|secret| secret.name.as_str()), Some("pin"), "{start}");
+        }
+        assert!(snapshot.find_in_large(PREFIX.repeat(PORTION).as_bytes()).await.is_none());
+    }
 
     fn table() -> SecretTable {
         SecretTable::new([("password".to_owned(), "hunter22".to_owned()), ("pin".to_owned(), "1234".to_owned())])

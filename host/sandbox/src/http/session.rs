@@ -32,7 +32,7 @@ use super::request::{Body, Draft, Request, Response};
 use super::secret::SecretTable;
 use super::site::{MAX_HEADERS, Sent, Site, check_literal};
 use super::stream::{Deadline, Pace, Stream};
-use super::substitute::{Binding, Filled, fill};
+use super::substitute::{Binding, Filled, check_large, fill};
 
 /// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
 const SHORTEST_TOTAL: Duration = Duration::from_secs(1);
@@ -264,6 +264,7 @@ impl Run {
         deadline: Deadline,
         origin: &str,
     ) -> Result<Stream, HttpError> {
+        check_large(draft.body.as_ref(), &self.secrets.snapshot()).await?;
         let Filled { mut headers, body, secrets } = self.permit(draft, origin)?;
         let own = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {

@@ -58,6 +58,19 @@ pub(super) fn fill(draft: &Draft, secrets: &Snapshot, binding: &impl Binding) ->
     Ok(Filled { headers, body, secrets: Carried { names: sent, substitutions: substitutions as u64 } })
 }
 
+/// Refuses a placeholder in a body that is too large for one. Yields while it looks, because such a body may have any size.
+pub(super) async fn check_large(body: Option<&Bytes>, secrets: &Snapshot) -> Result<(), HttpError> {
+    let Some(body) = body.filter(|body| body.len() > MAX_BODY) else { return Ok(()) };
+    match secrets.find_in_large(body).await {
+        None => Ok(()),
+        Some(secret) => Err(HttpError::Invalid(format!(
+            "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_BODY}",
+            secret.name,
+            body.len()
+        ))),
+    }
+}
+
 struct Filling<'a, B> {
     secrets: &'a Snapshot,
     binding: &'a B,
@@ -92,7 +105,7 @@ impl<B: Binding> Filling<'_, B> {
         for (name, value) in draft {
             let credentials = basic_credentials(name, value);
             let text = credentials.as_deref().unwrap_or(value.as_bytes());
-            let found: Vec<_> = self.secrets.find(text).collect();
+            let found: Vec<_> = self.secrets.find(text).take(MAX_SUBSTITUTIONS_PER_REQUEST + 1).collect();
             let Some(secret) = found.first() else {
                 headers.append(name.clone(), value.clone());
                 continue;
@@ -119,15 +132,13 @@ impl<B: Binding> Filling<'_, B> {
     }
 
     fn body(&mut self, body: &Bytes, draft: &Draft) -> Result<Bytes, HttpError> {
-        let found: Vec<_> = self.secrets.find(body).collect();
-        let Some(secret) = found.first() else { return Ok(body.clone()) };
+        // Whether there is one in a large body was looked for before, see `check_large`.
         if body.len() > MAX_BODY {
-            return Err(HttpError::Invalid(format!(
-                "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_BODY}",
-                secret.name,
-                body.len()
-            )));
+            return Ok(body.clone());
         }
+        // One more than there may be is refused, whatever follows.
+        let found: Vec<_> = self.secrets.find(body).take(MAX_SUBSTITUTIONS_PER_REQUEST + 1).collect();
+        let Some(secret) = found.first() else { return Ok(body.clone()) };
         self.permit(&found)?;
         let content_type = content_type(&draft.headers);
         let (write, syntax) = writer(&content_type, secret, draft)?;
@@ -330,7 +341,16 @@ mod tests {
         insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), true), @"headers: the secret password holds a character that x-key cannot carry; send it in a body");
         insta::assert_snapshot!(fixture.refusal(get().header("x-key", word), false), @"password is not bound");
         insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "application/pdf", word.clone()), true), @"body: holds the placeholder of the secret password, and its Content-Type is application/pdf; secrets can be put into application/x-www-form-urlencoded, multipart/form-data, JSON, XML and text/plain");
-        insta::assert_snapshot!(fixture.refusal(Request::post("https://a.example/", "text/plain", word.repeat(5_000)), true), @"body: holds the placeholder of the secret password and has 155000 bytes; with a secret the limit is 65536");
+    }
+
+    #[tokio::test]
+    async fn a_large_body_holds_no_secret() {
+        let fixture = fixture("s3cret-value");
+        let check = async |body: String| check_large(Some(&body.into()), &fixture.table.snapshot()).await;
+        let refused = check(format!("{}{}", "x".repeat(MAX_BODY), fixture.word)).await.unwrap_err();
+        insta::assert_snapshot!(refused, @"body: holds the placeholder of the secret password and has 65567 bytes; with a secret the limit is 65536");
+        assert_eq!(check("x".repeat(MAX_BODY + 1)).await, Ok(()));
+        assert_eq!(check(fixture.word.clone()).await, Ok(()), "a short one is filled");
     }
 
     #[test]

@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -86,17 +85,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Numbers differ in the whole process, so that they differ in a run.
-fn inode() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
 impl File {
     fn new(quota: &Arc<Quota>) -> Result<Arc<Self>> {
         let room = NodeRoom::take(quota)?;
         let content = Mutex::new(Content::new(Arc::clone(quota)));
-        Ok(Arc::new(Self { inode: inode(), content, times: Mutex::new(Times::now()), _room: room }))
+        Ok(Arc::new(Self { inode: room.inode(), content, times: Mutex::new(Times::now()), _room: room }))
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -185,7 +178,7 @@ impl Directory {
     fn new(quota: &Arc<Quota>, parent: Weak<Self>) -> Result<Arc<Self>> {
         let room = NodeRoom::take(quota)?;
         let entries = Mutex::new(Entries { parent, removed: false, children: BTreeMap::new() });
-        Ok(Arc::new(Self { inode: inode(), entries, times: Mutex::new(Times::now()), room }))
+        Ok(Arc::new(Self { inode: room.inode(), entries, times: Mutex::new(Times::now()), room }))
     }
 
     pub(crate) fn times(&self) -> MutexGuard<'_, Times> {

@@ -10,13 +10,21 @@ use super::ErrorCode;
 pub(crate) struct Quota {
     bytes: AtomicU64,
     nodes: AtomicU64,
+    /// How many there ever were.
+    made: AtomicU64,
     bytes_limit: u64,
     nodes_limit: u64,
 }
 
 impl Quota {
     pub(crate) fn new(bytes_limit: u64, nodes_limit: u32) -> Arc<Self> {
-        Arc::new(Self { bytes: 0.into(), nodes: 0.into(), bytes_limit, nodes_limit: nodes_limit.into() })
+        Arc::new(Self {
+            bytes: 0.into(),
+            nodes: 0.into(),
+            made: 0.into(),
+            bytes_limit,
+            nodes_limit: nodes_limit.into(),
+        })
     }
 
     fn take(counter: &AtomicU64, amount: u64, limit: u64) -> Result<(), ErrorCode> {
@@ -39,6 +47,11 @@ impl NodeRoom {
     pub(crate) fn take(quota: &Arc<Quota>) -> Result<Self, ErrorCode> {
         Quota::take(&quota.nodes, 1, quota.nodes_limit)?;
         Ok(Self(Arc::clone(quota)))
+    }
+
+    /// A number that no other file or directory of the run has or had. It tells nothing of other runs.
+    pub(crate) fn inode(&self) -> u64 {
+        self.0.made.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn quota(&self) -> &Arc<Quota> {

@@ -1,6 +1,7 @@
 //! A file that is open. All descriptors and streams of a file that is open for writing share one content; the last one that is closed
 //! commits it.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
 
 struct Core {
     mount: Arc<Mount>,
+    /// Tells it from the other files of the run while it has no id.
+    number: u64,
     about: Mutex<About>,
     body: tokio::sync::Mutex<Body>,
     _open: Arc<()>,
@@ -82,6 +85,7 @@ impl Mount {
     fn open_file(self: &Arc<Self>, about: About, body: Body, uploading: Option<Slot>) -> Result<File> {
         let core = Core {
             mount: Arc::clone(self),
+            number: self.opened.fetch_add(1, Ordering::Relaxed),
             about: Mutex::new(about),
             body: tokio::sync::Mutex::new(body),
             _open: self.take_open()?,
@@ -178,11 +182,11 @@ fn below(path: &str, name: &str) -> String {
 }
 
 impl File {
-    /// A number that stays as long as the file is open, and is the file's own where it has an id.
+    /// What stays as long as the file is open, and is the file's id where it has one. It depends on nothing but what the run did.
     pub(crate) fn identity(&self) -> String {
         match &self.0.core.about().destination {
             Some(Destination::Existing(id)) => id.clone(),
-            Some(Destination::New { .. }) | None => format!("{:p}", Arc::as_ptr(&self.0)),
+            Some(Destination::New { .. }) | None => format!("not committed, number {}", self.0.core.number),
         }
     }
 

@@ -10,7 +10,7 @@ mod file;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub(crate) use directory::{Directory, Found, Opened};
@@ -32,6 +32,8 @@ pub(crate) struct Mount {
     scratch: Arc<memory::Quota>,
     /// Each open file has a clone.
     open: Arc<()>,
+    /// How many were opened.
+    opened: AtomicU64,
     unborn: Mutex<Unborn>,
     /// Files that exist and are open for writing, by id: whoever opens one again writes to the same draft.
     written: Mutex<HashMap<String, Weak<file::Shared>>>,
@@ -41,8 +43,8 @@ pub(crate) struct Mount {
 
 impl Mount {
     pub(crate) fn new(tree: Arc<dyn Tree>, context: Arc<Context>, scratch: Arc<memory::Quota>) -> Arc<Self> {
-        let (open, unborn, written, lease_lost) = Default::default();
-        Arc::new(Self { tree, context, scratch, open, unborn, written, lease_lost })
+        let (open, opened, unborn, written, lease_lost) = Default::default();
+        Arc::new(Self { tree, context, scratch, open, opened, unborn, written, lease_lost })
     }
 
     /// Waits for the user's files, unless the run is cancelled first.
@@ -62,7 +64,7 @@ impl Mount {
     fn refused(&self, error: TreeError) -> Failure {
         match &error {
             TreeError::Denied(_) | TreeError::Name(_) | TreeError::Other(_) | TreeError::Full(_) => {
-                self.context.logs.line(Level::Warn, &format!("/files: {error}"), Vec::new());
+                self.context.logs.line(Level::Warn, &format!("/files: {error}"));
             }
             _ => {}
         }
@@ -96,7 +98,7 @@ impl Mount {
                 // The text of the standard goes on with the name that POSIX has for it.
                 let reason = code.message().split(", similar").next().unwrap_or_default();
                 let message = format!("/files{path} was not saved when it was closed: {reason}");
-                self.context.logs.line(Level::Error, &message, Vec::new());
+                self.context.logs.line(Level::Error, &message);
             }
             Failure::End(_) => self.lease_lost.store(true, Ordering::Relaxed),
         }

@@ -1,5 +1,6 @@
 //! Between the contract's records and the host's.
 
+use super::super::argument::{MAX_KIND, MAX_MIME, MAX_NAME, check, check_some};
 use super::{METADATA, check_batch, object, wit};
 use crate::capability::{Details, Entry, Error, File, Folder, Listing, Object, Reference, Stored, Target};
 
@@ -8,6 +9,10 @@ pub(in crate::host) fn target(to: wit::Target) -> Result<Target, Error> {
     if to.metadata.len() as u64 > METADATA {
         return Err(Error::TooLarge(METADATA));
     }
+    check("folder", &to.folder, MAX_NAME)?;
+    check("name", &to.name, MAX_NAME)?;
+    check_some("key", to.key.as_ref(), MAX_NAME)?;
+    check_some("mime", to.mime.as_ref(), MAX_MIME)?;
     // An empty text stands for no metadata, so that a guest without a JSON library can save files too.
     let metadata = if to.metadata.is_empty() { Object::new() } else { object("metadata", &to.metadata)? };
     Ok(Target {
@@ -24,6 +29,10 @@ pub(in crate::host) fn target(to: wit::Target) -> Result<Target, Error> {
 /// Reads references.
 pub(super) fn references(references: Vec<wit::Reference>) -> Result<Vec<Reference>, Error> {
     check_batch("references", references.len())?;
+    for reference in &references {
+        check("references.kind", &reference.kind, MAX_KIND)?;
+        check("references.id", &reference.id, MAX_NAME)?;
+    }
     Ok(references.into_iter().map(|reference| Reference { doctype: reference.kind, id: reference.id }).collect())
 }
 

@@ -1,0 +1,41 @@
+//! Functions of WASI whose arguments the implementation does not bound. They are linked over it.
+
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Method, OutgoingRequest};
+use wasmtime_wasi_io::bindings::wasi::io::poll::Host as _;
+
+use crate::host::Host;
+use crate::http::MAX_METHOD;
+
+/// As `wasmtime-wasi-http` names them.
+const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
+/// As `wasmtime-wasi-io` names it.
+const IO_POLL: &str = "wasi:io/poll@0.2.12";
+
+/// Puts our functions in the place of theirs.
+pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    linker.instance(HTTP_TYPES)?.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store, (request, method): (Resource<OutgoingRequest>, Method)| {
+            let too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD);
+            let set = if too_long { Err(()) } else { store.data_mut().http().set_method(request, method)? };
+            Ok((set,))
+        },
+    )?;
+    linker.instance(IO_POLL)?.func_wrap_async("poll", |mut store, (pollables,): (Vec<Resource<DynPollable>>,)| {
+        Box::new(async move {
+            let host = store.data_mut();
+            let most = host.context.capabilities.limits.handles;
+            if pollables.len() > most {
+                let number = pollables.len();
+                return Err(wasmtime::format_err!("`poll` takes at most {most} pollables, got {number}"));
+            }
+            Ok((host.table().poll(pollables).await?,))
+        })
+    })?;
+    linker.allow_shadowing(false);
+    Ok(())
+}

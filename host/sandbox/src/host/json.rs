@@ -1,0 +1,98 @@
+//! JSON of the guest. Every text goes through here: it is measured before anything is built from it, see
+//! [`json_budget`](konnector_manifest::json_budget).
+
+use konnector_manifest::json_budget::{JsonBudget, MAX_DOCUMENT, OverBudget};
+use serde_json::{Map, Value};
+
+use crate::capability::Error;
+use crate::pace::{PORTION, Pace};
+
+/// Reads a short text, one with a limit of its own in the contract. `argument` names it in the error.
+pub(super) fn json(argument: &str, text: &str) -> Result<Value, Error> {
+    let checked = JsonBudget::of_call(text.len()).check(text.as_bytes());
+    checked.map_err(|error| over_budget(argument, error))?;
+    parse(argument, text)
+}
+
+/// Reads a short JSON object.
+pub(super) fn object(argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
+    members(argument, json(argument, text)?)
+}
+
+/// The documents of one call.
+pub(super) struct Documents {
+    budget: JsonBudget,
+    pace: Pace,
+}
+
+impl Documents {
+    /// Of these sizes.
+    pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Self {
+        Self { budget: JsonBudget::of_call(sizes.sum()), pace: Pace::new() }
+    }
+
+    /// Reads the next one. It yields while it does so.
+    pub(super) async fn read(&mut self, argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
+        if text.len() > MAX_DOCUMENT {
+            return Err(Error::TooLarge(MAX_DOCUMENT as u64));
+        }
+        let mut scan = self.budget.scan();
+        for part in text.as_bytes().chunks(PORTION) {
+            scan.feed(part).map_err(|error| over_budget(argument, error))?;
+            self.pace.did(part.len()).await;
+        }
+        let read = members(argument, parse(argument, text)?)?;
+        self.pace.did(text.len()).await;
+        Ok(read)
+    }
+}
+
+fn over_budget(argument: &str, error: OverBudget) -> Error {
+    Error::Invalid(format!("{argument}: {error}"))
+}
+
+fn parse(argument: &str, text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{argument}: not JSON: {error}")))
+}
+
+fn members(argument: &str, value: Value) -> Result<Map<String, Value>, Error> {
+    match value {
+        Value::Object(object) => Ok(object),
+        other => Err(Error::Invalid(format!("{argument}: expected a JSON object, got {}", kind(&other)))),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_argument() {
+        insta::assert_snapshot!(object("metadata", "[1]").unwrap_err(), @"metadata: expected a JSON object, got an array");
+        insta::assert_snapshot!(object("body", "{").unwrap_err(), @"body: not JSON: EOF while parsing an object at line 1 column 1");
+        insta::assert_snapshot!(object("patch", &"[".repeat(1_000)).unwrap_err(), @"patch: nested deeper than 120 levels; flatten it");
+    }
+
+    #[tokio::test]
+    async fn documents_are_held_to_their_size_and_share_a_budget() {
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_DOCUMENT));
+        let mut documents = Documents::new([large.len()].into_iter());
+        assert_eq!(documents.read("body", &large).await, Err(Error::TooLarge(8 << 20)));
+        let many = format!("{{\"a\":[{}0]}}", "0,".repeat(40_000));
+        let mut documents = Documents::new([many.len(), many.len()].into_iter());
+        assert!(documents.read("items[0].body", &many).await.is_ok());
+        let refused = documents.read("items[1].body", &many).await.unwrap_err();
+        insta::assert_snapshot!(refused, @"items[1].body: its values would take more than 8 MiB of memory; send fewer at a time, or fewer members in each");
+    }
+}

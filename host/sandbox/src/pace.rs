@@ -1,0 +1,54 @@
+//! Giving way to others in the middle of long work.
+//!
+//! A host function runs in the task of its run. What it does between two awaits can be neither cancelled nor charged, and nobody else gets
+//! that thread. So work that grows with what a guest passes is done in portions.
+
+/// Bytes that are worked through between two yields. Scanning and parsing take less than a millisecond for them, even masking only a few.
+pub(crate) const PORTION: usize = 256 << 10;
+
+/// Counts work, and yields after each portion.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    left: usize,
+}
+
+impl Pace {
+    pub(crate) const fn new() -> Self {
+        Self { left: PORTION }
+    }
+
+    /// Counts work of about so many bytes that was just done.
+    pub(crate) async fn did(&mut self, bytes: usize) {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => {
+                self.left = PORTION;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn it_yields_once_a_portion() {
+        let mut yields = 0;
+        let mut work = pin!(async {
+            let mut pace = Pace::new();
+            for _ in 0..40 {
+                pace.did(PORTION / 10).await;
+            }
+        });
+        while work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            yields += 1;
+        }
+        assert_eq!(yields, 3);
+    }
+}
