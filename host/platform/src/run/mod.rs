@@ -14,10 +14,11 @@ mod tree;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use konnector_manifest::json_budget::MAX_DOCUMENT;
 use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
 use konnector_sandbox::http::{SecretTable, SessionOptions};
-use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
+use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program, complaint};
 use konnector_store::{BlobId, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -249,7 +250,7 @@ impl Platform {
     }
 }
 
-/// What a guest is told of a platform error.
+/// What a guest is told of a platform error. Whatever a guest can cause has a case of its own; `internal` is a fault of the server.
 fn told(error: Error) -> CapabilityError {
     match error {
         Error::NotFound(what) => CapabilityError::NotFound(what),
@@ -257,15 +258,34 @@ fn told(error: Error) -> CapabilityError {
         Error::TooLarge(sentence) => CapabilityError::Invalid(sentence),
         Error::Forbidden(sentence) => CapabilityError::Denied(sentence),
         Error::StaleLease => CapabilityError::LeaseLost,
-        Error::Store(error) if error.is_full() => CapabilityError::QuotaExceeded(Quota::Storage),
-        Error::Parameter { message, .. } | Error::Attribute { message, .. } | Error::BadRequest(message) => {
-            CapabilityError::Invalid(message)
-        }
-        other => {
-            tracing::error!(error = %other, "a capability failed");
-            CapabilityError::Internal("the server could not do it; its log says why".to_owned())
-        }
+        Error::Store(error) => refused(error),
+        Error::Parameter { message, .. }
+        | Error::Attribute { message, .. }
+        | Error::Precondition { message, .. }
+        | Error::BadRequest(message) => CapabilityError::Invalid(message),
+        Error::Query(error) => CapabilityError::Invalid(error.to_string()),
+        other => failed(&other),
     }
+}
+
+/// The same for what the store does not take.
+fn refused(error: konnector_store::Error) -> CapabilityError {
+    use konnector_store::Error as Store;
+    match error {
+        error if error.is_full() => CapabilityError::QuotaExceeded(Quota::Storage),
+        // Names that are too long come as this error, too, and there the sentence says more.
+        Store::TooLarge { limit, .. } if limit == MAX_DOCUMENT => CapabilityError::TooLarge(limit as u64),
+        Store::NotFound { .. } => CapabilityError::NotFound(error.to_string()),
+        Store::TooLarge { .. } | Store::Invalid { .. } => CapabilityError::Invalid(error.to_string()),
+        other => failed(&Error::Store(other)),
+    }
+}
+
+fn failed(error: &Error) -> CapabilityError {
+    if complaint::admit() {
+        tracing::error!(%error, "a capability failed");
+    }
+    CapabilityError::Internal("the server could not do it; its log says why".to_owned())
 }
 
 /// The same for a permission that is missing.

@@ -1,8 +1,9 @@
 //! Writes of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
 
+use konnector_manifest::json_budget::heap_of;
 use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{Change, Error, Item, Object, Saved, Written};
-use konnector_store::{Changes, Document};
+use konnector_store::{Changes, Document, Rev};
 use serde_json::{Value, json};
 
 use super::{RunDocuments, denied, name_of, told};
@@ -13,11 +14,18 @@ use crate::stored::public;
 /// How often a batch is tried again when somebody else changed one of its documents.
 const TRIES: usize = 4;
 
+/// What the documents of one call may take in memory as they are stored, besides the first. What the guest passes is bounded by its
+/// [`JsonBudget`](konnector_manifest::json_budget::JsonBudget); a small change may be one of a large document.
+const MAX_STORED: usize = 8 << 20;
+/// Bytes of documents that are worked through between two yields.
+const PORTION: usize = 1 << 20;
+
 /// One document to write, with what is there already.
 pub(super) struct Planned {
     id: String,
     body: Object,
-    before: Option<Document>,
+    /// The revision that is there.
+    before: Option<Rev>,
     written: Written,
 }
 
@@ -57,9 +65,9 @@ impl RunDocuments {
 
     fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<Planned, Error> {
         let permissions = &self.0.permissions;
-        let (id, mut body) = (found.id.clone(), found.body.clone());
+        let Document { id, rev, mut body } = found;
         if Platform::matching(&body, &wanted) {
-            return Ok(Planned { id, body, before: Some(found), written: Written::Unchanged });
+            return Ok(Planned { id, body: Object::new(), before: Some(rev), written: Written::Unchanged });
         }
         // Both what it was and what it becomes must be within the rules.
         permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
@@ -68,7 +76,7 @@ impl RunDocuments {
         if let Some(metadata) = body.get_mut("cozyMetadata").and_then(Value::as_object_mut) {
             metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock.now()));
         }
-        Ok(Planned { id, body, before: Some(found), written: Written::Updated })
+        Ok(Planned { id, body, before: Some(rev), written: Written::Updated })
     }
 
     fn metadata(&self) -> Value {
@@ -90,7 +98,7 @@ impl RunDocuments {
         plan: impl Fn(&T) -> Result<Planned, Error> + Send + Sync,
     ) -> Result<Vec<Saved>, Error> {
         for _ in 0..TRIES {
-            let planned = items.iter().map(&plan).collect::<Result<Vec<_>, _>>()?;
+            let planned = plan_all(items, &plan).await?;
             if let Some(saved) = self.commit(doctype, planned).await? {
                 return Ok(saved);
             }
@@ -110,9 +118,11 @@ impl RunDocuments {
                     changes.create(at, plan.body.clone());
                 }
                 (Some(before), _) => {
-                    changes.put(at, &before.rev, plan.body.clone());
+                    changes.put(at, before, plan.body.clone());
                 }
             }
+            // Each is written as JSON here.
+            tokio::task::yield_now().await;
         }
         let revs = match scope.platform.commit(changes).await {
             Ok(revs) => revs,
@@ -123,7 +133,7 @@ impl RunDocuments {
         let mut saved = Vec::with_capacity(planned.len());
         for plan in planned {
             let rev = match plan.written {
-                Written::Unchanged => plan.before.map(|before| before.rev),
+                Written::Unchanged => plan.before,
                 Written::Created | Written::Updated => revs.next(),
             };
             if plan.written != Written::Unchanged {
@@ -138,4 +148,33 @@ impl RunDocuments {
         }
         Ok(Some(saved))
     }
+}
+
+/// Plans all of them, within [`MAX_STORED`].
+async fn plan_all<T: Sync>(
+    items: &[T],
+    plan: &(impl Fn(&T) -> Result<Planned, Error> + Send + Sync),
+) -> Result<Vec<Planned>, Error> {
+    let mut planned = Vec::with_capacity(items.len());
+    let (mut stored, mut portion) = (0, 0);
+    for item in items {
+        let plan = plan(item)?;
+        let heap = heap_of(&plan.body);
+        if plan.before.is_some() {
+            if stored > 0 && stored + heap > MAX_STORED {
+                return Err(Error::Invalid(format!(
+                    "the documents as they are stored take more than {} MiB together; change fewer at a time",
+                    MAX_STORED >> 20
+                )));
+            }
+            stored += heap;
+        }
+        portion += heap;
+        if portion > PORTION {
+            portion = 0;
+            tokio::task::yield_now().await;
+        }
+        planned.push(plan);
+    }
+    Ok(planned)
 }

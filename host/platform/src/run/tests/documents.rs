@@ -231,3 +231,76 @@ async fn our_own_api_writes_nothing_either_without_the_lease() {
     assert!(matches!(create().await, Err(crate::Error::StaleLease)));
     assert!(matches!(folder().await, Err(crate::Error::StaleLease)));
 }
+
+/// Nested in as many arrays.
+fn nested(levels: usize) -> Value {
+    (0..levels).fold(json!(0), |inner, _| json!([inner]))
+}
+
+#[tokio::test]
+async fn what_the_store_does_not_take_is_a_mistake_of_the_guest() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    let deep = documents.save(BILLS, vec![item("1", json!({ "a": nested(126) }))]).await;
+    assert!(matches!(&deep, Err(Error::Invalid(text)) if text.contains("nested deeper than")), "{deep:?}");
+    let large = documents.save(BILLS, vec![item("1", json!({ "a": "x".repeat(9_000_000) }))]).await;
+    assert_eq!(large, Err(Error::TooLarge(8 << 20)));
+    // It grows by a change.
+    documents.save(BILLS, vec![item("1", json!({ "a": "x".repeat(8_000_000) }))]).await.unwrap();
+    let grown = documents.update(BILLS, vec![change(key("1"), None, json!({ "b": "x".repeat(1_000_000) }))]).await;
+    assert_eq!(grown, Err(Error::TooLarge(8 << 20)));
+}
+
+/// `internal` says that the server is at fault, and writes a line into the operator's log.
+#[tokio::test]
+async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    let long = "x".repeat(8_000);
+    let kinds =
+        ["", "x", BILLS, "../..", "io.cozy.bills\0", "io.cozy.files", "io.cozy.accounts", "é.é", "A.B", long.as_str()];
+    let names = ["", "_design/x", "\0", "a/b", "é", "%2F", "..", long.as_str()];
+    let mut answers = Vec::new();
+    for kind in kinds {
+        answers.push(documents.check_save(kind).await.err());
+        for name in names {
+            for which in [id(name), key(name)] {
+                answers.push(documents.get(kind, &which).await.err());
+                answers.push(
+                    documents.update(kind, vec![change(which.clone(), Some(name), json!({ name: name }))]).await.err(),
+                );
+                answers.push(documents.delete(kind, vec![which]).await.err());
+            }
+            answers.push(
+                documents.save(kind, vec![item(name, json!({ name: name, "_id": name, "_rev": [name] }))]).await.err(),
+            );
+            let mut wanted = query(&[name], &[json!(name)], Range::Any);
+            wanted.cursor = Some(name.to_owned());
+            answers.push(documents.find(kind, wanted).await.err());
+        }
+    }
+    // One index more than there may be of a type.
+    for number in 0..20 {
+        answers.push(documents.find(BILLS, query(&[&format!("m{number}")], &[], Range::Any)).await.err());
+    }
+    let faults: Vec<_> = answers.into_iter().flatten().filter(|error| matches!(error, Error::Internal(_))).collect();
+    assert_eq!(faults, []);
+}
+
+#[tokio::test]
+async fn small_changes_of_many_large_documents_are_several_calls() {
+    let run = Run::free().await;
+    let documents = run.documents();
+    for number in 0..12 {
+        let body = json!({ "values": vec![0; 30_000] });
+        documents.save(BILLS, vec![item(&number.to_string(), body)]).await.unwrap();
+    }
+    let changes = |number: usize| -> Vec<_> {
+        (0..number).map(|number| change(key(&number.to_string()), None, json!({ "paid": true }))).collect()
+    };
+    assert_eq!(
+        text(documents.update(BILLS, changes(12)).await),
+        "Invalid(\"the documents as they are stored take more than 8 MiB together; change fewer at a time\")"
+    );
+    assert_eq!(documents.update(BILLS, changes(3)).await.unwrap().len(), 3);
+}

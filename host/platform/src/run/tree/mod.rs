@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
+use konnector_sandbox::complaint;
 
 use super::Scope;
 use crate::Error;
@@ -279,8 +280,14 @@ fn told(error: Error) -> TreeError {
         Error::StaleLease => TreeError::LeaseLost,
         Error::TooLarge(_) => TreeError::TooLong,
         Error::Store(error) if error.is_full() => TreeError::Full(Quota::Storage),
+        Error::Store(konnector_store::Error::TooLarge { .. }) => TreeError::TooLong,
+        Error::Store(konnector_store::Error::Invalid { .. }) | Error::Parameter { .. } | Error::BadRequest(_) => {
+            TreeError::Invalid
+        }
         other => {
-            tracing::error!(error = %other, "the user's files failed");
+            if complaint::admit() {
+                tracing::error!(error = %other, "the user's files failed");
+            }
             TreeError::Other("the server could not do it; its log says why".to_owned())
         }
     }
