@@ -9,7 +9,7 @@ use wit_parser::Resolve;
 const WASI: &[&str] = &[
     "package wasi:io@0.2.0;
      interface error { resource error; }
-     interface poll { resource pollable; }
+     interface poll { resource pollable; poll: func(in: list<borrow<pollable>>) -> list<u32>; }
      interface streams {
        use error.{error};
        variant stream-error { last-operation-failed(error), closed }
@@ -24,6 +24,19 @@ const WASI: &[&str] = &[
      interface stdout {
        use wasi:io/streams@0.2.0.{output-stream};
        get-stdout: func() -> output-stream;
+     }",
+    "package wasi:http@0.2.0;
+     interface types {
+       variant header-error { invalid-syntax, forbidden, immutable }
+       variant method { get, head, post, put, delete, connect, options, trace, patch, other(string) }
+       resource fields {
+         constructor();
+         append: func(name: string, value: list<u8>) -> result<_, header-error>;
+       }
+       resource outgoing-request {
+         constructor(headers: fields);
+         set-method: func(method: method) -> result;
+       }
      }",
 ];
 

@@ -1,0 +1,290 @@
+//! What one call of a host function may cost: a small multiple of what the guest passes in memory, and no long turn of its thread. A program
+//! of its own, because it counts what is allocated.
+
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests; an allocator is unsafe"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use konnector_sandbox::{CodeKey, Ended, Options, Outcome, Sandbox};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::{guest, handmade};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+/// Counts what is allocated, and the most that there was. Linear memories are mapped, so they are not in it.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn took(bytes: usize) {
+    let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        took(layout.size());
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        took(layout.size());
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        took(size);
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A future, and the most processor time that one of its polls took. Other work of the machine is not in it.
+struct Polls<F> {
+    future: Pin<Box<F>>,
+    longest: Duration,
+}
+
+impl<F: Future> Future for Polls<F> {
+    type Output = (F::Output, Duration);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let before = processor_time();
+        let polled = self.future.as_mut().poll(context);
+        self.longest = self.longest.max(processor_time() - before);
+        polled.map(|output| (output, self.longest))
+    }
+}
+
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// A turn of the thread. Without optimisation our own code is some ten times slower.
+const LONGEST_POLL: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
+/// What a call may take besides four times its bytes.
+const MEMORY: usize = 16 << 20;
+
+struct Bench {
+    sandbox: Sandbox,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let code_key = Some(CodeKey::new(&[0; 32]));
+        let options = Options { max_runs: 2, worker_threads: 1, code_key, ..Options::default() };
+        Self { sandbox: Sandbox::new(options).expect("a sandbox") }
+    }
+
+    /// Makes one call, and holds it to what it may cost.
+    async fn check(&self, call: &str, unit: &str, bytes: usize) -> String {
+        let cache = Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/compiled"));
+        let program = self.sandbox.prepare(&guest("heavy_call"), cache).await.unwrap_or_else(|error| panic!("{error}"));
+        let world = World::limited(|limits| {
+            limits.host_call_bytes = 64 << 20;
+            limits.memory = 512 << 20;
+        });
+        let parameters = job(json!({ "call": call, "unit": unit, "bytes": bytes }));
+        let capabilities = world.capabilities();
+        let before = LIVE.load(Ordering::Relaxed);
+        PEAK.store(before, Ordering::Relaxed);
+        let run = self.sandbox.run(&program, parameters, capabilities, CancellationToken::new());
+        let (ended, longest): (Ended, _) = Polls { future: Box::pin(run), longest: Duration::ZERO }.await;
+        let growth = PEAK.load(Ordering::Relaxed) - before;
+        let case = format!("{call} with {bytes} bytes of {unit:?}");
+        println!("{case}: {} KiB, {longest:?}", growth >> 10);
+        assert!(growth <= 4 * bytes + MEMORY, "{case} took {} MiB", growth >> 20);
+        assert!(longest <= LONGEST_POLL, "{case} took {longest:?} in one turn");
+        assert!(matches!(ended.outcome, Outcome::Completed(_)), "{case}: {:?}", ended.outcome);
+        let answer = world.watcher.lines.lock().unwrap().last().map(|line| line.message.clone()).unwrap_or_default();
+        assert!(!answer.contains("Internal"), "{case}: {answer}");
+        answer
+    }
+}
+
+/// The shapes that become largest, or take longest, in whatever looks at them.
+const UNITS: [&str; 12] =
+    ["x", "\n", "\u{1b}]", "{\"a\":0},", "0,", "[", "{\"a\":", "\"\",", "[],", "\\", "ksecretx", "\u{202e}é"];
+
+const TEXTS: [&str; 17] = [
+    "log.emit",
+    "log.fields",
+    "progress.report",
+    "progress.ask-code",
+    "secrets",
+    "secrets.put",
+    "account.save-state",
+    "documents.save key",
+    "documents.save kind",
+    "documents.delete",
+    "documents.get",
+    "documents.find",
+    "files",
+    "files.lookup",
+    "http.cookies",
+    "paths",
+    "report",
+];
+
+#[tokio::test]
+async fn texts() {
+    let bench = Bench::new();
+    for call in TEXTS {
+        for unit in UNITS {
+            bench.check(call, unit, 15 << 20).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn json() {
+    let bench = Bench::new();
+    for call in ["documents.save", "documents.save many", "documents.update", "files.metadata"] {
+        for unit in [
+            "{\"a\":0},",
+            "0,",
+            "[],",
+            "\"\",",
+            "{\"a\":{\"b\":[]}},",
+            "[",
+            "{\"a\":",
+            "\"aaaaaaaaaaaaaaaaaaaaaaaa\":0,",
+        ] {
+            for bytes in [100 << 10, 1 << 20, 15 << 20, 60 << 20] {
+                bench.check(call, unit, bytes).await;
+            }
+        }
+    }
+    insta::assert_snapshot!(bench.check("documents.save", "{\"a\":0},", 5 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): its values would take more than 13 MiB of memory; send fewer at a time, or fewer members in each"))"#);
+    insta::assert_snapshot!(bench.check("documents.save", "[", 1 << 20).await, @r#"Err(Error::Invalid("items[0].body (key `1`): nested deeper than 120 levels; flatten it"))"#);
+    insta::assert_snapshot!(bench.check("documents.save string", "x", 9 << 20).await, @"Err(Error::TooLarge(8388608))");
+    insta::assert_snapshot!(bench.check("documents.save string", "x", 8_000_000).await, @"Ok(1)");
+}
+
+#[tokio::test]
+async fn contents() {
+    let bench = Bench::new();
+    for call in ["files.write", "stdout", "http.send"] {
+        for unit in ["x", "\n", "\u{202e}é"] {
+            bench.check(call, unit, 15 << 20).await;
+        }
+    }
+}
+
+const HTTP: &str = "import wasi:http/types@0.2.0;";
+
+/// Makes headers of 60,000 bytes, over and over.
+fn headers(body: &str) -> Vec<u8> {
+    let items = r#"
+        (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+        (import "wasi:http/types@0.2.0" "[method]fields.append" (func $append (param i32 i32 i32 i32 i32 i32)))
+        (import "wasi:http/types@0.2.0" "[resource-drop]fields" (func $drop (param i32)))
+        (data (i32.const 3000) "x-a")"#;
+    let body = format!(
+        "(memory.fill (i32.const 4096) (i32.const 97) (i32.const 60000))
+         (loop $more
+           (local.set 0 (call $fields))
+           (call $append (local.get 0) (i32.const 3000) (i32.const 3) (i32.const 4096) (i32.const 60000) (i32.const 2040))
+           {body}
+           (local.set $count (i32.add (local.get $count) (i32.const 1)))
+           (br_if $more (i32.lt_u (local.get $count) (i32.const 9000))))"
+    );
+    handmade::konnector(HTTP, items, &body)
+}
+
+/// Runs a component with 64 MiB of memory and 10,000 handles; how it ended, and what the host allocated meanwhile.
+async fn run(component: &[u8]) -> (Outcome, usize) {
+    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let program = bench.sandbox.prepare(component, folder.path()).await.unwrap_or_else(|error| panic!("{error}"));
+    let world = World::limited(|limits| {
+        limits.memory = 64 << 20;
+        limits.handles = 10_000;
+    });
+    let capabilities = world.capabilities();
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let ended = bench.sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await;
+    (ended.outcome, PEAK.load(Ordering::Relaxed) - before)
+}
+
+fn sentence(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ended(ending) => ending.to_string(),
+        other => panic!("expected the host to end the run, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn handles_count_as_memory_of_the_run() {
+    let (outcome, growth) = run(&headers("")).await;
+    insta::assert_snapshot!(sentence(&outcome), @"the konnector holds resources of the host (requests, headers, bodies, streams) that do not fit into its 64 MiB of memory; drop those it is done with");
+    assert!(growth < (64 << 20) + MEMORY, "{} MiB", growth >> 20);
+}
+
+#[tokio::test]
+async fn handles_that_are_dropped_cost_nothing_more() {
+    let (outcome, growth) = run(&headers("(call $drop (local.get 0))")).await;
+    assert!(matches!(outcome, Outcome::Completed(_)), "{outcome:?}");
+    assert!(growth < MEMORY, "{} MiB", growth >> 20);
+}
+
+#[tokio::test]
+async fn a_method_is_a_word() {
+    let items = r#"
+        (import "wasi:http/types@0.2.0" "[constructor]fields" (func $fields (result i32)))
+        (import "wasi:http/types@0.2.0" "[constructor]outgoing-request" (func $request (param i32) (result i32)))
+        (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-method"
+          (func $method (param i32 i32 i32 i32) (result i32)))"#;
+    let body = |length: usize, wanted: u8| {
+        format!(
+            "(memory.fill (i32.const 4096) (i32.const 65) (i32.const 60000))
+             (local.set 0 (call $request (call $fields)))
+             (if (i32.ne (i32.const {wanted}) (call $method (local.get 0) (i32.const 9) (i32.const 4096) (i32.const {length})))
+               (then unreachable))"
+        )
+    };
+    for (length, wanted) in [(32, 0), (33, 1), (60_000, 1)] {
+        let (outcome, _) = run(&handmade::konnector(HTTP, items, &body(length, wanted))).await;
+        assert!(matches!(outcome, Outcome::Completed(_)), "{length}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_pollables_is_no_longer_than_the_table() {
+    let items = r#"
+        (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $timer (param i64) (result i32)))
+        (import "wasi:io/poll@0.2.0" "poll" (func $poll (param i32 i32 i32)))"#;
+    let body = "
+        (local.set 0 (call $timer (i64.const 0)))
+        (loop $more
+          (i32.store (i32.add (i32.const 4096) (i32.mul (local.get $count) (i32.const 4))) (local.get 0))
+          (local.set $count (i32.add (local.get $count) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $count) (i32.const 12000))))
+        (call $poll (i32.const 4096) (i32.const 12000) (i32.const 2040))";
+    let world = "import wasi:clocks/monotonic-clock@0.2.0; import wasi:io/poll@0.2.0;";
+    let (outcome, _) = run(&handmade::konnector(world, items, body)).await;
+    insta::assert_snapshot!(sentence(&outcome), @"the konnector was stopped: `poll` takes at most 10000 pollables, got 12000");
+}
