@@ -83,7 +83,7 @@ pub fn numbered(name: &str, number: u32) -> String {
 pub fn copied(name: &str) -> String {
     let (stem, extension) = split(name);
     let suffix = format!(" (copy){extension}");
-    format!("{}{suffix}", shortened_stem(stem, LONGEST.saturating_sub(suffix.len())))
+    format!("{}{suffix}", shortened_stem(stem, MAX_NAME.saturating_sub(suffix.len())))
 }
 
 fn split(name: &str) -> (&str, &str) {
