@@ -94,9 +94,9 @@ impl Drop for Pause<'_> {
     }
 }
 
-/// The run used up its time on a processor.
+/// Time on a processor is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CpuUsedUp;
+pub struct CpuUsedUp;
 
 /// A future that is billed for the processor time of its polls, and ends once that is used up. Epoch interruption bounds one poll of a
 /// busy guest to about 10 ms, so the budget is exact to that. Counting epoch callbacks instead would bill every long host call for one.
@@ -152,13 +152,13 @@ impl<F: Future> Future for Metered<F> {
 
 /// Time that this thread has spent on a processor. Unlike the wall clock it does not bill a run for the machine's other work.
 #[cfg(unix)]
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 #[cfg(not(unix))]
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
     START.elapsed()
 }

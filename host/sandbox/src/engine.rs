@@ -1,20 +1,13 @@
-//! The one engine of the process, and the thread that makes busy guests yield.
+//! The one engine of the process.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
 
 use wasmtime::{
-    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use crate::error::Error;
 
-/// How often a guest can be made to yield.
-const TICK: Duration = Duration::from_millis(10);
-/// Ticks without a run after which the thread sleeps. Waking it costs more than a short run does.
-const IDLE_TICKS: u32 = 100;
 /// A component of Rust is three or four core instances; other languages bring a few more.
 pub(crate) const CORE_INSTANCES_PER_RUN: u32 = 32;
 /// Memories that one component may have.
@@ -122,95 +115,6 @@ fn config(memory_reservation: u64) -> Config {
         .wasm_exceptions(false)
         .gc_support(false);
     config
-}
-
-/// Advances the engine's epoch while runs are going on, and a second longer; an idle server sleeps.
-#[derive(Debug)]
-pub(crate) struct Ticker(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    runs: usize,
-    asleep: bool,
-    stopped: bool,
-}
-
-impl Ticker {
-    /// Starts the thread. It is no tokio task, because it must go on when all workers of the runtime are busy.
-    pub(crate) fn start(engine: &Engine) -> Result<Self, Error> {
-        let shared = Arc::new(Shared::default());
-        let (engine, of_thread) = (engine.weak(), Arc::clone(&shared));
-        std::thread::Builder::new()
-            .name("konnector-epoch".to_owned())
-            .spawn(move || of_thread.tick(&engine))
-            .map_err(|error| Error::Engine(format!("cannot start the epoch thread: {error}")))?;
-        Ok(Self(shared))
-    }
-
-    /// Ticks as long as the answer lives.
-    pub(crate) fn keep_ticking(&self) -> Ticking {
-        let mut state = self.0.state();
-        state.runs += 1;
-        if state.asleep {
-            self.0.changed.notify_all();
-        }
-        drop(state);
-        Ticking(Arc::clone(&self.0))
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.0.state().stopped = true;
-        self.0.changed.notify_all();
-    }
-}
-
-/// One run that wants ticks.
-#[derive(Debug)]
-pub(crate) struct Ticking(Arc<Shared>);
-
-impl Drop for Ticking {
-    fn drop(&mut self) {
-        self.0.state().runs -= 1;
-    }
-}
-
-impl Shared {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tick(&self, engine: &EngineWeak) {
-        let mut idle_ticks = 0;
-        while !self.wait_for_runs(&mut idle_ticks) {
-            std::thread::sleep(TICK);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
-            }
-        }
-    }
-
-    /// Waits while there has been no run for a while; answers whether the thread is to stop.
-    fn wait_for_runs(&self, idle_ticks: &mut u32) -> bool {
-        let mut state = self.state();
-        *idle_ticks = if state.runs == 0 { *idle_ticks + 1 } else { 0 };
-        if *idle_ticks > IDLE_TICKS {
-            state.asleep = true;
-            let idle = |state: &mut State| state.runs == 0 && !state.stopped;
-            state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
-            state.asleep = false;
-            *idle_ticks = 0;
-        }
-        state.stopped
-    }
 }
 
 #[cfg(test)]

@@ -37,9 +37,11 @@ pub mod protocol;
 mod receipt;
 mod run;
 mod sandbox;
+mod scheduler;
 pub mod sniff;
 mod stdio;
 mod text;
+mod ticker;
 
 pub use cache::CodeKey;
 pub use error::Error;
@@ -50,3 +52,4 @@ pub use outcome::{Ended, Ending, Outcome};
 pub use program::{Digest, Origin, Program};
 pub use receipt::{CodeOrigin, Receipt, WriteCount};
 pub use sandbox::{Options, Sandbox};
+pub use scheduler::GuestTask;

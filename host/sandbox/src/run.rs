@@ -28,6 +28,7 @@ use crate::memory::{Limiter, SharedMemory};
 use crate::outcome::{Ended, Ending, GuestEnd, Judge, Outcome, in_its_words};
 use crate::program::{Pre, Program};
 use crate::receipt::Receipt;
+use crate::scheduler::should_yield;
 use crate::stdio::{LineStream, Lines, Source};
 
 /// Random bytes that a guest may ask for in one call.
@@ -130,7 +131,7 @@ impl Run {
     }
 
     /// Polls the guest until the first of: its own end, the deadline, the end of the grace that follows a cancellation. The guest is polled in
-    /// the caller's task, so a short run costs no hand-over between threads; a busy one yields with every tick of the epoch, and so do the
+    /// the caller's task, so a short run costs no hand-over between threads; a busy one yields every few milliseconds, and so do the
     /// clocks get their turn. When this returns, the store is dropped: nothing that the run began goes on after its end was reported.
     async fn watch(&self, guest: Together<impl Future<Output = GuestEnd>>) -> Outcome {
         let limits = &self.context.capabilities.limits;
@@ -223,7 +224,12 @@ fn new_store(program: &Program, host: Host) -> Store<Host> {
     store.set_max_component_handles(handles.saturating_mul(2));
     // A guest only ever yields: how long it may go on is for the clocks to say. Set before the instance is made, because a store without
     // a deadline traps at its first check.
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    store.epoch_deadline_callback(|_| {
+        Ok(match should_yield() {
+            true => UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())),
+            false => UpdateDeadline::Continue(1),
+        })
+    });
     store.set_epoch_deadline(1);
     store
 }

@@ -1,9 +1,9 @@
 //! The sandbox itself: the one engine, what is ready to run, and the room for runs.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use crate::cache::CodeKey;
 use crate::capability::Capabilities;
 use crate::compile::Compiler;
 use crate::complaint;
-use crate::engine::{Size, Ticker, engine};
+use crate::engine::{Size, engine};
 use crate::error::Error;
 use crate::inspect::{self, ComponentInfo};
 use crate::job::Job;
@@ -20,6 +20,8 @@ use crate::memory::SharedMemory;
 use crate::outcome::{Ended, Ending};
 use crate::program::{Digest, Program, Programs};
 use crate::run::Run;
+use crate::scheduler::{Demand, GuestTask, Scheduler};
+use crate::ticker::Ticker;
 
 /// How large a sandbox is.
 #[derive(Debug, Clone)]
@@ -30,7 +32,7 @@ pub struct Options {
     pub memory_ceiling: usize,
     /// Bytes of linear memory that all runs may hold together.
     pub total_memory: u64,
-    /// Threads of the runtime for guests, so that a busy guest never delays other work of the process; see [`Sandbox::runtime`].
+    /// Threads for guests, so that a busy guest never delays other work of the process; see [`Sandbox::spawn`].
     pub worker_threads: usize,
     /// Where components are compiled.
     pub compiler: Compiler,
@@ -58,17 +60,11 @@ pub struct Sandbox {
     memory: Arc<SharedMemory>,
     memory_ceiling: u64,
     ticker: Ticker,
-    guests: GuestRuntime,
-}
-
-/// A runtime that may be dropped inside of another one.
-struct GuestRuntime {
-    runtime: Option<Runtime>,
-    handle: Handle,
+    guests: Scheduler,
 }
 
 impl Sandbox {
-    /// Makes the engine, its instance pool, and the runtime for guests.
+    /// Makes the engine, its instance pool, and the threads for guests.
     ///
     /// # Errors
     /// The machine lacks what the engine needs, or a thread cannot be started.
@@ -77,14 +73,16 @@ impl Sandbox {
         let size = Size { runs: max_runs, memory_ceiling };
         let engine = engine(size)?;
         let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let ticker = Ticker::start(&engine)?;
+        let demand = Arc::new(Demand::default());
+        let ticker = Ticker::start(&engine, Arc::clone(&demand))?;
+        let guests = Scheduler::start(worker_threads, demand, ticker.hurry())?;
         Ok(Self {
             programs: Programs::new(engine, size, linker, compiler, code_key.map_or_else(CodeKey::random, Ok)?),
             room: Arc::new(Semaphore::new(max_runs as usize)),
             memory: Arc::new(SharedMemory::new(total_memory)),
             memory_ceiling: memory_ceiling as u64,
             ticker,
-            guests: GuestRuntime::new(worker_threads)?,
+            guests,
         })
     }
 
@@ -110,10 +108,15 @@ impl Sandbox {
         self.programs.prepared(digest)
     }
 
-    /// The runtime for guests: whatever calls [`run`](Self::run) belongs on it. A guest is polled in the task that called `run`, in slices
-    /// of at most 10 ms.
-    pub fn runtime(&self) -> &Handle {
-        &self.guests.handle
+    /// Runs a task on the threads for guests: whatever calls [`run`](Self::run) belongs on them. A guest is polled in the task that called
+    /// `run`, so a short run costs no hand-over between threads. Tasks have even shares of the threads, and tokio's context, but no runtime
+    /// of tokio's schedules them.
+    pub fn spawn<F>(&self, task: F) -> GuestTask<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.guests.spawn(task)
     }
 
     /// The engine, for measurements that compare this sandbox with wasmtime alone.
@@ -152,29 +155,5 @@ impl Sandbox {
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sandbox").field("room", &self.room.available_permits()).finish_non_exhaustive()
-    }
-}
-
-impl GuestRuntime {
-    fn new(threads: usize) -> Result<Self, Error> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name("konnector-guest")
-            // A busy guest takes a whole tick of the epoch for one poll: look for new runs and finished I/O after each, not after sixty-one.
-            .global_queue_interval(1)
-            .event_interval(1)
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Engine(format!("cannot start the guests' threads: {error}")))?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
-    }
-}
-
-impl Drop for GuestRuntime {
-    fn drop(&mut self) {
-        // Dropping a runtime inside of another one panics, because it would block; guests are not waited for.
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }

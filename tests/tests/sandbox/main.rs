@@ -13,6 +13,7 @@ mod compiling;
 mod components;
 mod downloads;
 mod endings;
+mod fairness;
 mod filesystem;
 mod hostile;
 mod http;

@@ -86,7 +86,6 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
             let (of_run, program, parameters) = (Arc::clone(&sandbox), program.clone(), job(parameters.clone()));
             let capabilities = world.capabilities();
             let ended = sandbox
-                .runtime()
                 .spawn(async move { of_run.run(&program, parameters, capabilities, CancellationToken::new()).await })
                 .await
                 .unwrap();
@@ -112,8 +111,8 @@ async fn a_well_behaved_run_beside_busy_ones_is_not_delayed() {
     let run = |program: &konnector_sandbox::Program, cancel: &CancellationToken| {
         let (sandbox, program, cancel) = (Arc::clone(&sandbox), program.clone(), cancel.clone());
         let capabilities = World::limited(|limits| limits.grace = Duration::ZERO).capabilities();
-        let runtime = sandbox.runtime().clone();
-        runtime.spawn(async move { sandbox.run(&program, job(json!({})), capabilities, cancel).await })
+        let of_run = Arc::clone(&sandbox);
+        sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, cancel).await })
     };
     // The median, because the rest of the test suite competes for the processors, too.
     let time = async || {

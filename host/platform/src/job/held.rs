@@ -4,16 +4,17 @@
 //! moment it asked for the last renewal that succeeded, on a clock that goes on while the machine sleeps. When they are over, the run stands
 //! still, so that nothing more leaves for the vendor; when a last renewal fails too, it is dropped.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use konnector_store::Lease;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Job;
 use crate::Platform;
@@ -28,6 +29,8 @@ pub(super) struct Held {
     /// Told with each change of the above.
     renewed: watch::Sender<()>,
     lost: CancellationToken,
+    /// The end of the job is being stored, and the lease ends with it.
+    ending: AtomicBool,
 }
 
 impl Held {
@@ -38,6 +41,7 @@ impl Held {
             sure_until: AtomicU64::new(0),
             renewed: watch::Sender::new(()),
             lost: CancellationToken::new(),
+            ending: AtomicBool::new(false),
         };
         held.renewed_at(asked_at, ttl);
         held
@@ -52,10 +56,21 @@ impl Held {
         millis(elapsed) < self.sure_until.load(Ordering::SeqCst) && !self.lost.is_cancelled()
     }
 
+    /// The end of the job is stored from now on, in a commit that ends the lease. That a renewal finds no lease any more means nothing then;
+    /// whether the lease was still held, that commit says.
+    pub(super) fn begin_to_end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+    }
+
     /// Cancelled once the lease is lost: everything that the run does must stop.
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
     }
+}
+
+/// Renews a lease as long as this lives.
+pub(super) struct Keeper {
+    _task: AbortOnDropHandle<()>,
 }
 
 fn millis(time: Duration) -> u64 {
@@ -84,16 +99,31 @@ impl Platform {
         }
     }
 
-    /// Renews the lease until it is lost. Sees to it that a cancellation reaches the run, wherever it was asked for. Never returns.
-    pub(super) async fn keep(&self, held: &Held, cancel: &CancellationToken) -> Infallible {
+    /// Keeps a lease in a task of its own, so that no run has to wait for its turn before its lease is renewed.
+    pub(super) fn start_keeping(&self, held: &Arc<Held>, cancel: &CancellationToken) -> Keeper {
+        let (platform, held, cancel) = (self.clone(), Arc::clone(held), cancel.clone());
+        let keep = async move {
+            // A lease that nobody renews any more is lost.
+            let _lost = held.lost.clone().drop_guard();
+            platform.keep(&held, &cancel).await;
+        };
+        Keeper { _task: AbortOnDropHandle::new(self.tasks().spawn(keep)) }
+    }
+
+    /// Renews the lease until it is lost. Sees to it that a cancellation reaches the run, wherever it was asked for.
+    async fn keep(&self, held: &Held, cancel: &CancellationToken) {
         let ttl = self.config.lease;
-        loop {
+        while !held.lost.is_cancelled() {
             tokio::time::sleep(ttl / 5).await;
             let asked_at = self.clock.elapsed();
             // A store that does not answer must not keep the run going.
             match tokio::time::timeout(ttl / 5, self.store.renew(&held.lease)).await {
                 Ok(Ok(())) => held.renewed_at(asked_at, ttl),
-                Ok(Err(error)) if error.is_stale_lease() => held.lost.cancel(),
+                Ok(Err(error)) if error.is_stale_lease() => {
+                    if !held.ending.load(Ordering::SeqCst) {
+                        held.lost.cancel();
+                    }
+                }
                 Ok(Err(error)) => tracing::warn!(job = held.lease.job.id, %error, "the lease could not be renewed"),
                 Err(_) => tracing::warn!(job = held.lease.job.id, "the store took too long to renew the lease"),
             }

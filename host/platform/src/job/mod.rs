@@ -34,7 +34,7 @@ pub use outcome::{Code, Verdict};
 pub(crate) use permit::Lately;
 pub use retry::{Retry, RetryPolicy};
 pub(crate) use runner::SandboxRunner;
-pub use runner::{Assignment, Finished, Runner};
+pub use runner::{Assignment, Finished, JobTask, Runner};
 pub use step::{Circumstances, Command, Event, Illegal, Phase, Standing, step};
 
 use crate::doctype::JOBS;

@@ -1,10 +1,11 @@
 //! What carries out a job: the sandbox, or in a simulation a script.
 
+use std::pin::Pin;
+
 use async_trait::async_trait;
 use konnector_manifest::Slug;
 use konnector_sandbox::{Ended, Ending, Outcome};
 use konnector_store::Lease;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::end::Remains;
@@ -35,11 +36,14 @@ pub struct Finished {
     pub remains: Remains,
 }
 
+/// All that a worker does for one job.
+pub type JobTask = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// Carries out jobs.
 #[async_trait]
 pub trait Runner: Send + Sync {
-    /// Where the task of a job belongs.
-    fn runtime(&self, platform: &Platform) -> Handle;
+    /// Starts the task of a job on the threads that it belongs to.
+    fn spawn(&self, platform: &Platform, task: JobTask);
 
     /// Carries out a job. The future is polled only while the lease is surely held; when it is dropped, nothing of it goes on.
     ///
@@ -54,8 +58,8 @@ pub(crate) struct SandboxRunner;
 
 #[async_trait]
 impl Runner for SandboxRunner {
-    fn runtime(&self, platform: &Platform) -> Handle {
-        platform.sandbox.runtime().clone()
+    fn spawn(&self, platform: &Platform, task: JobTask) {
+        platform.sandbox.spawn(task).detach();
     }
 
     async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished> {

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::end::{Hold, Remains};
-use super::held::Held;
+use super::held::{Held, Keeper};
 use super::runner::{Assignment, Finished};
 use super::step::Event;
 use super::{Job, State};
@@ -58,8 +58,11 @@ impl Platform {
             // Only this loop takes places, so there is one.
             let Ok(slot) = Arc::clone(slots).try_acquire_owned() else { break };
             let held = Arc::new(Held::new(lease, asked_at, self.config.lease));
-            let (platform, runtime) = (self.clone(), self.runner().runtime(self));
-            self.tasks().spawn_on(async move { platform.work(held, slot).await }, &runtime);
+            let cancel = self.running().begin(&held.lease.job);
+            let keeper = self.start_keeping(&held, &cancel);
+            let platform = self.clone();
+            let work = async move { platform.work(&held, &cancel, keeper, slot).await };
+            self.runner().spawn(self, Box::pin(self.tasks().track_future(work)));
         }
         Ok(())
     }
@@ -75,15 +78,14 @@ impl Platform {
     }
 
     /// Has a claimed job carried out.
-    async fn work(&self, held: Arc<Held>, slot: OwnedSemaphorePermit) {
+    async fn work(&self, held: &Held, cancel: &CancellationToken, keeper: Keeper, slot: OwnedSemaphorePermit) {
         let lease = &held.lease;
-        let cancel = self.running().begin(&lease.job);
         let result = tokio::select! {
             biased;
             () = held.lost().cancelled() => Err(Error::StaleLease),
-            result = self.execute(&held, &cancel) => result,
-            never = self.keep(&held, &cancel) => match never {},
+            result = self.execute(held, cancel) => result,
         };
+        drop(keeper);
         self.running().end(&lease.job);
         match result {
             Ok(()) => {}
@@ -115,10 +117,10 @@ impl Platform {
         self.publish(at, Happened::Updated, object(&job)?);
         tracing::debug!(job = job.id, wait_ms = (self.clock.now() - job.queued_at).num_milliseconds(), "started");
         if let Some(verdict) = self.held_back(&instance, &job)? {
-            return self.settle(at, Hold::Own(&held.lease), Event::Ended(Some(verdict)), None).await;
+            return self.end(held, Event::Ended(Some(verdict)), None).await;
         }
         if job.needs_room && !self.has_room(&instance)? {
-            return self.settle(at, Hold::Own(&held.lease), Event::NoRoom, None).await;
+            return self.end(held, Event::NoRoom, None).await;
         }
         let assignment = Assignment { instance, job, lease: held.lease.clone(), cancel: cancel.clone() };
         let (event, remains) = tokio::select! {
@@ -130,7 +132,12 @@ impl Platform {
             // The run is dropped, and with it its connections.
             () = self.grace_over() => (Event::Stopped, Remains::default()),
         };
-        self.settle(at, Hold::Own(&held.lease), event, Some(remains)).await
+        self.end(held, event, Some(remains)).await
+    }
+
+    async fn end(&self, held: &Held, event: Event, remains: Option<Remains>) -> Result<()> {
+        held.begin_to_end();
+        self.settle(&held.lease.job, Hold::Own(&held.lease), event, remains).await
     }
 
     /// Waits until the server is told to stop, and then as long as a run is given to end by itself.

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_platform::instance::Instance;
-use konnector_platform::job::{Assignment, Finished, Remains, Runner, Verdict};
+use konnector_platform::job::{Assignment, Finished, JobTask, Remains, Runner, Verdict};
 use konnector_platform::{Platform, Result};
 use konnector_sandbox::{Failure, Outcome};
 use konnector_store::{Changes, DocRef, Lease};
 use serde_json::json;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::dice::Dice;
@@ -135,8 +134,8 @@ impl Script {
 
 #[async_trait]
 impl Runner for Script {
-    fn runtime(&self, _: &Platform) -> Handle {
-        Handle::current()
+    fn spawn(&self, _: &Platform, task: JobTask) {
+        tokio::spawn(task);
     }
 
     async fn run(&self, platform: &Platform, assignment: Assignment) -> Result<Finished> {

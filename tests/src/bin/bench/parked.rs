@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use konnector_sandbox::http::{Gate, GateOptions};
-use konnector_sandbox::{Options, Outcome, Report, Sandbox};
+use konnector_sandbox::{GuestTask, Options, Outcome, Report, Sandbox};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::{handmade, resident};
 use serde_json::json;
@@ -134,7 +134,7 @@ pub fn row(runs: usize) {
     let max_runs = u32::try_from(runs).expect("a number of runs");
     let options = Options { max_runs, memory_ceiling: 256 << 20, total_memory: 64 << 30, ..Options::default() };
     let sandbox = Arc::new(Sandbox::new(options).expect("a sandbox"));
-    let runtime = sandbox.runtime().clone();
+    let runtime = crate::runtime();
     let cache = tempfile::tempdir().expect("a folder");
     let url = format!("http://127.0.0.1:{}", vendor.port);
     let program = runtime.block_on(sandbox.prepare(&waiting(&url), cache.path())).expect("prepared");
@@ -148,17 +148,17 @@ pub fn row(runs: usize) {
     let start = || {
         let (sandbox, program) = (Arc::clone(&sandbox), program.clone());
         let capabilities = world.capabilities_through(&gate);
-        runtime
-            .spawn(async move { sandbox.run(&program, job(json!({})), capabilities, CancellationToken::new()).await })
+        let of_run = Arc::clone(&sandbox);
+        sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, CancellationToken::new()).await })
     };
     let wait_for = |vendor: &mut Vendor, count: usize| {
         while vendor.waiting() != count {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    let finish = |parked: Vec<tokio::task::JoinHandle<konnector_sandbox::Ended>>| {
+    let finish = |parked: Vec<GuestTask<konnector_sandbox::Ended>>| {
         for run in parked {
-            let ended = runtime.block_on(run).expect("no panic");
+            let ended = runtime.block_on(run).expect("the sandbox is there");
             assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
         }
     };

@@ -1,0 +1,37 @@
+//! What drives the timers and sockets of guests.
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::error::Error;
+
+/// A runtime for what guests wait for: timers, sockets, and the tasks that HTTP connections bring. One thread is enough, because no guest
+/// and nothing else that computes runs on it.
+pub(super) struct Io {
+    runtime: Option<Runtime>,
+    handle: Handle,
+}
+
+impl Io {
+    pub(super) fn start() -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("konnector-io")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Engine(format!("cannot start the thread for timers and sockets: {error}")))?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        // The last thread for guests may end inside of another runtime, where dropping one that blocks panics.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the threads for guests run.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use super::fair::Runtime;
+use super::slice;
+
+/// Runtime of one task, kept while it waits.
+#[derive(Debug, Default)]
+pub(super) struct Account(AtomicU64);
+
+impl Account {
+    pub(super) fn runtime(&self) -> Runtime {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Charges a task for its polls. The charge is written before the poll ends: the task may be queued on another thread right after.
+pub(super) struct Charged<F> {
+    /// `None` once it is dropped.
+    future: Option<Pin<Box<F>>>,
+    account: Arc<Account>,
+}
+
+impl<F> Charged<F> {
+    pub(super) fn new(future: F, account: Arc<Account>) -> Self {
+        Self { future: Some(Box::pin(future)), account }
+    }
+}
+
+impl<F: Future> Future for Charged<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(future) = &mut self.future else { return Poll::Pending };
+        let polled = future.as_mut().poll(context);
+        if let Some(runtime) = slice::charge() {
+            self.account.0.store(runtime, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+/// A task that panics while it is dropped would end the process.
+impl<F> Drop for Charged<F> {
+    fn drop(&mut self) {
+        let future = self.future.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
+            tracing::error!("a task panicked while it was dropped");
+        }
+    }
+}
+
+/// A task on the threads for guests. Dropping this ends the task before its next turn.
+#[derive(Debug)]
+#[must_use = "dropping this ends the task; `detach` lets it go on"]
+pub struct GuestTask<T>(pub(super) async_task::Task<Option<T>, Arc<Account>>);
+
+impl<T> GuestTask<T> {
+    /// Lets the task go on without anybody who waits for it.
+    pub fn detach(self) {
+        self.0.detach();
+    }
+}
+
+/// What the task returns; `None` when the sandbox is gone. A panic of the task goes on here.
+impl<T> Future for GuestTask<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        pin!(&mut self.0).poll(context)
+    }
+}

@@ -1,0 +1,173 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::task::yield_now;
+
+use super::{Demand, Scheduler, should_yield};
+use crate::engine::compiler_engine;
+use crate::ticker::Ticker;
+
+fn scheduler(threads: usize) -> Scheduler {
+    let demand = Arc::new(Demand::default());
+    let engine = compiler_engine(1 << 20).unwrap();
+    let ticker = Ticker::start(&engine, Arc::clone(&demand)).unwrap();
+    Scheduler::start(threads, demand, ticker.hurry()).unwrap()
+}
+
+/// Computes like a guest, which yields when it is told to, until the flag is set.
+async fn compute(until: Arc<AtomicBool>) -> usize {
+    let mut turns = 0;
+    while !until.load(Ordering::SeqCst) {
+        while !should_yield() {
+            std::hint::spin_loop();
+        }
+        turns += 1;
+        yield_now().await;
+    }
+    turns
+}
+
+/// Sets the flag when it is dropped.
+struct Sets(Arc<AtomicBool>);
+
+impl Drop for Sets {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn flag() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(false))
+}
+
+#[tokio::test]
+async fn timers_go_on_while_every_thread_computes() {
+    let scheduler = scheduler(2);
+    let done = flag();
+    let busy: Vec<_> = (0..5).map(|_| scheduler.spawn(compute(Arc::clone(&done)))).collect();
+    let naps = scheduler.spawn(async {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    naps.await.unwrap();
+    done.store(true, Ordering::SeqCst);
+    for task in busy {
+        // Each yields at least each time that the naps end, or would be alone on its thread for ever.
+        assert!(task.await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_task_whose_sockets_are_always_ready_lets_others_go_on() {
+    let scheduler = scheduler(1);
+    let done = flag();
+    let seen = Arc::clone(&done);
+    let eager = scheduler.spawn(async move {
+        while !seen.load(Ordering::SeqCst) {
+            tokio::task::coop::consume_budget().await;
+        }
+    });
+    let sets = Arc::clone(&done);
+    scheduler.spawn(async move { sets.store(true, Ordering::SeqCst) }).await.unwrap();
+    eager.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_reaches_who_waits_and_no_other_task() {
+    let scheduler = scheduler(1);
+    let panics = scheduler.spawn(async { panic!("on purpose") });
+    let other = scheduler.spawn(async { 7 });
+    assert!(std::panic::AssertUnwindSafe(panics).catch_unwind().await.is_err());
+    assert_eq!(other.await, Some(7));
+    scheduler.spawn(async { panic!("nobody waits") }).detach();
+    assert_eq!(scheduler.spawn(async { 8 }).await, Some(8));
+}
+
+#[tokio::test]
+async fn a_panic_while_a_task_is_dropped_ends_no_thread() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let scheduler = scheduler(1);
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let task = scheduler.spawn(async move {
+        let _bomb = Bomb;
+        begun.send(()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    has_begun.await.unwrap();
+    drop(task);
+    assert_eq!(scheduler.spawn(async { 9 }).await, Some(9));
+}
+
+#[tokio::test]
+async fn dropping_a_task_ends_it_and_detaching_does_not() {
+    let scheduler = scheduler(1);
+    let (dropped, done) = (flag(), flag());
+    let sets = Sets(Arc::clone(&dropped));
+    let task = scheduler.spawn(async move {
+        let _sets = sets;
+        std::future::pending::<()>().await;
+    });
+    let sets = Sets(Arc::clone(&done));
+    scheduler
+        .spawn(async move {
+            let _sets = sets;
+            yield_now().await;
+        })
+        .detach();
+    drop(task);
+    while !(dropped.load(Ordering::SeqCst) && done.load(Ordering::SeqCst)) {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn tasks_end_with_the_scheduler() {
+    let scheduler = scheduler(2);
+    let (begun, mut has_begun) = tokio::sync::mpsc::channel(100);
+    let dropped = Arc::new(AtomicUsize::new(0));
+    struct Counts(Arc<AtomicUsize>);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let parked: Vec<_> = (0..100)
+        .map(|_| {
+            let (begun, counts) = (begun.clone(), Counts(Arc::clone(&dropped)));
+            scheduler.spawn(async move {
+                let _counts = counts;
+                begun.send(()).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(3_600)).await;
+            })
+        })
+        .collect();
+    for _ in 0..100 {
+        has_begun.recv().await.unwrap();
+    }
+    drop(scheduler);
+    for task in parked {
+        assert_eq!(task.await, None);
+    }
+    assert_eq!(dropped.load(Ordering::SeqCst), 100);
+}
+
+#[tokio::test]
+async fn a_turn_ends_for_who_has_used_less() {
+    let scheduler = scheduler(1);
+    let done = flag();
+    let busy = scheduler.spawn(compute(Arc::clone(&done)));
+    // Each of these comes while the thread computes, and is over long before the busy task has had enough.
+    for _ in 0..50 {
+        scheduler.spawn(async { assert!(!should_yield(), "the busy task has used more") }).await.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    assert!(busy.await.unwrap() > 0);
+}

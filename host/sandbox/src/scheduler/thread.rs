@@ -1,0 +1,47 @@
+//! A thread that runs guests.
+
+use std::sync::Arc;
+
+use super::io::Io;
+use super::shared::Shared;
+use super::slice;
+use crate::error::Error;
+
+/// By how much the priority of guests is lower than that of the process. At 5 a guest has a quarter of a processor that a thread of
+/// ordinary priority wants, too: enough to go on under load, little enough that requests, the schedule and leases do not notice guests.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 5;
+
+pub(super) fn start(number: usize, shared: Arc<Shared>, io: Arc<Io>) -> Result<(), Error> {
+    std::thread::Builder::new()
+        .name(format!("konnector-guest-{number}"))
+        .spawn(move || {
+            lower_priority();
+            run(number, &shared, &io);
+        })
+        .map(drop)
+        .map_err(|error| Error::Engine(format!("cannot start a thread for guests: {error}")))
+}
+
+fn run(number: usize, shared: &Shared, io: &Io) {
+    let mut ended = None;
+    while let Some((runtime, runnable)) = shared.next(number, ended) {
+        slice::begin(Arc::clone(shared.demand()), runtime);
+        // In tokio's context, so that timers and sockets find what drives them, and with its budget for one poll: a task whose sockets are
+        // always ready lets others go on, too.
+        // The task keeps its panic for whoever waits for it.
+        io.handle().block_on(async move { runnable.run() });
+        ended = Some(slice::end().unwrap_or(runtime));
+    }
+}
+
+/// On Linux a priority belongs to a thread, elsewhere to the whole process.
+#[cfg(target_os = "linux")]
+fn lower_priority() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::warn!(%error, "threads for guests keep the priority of the process");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn lower_priority() {}

@@ -1,0 +1,33 @@
+//! Waits a little, again and again: `rounds` times for `ms` milliseconds, or for the answer of `url`.
+
+use std::time::Duration;
+
+use test_guests::prelude::*;
+
+#[konnector]
+fn run(job: Job) -> Result<Report, Failure> {
+    let parameters = parameters(&job);
+    let rounds = parameters["rounds"].as_u64().unwrap_or(20);
+    let nap = Duration::from_millis(parameters["ms"].as_u64().unwrap_or(10));
+    for _ in 0..rounds {
+        match parameters["url"].as_str() {
+            None => std::thread::sleep(nap),
+            Some(url) => ask(url),
+        }
+    }
+    Ok(done())
+}
+
+fn ask(url: &str) {
+    let request = http::Request {
+        method: "GET".to_owned(),
+        url: url.to_owned(),
+        headers: Vec::new(),
+        body: None,
+        response_body: http::BodyForm::Bytes,
+        follow_redirects: false,
+        timeout_ms: None,
+    };
+    let response = http::send(&request).expect("an answer");
+    assert_eq!(response.status, 200);
+}

@@ -1,0 +1,116 @@
+//! Runs that compute without end take their share and no more. Measured in processor time, which other work of the machine does not change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use konnector_sandbox::{Ended, GuestTask, Limits, Options, Outcome, Program, Sandbox};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::guest;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::cache;
+
+/// Threads for guests in these tests.
+const THREADS: usize = 2;
+
+struct Site {
+    sandbox: Arc<Sandbox>,
+    spin: Program,
+    naps: Program,
+    stop: CancellationToken,
+    world: World,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let options = Options { max_runs: 64, worker_threads: THREADS, ..Options::default() };
+        let sandbox = Arc::new(Sandbox::new(options).expect("a sandbox"));
+        let prepare = async |name: &str| sandbox.prepare(&guest(name), cache()).await.expect("prepared");
+        let (spin, naps) = (prepare("spin").await, prepare("naps").await);
+        let endless = |limits: &mut Limits| {
+            (limits.grace, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
+        };
+        Self { spin, naps, stop: CancellationToken::new(), world: World::limited(endless), sandbox }
+    }
+
+    fn start(&self, program: &Program, parameters: Value) -> GuestTask<Ended> {
+        let (sandbox, program, stop) = (Arc::clone(&self.sandbox), program.clone(), self.stop.clone());
+        let capabilities = self.world.capabilities();
+        self.sandbox.spawn(async move { sandbox.run(&program, job(parameters), capabilities, stop).await })
+    }
+
+    fn start_busy(&self, number: usize) -> Vec<GuestTask<Ended>> {
+        (0..number).map(|_| self.start(&self.spin, json!({}))).collect()
+    }
+
+    /// Stops the busy runs; returns the milliseconds that each has used.
+    async fn used(&self, busy: Vec<GuestTask<Ended>>) -> Vec<u64> {
+        self.stop.cancel();
+        let mut used = Vec::new();
+        for run in busy {
+            used.push(run.await.expect("the sandbox is there").receipt.cpu_ms);
+        }
+        used
+    }
+}
+
+#[tokio::test]
+async fn busy_runs_have_even_shares() {
+    for number in [3, 7] {
+        let site = Site::new().await;
+        let busy = site.start_busy(number);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let used = site.used(busy).await;
+        let (least, most) = (used.iter().min().unwrap(), used.iter().max().unwrap());
+        assert!(*least * 10 >= *most * 8, "{number} busy runs have used {used:?} ms");
+    }
+}
+
+/// The processor time that busy runs use while another run waits twenty times for a little.
+async fn used_meanwhile(number: usize, parameters: Value, world: impl FnOnce(&mut World)) -> u64 {
+    let mut site = Site::new().await;
+    world(&mut site.world);
+    let busy = site.start_busy(number);
+    // So that they compute when the other run comes.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ended = site.start(&site.naps, parameters).await.expect("the sandbox is there");
+    assert!(matches!(ended.outcome, Outcome::Completed(_)), "{:?}", ended.outcome);
+    site.used(busy).await.iter().sum()
+}
+
+/// Two threads for the 200 ms that naps take, and as much again; it was 40,000.
+const MOST: u64 = 1_000;
+
+#[tokio::test]
+async fn a_run_that_naps_is_served_beside_busy_ones() {
+    for number in [THREADS, THREADS + 1, 12] {
+        let used = used_meanwhile(number, json!({ "rounds": 20, "ms": 10 }), |_| {}).await;
+        assert!(used < MOST, "{number} busy runs used {used} ms while a run took twenty naps of 10 ms");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_asks_a_vendor_is_served_beside_busy_ones() {
+    let vendor = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", vendor.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = vendor.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 1_024];
+                while stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await);
+                }
+            });
+        }
+    });
+    for number in [THREADS, THREADS + 1, 12] {
+        let hosts = vec![url.clone()];
+        let parameters = json!({ "rounds": 20, "url": url });
+        let used = used_meanwhile(number, parameters, |world| world.hosts = hosts).await;
+        assert!(used < MOST, "{number} busy runs used {used} ms while a run sent twenty requests");
+    }
+}
