@@ -81,3 +81,23 @@ pub fn with_names(imports: &[&str], exports: &[&str]) -> Vec<u8> {
     let exports: String = exports.iter().map(|name| format!("(export \"{name}\" (instance $nothing))\n")).collect();
     wat::parse_str(format!("(component {imports} (instance $nothing) {exports})")).unwrap()
 }
+
+/// A command component of that many core instances, memories (of one page) and tables, whose `main` executes `body`.
+pub fn command_of(instances: usize, memories: usize, tables: usize, body: &str) -> Vec<u8> {
+    let filler = |number: usize| {
+        let memory = if number < memories { "(memory 1)" } else { "" };
+        let table = if number < tables { "(table 4 funcref)" } else { "" };
+        format!("(core module $part{number} {memory} {table}) (core instance (instantiate $part{number}))\n")
+    };
+    let parts: String = (0..instances - 1).map(filler).collect();
+    let component = format!(
+        r#"(component
+             {parts}
+             (core module $main (func (export "run") (result i32) {body} (i32.const 0)))
+             (core instance $main (instantiate $main))
+             (func $run (result (result)) (canon lift (core func $main "run")))
+             (instance $cli (export "run" (func $run)))
+             (export "wasi:cli/run@0.2.0" (instance $cli)))"#
+    );
+    wat::parse_str(&component).unwrap_or_else(|error| panic!("{error}\n{component}"))
+}

@@ -10,12 +10,10 @@ use crate::error::Error;
 
 /// A component of Rust is three or four core instances; other languages bring a few more.
 pub(crate) const CORE_INSTANCES_PER_RUN: u32 = 32;
-/// Memories that one component may have.
+/// Memories that one component may have: one for the program, one for what adapts it to WASI where a tool chain brings that, and as many again.
 pub(crate) const MEMORIES_PER_RUN: u32 = 4;
-/// Tables that one component may have.
+/// Tables that one component may have; about one for each two core instances.
 pub(crate) const TABLES_PER_RUN: u32 = 16;
-/// Memories for each run in the pool: one for the program, and one for what adapts it to WASI where a tool chain brings that.
-const MEMORY_SLOTS_PER_RUN: u32 = 2;
 /// All that a 32-bit memory can address.
 const WHOLE_MEMORY: u64 = 4 << 30;
 /// How much address space memories may take together: a quarter of what a process has on the processors of today.
@@ -34,7 +32,7 @@ impl Size {
     /// Address space behind one memory. With 4 GiB a guest's loads and stores need no checks; where so many runs are wanted that this does
     /// not fit, each memory is given what it may grow to, and checks (which for programs that mostly wait is no loss).
     pub(crate) fn memory_reservation(self) -> u64 {
-        let memories = u64::from(self.runs) * u64::from(MEMORY_SLOTS_PER_RUN);
+        let memories = u64::from(self.runs) * u64::from(MEMORIES_PER_RUN);
         if memories.saturating_mul(WHOLE_MEMORY) <= ROOM_FOR_MEMORIES {
             WHOLE_MEMORY
         } else {
@@ -46,8 +44,9 @@ impl Size {
 /// Makes the engine. Several engines in one process cost memory and had type confusions between them (advisories hgjw, qw58), so a
 /// [`Sandbox`](crate::Sandbox) has one, and a process one sandbox.
 ///
-/// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. It reserves about 8 GiB of address space per
-/// run, which `ulimit -v`, strict overcommit or some containers refuse; then instances are allocated on demand.
+/// With the pooling allocator an instance costs a `madvise` instead of `mmap` and `munmap`. It has room for as many runs as there may be, each
+/// with the most that one component may have: no run takes another one's place, so none waits or fails for it. That costs address space,
+/// about 16 GiB per run, which `ulimit -v`, strict overcommit or some containers refuse; then instances are allocated on demand.
 pub(crate) fn engine(size: Size) -> Result<Engine, Error> {
     let mut config = config(size.memory_reservation());
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(size)));
@@ -68,9 +67,9 @@ pub(crate) fn compiler_engine(memory_reservation: u64) -> Result<Engine, Error> 
 fn pool(size: Size) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(size.runs)
-        .total_core_instances(size.runs.saturating_mul(8))
-        .total_memories(size.runs.saturating_mul(MEMORY_SLOTS_PER_RUN))
-        .total_tables(size.runs.saturating_mul(4))
+        .total_core_instances(size.runs.saturating_mul(CORE_INSTANCES_PER_RUN))
+        .total_memories(size.runs.saturating_mul(MEMORIES_PER_RUN))
+        .total_tables(size.runs.saturating_mul(TABLES_PER_RUN))
         .total_stacks(size.runs)
         .total_gc_heaps(0)
         .max_core_instances_per_component(CORE_INSTANCES_PER_RUN)

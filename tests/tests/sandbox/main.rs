@@ -20,6 +20,7 @@ mod http;
 mod measure;
 mod neighbours;
 mod orderly;
+mod pool;
 mod wasi_http;
 
 use std::path::Path;

@@ -1,0 +1,56 @@
+//! Room in the engine's pool: each run has what the largest component may need, so no run takes another one's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use konnector_sandbox::{Ending, Options, Outcome, Sandbox};
+use konnector_tests::fakes::{World, job};
+use konnector_tests::handmade;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::cache;
+
+/// Runs at a time in these tests.
+const RUNS: u32 = 8;
+
+fn sandbox() -> Arc<Sandbox> {
+    Arc::new(Sandbox::new(Options { max_runs: RUNS, worker_threads: 2, ..Options::default() }).expect("a sandbox"))
+}
+
+#[tokio::test]
+async fn the_largest_components_run_beside_each_other() {
+    let sandbox = sandbox();
+    // 32 core instances with 4 memories and 16 tables.
+    let spins = "(loop $more (br $more))";
+    let program = sandbox.prepare(&handmade::command_of(32, 4, 16, spins), cache()).await.unwrap();
+    let stop = CancellationToken::new();
+    let world = World::limited(|limits| limits.grace = Duration::ZERO);
+    let runs: Vec<_> = (0..RUNS)
+        .map(|_| {
+            let (of_run, program, stop, world) =
+                (Arc::clone(&sandbox), program.clone(), stop.clone(), world.capabilities());
+            sandbox.spawn(async move { of_run.run(&program, job(json!({})), world, stop).await })
+        })
+        .collect();
+    // So that all of them have begun.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.cancel();
+    for run in runs {
+        let ended = run.await.unwrap();
+        assert!(matches!(ended.outcome, Outcome::Ended(Ending::Cancelled)), "{:?}", ended.outcome);
+        assert_eq!(ended.receipt.peak_memory, 4 << 16, "it has all its memories");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_needs_more_is_refused_before_it_runs() {
+    let sandbox = sandbox();
+    let refusal = async |instances, memories, tables| {
+        let component = handmade::command_of(instances, memories, tables, "");
+        sandbox.prepare(&component, cache()).await.unwrap_err().to_string()
+    };
+    insta::assert_snapshot!(refusal(33, 1, 0).await, @"the component cannot be compiled: The component transitively contains 33 core module instances, which exceeds the configured maximum of 32 in the pooling allocator");
+    insta::assert_snapshot!(refusal(32, 5, 0).await, @"the component cannot be compiled: The component transitively contains 5 Wasm linear memories, which exceeds the configured maximum of 4 in the pooling allocator");
+    insta::assert_snapshot!(refusal(32, 1, 17).await, @"the component cannot be compiled: The component transitively contains 17 tables, which exceeds the configured maximum of 16 in the pooling allocator");
+}
