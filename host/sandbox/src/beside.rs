@@ -20,6 +20,11 @@ impl Beside {
     /// Has work done; `None` when nobody polls it any more, which is when the run is being dropped. Dropping the future drops the work at
     /// the task's next turn.
     pub(crate) async fn done<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
+        self.begin(work).await.ok()
+    }
+
+    /// The same for who waits on another task. To be called by a host function: the work is polled first when the guest waits for something.
+    pub(crate) fn begin<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> oneshot::Receiver<T> {
         let (mut sender, receiver) = oneshot::channel();
         let piece = async move {
             let value = tokio::select! {
@@ -31,7 +36,7 @@ impl Beside {
             drop(sender.send(value));
         };
         self.pieces().push(Box::pin(piece));
-        receiver.await.ok()
+        receiver
     }
 
     /// Polls all pieces; answers whether one of them was finished, so that the guest can go on.

@@ -15,6 +15,8 @@ pub use documents::{Change, Document, Documents, Item, Order, Page, Query, Range
 pub use files::{Details, Entry, File, Files, Folder, Listing, OpenFile, Reference, Stored, Target, Upload};
 pub use tree::{Content, Destination, Draft, Node, Place, Tree, TreeError};
 
+pub use crate::bill::CpuBill;
+pub use crate::clock::CpuUsedUp;
 use crate::http::Session;
 pub use crate::http::{OwnApi, OwnBody, SecretsShown};
 use crate::limits::Limits;

@@ -127,29 +127,6 @@ impl<F: Future + Unpin> Future for Billed<F> {
     }
 }
 
-/// Work of a run in a task of its own, which is billed to the run. What ends the run is its own task's [`Billed`].
-pub(crate) struct Metered<F> {
-    future: Pin<Box<F>>,
-    meter: Arc<Meter>,
-}
-
-impl<F: Future> Metered<F> {
-    pub(crate) fn new(future: F, meter: Arc<Meter>) -> Self {
-        Self { future: Box::pin(future), meter }
-    }
-}
-
-impl<F: Future> Future for Metered<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let before = processor_time();
-        let polled = self.future.as_mut().poll(context);
-        self.meter.add_cpu(processor_time().saturating_sub(before));
-        polled
-    }
-}
-
 /// Time that this thread has spent on a processor. Unlike the wall clock it does not bill a run for the machine's other work.
 #[cfg(unix)]
 pub(crate) fn processor_time() -> Duration {

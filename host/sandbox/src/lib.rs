@@ -8,6 +8,7 @@
 compile_error!("a panic in a host function ends one run and not the server: build with panic = \"unwind\"");
 
 mod beside;
+mod bill;
 mod bindings;
 mod bounded;
 mod cache;

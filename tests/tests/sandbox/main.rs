@@ -20,6 +20,7 @@ mod http;
 mod measure;
 mod neighbours;
 mod orderly;
+mod own_api;
 mod pool;
 mod wasi_http;
 

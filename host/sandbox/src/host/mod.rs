@@ -10,6 +10,7 @@ mod handles;
 mod http;
 mod json;
 mod log;
+mod own_api;
 mod progress;
 mod promise;
 mod reveal;

@@ -14,8 +14,7 @@ use wasmtime_wasi_http::{
 
 use super::{Context, Host};
 use crate::capability::Level;
-use crate::clock::Metered;
-use crate::http::{HttpError, Patience, Phase, SecretsShown};
+use crate::http::{HttpError, OwnApi, Patience, Phase, SecretsShown};
 
 /// Bytes of all headers of one request or answer, as `wasi:http` counts them.
 const FIELDS: usize = 64 << 10;
@@ -76,7 +75,6 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<Answer>> + Send> {
         let context = Arc::clone(&self.context);
         let place = Arc::clone(&self.on_their_way).try_acquire_owned();
-        let meter = Arc::clone(&context.meter);
         let exchange = async move {
             let _place = place.map_err(|_| {
                 let text = format!("{ON_THEIR_WAY} requests are on their way already; wait for one of them");
@@ -91,8 +89,13 @@ impl WasiHttpHooks for Hooks {
             let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((answer, nothing_more))
         };
-        // It runs in a task of its own, for our own API with all that a request costs there.
-        Box::new(Metered::new(exchange, meter))
+        // Not in the task that `wasmtime-wasi-http` starts for this: what is done for the guest, our own API's answers above all, is done in
+        // the guest's turn and at its expense.
+        let answer = self.context.beside.begin(Box::pin(exchange));
+        Box::new(async move {
+            let ended = || Error::InternalError(Some("the run is being ended".to_owned()));
+            answer.await.unwrap_or_else(|_| Err(ended()))
+        })
     }
 }
 
@@ -102,7 +105,8 @@ impl Context {
         request: http::Request<WasiBody>,
         patience: Patience,
     ) -> std::result::Result<http::Response<crate::http::ForwardBody>, HttpError> {
-        let own = self.capabilities.api.as_deref();
+        let own = self.own_api();
+        let own = own.as_ref().map(|api| api as &dyn OwnApi);
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(HttpError::Other("the run is being ended".to_owned())),

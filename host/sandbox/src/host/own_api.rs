@@ -1,0 +1,60 @@
+//! Our own API as a run reaches it: each request is answered at the expense of the run.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full};
+use url::Url;
+
+use super::Context;
+use crate::bill::CpuBill;
+use crate::http::{OwnApi, OwnBody};
+
+/// The API with the bill of a run.
+pub(super) struct Billed<'a> {
+    context: &'a Context,
+    api: &'a dyn OwnApi,
+}
+
+impl Context {
+    pub(super) fn own_api(&self) -> Option<Billed<'_>> {
+        self.capabilities.api.as_deref().map(|api| Billed { context: self, api })
+    }
+}
+
+#[async_trait]
+impl OwnApi for Billed<'_> {
+    fn url(&self) -> &Url {
+        self.api.url()
+    }
+
+    fn host(&self) -> HeaderValue {
+        self.api.host()
+    }
+
+    fn token(&self) -> &str {
+        self.api.token()
+    }
+
+    fn shows_secrets(&self) -> bool {
+        self.api.shows_secrets()
+    }
+
+    async fn call(&self, mut request: http::Request<OwnBody>) -> Response<OwnBody> {
+        let bill = CpuBill::new(self.context.meter.clone(), self.context.capabilities.limits.cpu);
+        request.extensions_mut().insert(bill.clone());
+        match bill.watch(self.api.call(request)).await {
+            Ok(response) => response,
+            Err(_) => too_costly(),
+        }
+    }
+}
+
+fn too_costly() -> Response<OwnBody> {
+    let text = r#"{"errors":[{"status":"503","title":"Service Unavailable","detail":"the request takes too much processor time; ask for less at a time"}]}"#;
+    let mut response =
+        Response::new(Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/vnd.api+json"));
+    response
+}
