@@ -16,10 +16,13 @@ mod digests;
 mod disk;
 mod keeper;
 mod memory;
+mod verified;
 
 pub(crate) use disk::DiskBlobs;
 pub(crate) use keeper::Keeper;
 pub use memory::MemoryBlobs;
+pub use verified::VerifiedReader;
+pub(crate) use verified::unwrapped;
 
 /// The name of a blob: 32 lower-case hexadecimal digits (UUID version 7). A blob never changes and has one owner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

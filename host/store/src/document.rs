@@ -3,12 +3,14 @@
 use konnector_manifest::Doctype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::Map;
 use crate::blob::{BlobId, Blobs};
 use crate::changes::Trace;
 use crate::error::{Conflict, Error, Result};
 use crate::frame;
+use crate::fsck::ContentLink;
 use crate::id::DocRef;
 use crate::key::{self, Space};
 use crate::kv::Kv;
@@ -16,7 +18,7 @@ use crate::rev::{BodyDigest, Rev};
 use crate::view::{self, View};
 
 /// The largest document, in bytes of JSON.
-const LIMIT: usize = konnector_manifest::json_budget::MAX_DOCUMENT;
+pub(crate) const LIMIT: usize = konnector_manifest::json_budget::MAX_DOCUMENT;
 /// Documents up to this size stand in the map, larger ones in a blob; the rest of an entry takes less than 512 bytes.
 const INLINE_LIMIT: usize = frame::LIMIT - 512;
 /// How deep a document may nest: JSON is read up to 128 levels, and the entry adds its own.
@@ -49,6 +51,16 @@ pub(crate) struct Record {
     pub(crate) rev: Rev,
     pub(crate) doctype: Doctype,
     pub(crate) content: Content,
+    /// The SHA-256 of a content in a blob, hexadecimal. What stands in the entry has a checksum there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sha256: Option<String>,
+}
+
+impl Record {
+    /// The content, where it is in a blob.
+    pub(crate) fn link(&self) -> Option<ContentLink> {
+        self.content.blob().map(|blob| ContentLink { blob, size: None, sha256: self.sha256.clone() })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,8 +91,8 @@ pub(crate) struct Body {
     digest: BodyDigest,
     size: usize,
     map: Map,
-    /// Where it is too large for the map.
-    blob: Option<BlobId>,
+    /// Where it is too large for the map, and its SHA-256 there.
+    blob: Option<(BlobId, String)>,
 }
 
 impl Body {
@@ -94,7 +106,7 @@ impl Body {
     }
 
     fn content(&self) -> Content {
-        self.blob.map_or_else(|| Content::Body(self.map.clone()), Content::Blob)
+        self.blob.as_ref().map_or_else(|| Content::Body(self.map.clone()), |(blob, _)| Content::Blob(*blob))
     }
 
     /// Moves a large body to a blob of its own, which is returned; the caller removes it if nothing comes to refer to it.
@@ -117,9 +129,9 @@ impl Body {
         }
         let mut writer = blobs.create().await?;
         writer.write(to_json(&self.map).into()).await?;
-        let blob = writer.finish().await?.id;
-        self.blob = Some(blob);
-        Ok(Some(blob))
+        let written = writer.finish().await?;
+        self.blob = Some((written.id, hex::encode(written.sha256)));
+        Ok(Some(written.id))
     }
 }
 
@@ -164,13 +176,13 @@ pub(crate) fn resolve(
     document: &DocRef,
     mut record: Option<Record>,
 ) -> Result<Option<Document>> {
-    while let Some(Record { rev, content, .. }) = record {
-        match body(blobs, &content) {
-            Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev, body })),
+    while let Some(found) = record {
+        match body(blobs, &found) {
+            Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev: found.rev, body })),
             Err(Error::BlobNotFound { blob }) => {
                 // A commit may have replaced the document and removed its old content between the two reads.
                 record = fetch(kv, document)?;
-                if record.as_ref().is_some_and(|now| now.content == content) {
+                if record.as_ref().is_some_and(|now| now.content == found.content) {
                     let reason = format!("its content, blob {blob}, is missing");
                     return Err(Error::Corrupt { what: format!("document {document}"), reason });
                 }
@@ -191,15 +203,33 @@ fn fetch(kv: &dyn Kv, document: &DocRef) -> Result<Option<Record>> {
 /// # Errors
 /// [`Error::BlobNotFound`] when it is being replaced.
 pub(crate) fn body_of(view: &mut View<'_>, blobs: &dyn Blobs, key: &[u8]) -> Result<Option<Map>> {
-    view.get::<Record>(key)?.map(|record| body(blobs, &record.content)).transpose()
+    view.get::<Record>(key)?.map(|record| body(blobs, &record)).transpose()
 }
 
-pub(crate) fn body(blobs: &dyn Blobs, content: &Content) -> Result<Map> {
-    match content {
+/// The body of a document.
+///
+/// # Errors
+/// [`Error::BlobNotFound`] when it is being replaced; [`Error::Corrupt`] when it is not what was written.
+pub(crate) fn body(blobs: &dyn Blobs, record: &Record) -> Result<Map> {
+    match &record.content {
         Content::Body(body) => Ok(body.clone()),
-        Content::Blob(blob) => serde_json::from_slice(&blobs.read(blob)?)
-            .map_err(|error| Error::Corrupt { what: format!("blob {blob}"), reason: error.to_string() }),
+        Content::Blob(blob) => parse(*blob, record.sha256.as_deref(), &blobs.read(blob)?),
     }
+}
+
+/// Reads a body that lies in a blob.
+///
+/// # Errors
+/// [`Error::Corrupt`] when it is not what was written.
+pub(crate) fn parse(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<Map> {
+    let corrupt = |reason: String| Error::Corrupt { what: format!("blob {blob}"), reason };
+    if let Some(said) = sha256 {
+        let found = hex::encode(Sha256::digest(bytes));
+        if found != said {
+            return Err(corrupt(format!("its SHA-256 is {found} instead of {said}")));
+        }
+    }
+    serde_json::from_slice(bytes).map_err(|error| corrupt(error.to_string()))
 }
 
 /// Writes a new document, above its tombstone if there is one; returns its revision.
@@ -283,5 +313,6 @@ fn next(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Opti
 }
 
 fn write(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, rev: &Rev, body: &Body) -> Result<()> {
-    view.put(key, &Record { rev: rev.clone(), doctype: document.doctype.clone(), content: body.content() })
+    let (doctype, sha256) = (document.doctype.clone(), body.blob.as_ref().map(|(_, sha256)| sha256.clone()));
+    view.put(key, &Record { rev: rev.clone(), doctype, content: body.content(), sha256 })
 }

@@ -2,6 +2,7 @@
 
 use crate::changes::Changes;
 use crate::error::{Error, Result};
+use crate::fsck::Schema;
 use crate::id::{DocRef, InstanceId};
 use crate::key;
 use crate::kv::{Batch, Committed};
@@ -11,30 +12,38 @@ use crate::store::Store;
 const PAGE: usize = 200;
 
 impl Store {
-    /// Removes all documents of an instance with their places in the queue and the schedule, then its indexes and the traces of
-    /// earlier deletions. The contents of its files are the caller's, who knows which they are.
+    /// Removes all documents of an instance with their contents and their places in the queue and the schedule, then its indexes and the
+    /// traces of earlier deletions. Who reads a content reads it to its end; a content stays while a backup is made that may need it.
     ///
     /// Works in many commits and can be repeated after a failure; nobody may write to the instance meanwhile.
     ///
     /// # Errors
     /// [`crate::Conflict::Running`] while one of its jobs runs, [`Error::Invalid`] for [`InstanceId::global`]; like
     /// [`Store::commit`] otherwise.
-    pub async fn erase(&self, instance: &InstanceId) -> Result<()> {
+    pub async fn erase(&self, schema: &dyn Schema, instance: &InstanceId) -> Result<()> {
         if instance.is_global() {
             let reason = "what belongs to no instance cannot be erased".to_owned();
             return Err(Error::Invalid { field: "instance id", reason });
         }
         for doctype in self.doctypes(instance)? {
             loop {
-                let documents = self.list(instance, &doctype, None, PAGE)?;
+                let documents = self.page(instance, &doctype, None, PAGE)?.documents;
                 if documents.is_empty() {
                     break;
                 }
-                let mut changes = Changes::new();
+                let (mut changes, mut contents) = (Changes::new(), Vec::new());
                 for document in documents {
-                    changes.purge(DocRef::new(instance, &doctype, document.id), &document.rev);
+                    let at = DocRef::new(instance, &doctype, document.id);
+                    match schema.links(&at, &document.body) {
+                        Ok(links) => contents.extend(links.contents.into_iter().map(|link| link.blob)),
+                        Err(reason) => {
+                            tracing::error!(document = %at, reason, "its contents stay until fsck --repair or the next sweep");
+                        }
+                    }
+                    changes.purge(at, &document.rev);
                 }
                 self.commit(changes).await?;
+                self.discard(contents).await;
             }
         }
         let range = key::of_instance(instance);

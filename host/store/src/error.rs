@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::blob::BlobId;
+use crate::fsck::Problem;
 use crate::id::DocRef;
 use crate::rev::Rev;
 
@@ -122,6 +123,14 @@ pub enum Error {
         free: u64,
         /// What new data leaves free, in bytes.
         reserve: u64,
+    },
+    /// Contents that documents refer to are missing or damaged, so that a backup would not hold what they say.
+    #[error("contents are missing or damaged:{}", listed(.problems, *.more))]
+    Contents {
+        /// What is wrong, for as many as a person reads.
+        problems: Vec<Problem>,
+        /// How many problems are not in the list.
+        more: u64,
     },
     /// A backup cannot be made or used.
     #[error("the backup cannot be used: {reason}")]
@@ -256,6 +265,15 @@ impl Error {
         let path = path.as_ref().to_owned();
         move |source| Self::Io { action, path, source }
     }
+}
+
+/// One problem a line.
+fn listed(problems: &[Problem], more: u64) -> String {
+    let mut text: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    if more > 0 {
+        text.push_str(&format!("\n  and {more} more"));
+    }
+    text
 }
 
 /// Bytes for a sentence.

@@ -214,4 +214,4 @@ mod memory;
 mod recorder;
 
 pub(crate) use memory::MemoryKv;
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Changed, Recorder};

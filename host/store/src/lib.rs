@@ -26,6 +26,7 @@ mod index;
 mod key;
 mod kv;
 mod open;
+mod page;
 mod plan;
 mod queue;
 mod rev;
@@ -37,7 +38,7 @@ mod store;
 mod view;
 
 pub use backup::{BackupHeader, BackupReader, BackupSummary, BackupWriter, verify_backup};
-pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs};
+pub use blob::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, MemoryBlobs, VerifiedReader};
 pub use changes::{Changes, Written};
 pub use document::{Document, Stamp};
 pub use error::{Conflict, Error, Result};
@@ -46,6 +47,7 @@ pub use fsck::{ContentLink, Fsck, Links, NoSchema, ORPHAN_AGE, Problem, Progress
 pub use id::{DocRef, InstanceId};
 pub use kv::{Batch, Committed, Kv, Write};
 pub use open::{Options, key_fingerprint};
+pub use page::{MAX_PAGE_BYTES, Page, weight};
 pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;
 pub use secondary::{

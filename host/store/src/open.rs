@@ -17,6 +17,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use chrono::{DateTime, Utc};
+
 use crate::blob::DiskBlobs;
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -62,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) unclean: bool,
     /// Whether nothing is wrong with it, as far as this process knows.
     pub(crate) checked: AtomicBool,
+    /// When it was opened.
+    pub(crate) opened_at: DateTime<Utc>,
     dir: PathBuf,
     _lock: File,
 }
@@ -79,7 +83,8 @@ impl Session {
         };
         sync_dir(dir)?;
         failpoint::hit("open.marked").map_err(Error::io("sync", dir))?;
-        Ok(Self { space, unclean, checked: AtomicBool::new(!unclean), dir: dir.to_owned(), _lock: lock })
+        let (checked, opened_at) = (AtomicBool::new(!unclean), Utc::now());
+        Ok(Self { space, unclean, checked, opened_at, dir: dir.to_owned(), _lock: lock })
     }
 
     /// Notes that all was closed in order. What nobody looked through after a crash stays marked.

@@ -41,14 +41,14 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             Step::Put { document, expected, body, given } => {
                 let (rev, old) = document::replace(&mut view, document, expected, body, given.as_ref())?;
                 feed::note(&mut view, document, &rev, false)?;
-                let before = || document::body(blobs, &old.content).map(Some);
+                let before = || document::body(blobs, &old).map(Some);
                 secondary::maintain(&mut view, document, before, || Ok(Some(body.map().clone())))?;
                 revs.push(rev);
                 freed.extend(old.content.blob());
             }
             Step::Delete { document, expected, trace, given } => {
                 let (rev, old) = delete(&mut view, document, expected, *trace, given.as_ref())?;
-                let before = || document::body(blobs, &old.content).map(Some);
+                let before = || document::body(blobs, &old).map(Some);
                 secondary::maintain(&mut view, document, before, || Ok(None))?;
                 revs.push(rev);
                 freed.extend(old.content.blob());

@@ -16,6 +16,7 @@ use crate::id::{DocRef, InstanceId};
 use crate::key::{self, Space};
 use crate::kv::{Batch, Committed, Kv, MemoryKv, Recorder};
 use crate::open::{self, Options, Session};
+use crate::page::behind;
 use crate::plan::{Plan, plan};
 use crate::queue::{self, Claim, Lease, Permit, Queued, Turns};
 use crate::rev::Rev;
@@ -77,6 +78,11 @@ impl Store {
     #[must_use]
     pub fn is_exclusive(&self) -> bool {
         self.inner.session.is_some()
+    }
+
+    /// When this process opened the store, where no other uses it.
+    pub(crate) fn opened_at(&self) -> Option<DateTime<Utc>> {
+        self.inner.session.as_ref().map(|session| session.opened_at)
     }
 
     pub(crate) fn turns(&self) -> &Turns {
@@ -198,37 +204,10 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Document>> {
-        let mut range = key::documents(instance, doctype);
-        if let Some(after) = after {
-            range.behind(&key::of_document(Space::Document, &DocRef::new(instance, doctype, after))?);
-        }
+        let range = behind(instance, doctype, after)?;
         let mut documents = Vec::new();
         for (key, record) in view::scan(self.kv(), &range, limit)? {
             let document = DocRef::new(instance, doctype, key::document_id(&key)?);
-            documents.extend(document::resolve(self.kv(), self.blobs(), &document, Some(record))?);
-        }
-        Ok(documents)
-    }
-
-    /// The same from the last id down, from before `before` on.
-    ///
-    /// # Errors
-    /// Like [`Store::get`].
-    pub fn list_back(
-        &self,
-        instance: &InstanceId,
-        doctype: &Doctype,
-        before: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Document>> {
-        let mut range = key::documents(instance, doctype);
-        if let Some(before) = before {
-            range.to = key::of_document(Space::Document, &DocRef::new(instance, doctype, before))?;
-        }
-        let mut documents = Vec::new();
-        for (key, bytes) in self.kv().scan(&range.from, &range.to, limit, true)? {
-            let (document, record) =
-                (DocRef::new(instance, doctype, key::document_id(&key)?), view::decode(&key, &bytes)?);
             documents.extend(document::resolve(self.kv(), self.blobs(), &document, Some(record))?);
         }
         Ok(documents)
@@ -296,7 +275,7 @@ impl Store {
         Err(Conflict::Contention.into())
     }
 
-    async fn discard(&self, blobs: Vec<BlobId>) {
+    pub(crate) async fn discard(&self, blobs: Vec<BlobId>) {
         for blob in blobs {
             if let Err(error) = self.blobs().remove(&blob).await {
                 tracing::warn!(%error, "a content that nothing needs stays until the next sweep");

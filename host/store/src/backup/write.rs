@@ -1,13 +1,18 @@
 //! Making a backup, while others read and write.
 
-use chrono::Utc;
-use tokio::io::AsyncReadExt;
+use std::collections::HashSet;
 
+use chrono::Utc;
+use tokio::io::AsyncReadExt as _;
+
+use super::contents::{Contents, Expected};
 use super::crypt::Sealer;
 use super::record::{Counts, Records};
 use super::{BackupHeader, BackupSummary, BackupWriter};
+use crate::blob::unwrapped;
 use crate::error::{Conflict, Error, Result};
-use crate::kv::Write;
+use crate::fsck::Schema;
+use crate::kv::{Changed, Write};
 use crate::open::FORMAT;
 use crate::secret::MasterKey;
 use crate::store::Store;
@@ -19,15 +24,17 @@ const PAGE: usize = 256;
 const LAST: usize = 512;
 
 impl Store {
-    /// Writes everything that is stored at one moment during this call; what was acknowledged before is in it. `told` hears how many bytes
-    /// were written.
+    /// Writes everything that is stored at one moment during this call; what was acknowledged before is in it. Of contents, those that a
+    /// document refers to. `told` hears how many bytes were written.
     ///
     /// Cancel safety: a backup without its end is refused when it is read.
     ///
     /// # Errors
-    /// [`Conflict::BackingUp`] while another backup is made; [`Error::Backup`] when it cannot be written; like [`Store::get`].
+    /// [`Conflict::BackingUp`] while another backup is made; [`Error::Contents`] when contents are missing or damaged; [`Error::Backup`]
+    /// when it cannot be written, or more was written meanwhile than could be copied again; like [`Store::get`].
     pub async fn back_up(
         &self,
+        schema: &dyn Schema,
         key: &MasterKey,
         to: &mut dyn BackupWriter,
         told: &mut (dyn FnMut(u64) + Send),
@@ -44,7 +51,22 @@ impl Store {
         };
         let changed = self.recorder().record().await?.ok_or(Conflict::BackingUp)?;
         let kept = self.keeper().keep();
+        let made = self.write_backup(schema, key, to, told, header, changed).await;
+        kept.release().await;
+        made
+    }
+
+    async fn write_backup(
+        &self,
+        schema: &dyn Schema,
+        key: &MasterKey,
+        to: &mut dyn BackupWriter,
+        told: &mut (dyn FnMut(u64) + Send),
+        header: BackupHeader,
+        changed: Changed<'_>,
+    ) -> Result<BackupSummary> {
         let mut records = Records::new(Sealer::begin(to, key, &header).await?);
+        let mut contents = Contents::new(schema);
 
         let mut range = key::everything();
         loop {
@@ -52,7 +74,13 @@ impl Store {
             let Some((last, _)) = page.last() else { break };
             range.behind(last);
             for (key, value) in &page {
+                contents.entry(key, value);
                 records.entry(key, Some(value)).await?;
+            }
+            if changed.is_filling()? {
+                let (again, held) = changed.take().await?;
+                drop(held);
+                self.write_again(again, &mut records, &mut contents).await?;
             }
             told(records.written());
             tokio::task::yield_now().await;
@@ -65,36 +93,88 @@ impl Store {
                 break again.into_iter().map(|key| self.written(key)).collect::<Result<Vec<_>>>()?;
             }
             drop(held);
-            for key in again {
-                records.entries(self.written(key)?).await?;
-            }
+            self.write_again(again, &mut records, &mut contents).await?;
         };
         drop(changed);
         for entries in last {
+            note(&entries, &mut contents);
             records.entries(entries).await?;
         }
 
-        // Whatever the entries refer to is there, and is kept.
-        let mut buffer = vec![0; 64 * 1024];
-        for blob in self.blobs().list().await? {
-            let (mut content, mut left) = (self.blobs().open(&blob).await?, self.blobs().size(&blob).await?);
-            records.blob(blob, left).await?;
-            while left > 0 {
-                let read = content.read(&mut buffer).await.map_err(Error::io("read blob", blob.to_string()))?;
-                let read_bytes = read as u64;
-                if read == 0 || read_bytes > left {
-                    return Err(Error::Corrupt { what: format!("blob {blob}"), reason: "its size changes".to_owned() });
-                }
-                records.write(buffer.get(..read).unwrap_or_default()).await?;
-                left -= read_bytes;
-                told(records.written());
-            }
+        // Whatever the entries refer to is kept until the end.
+        while let Some(expected) = contents.next() {
+            self.write_content(&expected, &mut records, &mut contents, told).await?;
         }
+        contents.finish()?;
         failpoint::hit("backup.blobs").map_err(Error::io("write", "the backup"))?;
         let (Counts { entries, blobs, .. }, bytes) = records.finish().await?;
-        kept.release().await;
         told(bytes);
         Ok(BackupSummary { header, entries, blobs, bytes })
+    }
+
+    async fn write_again(
+        &self,
+        keys: HashSet<Vec<u8>>,
+        records: &mut Records<'_>,
+        contents: &mut Contents<'_>,
+    ) -> Result<()> {
+        for key in keys {
+            let entries = self.written(key)?;
+            note(&entries, contents);
+            records.entries(entries).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a content. What is wrong with it is noted, and all that can be said of the others is said too.
+    async fn write_content(
+        &self,
+        Expected { document, link, is_body }: &Expected,
+        records: &mut Records<'_>,
+        contents: &mut Contents<'_>,
+        told: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<()> {
+        if *is_body {
+            match self.read_content(link).await {
+                Ok(bytes) => {
+                    contents.body(document, link, &bytes);
+                    records.blob(link.blob, bytes.len() as u64).await?;
+                    records.write(&bytes).await?;
+                }
+                Err(error) => contents.failed(document, link.blob, &error),
+            }
+            return Ok(());
+        }
+        let mut content = match self.open_content(link).await {
+            Ok(content) => content,
+            Err(error) => {
+                contents.failed(document, link.blob, &error);
+                return Ok(());
+            }
+        };
+        let mut left = content.size();
+        records.blob(link.blob, left).await?;
+        let mut buffer = vec![0; 64 * 1024];
+        while left > 0 {
+            match content.read(&mut buffer).await {
+                Ok(read) => {
+                    records.write(buffer.get(..read).unwrap_or_default()).await?;
+                    left -= (read as u64).min(left);
+                }
+                Err(error) => {
+                    contents.failed(document, link.blob, &unwrapped(link.blob, error));
+                    // The backup is given up at its end; until then it goes on as if, to find what else is wrong.
+                    buffer.fill(0);
+                    while left > 0 {
+                        let some = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                        records.write(buffer.get(..some).unwrap_or_default()).await?;
+                        left -= some as u64;
+                    }
+                }
+            }
+            told(records.written());
+        }
+        Ok(())
     }
 
     /// What was written under a key and, where it is the place of a document in the feed, under the key that this tells.
@@ -103,5 +183,13 @@ impl Store {
         let entry = value.as_deref().and_then(|value| feed::entry_at(&key, value));
         let entry = entry.map(|entry| self.kv().get(&entry).map(|value| (entry, value))).transpose()?;
         Ok(entry.into_iter().chain([(key, value)]).collect())
+    }
+}
+
+fn note(entries: &[Write], contents: &mut Contents<'_>) {
+    for (key, value) in entries {
+        if let Some(value) = value {
+            contents.entry(key, value);
+        }
     }
 }

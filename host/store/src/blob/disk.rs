@@ -117,6 +117,7 @@ impl Blobs for DiskBlobs {
         let (id, copy) = (*id, BlobId::new());
         self.blocking(move |folders| {
             let draft = copy.to_string();
+            let _unpublished = Unpublished { folders, name: &draft };
             // Blobs never change, so two names of one file will do, where the file system knows such.
             if folders.blobs.hard_link(location(id), &folders.tmp, &draft).is_err() {
                 folders.space.check()?;
@@ -187,6 +188,19 @@ impl Blobs for DiskBlobs {
             list().map_err(Error::io("list", &folders.path))
         })
         .await
+    }
+}
+
+/// Removes a file under `tmp/` in the end; one that was published is there no more.
+struct Unpublished<'a> {
+    folders: &'a Folders,
+    name: &'a str,
+}
+
+impl Drop for Unpublished<'_> {
+    fn drop(&mut self) {
+        // Where even this fails, the next start sweeps the folder.
+        let _ = self.folders.tmp.remove_file(self.name);
     }
 }
 

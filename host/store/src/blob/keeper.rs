@@ -10,41 +10,59 @@ use crate::error::Result;
 /// Passes everything on, and puts off removals while it is told to.
 pub(crate) struct Keeper {
     blobs: Box<dyn Blobs>,
-    removed: Mutex<Option<Vec<BlobId>>>,
+    removed: Mutex<Removed>,
 }
 
-/// Puts off removals. [`Kept::release`] catches up on them; when it is dropped instead, the blobs stay until the next sweep.
+#[derive(Default)]
+struct Removed {
+    /// Whether removals are put off.
+    kept: bool,
+    /// Those that were, and are not made up for.
+    put_off: Vec<BlobId>,
+}
+
+/// Puts off removals. [`Kept::release`] catches up on them; when it is dropped instead, whatever is removed next does.
 pub(crate) struct Kept<'a>(&'a Keeper);
 
 impl Keeper {
     pub(crate) fn new(blobs: Box<dyn Blobs>) -> Self {
-        Self { blobs, removed: Mutex::new(None) }
+        Self { blobs, removed: Mutex::default() }
     }
 
     pub(crate) fn keep(&self) -> Kept<'_> {
-        *self.removed() = Some(Vec::new());
+        self.removed().kept = true;
         Kept(self)
     }
 
-    fn removed(&self) -> MutexGuard<'_, Option<Vec<BlobId>>> {
+    fn removed(&self) -> MutexGuard<'_, Removed> {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Kept<'_> {
-    pub(crate) async fn release(self) {
-        let removed = self.0.removed().take().unwrap_or_default();
-        for blob in removed {
-            if let Err(error) = self.0.blobs.remove(&blob).await {
+    /// Removes what was put off, unless it still is.
+    async fn catch_up(&self) {
+        let put_off = {
+            let mut removed = self.removed();
+            if removed.kept { Vec::new() } else { std::mem::take(&mut removed.put_off) }
+        };
+        for blob in put_off {
+            if let Err(error) = self.blobs.remove(&blob).await {
                 tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
             }
         }
     }
 }
 
+impl Kept<'_> {
+    pub(crate) async fn release(self) {
+        let keeper = self.0;
+        drop(self);
+        keeper.catch_up().await;
+    }
+}
+
 impl Drop for Kept<'_> {
     fn drop(&mut self) {
-        *self.0.removed() = None;
+        self.0.removed().kept = false;
     }
 }
 
@@ -71,10 +89,14 @@ impl Blobs for Keeper {
     }
 
     async fn remove(&self, id: &BlobId) -> Result<()> {
-        if let Some(removed) = self.removed().as_mut() {
-            removed.push(*id);
-            return Ok(());
+        {
+            let mut removed = self.removed();
+            if removed.kept {
+                removed.put_off.push(*id);
+                return Ok(());
+            }
         }
+        self.catch_up().await;
         self.blobs.remove(id).await
     }
 

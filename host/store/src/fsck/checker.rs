@@ -92,7 +92,7 @@ impl<'a> Checker<'a> {
             Primary::Unreadable => return Ok(Primary::Unreadable),
             Primary::Is(record) => record,
         };
-        match document::body(self.blobs, &record.content) {
+        match document::body(self.blobs, &record) {
             Ok(body) => Ok(Primary::Is(body)),
             Err(Error::BlobNotFound { .. } | Error::Corrupt { .. }) => Ok(Primary::Unreadable),
             Err(error) => Err(error),
@@ -159,10 +159,8 @@ impl<'a> Checker<'a> {
             return Ok(());
         }
         feed::check_numbered(self, key, bytes, &record.rev, false)?;
-        if let Some(blob) = record.content.blob() {
-            self.contents.push((at.clone(), ContentLink { blob, size: None, sha256: None }));
-        }
-        let body = match document::body(self.blobs, &record.content) {
+        self.contents.extend(record.link().map(|link| (at.clone(), link)));
+        let body = match document::body(self.blobs, &record) {
             Ok(body) => body,
             // Found where the contents are looked for.
             Err(Error::BlobNotFound { .. }) => {

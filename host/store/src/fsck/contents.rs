@@ -16,8 +16,9 @@ use crate::store::Store;
 use crate::{key, view};
 
 impl Store {
-    /// Blobs that no document refers to, made before `before`. For a sweep: give it time for the slowest upload, because a blob is
-    /// written before the commit that refers to it.
+    /// Blobs that no document refers to, made before `before`, or before this process opened the store for itself alone: nobody is left
+    /// who could refer to those. For a sweep: give it time for the slowest upload, because a blob is written before the commit that refers
+    /// to it.
     ///
     /// Reads every document, page by page.
     ///
@@ -25,6 +26,7 @@ impl Store {
     /// [`Error::Corrupt`] when a document cannot be read: it may be what refers to a blob. Like [`Store::get`], and [`Error::Io`].
     pub async fn orphans(&self, schema: &dyn Schema, before: DateTime<Utc>) -> Result<Vec<BlobId>> {
         let mut orphans: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
+        let before = self.opened_at().map_or(before, |opened| opened.max(before));
         orphans.retain(|blob| blob.created_at() < before);
         let mut range = key::all_instances();
         while !orphans.is_empty() {

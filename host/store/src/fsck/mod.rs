@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use konnector_manifest::Doctype;
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ mod checker;
 mod contents;
 mod finding;
 
-pub(crate) use checker::{Checker, Primary};
+pub(crate) use checker::{Checker, Primary, reason};
 pub use finding::Problem;
 use finding::{Finding, Remedy};
 
@@ -30,7 +30,7 @@ use finding::{Finding, Remedy};
 const PAGE: usize = 256;
 /// How often a repair goes through the store: what one repair uncovers is for the next.
 const ROUNDS: usize = 4;
-/// Younger blobs may be on their way into a document: the slowest upload is given a day.
+/// While the store is used, a younger blob may be on its way into a document: the slowest upload is given a day.
 pub const ORPHAN_AGE: TimeDelta = TimeDelta::days(1);
 
 /// What the program above keeps in its documents: the store by itself knows no type.
@@ -86,8 +86,6 @@ pub struct Fsck {
     pub deep: bool,
     /// Whether to repair what follows from something else.
     pub repair: bool,
-    /// What the time is.
-    pub now: DateTime<Utc>,
 }
 
 /// What a check tells while it goes on.
@@ -115,7 +113,8 @@ pub struct Summary {
 }
 
 impl Store {
-    /// Checks everything. Nobody may write meanwhile: a commit that falls into it is taken for a problem.
+    /// Checks everything. Nobody may write meanwhile: a commit that falls into it is taken for a problem, and a blob that a commit is to
+    /// refer to for one that nothing needs.
     ///
     /// # Errors
     /// When the database or the disk fails. What is damaged is no error, but a problem.
@@ -193,7 +192,6 @@ impl Store {
         }
         // What refers to a blob may be what cannot be read.
         if !check.unclear {
-            unused.retain(|blob| blob.created_at() < options.now - ORPHAN_AGE);
             for blob in unused {
                 let problem = Problem::ContentUnused { blob };
                 self.settle(Finding { problem, remedy: Some(Remedy::RemoveBlob(blob)) }, options.repair, seen).await?;

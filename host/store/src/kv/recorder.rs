@@ -10,17 +10,26 @@ use async_trait::async_trait;
 use tokio::sync::{RwLock, RwLockWriteGuard};
 
 use super::{Batch, Committed, Kv};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// How many keys are recorded before commits wait for the copy: some 10 MiB of memory.
-const MOST: usize = 100_000;
+/// How many keys are recorded before the copy is given up: some 10 MiB of memory. Commits never wait for a copy, whose reader may be slow:
+/// among them are the renewals of leases.
+const MAX_KEYS: usize = 100_000;
+/// From so many keys on, the copy takes them before it goes on.
+const FILLING: usize = MAX_KEYS / 4;
 
 /// Passes everything on, and records what is written while a copy goes on.
 pub(crate) struct Recorder {
     kv: Box<dyn Kv>,
-    changed: Mutex<Option<HashSet<Vec<u8>>>>,
+    changed: Mutex<Option<Recorded>>,
     /// Held to read by each commit, and to write by the end of a copy.
     gate: RwLock<()>,
+}
+
+enum Recorded {
+    Keys(HashSet<Vec<u8>>),
+    /// More was written than is remembered: the copy will not be whole.
+    TooMany,
 }
 
 /// Keys that were written, while a copy goes on. Dropping it ends the recording.
@@ -38,7 +47,7 @@ impl Recorder {
         if changed.is_some() {
             return Ok(None);
         }
-        *changed = Some(HashSet::new());
+        *changed = Some(Recorded::Keys(HashSet::new()));
         Ok(Some(Changed(self)))
     }
 
@@ -50,26 +59,53 @@ impl Recorder {
         Ok(guard)
     }
 
-    fn changed(&self) -> std::sync::MutexGuard<'_, Option<HashSet<Vec<u8>>>> {
+    fn changed(&self) -> std::sync::MutexGuard<'_, Option<Recorded>> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room for more keys.
-    fn note(&self, batch: &Batch) -> bool {
+    fn note(&self, batch: &Batch) {
         let mut changed = self.changed();
-        let Some(changed) = changed.as_mut() else { return true };
-        changed.extend(batch.keys());
-        changed.len() < MOST
+        let Some(recorded) = changed.as_mut() else { return };
+        if let Recorded::Keys(keys) = recorded {
+            keys.extend(batch.keys());
+            if keys.len() > MAX_KEYS {
+                *recorded = Recorded::TooMany;
+            }
+        }
     }
 }
 
 impl Changed<'_> {
     /// Takes the keys that were recorded so far, all of which have been written by then. Commits are held up until the guard is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Backup`] when more was written since the last time than is remembered.
     pub(crate) async fn take(&self) -> Result<(HashSet<Vec<u8>>, RwLockWriteGuard<'_, ()>)> {
         let guard = self.0.hold().await?;
-        let changed = self.0.changed().as_mut().map(std::mem::take).unwrap_or_default();
-        Ok((changed, guard))
+        match self.0.changed().as_mut() {
+            Some(Recorded::Keys(keys)) => Ok((std::mem::take(keys), guard)),
+            Some(Recorded::TooMany) => Err(too_many()),
+            None => Ok((HashSet::new(), guard)),
+        }
     }
+
+    /// Whether the keys are to be taken soon.
+    ///
+    /// # Errors
+    /// Like [`Changed::take`].
+    pub(crate) fn is_filling(&self) -> Result<bool> {
+        match &*self.0.changed() {
+            Some(Recorded::Keys(keys)) => Ok(keys.len() >= FILLING),
+            Some(Recorded::TooMany) => Err(too_many()),
+            None => Ok(false),
+        }
+    }
+}
+
+fn too_many() -> Error {
+    Error::backup(format!(
+        "more than {MAX_KEYS} entries were written before the backup came to copy them again: write it to a faster place, or when less happens"
+    ))
 }
 
 impl Drop for Changed<'_> {
@@ -95,9 +131,7 @@ impl Kv for Recorder {
     async fn commit(&self, batch: Batch) -> Result<Committed> {
         let _open = self.gate.read().await;
         // Before it is applied: a key too many does no harm.
-        while !self.note(&batch) {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        self.note(&batch);
         self.kv.commit(batch).await
     }
 

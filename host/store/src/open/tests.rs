@@ -220,7 +220,7 @@ async fn who_did_not_close_the_folder_left_a_mark() {
     store.close().await.unwrap();
     let store = open_store(dir.path()).unwrap();
     assert!(store.was_unclean(), "nobody looked through it");
-    let check = crate::Fsck { deep: false, repair: false, now: chrono::Utc::now() };
+    let check = crate::Fsck { deep: false, repair: false };
     assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
     store.close().await.unwrap();
     assert!(!open_store(dir.path()).unwrap().was_unclean());
@@ -279,6 +279,6 @@ async fn a_feed_is_made_once_however_often_it_is_begun() {
     let (global, doctype) = (InstanceId::global(), document(0).doctype);
     let feed = store.changes(&global, &doctype, &crate::Seq::default(), 1000, crate::Direction::Forward).await.unwrap();
     assert_eq!((feed.len(), feed[199].deleted, feed[199].id.as_str()), (200, true, "007"));
-    let check = crate::Fsck { deep: false, repair: false, now: chrono::Utc::now() };
+    let check = crate::Fsck { deep: false, repair: false };
     assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
 }

@@ -5,11 +5,14 @@ use std::path::Path;
 
 use bytes::Bytes;
 use konnector_store::{
-    BlobInfo, Changes, Direction, MasterKey, SecretContext, Seq, Store, key_fingerprint, verify_backup,
+    Changes, Direction, Error, MasterKey, NoSchema, SecretContext, Seq, Store, key_fingerprint, verify_backup,
 };
 use serde_json::json;
 
-use crate::support::{assert_clean, at, bill, body, claim, create, instance, job, open, queue, trigger};
+use crate::support::{
+    Contents, assert_clean, at, bill, blob, blob_path, body, claim, content, create, instance, job, open, queue,
+    trigger,
+};
 
 fn key(dir: &Path, name: &str) -> MasterKey {
     MasterKey::create(&dir.join(name)).unwrap()
@@ -17,13 +20,13 @@ fn key(dir: &Path, name: &str) -> MasterKey {
 
 async fn back_up(store: &Store, key: &MasterKey) -> Vec<u8> {
     let mut backup = Vec::new();
-    store.back_up(key, &mut backup, &mut |_| {}).await.unwrap();
+    store.back_up(&Contents, key, &mut backup, &mut |_| {}).await.unwrap();
     backup
 }
 
 async fn verify(backup: &[u8], key: &MasterKey) -> Result<u64, String> {
     let mut from = backup;
-    let verified = verify_backup(&mut from, key, &mut |_| {}).await;
+    let verified = verify_backup(&mut from, &Contents, key, &mut |_| {}).await;
     verified.map(|summary| summary.entries).map_err(|error| error.to_string())
 }
 
@@ -33,12 +36,6 @@ async fn restore(backup: &[u8], key: &MasterKey, dir: &Path) -> Store {
     store.restore(&mut from, key, &mut |_| {}).await.unwrap();
     store.close().await.unwrap();
     open(dir)
-}
-
-async fn blob(store: &Store, content: Vec<u8>) -> BlobInfo {
-    let mut writer = store.blobs().create().await.unwrap();
-    writer.write(Bytes::from(content)).await.unwrap();
-    writer.finish().await.unwrap()
 }
 
 /// Everything that a program can see.
@@ -85,9 +82,11 @@ async fn filled(dir: &Path, key: &MasterKey) -> Store {
     changes.schedule(trigger("t"), Some(at(20))).delete(bill("deleted"), &rev);
     changes.unique(&instance(1), "names", "one", "1");
     store.commit(changes).await.unwrap();
+    let mut contents = Vec::new();
     for size in [0, 1, 65_536, 300_000] {
-        blob(&store, (0..size).map(|byte: usize| (byte * 7) as u8).collect()).await;
+        contents.push(content(&blob(&store, (0..size).map(|byte: usize| (byte * 7) as u8).collect()).await));
     }
+    create(&store, &bill("contents"), json!({ "contents": contents })).await;
     store.index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
     store
 }
@@ -251,11 +250,11 @@ async fn one_backup_is_made_at_a_time() {
         let (store, path) = (store.clone(), dir.path().join("key"));
         async move {
             let key = MasterKey::load(&path).unwrap().unwrap();
-            drop(store.back_up(&key, &mut full, &mut |_| {}).await);
+            drop(store.back_up(&Contents, &key, &mut full, &mut |_| {}).await);
         }
     });
     tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
-    let error = store.back_up(&key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    let error = store.back_up(&Contents, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
     insta::assert_snapshot!(error, @"conflict: another backup is being made: wait for its end");
     create(&store, &bill("meanwhile"), json!({})).await;
     waiting.abort();
@@ -270,14 +269,27 @@ async fn a_damaged_entry_does_not_pass_into_a_backup_unnoticed() {
     let old = dir.path().join("old");
     filled(&old, &key).await.close().await.unwrap();
     let db = sled::Config::new().path(old.join("sled")).open().unwrap();
-    let (place, bytes) = db.iter().map(Result::unwrap).find(|(key, _)| key.ends_with(b"account")).unwrap();
-    let mut bytes = bytes.to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    db.insert(place, bytes).unwrap();
+    let flip = |db: &sled::Db, name: &[u8]| {
+        let (place, bytes) = db.iter().map(Result::unwrap).find(|(key, _)| key.ends_with(name)).unwrap();
+        let mut bytes = bytes.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        db.insert(place, bytes).unwrap();
+    };
+    // What no document says is found when the backup is checked.
+    flip(&db, b"names\0one");
     drop(db);
-    let backup = back_up(&open(&old), &key).await;
+    let store = open(&old);
+    let backup = back_up(&store, &key).await;
     let error = verify(&backup, &key).await.unwrap_err();
-    assert!(error.contains("account of the backup is damaged"), "{error}");
+    assert!(error.contains("one of the backup is damaged"), "{error}");
+    store.close().await.unwrap();
+
+    // A document that cannot be read may refer to any content.
+    let db = sled::Config::new().path(old.join("sled")).open().unwrap();
+    flip(&db, b"account");
+    drop(db);
+    let error = open(&old).back_up(&Contents, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    assert!(error.to_string().contains("account cannot be read: checksum"), "{error}");
 }
 
 /// Memory does not grow with what is stored: of 24 MiB, the backup holds a few pieces at a time.
@@ -287,22 +299,24 @@ async fn memory_is_constant() {
     let key = key(dir.path(), "key");
     let store = open(&dir.path().join("old"));
     let mebibytes: usize = std::env::var("KONNECTOR_STORE_BACKUP_MIB").map_or(24, |text| text.parse().unwrap());
+    let mut contents = Vec::new();
     for number in 0..mebibytes / 8 {
         let mut writer = store.blobs().create().await.unwrap();
         for _ in 0..8 {
             writer.write(Bytes::from(vec![number as u8; 1 << 20])).await.unwrap();
         }
-        writer.finish().await.unwrap();
+        contents.push(content(&writer.finish().await.unwrap()));
     }
+    create(&store, &bill("contents"), json!({ "contents": contents })).await;
     let before = peak_kib();
     let path = dir.path().join("backup");
     let started = std::time::Instant::now();
     let mut file = tokio::fs::File::create(&path).await.unwrap();
-    let summary = store.back_up(&key, &mut file, &mut |_| {}).await.unwrap();
+    let summary = store.back_up(&Contents, &key, &mut file, &mut |_| {}).await.unwrap();
     let made = started.elapsed();
     assert!(summary.bytes > (mebibytes as u64) << 20);
     let mut file = tokio::fs::File::open(&path).await.unwrap();
-    verify_backup(&mut file, &key, &mut |_| {}).await.unwrap();
+    verify_backup(&mut file, &Contents, &key, &mut |_| {}).await.unwrap();
     let verified = started.elapsed() - made;
     let new = open(&dir.path().join("new"));
     let mut file = tokio::fs::File::open(&path).await.unwrap();
@@ -332,4 +346,163 @@ async fn a_backup_of_a_newer_program_is_refused() {
     insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: it holds data of format 7: use konnector 0.1.0 or a newer one");
     let newer = [b"konnector-backup-2\n".as_slice(), &[0; 100]].concat();
     insta::assert_snapshot!(verify(&newer, &key).await.unwrap_err(), @"the backup cannot be used: a newer konnector made it: use that one");
+}
+
+/// What is said of a backup that lacks what documents refer to.
+fn listed(error: &Error, names: &[(String, &str)]) -> String {
+    names.iter().fold(error.to_string(), |text, (name, shown)| text.replace(name, shown))
+}
+
+/// Contents of files and bodies of documents, missing, damaged, cut off and grown; the one that is whole is no problem.
+#[tokio::test]
+async fn a_backup_lacks_no_content_unnoticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let old = dir.path().join("old");
+    let store = open(&old);
+    let mut blobs = Vec::new();
+    for (number, name) in ["whole", "missing", "flipped", "cut", "grown"].into_iter().enumerate() {
+        let info = blob(&store, vec![number as u8; 200_000]).await;
+        // Some of the documents are themselves contents, and refer to others.
+        let text = "x".repeat(if number % 2 == 0 { 20_000 } else { 1 });
+        create(&store, &bill(name), json!({ "contents": [content(&info)], "text": text })).await;
+        blobs.push((info.id, name));
+    }
+    for name in ["body missing", "body flipped"] {
+        let before = store.blobs().list().await.unwrap();
+        create(&store, &bill(name), json!({ "text": name.repeat(2_000) })).await;
+        let body = store.blobs().list().await.unwrap().into_iter().find(|blob| !before.contains(blob)).unwrap();
+        blobs.push((body, name));
+    }
+    let whole = back_up(&store, &key).await;
+    verify(&whole, &key).await.unwrap();
+
+    for (blob, name) in &blobs {
+        let path = blob_path(&old, blob);
+        let bytes = std::fs::read(&path).unwrap();
+        let mut flipped = bytes.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        match *name {
+            "whole" => {}
+            "missing" | "body missing" => std::fs::remove_file(&path).unwrap(),
+            "cut" => std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap(),
+            "grown" => std::fs::write(&path, [bytes, vec![0]].concat()).unwrap(),
+            _ => std::fs::write(&path, flipped).unwrap(),
+        }
+    }
+    let mut names: Vec<_> = blobs.iter().map(|(blob, name)| (blob.to_string(), *name)).collect();
+    names.push(("0".repeat(31) + "1", "<instance>"));
+    let error = store.back_up(&Contents, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    let (Error::Contents { problems, more: 0 }, text) = (&error, listed(&error, &names)) else { panic!("{error}") };
+    assert_eq!(problems.len(), 6, "{text}");
+    for name in ["missing", "body missing"] {
+        assert!(text.contains(&format!("blob {name}, is missing")), "{text}");
+    }
+    for name in ["flipped", "cut", "grown", "body flipped"] {
+        assert!(text.contains(&format!("blob {name}, is damaged: ")), "{text}");
+    }
+    assert_eq!(store.blobs().list().await.unwrap().len(), 10 - 2, "nothing else was removed");
+}
+
+/// A backup of a program that knew of no contents.
+#[tokio::test]
+async fn a_backup_without_its_contents_does_not_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let store = open(&dir.path().join("old"));
+    for number in 0..150 {
+        let info = blob(&store, vec![number as u8; 10]).await;
+        create(&store, &bill(format!("{number:03}")), json!({ "contents": [content(&info)] })).await;
+    }
+    let mut backup = Vec::new();
+    store.back_up(&NoSchema, &key, &mut backup, &mut |_| {}).await.unwrap();
+    let error = verify_backup(&mut backup.as_slice(), &Contents, &key, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(&error, Error::Contents { problems, more: 50 } if problems.len() == 100), "{error}");
+    assert!(error.to_string().starts_with("contents are missing or damaged:\n  a content of document "), "{error}");
+}
+
+/// What nothing refers to is in no backup, and what is removed while a backup fails goes all the same.
+#[tokio::test]
+async fn what_nothing_needs_is_in_no_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    let store = filled(&dir.path().join("old"), &key).await;
+    let stray = blob(&store, b"canary-stray".to_vec()).await;
+    let backup = back_up(&store, &key).await;
+    let restored = restore(&backup, &key, &dir.path().join("new")).await;
+    assert!(!restored.blobs().list().await.unwrap().contains(&stray.id));
+    assert_clean(&restored).await;
+
+    let (mut full, mut taken) = tokio::io::duplex(16);
+    let failing = {
+        let (store, key) = (store.clone(), MasterKey::load(&dir.path().join("key")).unwrap().unwrap());
+        tokio::spawn(async move { store.back_up(&Contents, &key, &mut full, &mut |_| {}).await.map(drop) })
+    };
+    tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
+    store.blobs().remove(&stray.id).await.unwrap();
+    assert!(store.blobs().list().await.unwrap().contains(&stray.id), "kept for the backup");
+    drop(taken);
+    failing.await.unwrap().unwrap_err();
+    assert!(!store.blobs().list().await.unwrap().contains(&stray.id));
+}
+
+/// Renewals of leases are commits: none may wait for the reader of a backup.
+#[tokio::test]
+async fn commits_go_on_while_nobody_reads_a_backup() {
+    let store = Store::in_memory();
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    for number in 0..20 {
+        create(&store, &bill(format!("before-{number}")), json!({ "text": "x".repeat(5_000) })).await;
+    }
+    let (mut full, mut taken) = tokio::io::duplex(16);
+    let backup = {
+        let store = store.clone();
+        tokio::spawn(async move { store.back_up(&Contents, &key, &mut full, &mut |_| {}).await.map(drop) })
+    };
+    tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
+    let commits = async {
+        for number in 0..60 {
+            let mut changes = Changes::new();
+            for document in 0..1_000 {
+                changes.create(bill(format!("{number}-{document}")), body(json!({})));
+            }
+            store.commit(changes).await.unwrap();
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), commits).await.expect("a commit hangs");
+    let read = tokio::spawn(async move { tokio::io::copy(&mut taken, &mut tokio::io::sink()).await });
+    let error = backup.await.unwrap().unwrap_err();
+    insta::assert_snapshot!(error, @"the backup cannot be used: more than 100000 entries were written before the backup came to copy them again: write it to a faster place, or when less happens");
+    read.await.unwrap().unwrap();
+}
+
+/// A copy that is read keeps up with more writes than are remembered at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_keeps_up_with_many_writes() {
+    let store = Store::in_memory();
+    let dir = tempfile::tempdir().unwrap();
+    let key = key(dir.path(), "key");
+    for number in 0..40_000 / 1_000 {
+        let mut changes = Changes::new();
+        for document in 0..1_000 {
+            changes.create(bill(format!("{number:03}-{document:03}")), body(json!({})));
+        }
+        store.commit(changes).await.unwrap();
+    }
+    let writing = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in 0..80 {
+                let mut changes = Changes::new();
+                for document in 0..1_000 {
+                    changes.create(job(format!("{number:03}-{document:03}")), body(json!({})));
+                }
+                store.commit(changes).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    back_up(&store, &key).await;
+    writing.await.unwrap();
 }

@@ -3,11 +3,12 @@ use std::io::SeekFrom;
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use konnector_manifest::Doctype;
-use konnector_store::{BlobInfo, ContentLink, DocRef, Error, Links, Map, Schema, Store};
+use konnector_store::{BlobInfo, ContentLink, DocRef, Error, Links, Map, Problem, Schema, Store};
+use proptest::prelude::*;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::support::{bill, create, on_every_backend};
+use crate::support::{bill, blob, blob_path, content, create, fsck, on_every_backend, open};
 
 on_every_backend!(
     a_blob_comes_back,
@@ -101,4 +102,165 @@ impl Schema for Owners {
     fn indexed(&self, _: &str) -> Option<Doctype> {
         None
     }
+}
+
+fn link(info: &BlobInfo) -> ContentLink {
+    ContentLink { blob: info.id, size: Some(info.size), sha256: Some(hex::encode(info.sha256)) }
+}
+
+/// What becomes of a content on the disk.
+#[derive(Debug, Clone)]
+enum Damage {
+    None,
+    Flipped(prop::sample::Index),
+    Cut(prop::sample::Index),
+    Grown(u8),
+    Swapped,
+    Missing,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        Just(Damage::None),
+        any::<prop::sample::Index>().prop_map(Damage::Flipped),
+        any::<prop::sample::Index>().prop_map(Damage::Cut),
+        any::<u8>().prop_map(Damage::Grown),
+        Just(Damage::Swapped),
+        Just(Damage::Missing),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    /// Whatever became of a content, and in parts of whatever size it is read: the whole comes only where it is what was written.
+    #[test]
+    fn a_damaged_content_never_comes_whole(
+        size in prop_oneof![0_usize..10, 65_530_usize..65_540, 131_070_usize..200_000],
+        damage in damage(),
+        part in prop_oneof![1_usize..64, 8_000_usize..100_000],
+        sized: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path());
+            let bytes: Vec<u8> = (0..size).map(|at| (at * 31 / 7) as u8).collect();
+            let info = blob(&store, bytes.clone()).await;
+            let path = blob_path(dir.path(), &info.id);
+            let mut now = bytes.clone();
+            match &damage {
+                Damage::None => {}
+                Damage::Flipped(at) if size > 0 => now[at.index(size)] ^= 0x10,
+                Damage::Cut(at) if size > 0 => now.truncate(at.index(size)),
+                Damage::Flipped(_) | Damage::Cut(_) => {}
+                Damage::Grown(by) => now.push(*by),
+                Damage::Swapped => now.reverse(),
+                Damage::Missing => now.clear(),
+            }
+            std::fs::write(&path, &now).unwrap();
+            if matches!(damage, Damage::Missing) {
+                std::fs::remove_file(&path).unwrap();
+            }
+            let is_whole = now == bytes && !matches!(damage, Damage::Missing);
+            let content = ContentLink { size: sized.then_some(size as u64), ..link(&info) };
+            let mut read = Vec::new();
+            let outcome = match store.open_content(&content).await {
+                Err(error) => Err(error.to_string()),
+                Ok(mut reader) => loop {
+                    let mut buffer = vec![0; part];
+                    match reader.read(&mut buffer).await {
+                        Ok(0) => break Ok(()),
+                        Ok(length) => read.extend_from_slice(&buffer[..length]),
+                        Err(error) => break Err(error.to_string()),
+                    }
+                },
+            };
+            assert_eq!(outcome.is_ok(), is_whole, "{outcome:?}");
+            if is_whole {
+                assert_eq!(read, bytes);
+            } else {
+                assert!(read.len() < now.len().max(1), "all {} bytes came", read.len());
+            }
+            assert_eq!(store.read_content(&content).await.ok(), is_whole.then_some(bytes));
+            assert_eq!(store.check_content(&content).await.is_ok(), is_whole);
+        });
+    }
+}
+
+/// Who skips a part reads on unchecked, and who goes back to the start is checked again.
+#[tokio::test]
+async fn parts_of_a_content_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let info = blob(&store, vec![1; 150_000]).await;
+    let mut damaged = vec![1; 150_000];
+    damaged[10] = 2;
+    std::fs::write(blob_path(dir.path(), &info.id), damaged).unwrap();
+    let mut reader = store.open_content(&link(&info)).await.unwrap();
+    let mut part = [0; 100];
+    reader.read_exact(&mut part).await.unwrap();
+    assert_eq!(reader.seek(SeekFrom::Current(100)).await.unwrap(), 200);
+    reader.read_exact(&mut part).await.unwrap();
+    reader.seek(SeekFrom::End(-100)).await.unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, [1; 100]);
+    reader.seek(SeekFrom::Start(0)).await.unwrap();
+    let error = reader.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(reader.read(&mut part).await.is_err(), "and it stays so");
+}
+
+/// What a process left behind goes at once: nobody can refer to it any more.
+#[tokio::test]
+async fn strays_of_an_earlier_process_are_found_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (used, stray) = (blob(&store, vec![1]).await, blob(&store, vec![2]).await);
+    create(&store, &bill("one"), json!({ "contents": [content(&used)] })).await;
+    let long_ago = Utc::now() - TimeDelta::days(1);
+    assert_eq!(store.orphans(&crate::support::Contents, long_ago).await.unwrap(), [], "it may be on its way");
+    store.close().await.unwrap();
+    let store = open(dir.path());
+    let on_its_way = blob(&store, vec![3]).await;
+    assert_eq!(store.orphans(&crate::support::Contents, long_ago).await.unwrap(), [stray.id]);
+    store.blobs().remove(&on_its_way.id).await.unwrap();
+    assert_eq!(fsck(&store, false).await.0, [Problem::ContentUnused { blob: stray.id }]);
+    assert_eq!(fsck(&store, true).await, (vec![], vec![Problem::ContentUnused { blob: stray.id }]));
+    assert!(!blob_path(dir.path(), &stray.id).exists());
+}
+
+/// The body of a large document is checked like any content.
+#[tokio::test]
+async fn a_changed_digit_in_a_large_document_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, &bill("one"), json!({ "amount": 1, "text": "x".repeat(20_000) })).await;
+    let body = store.blobs().list().await.unwrap().remove(0);
+    let path = blob_path(dir.path(), &body);
+    let changed = std::fs::read_to_string(&path).unwrap().replacen("\"amount\":1", "\"amount\":9", 1);
+    std::fs::write(&path, changed).unwrap();
+    let error = store.get(&bill("one")).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+    assert_eq!(fsck(&store, false).await.0.len(), 2, "the content, and the document that it is");
+}
+
+/// A copy that cannot be put in its place leaves no second name of the content behind.
+#[tokio::test]
+async fn a_copy_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let info = blob(&store, b"content".to_vec()).await;
+    for shard in 0..=255 {
+        let path = dir.path().join("blobs").join(format!("{shard:02x}"));
+        if !path.exists() {
+            std::fs::write(path, "no folder").unwrap();
+        }
+    }
+    let mut failed = 0;
+    for _ in 0..20 {
+        failed += u32::from(store.blobs().duplicate(&info.id).await.is_err());
+    }
+    assert!(failed > 0);
+    assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use konnector_store::{Changes, Direction, IndexRange, Options, Store};
 use serde_json::json;
 
-use crate::support::{assert_clean, bill, body, job, later};
+use crate::support::{assert_clean_after_a_crash, bill, body, job, later};
 
 const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
 const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
@@ -120,7 +120,7 @@ impl Writer {
 
 /// Everything acknowledged is there, nothing is there in part, and nothing contradicts anything else.
 pub async fn check(store: &Store, acknowledged: &HashSet<String>) {
-    assert_clean(store).await;
+    assert_clean_after_a_crash(store).await;
     for id in acknowledged {
         let document = store.get(&bill(id)).unwrap().unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
         let size = document.body["size"].as_u64().unwrap() as usize;

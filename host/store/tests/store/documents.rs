@@ -2,7 +2,8 @@ use konnector_store::{Changes, Conflict, DocRef, Error};
 use serde_json::json;
 
 use crate::support::{
-    assert_no_sled_blobs, at, bill, body, claim, create, instance, job, later, on_every_backend, open,
+    Contents, assert_no_sled_blobs, at, bill, blob, body, claim, content, create, instance, job, later,
+    on_every_backend, open,
 };
 use konnector_store::Store;
 
@@ -309,7 +310,9 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
         let mut changes = Changes::new();
         for id in 0..450 {
             let bill = DocRef { instance: instance(number), ..bill(id.to_string()) };
-            changes.create(bill, body(json!({})));
+            // Some of them refer to contents of their own.
+            let contents = if id % 100 == 0 { vec![content(&blob(&store, vec![7; 10]).await)] } else { Vec::new() };
+            changes.create(bill, body(json!({ "contents": contents })));
         }
         let large = DocRef { instance: instance(number), ..job("large") };
         changes.create(large.clone(), body(json!({ "text": "x".repeat(10_000) })));
@@ -317,7 +320,8 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
         changes.unique(&instance(number), "path", "/a", "1");
         store.commit(changes).await.unwrap();
     }
-    store.erase(&instance(1)).await.unwrap();
+    assert_eq!(store.blobs().list().await.unwrap().len(), 2 * (5 + 1));
+    store.erase(&Contents, &instance(1)).await.unwrap();
     assert!(store.doctypes(&instance(1)).unwrap().is_empty());
     assert!(!store.was_deleted(&bill("1")).unwrap());
     assert_eq!(store.lookup(&instance(1), "path", "/a").unwrap(), None);
@@ -327,15 +331,16 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
     assert_eq!(store.lookup(&instance(2), "path", "/a").unwrap().as_deref(), Some("1"));
     assert_eq!(store.due(at(10), 10).unwrap(), [(of_two.clone(), at(10))]);
     assert_eq!(store.queued(10).unwrap().len(), 1);
-    assert_eq!(store.blobs().list().await.unwrap().len(), 1);
+    assert_eq!(store.blobs().list().await.unwrap().len(), 5 + 1);
 
     let lease = claim(&store, "w", 10, 1).await.remove(0);
-    assert!(matches!(store.erase(&instance(2)).await, Err(Error::Conflict(Conflict::Running { .. }))));
+    assert!(matches!(store.erase(&Contents, &instance(2)).await, Err(Error::Conflict(Conflict::Running { .. }))));
     let mut end = Changes::new();
     end.complete(&lease);
     store.commit(end).await.unwrap();
-    store.erase(&instance(2)).await.unwrap();
-    assert!(store.erase(&konnector_store::InstanceId::global()).await.is_err());
+    store.erase(&Contents, &instance(2)).await.unwrap();
+    assert!(store.blobs().list().await.unwrap().is_empty());
+    assert!(store.erase(&Contents, &konnector_store::InstanceId::global()).await.is_err());
 }
 
 #[tokio::test]
@@ -360,4 +365,55 @@ async fn thousands_of_documents_stay_out_of_sleds_own_blob_files() {
         assert_eq!(document.body["text"].as_str().unwrap().len(), size(number));
     }
     assert_no_sled_blobs(dir.path());
+}
+
+/// However large the documents are: a page ends with the one that fills it, and the next one goes on from there.
+#[tokio::test]
+async fn pages_are_bounded_in_bytes() {
+    let store = Store::in_memory();
+    for number in 0..7 {
+        let size = if number == 3 { 10 } else { 5 << 20 };
+        create(&store, &bill(number.to_string()), json!({ "text": "x".repeat(size) })).await;
+    }
+    let (mut sizes, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = store.page(&instance(1), &bill("").doctype, after.as_deref(), 100).unwrap();
+        sizes.push(page.documents.len());
+        after = page.documents.last().map(|last| last.id.clone());
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(sizes, [5, 2]);
+    assert_eq!(after.as_deref(), Some("6"));
+    let page = store.page(&instance(1), &bill("").doctype, None, 2).unwrap();
+    assert_eq!((page.documents.len(), page.more), (2, true));
+    assert_eq!(store.page(&instance(1), &bill("").doctype, Some("6"), 2).unwrap().documents, []);
+}
+
+#[tokio::test]
+async fn documents_are_counted_and_passed_over() {
+    let store = Store::in_memory();
+    let doctype = bill("").doctype;
+    for number in 0..25 {
+        let mut changes = Changes::new();
+        for document in 0..100 {
+            changes.create(bill(format!("{:04}", number * 100 + document)), body(json!({})));
+        }
+        store.commit(changes).await.unwrap();
+    }
+    assert_eq!(store.count(&instance(1), &doctype).await.unwrap(), 2_500);
+    assert_eq!(store.count(&instance(2), &doctype).await.unwrap(), 0);
+    for (after, skip, last) in [
+        (None, 0, None),
+        (None, 1, Some("0000")),
+        (None, 2_499, Some("2498")),
+        (None, 2_501, None),
+        (Some("1000"), 0, Some("1000")),
+        (Some("1000"), 1_499, Some("2499")),
+        (Some("1000"), 1_500, None),
+    ] {
+        let passed = store.pass_over(&instance(1), &doctype, after, skip).await.unwrap();
+        assert_eq!(passed.as_deref(), last, "{after:?} {skip}");
+    }
 }

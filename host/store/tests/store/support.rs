@@ -1,7 +1,11 @@
 //! Names, bodies and backends for the tests.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, DocRef, Fsck, InstanceId, Lease, Map, NoSchema, Options, Progress, Rev, Store, Turn};
+use konnector_manifest::Doctype;
+use konnector_store::{
+    BlobInfo, Changes, ContentLink, DocRef, Fsck, InstanceId, Lease, Links, Map, Options, Problem, Progress, Rev,
+    Schema, Store, Turn,
+};
 use serde_json::{Value, json};
 
 /// Runs each named test on the store in memory and on the one on disk.
@@ -26,17 +30,69 @@ pub fn open(dir: &std::path::Path) -> Store {
     Store::open(dir, Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() }).unwrap()
 }
 
+/// Documents of these tests: `contents` is a list of blobs, each with its size and checksum, and `content` is a blob.
+pub struct Contents;
+
+impl Schema for Contents {
+    fn links(&self, _: &DocRef, body: &Map) -> Result<Links, String> {
+        let contents = body.get("contents").and_then(Value::as_array).into_iter().flatten();
+        let link = |content: &Value| {
+            let blob = content["blob"].as_str().ok_or("a content has no blob")?.parse();
+            let sha256 = content["sha256"].as_str().map(str::to_owned);
+            Ok(ContentLink { blob: blob.map_err(|_| "a blob has no name")?, size: content["size"].as_u64(), sha256 })
+        };
+        let mut contents = contents.map(link).collect::<Result<Vec<_>, &str>>()?;
+        if let Some(blob) = body.get("content").and_then(Value::as_str) {
+            let blob = blob.parse().map_err(|_| "a blob has no name")?;
+            contents.push(ContentLink { blob, size: None, sha256: None });
+        }
+        Ok(Links { contents, unique: Vec::new() })
+    }
+
+    fn indexed(&self, _: &str) -> Option<Doctype> {
+        None
+    }
+}
+
+/// What a document says of a content; see [`Contents`].
+pub fn content(blob: &BlobInfo) -> Value {
+    json!({ "blob": blob.id, "size": blob.size, "sha256": hex::encode(blob.sha256) })
+}
+
+pub async fn blob(store: &Store, content: Vec<u8>) -> BlobInfo {
+    let mut writer = store.blobs().create().await.unwrap();
+    writer.write(bytes::Bytes::from(content)).await.unwrap();
+    writer.finish().await.unwrap()
+}
+
+/// Where the blobs of a data folder are.
+pub fn blob_path(dir: &std::path::Path, blob: &konnector_store::BlobId) -> std::path::PathBuf {
+    let name = blob.to_string();
+    dir.join("blobs").join(&name[30..]).join(name)
+}
+
+/// What is wrong, after a repair where that is asked for, and what was repaired.
+pub async fn fsck(store: &Store, repair: bool) -> (Vec<Problem>, Vec<Problem>) {
+    let (mut found, mut repaired) = (Vec::new(), Vec::new());
+    let mut told = |event: Progress<'_>| match event {
+        Progress::Found(problem) => found.push(problem.clone()),
+        Progress::Repaired(problem) => repaired.push(problem.clone()),
+        Progress::Read(_) => {}
+    };
+    store.fsck(&Contents, Fsck { deep: true, repair }, &mut told).await.unwrap();
+    (found, repaired)
+}
+
 /// Nothing in the store contradicts anything else.
 pub async fn assert_clean(store: &Store) {
-    let mut problems = Vec::new();
-    let check = Fsck { deep: true, repair: false, now: Utc::now() };
-    let mut told = |event: Progress<'_>| {
-        if let Progress::Found(problem) = event {
-            problems.push(problem.to_string());
-        }
-    };
-    store.fsck(&NoSchema, check, &mut told).await.unwrap();
-    assert_eq!(problems, [""; 0]);
+    assert_eq!(fsck(store, false).await.0, []);
+}
+
+/// The same after a crash, which may leave a content before the document that was to refer to it.
+pub async fn assert_clean_after_a_crash(store: &Store) {
+    let (found, repaired) = fsck(store, true).await;
+    assert_eq!(found, []);
+    assert!(repaired.iter().all(|problem| matches!(problem, Problem::ContentUnused { .. })), "{repaired:?}");
 }
 
 /// sled writes pages that are too large to files that it never syncs; there must be none.

@@ -1,0 +1,169 @@
+//! Which contents the entries of a backup refer to, and whether each of them is in it as it was written.
+//!
+//! A content has some 200 bytes here until it was met.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::blob::BlobId;
+use crate::document::{self, Record};
+use crate::error::{Error, Result};
+use crate::fsck::{ContentLink, Problem, Schema, reason};
+use crate::id::DocRef;
+use crate::{Map, key, view};
+
+/// Problems that are listed; what goes beyond is counted. A list for a person, on a terminal.
+const MAX_LISTED: usize = 100;
+
+/// A content that some entry refers to.
+pub(super) struct Expected {
+    pub(super) document: DocRef,
+    pub(super) link: ContentLink,
+    /// Whether it is the body of the document itself, which may refer to others.
+    pub(super) is_body: bool,
+}
+
+/// A content that is in the backup.
+pub(super) struct Met {
+    pub(super) size: u64,
+    pub(super) sha256: [u8; 32],
+}
+
+pub(super) struct Contents<'a> {
+    schema: &'a dyn Schema,
+    expected: BTreeMap<BlobId, Expected>,
+    /// Contents that no entry before them refers to: a body that comes later may.
+    early: HashMap<BlobId, Met>,
+    settled: HashSet<BlobId>,
+    problems: Vec<Problem>,
+    more: u64,
+}
+
+impl<'a> Contents<'a> {
+    pub(super) fn new(schema: &'a dyn Schema) -> Self {
+        let (expected, early, settled) = (BTreeMap::new(), HashMap::new(), HashSet::new());
+        Self { schema, expected, early, settled, problems: Vec::new(), more: 0 }
+    }
+
+    /// An entry of the backup. One that is replaced or removed later refers to contents that are in the backup all the same, because
+    /// their removal waits for its end.
+    pub(super) fn entry(&mut self, key: &[u8], value: &[u8]) {
+        if !key::is_document(key) {
+            return;
+        }
+        let name = || format!("the document under key {}", key.escape_ascii());
+        let read = || -> Result<(DocRef, Record)> {
+            let record: Record = view::decode(key, value)?;
+            let unnamed = || Error::Corrupt { what: name(), reason: "it names no instance".to_owned() };
+            let instance = key::instance(key).ok_or_else(unnamed)?;
+            Ok((DocRef::new(&instance, &record.doctype, key::document_id(key)?), record))
+        };
+        match read() {
+            Ok((document, record)) => {
+                if let Some(link) = record.link() {
+                    self.expect(Expected { document, link, is_body: true });
+                } else if let document::Content::Body(body) = record.content {
+                    self.refer(&document, &body);
+                }
+            }
+            Err(error) => self.report(Problem::Damaged { what: name(), reason: reason(&error) }),
+        }
+    }
+
+    fn refer(&mut self, document: &DocRef, body: &Map) {
+        match self.schema.links(document, body) {
+            Ok(links) => {
+                for link in links.contents {
+                    self.expect(Expected { document: document.clone(), link, is_body: false });
+                }
+            }
+            Err(reason) => self.report(Problem::Unclear { document: document.to_string(), reason }),
+        }
+    }
+
+    fn expect(&mut self, expected: Expected) {
+        let blob = expected.link.blob;
+        match self.early.remove(&blob) {
+            Some(met) => self.settle(&expected, &met, None),
+            None if self.settled.contains(&blob) => {}
+            None => drop(self.expected.insert(blob, expected)),
+        }
+    }
+
+    /// The next content to write.
+    pub(super) fn next(&mut self) -> Option<Expected> {
+        let (blob, expected) = self.expected.pop_first()?;
+        self.settled.insert(blob);
+        Some(expected)
+    }
+
+    /// Whether a content is the body of a document: then its bytes are asked for.
+    pub(super) fn is_body(&self, blob: &BlobId) -> bool {
+        self.expected.get(blob).is_some_and(|expected| expected.is_body)
+    }
+
+    /// A content of the backup, with its bytes where it is a body.
+    pub(super) fn met(&mut self, blob: BlobId, met: Met, bytes: Option<&[u8]>) {
+        match self.expected.remove(&blob) {
+            Some(expected) => {
+                self.settled.insert(blob);
+                self.settle(&expected, &met, bytes);
+            }
+            None => drop(self.early.insert(blob, met)),
+        }
+    }
+
+    fn settle(&mut self, Expected { document, link, is_body }: &Expected, met: &Met, bytes: Option<&[u8]>) {
+        let found = hex::encode(met.sha256);
+        let size = link.size.filter(|said| *said != met.size);
+        let reason = match (size, link.sha256.as_ref().filter(|said| **said != found)) {
+            (Some(said), _) => format!("it has {} bytes instead of {said}", met.size),
+            (None, Some(said)) => format!("its SHA-256 is {found} instead of {said}"),
+            (None, None) => {
+                if let Some(bytes) = bytes.filter(|_| *is_body) {
+                    self.body(document, link, bytes);
+                }
+                return;
+            }
+        };
+        self.report(Problem::ContentDamaged { document: document.to_string(), blob: link.blob, reason });
+    }
+
+    /// The body of a document.
+    pub(super) fn body(&mut self, document: &DocRef, link: &ContentLink, bytes: &[u8]) {
+        match document::parse(link.blob, link.sha256.as_deref(), bytes) {
+            Ok(body) => self.refer(document, &body),
+            Err(error) => self.failed(document, link.blob, &error),
+        }
+    }
+
+    /// A content could not be read.
+    pub(super) fn failed(&mut self, document: &DocRef, blob: BlobId, error: &Error) {
+        let document = document.to_string();
+        self.report(match error {
+            Error::BlobNotFound { .. } => Problem::ContentMissing { document, blob },
+            error => Problem::ContentDamaged { document, blob, reason: reason(error) },
+        });
+    }
+
+    fn report(&mut self, problem: Problem) {
+        if self.problems.len() < MAX_LISTED {
+            self.problems.push(problem);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Insists on every content being there.
+    ///
+    /// # Errors
+    /// [`Error::Contents`].
+    pub(super) fn finish(mut self) -> Result<()> {
+        for (blob, expected) in std::mem::take(&mut self.expected) {
+            self.report(Problem::ContentMissing { document: expected.document.to_string(), blob });
+        }
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Contents { problems: self.problems, more: self.more })
+    }
+}

@@ -1,0 +1,190 @@
+//! A content that is compared with its checksum while it is read.
+
+use std::io::{self, SeekFrom};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, ReadBuf};
+
+use super::{BlobId, BlobReader};
+use crate::error::{Error, Result};
+use crate::fsck::ContentLink;
+use crate::store::Store;
+
+/// Bytes that are read and hashed at a time: some 0.1 ms of hashing between two polls.
+const CHUNK: usize = 64 * 1024;
+
+/// Reads a content. Its last bytes come only once the checksum of the whole matches; otherwise the read fails with
+/// [`io::ErrorKind::InvalidData`], so that nobody takes a damaged content for a whole one.
+///
+/// A reader that skips a part cannot know the checksum of the whole; it checks the size alone. Going back to the start begins anew.
+pub struct VerifiedReader {
+    inner: Box<dyn BlobReader>,
+    blob: BlobId,
+    size: u64,
+    sha256: Option<String>,
+    /// `None` once a part was skipped.
+    hash: Option<Sha256>,
+    /// How far the blob was read.
+    read: u64,
+    /// Bytes that were read and hashed, and how many of them were passed on.
+    chunk: Vec<u8>,
+    passed: usize,
+    failed: bool,
+}
+
+impl VerifiedReader {
+    /// How many bytes the content has.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where the next byte comes from.
+    fn position(&self) -> u64 {
+        self.read - (self.chunk.len() - self.passed) as u64
+    }
+
+    fn damaged(&mut self, reason: String) -> io::Error {
+        self.failed = true;
+        self.chunk.clear();
+        self.passed = 0;
+        corrupt(self.blob, reason)
+    }
+
+    /// Compares the checksum, where the whole was read.
+    fn check(&mut self) -> io::Result<()> {
+        let Some((hash, said)) = self.hash.take().zip(self.sha256.as_ref()) else { return Ok(()) };
+        let found = hex::encode(hash.finalize());
+        if found == *said {
+            return Ok(());
+        }
+        let reason = format!("its SHA-256 is {found} instead of {said}");
+        Err(self.damaged(reason))
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.chunk.resize(CHUNK, 0);
+        self.passed = CHUNK;
+        let mut part = ReadBuf::new(&mut self.chunk);
+        let polled = Pin::new(&mut self.inner).poll_read(cx, &mut part);
+        let length = part.filled().len();
+        // Until there is something, nothing of the chunk is to be passed on.
+        let Poll::Ready(outcome) = polled else {
+            self.chunk.clear();
+            self.passed = 0;
+            return Poll::Pending;
+        };
+        self.chunk.truncate(length);
+        self.passed = 0;
+        if let Err(error) = outcome {
+            self.failed = true;
+            self.chunk.clear();
+            return Poll::Ready(Err(error));
+        }
+        self.read += length as u64;
+        if (length == 0 && self.read < self.size) || self.read > self.size {
+            let reason = format!("it has {} bytes instead of {}", self.read, self.size);
+            return Poll::Ready(Err(self.damaged(reason)));
+        }
+        if let Some(hash) = &mut self.hash {
+            hash.update(&self.chunk);
+        }
+        Poll::Ready(if self.read == self.size { self.check() } else { Ok(()) })
+    }
+}
+
+fn corrupt(blob: BlobId, reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Error::Corrupt { what: format!("blob {blob}"), reason })
+}
+
+impl AsyncRead for VerifiedReader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.failed {
+            return Poll::Ready(Err(corrupt(this.blob, "an earlier read failed".to_owned())));
+        }
+        if this.passed == this.chunk.len() && (this.read < this.size || this.hash.is_some()) {
+            ready!(this.poll_chunk(cx))?;
+        }
+        let left = this.chunk.get(this.passed..).unwrap_or_default();
+        let some = left.get(..left.len().min(buf.remaining())).unwrap_or_default();
+        buf.put_slice(some);
+        this.passed += some.len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncSeek for VerifiedReader {
+    fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
+        let this = &mut *self;
+        let target = match to {
+            SeekFrom::Start(target) => Some(target),
+            SeekFrom::Current(by) => this.position().checked_add_signed(by),
+            SeekFrom::End(by) => this.size.checked_add_signed(by),
+        };
+        let target = target.filter(|target| *target <= this.size);
+        let target = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "outside of the content"))?;
+        if target == this.position() {
+            return Ok(());
+        }
+        this.chunk.clear();
+        this.passed = 0;
+        this.read = target;
+        this.hash = (target == 0).then(Sha256::new);
+        Pin::new(&mut this.inner).start_seek(SeekFrom::Start(target))
+    }
+
+    fn poll_complete(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        ready!(Pin::new(&mut self.inner).poll_complete(cx))?;
+        Poll::Ready(Ok(self.position()))
+    }
+}
+
+impl Store {
+    /// Opens a content at its start, and compares it with what its document says while it is read.
+    ///
+    /// # Errors
+    /// [`Error::BlobNotFound`]; [`Error::Corrupt`] when its size is not what was written; [`Error::Io`].
+    pub async fn open_content(&self, content: &ContentLink) -> Result<VerifiedReader> {
+        let blob = content.blob;
+        let size = self.blobs().size(&blob).await?;
+        if let Some(said) = content.size.filter(|said| *said != size) {
+            let reason = format!("it has {size} bytes instead of {said}");
+            return Err(Error::Corrupt { what: format!("blob {blob}"), reason });
+        }
+        let inner = self.blobs().open(&blob).await?;
+        let (sha256, hash) = (content.sha256.clone(), Some(Sha256::new()));
+        Ok(VerifiedReader { inner, blob, size, sha256, hash, read: 0, chunk: Vec::new(), passed: 0, failed: false })
+    }
+
+    /// Reads a whole content.
+    ///
+    /// # Errors
+    /// Like [`Store::open_content`], and [`Error::Corrupt`] when the content is not what was written.
+    pub async fn read_content(&self, content: &ContentLink) -> Result<Vec<u8>> {
+        let mut reader = self.open_content(content).await?;
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).await.map_err(|error| unwrapped(content.blob, error))?;
+        Ok(bytes)
+    }
+
+    /// Reads a whole content to check it.
+    ///
+    /// # Errors
+    /// Like [`Store::read_content`].
+    pub async fn check_content(&self, content: &ContentLink) -> Result<()> {
+        let mut reader = self.open_content(content).await?;
+        tokio::io::copy(&mut reader, &mut tokio::io::sink()).await.map_err(|error| unwrapped(content.blob, error))?;
+        Ok(())
+    }
+}
+
+/// The error of the store that a reader's error carries.
+pub(crate) fn unwrapped(blob: BlobId, error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::io("read blob", blob.to_string())(error),
+    }
+}
