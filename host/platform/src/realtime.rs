@@ -1,14 +1,30 @@
 //! What happens, told to whoever listens. Events are published after the commit that they report, and may be lost by a slow listener:
 //! the store is the truth, this is the hint.
+//!
+//! Each instance has its own listeners, and each listener a queue bounded in events and bytes: what one instance publishes never costs
+//! another one's listeners anything. Without a listener, an event is not even made.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use konnector_manifest::Doctype;
 use konnector_store::InstanceId;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::broadcast;
+use tokio::sync::Notify;
 
 use crate::Platform;
+use crate::doctype::{JOB_EVENTS, JOB_LOGS};
 use crate::instance::Instance;
+
+/// Events of documents that wait for a listener: a burst of one large commit.
+const MAX_EVENTS: usize = 1_024;
+/// Their bytes. Two documents of the largest size fit; the queues of one instance share the events in them.
+const MAX_BYTES: usize = 16 << 20;
+/// Hints that wait for a listener, which a run says of itself: as much as a terminal shows.
+const MAX_HINTS: usize = 512;
+/// Their bytes.
+const MAX_HINT_BYTES: usize = 1 << 20;
 
 /// What happened to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,26 +55,215 @@ pub struct Event {
     pub doc: Map<String, Value>,
 }
 
-/// The one place where events are published.
-#[derive(Debug, Clone)]
-pub struct Bus(broadcast::Sender<Event>);
+impl Event {
+    /// Whether it is what a run says of itself: the most recent of it is what counts, and a run may say any amount.
+    fn is_hint(&self) -> bool {
+        self.doctype == *JOB_EVENTS || self.doctype == *JOB_LOGS
+    }
 
-impl Default for Bus {
-    fn default() -> Self {
-        Self(broadcast::channel(1_024).0)
+    fn is_progress(&self) -> bool {
+        self.doctype == *JOB_EVENTS && self.doc.get("type").and_then(Value::as_str) == Some("progress")
+    }
+
+    /// About how many bytes it takes.
+    fn weight(&self) -> usize {
+        self.id.len() + konnector_store::weight(&self.doc)
     }
 }
 
+/// The one place where events are published.
+#[derive(Debug, Clone, Default)]
+pub struct Bus(Arc<Mutex<HashMap<InstanceId, Vec<Arc<Queue>>>>>);
+
 impl Bus {
-    /// Tells all listeners; nobody listening is fine.
-    pub fn publish(&self, event: Event) {
-        drop(self.0.send(event));
+    fn queues(&self) -> MutexGuard<'_, HashMap<InstanceId, Vec<Arc<Queue>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything published from now on. A listener that falls 1,024 events behind is told how many it missed.
+    /// Tells all listeners of the instance; nobody listening is fine.
+    pub fn publish(&self, event: Event) {
+        let queues = match self.queues().get(&event.instance) {
+            Some(queues) => queues.clone(),
+            None => return,
+        };
+        let (weight, event) = (event.weight(), Arc::new(event));
+        for queue in queues {
+            queue.push(Arc::clone(&event), weight);
+        }
+    }
+
+    /// Whether somebody listens to an instance: otherwise there is no need to make an event.
     #[must_use]
-    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
-        self.0.subscribe()
+    pub fn has_listeners(&self, instance: &InstanceId) -> bool {
+        self.queues().contains_key(instance)
+    }
+
+    /// Everything that is published from now on about an instance. A listener that falls behind is told so.
+    #[must_use]
+    pub fn subscribe(&self, instance: &InstanceId) -> Listener {
+        let queue = Arc::new(Queue::default());
+        self.queues().entry(instance.clone()).or_default().push(Arc::clone(&queue));
+        Listener { bus: self.clone(), instance: instance.clone(), queue }
+    }
+}
+
+/// What a listener missed because it was too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missed {
+    /// Progress or log lines of jobs.
+    Hints,
+    /// Events of documents: only the store says what became of them.
+    Documents,
+}
+
+/// Hears of one instance.
+#[derive(Debug)]
+pub struct Listener {
+    bus: Bus,
+    instance: InstanceId,
+    queue: Arc<Queue>,
+}
+
+impl Listener {
+    /// The next event. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Missed`], once, before the events that came afterwards.
+    pub async fn recv(&mut self) -> Result<Arc<Event>, Missed> {
+        loop {
+            let woken = self.queue.woken.notified();
+            if let Some(next) = self.queue.pop() {
+                return next;
+            }
+            woken.await;
+        }
+    }
+
+    /// The next event, if there is one already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listener::recv`].
+    pub fn try_recv(&mut self) -> Option<Result<Arc<Event>, Missed>> {
+        self.queue.pop()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut queues = self.bus.queues();
+        if let Some(of_instance) = queues.get_mut(&self.instance) {
+            of_instance.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
+            if of_instance.is_empty() {
+                queues.remove(&self.instance);
+            }
+        }
+    }
+}
+
+/// What waits for one listener.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    woken: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<(Arc<Event>, usize)>,
+    documents: Size,
+    hints: Size,
+    missed_documents: bool,
+    missed_hints: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Size {
+    events: usize,
+    bytes: usize,
+}
+
+impl Size {
+    const fn add(&mut self, weight: usize) {
+        self.events += 1;
+        self.bytes += weight;
+    }
+
+    const fn remove(&mut self, weight: usize) {
+        self.events -= 1;
+        self.bytes -= weight;
+    }
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: Arc<Event>, weight: usize) {
+        self.waiting().push(event, weight);
+        self.woken.notify_one();
+    }
+
+    fn pop(&self) -> Option<Result<Arc<Event>, Missed>> {
+        self.waiting().pop()
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, event: Arc<Event>, weight: usize) {
+        if !event.is_hint() {
+            self.push_document(event, weight);
+            return;
+        }
+        // Only the newest progress of a job is of interest.
+        if event.is_progress()
+            && let Some(before) =
+                self.events.iter_mut().rev().find(|(before, _)| before.is_progress() && before.id == event.id)
+        {
+            self.hints.remove(before.1);
+            self.hints.add(weight);
+            *before = (event, weight);
+            return;
+        }
+        self.hints.add(weight);
+        self.events.push_back((event, weight));
+        while self.hints.events > MAX_HINTS || (self.hints.bytes > MAX_HINT_BYTES && self.hints.events > 1) {
+            self.drop_oldest_hint();
+        }
+    }
+
+    fn push_document(&mut self, event: Arc<Event>, weight: usize) {
+        self.documents.add(weight);
+        self.events.push_back((event, weight));
+        // One event always fits, however large.
+        if self.documents.events > MAX_EVENTS || (self.documents.bytes > MAX_BYTES && self.documents.events > 1) {
+            self.events.retain(|(event, _)| event.is_hint());
+            self.documents = Size::default();
+            self.missed_documents = true;
+        }
+    }
+
+    fn drop_oldest_hint(&mut self) {
+        let oldest = self.events.iter().position(|(event, _)| event.is_hint());
+        if let Some((_, weight)) = oldest.and_then(|oldest| self.events.remove(oldest)) {
+            self.hints.remove(weight);
+            self.missed_hints = true;
+        }
+    }
+
+    fn pop(&mut self) -> Option<Result<Arc<Event>, Missed>> {
+        if std::mem::take(&mut self.missed_documents) {
+            return Some(Err(Missed::Documents));
+        }
+        if std::mem::take(&mut self.missed_hints) {
+            return Some(Err(Missed::Hints));
+        }
+        let (event, weight) = self.events.pop_front()?;
+        let size = if event.is_hint() { &mut self.hints } else { &mut self.documents };
+        size.remove(weight);
+        Some(Ok(event))
     }
 }
 
@@ -66,5 +271,120 @@ impl Platform {
     /// Tells listeners of a document that is stored nowhere.
     pub fn notify(&self, instance: &Instance, doctype: &Doctype, id: &str, body: Map<String, Value>) {
         self.publish(&instance.doc(doctype, id), Happened::Notified, body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn instance(number: u8) -> InstanceId {
+        format!("{number:032x}").parse().unwrap()
+    }
+
+    fn event(of: u8, doctype: &str, id: &str, doc: Value) -> Event {
+        let Value::Object(doc) = doc else { panic!("{doc}") };
+        let (happened, doctype) = (Happened::Created, doctype.parse().unwrap());
+        Event { instance: instance(of), happened, doctype, id: id.to_owned(), doc }
+    }
+
+    fn progress(done: u64) -> Event {
+        event(1, "io.cozy.jobs.events", "job", json!({ "type": "progress", "done": done }))
+    }
+
+    #[tokio::test]
+    async fn one_instance_costs_the_listeners_of_another_nothing() {
+        let bus = Bus::default();
+        let (mut one, mut other) = (bus.subscribe(&instance(1)), bus.subscribe(&instance(2)));
+        bus.publish(event(2, "io.cozy.bills", "mine", json!({})));
+        for number in 0..300_000 {
+            bus.publish(progress(number));
+        }
+        for number in 0..2 * MAX_EVENTS {
+            bus.publish(event(1, "io.cozy.bills", &number.to_string(), json!({})));
+        }
+        assert_eq!(other.recv().await.unwrap().id, "mine");
+        assert_eq!(other.try_recv().map(|event| event.map(|event| event.id.clone())), None);
+        assert_eq!(one.recv().await.unwrap_err(), Missed::Documents);
+        let newest = one.recv().await.unwrap();
+        assert_eq!(newest.doc["done"], 299_999, "the newest progress alone");
+    }
+
+    #[tokio::test]
+    async fn hints_push_no_document_out() {
+        let bus = Bus::default();
+        let mut listener = bus.subscribe(&instance(1));
+        bus.publish(event(1, "io.cozy.bills", "bill", json!({})));
+        for number in 0..10_000 {
+            bus.publish(event(1, "io.cozy.jobs.logs", "job", json!({ "message": number })));
+        }
+        assert_eq!(listener.recv().await.unwrap_err(), Missed::Hints);
+        assert_eq!(listener.recv().await.unwrap().id, "bill");
+        let first = listener.recv().await.unwrap();
+        assert_eq!(first.doc["message"], 10_000 - MAX_HINTS, "the newest lines are kept");
+    }
+
+    #[test]
+    fn nobody_is_remembered_who_is_gone() {
+        let bus = Bus::default();
+        let (one, other) = (bus.subscribe(&instance(1)), bus.subscribe(&instance(1)));
+        drop(one);
+        assert!(bus.has_listeners(&instance(1)));
+        drop(other);
+        assert!(!bus.has_listeners(&instance(1)));
+    }
+
+    #[tokio::test]
+    async fn a_document_of_any_size_is_told() {
+        let bus = Bus::default();
+        let mut listener = bus.subscribe(&instance(1));
+        bus.publish(event(1, "io.cozy.bills", "large", json!({ "text": "x".repeat(2 * MAX_BYTES) })));
+        assert_eq!(listener.recv().await.unwrap().id, "large");
+    }
+
+    proptest! {
+        /// Whatever is published, and whenever the listener takes something: no more waits than the limits, nothing is told twice or out of
+        /// order, and nothing is lost without being said.
+        #[test]
+        fn queues_are_bounded_and_say_what_they_lose(
+            steps in proptest::collection::vec((0_usize..4, 0_usize..3_000_000, any::<bool>()), 0..200),
+        ) {
+            let bus = Bus::default();
+            let mut listener = bus.subscribe(&instance(1));
+            let (mut published, mut taken, mut lost) = (0_u64, Vec::new(), false);
+            for (kind, size, takes) in steps {
+                let doctype = if kind == 0 { "io.cozy.jobs.logs" } else { "io.cozy.bills" };
+                let size = if kind == 1 { size } else { size % 1_000 };
+                published += 1;
+                bus.publish(event(1, doctype, "id", json!({ "number": published, "text": "x".repeat(size) })));
+                {
+                    let waiting = listener.queue.waiting();
+                    prop_assert!(waiting.documents.events <= MAX_EVENTS && waiting.hints.events <= MAX_HINTS);
+                    prop_assert!(waiting.documents.bytes <= MAX_BYTES || waiting.documents.events == 1);
+                    prop_assert!(waiting.hints.bytes <= MAX_HINT_BYTES || waiting.hints.events == 1);
+                    prop_assert_eq!(waiting.events.len(), waiting.documents.events + waiting.hints.events);
+                }
+                if takes {
+                    match listener.try_recv() {
+                        Some(Ok(event)) => taken.push(event.doc["number"].as_u64().unwrap()),
+                        Some(Err(_)) => lost = true,
+                        None => {}
+                    }
+                }
+            }
+            while let Some(next) = listener.try_recv() {
+                match next {
+                    Ok(event) => taken.push(event.doc["number"].as_u64().unwrap()),
+                    Err(_) => lost = true,
+                }
+            }
+            prop_assert!(taken.is_sorted_by(|one, other| one < other), "{:?}", taken);
+            prop_assert!(lost || taken.len() as u64 == published);
+            let waiting = listener.queue.waiting();
+            prop_assert_eq!((waiting.documents.bytes, waiting.hints.bytes), (0, 0));
+        }
     }
 }

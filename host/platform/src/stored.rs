@@ -54,6 +54,24 @@ pub fn public(mut body: Object) -> Object {
     body
 }
 
+/// What an event can be made of.
+pub(crate) trait Publish {
+    /// The members of the document.
+    fn members(self) -> Result<Object>;
+}
+
+impl Publish for Object {
+    fn members(self) -> Result<Object> {
+        Ok(self)
+    }
+}
+
+impl<T: Serialize> Publish for &T {
+    fn members(self) -> Result<Object> {
+        object(self)
+    }
+}
+
 impl Platform {
     /// A typed document, `None` when it does not exist.
     pub(crate) fn stored<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {
@@ -92,7 +110,7 @@ impl Platform {
             tries += 1;
             match self.commit(changes).await {
                 Ok(_) => {
-                    self.publish(at, Happened::Updated, object(&found.value)?);
+                    self.publish(at, Happened::Updated, &found.value);
                     return Ok(Some(found.value));
                 }
                 Err(error) if error.is_conflict() && tries < TRIES => {}
@@ -101,9 +119,18 @@ impl Platform {
         }
     }
 
-    /// Tells listeners about a document, without the platform's own members.
-    pub(crate) fn publish(&self, at: &DocRef, happened: Happened, body: Object) {
-        let mut doc = public(body);
+    /// Tells listeners about a document, without the platform's own members. Nothing is made of it when nobody listens.
+    pub(crate) fn publish(&self, at: &DocRef, happened: Happened, body: impl Publish) {
+        if !self.bus.has_listeners(&at.instance) {
+            return;
+        }
+        let mut doc = match body.members() {
+            Ok(body) => public(body),
+            Err(error) => {
+                tracing::error!(document = %at, %error, "an event cannot be made");
+                return;
+            }
+        };
         doc.insert("_id".to_owned(), Value::String(at.id.clone()));
         self.bus.publish(Event {
             instance: at.instance.clone(),

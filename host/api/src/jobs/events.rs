@@ -11,10 +11,8 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::{JOB_EVENTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::Instance;
 use konnector_platform::job::State as JobState;
-use konnector_platform::realtime::Event;
+use konnector_platform::realtime::Listener;
 use serde_json::Value;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::error::Failure;
 use crate::extract::Caller;
@@ -27,7 +25,7 @@ pub async fn follow(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     // Listening begins before the look at the job, so that no change falls in between.
-    let events = platform.bus.subscribe();
+    let events = platform.bus.subscribe(&caller.instance.id);
     super::allowed(&platform, &caller, Verb::Get, &id)?;
     let watch = Watch { platform, instance: caller.instance, id, events, next: Next::State };
     Ok(sse::response(stream::unfold(watch, Watch::advance)))
@@ -44,7 +42,7 @@ struct Watch {
     platform: Platform,
     instance: Arc<Instance>,
     id: String,
-    events: Receiver<Event>,
+    events: Listener,
     next: Next,
 }
 
@@ -57,7 +55,7 @@ impl Watch {
                 Next::Event => {}
             }
             match self.events.recv().await {
-                Ok(event) if event.id != self.id || event.instance != self.instance.id => {}
+                Ok(event) if event.id != self.id => {}
                 Ok(event) if event.doctype == *JOBS => self.next = Next::State,
                 Ok(event) if event.doctype == *JOB_LOGS => return Some((sse::Event::json("log", &event.doc), self)),
                 Ok(event) if event.doctype == *JOB_EVENTS => {
@@ -66,8 +64,7 @@ impl Watch {
                 }
                 Ok(_) => {}
                 // Some events were missed; the job itself is the truth.
-                Err(RecvError::Lagged(_)) => self.next = Next::State,
-                Err(RecvError::Closed) => return None,
+                Err(_) => self.next = Next::State,
             }
         }
     }

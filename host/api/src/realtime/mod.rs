@@ -21,8 +21,11 @@ use crate::server::Place;
 
 /// The sub-protocol that Cozy's clients ask for.
 const PROTOCOL: &str = "io.cozy.websocket";
-/// Bytes of what a client sends.
-const LARGEST_FRAME: usize = 1_024;
+/// Bytes of what a client sends (Cozy API: realtime).
+const MAX_FRAME: usize = 1_024;
+/// Bytes of a frame that is read to its end before the client is told that it is too large: what is left unread makes the system reset the
+/// connection, and the client may then miss why.
+const MAX_READ: usize = 64 << 10;
 
 /// The routes of this module that take no token in their head: a socket's first frame holds it.
 pub fn sockets() -> ApiRouter<Platform> {
@@ -50,10 +53,10 @@ async fn open(
 ) -> Response {
     upgrade
         .protocols([PROTOCOL])
-        .max_message_size(LARGEST_FRAME)
-        .max_frame_size(LARGEST_FRAME)
+        .max_message_size(MAX_READ)
+        .max_frame_size(MAX_READ)
         // The library's own sizes are for few sockets with much to say.
-        .read_buffer_size(LARGEST_FRAME)
+        .read_buffer_size(MAX_FRAME)
         .write_buffer_size(0)
         .on_upgrade(move |stream| async move {
             let _place = place;

@@ -1,7 +1,8 @@
 //! The frames of both sides, as JSON texts.
 
-use konnector_platform::realtime::Event;
-use serde::Deserialize;
+use konnector_platform::realtime::{Event, Happened};
+use konnector_store::Map;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// What a client sends.
@@ -72,6 +73,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The reason with which the socket is closed, where it is.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Token => "the token is not valid",
+            _ => "the first frame is {\"method\":\"AUTH\",\"payload\":\"<token>\"}",
+        }
+    }
+
     /// The frame that tells it.
     pub fn frame(&self, source: &Value) -> String {
         let (status, code, title) = match self {
@@ -96,8 +105,21 @@ impl Refusal {
 
 /// The frame that tells an event.
 pub fn frame(event: &Event) -> String {
-    let payload = json!({ "type": event.doctype, "id": event.id, "doc": event.doc });
-    json!({ "event": event.happened, "payload": payload }).to_string()
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        r#type: &'a str,
+        id: &'a str,
+        doc: &'a Map,
+    }
+    #[derive(Serialize)]
+    struct Frame<'a> {
+        event: Happened,
+        payload: Payload<'a>,
+    }
+    let payload = Payload { r#type: event.doctype.as_str(), id: &event.id, doc: &event.doc };
+    let text = serde_json::to_string(&Frame { event: event.happened, payload });
+    // A map of JSON values always has a text.
+    text.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,12 +6,11 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
-use konnector_platform::realtime::Event;
+use konnector_platform::realtime::{Listener, Missed};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, interval_at, timeout};
 
+use super::MAX_FRAME;
 use super::protocol::{self, Refusal, Request};
 use super::subscriptions::Subscriptions;
 
@@ -29,7 +28,7 @@ struct Gone;
 /// Serves a socket until its client leaves, falls silent or behind, or the server stops.
 pub async fn serve(platform: Platform, instance: Arc<Instance>, stream: WebSocket) {
     // Listening begins before the client is known, so that it misses nothing after its first subscription.
-    let events = platform.bus.subscribe();
+    let events = platform.bus.subscribe(&instance.id);
     let stopped = platform.stopped();
     let mut socket = Socket { stream, heard: Instant::now() };
     tokio::select! {
@@ -50,7 +49,7 @@ impl Socket {
         &mut self,
         platform: &Platform,
         instance: Arc<Instance>,
-        mut events: Receiver<Event>,
+        mut events: Listener,
     ) -> Result<(), Gone> {
         let mut subscriptions = self.authenticated(platform, instance).await?;
         let mut pings = interval_at(Instant::now() + PING, PING);
@@ -60,12 +59,12 @@ impl Socket {
                 event = events.recv() => match event {
                     Ok(event) if subscriptions.contain(&event) => self.send(protocol::frame(&event)).await?,
                     Ok(_) => {}
-                    Err(RecvError::Lagged(_)) => {
+                    Err(Missed::Hints) => {}
+                    Err(Missed::Documents) => {
                         // What was missed is not known: the client connects again and looks for itself.
                         self.close(close_code::AGAIN, "events were missed; connect again").await;
                         return Err(Gone);
                     }
-                    Err(RecvError::Closed) => return Err(Gone),
                 },
                 _ = pings.tick() => self.ping().await?,
             }
@@ -86,7 +85,7 @@ impl Socket {
         // A token is no business of whoever reads along.
         let source = if refusal == Refusal::Token { Value::Null } else { source(&text) };
         self.send(refusal.frame(&source)).await?;
-        self.close(close_code::POLICY, "the first frame is {\"method\":\"AUTH\",\"payload\":\"<token>\"}").await;
+        self.close(close_code::POLICY, refusal.reason()).await;
         Err(Gone)
     }
 
@@ -110,7 +109,13 @@ impl Socket {
     /// The next text of the client. Cancel-safe.
     async fn request(&mut self) -> Result<Utf8Bytes, Gone> {
         loop {
-            let message = self.stream.recv().await.ok_or(Gone)?.map_err(|_| Gone)?;
+            let message = match self.stream.recv().await.ok_or(Gone)? {
+                Ok(Message::Text(text)) if text.len() > MAX_FRAME => return self.refuse_size().await,
+                Ok(Message::Binary(bytes)) if bytes.len() > MAX_FRAME => return self.refuse_size().await,
+                Ok(message) => message,
+                Err(error) if is_too_large(&error) => return self.refuse_size().await,
+                Err(_) => return Err(Gone),
+            };
             self.heard = Instant::now();
             match message {
                 Message::Text(text) => return Ok(text),
@@ -118,6 +123,11 @@ impl Socket {
                 Message::Binary(_) | Message::Ping(_) | Message::Pong(_) => {}
             }
         }
+    }
+
+    async fn refuse_size<T>(&mut self) -> Result<T, Gone> {
+        self.close(close_code::SIZE, "a frame of a client has at most 1024 bytes").await;
+        Err(Gone)
     }
 
     async fn ping(&mut self) -> Result<(), Gone> {
@@ -139,6 +149,12 @@ impl Socket {
         // A client that is gone needs no farewell.
         let _ = self.write(Message::Close(Some(CloseFrame { code, reason: reason.into() }))).await;
     }
+}
+
+/// Whether a message was refused for its size.
+fn is_too_large(error: &axum::Error) -> bool {
+    let inner = std::error::Error::source(error).and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(tokio_tungstenite::tungstenite::Error::Capacity(_)))
 }
 
 /// What an error is about: the frame as it came.

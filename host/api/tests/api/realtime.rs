@@ -163,15 +163,83 @@ async fn rules_and_instances_hold_for_events_too() {
     assert_eq!(everything.next().await, None);
 }
 
-/// A frame of more than 1,024 bytes ends the connection.
+impl Socket {
+    /// The code and the reason with which the server closes.
+    async fn closed(&mut self) -> Option<(u16, String)> {
+        let closed = async {
+            while let Some(Ok(message)) = self.0.next().await {
+                if let Message::Close(frame) = message {
+                    return frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
+                }
+            }
+            None
+        };
+        tokio::time::timeout(Duration::from_secs(10), closed).await.expect("an end")
+    }
+}
+
+/// A frame of more than 1,024 bytes ends the connection, and the client is told why (RFC 6455 §7.4.1).
 #[tokio::test]
 async fn large_frames_end_the_connection() {
     let (api, address) = listening().await;
+    for (length, binary) in [(900, false), (1_025, true), (2_000, false), (60_000, false)] {
+        let mut socket = Socket::known(&address, &api.token("*")).await;
+        socket.settle().await;
+        let text = json!({ "method": "SUBSCRIBE", "payload": { "type": "x".repeat(length) } }).to_string();
+        let message = if binary { Message::binary(text) } else { Message::text(text) };
+        socket.0.send(message).await.expect("sent");
+        if length == 900 {
+            assert_eq!(socket.next().await.expect("an answer")["payload"]["code"], "page not found");
+            continue;
+        }
+        let told = (1009, "a frame of a client has at most 1024 bytes".to_owned());
+        assert_eq!(socket.closed().await, Some(told), "{length} bytes");
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_a_close_is_the_reason() {
+    let (api, address) = listening().await;
+    let first = r#"the first frame is {"method":"AUTH","payload":"<token>"}"#;
+    for (frame, reason) in [
+        (json!({ "method": "AUTH", "payload": "garbage" }), "the token is not valid"),
+        (json!({ "method": "AUTH", "payload": api.token("*") + "x" }), "the token is not valid"),
+        (json!({ "method": "AUTH" }), "the token is not valid"),
+        (json!({ "method": "SUBSCRIBE", "payload": { "type": "io.cozy.bills" } }), first),
+        (json!("hello"), first),
+    ] {
+        let mut socket = Socket::open(&address).await;
+        socket.send(frame.clone()).await;
+        assert_eq!(socket.closed().await, Some((1008, reason.to_owned())), "{frame}");
+    }
+}
+
+/// What one instance publishes, in any amount, closes no socket of another one; and what a run says of itself closes none at all.
+#[tokio::test]
+async fn a_flood_on_one_instance_is_nothing_to_another() {
+    let (api, address) = listening().await;
     let mut socket = Socket::known(&address, &api.token("*")).await;
+    socket.subscribe("io.cozy.bazs", None).await;
     socket.settle().await;
-    socket.send(json!({ "method": "SUBSCRIBE", "payload": { "type": "x".repeat(2_000) } })).await;
-    assert_eq!(socket.next().await, None);
-    assert!(socket.0.next().await.is_none_or(|message| message.is_err()), "closed");
+    let bazs = "io.cozy.bazs".parse().expect("a type");
+    for number in 0..300_000 {
+        let doc =
+            serde_json::Map::from_iter([("type".to_owned(), json!("progress")), ("done".to_owned(), json!(number))]);
+        for instance in [&api.alice, &api.bob] {
+            api.platform.bus.publish(konnector_platform::realtime::Event {
+                instance: instance.id.clone(),
+                happened: konnector_platform::realtime::Happened::Created,
+                doctype: konnector_platform::doctype::JOB_EVENTS.clone(),
+                id: "job".to_owned(),
+                doc: doc.clone(),
+            });
+        }
+        if number % 100 == 0 {
+            api.platform.notify(&api.bob, &bazs, "one", serde_json::Map::new());
+        }
+    }
+    notify(&api, "io.cozy.bazs/one", json!({ "hello": "alice" })).await;
+    assert_eq!(socket.next().await.expect("an event")["payload"]["doc"]["hello"], "alice");
 }
 
 #[tokio::test]

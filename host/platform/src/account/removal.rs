@@ -11,7 +11,7 @@ use crate::doctype::{ACCOUNTS, DELETED_ACCOUNTS, JOBS};
 use crate::instance::Instance;
 use crate::job::{Cause, Job, JobOptions, JobRequest, KONNECTOR_WORKER, Occasion, State};
 use crate::realtime::Happened;
-use crate::stored::{Object, object};
+use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// Member of the copy: the revision that the account had.
@@ -156,7 +156,7 @@ impl Platform {
     /// Tells of a job that was staged with the deletion of an account, once that is committed.
     pub(crate) fn tell_of_clean_up(&self, instance: &Instance, job: Option<&Job>) -> Result<()> {
         if let Some(job) = job {
-            self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, object(job)?);
+            self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, job);
             self.wake_workers();
         }
         Ok(())

@@ -154,7 +154,7 @@ impl Platform {
         let key = child_key(&directory.dir_id, &directory.name);
         changes.unique(&instance.id, CHILDREN, key, &directory.id);
         directory.rev = Some(self.commit_one(changes).await?);
-        self.publish(&at, Happened::Created, object(&directory)?);
+        self.publish(&at, Happened::Created, &directory);
         Ok(directory)
     }
 

@@ -159,12 +159,12 @@ impl Platform {
         }
         self.commit(changes).await?;
         tell(&job, after.phase);
-        self.publish(&at, Happened::Updated, object(&job)?);
+        self.publish(&at, Happened::Updated, &job);
         if let Some((next, _)) = &again {
-            self.publish(&super::at(instance, next), Happened::Created, object(next)?);
+            self.publish(&super::at(instance, next), Happened::Created, next);
         }
         if let Some(retry) = &superseded {
-            self.publish(&super::at(instance, retry), Happened::Updated, object(retry)?);
+            self.publish(&super::at(instance, retry), Happened::Updated, retry);
         }
         self.wake_workers();
         Ok(())

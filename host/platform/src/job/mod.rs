@@ -373,7 +373,7 @@ impl Platform {
         let mut changes = Changes::new();
         let job = self.stage_job(instance, request, self.clock.now(), &mut changes)?;
         self.commit(changes).await?;
-        self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, object(&job)?);
+        self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, &job);
         self.wake_workers();
         Ok(job)
     }

@@ -50,7 +50,9 @@ impl Log for JobLog {
             // Writing to memory cannot fail.
             drop(writeln!(lines, "{entry}"));
         }
-        if let serde_json::Value::Object(doc) = entry {
+        if let serde_json::Value::Object(doc) = entry
+            && self.platform.bus.has_listeners(&self.job.instance)
+        {
             self.platform.bus.publish(Event {
                 instance: self.job.instance.clone(),
                 happened: Happened::Created,

@@ -8,24 +8,32 @@ use async_trait::async_trait;
 use konnector_sandbox::capability::{Error, Medium, Object, Progress, Question};
 use serde_json::{Value, json};
 
+use super::throttle::Publisher;
 use super::{Scope, told};
-use crate::doctype::{ACCOUNTS, JOB_EVENTS};
-use crate::realtime::{Event, Happened};
+use crate::doctype::{ACCOUNTS, JOBS};
 
 /// The interface `progress`.
-pub struct RunProgress(pub Arc<Scope>);
+pub struct RunProgress(pub Arc<Scope>, Arc<Publisher>);
 
 impl RunProgress {
+    pub fn new(scope: Arc<Scope>) -> Self {
+        let job = scope.instance.doc(&JOBS, scope.job.id.as_str());
+        let publisher = Publisher::new(scope.platform.clone(), job);
+        Self(scope, publisher)
+    }
+
+    /// What a watcher must not miss; it is rare, because the user is asked.
     fn publish(&self, event: Value) {
         if let Value::Object(doc) = event {
-            self.0.platform.bus.publish(Event {
-                instance: self.0.instance.id.clone(),
-                happened: Happened::Created,
-                doctype: JOB_EVENTS.clone(),
-                id: self.0.job.id.clone(),
-                doc,
-            });
+            self.1.important(doc);
         }
+    }
+
+    fn say(&self, kind: &str, message: Option<&str>) {
+        let mut doc = Object::new();
+        doc.insert("type".to_owned(), json!(kind));
+        doc.extend(message.map(|message| ("message".to_owned(), json!(message))));
+        self.1.message(doc);
     }
 
     /// The account whose user can answer: only a run that a person started is watched.
@@ -47,7 +55,7 @@ impl RunProgress {
     /// Waits until the account holds a code.
     async fn code(&self, account: &str) -> Result<String, Error> {
         let scope = &self.0;
-        let mut events = scope.platform.bus.subscribe();
+        let mut events = scope.platform.bus.subscribe(&scope.instance.id);
         loop {
             let found = scope.platform.account(&scope.instance, account).map_err(told)?;
             if let Some(code) = found.body.get("twoFACode").and_then(Value::as_str).filter(|code| !code.is_empty()) {
@@ -64,18 +72,27 @@ impl RunProgress {
     }
 }
 
+impl Drop for RunProgress {
+    fn drop(&mut self) {
+        self.1.flush();
+    }
+}
+
 #[async_trait]
 impl Progress for RunProgress {
     fn report(&self, done: u64, total: Option<u64>, label: &str) {
-        self.publish(json!({ "type": "progress", "done": done, "total": total, "label": label }));
+        let event = json!({ "type": "progress", "done": done, "total": total, "label": label });
+        if let Value::Object(doc) = event {
+            self.1.progress(doc);
+        }
     }
 
     fn login_succeeded(&self) {
-        self.publish(json!({ "type": "login_success" }));
+        self.say("login_success", None);
     }
 
     fn message(&self, kind: &str, message: &str) {
-        self.publish(json!({ "type": kind, "message": message }));
+        self.say(kind, Some(message));
     }
 
     async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error> {

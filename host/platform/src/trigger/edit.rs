@@ -123,7 +123,7 @@ impl Platform {
                 Err(error) if error.is_conflict() && tries < TRIES => continue,
                 done => drop(done?),
             }
-            self.publish(&at, Happened::Updated, object(&trigger)?);
+            self.publish(&at, Happened::Updated, &trigger);
             return Ok(trigger);
         }
         Err(unknown(id))

@@ -135,7 +135,7 @@ impl Platform {
             changes.schedule(at.clone(), schedule.first(now));
         }
         self.commit(changes).await?;
-        self.publish(&at, Happened::Created, object(&trigger)?);
+        self.publish(&at, Happened::Created, &trigger);
         Ok(trigger)
     }
 
@@ -242,7 +242,7 @@ impl Platform {
                 Err(error) if error.is_conflict() && !last => {}
                 done => {
                     done?;
-                    self.publish(&turn.at, Happened::Deleted, object(&turn.trigger)?);
+                    self.publish(&turn.at, Happened::Deleted, &turn.trigger);
                     return Ok(());
                 }
             }

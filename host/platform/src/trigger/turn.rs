@@ -155,14 +155,14 @@ impl Platform {
     /// Tells listeners and workers about a turn that was committed.
     pub(super) fn tell(&self, instance: &Instance, taken: &Taken) -> Result<()> {
         for job in &taken.jobs {
-            self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, object(job)?);
+            self.publish(&instance.doc(&JOBS, job.id.as_str()), Happened::Created, job);
             self.wake_workers();
         }
         let at = instance.doc(&TRIGGERS, taken.trigger.id.as_str());
         if taken.removed {
-            self.publish(&at, Happened::Deleted, object(&taken.trigger)?);
+            self.publish(&at, Happened::Deleted, &taken.trigger);
         } else if taken.told {
-            self.publish(&at, Happened::Updated, object(&taken.trigger)?);
+            self.publish(&at, Happened::Updated, &taken.trigger);
         }
         Ok(())
     }

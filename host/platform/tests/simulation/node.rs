@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use konnector_platform::clock::Clock;
+use konnector_platform::instance::Instance;
 use konnector_platform::job::History;
-use konnector_platform::realtime::Event;
+use konnector_platform::realtime::Listener;
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::Sandbox;
 use konnector_sandbox::http::Gate;
 use konnector_store::{MasterKey, MemoryBlobs, Store};
-use tokio::sync::broadcast::Receiver;
 use tokio::time::Instant;
 
 use crate::dice::Dice;
@@ -56,11 +56,12 @@ pub struct Node {
     pub platform: Platform,
     pub switch: Switch,
     pub clock: Arc<SimClock>,
-    pub events: Receiver<Event>,
+    /// For each instance.
+    pub events: Vec<Listener>,
 }
 
 impl Node {
-    pub async fn start(site: &Site, skew: i64) -> Self {
+    pub async fn start(site: &Site, skew: i64, instances: &[Instance]) -> Self {
         let switch = Switch::default();
         let kv = NodeKv { disk: Arc::clone(&site.disk), switch: switch.clone() };
         let clock = Arc::new(SimClock { began: site.began, skew: AtomicI64::new(skew) });
@@ -81,7 +82,7 @@ impl Node {
         };
         let script = Script { vendor: Arc::clone(&site.vendor), dice: Arc::clone(&site.dice), switch: switch.clone() };
         let platform = Platform::with(parts, Arc::new(script), Arc::clone(&site.dice) as _).await.unwrap();
-        let events = platform.bus.subscribe();
+        let events = instances.iter().map(|instance| platform.bus.subscribe(&instance.id)).collect();
         platform.start().await.unwrap();
         Self { platform, switch, clock, events }
     }

@@ -81,7 +81,7 @@ impl Story {
         let count = 2 + site.dice.below(2);
         let mut nodes = Vec::new();
         for _ in 0..count {
-            nodes.push(Some(Node::start(&site, 0).await));
+            nodes.push(Some(Node::start(&site, 0, &[]).await));
         }
         let mut story = Self {
             site,
@@ -111,6 +111,9 @@ impl Story {
             changes.create(instance.doc(&PERMISSIONS, format!("konnector-{slug}")), body.as_object().unwrap().clone());
         }
         platform.store.commit(changes).await.unwrap();
+        for node in self.nodes.iter_mut().flatten() {
+            node.events.push(node.platform.bus.subscribe(&instance.id));
+        }
         self.instances.push(instance);
         for (account, (slug, minutes)) in KONNECTORS.iter().zip([1, 7]).enumerate() {
             let new = NewTrigger {
@@ -211,7 +214,7 @@ impl Story {
     /// Starts a node that is gone, if there is one.
     async fn restart(&mut self) {
         if let Some(number) = (0..self.nodes.len()).find(|number| self.nodes[*number].is_none()) {
-            self.nodes[number] = Some(Node::start(&self.site, 0).await);
+            self.nodes[number] = Some(Node::start(&self.site, 0, &self.instances).await);
         }
     }
 
@@ -270,9 +273,12 @@ impl Story {
     pub fn listen(&mut self) {
         let mut told = Vec::new();
         for node in self.nodes.iter_mut().flatten() {
-            while let Ok(event) = node.events.try_recv() {
-                if event.doctype == *JOBS {
-                    told.push((event.id, event.doc["state"].as_str().unwrap().to_owned()));
+            for events in &mut node.events {
+                while let Some(event) = events.try_recv() {
+                    let event = event.expect("no listener is that slow");
+                    if event.doctype == *JOBS {
+                        told.push((event.id.clone(), event.doc["state"].as_str().unwrap().to_owned()));
+                    }
                 }
             }
         }
@@ -289,7 +295,7 @@ impl Story {
     async fn repair(&mut self) {
         for number in 0..self.nodes.len() {
             if self.nodes[number].is_none() {
-                self.nodes[number] = Some(Node::start(&self.site, 0).await);
+                self.nodes[number] = Some(Node::start(&self.site, 0, &self.instances).await);
             }
             self.nodes[number].as_ref().unwrap().switch.resume();
         }

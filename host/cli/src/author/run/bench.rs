@@ -17,7 +17,6 @@ use konnector_sandbox::http::{AddressRule, Gate, GateOptions};
 use konnector_store::{MasterKey, Store};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::author::bundle::Bundle;
 use crate::client::Event;
@@ -101,7 +100,7 @@ impl Bench {
     /// Runs the konnector and shows it; answers the job as it ended.
     pub async fn run(&self, output: Output, konnector: &Slug, account: Option<String>) -> Result<Value> {
         let live = Live::new(output);
-        let mut events = self.platform.bus.subscribe();
+        let mut events = self.platform.bus.subscribe(&self.instance.id);
         let mut message = json!({ "konnector": konnector });
         if let (Some(account), Some(members)) = (&account, message.as_object_mut()) {
             members.insert("account".to_owned(), json!(account));
@@ -132,17 +131,17 @@ impl Bench {
                     Ok(event) if event.id != job.id => {}
                     Ok(event) if event.doctype == *JOBS => break,
                     Ok(event) if event.doctype == *JOB_LOGS => {
-                        live.event(&Event { name: "log".to_owned(), data: Value::Object(event.doc) });
+                        live.event(&Event { name: "log".to_owned(), data: Value::Object(event.doc.clone()) });
                     }
                     Ok(event) if event.doctype == *JOB_EVENTS => {
-                        let event = Event { name: cell(event.doc.get("type")), data: Value::Object(event.doc) };
+                        let event = Event { name: cell(event.doc.get("type")), data: Value::Object(event.doc.clone()) };
                         if event.name == "code_needed" {
                             self.answer(&live, account.as_deref(), &event.data).await?;
                         }
                         live.event(&event);
                     }
-                    // Some events were missed, or there are no more: the job is the truth.
-                    Err(RecvError::Lagged(_) | RecvError::Closed) => break,
+                    // Some events were missed: the job is the truth.
+                    Err(_) => break,
                     Ok(_) => {}
                 }
             }

@@ -130,7 +130,7 @@ impl Run {
     }
 
     fn progress(&self) -> RunProgress {
-        RunProgress(Arc::clone(&self.scope))
+        RunProgress::new(Arc::clone(&self.scope))
     }
 
     /// The job is given to another worker.

@@ -89,3 +89,33 @@ async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
     account.save_session(None).await.unwrap();
     assert_eq!(state(&run), Value::Null);
 }
+
+/// However often a run reports, watchers get a few events, and the last state among them.
+#[tokio::test(start_paused = true)]
+async fn progress_is_published_at_a_rate_that_people_can_see() {
+    let run = Run::free().await;
+    let scope = &run.scope;
+    let mut events = scope.platform.bus.subscribe(&scope.instance.id);
+    let progress = run.progress();
+    for done in 0..300_000 {
+        progress.report(done, Some(300_000), "bills");
+        progress.message("warning", "odd");
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut told = Vec::new();
+    while let Some(event) = events.try_recv() {
+        told.push(event.unwrap().doc.clone());
+    }
+    assert!(told.len() < 50, "{} events", told.len());
+    assert_eq!(told.last().unwrap()["done"], 299_999);
+    // What is held back is published when the run ends.
+    for done in 0..100 {
+        progress.report(done, None, "more");
+    }
+    drop(progress);
+    let mut last = Value::Null;
+    while let Some(event) = events.try_recv() {
+        last = event.unwrap().doc["done"].clone();
+    }
+    assert_eq!(last, 99);
+}
