@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use konnector_store::{DocRef, Lease};
+use konnector_store::{Changes, DocRef, Lease};
 
 use super::end::Hold;
 use super::step::Event;
@@ -42,8 +42,11 @@ impl Platform {
             return Ok(());
         }
         for lease in self.store.leases()? {
-            tracing::warn!(job = lease.job.id, "the server ended while this job ran; it runs again");
-            self.settle(&lease.job, Hold::Silent(&lease), Event::Lost, None).await?;
+            match self.give_back(&lease).await {
+                Ok(()) => tracing::warn!(job = lease.job.id, "the server ended while this job ran; it runs again"),
+                // One job that cannot be given back must not keep all others from running; it is tried again with the silent leases.
+                Err(error) => tracing::error!(job = lease.job.id, %error, "the job could not be given back"),
+            }
         }
         Ok(())
     }
@@ -61,7 +64,7 @@ impl Platform {
 
     async fn reclaim(&self, seen: &mut Seen) -> Result<()> {
         for lease in seen.silent(self.store.leases()?, self.clock.elapsed(), self.config.lease) {
-            match self.settle(&lease.job, Hold::Silent(&lease), Event::Lost, None).await {
+            match self.give_back(&lease).await {
                 Ok(()) => tracing::warn!(
                     job = lease.job.id,
                     worker = lease.worker,
@@ -77,6 +80,27 @@ impl Platform {
             }
         }
         Ok(())
+    }
+}
+
+impl Platform {
+    /// Gives the job of a lease back to the queue. A lease whose job is gone just ends, with its lock and its permits.
+    async fn give_back(&self, lease: &Lease) -> Result<()> {
+        match self.settle(&lease.job, Hold::Silent(lease), Event::Lost, None).await {
+            Err(Error::NotFound(_)) if self.is_orphan(lease)? => {
+                tracing::warn!(job = lease.job.id, "a lease is left of a job that is gone");
+                let mut changes = Changes::new();
+                changes.take_over(lease);
+                self.store.commit(changes).await?;
+                Ok(())
+            }
+            settled => settled,
+        }
+    }
+
+    fn is_orphan(&self, lease: &Lease) -> Result<bool> {
+        let has_instance = self.instances()?.iter().any(|instance| instance.id == lease.job.instance);
+        Ok(!has_instance || self.store.get(&lease.job)?.is_none())
     }
 }
 

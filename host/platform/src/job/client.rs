@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use konnector_store::Changes;
 
 use super::{CLIENT_WORKER, Job, JobRequest, State, at, enter, leave};
+use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Stored, object};
@@ -46,9 +47,9 @@ impl Platform {
     /// has ended already.
     pub async fn end_client_job(&self, instance: &Instance, id: &str, error: Option<String>) -> Result<Job> {
         for tries in 1.. {
-            let job = self.job(instance, id)?;
-            let Some(Stored { rev, .. }) = self.stored::<Job>(&at(instance, &job))? else { break };
-            let mut job = job;
+            // Content and revision of one read: what was changed since conflicts.
+            let Some(Stored { id: found, rev, value }) = self.stored::<Job>(&instance.doc(&JOBS, id))? else { break };
+            let mut job = Job { id: found, ..value };
             if job.worker != CLIENT_WORKER {
                 return Err(Error::Forbidden(format!(
                     "jobs of the worker '{}' are ended by the server, not by clients",
@@ -70,7 +71,7 @@ impl Platform {
                 Err(error) if error.is_conflict() && tries < TRIES => continue,
                 done => drop(done?),
             }
-            self.publish(&at(instance, &job), Happened::Updated, object(&job)?);
+            self.publish(&at(instance, &job), Happened::Updated, &job);
             return Ok(job);
         }
         Err(Error::NotFound(format!("there is no job '{id}'")))

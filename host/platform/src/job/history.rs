@@ -10,7 +10,7 @@ use super::{BY_TRIGGER, Job, State, by_trigger};
 use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::stored::Stored;
-use crate::{Platform, Result};
+use crate::{Error, Platform, Result};
 
 /// What is kept of jobs that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Platform {
         let mut kept: HashMap<(String, State), usize> = HashMap::new();
         let (mut removed, mut last) = (0, None::<String>);
         loop {
-            let page = self.store.list_back(&instance.id, &JOBS, last.as_deref(), PAGE)?;
+            let page = self.store.page_back(&instance.id, &JOBS, last.as_deref(), PAGE)?.documents;
             let Some(end) = page.last() else { return Ok(removed) };
             last = Some(end.id.clone());
             let mut old = Vec::new();
@@ -122,33 +122,54 @@ impl Platform {
         let since = self.clock.now() - TOO_LONG;
         let mut cleaned = 0;
         for lease in self.store.leases()?.into_iter().filter(|lease| lease.job.instance == instance.id) {
-            let job = self.job(instance, &lease.job.id)?;
+            let job = match self.job(instance, &lease.job.id) {
+                Err(Error::NotFound(_)) => continue,
+                job => job?,
+            };
             if job.state == State::Running && job.started_at.is_some_and(|started| started < since) {
-                self.cancel_job(instance, &job.id).await?;
-                cleaned += 1;
+                match self.cancel_job(instance, &job.id).await {
+                    Ok(_) => cleaned += 1,
+                    // It ended meanwhile.
+                    Err(Error::Conflict(_) | Error::NotFound(_)) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(cleaned)
     }
 
+    /// Removes all of these together; where one of them was changed meanwhile, each by itself, and that one stays for the next time.
     async fn remove_jobs(&self, instance: &Instance, jobs: Vec<Stored<Job>>) -> Result<usize> {
+        match self.remove_together(instance, &jobs).await {
+            Err(Error::Conflict(_)) => {}
+            removed => return removed.map(|()| jobs.len()),
+        }
+        let mut removed = 0;
+        for job in jobs.chunks(1) {
+            match self.remove_together(instance, job).await {
+                Ok(()) => removed += 1,
+                Err(Error::Conflict(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(removed)
+    }
+
+    async fn remove_together(&self, instance: &Instance, jobs: &[Stored<Job>]) -> Result<()> {
         if jobs.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let mut changes = Changes::new();
         let mut logs: Vec<BlobId> = Vec::new();
-        let count = jobs.len();
         for Stored { id, rev, value } in jobs {
-            let job = Job { id, ..value };
+            let job = Job { id: id.clone(), ..value.clone() };
             changes.release(&instance.id, BY_TRIGGER, by_trigger(&job));
-            changes.purge(super::at(instance, &job), &rev);
+            changes.purge(super::at(instance, &job), rev);
             logs.extend(job.log);
         }
         self.commit(changes).await?;
-        for log in logs {
-            self.store.blobs().remove(&log).await?;
-        }
-        Ok(count)
+        self.discard(logs).await;
+        Ok(())
     }
 }
 
