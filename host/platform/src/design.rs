@@ -139,6 +139,9 @@ impl Design {
     }
 }
 
+/// How often an index is declared again after somebody else was quicker.
+const TRIES: usize = 5;
+
 fn at(instance: &Instance, doctype: &Doctype, design: &str) -> DocRef {
     instance.doc(&DESIGNS, format!("{doctype}/{design}"))
 }
@@ -163,7 +166,9 @@ impl Platform {
         let name = new.name.unwrap_or(made_up);
         self.store.index(&instance.id, doctype, &new.definition.fields).await?;
         let at = at(instance, doctype, &design);
+        let mut tries = 0;
         loop {
+            tries += 1;
             let found = self.stored::<Design>(&at)?;
             let mut changes = Changes::new();
             let mut indexes = found.as_ref().map(|found| found.value.indexes.clone()).unwrap_or_default();
@@ -178,7 +183,7 @@ impl Platform {
             };
             match self.commit(changes).await {
                 Ok(_) => return Ok(DeclaredIndex { created: true, design, name }),
-                Err(error) if error.is_conflict() => {}
+                Err(error) if error.is_conflict() && tries < TRIES => {}
                 Err(error) => return Err(error),
             }
         }
