@@ -184,14 +184,28 @@ impl Platform {
         readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
         let limit = limit.clamp(1, 1_000);
-        let mut documents = self.store.list(&instance.id, doctype, after, limit + 1)?;
-        let more = documents.len() > limit;
-        documents.truncate(limit);
+        let konnector_store::Page { documents, more } = self.store.page(&instance.id, doctype, after, limit)?;
         let next = documents.last().filter(|_| more).map(|document| document.id.clone());
         // Lists never show secrets, to nobody (cozy-stack, account documents).
         let documents =
             documents.into_iter().map(|Document { id, rev, body }| Document { id, rev, body: public(body) }).collect();
         Ok(DocumentPage { documents, next })
+    }
+
+    /// How many documents of a type there are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] without a rule on the whole type.
+    pub async fn count_documents(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+    ) -> Result<usize> {
+        readable(doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
+        Ok(self.store.count(&instance.id, doctype).await?)
     }
 
     /// A document as lists show it, `None` when there is none: without secrets, whoever asks.
@@ -227,7 +241,7 @@ impl Platform {
         principal.check_type(Verb::Delete, doctype)?;
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list(&instance.id, doctype, after.as_deref(), 100)?;
+            let page = self.store.page(&instance.id, doctype, after.as_deref(), 100)?.documents;
             let Some(last) = page.last() else {
                 // A database that is gone has no indexes and no tombstones either.
                 self.delete_designs(instance, doctype).await?;

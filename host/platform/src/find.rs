@@ -1,7 +1,7 @@
 //! `_find`: the documents that a selector wants, along the index that leads to them.
 
 use konnector_manifest::{Doctype, Verb};
-use konnector_store::{Direction, Document};
+use konnector_store::{Direction, Document, MAX_PAGE_BYTES, weight};
 use serde_json::{Value, json};
 
 use crate::document::readable;
@@ -28,13 +28,15 @@ pub struct FoundPage {
     pub examined: u64,
     /// The index leads to many documents that are not wanted.
     pub wasteful: bool,
+    /// It ends early, because its documents are large.
+    pub cut: bool,
 }
 
 impl FoundPage {
     /// Whether there may be another page (Cozy API: as soon as this one is full).
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.limit > 0 && self.documents.len() >= self.limit
+        self.cut || (self.limit > 0 && self.documents.len() >= self.limit)
     }
 }
 
@@ -110,7 +112,7 @@ impl Platform {
             .into_iter()
             .collect();
         let bookmark = if documents.is_empty() { String::new() } else { id.to_owned() };
-        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful: false })
+        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful: false, cut: false })
     }
 
     async fn collect(
@@ -129,22 +131,25 @@ impl Platform {
                 }
                 error => error.into(),
             })?;
-        let (mut documents, mut skipped, mut last) = (Vec::new(), 0, None::<Place>);
-        while documents.len() < query.limit {
+        let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<Place>, 0);
+        // Of large documents a page has fewer than were asked for; its bookmark leads on.
+        while documents.len() < query.limit && bytes < MAX_PAGE_BYTES {
             let Some((document, place)) = walk.next().await? else { break };
             let Some(document) = wanted(document, selector, query) else { continue };
             last = Some(place);
             if skipped < query.skip {
                 skipped += 1;
             } else {
+                bytes += weight(&document);
                 documents.push(document);
             }
         }
+        let cut = bytes >= MAX_PAGE_BYTES;
         let examined = walk.examined();
         let found = (documents.len() + skipped) as u64;
         let wasteful = found > 0 && examined / found > WASTEFUL;
         let bookmark = last.map(|place| place.to_string()).unwrap_or_default();
-        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful })
+        Ok(FoundPage { documents, limit: query.limit, bookmark, examined, wasteful, cut })
     }
 }
 

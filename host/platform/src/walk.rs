@@ -117,10 +117,10 @@ impl<'a> Walk<'a> {
                     Some(Place::Entry(_)) | None => None,
                 };
                 let documents = match self.direction {
-                    Direction::Forward => store.list(self.instance, self.doctype, behind, STEP)?,
-                    Direction::Backward => store.list_back(self.instance, self.doctype, behind, STEP)?,
+                    Direction::Forward => store.page(self.instance, self.doctype, behind, STEP)?,
+                    Direction::Backward => store.page_back(self.instance, self.doctype, behind, STEP)?,
                 };
-                documents.into_iter().map(Met::Document).collect()
+                documents.documents.into_iter().map(Met::Document).collect()
             }
             (Way::Index(index, range), behind) => {
                 let behind = match behind {

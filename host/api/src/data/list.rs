@@ -8,7 +8,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
-use konnector_store::Document;
 use serde_json::{Value, json};
 
 use super::{doctype, execution_stats, shown};
@@ -32,8 +31,8 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/_normal_docs", normal)
 }
 
-/// `GET /data/:type/_normal_docs`. A bookmark is the id of the last document of the page before; the last page has an empty one. All documents
-/// are gone through, for their number.
+/// `GET /data/:type/_normal_docs`. A bookmark is the id of the last document of the page before; the last page has an empty one. A page of
+/// large documents has fewer of them than were asked for.
 async fn normal_docs(
     State(platform): State<Platform>,
     caller: Caller,
@@ -44,36 +43,23 @@ async fn normal_docs(
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     let limit = params.number("limit")?.unwrap_or(PAGE).min(LARGEST_PAGE);
-    let mut skip = params.number("skip")?.unwrap_or_default();
+    let skip = params.number("skip")?.unwrap_or_default();
+    let Caller { instance, principal } = &caller;
+    let total = platform.count_documents(instance, principal, &doctype).await?;
     let bookmark = params.filled("bookmark");
-    let (mut rows, mut total, mut more): (Vec<Document>, usize, bool) = (Vec::new(), 0, false);
-    let mut after: Option<String> = None;
-    loop {
-        let Caller { instance, principal } = &caller;
-        let page = platform.list_documents(instance, principal, &doctype, after.as_deref(), LARGEST_PAGE)?;
-        total += page.documents.len();
-        for document in page.documents {
-            if bookmark.is_some_and(|bookmark| document.id.as_str() <= bookmark) {
-                continue;
-            }
-            if skip > 0 {
-                skip -= 1;
-            } else if rows.len() < limit {
-                rows.push(document);
-            } else {
-                more = true;
-            }
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    let bookmark = rows.last().filter(|_| more).map(|last| last.id.clone()).unwrap_or_default();
-    let rows: Vec<Value> = rows.into_iter().map(|document| Value::Object(shown(&doctype, document))).collect();
-    let mut answer = json!({ "rows": rows, "total_rows": total, "bookmark": bookmark });
+    let behind = platform.store.pass_over(&instance.id, &doctype, bookmark, skip).await?;
+    // A list without its beginning: fewer documents are there than are to be left out.
+    let page = if limit == 0 || (behind.is_none() && skip > 0) {
+        None
+    } else {
+        Some(platform.list_documents(instance, principal, &doctype, behind.as_deref(), limit)?)
+    };
+    let (documents, next) = page.map_or_else(Default::default, |page| (page.documents, page.next));
+    let rows: Vec<Value> = documents.into_iter().map(|document| Value::Object(shown(&doctype, document))).collect();
+    let returned = rows.len();
+    let mut answer = json!({ "rows": rows, "total_rows": total, "bookmark": next.unwrap_or_default() });
     if let Some(members) = answer.as_object_mut().filter(|_| params.flag("execution_stats", false)) {
-        members.insert("execution_stats".to_owned(), execution_stats(total as u64, rows.len(), started));
+        members.insert("execution_stats".to_owned(), execution_stats(total as u64, returned, started));
     }
     Ok(Json(answer))
 }

@@ -3,11 +3,13 @@
 //! own registry from answering could have another one's konnector installed in its place.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use konnector_manifest::{Slug, Source};
+use lru::LruCache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -23,9 +25,13 @@ use crate::{Error, Platform, Result};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer counts where nobody asks for the newest one.
 const FRESH: Duration = Duration::from_secs(300);
-/// Answers that are remembered.
-const MOST_REMEMBERED: usize = 10_000;
+/// Answers that are remembered, those that were asked for last.
+const MAX_ANSWERS: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
+/// Bytes of them: an answer has a few KiB, and may have a thousand times as many.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
+/// Bytes of a slug; a longer one names nothing that can be installed.
+const MAX_SLUG: usize = 128;
 /// Pages of a list, of 200 konnectors at most.
 const MOST_PAGES: usize = 100;
 
@@ -50,19 +56,58 @@ pub struct Proxied {
     pub body: Bytes,
 }
 
-/// What registries answered lately, by path, and when.
+/// What registries answered lately.
 #[derive(Debug, Default)]
-pub(crate) struct News(Mutex<HashMap<String, (Duration, Option<Proxied>)>>);
+pub(crate) struct News {
+    answers: Mutex<Answers>,
+    /// The slugs that a registry has, and when they were listed.
+    slugs: Mutex<HashMap<Url, (Duration, Arc<HashSet<String>>)>>,
+}
+
+/// Answers by path, and when they came.
+#[derive(Debug)]
+struct Answers {
+    kept: LruCache<String, (Duration, Option<Proxied>)>,
+    bytes: usize,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { kept: LruCache::new(MAX_ANSWERS), bytes: 0 }
+    }
+}
+
+impl Answers {
+    fn put(&mut self, path: &str, at: Duration, answer: Option<Proxied>) {
+        self.bytes += size(answer.as_ref());
+        if let Some((_, (_, before))) = self.kept.push(path.to_owned(), (at, answer)) {
+            self.bytes -= size(before.as_ref());
+        }
+        while self.bytes > MAX_ANSWER_BYTES {
+            let Some((_, (_, oldest))) = self.kept.pop_lru() else { break };
+            self.bytes -= size(oldest.as_ref());
+        }
+    }
+}
+
+fn size(answer: Option<&Proxied>) -> usize {
+    answer.map_or(0, |answer| answer.body.len() + answer.content_type.len())
+}
 
 impl News {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Duration, Option<Proxied>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slugs(&self) -> MutexGuard<'_, HashMap<Url, (Duration, Arc<HashSet<String>>)>> {
+        self.slugs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces what is remembered, if anything is, by what a registry answers now.
     fn renew(&self, path: &str, now: Duration, answer: Option<&Proxied>) {
-        if let Some(known) = self.lock().get_mut(path) {
-            *known = (now, answer.cloned());
+        let mut answers = self.answers();
+        if answers.kept.contains(path) {
+            answers.put(path, now, answer.cloned());
         }
     }
 }
@@ -120,18 +165,14 @@ impl Platform {
     /// Asks the registries, unless they were asked the same lately.
     async fn ask_lately(&self, path: &str) -> Result<Option<Proxied>> {
         let now = self.clock.elapsed();
-        let known = self.news.lock().get(path).cloned();
+        let known = self.news.answers().kept.get(path).cloned();
         if let Some((at, answer)) = known
             && now.saturating_sub(at) < FRESH
         {
             return Ok(answer);
         }
         let answer = self.ask_registries(path).await?.map(|(_, answer)| answer);
-        let mut known = self.news.lock();
-        if known.len() >= MOST_REMEMBERED {
-            known.clear();
-        }
-        known.insert(path.to_owned(), (now, answer.clone()));
+        self.news.answers().put(path, now, answer.clone());
         Ok(answer)
     }
 
@@ -228,24 +269,34 @@ impl Platform {
     /// Konnectors of a registry without those that an earlier one has, too, from which they would be installed.
     async fn without_earlier(&self, position: usize, mut apps: Vec<Value>) -> Result<Vec<Value>> {
         for base in self.config.registries.iter().take(position) {
-            let mut cursor = String::new();
-            for _ in 0..MOST_PAGES {
-                if apps.is_empty() {
-                    return Ok(apps);
-                }
-                let List { data, meta } = self.page(base, &[], &cursor).await?;
-                let theirs: HashSet<&str> = data.iter().filter_map(slug).collect();
-                apps.retain(|app| !slug(app).is_some_and(|slug| theirs.contains(slug)));
-                cursor = meta.next_cursor;
-                if cursor.is_empty() {
-                    break;
-                }
+            if apps.is_empty() {
+                return Ok(apps);
             }
-            if !cursor.is_empty() {
-                return Err(Error::Unreachable(format!("the list of the registry {base} has no end")));
-            }
+            let theirs = self.slugs_of(base).await?;
+            apps.retain(|app| !slug(app).is_some_and(|slug| theirs.contains(slug)));
         }
         Ok(apps)
+    }
+
+    /// The slugs that a registry has; asked for once in a while, however many pages of the others are shown.
+    async fn slugs_of(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
+        let now = self.clock.elapsed();
+        let known = self.news.slugs().get(base).filter(|(at, _)| now.saturating_sub(*at) < FRESH).cloned();
+        if let Some((_, slugs)) = known {
+            return Ok(slugs);
+        }
+        let (mut slugs, mut cursor) = (HashSet::new(), String::new());
+        for _ in 0..MOST_PAGES {
+            let List { data, meta } = self.page(base, &[], &cursor).await?;
+            slugs.extend(data.iter().filter_map(slug).filter(|slug| slug.len() <= MAX_SLUG).map(str::to_owned));
+            cursor = meta.next_cursor;
+            if cursor.is_empty() {
+                let slugs = Arc::new(slugs);
+                self.news.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
+                return Ok(slugs);
+            }
+        }
+        Err(Error::Unreachable(format!("the list of the registry {base} has no end")))
     }
 
     /// The konnectors that the registries say are in maintenance, as they describe them; of one that several have, the first registry's word
@@ -304,4 +355,29 @@ struct List {
 struct ListMeta {
     #[serde(default)]
     next_cursor: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembered_answers_are_bounded_in_bytes() {
+        let mut answers = Answers::default();
+        let answer = |size: usize| Proxied { content_type: String::new(), body: vec![0; size].into() };
+        for number in 0..100 {
+            answers.put(&format!("{number}"), Duration::ZERO, Some(answer(1 << 20)));
+            assert!(answers.bytes <= MAX_ANSWER_BYTES);
+        }
+        assert_eq!(answers.kept.len(), 16);
+        assert!(answers.kept.contains("99") && !answers.kept.contains("0"));
+        // Replaced, and replaced by nothing.
+        answers.put("99", Duration::ZERO, Some(answer(10)));
+        answers.put("98", Duration::ZERO, None);
+        assert_eq!(answers.bytes, (14 << 20) + 10);
+        for number in 0..2 * MAX_ANSWERS.get() {
+            answers.put(&format!("small {number}"), Duration::ZERO, None);
+        }
+        assert_eq!((answers.kept.len(), answers.bytes), (MAX_ANSWERS.get(), 0));
+    }
 }
