@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use chrono::Utc;
 use konnector_platform::Schema;
 use konnector_store::{Fsck, Problem, Progress, Store, Summary};
 use serde_json::{Value, json};
@@ -38,7 +37,7 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(connection: &Connection, output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let store = offline::open(connection.data().store()).await?;
-    let options = Fsck { deep: arguments.deep, repair: arguments.repair, now: Utc::now() };
+    let options = Fsck { deep: arguments.deep, repair: arguments.repair };
     let going = Going::new(output);
     let mut findings = Vec::new();
     let summary = store
@@ -88,7 +87,7 @@ fn as_json(problem: &Problem, repaired: bool) -> Value {
 
 /// Looks through a store that was not closed in order, and repairs what can be repaired. For a start of the server.
 pub async fn after_a_crash(store: &Store) -> Result<()> {
-    let mut options = Fsck { deep: false, repair: false, now: Utc::now() };
+    let mut options = Fsck { deep: false, repair: false };
     tracing::info!("the server was not stopped in order the last time: looking through the store");
     let mut log = |event: Progress<'_>| match event {
         Progress::Read(_) => {}

@@ -18,6 +18,8 @@ fn known(text: &str) -> Doctype {
 doctypes! {
     /// Instances, kept outside any instance.
     INSTANCES = "io.cozy.instances";
+    /// Instances whose removal is under way, kept outside any instance.
+    ERASURES = "io.cozy.instances.erasures";
     /// Installed konnectors.
     KONNECTORS = "io.cozy.konnectors";
     /// Permission sets of konnectors.

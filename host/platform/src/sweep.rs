@@ -1,7 +1,7 @@
 //! What nobody needs any more: blobs that nothing refers to, which a crash between two durable steps or the end of an instance leaves
 //! behind, and jobs that ended long ago.
 
-use konnector_store::ORPHAN_AGE;
+use konnector_store::{BlobId, ORPHAN_AGE};
 
 use crate::schema::Schema;
 use crate::{Platform, Result};
@@ -31,6 +31,15 @@ impl Platform {
         }
     }
 
+    /// Removes contents that nothing needs any more. Nothing that fails here undoes what was committed.
+    pub(crate) async fn discard(&self, blobs: impl IntoIterator<Item = BlobId, IntoIter: Send> + Send) {
+        for blob in blobs {
+            if let Err(error) = self.store.blobs().remove(&blob).await {
+                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
+            }
+        }
+    }
+
     /// Removes the blobs that nothing refers to; answers how many there were. Reads every document.
     ///
     /// # Errors
@@ -38,9 +47,8 @@ impl Platform {
     /// When the store fails, or a document cannot be read: then nothing is removed, because it may be what refers to a blob.
     pub async fn sweep_blobs(&self) -> Result<usize> {
         let orphans = self.store.orphans(&Schema, self.clock.now() - ORPHAN_AGE).await?;
-        for blob in &orphans {
-            self.store.blobs().remove(blob).await?;
-        }
-        Ok(orphans.len())
+        let count = orphans.len();
+        self.discard(orphans).await;
+        Ok(count)
     }
 }

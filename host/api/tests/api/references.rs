@@ -86,7 +86,7 @@ async fn the_list_follows_from_the_files() {
     let uploaded = Call::post("/files/io.cozy.files.root-dir?Type=file&Name=x.txt&ReferencedBy=1").token(&token);
     assert!(api.send(uploaded.text("x")).await.status < 300);
     assert_eq!(list().await, ["photo-0"]);
-    let check = konnector_store::Fsck { deep: true, repair: false, now: chrono::Utc::now() };
+    let check = konnector_store::Fsck { deep: true, repair: false };
     let mut problems = Vec::new();
     let mut told = |event: konnector_store::Progress<'_>| {
         if let konnector_store::Progress::Found(problem) = event {

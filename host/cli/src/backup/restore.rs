@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use chrono::Utc;
 use konnector_platform::Schema;
 use konnector_store::{Fsck, Progress, Summary, failpoint};
 use serde_json::json;
@@ -50,7 +49,7 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
 
     // Opening it again brings it to our format.
     let store = offline::open(folder.clone()).await?;
-    let options = Fsck { deep: true, repair: true, now: Utc::now() };
+    let options = Fsck { deep: true, repair: true };
     let Summary { problems, repaired, .. } = store
         .fsck(&Schema, options, &mut |event| match event {
             Progress::Read(entries) => going.say(format!("checking {entries} entries")),

@@ -133,7 +133,7 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
     }
     let look = async {
         let store = crate::offline::open(data.store()).await?;
-        let options = Fsck { deep: false, repair: false, now: Utc::now() };
+        let options = Fsck { deep: false, repair: false };
         let mut first = None;
         let told = &mut |event: Progress<'_>| {
             if let (Progress::Found(problem), None) = (event, &first) {

@@ -2,17 +2,25 @@
 
 use std::time::Duration;
 
-use konnector_store::{Changes, InstanceId};
+use konnector_store::{Changes, DocRef, InstanceId};
 
 use super::{DOMAINS, Instance, own};
+use crate::doctype::ERASURES;
+use crate::schema::Schema;
+use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// How long the konnectors are waited for within one request. What takes longer goes on, and the next request waits for the rest of it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The note that what an instance had is being removed.
+fn erasure(instance: &InstanceId) -> DocRef {
+    DocRef::new(&InstanceId::global(), &ERASURES, instance.as_str())
+}
+
 impl Platform {
-    /// Removes an instance with all its documents, jobs and triggers, once the konnectors of its accounts have cleaned up. The contents of its
-    /// files go with the next sweep of blobs.
+    /// Removes an instance with all its documents, files, jobs and triggers, once the konnectors of its accounts have cleaned up. What a crash
+    /// leaves of it goes at the next start.
     ///
     /// # Errors
     ///
@@ -33,8 +41,37 @@ impl Platform {
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
             changes.release(&InstanceId::global(), DOMAINS, name);
         }
+        changes.create(erasure(&instance.id), Object::new());
         self.commit(changes).await?;
-        self.store.erase(&instance.id).await?;
+        self.erase(&instance.id).await
+    }
+
+    /// Removes what is left of an instance, and the note that says so.
+    async fn erase(&self, instance: &InstanceId) -> Result<()> {
+        self.store.erase(&Schema, instance).await?;
+        self.usage.forget(instance);
+        let at = erasure(instance);
+        let Some(note) = self.store.get(&at)? else { return Ok(()) };
+        let mut changes = Changes::new();
+        changes.purge(at, &note.rev);
+        self.commit(changes).await?;
+        Ok(())
+    }
+
+    /// Goes on with the removals that the end of the process cut off. One that fails is tried again at the next start.
+    pub(crate) async fn resume_erasures(&self) -> Result<()> {
+        for note in self.store.list(&InstanceId::global(), &ERASURES, None, usize::MAX)? {
+            let erased = match note.id.parse::<InstanceId>() {
+                Ok(instance) => self.erase(&instance).await,
+                Err(error) => Err(error.into()),
+            };
+            match erased {
+                Ok(()) => tracing::warn!(instance = note.id, "the rest of a removed instance was removed"),
+                Err(error) => {
+                    tracing::error!(instance = note.id, %error, "the rest of a removed instance could not be removed");
+                }
+            }
+        }
         Ok(())
     }
 
