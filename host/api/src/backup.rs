@@ -1,69 +1,42 @@
-//! `POST /backup` of the admin API: everything that the server keeps, as one encrypted stream.
+//! `/backup` of the admin API: everything that the server keeps, as one encrypted stream.
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use konnector_platform::Platform;
-use tokio::io::{AsyncReadExt as _, DuplexStream};
-use tokio::sync::oneshot;
+use serde_json::{Value, json};
 
 use crate::error::Failure;
 use crate::openapi::Describe as _;
 
-/// Bytes on their way from the store to the client.
-const BUFFER: usize = 128 * 1024;
-
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
-    let create = post_with(create, |op| {
+    let backup = post_with(create, |op| {
         op.summary("Everything that the server keeps, encrypted").answers::<200, Bytes>("The backup, as it is made")
+    })
+    .get_with(outcome, |op| {
+        op.summary("Why the last backup failed, after a connection that broke off")
+            .answers::<200, Json<Value>>("`error` is null when it did not")
     });
-    ApiRouter::new().api_route("/backup", create)
+    ApiRouter::new().api_route("/backup", backup)
 }
 
 /// Answers once the first bytes are there. A backup that fails later breaks the connection off, so that nobody takes it for a whole one.
 async fn create(State(platform): State<Platform>) -> Result<Response, Failure> {
-    let (mut writer, reader) = tokio::io::duplex(BUFFER);
-    let (done, outcome) = oneshot::channel();
-    tokio::spawn(async move {
-        let made = platform.store.back_up(&platform.key, &mut writer, &mut |_| {}).await;
-        drop(writer);
-        match &made {
-            Ok(summary) => tracing::info!(entries = summary.entries, blobs = summary.blobs, "a backup was made"),
-            Err(error) => tracing::warn!(%error, "a backup could not be made"),
-        }
-        // Who no longer listens has given up.
-        drop(done.send(made.map(drop)));
-    });
-    let mut parts = Parts { reader, outcome: Some(outcome) };
-    let first = parts.next().await.map_err(Failure::from)?.unwrap_or_default();
-    let rest = stream::try_unfold(parts, |mut parts| async move {
-        Ok::<_, konnector_store::Error>(parts.next().await?.map(|part| (part, parts)))
+    let mut backup = platform.begin_backup();
+    let first = backup.next().await?.unwrap_or_default();
+    let rest = stream::try_unfold(backup, |mut backup| async move {
+        Ok::<_, konnector_platform::Error>(backup.next().await?.map(|part| (part, backup)))
     });
     let whole = futures_util::StreamExt::chain(stream::iter([Ok(first)]), rest);
     Ok(([(CONTENT_TYPE, "application/octet-stream")], Body::from_stream(whole)).into_response())
 }
 
-struct Parts {
-    reader: DuplexStream,
-    outcome: Option<oneshot::Receiver<konnector_store::Result<()>>>,
-}
-
-impl Parts {
-    /// The next bytes; at their end, whether that was meant.
-    async fn next(&mut self) -> konnector_store::Result<Option<Bytes>> {
-        let mut part = Vec::with_capacity(BUFFER);
-        // Reading from memory does not fail.
-        if self.reader.read_buf(&mut part).await.unwrap_or(0) > 0 {
-            return Ok(Some(part.into()));
-        }
-        match self.outcome.take() {
-            None => Ok(None),
-            Some(outcome) => outcome.await.unwrap_or(Err(konnector_store::Error::Closed)).map(|()| None),
-        }
-    }
+async fn outcome(State(platform): State<Platform>) -> Json<Value> {
+    Json(json!({ "error": platform.last_backup_failure() }))
 }

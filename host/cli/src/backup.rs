@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use konnector_platform::Schema;
 use konnector_store::{BackupSummary, MasterKey, verify_backup};
 use serde_json::json;
 
@@ -77,7 +78,7 @@ async fn verify(output: Output, path: &Path, key: &MasterKey) -> Result<BackupSu
     let mut backup = open(path).await?;
     let going = Going::new(output);
     let told = &mut |read| going.say(format!("checking {}: {}", path.display(), bytes(read)));
-    verify_backup(&mut backup, key, told).await.map_err(|error| unusable(path, &error))
+    verify_backup(&mut backup, &Schema, key, told).await.map_err(|error| unusable(path, &error))
 }
 
 async fn open(path: &Path) -> Result<tokio::fs::File> {
@@ -90,8 +91,17 @@ fn unusable(path: &Path, error: &konnector_store::Error) -> Error {
             format!("{} cannot be used: {reason}", path.display()),
             "take another backup; this one changes nothing",
         ),
+        konnector_store::Error::Contents { .. } => incomplete(&format!("{} is not whole: {error}", path.display())),
         other => Error::told(other),
     }
+}
+
+/// A backup that lacks contents, or would.
+fn incomplete(what: &str) -> Error {
+    Error::failed(
+        what,
+        "restore these files from an older backup, or delete them; `konnector fsck --deep` lists them too",
+    )
 }
 
 fn show(output: Output, what: &str, path: &Path, summary: &BackupSummary) {

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use konnector_platform::Schema;
 use konnector_store::MasterKey;
 use reqwest::Method;
 use tempfile::{NamedTempFile, TempPath};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{show, verify};
+use super::{incomplete, show, verify};
 use crate::client::Connection;
 use crate::error::{Error, Result, file, io};
 use crate::keys::sync_folder_of;
@@ -49,24 +50,38 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
         let key = key.load(&data)?;
         offline::check_key(&data.store(), &key)?;
         let store = offline::open(data.store()).await?;
-        let made = store.back_up(&key, to, &mut |written| going.say(format!("writing: {}", bytes(written)))).await;
+        let made =
+            store.back_up(&Schema, &key, to, &mut |written| going.say(format!("writing: {}", bytes(written)))).await;
         store.close().await?;
-        made?;
+        made.map_err(|error| match error {
+            konnector_store::Error::Contents { .. } => incomplete(&format!("no backup was made: {error}")),
+            other => other.into(),
+        })?;
         return Ok(Some(key));
     }
     let mut answer = connection.admin()?.download(Method::POST, "backup").await?;
     let mut size = 0;
     loop {
-        let part = answer.chunk().await.map_err(|error| {
-            Error::failed(format!("the server broke the backup off: {error}"), "its log says why; try again")
-        })?;
-        let Some(part) = part else { break };
+        let part = match answer.chunk().await {
+            Ok(Some(part)) => part,
+            Ok(None) => break,
+            Err(error) => return Err(broken_off(connection, &error).await),
+        };
         size += part.len() as u64;
         going.say(format!("writing: {}", bytes(size)));
         to.write_all(&part).await.map_err(io("writing the backup"))?;
     }
     // The server may be elsewhere, and the key with it.
     Ok(MasterKey::load(&key.path(&data))?)
+}
+
+/// Why the server broke a backup off, where it still says so.
+async fn broken_off(connection: &Connection, error: &reqwest::Error) -> Error {
+    let outcome = async { connection.admin()?.json(Method::GET, "backup", &[]).await };
+    match outcome.await.ok().as_ref().and_then(|outcome| outcome.get("error")?.as_str()) {
+        Some(reason) => incomplete(&format!("no backup was made: {reason}")),
+        None => Error::failed(format!("the server broke the backup off: {error}"), "its log says why; try again"),
+    }
 }
 
 /// Proves that the backup opens, with the key and only with it, and gives it its name.
