@@ -123,7 +123,7 @@ async fn capabilities(caller: Caller) -> Result<Document, Failure> {
 async fn disk_usage(State(platform): State<Platform>, caller: Caller) -> Result<Document, Failure> {
     check(&caller, Verb::Get, &SETTINGS, "io.cozy.settings.disk-usage")?;
     let quota = caller.instance.disk_quota.unwrap_or(platform.config.disk_quota);
-    let used = platform.disk_usage(&caller.instance)?;
+    let used = platform.disk_usage(&caller.instance).await?;
     let attributes = json!({ "is_limited": true, "quota": quota.to_string(), "used": used.to_string() });
     settings(&caller, Verb::Get, "disk-usage", &attributes)
 }

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod account_type;
+pub mod backup;
 pub mod changes;
 pub mod clock;
 pub mod crontab;
@@ -23,6 +24,8 @@ pub mod mango;
 pub mod memo;
 pub mod oauth_client;
 pub mod permission;
+#[cfg(test)]
+mod races;
 pub mod random;
 pub mod rate;
 pub mod realtime;
@@ -173,6 +176,7 @@ pub struct Inner {
     running: Running,
     lately: Lately,
     usage: file::Usage,
+    last_backup: backup::LastFailure,
     hosts: Hosts,
     verified: token::Verified,
     news: konnector::News,
@@ -228,6 +232,7 @@ impl Platform {
             lately: Lately::default(),
             bus: Bus::default(),
             usage: file::Usage::default(),
+            last_backup: backup::LastFailure::default(),
             hosts: Hosts::default(),
             verified: token::Verified::default(),
             news: konnector::News::default(),
@@ -254,17 +259,21 @@ impl Platform {
     }
 
     /// Makes all changes or none, and answers once they are durable; see [`Store::commit`]. What follows from the documents that are
-    /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change. Whatever they make due, the
-    /// scheduler looks at it at once.
+    /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change. The
+    /// room that files take is counted with it, and the scheduler looks at once at what is due now.
     pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
         }
         let documents = changes.documents().count();
-        self.stage_references(&mut changes)?;
+        let growth = self.stage_files(&mut changes)?;
         self.stage_events(&mut changes)?;
         let schedules = changes.schedules();
-        let mut revs = self.store.commit(changes).await?;
+        let mut revs = if growth.is_empty() {
+            self.store.commit(changes).await?
+        } else {
+            self.commit_counted(changes, growth).await?
+        };
         if schedules {
             self.wake_scheduler();
         }
@@ -295,6 +304,7 @@ impl Platform {
     ///
     /// When the store fails.
     pub async fn start(&self) -> Result<()> {
+        self.resume_erasures().await?;
         self.recover_jobs().await?;
         let workers = self.clone();
         self.tasks.spawn(async move { workers.worker_loop().await });

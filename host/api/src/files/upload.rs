@@ -136,7 +136,7 @@ async fn receive(
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     // Only where the request does not say it itself (Cozy API, files).
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
-    let left = platform.space_left(&caller.instance)?;
+    let left = platform.space_left(&caller.instance).await?;
     if announced.is_some_and(|size| size > left) {
         let message = format!("the file has {} bytes, the space that is left is {left}", announced.unwrap_or_default());
         return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));

@@ -15,6 +15,7 @@ mod archives;
 mod auth;
 mod bulk;
 mod changes;
+mod contents;
 mod data;
 mod deletion;
 mod file_changes;

@@ -126,7 +126,10 @@ async fn f4_of_many_at_the_same_time_one_wins() {
     let last = api.send(Call::get(&format!("/files/download/{}", id(&file))).token(&token)).await;
     assert!(winners.into_iter().any(|content| content == last.text()));
     assert_eq!(contents(&api).await, 2, "those that lost left nothing, the first is a version");
-    assert_eq!(api.platform.disk_usage(&api.alice).expect("a number"), (last.text().len() + "first".len()) as u64);
+    assert_eq!(
+        api.platform.disk_usage(&api.alice).await.expect("a number"),
+        (last.text().len() + "first".len()) as u64
+    );
 }
 
 fn generation(file: &Value) -> u64 {
@@ -356,7 +359,7 @@ async fn f13_the_trash_keeps_things_until_it_is_emptied() {
     ];
     insta::assert_snapshot!(api.transcript(calls).await);
     assert_eq!(contents(&api).await, 0);
-    assert_eq!(api.platform.disk_usage(&api.alice).expect("a number"), 0);
+    assert_eq!(api.platform.disk_usage(&api.alice).await.expect("a number"), 0);
 }
 
 /// A right to one directory is none to others.
@@ -419,9 +422,9 @@ async fn what_does_not_fit_is_refused() {
     let token = api.token("io.cozy.files");
     let mut alice = api.alice.clone();
     alice.disk_quota = Some(10);
-    let left = api.platform.space_left(&alice).expect("a number");
+    let left = api.platform.space_left(&alice).await.expect("a number");
     assert_eq!(left, 10);
-    let too_large = api.platform.space_left(&api.alice).expect("a number") + 1;
+    let too_large = api.platform.space_left(&api.alice).await.expect("a number") + 1;
     let announced = Call::post("/files/?Type=file&Name=x").token(&token).header(CONTENT_LENGTH, &too_large.to_string());
     assert_eq!(api.send(announced.text("foo")).await.status, 413);
     let mut content = api.platform.begin_content(&alice).await.expect("begun");

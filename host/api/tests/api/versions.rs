@@ -54,10 +54,10 @@ impl Api {
             sizes.push(blobs.size(&blob).await.expect("a size"));
         }
         let icon = b"<svg/>".len() as u64;
-        let usage = self.platform.disk_usage(&self.alice).expect("a number");
+        let usage = self.platform.disk_usage(&self.alice).await.expect("a number");
         assert_eq!(sizes.iter().sum::<u64>(), usage + icon, "{sizes:?}");
         let mut problems = Vec::new();
-        let options = Fsck { deep: true, repair: false, now: self.platform.clock.now() };
+        let options = Fsck { deep: true, repair: false };
         let mut told = |progress: konnector_store::Progress<'_>| {
             if let konnector_store::Progress::Found(problem) = progress {
                 problems.push(problem.to_string());

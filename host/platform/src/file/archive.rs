@@ -8,6 +8,7 @@ use bytes::Bytes;
 use chrono::{Datelike as _, Timelike as _};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -70,12 +71,21 @@ impl Platform {
         let tops: Vec<File> = archive.ids.iter().map(|id| self.file(instance, id)).collect::<Result<_>>()?;
         let (sender, parts) = mpsc::channel(WAITING);
         let (platform, instance, root) = (self.clone(), instance.clone(), safe_name(&archive.name));
-        tokio::spawn(async move {
-            let packer = Packer::new(sender.clone());
-            if let Err(error) = packer.pack(&platform, &instance, &root, tops).await {
-                // Where the client is gone, nobody is told.
-                drop(sender.send(Err(error)).await);
-            }
+        let runtime = Handle::current();
+        // Compressing takes a thread for as long as the client takes the archive.
+        self.tasks().spawn_blocking(move || {
+            runtime.block_on(async {
+                let packer = Packer::new(sender.clone());
+                let packed = tokio::select! {
+                    biased;
+                    () = platform.stopping().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
+                    packed = packer.pack(&platform, &instance, &root, tops) => packed,
+                };
+                if let Err(error) = packed {
+                    // Where the client is gone, nobody is told.
+                    drop(sender.send(Err(error)).await);
+                }
+            });
         });
         Ok(parts)
     }
@@ -155,7 +165,7 @@ impl Packer {
         let mut todo = Vec::new();
         for file in tops {
             let path = format!("{root}/{}", names.give(if file.name.is_empty() { "files" } else { &file.name }));
-            self.add(platform, &file, &path, &mut todo).await?;
+            self.add((platform, instance), &file, &path, &mut todo).await?;
         }
         while let Some((directory, path)) = todo.pop() {
             let (mut names, mut after) = (Names::default(), None::<String>);
@@ -165,7 +175,7 @@ impl Packer {
                 after = Some(last.name.clone());
                 for file in page.into_iter().filter(|file| file.id != TRASH_ID) {
                     let path = format!("{path}/{}", names.give(&file.name));
-                    self.add(platform, &file, &path, &mut todo).await?;
+                    self.add((platform, instance), &file, &path, &mut todo).await?;
                 }
             }
         }
@@ -176,7 +186,7 @@ impl Packer {
 
     async fn add(
         &mut self,
-        platform: &Platform,
+        (platform, instance): (&Platform, &Instance),
         file: &File,
         path: &str,
         todo: &mut Vec<(String, String)>,
@@ -194,9 +204,13 @@ impl Packer {
             todo.push((file.id.clone(), path.to_owned()));
             return self.outlet.send().await;
         }
-        let mut reader = match platform.open_file(file, 0).await {
+        let mut reader = match platform.content(file).await {
             // It was deleted or replaced since it was listed.
-            Err(Error::Store(konnector_store::Error::BlobNotFound { .. })) => return Ok(()),
+            Err(Error::Store(konnector_store::Error::BlobNotFound { .. }))
+                if !platform.still_has(instance, file)? =>
+            {
+                return Ok(());
+            }
             reader => reader?,
         };
         let mode = if file.executable.unwrap_or_default() { 0o755 } else { 0o644 };

@@ -1,12 +1,9 @@
 //! Content: from a finished blob to a visible file, in one commit.
 
-use std::pin::Pin;
-
-use konnector_store::{BlobInfo, BlobReader, Changes, Rev};
-use tokio::io::AsyncSeekExt as _;
+use konnector_store::{BlobInfo, Changes, Error as StoreError, Rev, VerifiedReader};
 
 use super::replace::Keep;
-use super::{CHILDREN, File, Kind, Reference, address, child_key, made, numbered};
+use super::{CHILDREN, Content, File, Kind, Reference, address, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -116,8 +113,7 @@ impl Platform {
         changes.create(at.clone(), object(&file)?);
         changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         file.rev = Some(self.commit_one(changes).await?);
-        self.usage.account(&instance.id, 0, file.len());
-        self.publish(&at, Happened::Created, object(&file)?);
+        self.publish(&at, Happened::Created, &file);
         Ok(file)
     }
 
@@ -152,7 +148,7 @@ impl Platform {
             file.updated_at = new.updated_at.unwrap_or(now);
             file.refer_to(&new.references)?;
             file.was_uploaded(&new.origin, now, &instance.domain);
-            Ok(file.len())
+            Ok(())
         })
         .await
     }
@@ -200,29 +196,64 @@ impl Platform {
         file
     }
 
-    /// The content of a file, from `offset`. What is read stays that content, also when the file gets another one meanwhile.
+    /// The content of a file, compared with its checksum while it is read: the last bytes come only where the whole is what was written. What
+    /// is read stays that content, also when the file gets another one meanwhile.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for a directory.
-    pub async fn open_file(&self, file: &File, offset: u64) -> Result<Pin<Box<dyn tokio::io::AsyncRead + Send>>> {
-        let Some(content) = &file.content else {
-            return Err(Error::NotFound(format!("'{}' is a directory and has no content", file.name)));
-        };
-        let mut reader = self.store.blobs().open(&content.blob).await?;
-        if offset > 0 {
-            reader.seek(std::io::SeekFrom::Start(offset)).await.map_err(Error::io("reading the content of a file"))?;
-        }
-        Ok(Box::pin(reader))
+    /// [`Error::NotFound`] for a directory; [`Error::Store`] when the content is missing or has another size than was written.
+    pub async fn content(&self, file: &File) -> Result<VerifiedReader> {
+        Ok(self.store.open_content(&has_content(file)?.link()).await?)
     }
 
-    /// The content of a file, from any place, as it is now: a later change does not touch what this reader reads.
-    pub(crate) async fn content(&self, file: &File) -> Result<Box<dyn BlobReader>> {
-        match &file.content {
-            Some(content) => Ok(self.store.blobs().open(&content.blob).await?),
-            None => Err(Error::NotFound(format!("'{}' is a directory and has no content", file.name))),
+    /// The whole content of a file that is known to be small.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::content`], and when the content is damaged.
+    pub async fn read_content(&self, file: &File) -> Result<Vec<u8>> {
+        Ok(self.store.read_content(&has_content(file)?.link()).await?)
+    }
+
+    /// Whether the content of a file is there as it was written. Reads it to the end.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails in another way.
+    pub(crate) async fn is_sound(&self, content: &Content) -> Result<bool> {
+        match self.store.check_content(&content.link()).await {
+            Ok(()) => Ok(true),
+            Err(error @ (StoreError::BlobNotFound { .. } | StoreError::Corrupt { .. })) => {
+                tracing::error!(%error, "a content is not what was written");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
         }
     }
+
+    /// Whether a content is there in its whole length, which costs next to nothing to know.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails in another way.
+    pub(crate) async fn is_there(&self, content: &Content) -> Result<bool> {
+        match self.store.blobs().size(&content.blob).await {
+            Ok(size) => Ok(size == content.size),
+            Err(StoreError::BlobNotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a file still has the content that was read of it.
+    pub(crate) fn still_has(&self, instance: &Instance, file: &File) -> Result<bool> {
+        let now = self.stored::<File>(&instance.doc(&FILES, file.id.as_str()))?;
+        Ok(now.is_some_and(|now| now.value.content == file.content))
+    }
+}
+
+fn has_content(file: &File) -> Result<&Content> {
+    let none = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
+    file.content.as_ref().ok_or_else(none)
 }
 
 impl File {

@@ -150,6 +150,13 @@ pub struct Content {
     pub size: u64,
 }
 
+impl Content {
+    /// As the store knows it.
+    pub(crate) fn link(&self) -> ContentLink {
+        ContentLink { blob: self.blob, size: Some(self.size), sha256: Some(self.sha256.clone()) }
+    }
+}
+
 impl File {
     /// A directory.
     pub(crate) fn directory(id: &str, dir_id: &str, name: &str, path: &str, now: DateTime<Utc>, domain: &str) -> Self {
@@ -189,11 +196,7 @@ impl File {
 
     /// What the document of a file refers to. The root is in no directory.
     pub(crate) fn links(&self, id: &str) -> Links {
-        let content = self.content.as_ref().map(|content| ContentLink {
-            blob: content.blob,
-            size: Some(content.size),
-            sha256: Some(content.sha256.clone()),
-        });
+        let content = self.content.as_ref().map(Content::link);
         let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
         let references = self.reference_keys(id).map(|key| (reference::REFERENCES, key));
         Links { contents: content.into_iter().collect(), unique: place.into_iter().chain(references).collect() }

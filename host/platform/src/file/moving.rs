@@ -2,7 +2,7 @@
 
 use konnector_store::Changes;
 
-use super::replace::Keep;
+use super::replace::{Keep, Replaced};
 use super::tree::{self, DEEPEST};
 use super::{CHILDREN, File, Kind, child_key};
 use crate::doctype::FILES;
@@ -67,16 +67,19 @@ impl Platform {
         let from = from.named();
         let gone = instance.doc(&FILES, from.id.as_str());
         let key = child_key(&from.dir_id, &from.name);
-        self.delete_versions_of(instance, &from).await?;
+        let (mut staged, mut versions) = (Changes::new(), Replaced::default());
+        // In the same commit: one that conflicts leaves the file with all its versions.
+        self.stage_removed(instance, self.versions(instance, &from.id)?, &mut staged, &mut versions)?;
         let merged = self.replace(instance, into, None, Keep::ByAge, |file, changes| {
             (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
             (file.mime, file.class, file.encrypted) = (from.mime, from.class, from.encrypted);
             file.updated_at = now;
             changes.release(&instance.id, CHILDREN, key);
-            changes.delete(gone.clone(), &from_rev);
-            Ok(0)
+            changes.delete(gone.clone(), &from_rev).then(staged);
+            Ok(())
         });
         merged.await?;
+        self.finish_replaced(versions).await;
         self.publish(&gone, Happened::Deleted, Object::new());
         Ok(())
     }
@@ -125,7 +128,7 @@ impl Platform {
 
     pub(super) fn publish_updated(&self, instance: &Instance, files: &[File]) -> Result<()> {
         for file in files {
-            self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Updated, object(file)?);
+            self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Updated, file);
         }
         Ok(())
     }

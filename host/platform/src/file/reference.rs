@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use konnector_store::{Changes, DocRef, InstanceId, Written};
+use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::usage::{Growth, grow};
 use super::{File, Reference};
-use crate::doctype::{FILES, SETTINGS};
+use crate::doctype::{FILES, SETTINGS, VERSIONS};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
@@ -42,28 +44,46 @@ impl File {
     /// Its keys in the index. Photos are dated by their camera (`metadata.datetime`), everything else by its creation.
     pub(super) fn reference_keys(&self, id: &str) -> impl Iterator<Item = String> {
         let taken = self.metadata.get("datetime").and_then(Value::as_str);
-        let taken = taken.and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or(self.created_at);
-        let end = format!("{}\0{id}", taken.to_rfc3339_opts(SecondsFormat::Micros, true));
+        let end = dated(taken, self.created_at, id);
         self.referenced_by.iter().map(move |reference| reference.prefix() + &end)
     }
 }
 
-/// The keys of a stored file.
+/// What the keys of a file end with.
+fn dated(taken: Option<&str>, created_at: DateTime<Utc>, id: &str) -> String {
+    let taken = taken.and_then(|text| text.parse::<DateTime<Utc>>().ok()).unwrap_or(created_at);
+    format!("{}\0{id}", taken.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+/// The keys of a stored file. Reads no more of it than they are made of: this is done for every file that is written.
 fn keys(id: &str, body: Option<&Object>) -> Result<BTreeSet<String>> {
-    let Some(body) = body else { return Ok(BTreeSet::new()) };
-    let file: File = serde_json::from_value(Value::Object(body.clone()))
-        .map_err(|error| Error::Stored { document: format!("{}/{id}", *FILES), message: error.to_string() })?;
-    Ok(file.reference_keys(id).collect())
+    let failed =
+        |error: serde_json::Error| Error::Stored { document: format!("{}/{id}", *FILES), message: error.to_string() };
+    let references = body.and_then(|body| body.get("referenced_by")).filter(|list| **list != Value::Array(Vec::new()));
+    let (Some(body), Some(references)) = (body, references) else { return Ok(BTreeSet::new()) };
+    let references = Vec::<Reference>::deserialize(references).map_err(failed)?;
+    let created_at = body.get("created_at").unwrap_or(&Value::Null);
+    let created_at = DateTime::<Utc>::deserialize(created_at).map_err(failed)?;
+    let taken = body.get("metadata").and_then(|metadata| metadata.get("datetime")).and_then(Value::as_str);
+    let end = dated(taken, created_at, id);
+    Ok(references.iter().map(|reference| reference.prefix() + &end).collect())
 }
 
 impl Platform {
-    /// Adds to some changes what they mean for the index.
-    pub(crate) fn stage_references(&self, changes: &mut Changes) -> Result<()> {
-        let mut moved = Vec::new();
-        for written in changes.documents().filter(|written| written.document.doctype == *FILES) {
+    /// Adds to some changes what the files among them mean for the index; answers by how much the files of instances grow.
+    pub(crate) fn stage_files(&self, changes: &mut Changes) -> Result<Growth> {
+        let (mut moved, mut growth) = (Vec::new(), Growth::new());
+        for written in changes.documents() {
             let Written { document, body, .. } = written;
-            let before = keys(&document.id, self.before(written)?.as_ref())?;
-            let after = keys(&document.id, body)?;
+            if document.doctype != *FILES && document.doctype != *VERSIONS {
+                continue;
+            }
+            let before = self.before(written)?;
+            grow(&mut growth, &document.instance, before.as_ref(), body);
+            if document.doctype == *VERSIONS {
+                continue;
+            }
+            let (before, after) = (keys(&document.id, before.as_ref())?, keys(&document.id, body)?);
             if before != after {
                 moved.push((document.clone(), before, after));
             }
@@ -76,7 +96,7 @@ impl Platform {
                 changes.unique(&document.instance, REFERENCES, key, document.id.as_str());
             }
         }
-        Ok(())
+        Ok(growth)
     }
 
     /// Makes the index of a store that was written before there was one. What fails is tried again at the next start.

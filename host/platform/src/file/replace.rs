@@ -46,30 +46,31 @@ fn outdated(versions: Vec<Version>, keep: bool) -> Vec<Version> {
 
 impl Platform {
     /// Replaces the content of a file, and whatever else `change` does to it, in one commit; the former content becomes a version or is
-    /// removed. `change` answers how many bytes of the new content no file or version had before.
+    /// removed.
     pub(super) async fn replace(
         &self,
         instance: &Instance,
         found: Stored<File>,
         seen: Option<&Rev>,
         keep: Keep,
-        change: impl FnOnce(&mut File, &mut Changes) -> Result<u64> + Send,
+        change: impl FnOnce(&mut File, &mut Changes) -> Result<()> + Send,
     ) -> Result<File> {
         let rev = found.rev.clone();
         let mut file = found.named();
         let (before, mut changes, mut others) = (file.clone(), Changes::new(), Changes::new());
-        let added = change(&mut file, &mut others)?;
-        let replaced = self.stage_replaced(instance, &before, &rev, keep, &mut others)?;
+        change(&mut file, &mut others)?;
+        let replaced = self.stage_replaced(instance, &before, &rev, keep, &mut others).await?;
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?).then(others);
         file.rev = Some(self.commit_seen(&at, seen, changes).await?);
-        self.publish(&at, Happened::Updated, object(&file)?);
-        self.finish_replaced(instance, replaced, added).await;
+        self.publish(&at, Happened::Updated, &file);
+        self.finish_replaced(replaced).await;
         Ok(file)
     }
 
-    /// Hands the content that a file had over to a version, or gives it up, and those that are too many.
-    fn stage_replaced(
+    /// Hands the content that a file had over to a version, or gives it up, and those that are too many. What is missing or damaged becomes no
+    /// version, which nobody could read.
+    async fn stage_replaced(
         &self,
         instance: &Instance,
         file: &File,
@@ -93,7 +94,7 @@ impl Platform {
             }
         };
         self.stage_removed(instance, outdated(versions, keep), changes, &mut replaced)?;
-        if keep {
+        if keep && self.is_sound(&version.content).await? {
             let (at, body) = (instance.doc(&VERSIONS, version.id.as_str()), object(&version)?);
             changes.create(at.clone(), body.clone());
             replaced.happened.push((at, Happened::Created, body));
@@ -122,17 +123,11 @@ impl Platform {
     }
 
     /// Removes the contents that were given up, once the commit is durable. Nothing that fails here undoes it.
-    pub(super) async fn finish_replaced(&self, instance: &Instance, replaced: Replaced, added: u64) {
-        let freed = replaced.freed.iter().map(|content| content.size).sum();
-        self.usage.account(&instance.id, freed, added);
+    pub(super) async fn finish_replaced(&self, replaced: Replaced) {
         for (at, happened, body) in replaced.happened {
             self.publish(&at, happened, body);
         }
-        for content in replaced.freed {
-            if let Err(error) = self.store.blobs().remove(&content.blob).await {
-                tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
-            }
-        }
+        self.discard(replaced.freed.into_iter().map(|content| content.blob)).await;
     }
 }
 

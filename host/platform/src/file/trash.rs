@@ -3,6 +3,7 @@
 use konnector_store::{Changes, Rev};
 use serde_json::json;
 
+use super::replace::Replaced;
 use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH, check_seen, child_key, tree};
 use crate::doctype::FILES;
 use crate::instance::Instance;
@@ -211,31 +212,51 @@ impl Platform {
             next += 1;
         }
         all.reverse();
-        for step in all.chunks(STEP) {
-            self.destroy_step(instance, step).await?;
+        let (mut step, mut staged) = (Destroyed::default(), 0);
+        for file in all {
+            staged += self.stage_destroyed(instance, file, &mut step)?;
+            if staged >= STEP {
+                self.finish_destroyed(instance, std::mem::take(&mut step)).await?;
+                staged = 0;
+            }
         }
-        Ok(())
+        self.finish_destroyed(instance, step).await
     }
 
-    async fn destroy_step(&self, instance: &Instance, files: &[File]) -> Result<()> {
-        let mut changes = Changes::new();
-        for file in files {
-            // First: a file without versions is whole, a version without a file is not.
-            self.delete_versions_of(instance, file).await?;
-            let at = instance.doc(&FILES, file.id.as_str());
-            let (Some(found), Some(rev)) = (self.stored::<File>(&at)?, &file.rev) else { continue };
-            changes.release(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
-            // What was looked at is deleted, nothing that came since.
-            changes.delete(at, rev);
+    /// Deletes a file with its versions, or a directory; answers how many documents that is.
+    fn stage_destroyed(&self, instance: &Instance, file: File, step: &mut Destroyed) -> Result<usize> {
+        let at = instance.doc(&FILES, file.id.as_str());
+        let (Some(found), Some(rev)) = (self.stored::<File>(&at)?, &file.rev) else { return Ok(0) };
+        // In the same commit: one that conflicts leaves the file with all its versions.
+        let versions = if file.kind == Kind::File { self.versions(instance, &file.id)? } else { Vec::new() };
+        let count = versions.len() + 1;
+        self.stage_removed(instance, versions, &mut step.changes, &mut step.versions)?;
+        step.changes.release(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
+        // What was looked at is deleted, nothing that came since.
+        step.changes.delete(at, rev);
+        step.files.push(file);
+        Ok(count)
+    }
+
+    async fn finish_destroyed(&self, instance: &Instance, step: Destroyed) -> Result<()> {
+        let Destroyed { files, versions, changes } = step;
+        if files.is_empty() {
+            return Ok(());
         }
         self.commit(changes).await?;
-        for file in files {
-            self.usage.account(&instance.id, file.len(), 0);
-            if let Some(content) = &file.content {
-                self.store.blobs().remove(&content.blob).await?;
-            }
-            self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Deleted, object(file)?);
+        self.finish_replaced(versions).await;
+        for file in &files {
+            self.publish(&instance.doc(&FILES, file.id.as_str()), Happened::Deleted, file);
         }
+        self.discard(files.into_iter().filter_map(|file| Some(file.content?.blob))).await;
         Ok(())
     }
+}
+
+/// Files that are deleted in one commit, with their versions.
+#[derive(Default)]
+struct Destroyed {
+    changes: Changes,
+    versions: Replaced,
+    files: Vec<File>,
 }

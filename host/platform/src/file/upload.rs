@@ -1,7 +1,7 @@
 //! Content that a client sends, copies of it, and directories that a client makes.
 
 use chrono::{DateTime, Utc};
-use konnector_store::BlobInfo;
+use konnector_store::{BlobInfo, ContentLink};
 use serde_json::json;
 
 use super::name::copied;
@@ -16,9 +16,9 @@ impl Platform {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn space_left(&self, instance: &Instance) -> Result<u64> {
+    pub async fn space_left(&self, instance: &Instance) -> Result<u64> {
         let quota = instance.disk_quota.unwrap_or(self.config.disk_quota);
-        Ok(quota.saturating_sub(self.disk_usage(instance)?))
+        Ok(quota.saturating_sub(self.disk_usage(instance).await?))
     }
 
     /// Refuses a name that is taken, before content comes for it.
@@ -97,9 +97,17 @@ impl Platform {
     pub(super) async fn copy_content(&self, instance: &Instance, file: &File) -> Result<BlobInfo> {
         let nothing = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
         let blob = file.blob().ok_or_else(nothing)?;
-        if blob.size > self.space_left(instance)? {
+        if blob.size > self.space_left(instance).await? {
             return Err(NotWritten::Full.into());
         }
+        // What is damaged is not multiplied.
+        self.store
+            .check_content(&ContentLink {
+                blob: blob.id,
+                size: Some(blob.size),
+                sha256: Some(hex::encode(blob.sha256)),
+            })
+            .await?;
         let id = self.store.blobs().duplicate(&blob.id).await?;
         Ok(BlobInfo { id, ..blob })
     }

@@ -3,13 +3,13 @@
 //! Each content has one owner: a file or a version. What replaces a content hands the former one over to a version in the same commit.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, ContentLink, Links, Rev};
+use konnector_store::{Changes, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::patch::unique;
 use super::replace::{Keep, Replaced};
-use super::{Content, File, Kind, NewContent, class};
+use super::{Content, File, NewContent, class};
 use crate::doctype::{FILES, VERSIONS};
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
@@ -117,9 +117,7 @@ impl Version {
 
     /// What its document refers to.
     pub(crate) fn links(&self) -> Links {
-        let Content { blob, sha256, size } = self.content.clone();
-        let content = ContentLink { blob, size: Some(size), sha256: Some(sha256) };
-        Links { contents: vec![content], unique: Vec::new() }
+        Links { contents: vec![self.content.link()], unique: Vec::new() }
     }
 }
 
@@ -179,12 +177,14 @@ impl Platform {
         }
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
         let found = self.stored::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.seen_at(seen)?;
+        // A file is not given what it could not be read from.
+        self.store.check_content(&version.content.link()).await?;
         let now = self.clock.now();
         let keep = Keep::InPlaceOf(Box::new(version.clone()));
         self.replace(instance, found, seen, keep, |file, _| {
             *file = version.restored(file.clone());
             file.touch(now);
-            Ok(0)
+            Ok(())
         })
         .await
     }
@@ -262,16 +262,7 @@ impl Platform {
         let (mut changes, mut removed) = (Changes::new(), Replaced::default());
         self.stage_removed(instance, versions, &mut changes, &mut removed)?;
         self.commit(changes).await?;
-        self.finish_replaced(instance, removed, 0).await;
+        self.finish_replaced(removed).await;
         Ok(())
-    }
-
-    /// Deletes the versions of files that are deleted; no commit holds more than those of one file.
-    pub(super) async fn delete_versions_of(&self, instance: &Instance, file: &File) -> Result<()> {
-        if file.kind == Kind::Directory {
-            return Ok(());
-        }
-        let versions = self.versions(instance, &file.id)?;
-        if versions.is_empty() { Ok(()) } else { self.delete_these(instance, versions).await }
     }
 }

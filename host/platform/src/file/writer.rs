@@ -48,7 +48,7 @@ impl ContentWriter {
     /// See [`NotWritten`].
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), NotWritten> {
         self.size += chunk.len() as u64;
-        if self.size > self.platform.space_left(&self.instance).map_err(NotWritten::Failed)? {
+        if self.size > self.platform.space_left(&self.instance).await.map_err(NotWritten::Failed)? {
             return Err(NotWritten::Full);
         }
         let missing = HEAD.saturating_sub(self.head.len()).min(chunk.len());

@@ -17,7 +17,7 @@ use super::runner::{Assignment, Finished};
 use super::step::Event;
 use super::{Job, State};
 use crate::realtime::Happened;
-use crate::stored::{Stored, object};
+use crate::stored::Stored;
 use crate::{Error, Platform, Result};
 
 /// How long a run may go on after the server was told to stop.
@@ -114,12 +114,12 @@ impl Platform {
             return Err(Error::NotFound(format!("the job '{}' is gone", at.id)));
         };
         let job = Job { id, ..value };
-        self.publish(at, Happened::Updated, object(&job)?);
+        self.publish(at, Happened::Updated, &job);
         tracing::debug!(job = job.id, wait_ms = (self.clock.now() - job.queued_at).num_milliseconds(), "started");
         if let Some(verdict) = self.held_back(&instance, &job)? {
             return self.end(held, Event::Ended(Some(verdict)), None).await;
         }
-        if job.needs_room && !self.has_room(&instance)? {
+        if job.needs_room && !self.has_room(&instance).await? {
             return self.end(held, Event::NoRoom, None).await;
         }
         let assignment = Assignment { instance, job, lease: held.lease.clone(), cancel: cancel.clone() };

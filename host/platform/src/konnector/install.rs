@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use bytes::Bytes;
 use konnector_manifest::{Manifest, Permissions, Slug, Source};
 use konnector_sandbox::Sandbox;
-use konnector_store::{BlobId, Changes};
+use konnector_store::{BlobId, Changes, Error as StoreError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
@@ -137,6 +137,7 @@ impl Platform {
             reads_secrets: reads_secrets(&info, &bundle.manifest.permissions),
             component: None,
             icon_content: None,
+            icon_checksum: None,
             members,
         };
         // Reading it back proves, before anything is stored, that it can be read later.
@@ -153,7 +154,7 @@ impl Platform {
         let (events, receiver) = mpsc::channel(4);
         drop(events.send(InstallEvent::State(Box::new(konnector.clone()))).await);
         let happened = if plan.before.is_some() { Happened::Updated } else { Happened::Created };
-        self.publish(&at(instance, &konnector.slug), happened, object(&konnector)?);
+        self.publish(&at(instance, &konnector.slug), happened, &konnector);
         let (platform, instance) = (self.clone(), instance.clone());
         self.tasks().spawn(async move {
             let slug = plan.konnector.slug.clone();
@@ -183,10 +184,10 @@ impl Platform {
         let Plan { mut konnector, manifest, bundle, permissions, before, goal } = plan;
         self.sandbox.prepare(&bundle.component, &self.config.cache_dir).await.map_err(Error::Component)?;
         konnector.component = Some(self.write_blob(bundle.component).await?);
-        konnector.icon_content = match bundle.icon {
-            Some(icon) => Some(self.write_blob(icon).await?),
-            None => None,
-        };
+        if let Some(icon) = bundle.icon {
+            konnector.icon_checksum = Some(hex::encode(Sha256::digest(&icon)));
+            konnector.icon_content = Some(self.write_blob(icon).await?);
+        }
         konnector.state = goal;
         let at = at(instance, &konnector.slug);
         let mut changes = Changes::new();
@@ -204,18 +205,19 @@ impl Platform {
                 Happened::Updated
             }
         };
-        if let Err(error) = self.commit(changes).await {
-            for blob in konnector.component.iter().chain(&konnector.icon_content) {
-                self.store.blobs().remove(blob).await?;
+        match self.commit(changes).await {
+            Ok(_) => {}
+            // The disk may hold the konnector all the same, which then needs its component after a restart.
+            Err(error @ Error::Store(StoreError::Poisoned)) => return Err(error),
+            Err(error) => {
+                self.discard(konnector.contents()).await;
+                return Err(error);
             }
-            return Err(error);
         }
         if let Some(before) = before {
-            for blob in before.value.component.iter().chain(&before.value.icon_content) {
-                self.store.blobs().remove(blob).await?;
-            }
+            self.discard(before.value.contents()).await;
         }
-        self.publish(&at, happened, object(&konnector)?);
+        self.publish(&at, happened, &konnector);
         Ok(konnector)
     }
 

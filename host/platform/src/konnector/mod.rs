@@ -92,6 +92,9 @@ pub struct Konnector {
     /// The icon's bytes.
     #[serde(rename = "_icon", default, skip_serializing_if = "Option::is_none")]
     pub icon_content: Option<BlobId>,
+    /// SHA-256 of the icon, hexadecimal.
+    #[serde(rename = "_icon_checksum", default, skip_serializing_if = "Option::is_none")]
+    pub icon_checksum: Option<String>,
     /// All other members of the manifest, as written.
     #[serde(flatten)]
     pub members: Object,
@@ -164,10 +167,25 @@ fn not_installed(slug: &Slug) -> Error {
 impl Konnector {
     /// What the document of a konnector refers to.
     pub(crate) fn links(&self) -> Links {
-        let component =
-            self.component.map(|blob| ContentLink { blob, size: None, sha256: Some(self.checksum.clone()) });
-        let icon = self.icon_content.map(|blob| ContentLink { blob, size: None, sha256: None });
-        Links { contents: component.into_iter().chain(icon).collect(), unique: Vec::new() }
+        Links {
+            contents: self.component_content().into_iter().chain(self.icon_content()).collect(),
+            unique: Vec::new(),
+        }
+    }
+
+    /// Its contents.
+    fn contents(&self) -> impl Iterator<Item = BlobId> + Send + use<> {
+        self.component.into_iter().chain(self.icon_content)
+    }
+
+    /// Where its component lies.
+    pub(crate) fn component_content(&self) -> Option<ContentLink> {
+        self.component.map(|blob| ContentLink { blob, size: None, sha256: Some(self.checksum.clone()) })
+    }
+
+    /// Where its icon lies.
+    fn icon_content(&self) -> Option<ContentLink> {
+        self.icon_content.map(|blob| ContentLink { blob, size: None, sha256: self.icon_checksum.clone() })
     }
 }
 
@@ -216,9 +234,9 @@ impl Platform {
     pub async fn konnector_icon(&self, instance: &Instance, slug: &Slug) -> Result<(Vec<u8>, String)> {
         let konnector = self.konnector(instance, slug)?;
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));
-        let blob = konnector.icon_content.as_ref().ok_or_else(none)?;
+        let icon = konnector.icon_content().ok_or_else(none)?;
         let name = konnector.members.get("icon").and_then(Value::as_str).ok_or_else(none)?;
-        Ok((self.read_blob(blob).await?, crate::media_type(name)))
+        Ok((self.store.read_content(&icon).await?, crate::media_type(name)))
     }
 
     /// The program of a konnector as it is installed: where its registry has it, else an archive of what is kept of it.
@@ -230,16 +248,17 @@ impl Platform {
         if let Source::Registry { name, channel, .. } = Self::installed_source(konnector)? {
             return Ok(Download::At(self.look_up(&name, &channel, Some(&konnector.version)).await?.url));
         }
-        let component = konnector.component.as_ref().ok_or_else(|| not_installed(&konnector.slug))?;
-        let icon = match &konnector.icon_content {
-            Some(icon) => Some(self.read_blob(icon).await?),
+        let component = konnector.component_content().ok_or_else(|| not_installed(&konnector.slug))?;
+        let icon = match &konnector.icon_content() {
+            Some(icon) => Some(self.store.read_content(icon).await?),
             None => None,
         };
-        let bundle = Bundle { manifest: konnector.manifest()?, component: self.read_blob(component).await?, icon };
+        let bundle =
+            Bundle { manifest: konnector.manifest()?, component: self.store.read_content(&component).await?, icon };
         fetch::blocking(move || bundle.to_archive()).await.map(Download::Archive)
     }
 
-    /// All bytes of a blob that is known to be small.
+    /// All bytes of a blob that is known to be small and whose checksum is kept nowhere.
     pub(crate) async fn read_blob(&self, blob: &BlobId) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut reader = self.store.blobs().open(blob).await?;

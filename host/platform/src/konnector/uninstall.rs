@@ -10,7 +10,6 @@ use super::at;
 use crate::instance::Instance;
 use crate::job::{Job, State};
 use crate::realtime::Happened;
-use crate::stored::object;
 use crate::token::Principal;
 use crate::trigger::Trigger;
 use crate::{Error, Platform, Result};
@@ -146,10 +145,8 @@ impl Platform {
         self.commit(changes).await?;
         // What a run of it made while all this went on.
         self.end_reach(instance, slug).await?;
-        for blob in found.value.component.iter().chain(&found.value.icon_content) {
-            self.store.blobs().remove(blob).await?;
-        }
-        self.publish(&at, Happened::Deleted, object(&found.value)?);
+        self.discard(found.value.contents()).await;
+        self.publish(&at, Happened::Deleted, &found.value);
         Ok(())
     }
 }

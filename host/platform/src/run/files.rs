@@ -4,6 +4,7 @@ mod content;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use konnector_manifest::{Doctype, Verb};
@@ -11,6 +12,7 @@ use konnector_sandbox::capability::{
     Details, Entry, Error, File as GuestFile, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Target,
     Upload,
 };
+use konnector_store::Error as StoreError;
 
 use super::folder::RunFolder;
 use super::{Scope, denied, told};
@@ -25,6 +27,8 @@ const KEYED: &str = "file by key";
 const BY_PATH: &str = "file by path";
 /// How often content that is being replaced is looked for again.
 const TRIES: usize = 3;
+/// Bytes of contents that the look-ups of one run compare with their checksums: half a second of hashing, and more than the bills of years.
+const MAX_VERIFIED: u64 = 256 << 20;
 /// Bytes of a reference's id.
 const REFERENCE: usize = 512;
 
@@ -32,12 +36,14 @@ const REFERENCE: usize = 512;
 pub struct RunFiles {
     scope: Arc<Scope>,
     folder: Arc<RunFolder>,
+    /// Bytes of contents that are still compared with their checksums when they are looked up.
+    verifiable: AtomicU64,
 }
 
 impl RunFiles {
     /// Below the folder of the run.
     pub fn new(scope: Arc<Scope>, folder: RunFolder) -> Self {
-        Self { scope, folder: Arc::new(folder) }
+        Self { scope, folder: Arc::new(folder), verifiable: AtomicU64::new(MAX_VERIFIED) }
     }
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
@@ -52,6 +58,21 @@ impl RunFiles {
             Ok(_) | Err(crate::Error::NotFound(_)) => Ok(None),
             Err(error) => Err(told(error)),
         }
+    }
+
+    /// Whether the content of a file can be read: otherwise the konnector fetches it again.
+    async fn has_content(&self, file: &File) -> Result<bool, Error> {
+        let Some(content) = &file.content else { return Ok(true) };
+        let platform = &self.scope.platform;
+        if !platform.is_there(content).await.map_err(told)? {
+            tracing::error!(file = file.id, blob = %content.blob, "a content is missing; its konnector fetches it again");
+            return Ok(false);
+        }
+        // The whole is read as long as that is not too much for one run; what is damaged beyond is found by fsck and by backups.
+        let left = self.verifiable.load(Ordering::Relaxed);
+        let Some(left) = left.checked_sub(content.size) else { return Ok(true) };
+        self.verifiable.store(left, Ordering::Relaxed);
+        platform.is_sound(content).await.map_err(told)
     }
 
     /// A file or folder that the rules allow a verb on.
@@ -107,7 +128,15 @@ impl Files for RunFiles {
 
     async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<GuestFile>>, Error> {
         self.check(Verb::Get)?;
-        keys.iter().map(|key| self.keyed(key)?.map(|file| self.scope.file(&file)).transpose()).collect()
+        let mut found = Vec::with_capacity(keys.len());
+        for key in &keys {
+            let file = match self.keyed(key)? {
+                Some(file) if self.has_content(&file).await? => Some(self.scope.file(&file)?),
+                _ => None,
+            };
+            found.push(file);
+        }
+        Ok(found)
     }
 
     async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
@@ -126,7 +155,12 @@ impl Files for RunFiles {
             match self.scope.platform.content(&file).await {
                 Ok(reader) => return Ok(Box::new(RunContent { reader, size: file.len() })),
                 // It got other content after its document was read, and this one is gone.
-                Err(crate::Error::Store(konnector_store::Error::BlobNotFound { .. })) if last > 0 => {}
+                Err(crate::Error::Store(StoreError::BlobNotFound { .. }))
+                    if last > 0 && !self.scope.platform.still_has(&self.scope.instance, &file).map_err(told)? => {}
+                Err(crate::Error::Store(error @ (StoreError::BlobNotFound { .. } | StoreError::Corrupt { .. }))) => {
+                    tracing::error!(%error, "a content is not what was written");
+                    return Err(Error::NotFound(format!("the content of '{}' is lost; save it again", file.name)));
+                }
                 Err(error) => return Err(told(error)),
             }
         }

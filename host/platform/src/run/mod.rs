@@ -9,6 +9,7 @@ mod own_api;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tree;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
 use konnector_sandbox::http::{SecretTable, SessionOptions};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program, complaint};
-use konnector_store::{BlobId, Lease};
+use konnector_store::{BlobId, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +35,9 @@ use folder::RunFolder;
 
 /// `COZY_LANGUAGE` of a manifest that names none (Cozy API, konnector run-time contract, §6.2).
 const DEFAULT_LANGUAGE: &str = "node";
+
+/// How often a konnector is read again that is updated while a run of it begins.
+const UPDATES: usize = 3;
 
 /// What all capabilities of a run share.
 pub struct Scope {
@@ -117,13 +121,13 @@ impl Run {
         account: Option<Account>,
         lease: &Lease,
     ) -> Result<Self> {
+        let (konnector, program) = platform.program_as_installed(instance, konnector).await?;
         let manifest = konnector.manifest()?;
         let wants_folder = job.argument("folder_to_save").is_some_and(|folder| !folder.is_empty());
         if wants_folder || Verb::EACH.iter().any(|verb| manifest.permissions.allows_any(*verb, &FILES)) {
             platform.fenced(lease).allow_referenced_folders(instance, &konnector.slug).await?;
         }
         let permissions = platform.konnector_permissions(instance, &konnector.slug)?;
-        let program = platform.program(&konnector).await?;
         let secrets = match &account {
             Some(account) => platform.account_secrets(instance, account)?,
             None => Vec::new(),
@@ -168,7 +172,7 @@ impl Run {
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
             files: Arc::new(files::RunFiles::new(Arc::clone(&scope), folder)),
             tree: tree::RunTree::new(&scope).map(|tree| Arc::new(tree) as _),
-            progress: Arc::new(progress::RunProgress(scope)),
+            progress: Arc::new(progress::RunProgress::new(scope)),
             log: Arc::clone(&log) as _,
             http: Arc::new(http),
             api,
@@ -237,15 +241,36 @@ fn parameters(
 }
 
 impl Platform {
+    /// The program of a konnector. One that was updated since it was read, so that its component is gone, is read again.
+    async fn program_as_installed(
+        &self,
+        instance: &Instance,
+        mut konnector: Konnector,
+    ) -> Result<(Konnector, Program)> {
+        for _ in 0..UPDATES {
+            match self.program(&konnector).await {
+                Err(Error::Store(StoreError::BlobNotFound { .. })) => {
+                    let now = self.konnector(instance, &konnector.slug)?;
+                    if now.component == konnector.component {
+                        break;
+                    }
+                    konnector = now;
+                }
+                loaded => return loaded.map(|program| (konnector, program)),
+            }
+        }
+        Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)))
+    }
+
     /// The compiled component of an installed konnector: from memory, from the cache, or compiled again.
     async fn program(&self, konnector: &Konnector) -> Result<Program> {
         if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.prepared(digest)) {
             return Ok(program);
         }
-        let Some(blob) = &konnector.component else {
+        let Some(content) = konnector.component_content() else {
             return Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)));
         };
-        let bytes = self.read_blob(blob).await?;
+        let bytes = self.store.read_content(&content).await?;
         self.sandbox.prepare(&bytes, &self.config.cache_dir).await.map_err(Error::Component)
     }
 }

@@ -95,7 +95,7 @@ impl Saved {
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(file("create", parent))?;
             }
-            let mut reader = bench.platform.open_file(content, 0).await?;
+            let mut reader = bench.platform.content(content).await?;
             let mut writer = tokio::fs::File::create(&target).await.map_err(file("write", &target))?;
             tokio::io::copy(&mut reader, &mut writer).await.map_err(file("write", &target))?;
             writer.flush().await.map_err(file("write", &target))?;

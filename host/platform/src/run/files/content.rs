@@ -5,14 +5,14 @@ use std::io::SeekFrom;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use konnector_sandbox::capability::{Error, OpenFile};
-use konnector_store::BlobReader;
+use konnector_store::VerifiedReader;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::super::told;
 
 /// The content that a file had when it was opened. A blob is never written twice, and who reads it keeps it.
 pub(super) struct RunContent {
-    pub(super) reader: Box<dyn BlobReader>,
+    pub(super) reader: VerifiedReader,
     pub(super) size: u64,
 }
 
@@ -28,6 +28,7 @@ impl OpenFile for RunContent {
             return Ok(Bytes::new());
         }
         let failed = |error| told(crate::Error::io("reading the content of a file")(error));
+        // Who reads from the start to the end is told when the whole is not what was written.
         self.reader.seek(SeekFrom::Start(offset)).await.map_err(failed)?;
         let mut part = BytesMut::zeroed(usize::try_from(length).unwrap_or_default());
         self.reader.read_exact(&mut part).await.map_err(failed)?;

@@ -78,7 +78,11 @@ impl Upload for RunUpload {
         // What the author says goes before what the content shows.
         let mime = target.mime.unwrap_or_else(|| content.mime(&name));
         let blob = content.finish().await.map_err(told)?;
-        if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references)) {
+        if let Some(file) = before.as_ref().filter(|file| is_same(file, &blob, &metadata, &references))
+            && let Some(content) = &file.content
+            // The same content heals one that is missing or damaged.
+            && scope.platform.is_sound(content).await.map_err(told)?
+        {
             scope.discard(&blob).await;
             return Ok(Stored { file: scope.file(file)?, written: Written::Unchanged });
         }

@@ -240,3 +240,49 @@ async fn a_run_without_its_lease_changes_no_file() {
     let trash = run.scope.platform.children(&run.scope.instance, TRASH_ID, None, 10).unwrap();
     assert!(trash.is_empty());
 }
+
+/// Puts other bytes in place of a content, or nothing.
+async fn damage(run: &Run, key: &str, bytes: Option<&'static str>) {
+    let platform = &run.scope.platform;
+    let file = platform.file(&run.scope.instance, &run.scope.keyed_id("file by key", key)).unwrap();
+    let blob = file.content.unwrap().blob;
+    platform.store.blobs().remove(&blob).await.unwrap();
+    if let Some(bytes) = bytes {
+        let mut writer = platform.store.blobs().create_as(blob).await.unwrap();
+        writer.write(bytes.into()).await.unwrap();
+        writer.finish().await.unwrap();
+    }
+}
+
+/// Whatever became of a content, its konnector does not find it, fetches it again, and leaves nothing behind that cannot be read.
+#[tokio::test]
+async fn a_lost_content_is_fetched_again() {
+    for (name, lost) in [("missing", None), ("cut", Some("the con")), ("flipped", Some("the contenT"))] {
+        let run = Run::free().await;
+        let files = run.files();
+        store(&files, target("a.txt"), "the content").await.unwrap();
+        store(&files, target("b.txt"), "the other content").await.unwrap();
+        damage(&run, "a.txt", lost).await;
+        let found = files.lookup(vec!["a.txt".to_owned(), "b.txt".to_owned()]).await.unwrap();
+        assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true], "{name}");
+        let read = match files.open(&key("a.txt")).await {
+            Err(error) => Err(error),
+            Ok(mut open) => open.read(0, 100).await.map(drop),
+        };
+        assert!(read.is_err(), "{name}");
+
+        let again = store(&files, target("a.txt"), "the content").await.unwrap();
+        assert_eq!(again.written, Written::Updated, "{name}");
+        assert_eq!(store(&files, target("a.txt"), "the content").await.unwrap().written, Written::Unchanged, "{name}");
+        assert!(files.lookup(vec!["a.txt".to_owned()]).await.unwrap()[0].is_some(), "{name}");
+        let mut problems = Vec::new();
+        let told = &mut |event: konnector_store::Progress<'_>| {
+            if let konnector_store::Progress::Found(problem) = event {
+                problems.push(problem.to_string());
+            }
+        };
+        let check = konnector_store::Fsck { deep: true, repair: false };
+        run.scope.platform.store.fsck(&crate::Schema, check, told).await.unwrap();
+        assert_eq!(problems, [""; 0], "{name}");
+    }
+}

@@ -5,7 +5,7 @@ use std::io::SeekFrom;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Quota, TreeError, Written};
-use konnector_store::{BlobInfo, BlobReader};
+use konnector_store::{BlobInfo, ContentLink, VerifiedReader};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{CHANGE, RunTree, taken, told};
@@ -16,14 +16,14 @@ use crate::stored::new_id;
 
 /// The content of a file as it was when it was opened.
 pub struct Reading {
-    reader: Box<dyn BlobReader>,
+    reader: VerifiedReader,
     /// Where the reader is; `None` after a read that failed or was given up.
     position: Option<u64>,
     size: u64,
 }
 
 impl Reading {
-    pub fn new(reader: Box<dyn BlobReader>, size: u64) -> Self {
+    pub const fn new(reader: VerifiedReader, size: u64) -> Self {
         Self { reader, position: Some(0), size }
     }
 
@@ -78,7 +78,8 @@ impl Draft for Writing {
     async fn take_back(self: Box<Self>) -> Result<Bytes, TreeError> {
         let platform = &self.tree.scope.platform;
         let blob = self.content.finish().await.map_err(told)?;
-        let bytes = platform.read_blob(&blob.id).await.map_err(told);
+        let content = ContentLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) };
+        let bytes = platform.store.read_content(&content).await.map_err(|error| told(error.into()));
         forget(&self.tree, &blob).await;
         bytes.map(Bytes::from)
     }
@@ -129,7 +130,10 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
     let scope = &tree.scope;
     let before = tree.file(id)?;
     tree.check(CHANGE, &before)?;
-    if before.content.as_ref().is_some_and(|old| old.sha256 == hex::encode(blob.sha256)) {
+    // The same content heals one that is missing or damaged.
+    if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))
+        && scope.platform.is_sound(old).await.map_err(told)?
+    {
         forget(tree, blob).await;
         return Ok((before, Written::Unchanged));
     }

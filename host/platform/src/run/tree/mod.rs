@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
 use konnector_sandbox::complaint;
+use konnector_store::Error as StoreError;
 
 use super::Scope;
 use crate::Error;
@@ -166,7 +167,7 @@ impl Tree for RunTree {
     async fn open(&self, id: &str) -> Result<Box<dyn Content>, TreeError> {
         let file = self.file(id)?;
         self.check(&[Verb::Get], &file)?;
-        let reader = self.scope.platform.content(&file).await.map_err(told)?;
+        let reader = self.scope.platform.content(&file).await.map_err(missing)?;
         Ok(Box::new(content::Reading::new(reader, file.len())))
     }
 
@@ -290,6 +291,17 @@ fn told(error: Error) -> TreeError {
             }
             TreeError::Other("the server could not do it; its log says why".to_owned())
         }
+    }
+}
+
+/// The same for a content that is to be read: one that is missing or damaged is absent, so that the konnector fetches it again.
+fn missing(error: Error) -> TreeError {
+    match error {
+        Error::Store(error @ (StoreError::BlobNotFound { .. } | StoreError::Corrupt { .. })) => {
+            tracing::error!(%error, "a content is not what was written");
+            TreeError::NotFound
+        }
+        other => told(other),
     }
 }
 

@@ -1,0 +1,405 @@
+//! What others do between two steps of one operation: each test lets something happen at exactly that moment.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use konnector_sandbox::Sandbox;
+use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_store::{
+    Batch, Changes, Committed, DocRef, Error as StoreError, Fsck, InstanceId, Kv, MasterKey, MemoryBlobs, NoSchema,
+    Store, Turn,
+};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::clock::{Clock as _, ManualClock};
+use crate::design::{Definition, NewIndex};
+use crate::doctype::{FILES, JOBS, VERSIONS};
+use crate::file::{File, NewContent};
+use crate::instance::{Instance, InstancePatch};
+use crate::job::{CLIENT_WORKER, Cause, JobRequest, Occasion, State};
+use crate::stored::Object;
+use crate::token::Audience;
+use crate::{Config, Error, Parts, Platform, Schema};
+
+type Hook = Box<dyn FnOnce() + Send>;
+
+/// A map that others write to at the moments that a test chooses.
+#[derive(Clone, Default)]
+struct Interposed(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    entries: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What happens before the next commits.
+    commits: VecDeque<Hook>,
+    /// What happens after each read of a key that ends so.
+    reads: Vec<(Vec<u8>, Hook)>,
+    /// What happens before each scan, over and over.
+    scans: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Interposed {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+
+    fn before_commit(&self, hook: impl FnOnce() + Send + 'static) {
+        self.inner().commits.push_back(Box::new(hook));
+    }
+
+    fn after_read(&self, end: &str, hook: impl FnOnce() + Send + 'static) {
+        self.inner().reads.push((end.as_bytes().to_vec(), Box::new(hook)));
+    }
+
+    /// Another door to the same map, for whoever interferes.
+    fn store(&self, blobs: &MemoryBlobs) -> Store {
+        Store::over(Box::new(self.clone()), Box::new(blobs.clone()))
+    }
+}
+
+#[async_trait]
+impl Kv for Interposed {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let (found, hook) = {
+            let mut inner = self.inner();
+            let found = inner.entries.get(key).cloned();
+            let hook = inner.reads.iter().position(|(end, _)| key.ends_with(end));
+            (found, hook.map(|hook| inner.reads.remove(hook).1))
+        };
+        if let Some(hook) = hook {
+            hook();
+        }
+        Ok(found)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let hook = self.inner().scans.clone();
+        if let Some(hook) = hook {
+            hook();
+        }
+        let inner = self.inner();
+        let range = inner.entries.range(from.to_vec()..to.to_vec()).map(|(key, value)| (key.clone(), value.clone()));
+        Ok(if reverse { range.rev().take(limit).collect() } else { range.take(limit).collect() })
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
+        let hook = self.inner().commits.pop_front();
+        if let Some(hook) = hook {
+            hook();
+        }
+        batch.validate()?;
+        let mut inner = self.inner();
+        if !batch.holds(|key, expected| Ok(inner.entries.get(key).map(Vec::as_slice) == expected))? {
+            return Ok(Committed::Refused);
+        }
+        for (key, value) in batch.writes(|key| Ok(inner.entries.get(key).cloned()))? {
+            match value {
+                Some(value) => inner.entries.insert(key, value),
+                None => inner.entries.remove(&key),
+            };
+        }
+        Ok(Committed::Applied)
+    }
+
+    async fn close(&self) {}
+}
+
+struct Site {
+    platform: Platform,
+    instance: Instance,
+    clock: Arc<ManualClock>,
+    kv: Interposed,
+    blobs: MemoryBlobs,
+    _folder: TempDir,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (kv, blobs) = (Interposed::default(), MemoryBlobs::default());
+        let clock = Arc::new(ManualClock::new("2026-11-03T08:00:00Z".parse().unwrap()));
+        let parts = Parts {
+            store: kv.store(&blobs),
+            sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap()),
+            gate: Gate::new(GateOptions::default()).unwrap(),
+            key: MasterKey::create(&folder.path().join("key")).unwrap(),
+            clock: clock.clone(),
+            config: Config::new(folder.path().to_owned()),
+        };
+        let platform = Platform::new(parts).await.unwrap();
+        let instance = platform.create_instance("ada.example", &InstancePatch::default()).await.unwrap();
+        Self { platform, instance, clock, kv, blobs, _folder: folder }
+    }
+
+    /// Changes a document behind the platform's back.
+    fn touch(&self, at: DocRef) -> impl FnOnce() + Send + 'static {
+        let store = self.kv.store(&self.blobs);
+        move || {
+            let mut found = store.get(&at).unwrap().unwrap();
+            found.body.insert("touched".to_owned(), json!(true));
+            let mut changes = Changes::new();
+            changes.put(at, &found.rev, found.body);
+            now(store.commit(changes)).unwrap();
+        }
+    }
+
+    async fn file(&self, name: &str, contents: &[&'static str]) -> File {
+        let (platform, instance) = (&self.platform, &self.instance);
+        let new = NewContent::fresh(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
+        let new = NewContent { tags: Some(vec!["kept".to_owned()]), ..new };
+        let mut file = None;
+        for content in contents {
+            let mut writer = platform.begin_content(instance).await.unwrap();
+            assert!(writer.write((*content).into()).await.is_ok());
+            let blob = writer.finish().await.unwrap();
+            file = Some(platform.commit_content(instance, &new, &blob).await.unwrap());
+        }
+        file.unwrap()
+    }
+
+    async fn assert_clean(&self) {
+        let mut problems = Vec::new();
+        let told = &mut |event: konnector_store::Progress<'_>| {
+            if let konnector_store::Progress::Found(problem) = event {
+                problems.push(problem.to_string());
+            }
+        };
+        self.platform.store.fsck(&Schema, Fsck { deep: true, repair: false }, told).await.unwrap();
+        assert_eq!(problems, [""; 0]);
+    }
+}
+
+/// The outcome of what never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(done) => done,
+        std::task::Poll::Pending => panic!("it waits"),
+    }
+}
+
+fn client_job() -> JobRequest {
+    JobRequest {
+        worker: CLIENT_WORKER.to_owned(),
+        message: json!({}),
+        options: None,
+        cause: Cause::Manual,
+        trigger: None,
+        occasion: Occasion::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_client_job_ends_once() {
+    let site = Site::new().await;
+    let job = site.platform.push_job(&site.instance, client_job()).await.unwrap();
+    let (platform, instance, id) = (site.platform.clone(), site.instance.clone(), job.id.clone());
+    // Another client ends it after this one has read it.
+    site.kv.after_read(&format!("io.cozy.jobs\0{}", job.id), move || {
+        now(platform.end_client_job(&instance, &id, Some("LOGIN_FAILED".to_owned()))).unwrap();
+    });
+    let second = site.platform.end_client_job(&site.instance, &job.id, None).await;
+    assert!(matches!(second, Err(Error::Conflict(_))), "{second:?}");
+    let job = site.platform.job(&site.instance, &job.id).unwrap();
+    assert_eq!((job.state, job.error.as_deref()), (State::Errored, Some("LOGIN_FAILED")));
+}
+
+/// A file takes over the content of another, which loses its versions with itself or not at all.
+#[tokio::test]
+async fn a_move_that_conflicts_loses_no_version() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    let from = site.file("from.txt", &["one", "two", "three"]).await;
+    let into = site.file("into.txt", &["old"]).await;
+    let root = platform.file(instance, crate::file::ROOT_ID).unwrap();
+    site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
+    let moved = platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await;
+    assert!(matches!(moved, Err(Error::Conflict(_))), "{moved:?}");
+    assert_eq!(platform.versions(instance, &from.id).unwrap().len(), 2);
+    site.assert_clean().await;
+    let from = platform.file(instance, &from.id).unwrap();
+    platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
+    assert_eq!(platform.versions(instance, &from.id).unwrap(), []);
+    assert_eq!(platform.read_content(&platform.file(instance, &into.id).unwrap()).await.unwrap(), b"three");
+    site.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_conflicts_loses_no_version() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    let file = site.file("a.txt", &["one", "two", "three"]).await;
+    assert!(platform.trash_file(instance, &file.id).await.unwrap());
+    site.kv.before_commit(site.touch(instance.doc(&FILES, file.id.as_str())));
+    let destroyed = platform.destroy_file(instance, &file.id, None).await;
+    assert!(matches!(destroyed, Err(Error::Conflict(_))), "{destroyed:?}");
+    assert_eq!(platform.versions(instance, &file.id).unwrap().len(), 2);
+    platform.destroy_file(instance, &file.id, None).await.unwrap();
+    assert!(platform.store.list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());
+    site.assert_clean().await;
+}
+
+/// Whatever is written while everything is counted, and whoever stops waiting for it, is counted once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_room_that_files_take_is_counted_once() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    site.file("first.txt", &["12345"]).await;
+    // Slow, so that others have time to write meanwhile.
+    site.kv.inner().scans = Some(Arc::new(|| std::thread::sleep(std::time::Duration::from_millis(20))));
+    let counting = {
+        let (platform, instance) = (platform.clone(), instance.clone());
+        tokio::spawn(async move { platform.disk_usage(&instance).await })
+    };
+    for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let mut writer = platform.store.blobs().create().await.unwrap();
+        writer.write("12345".into()).await.unwrap();
+        let blob = writer.finish().await.unwrap();
+        let new = NewContent::fresh(crate::file::ROOT_ID.to_owned(), name.to_owned(), "text/plain".to_owned());
+        let mut create = Box::pin(platform.commit_content(instance, &new, &blob));
+        if number % 2 == 0 {
+            create.await.unwrap();
+            continue;
+        }
+        // Whoever asked is gone, once it has begun.
+        let _: bool = std::future::poll_fn(|cx| std::task::Poll::Ready(create.as_mut().poll(cx).is_ready())).await;
+        drop(create);
+    }
+    counting.await.unwrap().unwrap();
+    site.kv.inner().scans = None;
+    platform.tasks().close();
+    platform.tasks().wait().await;
+    let listed = platform.store.list(&instance.id, &FILES, None, 100).unwrap();
+    let sizes = listed.iter().filter_map(|file| file.body.get("size")?.as_str()?.parse::<u64>().ok());
+    let stored: u64 = sizes.sum();
+    assert!(stored >= 15, "{stored}");
+    assert_eq!(platform.disk_usage(instance).await.unwrap(), stored);
+}
+
+/// A run that ends while the clean-up looks at it is no reason to leave the others.
+#[tokio::test]
+async fn old_jobs_go_although_one_of_them_is_changed() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    for _ in 0..60 {
+        let job = platform.push_job(instance, client_job()).await.unwrap();
+        platform.end_client_job(instance, &job.id, None).await.unwrap();
+    }
+    site.clock.set(site.clock.now() + chrono::TimeDelta::hours(1));
+    let jobs = platform.store.list(&instance.id, &JOBS, None, 100).unwrap();
+    site.kv.before_commit(site.touch(instance.doc(&JOBS, jobs[3].id.as_str())));
+    let purged = platform.purge_jobs(instance, std::time::Duration::ZERO, &[]).await.unwrap();
+    assert!((8..=9).contains(&purged), "{purged} of 10");
+    assert!(platform.store.get(&instance.doc(&JOBS, jobs[3].id.as_str())).unwrap().is_some(), "the changed one stays");
+}
+
+#[tokio::test]
+async fn declaring_an_index_gives_up_in_the_end() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    let doctype = "io.cozy.bills".parse().unwrap();
+    let token = platform.issue_token(instance, Audience::Cli, "CLI", "*").unwrap();
+    let principal = platform.authenticate(instance, &token).unwrap();
+    let new = |field: &str| NewIndex {
+        design: Some("mine".to_owned()),
+        name: Some(field.to_owned()),
+        definition: Definition { fields: vec![field.to_owned()], partial_filter_selector: None },
+    };
+    platform.declare_index(instance, &principal, &doctype, new("first")).await.unwrap();
+    let design = instance.doc(&crate::doctype::DESIGNS, format!("{doctype}/mine"));
+    platform.store.index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
+    for _ in 0..50 {
+        site.kv.before_commit(site.touch(design.clone()));
+        // The commit of the one who interferes.
+        site.kv.before_commit(|| ());
+    }
+    let declared = platform.declare_index(instance, &principal, &doctype, new("vendor")).await;
+    assert!(matches!(declared, Err(Error::Conflict(_))), "{declared:?}");
+}
+
+/// A lease without a job, and one of an instance that is gone, stop neither the start nor anybody's turn.
+#[tokio::test]
+async fn an_orphan_lease_stops_no_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(&folder.path().join("store"), konnector_store::Options::default()).unwrap();
+    let clock = Arc::new(ManualClock::new("2026-11-03T08:00:00Z".parse().unwrap()));
+    let key = folder.path().join("key");
+    MasterKey::create(&key).unwrap();
+    let parts = |store| Parts {
+        store,
+        sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap()),
+        gate: Gate::new(GateOptions::default()).unwrap(),
+        key: MasterKey::load(&key).unwrap().unwrap(),
+        clock: clock.clone(),
+        config: Config::new(folder.path().join("cache")),
+    };
+    let store = open();
+    let gone: InstanceId = "9".repeat(32).parse().unwrap();
+    let orphan = DocRef::new(&gone, &JOBS, "orphan");
+    let mut changes = Changes::new();
+    changes.create(orphan.clone(), Object::new());
+    changes.enqueue(orphan.clone(), Turn::new(clock.now(), clock.now()).lock(Some("lock".to_owned())));
+    store.commit(changes).await.unwrap();
+    assert_eq!(store.claim("gone", clock.now(), 5, &|_, _| Vec::new(), &|_| {}).await.unwrap().len(), 1);
+    store.close().await.unwrap();
+
+    let platform = Platform::new(parts(open())).await.unwrap();
+    platform.recover_jobs().await.unwrap();
+    assert_eq!(platform.store.leases().unwrap(), []);
+    let mut problems = 0;
+    let told = &mut |event: konnector_store::Progress<'_>| {
+        problems += u32::from(matches!(event, konnector_store::Progress::Found(_)));
+    };
+    platform.store.fsck(&NoSchema, Fsck { deep: false, repair: false }, told).await.unwrap();
+    assert_eq!(problems, 0);
+}
+
+/// What is left of an instance whose removal was cut off goes at the next start, contents and all.
+#[tokio::test]
+async fn a_removal_that_was_cut_off_is_finished() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    site.file("a.txt", &["one", "two"]).await;
+    let other = platform.create_instance("bob.example", &InstancePatch::default()).await.unwrap();
+    // The process ends after the first commit of the removal.
+    let removal = {
+        let (platform, kv) = (platform.clone(), site.kv.clone());
+        tokio::spawn(async move {
+            kv.before_commit(|| ());
+            kv.before_commit(|| panic!("the process ends"));
+            platform.delete_instance("ada.example").await
+        })
+    };
+    removal.await.unwrap_err();
+    assert!(platform.instance("ada.example").is_err());
+    assert_eq!(site.platform.store.blobs().list().await.unwrap().len(), 2);
+
+    platform.resume_erasures().await.unwrap();
+    assert!(platform.store.blobs().list().await.unwrap().is_empty());
+    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.file(&other, crate::file::ROOT_ID).is_ok());
+    site.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_files_of_a_removed_instance_are_gone_at_once() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    let file = site.file("a.txt", &["one", "two"]).await;
+    let mut reading = platform.content(&file).await.unwrap();
+    let blobs = platform.store.blobs();
+    assert_eq!(blobs.list().await.unwrap().len(), 2);
+    platform.delete_instance("ada.example").await.unwrap();
+    assert!(blobs.list().await.unwrap().is_empty());
+    let mut text = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut reading, &mut text).await.unwrap();
+    assert_eq!(text, "two", "who reads it reads to the end");
+    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
+    site.assert_clean().await;
+}
