@@ -1,6 +1,7 @@
 //! Contents that are missing or damaged on the disk: nothing serves them as if they were whole.
 
 use bytes::Bytes;
+use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, RANGE};
 use http_body_util::BodyExt as _;
 use konnector_api::{Passphrase, ServerInfo};
@@ -43,7 +44,7 @@ async fn damage(api: &Api, blob: &BlobId, how: Damage) {
 /// Status and body; `None` where the body breaks off.
 async fn answer(api: &Api, call: Call) -> (u16, Option<Bytes>) {
     let router = konnector_api::public(api.platform.clone());
-    let response = router.oneshot(call.token(&api.token("*")).into()).await.expect("infallible");
+    let response = router.oneshot(Request::from(call.token(&api.token("*")))).await.expect("infallible");
     let status = response.status().as_u16();
     assert!(status < 400 || response.headers().get(ETAG).is_none(), "a failure has the tag of no content");
     (status, response.into_body().collect().await.ok().map(http_body_util::Collected::to_bytes))
@@ -150,7 +151,7 @@ async fn a_backup_that_lacks_a_content_fails_and_says_which() {
         let router = konnector_api::admin(api.platform.clone(), Passphrase::new("pass"), info());
         // `:pass`.
         let call = call.host("localhost").header(AUTHORIZATION, "Basic OnBhc3M=");
-        let response = router.oneshot(call.into()).await.expect("infallible");
+        let response = router.oneshot(Request::from(call)).await.expect("infallible");
         (response.status().as_u16(), response.into_body().collect().await.map(http_body_util::Collected::to_bytes).ok())
     };
     let (status, whole) = back_up(Call::post("/backup")).await;

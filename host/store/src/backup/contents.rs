@@ -1,6 +1,6 @@
 //! Which contents the entries of a backup refer to, and whether each of them is in it as it was written.
 //!
-//! A content has some 200 bytes here until it was met.
+//! A content has some 300 bytes here until it was met.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -31,6 +31,8 @@ pub(super) struct Met {
 pub(super) struct Contents<'a> {
     schema: &'a dyn Schema,
     expected: BTreeMap<BlobId, Expected>,
+    /// What the entry under a key refers to, until a later one takes its place.
+    by_key: HashMap<Vec<u8>, Vec<BlobId>>,
     /// Contents that no entry before them refers to: a body that comes later may.
     early: HashMap<BlobId, Met>,
     settled: HashSet<BlobId>,
@@ -40,16 +42,19 @@ pub(super) struct Contents<'a> {
 
 impl<'a> Contents<'a> {
     pub(super) fn new(schema: &'a dyn Schema) -> Self {
-        let (expected, early, settled) = (BTreeMap::new(), HashMap::new(), HashSet::new());
-        Self { schema, expected, early, settled, problems: Vec::new(), more: 0 }
+        let (expected, by_key, early, settled) = (BTreeMap::new(), HashMap::new(), HashMap::new(), HashSet::new());
+        Self { schema, expected, by_key, early, settled, problems: Vec::new(), more: 0 }
     }
 
-    /// An entry of the backup. One that is replaced or removed later refers to contents that are in the backup all the same, because
-    /// their removal waits for its end.
-    pub(super) fn entry(&mut self, key: &[u8], value: &[u8]) {
+    /// An entry of the backup, in place of an earlier one with its key; `None` where it was removed.
+    pub(super) fn entry(&mut self, key: &[u8], value: Option<&[u8]>) {
         if !key::is_document(key) {
             return;
         }
+        for blob in self.by_key.remove(key).unwrap_or_default() {
+            self.expected.remove(&blob);
+        }
+        let Some(value) = value else { return };
         let name = || format!("the document under key {}", key.escape_ascii());
         let read = || -> Result<(DocRef, Record)> {
             let record: Record = view::decode(key, value)?;
@@ -59,24 +64,36 @@ impl<'a> Contents<'a> {
         };
         match read() {
             Ok((document, record)) => {
-                if let Some(link) = record.link() {
+                let links = if let Some(link) = record.link() {
+                    let blob = link.blob;
                     self.expect(Expected { document, link, is_body: true });
+                    vec![blob]
                 } else if let document::Content::Body(body) = record.content {
-                    self.refer(&document, &body);
+                    self.refer(&document, &body)
+                } else {
+                    Vec::new()
+                };
+                if !links.is_empty() {
+                    self.by_key.insert(key.to_vec(), links);
                 }
             }
             Err(error) => self.report(Problem::Damaged { what: name(), reason: reason(&error) }),
         }
     }
 
-    fn refer(&mut self, document: &DocRef, body: &Map) {
+    fn refer(&mut self, document: &DocRef, body: &Map) -> Vec<BlobId> {
         match self.schema.links(document, body) {
             Ok(links) => {
+                let blobs = links.contents.iter().map(|link| link.blob).collect();
                 for link in links.contents {
                     self.expect(Expected { document: document.clone(), link, is_body: false });
                 }
+                blobs
             }
-            Err(reason) => self.report(Problem::Unclear { document: document.to_string(), reason }),
+            Err(reason) => {
+                self.report(Problem::Unclear { document: document.to_string(), reason });
+                Vec::new()
+            }
         }
     }
 
@@ -131,7 +148,7 @@ impl<'a> Contents<'a> {
     /// The body of a document.
     pub(super) fn body(&mut self, document: &DocRef, link: &ContentLink, bytes: &[u8]) {
         match document::parse(link.blob, link.sha256.as_deref(), bytes) {
-            Ok(body) => self.refer(document, &body),
+            Ok(body) => drop(self.refer(document, &body)),
             Err(error) => self.failed(document, link.blob, &error),
         }
     }

@@ -89,11 +89,16 @@ async fn read(
             Record::Put { key, value } => {
                 frame::check(|| format!("entry {} of the backup", key.escape_ascii()), &value)?;
                 if let Into::Check(contents) = into {
-                    contents.entry(&key, &value);
+                    contents.entry(&key, Some(&value));
                 }
                 batch.put(key, value);
             }
-            Record::Remove { key } => drop(batch.remove(key)),
+            Record::Remove { key } => {
+                if let Into::Check(contents) = into {
+                    contents.entry(&key, None);
+                }
+                batch.remove(key);
+            }
             Record::Blob { id, size } => blob(&mut reader, into, id, size, told).await?,
             Record::End => break,
         }

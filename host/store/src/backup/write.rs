@@ -74,7 +74,7 @@ impl Store {
             let Some((last, _)) = page.last() else { break };
             range.behind(last);
             for (key, value) in &page {
-                contents.entry(key, value);
+                contents.entry(key, Some(value));
                 records.entry(key, Some(value)).await?;
             }
             if changed.is_filling()? {
@@ -188,8 +188,6 @@ impl Store {
 
 fn note(entries: &[Write], contents: &mut Contents<'_>) {
     for (key, value) in entries {
-        if let Some(value) = value {
-            contents.entry(key, value);
-        }
+        contents.entry(key, value.as_deref());
     }
 }

@@ -107,7 +107,7 @@ async fn progress_is_published_at_a_rate_that_people_can_see() {
         told.push(event.unwrap().doc.clone());
     }
     assert!(told.len() < 50, "{} events", told.len());
-    assert_eq!(told.last().unwrap()["done"], 299_999);
+    assert_eq!(told.iter().rev().find_map(|doc| doc.get("done")), Some(&json!(299_999)));
     // What is held back is published when the run ends.
     for done in 0..100 {
         progress.report(done, None, "more");
