@@ -153,6 +153,12 @@ pub trait Account: Send + Sync {
 pub trait Secrets: Send + Sync {
     /// The secret fields with their values.
     fn all(&self) -> Vec<(String, String)>;
+    /// Whether the konnector may put a value under this name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Denied`] for what the user typed; the sentence says what to declare.
+    fn check_put(&self, name: &str) -> Result<(), Error>;
     /// Keeps a rotated credential. Durable when it returns.
     async fn put(&self, name: &str, value: &str) -> Result<(), Error>;
 }

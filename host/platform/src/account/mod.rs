@@ -117,6 +117,11 @@ impl Account {
             .find_map(|name| auth.get(name).and_then(Value::as_str).map(str::to_owned))
     }
 
+    /// Whether a secret is what the account's provider gave, and not what the user typed or the konnector kept.
+    pub(crate) fn is_from_provider(&self, name: &str) -> bool {
+        self.body.get(OAUTH).and_then(|given| given.get(sealed_name(name))).is_some()
+    }
+
     /// What the konnector saved in an earlier run.
     #[must_use]
     pub fn state(&self) -> Option<Value> {

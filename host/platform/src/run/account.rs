@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use konnector_manifest::Manifest;
 use konnector_sandbox::capability::{Account, AccountInfo, Error, Object, Secrets};
 use serde_json::Value;
 
@@ -84,13 +85,14 @@ impl Account for RunAccount {
 /// The interfaces `secrets` and `reveal`.
 pub struct RunSecrets {
     scope: Arc<Scope>,
+    manifest: Manifest,
     values: Mutex<Vec<(String, String)>>,
 }
 
 impl RunSecrets {
     /// With the secrets as they are at the start of the run.
-    pub const fn new(scope: Arc<Scope>, values: Vec<(String, String)>) -> Self {
-        Self { scope, values: Mutex::new(values) }
+    pub const fn new(scope: Arc<Scope>, manifest: Manifest, values: Vec<(String, String)>) -> Self {
+        Self { scope, manifest, values: Mutex::new(values) }
     }
 }
 
@@ -98,6 +100,16 @@ impl RunSecrets {
 impl Secrets for RunSecrets {
     fn all(&self) -> Vec<(String, String)> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn check_put(&self, name: &str) -> Result<(), Error> {
+        if self.manifest.may_replace_secret(name) {
+            return Ok(());
+        }
+        let name = Value::from(name);
+        Err(Error::Denied(format!(
+            r#"the user types the secret {name}, so it is not replaced; where the vendor rotates it, declare in the manifest: "fields": {{ {name}: {{ "type": "password", "rotates": true }} }}"#
+        )))
     }
 
     async fn put(&self, name: &str, value: &str) -> Result<(), Error> {

@@ -146,7 +146,7 @@ impl Run {
             rules: permissions.http(&fields)?,
             cookies: cookies.clone(),
             budget: limits.http,
-            secrets: Arc::new(SecretTable::new(secrets.clone()).map_err(Error::Gate)?),
+            secrets: Arc::new(secret_table(&manifest, account.as_ref(), secrets.clone())?),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
         let mut run_job = run_job(platform, instance, job, &manifest)?;
@@ -168,7 +168,7 @@ impl Run {
         };
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
-            secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), secrets)),
+            secrets: Arc::new(account::RunSecrets::new(Arc::clone(&scope), manifest.clone(), secrets)),
             documents: Arc::new(documents::RunDocuments(Arc::clone(&scope))),
             files: Arc::new(files::RunFiles::new(Arc::clone(&scope), folder)),
             tree: tree::RunTree::new(&scope).map(|tree| Arc::new(tree) as _),
@@ -196,6 +196,17 @@ impl Run {
             }
         }
     }
+}
+
+/// What the konnector kept itself in earlier runs is told from what the user typed and what a provider gave: it knows the former.
+fn secret_table(manifest: &Manifest, account: Option<&Account>, secrets: Vec<(String, String)>) -> Result<SecretTable> {
+    let kept = |name: &str| {
+        let declared = manifest.fields.iter().any(|field| field.name == name);
+        let given = account.is_some_and(|account| account.is_from_provider(name));
+        !declared && !given && manifest.may_replace_secret(name)
+    };
+    let (kept, given): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|(name, _)| kept(name));
+    SecretTable::new(given).and_then(|table| table.with_kept(kept)).map_err(Error::Gate)
 }
 
 fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manifest) -> Result<RunJob> {

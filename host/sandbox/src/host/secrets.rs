@@ -6,8 +6,8 @@ use crate::capability::{Error, Quota};
 
 /// Bytes of a secret's value; the longest tokens in use have a few KiB.
 const VALUE: u64 = 16 << 10;
-/// What all values of a run may weigh together ([`SecretTable::weight`](crate::http::SecretTable::weight)): each is looked for in a score of
-/// encodings, and that takes some hundred times its size.
+/// What all values of a run may weigh together ([`SecretTable::weight`](crate::http::SecretTable::weight)): each is looked for in a dozen
+/// forms, and that takes some hundred times its size.
 const VALUES: usize = 64 << 10;
 /// Bytes of a secret's name.
 const NAME: u64 = 128;
@@ -38,6 +38,7 @@ impl wit::Host for Host {
                 }
                 None => {}
             }
+            self.context.capabilities.secrets.check_put(&name)?;
             if self.context.secrets().weight() + value.len() > VALUES {
                 return Err(Error::QuotaExceeded(Quota::Secrets));
             }
