@@ -1,9 +1,10 @@
 //! The account's cookie jar (RFC 6265), kept between runs so that a login lasts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use cookie_store::{Cookie, CookieDomain, CookieStore, RawCookie, StoreAction};
 use http::{HeaderMap, HeaderValue, header};
+use serde_json::Value;
 use url::Url;
 
 use super::cookie_date::expiration;
@@ -18,7 +19,25 @@ const MAX_COOKIE: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Jar {
     store: CookieStore,
+    /// For cookies of answers to requests with secrets their names: such a cookie may repeat a value. A cookie that the guest set, or that
+    /// came with another answer, is not among them.
+    secrets: HashMap<Key, Vec<String>>,
 }
+
+/// Domain, path and name of a cookie.
+type Key = (String, String, String);
+
+/// A cookie that a request would carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Matching {
+    pub(super) name: String,
+    pub(super) value: String,
+    /// Names of the secrets that the vendor may have put into it.
+    pub(super) secrets: Vec<String>,
+}
+
+/// Member of a saved cookie for the names of secrets.
+const SECRETS: &str = "konnector_secrets";
 
 impl Jar {
     /// Reads what [`Jar::save`] wrote, without what has expired since. A jar that cannot be read is an empty one: the konnector logs in anew.
@@ -27,12 +46,9 @@ impl Jar {
             tracing::warn!(bytes = saved.len(), "a saved cookie jar is too large and is forgotten");
             return Self::default();
         }
-        let cookies = serde_json::from_slice::<Vec<Cookie<'static>>>(saved);
-        match cookies
-            .map(|cookies| CookieStore::from_cookies(cookies.into_iter().map(Ok::<_, serde_json::Error>), false))
-        {
-            Ok(Ok(store)) => Self { store },
-            Ok(Err(error)) | Err(error) => {
+        match read(saved) {
+            Ok(jar) => jar,
+            Err(error) => {
                 // Not the error's own text, which may quote a cookie.
                 tracing::warn!(
                     line = error.line(),
@@ -46,7 +62,7 @@ impl Jar {
 
     /// All cookies that have not expired, those for the vendor's session included; `None` when there are none.
     pub(super) fn save(&self) -> Option<Vec<u8>> {
-        let cookies: Vec<_> = self.store.iter_unexpired().collect();
+        let cookies: Vec<_> = self.store.iter_unexpired().filter_map(|cookie| self.saved(cookie)).collect();
         if cookies.is_empty() {
             return None;
         }
@@ -55,10 +71,20 @@ impl Jar {
 
     pub(super) fn clear(&mut self) {
         self.store.clear();
+        self.secrets.clear();
     }
 
-    /// Takes the cookies of an answer. What the rules forbid, and what no longer fits, is passed over, as browsers do.
-    pub(super) fn store(&mut self, headers: &HeaderMap, url: &Url) {
+    fn saved(&self, cookie: &Cookie<'_>) -> Option<Value> {
+        let mut saved = serde_json::to_value(cookie).ok()?;
+        if let (Some(secrets), Some(members)) = (self.secrets.get(&key(cookie)), saved.as_object_mut()) {
+            members.insert(SECRETS.to_owned(), secrets.clone().into());
+        }
+        Some(saved)
+    }
+
+    /// Takes the cookies of an answer to a request with these secrets. What the rules forbid, and what no longer fits, is passed over, as
+    /// browsers do.
+    pub(super) fn store(&mut self, headers: &HeaderMap, url: &Url, secrets: &[String]) {
         let mut used = None;
         for line in headers.get_all(header::SET_COOKIE) {
             let Some(cookie) = parse(line, url) else { continue };
@@ -78,9 +104,16 @@ impl Jar {
                 Ok(StoreAction::ExpiredExisting) => {
                     *used = used.saturating_sub(replaced);
                     self.store.remove(&domain, &path, &name);
+                    self.secrets.remove(&(domain, path, name));
                 }
                 Ok(StoreAction::Inserted | StoreAction::UpdatedExisting) => {
-                    *used = used.saturating_sub(replaced) + size
+                    *used = used.saturating_sub(replaced) + size;
+                    let key = (domain, path, name);
+                    if secrets.is_empty() {
+                        self.secrets.remove(&key);
+                    } else {
+                        self.secrets.insert(key, secrets.to_vec());
+                    }
                 }
                 Err(error) => tracing::debug!(%domain, name, %error, "a cookie is not accepted"),
             }
@@ -92,15 +125,20 @@ impl Jar {
         if parse(&line, url).is_none() {
             return false;
         }
-        self.store(&HeaderMap::from_iter([(header::SET_COOKIE, line)]), url);
+        self.store(&HeaderMap::from_iter([(header::SET_COOKIE, line)]), url, &[]);
         true
     }
 
-    /// Names and values of the cookies for an address, longer paths first (RFC 6265 §5.4).
-    pub(super) fn matching(&self, url: &Url) -> Vec<(String, String)> {
+    /// The cookies for an address, longer paths first (RFC 6265 §5.4).
+    pub(super) fn matching(&self, url: &Url) -> Vec<Matching> {
         let mut stored = self.store.matches(url);
         stored.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
-        stored.iter().map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned())).collect()
+        let matching = |cookie: &&Cookie<'_>| Matching {
+            name: cookie.name().to_owned(),
+            value: cookie.value().to_owned(),
+            secrets: self.secrets.get(&key(cookie)).cloned().unwrap_or_default(),
+        };
+        stored.iter().map(matching).collect()
     }
 
     /// The header `Cookie` of a request, those of the guest's own header added; where both have a name, the guest's counts.
@@ -126,6 +164,24 @@ impl Jar {
     fn size(&self) -> usize {
         self.store.iter_unexpired().map(serialised).sum()
     }
+}
+
+fn read(saved: &[u8]) -> Result<Jar, serde_json::Error> {
+    let (mut cookies, mut secrets) = (Vec::new(), HashMap::new());
+    for mut saved in serde_json::from_slice::<Vec<Value>>(saved)? {
+        let names = saved.as_object_mut().and_then(|members| members.remove(SECRETS));
+        let cookie: Cookie<'static> = serde_json::from_value(saved)?;
+        if let Some(names) = names {
+            secrets.insert(key(&cookie), serde_json::from_value(names)?);
+        }
+        cookies.push(Ok::<_, serde_json::Error>(cookie));
+    }
+    Ok(Jar { store: CookieStore::from_cookies(cookies, false)?, secrets })
+}
+
+fn key(cookie: &Cookie<'_>) -> Key {
+    let domain = cookie.domain.as_cow().unwrap_or_default().into_owned();
+    (domain, cookie.path.to_string(), cookie.name().to_owned())
 }
 
 fn name_of(pair: &[u8]) -> &[u8] {
@@ -196,7 +252,7 @@ mod tests {
         for line in lines {
             headers.append(header::SET_COOKIE, line.parse().unwrap());
         }
-        jar.store(&headers, &url(from));
+        jar.store(&headers, &url(from), &[]);
     }
 
     fn sent(jar: &Jar, to: &str, own: Option<&str>) -> String {
@@ -243,7 +299,7 @@ mod tests {
                 HeaderValue::from_bytes(format!("a=1; Domain={domain}").as_bytes()).unwrap(),
             );
             let mut jar = Jar::default();
-            jar.store(&headers, &url("https://shop.xn--55qx5d.cn/"));
+            jar.store(&headers, &url("https://shop.xn--55qx5d.cn/"), &[]);
             assert_eq!(sent(&jar, "https://other.xn--55qx5d.cn/", None), "", "{domain}");
         }
     }
@@ -325,6 +381,23 @@ mod tests {
         }
         let lasting = jar("https://a.example/", &["sid=1; Path=/; Expires=Fri, 1 Jan 2100 1:00:00 GMT"]);
         assert_eq!(sent(&Jar::load(&lasting.save().unwrap()), "https://a.example/", None), "sid=1");
+    }
+
+    #[test]
+    fn a_cookie_is_marked_by_who_set_it_last() {
+        let home = url("https://a.example/");
+        let line = |line: &str| HeaderMap::from_iter([(header::SET_COOKIE, line.parse().unwrap())]);
+        let marks =
+            |jar: &Jar| jar.matching(&home).into_iter().map(|cookie| cookie.secrets.concat()).collect::<String>();
+        let mut jar = Jar::default();
+        for (secrets, expected) in [(&["password".to_owned()][..], "password"), (&[], "")] {
+            jar.store(&line("a=1; Path=/"), &home, secrets);
+            assert_eq!(marks(&jar), expected);
+            assert_eq!(marks(&Jar::load(&jar.save().unwrap())), expected);
+        }
+        jar.store(&line("a=1; Path=/"), &home, &["password".to_owned()]);
+        assert!(jar.set("a=1; Path=/".parse().unwrap(), &home));
+        assert_eq!(marks(&jar), "");
     }
 
     #[test]

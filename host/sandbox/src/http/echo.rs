@@ -1,131 +1,139 @@
 //! Answers that repeat a secret. A vendor's page may show again what a form sent to it; the guest then sees the placeholder, which it can
 //! send again, and not the value.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-use bytes::{Buf, Bytes, BytesMut};
-use encoding_rs::WINDOWS_1252;
-use zeroize::Zeroizing;
+use bytes::{Bytes, BytesMut};
 
-use super::mask::forms;
+use super::veil::{Finder, Form, Piece, Shortest, Veil, forms, write_word};
 
 /// Forms of fewer bytes are not looked for: in an answer they would be found by chance, and the answer would be damaged.
-const SHORTEST: usize = 6;
+pub(super) const SHORTEST: Shortest = Shortest::Bytes(6);
 
-/// Replaces the values of secrets in a body that arrives in parts.
-pub(super) struct Echo {
-    finder: AhoCorasick,
-    /// For each form the placeholder.
-    placeholders: Vec<String>,
-    /// Bytes of the longest form.
-    longest: usize,
-    /// What may be the beginning of a form.
-    held: BytesMut,
+/// Bytes that are looked at without letting other tasks have their turn.
+pub(super) const SLICE: usize = 16 << 10;
+
+/// What is hidden in answers. Cheap to clone.
+///
+/// First the secrets that the guest does not know are replaced, then, in what stands between them, those that it gave the host itself. The
+/// order matters: a guest that chose a secret to overlap with the beginning of a password would otherwise see by what is hidden whether it
+/// guessed right.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hidden {
+    layers: Vec<Layer>,
 }
 
-impl Echo {
-    /// Takes pairs of value and placeholder. `None` when no value can be looked for.
-    pub(super) fn new<'a>(secrets: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
-        let (mut patterns, mut placeholders) = (Vec::new(), Vec::new());
-        for (value, placeholder) in secrets {
-            let (western, _, unmappable) = WINDOWS_1252.encode(value);
-            let western = (!unmappable).then(|| Zeroizing::new(western.into_owned()));
-            let forms = forms(value).into_iter().map(|form| Zeroizing::new(form.as_bytes().to_vec()));
-            for form in forms.chain(western).filter(|form| form.len() >= SHORTEST) {
-                patterns.push(form);
-                placeholders.push(placeholder.to_owned());
+/// Secrets that are looked for together; places that overlap are replaced as one.
+#[derive(Debug, Clone)]
+struct Layer {
+    finder: Finder,
+    /// For each owner the placeholder.
+    words: Vec<String>,
+}
+
+impl Hidden {
+    /// Takes, for each layer, pairs of value and placeholder.
+    pub(super) fn new<'a>(layers: [Vec<(&'a str, &'a str)>; 2]) -> Result<Self, aho_corasick::BuildError> {
+        let mut hidden = Self::default();
+        for secrets in layers {
+            let numbered = secrets.iter().enumerate();
+            let forms: Vec<(usize, Form)> = numbered
+                .flat_map(|(owner, (value, _))| forms(value, SHORTEST).into_iter().map(move |form| (owner, form)))
+                .collect();
+            if let Some(finder) = Finder::new(&forms)? {
+                let words = secrets.iter().map(|(_, word)| (*word).to_owned()).collect();
+                hidden.layers.push(Layer { finder, words });
             }
         }
-        let longest = patterns.iter().map(|form| form.len()).max()?;
-        let mut finder = AhoCorasick::builder();
-        let finder = finder.kind(Some(AhoCorasickKind::ContiguousNFA)).match_kind(MatchKind::LeftmostLongest);
-        let finder = finder.build(&patterns).ok()?;
-        Some(Self { finder, placeholders, longest, held: BytesMut::new() })
+        Ok(hidden)
+    }
+
+    /// For an answer that is about to come; `None` when there is nothing to hide.
+    pub(super) fn echo(&self) -> Option<Echo> {
+        (!self.layers.is_empty()).then(|| Echo {
+            hidden: self.clone(),
+            veils: self.layers.iter().map(|layer| Veil::new(&layer.finder)).collect(),
+        })
     }
 
     /// A text that is complete.
     pub(super) fn hide(&self, text: &str) -> String {
-        self.finder.replace_all(text, &self.placeholders)
+        let Some(mut echo) = self.echo() else { return text.to_owned() };
+        let mut shown = echo.push(text.as_bytes()).to_vec();
+        shown.extend_from_slice(&echo.finish());
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+}
+
+/// Replaces the values of secrets in a body that arrives in parts.
+#[derive(Debug)]
+pub(super) struct Echo {
+    hidden: Hidden,
+    veils: Vec<Veil>,
+}
+
+impl Echo {
+    /// A text that is complete and no part of the body.
+    pub(super) fn hide(&self, text: &str) -> String {
+        self.hidden.hide(text)
     }
 
-    /// Takes a part of the body; answers what can be handed on.
+    /// For another text.
+    pub(super) fn again(&self) -> Option<Self> {
+        self.hidden.echo()
+    }
+
+    /// Takes a part of the body; returns what can be handed on.
     pub(super) fn push(&mut self, part: &[u8]) -> Bytes {
-        self.held.extend_from_slice(part);
-        // A form that begins before this place is here as a whole.
-        let complete = (self.held.len() + 1).saturating_sub(self.longest);
-        self.release(complete)
+        let mut shown = BytesMut::with_capacity(part.len());
+        feed(&mut self.veils, &self.hidden.layers, Piece::Text(part), &mut shown);
+        shown.freeze()
+    }
+
+    /// The same, with pauses for other tasks.
+    pub(super) async fn push_in_slices(&mut self, part: &[u8]) -> Bytes {
+        let mut shown = BytesMut::with_capacity(part.len());
+        for (number, slice) in part.chunks(SLICE).enumerate() {
+            if number > 0 {
+                tokio::task::yield_now().await;
+            }
+            feed(&mut self.veils, &self.hidden.layers, Piece::Text(slice), &mut shown);
+        }
+        shown.freeze()
     }
 
     /// What is left at the end of the body.
     pub(super) fn finish(&mut self) -> Bytes {
-        self.release(self.held.len())
-    }
-
-    fn release(&mut self, complete: usize) -> Bytes {
-        let mut released = BytesMut::with_capacity(complete);
-        let mut position = 0;
-        for found in self.finder.find_iter(&self.held) {
-            if found.start() >= complete {
-                break;
-            }
-            released.extend_from_slice(self.held.get(position..found.start()).unwrap_or_default());
-            let placeholder = self.placeholders.get(found.pattern().as_usize());
-            released.extend_from_slice(placeholder.map(String::as_bytes).unwrap_or_default());
-            position = found.end();
-        }
-        released.extend_from_slice(self.held.get(position..complete).unwrap_or_default());
-        self.held.advance(complete.max(position));
-        released.freeze()
+        let mut shown = BytesMut::new();
+        finish(&mut self.veils, &self.hidden.layers, &mut shown);
+        shown.freeze()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn echo(secrets: &[(&str, &str)]) -> Option<Echo> {
-        Echo::new(secrets.iter().copied())
+/// Sends a text through the layers. A secret ends the text that the next layer sees: what it finds does not depend on the secret.
+fn feed(veils: &mut [Veil], layers: &[Layer], piece: Piece<'_>, shown: &mut BytesMut) {
+    let (Some((veil, veils)), Some((layer, layers))) = (veils.split_first_mut(), layers.split_first()) else {
+        if let Piece::Text(text) = piece {
+            shown.extend_from_slice(text);
+        }
+        return;
+    };
+    if let Piece::Text(text) = piece {
+        veil.push(text, &mut |piece| hand_on(veils, layers, layer, piece, shown));
     }
+}
 
-    fn passed(echo: &mut Echo, parts: &[&[u8]]) -> String {
-        let mut text: Vec<u8> = parts.iter().flat_map(|part| echo.push(part)).collect();
-        text.extend(echo.finish());
-        String::from_utf8(text).unwrap()
+fn finish(veils: &mut [Veil], layers: &[Layer], shown: &mut BytesMut) {
+    if let (Some((veil, veils)), Some((layer, layers))) = (veils.split_first_mut(), layers.split_first()) {
+        veil.finish(&mut |piece| hand_on(veils, layers, layer, piece, shown));
+        finish(veils, layers, shown);
     }
+}
 
-    #[test]
-    fn a_value_becomes_its_placeholder_in_any_form() {
-        let mut echo = echo(&[("p\u{e4}ss w\u{f6}rd", "WORD"), ("hunter22", "OTHER")]).unwrap();
-        assert_eq!(
-            passed(&mut echo, &["<p>p\u{e4}ss w\u{f6}rd</p> p%C3%A4ss+w%C3%B6rd".as_bytes()]),
-            "<p>WORD</p> WORD"
-        );
-        assert_eq!(passed(&mut echo, &[b"value='p\xe4ss w\xf6rd'"]), "value='WORD'");
-        assert_eq!(passed(&mut echo, &[b"hunter2", b"2 hunter2", b"3 68756e7465723232"]), "OTHER hunter23 OTHER");
-        assert_eq!(echo.hide("/?q=hunter22"), "/?q=OTHER");
-    }
-
-    #[test]
-    fn short_values_are_left_alone() {
-        assert!(echo(&[("123", "WORD")]).is_none());
-        assert!(echo(&[]).is_none());
-        let mut pin = echo(&[("1234", "WORD")]).unwrap();
-        assert_eq!(passed(&mut pin, &[b"1234 bills of 1234 euros"]), "1234 bills of 1234 euros");
-    }
-
-    proptest! {
-        /// However the network cuts a body, nothing of a value is in what is handed on, and nothing else is lost.
-        #[test]
-        fn borders_between_parts_hide_nothing(secret in "[ab]{6,9}", text in "[abc]{0,60}", cuts in prop::collection::vec(0_usize..80, 0..6)) {
-            let text = format!("{text}{secret}{text}");
-            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
-            cuts.sort_unstable();
-            let parts: Vec<&[u8]> = cuts.windows(2).map(|cut| &text.as_bytes()[cut[0]..cut[1]]).collect();
-            let mut echo = echo(&[(&secret, "!")]).unwrap();
-            let shown = passed(&mut echo, &parts);
-            prop_assert!(!shown.contains(&secret));
-            prop_assert_eq!(shown, echo.hide(&text));
+fn hand_on(veils: &mut [Veil], layers: &[Layer], layer: &Layer, piece: Piece<'_>, shown: &mut BytesMut) {
+    match piece {
+        Piece::Text(_) => feed(veils, layers, piece, shown),
+        Piece::Secret { owner, gap } => {
+            finish(veils, layers, shown);
+            write_word(layer.words.get(owner).map_or("", String::as_str), gap, shown);
         }
     }
 }

@@ -29,7 +29,8 @@ impl std::fmt::Display for Phase {
 /// Why a request has no answer: the WIT variant `http.http-error`, as far as the gate decides it. `cancelled` belongs to the callers:
 /// the gate is cancelled by dropping its futures.
 ///
-/// Texts that leave a [`Session`](super::Session) are masked.
+/// Texts repeat what the guest supplied as it is, and what a vendor answered to a request with a secret without the secret. Mask them before
+/// they leave the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// No rule of the manifest allows it. The text names the rule to add.

@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::echo::Echo;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
+use super::guess::Guesses;
 use super::ledger::Carried;
 use super::mask::MASKED;
 use super::own::OwnApi;
@@ -82,7 +83,7 @@ impl Session {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        self.run.forward(request, patience, own).await.map_err(|error| self.run.masked(error))
+        self.run.forward(request, patience, own).await
     }
 }
 
@@ -135,14 +136,15 @@ impl Exchange<'_> {
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
-        let echo = run.secrets.snapshot().echo(&secrets.names);
-        if echo.is_some() {
+        progress.watch(Guesses::of(draft, &run.secrets.snapshot(), &secrets.names).await?);
+        if !secrets.names.is_empty() {
             // A secret that comes back can be hidden only where it can be read.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let site = run.site(&draft.url)?;
         let places = run.places(&site.exchanges, deadline).await?;
-        let bytes = head_size(draft, &headers);
+        // With placeholders: how long a value is, is no business of the guest.
+        let bytes = head_size(draft, &draft.headers);
         let body = if upload.is_end_stream() { no_body() } else { upload.boxed_unsync() };
         let request = run.request(draft, headers, body)?;
         let times = &run.gate.timeouts;
@@ -155,6 +157,7 @@ impl Exchange<'_> {
         }
         let of = origin.to_owned();
         let mut response = response?;
+        let echo = run.secrets.snapshot().hidden(&progress.unknown(&secrets.names))?.echo();
         if let Some(echo) = &echo {
             hide(echo, response.headers_mut(), origin)?;
         }
@@ -249,9 +252,13 @@ impl ForwardBody {
 
     /// What is handed on of a frame. Where something is to be hidden, trailers are left out.
     fn show(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
-        self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
-        let Some(echo) = &mut self.echo else { return Ok(Some(frame)) };
+        let Some(echo) = &mut self.echo else {
+            self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
+            return Ok(Some(frame));
+        };
         let shown = frame.data_ref().map(|data| echo.push(data)).unwrap_or_default();
+        // What is counted is what the guest sees: the difference would be the length of a secret.
+        self.meter(shown.len() as u64)?;
         Ok(Some(shown).filter(|shown| !shown.is_empty()).map(Frame::data))
     }
 
@@ -291,7 +298,7 @@ impl Body for ForwardBody {
             match frame.and_then(|frame| self.show(frame)) {
                 Ok(None) => {}
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
-                Err(error) => return Poll::Ready(Some(Err(self.run.masked(error)))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
     }

@@ -1,51 +1,36 @@
-//! Finds the values of secrets in texts that leave a run, in every form in which they usually travel.
+//! Hides the values of secrets in texts that leave a run.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::form_urlencoded;
-use zeroize::Zeroizing;
+use bytes::BytesMut;
 
-use crate::text::clean;
+use super::veil::{Finder, Piece, Shortest, Veil, forms};
 
 /// What stands in the place of a secret.
 pub const MASKED: &str = "[masked]";
 
-/// Values of fewer characters are not masked: they would make a text unreadable and could be guessed from what is left.
-const SHORTEST_VALUE: usize = 4;
-
-/// Parts of a Base64 text shorter than this are not looked for: they occur by chance.
-const SHORTEST_PART: usize = 4;
-
-/// RFC 3986 §2.3.
-const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// JavaScript's `encodeURIComponent`.
-const NOT_URI_COMPONENT: &AsciiSet = &NOT_UNRESERVED.remove(b'!').remove(b'*').remove(b'\'').remove(b'(').remove(b')');
+/// Values of fewer characters are not masked: they would make a text unreadable and could be guessed from what is left. Nor are parts of a
+/// Base64 text of fewer: they occur by chance.
+const SHORTEST: Shortest = Shortest::Characters(4);
 
 /// Looks for a set of values.
 #[derive(Debug)]
 pub(super) enum Mask {
     /// There is nothing to hide.
     Nothing,
-    Words(AhoCorasick),
+    Words(Finder),
     /// The values are too large to be looked for (gigabytes), so no text is shown at all.
     Everything,
 }
 
 impl Mask {
     pub(super) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
-        let forms: Vec<Form> = values.into_iter().flat_map(forms).collect();
-        if forms.is_empty() {
-            return Self::Nothing;
+        let forms: Vec<_> = values.into_iter().flat_map(|value| forms(value, SHORTEST)).map(|form| (0, form)).collect();
+        match Finder::new(&forms) {
+            Ok(None) => Self::Nothing,
+            Ok(Some(finder)) => Self::Words(finder),
+            Err(_) => Self::Everything,
         }
-        // Little memory: a table for each state, which is the default, takes ten times as much.
-        let finder = AhoCorasick::builder().kind(Some(AhoCorasickKind::ContiguousNFA)).build(forms);
-        finder.map_or(Self::Everything, Self::Words)
     }
 
     /// The text with every secret replaced. Secrets that overlap are replaced together, so that no part of either is left.
@@ -55,150 +40,29 @@ impl Mask {
             Self::Words(finder) => finder,
             Self::Everything => return Cow::Borrowed(MASKED),
         };
-        // Matches come in the order of their ends. They are united at once: there may be many for each byte.
-        let mut found: Vec<Range<usize>> = Vec::new();
-        for range in finder.find_overlapping_iter(text).map(|found| found.range()) {
-            let mut start = range.start;
-            while let Some(before) = found.pop_if(|before| start < before.end) {
-                start = start.min(before.start);
+        let (mut veil, mut masked, mut found) = (Veil::new(finder), BytesMut::with_capacity(text.len()), false);
+        let mut show = |piece: Piece<'_>| match piece {
+            Piece::Text(text) => masked.extend_from_slice(text),
+            Piece::Secret { .. } => {
+                found = true;
+                masked.extend_from_slice(MASKED.as_bytes());
             }
-            found.push(start..range.end);
-        }
-        if found.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let mut masked = String::with_capacity(text.len());
-        let mut position = 0;
-        for range in found {
-            masked.push_str(text.get(position..range.start).unwrap_or_default());
-            masked.push_str(MASKED);
-            position = range.end;
-        }
-        masked.push_str(text.get(position..).unwrap_or_default());
-        Cow::Owned(masked)
+        };
+        veil.push(text.as_bytes(), &mut show);
+        veil.finish(&mut show);
+        if found { Cow::Owned(String::from_utf8_lossy(&masked).into_owned()) } else { Cow::Borrowed(text) }
     }
-}
-
-/// One way to write a value.
-pub(super) type Form = Zeroizing<String>;
-
-/// A value as it appears in logs, addresses, forms, JSON, HTML and headers, each form once; none for a value that is too short.
-pub(super) fn forms(value: &str) -> Vec<Form> {
-    // What a log shows of it: without control characters, and one line at a time.
-    let lines = value.split(['\n', '\r']).map(clean).chain([clean(value)]).map(Form::new);
-    let mut forms: Vec<Form> = encodings(value).into_iter().map(Form::new).chain(lines).collect();
-    forms.retain(|form| form.chars().count() >= SHORTEST_VALUE);
-    forms.sort_by(|one, other| one.as_str().cmp(other));
-    forms.dedup();
-    if value.chars().count() < SHORTEST_VALUE { Vec::new() } else { forms }
-}
-
-fn encodings(value: &str) -> Vec<String> {
-    let mut forms = vec![value.to_owned(), hex::encode(value), hex::encode_upper(value)];
-    for percent in [
-        form_urlencoded::byte_serialize(value.as_bytes()).collect(),
-        utf8_percent_encode(value, NOT_UNRESERVED).to_string(),
-        utf8_percent_encode(value, NOT_URI_COMPONENT).to_string(),
-        utf8_percent_encode(value, NON_ALPHANUMERIC).to_string(),
-    ] {
-        forms.push(lower_case_escapes(&percent));
-        // An address inside of an address.
-        forms.push(utf8_percent_encode(&percent, NOT_UNRESERVED).to_string());
-        forms.push(percent);
-    }
-    let json = json_escape(value);
-    forms.push(json.replace('/', "\\/"));
-    forms.push(ascii_escape(&json, false));
-    forms.push(ascii_escape(&json, true));
-    // A JSON text inside of a JSON text, and Rust's `{:?}`.
-    forms.push(json_escape(&json));
-    forms.push(value.escape_debug().to_string());
-    forms.push(json);
-    let minimal = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    let quotes = minimal.replace('"', "&quot;");
-    forms.extend(["&#39;", "&#x27;", "&#039;", "&apos;"].map(|quote| quotes.replace('\'', quote)));
-    for quotes in [&quotes, &quotes.replace('\'', "&#39;")] {
-        forms.push(numbered(quotes, |code| format!("&#{code};")));
-        forms.push(numbered(quotes, |code| format!("&#x{code:x};")));
-        forms.push(numbered(quotes, |code| format!("&#x{code:X};")));
-    }
-    forms.push(xml_escape(value));
-    forms.push(quotes);
-    forms.push(minimal);
-    for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
-        forms.extend(
-            (0..3)
-                .map(|offset| base64_part(&engine, value.as_bytes(), offset))
-                .filter(|part| part.len() >= SHORTEST_PART),
-        );
-        forms.push(engine.encode(value));
-    }
-    forms
-}
-
-/// What is the same in every Base64 text that holds `value` at a position with this remainder modulo 3: a password stays hidden inside of
-/// the credentials of RFC 7617, `base64(user:password)`.
-fn base64_part(engine: &impl Engine, value: &[u8], offset: usize) -> String {
-    let mut bytes = vec![0; offset];
-    bytes.extend_from_slice(value);
-    let encoded = engine.encode(&bytes);
-    // The first characters hold bits of what stands before; the last one holds bits of what follows, unless a group ends there.
-    let first = [0, 2, 3].get(offset).copied().unwrap_or_default();
-    let last = if bytes.len().is_multiple_of(3) { encoded.len() } else { encoded.len() - 1 };
-    encoded.get(first..last).unwrap_or_default().to_owned()
-}
-
-/// The text between the quotes of a JSON string.
-pub(super) fn json_escape(value: &str) -> String {
-    let quoted = serde_json::Value::from(value).to_string();
-    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
-}
-
-/// For the content of an element as well as for an attribute in either kind of quotes.
-pub(super) fn xml_escape(value: &str) -> String {
-    value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
-}
-
-/// A character reference in the place of what is not ASCII (HTML Standard, "numeric character reference").
-fn numbered(html: &str, write: impl Fn(u32) -> String) -> String {
-    let reference = |character: char| if character.is_ascii() { character.into() } else { write(character.into()) };
-    html.chars().map(reference).collect()
-}
-
-/// `\u00e9` in the place of what is not ASCII, as PHP and Python write JSON.
-fn ascii_escape(json: &str, upper: bool) -> String {
-    let mut escaped = String::with_capacity(json.len());
-    for character in json.chars() {
-        if character.is_ascii() {
-            escaped.push(character);
-            continue;
-        }
-        for unit in character.encode_utf16(&mut [0; 2]) {
-            escaped.push_str(&if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") });
-        }
-    }
-    escaped
-}
-
-/// `%C3%A9` as `%c3%a9`, nothing else changed.
-fn lower_case_escapes(percent: &str) -> String {
-    let mut left = 0_u8;
-    let lower = |character: char| {
-        if character == '%' {
-            left = 3;
-        }
-        let escape = left > 0;
-        left = left.saturating_sub(1);
-        if escape { character.to_ascii_lowercase() } else { character }
-    };
-    percent.chars().map(lower).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
     use proptest::prelude::*;
+    use url::form_urlencoded;
 
+    use super::super::veil::{json_escape, xml_escape};
     use super::*;
 
     fn masked(secret: &str, text: &str) -> String {

@@ -25,6 +25,7 @@ mod fields;
 mod form;
 mod forward;
 mod gate;
+mod guess;
 mod ledger;
 mod mask;
 mod own;
@@ -38,6 +39,7 @@ mod site;
 mod stream;
 mod substitute;
 mod upload;
+mod veil;
 
 pub use address::{AddressRule, is_public};
 pub use budget::{HttpBudget, MAX_SUBSTITUTIONS};

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use super::echo::Echo;
-use super::error::SetupError;
+use super::echo::{Hidden, SHORTEST};
+use super::error::{HttpError, SetupError};
 use super::mask::Mask;
+use super::veil::{Finder, whole_forms};
 use crate::pace::{PORTION, Pace};
 
 /// What every placeholder begins with; a person who meets one in a log can look it up.
@@ -40,6 +41,18 @@ impl SecretValue {
     }
 }
 
+/// Who gave a value. What the guest gave the host itself, it knows: hiding it from the guest would protect nothing, and tell whether a guess
+/// is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The user, or a provider.
+    Account,
+    /// The konnector, in an earlier run.
+    EarlierRun,
+    /// The guest of this run.
+    ThisRun,
+}
+
 /// One secret of a run.
 #[derive(Clone)]
 pub(super) struct Secret {
@@ -47,6 +60,15 @@ pub(super) struct Secret {
     /// A word of letters and digits: the same in a URL, in JSON, XML and Base64's input.
     pub(super) placeholder: String,
     pub(super) value: SecretValue,
+    origin: Origin,
+}
+
+/// A value that was replaced: it may still be valid, and it may still be in a text.
+#[derive(Clone)]
+struct Retired {
+    name: String,
+    value: SecretValue,
+    origin: Origin,
 }
 
 /// The secrets of one run. Placeholders are new for each run and each secret, so that one from another run stands for nothing.
@@ -61,15 +83,16 @@ pub struct SecretTable {
 #[derive(Default)]
 pub(super) struct Snapshot {
     secrets: Vec<Secret>,
-    /// Replaced values: they may still be valid, and they may still be in a text.
-    retired: Vec<SecretValue>,
+    retired: Vec<Retired>,
     /// Made when it is first needed: a run that waits should hold little.
     mask: OnceLock<Mask>,
+    /// What was last hidden, and for which names: most requests of a run carry the same secret.
+    hidden: Mutex<Option<(Vec<String>, Hidden)>>,
 }
 
 impl Snapshot {
     fn values(&self) -> impl Iterator<Item = &SecretValue> {
-        self.secrets.iter().map(|secret| &secret.value).chain(&self.retired)
+        self.secrets.iter().map(|secret| &secret.value).chain(self.retired.iter().map(|retired| &retired.value))
     }
 
     fn mask(&self) -> &Mask {
@@ -108,10 +131,49 @@ impl Snapshot {
         })
     }
 
-    /// What hides these secrets in answers; `None` when there is nothing to hide.
-    pub(super) fn echo(&self, names: &[String]) -> Option<Echo> {
-        let sent = self.secrets.iter().filter(|secret| names.contains(&secret.name));
-        Echo::new(sent.map(|secret| (secret.value.expose(), secret.placeholder.as_str())))
+    /// What hides these secrets, replaced values included, in answers.
+    pub(super) fn hidden(&self, names: &[String]) -> Result<Hidden, HttpError> {
+        if names.is_empty() {
+            return Ok(Hidden::default());
+        }
+        let mut last = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, hidden)) = last.as_ref().filter(|(known, _)| known == names) {
+            return Ok(hidden.clone());
+        }
+        let mut layers = [Vec::new(), Vec::new()];
+        for (name, value, origin) in self.named_values() {
+            let word = self.secrets.iter().find(|secret| secret.name == name && names.contains(&secret.name));
+            let [unknown, known] = &mut layers;
+            let layer = if origin == Origin::Account { unknown } else { known };
+            layer.extend(word.map(|secret| (value, secret.placeholder.as_str())));
+        }
+        let hidden =
+            Hidden::new(layers).map_err(|error| HttpError::Other(format!("secrets cannot be hidden: {error}")))?;
+        *last = Some((names.to_vec(), hidden.clone()));
+        Ok(hidden)
+    }
+
+    fn named_values(&self) -> impl Iterator<Item = (&str, &str, Origin)> {
+        let current = self.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose(), secret.origin));
+        current.chain(self.retired.iter().map(|old| (old.name.as_str(), old.value.expose(), old.origin)))
+    }
+
+    /// Of these secrets those that the guest cannot know, each with what finds its values in a text of the guest. A longer value than
+    /// 128 bytes is not guessed.
+    pub(super) fn guesses(&self, names: &[String]) -> Result<Vec<(String, Finder)>, HttpError> {
+        const LONGEST_GUESS: usize = 128;
+        let mut guesses = Vec::new();
+        for name in names {
+            let values = self.named_values().filter(|(known, value, origin)| {
+                known == name && *origin == Origin::Account && value.len() <= LONGEST_GUESS
+            });
+            let forms: Vec<_> =
+                values.flat_map(|(_, value, _)| whole_forms(value, SHORTEST)).map(|form| (0, form)).collect();
+            let finder =
+                Finder::new(&forms).map_err(|error| HttpError::Other(format!("secrets cannot be found: {error}")))?;
+            guesses.extend(finder.map(|finder| (name.clone(), finder)));
+        }
+        Ok(guesses)
     }
 
     /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.
@@ -137,7 +199,7 @@ impl Snapshot {
 }
 
 impl SecretTable {
-    /// Makes placeholders for these names and values.
+    /// Makes placeholders for these names and values, which the guest cannot know.
     ///
     /// # Errors
     ///
@@ -145,26 +207,49 @@ impl SecretTable {
     pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
         let table = Self::default();
         for (name, value) in secrets {
-            table.put(&name, &Zeroizing::new(value))?;
+            table.set(&name, &Zeroizing::new(value), Origin::Account)?;
         }
         Ok(table)
     }
 
-    /// Adds or replaces a value. From now on the placeholder stands for the new value, and old and new are masked.
+    /// Adds what the konnector kept itself in an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no random numbers.
+    pub fn with_kept(self, secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
+        for (name, value) in secrets {
+            self.set(&name, &Zeroizing::new(value), Origin::EarlierRun)?;
+        }
+        Ok(self)
+    }
+
+    /// Adds or replaces a value, on behalf of the guest. From now on the placeholder stands for the new value, and old and new are masked.
     ///
     /// # Errors
     ///
     /// The operating system gives no random numbers.
     pub fn put(&self, name: &str, value: &str) -> Result<(), SetupError> {
+        self.set(name, value, Origin::ThisRun)
+    }
+
+    fn set(&self, name: &str, value: &str, origin: Origin) -> Result<(), SetupError> {
         let (placeholder, value) = (random_word()?, SecretValue::new(value.to_owned()));
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
         match secrets.iter_mut().find(|secret| secret.name == name) {
-            Some(secret) if secret.value.expose() == value.expose() => return Ok(()),
-            Some(secret) => retired.push(std::mem::replace(&mut secret.value, value)),
-            None => secrets.push(Secret { name: name.to_owned(), placeholder, value }),
+            // Only for a value that the guest gave before. For another one, that it costs nothing would tell that it was guessed.
+            Some(secret) if secret.origin == Origin::ThisRun && secret.value.expose() == value.expose() => {
+                return Ok(());
+            }
+            Some(secret) => {
+                let old = std::mem::replace(&mut secret.value, value);
+                retired.push(Retired { name: name.to_owned(), value: old, origin: secret.origin });
+                secret.origin = origin;
+            }
+            None => secrets.push(Secret { name: name.to_owned(), placeholder, value, origin }),
         }
-        *guard = Arc::new(Snapshot { secrets, retired, mask: OnceLock::new() });
+        *guard = Arc::new(Snapshot { secrets, retired, ..Snapshot::default() });
         Ok(())
     }
 
@@ -198,8 +283,11 @@ impl SecretTable {
         self.snapshot().secrets.iter().find(|secret| secret.name == name).map(|secret| secret.value.clone())
     }
 
-    /// The text with the values of all secrets, old ones included, replaced by `[masked]`: as they are, URL-encoded, Base64-encoded (also
-    /// as a part of something longer), in hexadecimal, escaped for JSON or HTML. Values of fewer than four characters stay.
+    /// The text with the values of all secrets, old ones included, replaced by `[masked]`: in what a reader sees who undoes percent
+    /// encoding, references of HTML, escapes of JSON, or two of them; also in Base64 (as a part of something longer, too) and in
+    /// hexadecimal. Values of fewer than four characters stay.
+    ///
+    /// For texts that leave the process. A guest must never see the result: it would tell which of its guesses are right.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.snapshot().mask().apply(text)
     }
@@ -271,6 +359,10 @@ mod tests {
         assert_eq!(table.weight(), 3 << 10);
         table.put("password", "correct horse").unwrap();
         assert_eq!(table.weight(), 3 << 10, "nothing was replaced");
+        let (right, wrong) = (self::table(), self::table());
+        right.put("pin", "1234").unwrap();
+        wrong.put("pin", "1235").unwrap();
+        assert_eq!(right.weight(), wrong.weight(), "a guess costs the same");
         table.put("token", "tok-en").unwrap();
         assert_eq!(table.names(), ["password", "pin", "token"]);
         assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");

@@ -22,10 +22,11 @@ use url::{Origin, Url};
 use super::address::is_public;
 use super::body::Body as WireBody;
 use super::budget::{HttpBudget, Meter};
-use super::cookies::Jar;
+use super::cookies::{Jar, Matching};
 use super::error::{HttpError, Phase};
 use super::failure::translate;
 use super::gate::Shared;
+use super::guess::Guesses;
 use super::ledger::{Carried, HostRecord, Ledger, Refusal};
 use super::redirect::{self, MAX_REDIRECTS, Next};
 use super::request::{Body, Draft, Request, Response};
@@ -112,7 +113,7 @@ impl Session {
     ///
     /// See [`HttpError`]; [`HttpError::TooLarge`] when the body is larger than [`HttpBudget::body_limit`].
     pub async fn send(&self, request: Request) -> Result<Response, HttpError> {
-        self.read(request).await.map_err(|error| self.run.masked(error))
+        self.read(request).await
     }
 
     /// Sends a request and leaves the answer's body to be read in parts, up to what the run may receive.
@@ -125,20 +126,22 @@ impl Session {
     pub async fn open(&self, request: Request) -> Result<Stream, HttpError> {
         let ceiling = self.run.gate.timeouts.stream;
         let time = request.timeout.unwrap_or(ceiling).min(ceiling).max(SHORTEST_TOTAL);
-        self.follow(request, Deadline::after(time)).await.map_err(|error| self.run.masked(error))
+        self.follow(request, Deadline::after(time)).await
     }
 
-    /// Names and values of the cookies that a request to this address would carry. A secret that the vendor put into one is its placeholder.
+    /// Names and values of the cookies that a request to this address would carry. A secret that the vendor put into one is its placeholder;
+    /// what the guest put into one itself is never changed.
     ///
     /// # Errors
     ///
     /// [`HttpError::Invalid`] for a malformed address, [`HttpError::Denied`] for an address that no rule allows.
     pub fn cookies_for(&self, url: &str) -> Result<Vec<(String, String)>, HttpError> {
-        let mut cookies = lock(&self.run.jar).matching(&self.named(url)?);
-        if let Some(echo) = self.run.secrets.snapshot().echo(&self.run.secrets.names()) {
-            cookies.iter_mut().for_each(|(_, value)| *value = echo.hide(value));
-        }
-        Ok(cookies)
+        let (cookies, secrets) = (lock(&self.run.jar).matching(&self.named(url)?), self.run.secrets.snapshot());
+        let shown = |cookie: Matching| {
+            let hidden = secrets.hidden(&cookie.secrets)?;
+            Ok((hidden.hide(&cookie.name), hidden.hide(&cookie.value)))
+        };
+        cookies.into_iter().map(shown).collect()
     }
 
     /// Keeps a cookie as if this address had answered with the header `Set-Cookie: <line>`.
@@ -194,6 +197,11 @@ impl Session {
         let mut answer = self.follow(request, Deadline::after(time)).await?;
         let body = answer.read_all(self.run.meter.budget().body_limit).await?;
         let (body, charset) = Body::new(body, expect, answer.raw_headers());
+        let body = match body {
+            // Decoded from a charset, it may hold what its bytes do not show.
+            Body::Text(text) => Body::Text(answer.hide(text).await),
+            bytes @ Body::Bytes(_) => bytes,
+        };
         Ok(Response {
             status: answer.status(),
             url: answer.url().into_owned(),
@@ -210,13 +218,14 @@ impl Session {
         let mut draft = Draft::new(request)?;
         let mut redirects = 0;
         // A page behind a redirect may repeat what was sent before it.
-        let mut carried = Vec::new();
+        let (own, mut carried) = (draft.clone(), Vec::new());
         loop {
-            let mut answer = self.run.exchange(&draft, deadline).await?;
-            carried.append(&mut answer.secrets);
-            let next = if follows { self.run.redirected(&draft, &answer)? } else { None };
-            let Some(next) = next else {
-                answer.echo = self.run.secrets.snapshot().echo(&carried);
+            let answer = self.run.exchange(&draft, &own, deadline, &mut carried).await;
+            let mut answer = answer.map_err(|error| self.run.hidden(error, &carried))?;
+            answer.echo = self.run.secrets.snapshot().hidden(&carried)?.echo();
+            let next = if follows { self.run.redirected(&draft, &answer) } else { Ok(None) };
+            let Some(next) = next.map_err(|error| self.run.hidden(error, &carried))? else {
+                answer.refuse_unreadable()?;
                 return Ok(answer);
             };
             redirects += 1;
@@ -231,10 +240,17 @@ impl Session {
 }
 
 impl Run {
-    /// One request and the headers of its answer.
-    async fn exchange(self: &Arc<Self>, draft: &Draft, deadline: Deadline) -> Result<Stream, HttpError> {
+    /// One request and the headers of its answer; `own` is what the guest asked for, before any redirect. Adds to `carried` the secrets that
+    /// the answer may repeat.
+    async fn exchange(
+        self: &Arc<Self>,
+        draft: &Draft,
+        own: &Draft,
+        deadline: Deadline,
+        carried: &mut Vec<String>,
+    ) -> Result<Stream, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
-        let sent = self.try_exchange(draft, deadline, &origin).await;
+        let sent = self.try_exchange(draft, own, deadline, &origin, carried).await;
         self.note_refusal(&origin, &sent);
         sent
     }
@@ -261,15 +277,20 @@ impl Run {
     async fn try_exchange(
         self: &Arc<Self>,
         draft: &Draft,
+        own: &Draft,
         deadline: Deadline,
         origin: &str,
+        carried: &mut Vec<String>,
     ) -> Result<Stream, HttpError> {
         check_large(draft.body.as_ref(), &self.secrets.snapshot()).await?;
         let Filled { mut headers, body, secrets } = self.permit(draft, origin)?;
-        let own = headers.remove(header::COOKIE);
-        if let Some(cookies) = lock(&self.jar).header(&draft.url, own.as_ref()) {
+        // With placeholders: how long a value is, is no business of the guest, which can read the receipt or use the budget up.
+        let bytes = draft.body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &draft.headers);
+        let written = headers.remove(header::COOKIE);
+        if let Some(cookies) = lock(&self.jar).header(&draft.url, written.as_ref()) {
             headers.insert(header::COOKIE, cookies);
         }
+        self.note_carried(draft, own, &secrets.names, carried).await?;
         if body.as_ref().is_none_or(Bytes::is_empty)
             && matches!(draft.method, Method::POST | Method::PUT | Method::PATCH)
         {
@@ -278,13 +299,12 @@ impl Run {
         }
         let site = self.site(&draft.url)?;
         let places = self.places(&site.exchanges, deadline).await?;
-        let bytes = body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &headers);
         let body = body.map_or_else(no_body, |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync());
         let request = self.request(draft, headers, body)?;
         let limit = self.gate.timeouts.headers;
         let answered = |execute| deadline.within(limit, Phase::Headers, execute);
         let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
-        lock(&self.jar).store(response.headers(), &draft.url);
+        lock(&self.jar).store(response.headers(), &draft.url, carried);
         let (Parts { status, mut headers, .. }, body) = response.into_parts();
         Ok(Stream {
             status,
@@ -292,13 +312,38 @@ impl Run {
             headers,
             pace: Pace::default(),
             echo: None,
-            secrets: secrets.names,
+            waiting: Bytes::new(),
             url: draft.url.to_string(),
             origin: origin.to_owned(),
             deadline,
             run: self.clone(),
             _places: places,
         })
+    }
+
+    /// Adds the secrets that an answer may repeat: those in the request, and those in cookies of earlier answers; not what the guest wrote
+    /// into the request itself.
+    async fn note_carried(
+        &self,
+        draft: &Draft,
+        own: &Draft,
+        sent: &[String],
+        carried: &mut Vec<String>,
+    ) -> Result<(), HttpError> {
+        let secrets = self.secrets.snapshot();
+        let mut names = sent.to_vec();
+        for Matching { name, value, secrets: marked } in lock(&self.jar).matching(&draft.url) {
+            let hidden = secrets.hidden(&marked)?;
+            if hidden.hide(&value) != value || hidden.hide(&name) != name {
+                names.extend(marked);
+            }
+        }
+        names.sort();
+        names.dedup();
+        names.retain(|name| !carried.contains(name));
+        let unknown = Guesses::of(own, &secrets, &names).await?.unknown(&names);
+        carried.extend(unknown);
+        Ok(())
     }
 
     /// What the manifest's rules and the vetting of addresses say, and the request with its secrets.
@@ -400,9 +445,13 @@ impl Run {
         change(&mut lock(&self.ledger));
     }
 
-    /// The error without any secret in its text.
-    pub(super) fn masked(&self, error: HttpError) -> HttpError {
-        error.map_text(|text| Cow::Owned(self.secrets.mask(text).into_owned()))
+    /// The error of a hop that an answer led to: its text may repeat what the vendor was sent. What the guest itself supplied is never masked
+    /// in an error, which would tell it what it guessed right.
+    fn hidden(&self, error: HttpError, carried: &[String]) -> HttpError {
+        match self.secrets.snapshot().hidden(carried) {
+            Ok(hidden) => error.map_text(|text| Cow::Owned(hidden.hide(text))),
+            Err(error) => error,
+        }
     }
 }
 

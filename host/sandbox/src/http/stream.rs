@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::Body;
-use super::echo::Echo;
+use super::echo::{Echo, SLICE};
 use super::error::{HttpError, Phase};
 use super::request::readable;
 use super::session::{Places, Run};
@@ -69,8 +69,8 @@ pub struct Stream {
     pub(super) pace: Pace,
     /// Hides the secrets that the request carried, should the answer repeat them.
     pub(super) echo: Option<Echo>,
-    /// Names of the secrets that the request carried.
-    pub(super) secrets: Vec<String>,
+    /// Of the body, what was not looked at yet.
+    pub(super) waiting: Bytes,
     pub(super) url: String,
     pub(super) origin: String,
     pub(super) deadline: Deadline,
@@ -91,15 +91,39 @@ impl Stream {
 
     /// Names, in lower case, and values. What described the compression is gone, as the compression is.
     pub fn headers(&self) -> Vec<(String, String)> {
-        let mut headers = readable(&self.headers);
-        if let Some(echo) = &self.echo {
-            headers.iter_mut().for_each(|(_, value)| *value = echo.hide(value));
-        }
-        headers
+        let headers = readable(&self.headers);
+        let Some(echo) = &self.echo else { return headers };
+        let told = headers.into_iter().filter(|(name, _)| name != header::CONTENT_LENGTH.as_str());
+        told.map(|(name, value)| (echo.hide(&name), echo.hide(&value))).collect()
     }
 
-    /// Bytes of the body, where the answer says so and the body is not compressed. Not a promise.
+    /// Refuses a body in which a secret could not be seen.
+    pub(super) fn refuse_unreadable(&self) -> Result<(), HttpError> {
+        let coding = self.headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes().trim_ascii());
+        match coding {
+            Some(coding) if self.echo.is_some() && !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") => {
+                Err(HttpError::Protocol(format!(
+                    "the answer of {} is compressed in a way that is not undone, and the request held a secret, which the answer may repeat",
+                    self.origin
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A text that was made of the body, without secrets.
+    pub(super) async fn hide(&mut self, text: String) -> String {
+        let Some(mut echo) = self.echo.as_ref().and_then(Echo::again) else { return text };
+        let mut shown = BytesMut::from(echo.push_in_slices(text.as_bytes()).await);
+        shown.extend_from_slice(&echo.finish());
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    /// Bytes of the body, where the answer says so, the body is not compressed, and no secret is hidden in it. Not a promise.
     pub fn content_length(&self) -> Option<u64> {
+        if self.echo.is_some() {
+            return None;
+        }
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
@@ -111,18 +135,33 @@ impl Stream {
     /// [`HttpError::QuotaExceeded`] when the run has received as many bytes as it may, [`HttpError::Protocol`] when the body breaks off,
     /// cannot be decompressed, or unfolds to far more than came.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
-        self.next_chunk().await.map_err(|error| self.run.masked(error))
+        let chunk = self.next_chunk().await;
+        chunk.map_err(|error| match &self.echo {
+            Some(echo) => error.map_text(|text| Cow::Owned(echo.hide(text))),
+            None => error,
+        })
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {
-            let part = self.next_part().await?;
-            let Some(echo) = &mut self.echo else { return Ok(part) };
-            let shown = match &part {
-                Some(part) => echo.push(part),
-                None => echo.finish(),
+            let ended = if self.waiting.is_empty() {
+                let part = self.next_part().await?;
+                if self.echo.is_none() {
+                    self.meter(part.as_ref().map_or(0, Bytes::len))?;
+                    return Ok(part);
+                }
+                // It waits in `self`, so that nothing is lost when this future is dropped at the pause below.
+                part.map(|part| self.waiting = part).is_none()
+            } else {
+                tokio::task::yield_now().await;
+                false
             };
-            if part.is_none() || !shown.is_empty() {
+            let Some(echo) = &mut self.echo else { return Ok(None) };
+            let slice = self.waiting.split_to(self.waiting.len().min(SLICE));
+            let shown = if ended { echo.finish() } else { echo.push(&slice) };
+            // What is counted is what the guest sees: the difference would be the length of a secret.
+            self.meter(shown.len())?;
+            if ended || !shown.is_empty() {
                 return Ok(Some(shown).filter(|shown| !shown.is_empty()));
             }
         }
@@ -135,10 +174,13 @@ impl Stream {
         if let Some(chunk) = &chunk {
             let bytes = chunk.len() as u64;
             self.pace.came(start.elapsed(), bytes);
-            self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes);
-            self.run.meter.down(bytes)?;
         }
         Ok(chunk)
+    }
+
+    fn meter(&self, bytes: usize) -> Result<(), HttpError> {
+        self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes as u64);
+        self.run.meter.down(bytes as u64)
     }
 
     pub(super) fn raw_headers(&self) -> &HeaderMap {

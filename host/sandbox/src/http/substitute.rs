@@ -13,9 +13,9 @@ use super::error::HttpError;
 use super::fields::{Place, Syntax, places};
 use super::form;
 use super::ledger::Carried;
-use super::mask::{json_escape, xml_escape};
 use super::request::{ContentType, Draft, content_type};
 use super::secret::{Secret, Snapshot, random_word};
+use super::veil::{json_escape, xml_escape};
 
 /// Largest body in which placeholders are replaced, in bytes.
 pub const MAX_BODY: usize = 64 << 10;

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
 use super::error::{HttpError, Phase};
+use super::guess::Guesses;
 use super::session::Run;
 use super::stream::Deadline;
 
@@ -23,11 +24,12 @@ pub(super) struct Progress(Arc<Mutex<State>>);
 struct State {
     last_part: Instant,
     failure: Option<HttpError>,
+    guesses: Guesses,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { last_part: Instant::now(), failure: None })))
+        Self(Arc::new(Mutex::new(State { last_part: Instant::now(), failure: None, guesses: Guesses::default() })))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -37,6 +39,16 @@ impl Progress {
     /// Why the body broke off, if the gate made it.
     pub(super) fn failure(&self) -> Option<HttpError> {
         self.state().failure.take()
+    }
+
+    /// Looks into the body for secrets that the guest wrote itself.
+    pub(super) fn watch(&self, guesses: Guesses) {
+        self.state().guesses = guesses;
+    }
+
+    /// Those of the secrets that are not in what was sent until now.
+    pub(super) fn unknown(&self, names: &[String]) -> Vec<String> {
+        self.state().guesses.unknown(names)
     }
 
     /// Waits for `work`, as long as no more than `limit` passes since the last part of the body: a large body takes its time.
@@ -110,7 +122,10 @@ where
         self.check_length(false)?;
         self.run.meter.up(bytes)?;
         self.run.ledger(|ledger| ledger.host(&self.origin).bytes_up += bytes);
-        self.progress.state().last_part = Instant::now();
+        let mut state = self.progress.state();
+        state.last_part = Instant::now();
+        state.guesses.read(frame.data_ref().map_or(&[], |data| data.as_ref()));
+        drop(state);
         Ok(Some(frame))
     }
 

@@ -38,6 +38,7 @@ pub struct Fixture {
     pub budget: HttpBudget,
     pub cookies: Option<Vec<u8>>,
     pub secrets: Arc<SecretTable>,
+    account: Vec<(String, String)>,
     names: Arc<Names>,
     rules: Vec<Value>,
 }
@@ -55,6 +56,7 @@ impl Fixture {
             budget: HttpBudget::default(),
             cookies: None,
             secrets: Arc::default(),
+            account: Vec::new(),
             names,
             rules: Vec::new(),
         }
@@ -71,7 +73,12 @@ impl Fixture {
     }
 
     /// A rule that names secrets.
-    pub fn allow_with(mut self, secrets: &[&str], host: impl Into<String>) -> Self {
+    pub fn allow_with(self, secrets: &[&str], host: impl Into<String>) -> Self {
+        self.allow_bound(json!(secrets), host)
+    }
+
+    /// A rule that binds secrets.
+    pub fn allow_bound(mut self, secrets: Value, host: impl Into<String>) -> Self {
         self.rules.push(json!({ "type": "http", "values": [host.into()], "secrets": secrets }));
         self
     }
@@ -82,8 +89,10 @@ impl Fixture {
         self
     }
 
-    pub fn secret(self, name: &str, value: &str) -> Self {
-        self.secrets.put(name, value).unwrap();
+    /// A secret of the account, which a guest does not know. The placeholders of those before change.
+    pub fn secret(mut self, name: &str, value: &str) -> Self {
+        self.account.push((name.to_owned(), value.to_owned()));
+        self.secrets = Arc::new(SecretTable::new(self.account.clone()).unwrap());
         self
     }
 

@@ -238,6 +238,25 @@ async fn a_secret_that_comes_back_is_its_placeholder_again() {
     insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the answer of http://a.example:PORT is compressed, which a request that holds a secret does not accept");
 }
 
+/// Also where the guess is in a body that comes as a stream.
+#[tokio::test]
+async fn a_guess_comes_back_as_it_is() {
+    let server = Server::start(|seen| ok(&seen.body)).await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
+    let word = fixture.secrets.placeholder("token").unwrap();
+    let session = fixture.session();
+    for guess in ["s3cret-value", "s3cret-valuf"] {
+        let body = http_body_util::Full::new(Bytes::from(guess));
+        let request = request(Method::POST, &server.url("a.example", "/"), &[("x-key", &word)], body);
+        let answer = session.forward(request, Patience::default(), None).await.unwrap();
+        assert_eq!(read(answer).await.unwrap(), guess);
+    }
+    for guess in ["s3cret-value", "s3cret-valuf"] {
+        let error = get(&session, &format!("http://{guess}.example/"), &[]).await.unwrap_err().to_string();
+        assert!(error.contains(guess), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_stands_still_is_given_up_by_phase() {
     let server = Server::start(|seen| match seen.target.as_str() {

@@ -65,22 +65,169 @@ async fn a_redirect_carries_it_only_to_a_named_host() {
     assert!(server.last().header("x-key").is_some());
 }
 
+/// An error that masked what the guest wrote would tell it which of its guesses are right.
 #[tokio::test]
-async fn error_texts_are_masked() {
+async fn error_texts_repeat_what_the_guest_wrote() {
     let server = Server::start(|_| ok("")).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "tokenvalue");
     let session = fixture.session();
-    for request in [
-        get(&session, "http://tokenvalue.example/".to_owned()).await,
-        get(&session, "tokenvalue://x".to_owned()).await,
-        session.send(Request::get(server.url("a.example", "/")).header("tokenvalue x", "1")).await,
-    ] {
-        let text = request.unwrap_err().to_string();
-        assert!(text.contains("[masked]") && !text.contains("tokenvalue"), "{text}");
+    for guess in ["tokenvalue", "tokenvaluf"] {
+        for request in [
+            get(&session, format!("http://{guess}.example/")).await,
+            get(&session, format!("{guess}://x")).await,
+            session.send(Request::get(server.url("a.example", "/")).header(&format!("{guess} x"), "1")).await,
+            session.send(Request { method: "CONNECT".to_owned(), ..Request::get(format!("http://{guess}/")) }).await,
+        ] {
+            let text = request.unwrap_err().to_string();
+            assert!(text.contains(guess) || !text.contains("[masked]"), "{text}");
+        }
+        let text = session.set_cookie(&format!("https://{guess}.example/"), "a=b").unwrap_err().to_string();
+        assert!(text.contains(guess), "{text}");
     }
-    session.secrets().put("late", "addedlater").unwrap();
-    let text = get(&session, "addedlater://x".to_owned()).await.unwrap_err().to_string();
-    assert!(!text.contains("addedlater"), "{text}");
+}
+
+#[tokio::test]
+async fn errors_behind_a_redirect_show_no_secret() {
+    let server = Server::start(|seen| {
+        let sent = seen.body.trim_start_matches("p=");
+        redirect(303, &seen.target.trim_start_matches("/?").replace('@', sent))
+    })
+    .await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "Hunter22secret");
+    let word = fixture.secrets.placeholder("password").unwrap();
+    let session = fixture.session();
+    for location in ["http://@.example/", "http://www.example/@", "@://x", "http://@/", "http://x:@@a/"] {
+        let url = server.url("a.example", &format!("/?{location}"));
+        let form = Request::post(url, "application/x-www-form-urlencoded", format!("p={word}"));
+        let text = session.send(form).await.unwrap_err().to_string();
+        assert!(!text.to_lowercase().contains("unter22"), "{location}: {text}");
+    }
+}
+
+/// A page that shows what the guest wrote beside the password shows it as it is, whether or not it is the password.
+#[tokio::test]
+async fn a_guess_beside_the_secret_comes_back_as_it_is() {
+    let server = Server::start(|seen| {
+        let query = seen.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
+        answer(200, &[("Content-Type", "text/html"), ("X-Query", query)], format!("<p>{query}</p>"))
+    })
+    .await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
+    let word = fixture.secrets.placeholder("pin").unwrap();
+    let session = fixture.session();
+    for guess in ["471100", "471101", "%34%37%31%31%30%30", "000000.471100.000001", "NDcxMTAw"] {
+        let body = format!("q={guess}&p={word}");
+        let form = Request::post(server.url("a.example", "/"), "application/x-www-form-urlencoded", body);
+        let answer = session.send(form).await.unwrap();
+        assert_eq!(text(&answer), format!("<p>{guess}</p>"));
+        assert!(answer.headers.contains(&("x-query".to_owned(), guess.to_owned())));
+    }
+}
+
+/// What a guest can count says nothing of how long a secret is.
+#[tokio::test]
+async fn numbers_do_not_depend_on_the_value() {
+    let mut seen = Vec::new();
+    for value in ["hunter22", "a-much-longer-password-than-that"] {
+        let server = Server::start(|seen| ok(&format!("{}{}", seen.body, "x".repeat(200)))).await;
+        let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", value);
+        let word = fixture.secrets.placeholder("password").unwrap();
+        let session = fixture.session();
+        let url = server.url("a.example", "/");
+        let form = Request::post(url.clone(), "application/x-www-form-urlencoded", format!("p={word}"));
+        let answer = session.send(form.header("X-Key", &word)).await.unwrap();
+        let record = record(&session, &url);
+        let headers: Vec<_> = answer.headers.iter().map(|(name, _)| name.clone()).collect();
+        seen.push((record.bytes_up, record.bytes_down, headers, text(&answer).len()));
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[tokio::test]
+async fn a_page_in_any_spelling_shows_the_placeholder() {
+    fn wide(text: &str) -> Vec<u8> {
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+    let server = Server::start(|seen| {
+        let kind = |kind: &'static str| [("Content-Type", kind)];
+        match seen.target.as_str() {
+            "/utf16" => answer(200, &kind("text/html; charset=utf-16le"), wide("<p>pw&\"/1234</p>")),
+            "/utf16-bytes" => answer(200, &kind("application/octet-stream"), wide("<p>pw&\"/1234</p>")),
+            "/json" => answer(200, &kind("application/json"), r#"{"p":"pw\u0026\"\/\u0031234"}"#),
+            "/html" => answer(200, &kind("text/html"), "<p title=\"pw&amp;&#34;&#x2F;&#0049;234\">"),
+            "/url" => answer(200, &kind("text/plain"), "/?q=pw%26%22/1234"),
+            "/nested" => {
+                answer(200, &kind("text/html"), r#"<p data="{&quot;p&quot;:&quot;pw\u0026\&#34;\/1234&quot;}">"#)
+            }
+            _ => answer(200, &kind("text/plain"), "pw&\"/1234"),
+        }
+    })
+    .await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "pw&\"/1234");
+    let word = fixture.secrets.placeholder("password").unwrap();
+    let session = fixture.session();
+    for path in ["/utf16", "/utf16-bytes", "/json", "/html", "/url", "/nested", "/"] {
+        let form = Request::post(server.url("a.example", path), "text/plain", word.clone());
+        let shown = match session.send(form).await.unwrap().body {
+            konnector_sandbox::http::Body::Text(text) => text,
+            konnector_sandbox::http::Body::Bytes(bytes) => String::from_utf8_lossy(&bytes).replace('\0', ""),
+        };
+        assert!(shown.contains(&word) && !shown.contains("234"), "{path}: {shown}");
+    }
+}
+
+/// What the gate cannot read, it does not hand on.
+#[tokio::test]
+async fn a_body_that_stays_compressed_is_refused() {
+    let server = Server::start(|_| answer(200, &[("Content-Encoding", "x-unknown")], "hunter22")).await;
+    let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22");
+    let word = fixture.secrets.placeholder("password").unwrap();
+    let session = fixture.session();
+    let url = server.url("a.example", "/");
+    let error = session.send(Request::post(url.clone(), "text/plain", word)).await.unwrap_err();
+    assert!(matches!(error, HttpError::Protocol(_)), "{error:?}");
+    assert!(get(&session, url).await.is_ok());
+}
+
+/// Secrets that a guest makes to overlap with a page uncover nothing, and do not tell how the password begins.
+#[tokio::test]
+async fn secrets_of_the_guest_uncover_nothing() {
+    let server = Server::start(|_| ok("Search: hunter2-secret, Search: hunt")).await;
+    for guess in ["Search: h", "Search: x", "Search: hunter2-secre", "secret, S", "unter2", "hunter2-secret"] {
+        let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter2-secret");
+        let word = fixture.secrets.placeholder("password").unwrap();
+        let session = fixture.session();
+        session.secrets().put("gh", guess).unwrap();
+        let body = format!("{word} {}", session.secrets().placeholder("gh").unwrap());
+        let answer = session.send(Request::post(server.url("a.example", "/"), "text/plain", body)).await.unwrap();
+        let own = session.secrets().placeholder("gh").unwrap();
+        assert_eq!(text(&answer).replace(&own, guess), format!("Search: {word}, Search: hunt"), "{guess}");
+    }
+}
+
+#[tokio::test]
+async fn a_bound_secret_goes_into_its_field() {
+    let server = Server::start(|_| ok("")).await;
+    let bindings = serde_json::json!({ "password": { "path": "/login", "methods": ["POST"], "fields": ["pwd"] } });
+    let fixture = Fixture::new().allow_bound(bindings, server.url("a.example", "")).secret("password", "hunter22");
+    let word = fixture.secrets.placeholder("password").unwrap();
+    let session = fixture.session();
+    let post = |path: &str, body: String| {
+        Request::post(server.url("a.example", path), "application/x-www-form-urlencoded", body)
+    };
+    session.send(post("/login", format!("u=me&pwd={word}"))).await.unwrap();
+    assert_eq!(server.last().body, "u=me&pwd=hunter22");
+    for request in [
+        post("/login", format!("q={word}")),
+        post("/search", format!("pwd={word}")),
+        Request { method: "PUT".to_owned(), ..post("/login", format!("pwd={word}")) },
+        Request::get(server.url("a.example", "/login")).header("X-Key", &word),
+    ] {
+        let refused = session.send(request).await;
+        assert!(matches!(refused, Err(HttpError::Denied(_))), "{refused:?}");
+    }
+    let record = record(&session, &server.url("a.example", "/"));
+    assert_eq!((record.requests, record.refusals["secret_not_bound"], record.substitutions), (1, 4, 1));
 }
 
 #[tokio::test]

@@ -1,0 +1,127 @@
+//! The forms in which a secret is looked for. What a decoder can undo needs no form of its own.
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use encoding_rs::{
+    BIG5, EUC_JP, EUC_KR, Encoding, GBK, IBM866, ISO_8859_2, ISO_8859_5, ISO_8859_7, ISO_8859_15, KOI8_R, KOI8_U,
+    MACINTOSH, SHIFT_JIS, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252, WINDOWS_1253, WINDOWS_1254, WINDOWS_1255,
+    WINDOWS_1256, WINDOWS_1257, WINDOWS_1258,
+};
+use zeroize::Zeroizing;
+
+use crate::text::clean;
+
+/// Encodings of bytes in which a vendor may write what is not ASCII. UTF-16 is a reading of its own.
+const ENCODINGS: [&Encoding; 23] = [
+    WINDOWS_1252,
+    ISO_8859_15,
+    MACINTOSH,
+    WINDOWS_1250,
+    WINDOWS_1251,
+    WINDOWS_1253,
+    WINDOWS_1254,
+    WINDOWS_1255,
+    WINDOWS_1256,
+    WINDOWS_1257,
+    WINDOWS_1258,
+    ISO_8859_2,
+    ISO_8859_5,
+    ISO_8859_7,
+    KOI8_R,
+    KOI8_U,
+    IBM866,
+    GBK,
+    BIG5,
+    EUC_JP,
+    SHIFT_JIS,
+    EUC_KR,
+    encoding_rs::GB18030,
+];
+
+/// Bytes of one form.
+pub(in crate::http) type Form = Zeroizing<Vec<u8>>;
+
+/// What is too short to be looked for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::http) enum Shortest {
+    /// Forms of fewer characters.
+    Characters(usize),
+    /// Forms of fewer bytes.
+    Bytes(usize),
+}
+
+impl Shortest {
+    fn reached_by(self, form: &[u8]) -> bool {
+        match self {
+            Self::Characters(least) => String::from_utf8_lossy(form).chars().count() >= least,
+            Self::Bytes(least) => form.len() >= least,
+        }
+    }
+}
+
+/// A value as it stands in texts, and in logs, which show it one line at a time and without control characters. Each form once; none for a
+/// value that is too short.
+pub(in crate::http) fn forms(value: &str, shortest: Shortest) -> Vec<Form> {
+    let lines = value.split(['\n', '\r']).map(clean).chain([clean(value)]);
+    tidy(value, encodings(value).chain(lines.map(String::into_bytes)).map(Form::new).collect(), shortest)
+}
+
+/// The forms that hold the whole value.
+pub(in crate::http) fn whole_forms(value: &str, shortest: Shortest) -> Vec<Form> {
+    tidy(value, encodings(value).map(Form::new).collect(), shortest)
+}
+
+fn tidy(value: &str, mut forms: Vec<Form>, shortest: Shortest) -> Vec<Form> {
+    if !shortest.reached_by(value.as_bytes()) {
+        return Vec::new();
+    }
+    forms.retain(|form| shortest.reached_by(form));
+    forms.sort_by(|one, other| one.as_slice().cmp(other));
+    forms.dedup();
+    forms
+}
+
+fn encodings(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
+    let mut forms = vec![value.as_bytes().to_vec(), hex::encode(value).into_bytes()];
+    if !value.is_ascii() {
+        for encoding in ENCODINGS {
+            let (bytes, _, unmappable) = encoding.encode(value);
+            if !unmappable {
+                forms.push(bytes.into_owned());
+            }
+        }
+        // What is left of UTF-16 without null bytes.
+        let units = || value.encode_utf16();
+        forms.push(units().flat_map(u16::to_le_bytes).filter(|byte| *byte != 0).collect());
+        forms.push(units().flat_map(u16::to_be_bytes).filter(|byte| *byte != 0).collect());
+    }
+    for inner in [value, &json_escape(value)] {
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            forms.extend((0..3).map(|offset| base64_part(&engine, inner.as_bytes(), offset).into_bytes()));
+        }
+    }
+    forms.into_iter()
+}
+
+/// What is the same in every Base64 text that holds `value` at a position with this remainder modulo 3: a password stays hidden inside of
+/// the credentials of RFC 7617, `base64(user:password)`. Up to four bits of the value are left at each end.
+fn base64_part(engine: &impl Engine, value: &[u8], offset: usize) -> String {
+    let mut bytes = Zeroizing::new(vec![0; offset]);
+    bytes.extend_from_slice(value);
+    let encoded = engine.encode(&*bytes);
+    // The first characters hold bits of what stands before; the last one holds bits of what follows, unless a group ends there.
+    let first = [0, 2, 3].get(offset).copied().unwrap_or_default();
+    let last = if bytes.len().is_multiple_of(3) { encoded.len() } else { encoded.len() - 1 };
+    encoded.get(first..last).unwrap_or_default().to_owned()
+}
+
+/// The text between the quotes of a JSON string.
+pub(in crate::http) fn json_escape(value: &str) -> String {
+    let quoted = serde_json::Value::from(value).to_string();
+    quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
+}
+
+/// For the content of an element as well as for an attribute in either kind of quotes.
+pub(in crate::http) fn xml_escape(value: &str) -> String {
+    value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
+}
