@@ -54,7 +54,7 @@ fn each_part_of_what_was_accepted_waits_when_it_grows() {
         ("a secret that may be replaced", typed(&with("/fields/pin/rotates", json!(true)), false)),
         ("a field that is left out", typed(&with("/fields", json!({ "login": { "type": "text" } })), false)),
         ("a secret for more of a host", {
-            let secrets = json!([{ "name": "password", "fields": ["pass"] }]);
+            let secrets = json!({ "password": { "fields": ["pass"] } });
             let narrow = typed(&with("/permissions/vendor/secrets", secrets), false);
             assert_ne!(typed(&old, false).beyond(&narrow), []);
             narrow
@@ -115,7 +115,7 @@ fn scopes() -> impl Strategy<Value = ConsentScope> {
         Just(json!({ "type": "http", "values": ["https://a.example"] })),
         Just(json!({ "type": "http", "values": ["https://a.example"], "secrets": ["password"] })),
         Just(
-            json!({ "type": "http", "values": ["https://a.example"], "secrets": [{ "name": "password", "fields": ["pass"] }] })
+            json!({ "type": "http", "values": ["https://a.example"], "secrets": { "password": { "fields": ["pass"] } } })
         ),
         Just(json!({ "type": "http", "values": ["https://*.a.example", "https://a.example"] })),
         Just(json!({ "type": "io.cozy.certified.carbon_copy" })),
