@@ -12,6 +12,7 @@
 
 mod api;
 mod bare;
+mod fairness;
 mod files;
 mod ours;
 mod parked;
@@ -129,10 +130,11 @@ fn runtime() -> Runtime {
 }
 
 /// What can be measured, by the name that selects it.
-const SECTIONS: [(&str, fn()); 9] = [
+const SECTIONS: [(&str, fn()); 10] = [
     ("server", server),
     ("sandbox", sandbox),
     ("parked", parked::measure),
+    ("fairness", fairness::measure),
     ("files", files),
     ("jobs", jobs),
     ("durable", durable),
