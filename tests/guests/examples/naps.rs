@@ -27,6 +27,7 @@ fn ask(url: &str) {
         response_body: http::BodyForm::Bytes,
         follow_redirects: false,
         timeout_ms: None,
+        form_charset: None,
     };
     let response = http::send(&request).expect("an answer");
     assert_eq!(response.status, 200);

@@ -60,9 +60,11 @@ pub struct Proxied {
 #[derive(Debug, Default)]
 pub(crate) struct News {
     answers: Mutex<Answers>,
-    /// The slugs that a registry has, and when they were listed.
-    slugs: Mutex<HashMap<Url, (Duration, Arc<HashSet<String>>)>>,
+    slugs: Mutex<ListedSlugs>,
 }
+
+/// The slugs of each registry, and when they were listed.
+type ListedSlugs = HashMap<Url, (Duration, Arc<HashSet<String>>)>;
 
 /// Answers by path, and when they came.
 #[derive(Debug)]
@@ -99,7 +101,7 @@ impl News {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slugs(&self) -> MutexGuard<'_, HashMap<Url, (Duration, Arc<HashSet<String>>)>> {
+    fn slugs(&self) -> MutexGuard<'_, ListedSlugs> {
         self.slugs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
