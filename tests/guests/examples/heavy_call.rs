@@ -127,6 +127,7 @@ fn run(job: Job) -> Result<Report, Failure> {
                     url,
                     headers: vec![http::Header { name, value }],
                     body,
+                    form_charset: None,
                     response_body: http::BodyForm::ByMediaType,
                     follow_redirects: true,
                     timeout_ms: None,
@@ -150,8 +151,9 @@ fn run(job: Job) -> Result<Report, Failure> {
                 ),
                 request(url(), "POST", plain(), plain(), Some("ksecret".repeat(bytes / 7).into_bytes())),
             ]
-            .iter()
-            .map(|request| short(format!("{:?}", http::send(request).map(drop))))
+            .into_iter()
+            .chain([http::Request { form_charset: Some(text()), ..request(url(), "GET", plain(), plain(), None) }])
+            .map(|request| short(format!("{:?}", http::send(&request).map(drop))))
             .collect::<Vec<_>>();
             sent.join(" ")
         }

@@ -22,6 +22,9 @@ const MAX_HEADERS: (usize, usize) = (64 << 10, 100);
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 
+/// Bytes of the labels of a form's encodings: all that the Encoding Standard knows for one encoding are fewer.
+const MAX_LABELS: usize = 1 << 10;
+
 /// Longest method.
 pub(crate) const MAX_METHOD: usize = 32;
 
@@ -154,6 +157,9 @@ impl Draft {
         let draft =
             Self { method: parse_method(&request.method)?, headers, body: request.body, url, form_charset: UTF_8 };
         match request.form_charset {
+            Some(labels) if labels.len() > MAX_LABELS => {
+                Err(invalid(format!("form-charset: {} bytes, the limit is {MAX_LABELS}", labels.len())))
+            }
             Some(labels) => draft.in_charset(form::encoding(&labels)),
             None => Ok(draft),
         }
@@ -431,6 +437,8 @@ mod tests {
     #[test]
     fn refusals_say_where() {
         let get = || Request::get("https://a.example/");
+        let labels = Request { form_charset: Some("x ".repeat(1_000)), ..get() };
+        insta::assert_snapshot!(refused(labels), @"form-charset: 2000 bytes, the limit is 1024");
         insta::assert_snapshot!(refused(Request::get("bank.example")), @"url: relative URL without a base; an absolute http or https URL is expected");
         insta::assert_snapshot!(refused(Request::get("https://me:pw@bank.example")), @"url: holds a user or a password before the host; send a header Authorization instead");
         insta::assert_snapshot!(refused(get().header("x y", "1")), @r#"headers: "x y" is not a header name (RFC 9110 §5.1)"#);
