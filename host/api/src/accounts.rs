@@ -157,6 +157,7 @@ async fn refresh(
     let Caller { instance, principal } = &caller;
     // Whether it exists, and what it holds, is told only to those who may know.
     platform.read_document(instance, principal, &ACCOUNTS, &id)?;
+    platform.check_refreshed_account(instance, principal, &id)?;
     platform.admit(instance, rate::Kind::AccountOAuth)?;
     platform.refresh_account(instance, &account_type, &id).await?;
     let document = platform.read_document(instance, principal, &ACCOUNTS, &id)?;

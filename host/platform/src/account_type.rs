@@ -115,7 +115,12 @@ fn at(id: &str) -> DocRef {
 }
 
 fn context(id: &str, field: &str) -> SecretContext {
-    SecretContext { instance: InstanceId::global(), account: format!("account-type/{id}"), field: field.to_owned() }
+    SecretContext {
+        instance: InstanceId::global(),
+        account: format!("account-type/{id}"),
+        konnector: None,
+        field: field.to_owned(),
+    }
 }
 
 fn check_id(id: &str) -> Result<()> {

@@ -152,8 +152,7 @@ impl Platform {
         document: Document,
     ) -> Result<Document> {
         let Document { id, rev, mut body } = document;
-        let account_type = body.get("account_type").and_then(Value::as_str);
-        if *doctype == *ACCOUNTS && principal.sees_secrets(&id, account_type) {
+        if *doctype == *ACCOUNTS && principal.sees_secrets(&id, &body) {
             self.unseal_account(instance, &id, &mut body)?;
         }
         Ok(Document { id, rev, body: public(body) })
@@ -289,6 +288,7 @@ impl Platform {
         let mut body = without_reserved(body);
         principal.check_document(Verb::Post, doctype, &id, &body)?;
         if *doctype == *ACCOUNTS {
+            self.check_new_account(instance, principal, &mut body)?;
             Self::name_account(&mut body);
             self.seal_account(instance, &id, &mut body)?;
         }
@@ -341,15 +341,17 @@ impl Platform {
         // Both what it was and what it becomes must be within the rules.
         principal.check_document(Verb::Put, doctype, id, &before.body)?;
         principal.check_document(Verb::Put, doctype, id, &body)?;
-        let mut resumes = false;
+        let (mut resumes, mut changes_hands) = (false, false);
         if *doctype == *ACCOUNTS {
+            changes_hands = self.check_changed_account(instance, principal, (id, &before.body), &mut body)?;
             self.seal_account(instance, id, &mut body)?;
             // A konnector that keeps a new token is not the user who acted.
             resumes = principal.konnector().is_none() && Self::login_changed(&before.body, &body);
         }
-        for (name, value) in &before.body {
+        for (name, value) in before.body.iter().filter(|(name, _)| name.starts_with('_')) {
             // Other credentials are tried at once: the cookies of the old ones would hide whether they are right.
-            if name.starts_with('_') && !(resumes && account::is_session(name)) {
+            let outdated = changes_hands || (resumes && account::is_session(name)) || !account::is_in_use(name, &body);
+            if !(*doctype == *ACCOUNTS && outdated) {
                 body.insert(name.clone(), value.clone());
             }
         }
@@ -408,6 +410,9 @@ impl Platform {
         valid_id(id)?;
         let at = instance.doc(doctype, id);
         let before = self.allowed(principal, Verb::Delete, &at)?;
+        if *doctype == *ACCOUNTS {
+            Self::check_deleted_account(principal, id, &before.body)?;
+        }
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
         if let Some(given) = given {

@@ -2,6 +2,8 @@
 
 use konnector_manifest::Denied;
 
+use crate::account::ForeignAccount;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,6 +32,9 @@ pub enum Error {
         /// What is wrong and what to do.
         message: String,
     },
+    /// A konnector is to use an account of another one.
+    #[error("{0}")]
+    ForeignAccount(#[from] ForeignAccount),
     /// Something is not as the client says it is.
     #[error("{message}")]
     Precondition {

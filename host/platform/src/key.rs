@@ -3,9 +3,10 @@
 use konnector_store::{Changes, DocRef, Document, InstanceId, MasterKey, Store};
 use serde::{Deserialize, Serialize};
 
+use crate::account::{self, Keys};
 use crate::doctype::{ACCOUNT_TYPES, ACCOUNTS, DELETED_ACCOUNTS, INSTANCES, SETTINGS};
-use crate::stored::{Object, Stored, object};
-use crate::{Error, Result, account, account_type};
+use crate::stored::{Stored, object};
+use crate::{Error, Result, account_type};
 
 /// Which key the data is sealed with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ struct Sealed {
     /// While the key is being changed, the new one: some secrets are sealed with it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Whether the secrets of all accounts are bound to their konnectors, which earlier versions did not do.
+    #[serde(default)]
+    bound: bool,
 }
 
 fn place() -> DocRef {
@@ -32,19 +36,48 @@ fn sealed(store: &Store) -> Result<Option<Stored<Sealed>>> {
 pub async fn check(store: &Store, key: &MasterKey) -> Result<()> {
     let ours = key.fingerprint();
     match sealed(store)? {
-        Some(Stored { value: Sealed { next: Some(next), fingerprint }, .. }) => {
+        Some(Stored { value: Sealed { next: Some(next), fingerprint, .. }, .. }) => {
             return Err(unfinished(&fingerprint, &next));
         }
         Some(Stored { value, .. }) if value.fingerprint != ours => return Err(another(&value.fingerprint, &ours)),
         Some(_) => {}
         None => {
             let mut changes = Changes::new();
-            changes.create(place(), object(&Sealed { fingerprint: ours.clone(), next: None })?);
+            changes.create(place(), object(&Sealed { fingerprint: ours.clone(), next: None, bound: false })?);
             store.commit(changes).await?;
         }
     }
     store.note_key(&ours)?;
+    bind(store, key).await
+}
+
+/// Binds the secrets of accounts that an earlier version sealed to the konnector that each account is for. Done once; afterwards nothing
+/// that is bound to no konnector opens any more. Interrupted at any moment, it goes on at the next start.
+async fn bind(store: &Store, key: &MasterKey) -> Result<()> {
+    let Some(Stored { value, rev, .. }) = sealed(store)?.filter(|found| !found.value.bound) else { return Ok(()) };
+    let keys = Keys { old: key, new: key, unbound: true };
+    for_each_account(store, async |at, Document { id, rev, mut body }| {
+        let warn = |error| {
+            tracing::warn!(account = id, %error, "a secret cannot be opened and is of no more use");
+            Ok(())
+        };
+        if account::seal_anew(&at.instance, &id, &mut body, keys, warn)? > 0 {
+            let mut changes = Changes::new();
+            changes.put(at, &rev, body);
+            store.commit(changes).await?;
+            failpoint("bind.account")?;
+        }
+        Ok(())
+    })
+    .await?;
+    let mut changes = Changes::new();
+    changes.put(place(), &rev, object(&Sealed { bound: true, ..value })?);
+    store.commit(changes).await?;
     Ok(())
+}
+
+fn failpoint(place: &str) -> Result<()> {
+    konnector_store::failpoint::hit(place).map_err(Error::io("changing how secrets are sealed"))
 }
 
 /// The refusal of a key that does not fit.
@@ -73,18 +106,19 @@ pub fn unfinished(from: &str, to: &str) -> Error {
 /// [`Error::Key`] when the data is sealed with neither key, or on its way to a third.
 pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: impl FnMut(u64)) -> Result<u64> {
     let (from, to) = (old.fingerprint(), new.fingerprint());
-    let failpoint = |place| konnector_store::failpoint::hit(place).map_err(Error::io("changing the key"));
+    let mut bound = false;
     match sealed(store)? {
-        Some(Stored { value, .. }) if value.fingerprint == to && value.next.is_none() => {}
+        Some(Stored { value, .. }) if value.fingerprint == to && value.next.is_none() => bound = value.bound,
         Some(Stored { value, rev, .. })
             if value.fingerprint == from && value.next.as_ref().is_none_or(|next| *next == to) =>
         {
+            bound = value.bound;
             let mut changes = Changes::new();
-            changes.put(place(), &rev, object(&Sealed { fingerprint: from, next: Some(to.clone()) })?);
+            changes.put(place(), &rev, object(&Sealed { fingerprint: from, next: Some(to.clone()), bound })?);
             store.commit(changes).await?;
             failpoint("rotate.begun")?;
         }
-        Some(Stored { value: Sealed { fingerprint, next: Some(next) }, .. }) => {
+        Some(Stored { value: Sealed { fingerprint, next: Some(next), .. }, .. }) => {
             return Err(unfinished(&fingerprint, &next));
         }
         Some(Stored { value, .. }) => return Err(another(&value.fingerprint, &from)),
@@ -100,6 +134,37 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
             secrets += sealed;
         }
     }
+    let keys = Keys { old, new, unbound: !bound };
+    for_each_account(store, async |at, Document { id, rev, mut body }| {
+        let sealed = account::seal_anew(&at.instance, &id, &mut body, keys, Err)?;
+        if sealed > 0 {
+            let mut changes = Changes::new();
+            changes.put(at, &rev, body);
+            store.commit(changes).await?;
+            secrets += sealed;
+            failpoint("rotate.account")?;
+        }
+        accounts += 1;
+        done(accounts);
+        Ok(())
+    })
+    .await?;
+    let all = Sealed { fingerprint: to.clone(), next: None, bound: true };
+    if let Some(Stored { rev, value, .. }) = sealed(store)?
+        && value != all
+    {
+        let mut changes = Changes::new();
+        changes.put(place(), &rev, object(&all)?);
+        store.commit(changes).await?;
+    }
+    failpoint("rotate.sealed")?;
+    store.note_key(&to)?;
+    failpoint("rotate.noted")?;
+    Ok(secrets)
+}
+
+/// Does something with each account, also with those that were deleted and wait for their konnector to clean up.
+async fn for_each_account(store: &Store, mut act: impl AsyncFnMut(DocRef, Document) -> Result<()>) -> Result<()> {
     let instances = instances(store)?;
     let places = instances.iter().flat_map(|instance| [(instance, &ACCOUNTS), (instance, &DELETED_ACCOUNTS)]);
     for (instance, doctype) in places {
@@ -109,31 +174,11 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
             let Some(last) = page.last() else { break };
             after = Some(last.id.clone());
             for document in page {
-                let mut body: Object = document.body;
-                let sealed = account::seal_anew(instance, &document.id, &mut body, old, new)?;
-                if sealed > 0 {
-                    let mut changes = Changes::new();
-                    changes.put(DocRef::new(instance, doctype, &document.id), &document.rev, body);
-                    store.commit(changes).await?;
-                    secrets += sealed;
-                    failpoint("rotate.account")?;
-                }
-                accounts += 1;
-                done(accounts);
+                act(DocRef::new(instance, doctype, &document.id), document).await?;
             }
         }
     }
-    if let Some(Stored { rev, value, .. }) = sealed(store)?
-        && value != (Sealed { fingerprint: to.clone(), next: None })
-    {
-        let mut changes = Changes::new();
-        changes.put(place(), &rev, object(&Sealed { fingerprint: to.clone(), next: None })?);
-        store.commit(changes).await?;
-    }
-    failpoint("rotate.sealed")?;
-    store.note_key(&to)?;
-    failpoint("rotate.noted")?;
-    Ok(secrets)
+    Ok(())
 }
 
 fn account_types(store: &Store) -> Result<Vec<Document>> {
@@ -161,3 +206,6 @@ fn instances(store: &Store) -> Result<Vec<InstanceId>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,9 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use sha2::Sha512;
 
+use crate::account::admits;
 use crate::instance::Instance;
+use crate::stored::Object;
 use crate::{Error, Platform, Result};
 
 /// Who a token is for.
@@ -147,13 +149,12 @@ impl Principal {
         }
     }
 
-    /// Whether the secrets of an account are shown: to the konnector that the account is for, and during a run only those of its account;
+    /// Whether the secrets of an account are shown: to a konnector that may use the account, and during a run only those of its account;
     /// to an app that asks for them.
-    pub(crate) fn sees_secrets(&self, account: &str, account_type: Option<&str>) -> bool {
+    pub(crate) fn sees_secrets(&self, id: &str, account: &Object) -> bool {
         match self.claims.aud {
             Audience::Konnector => {
-                account_type == Some(self.claims.sub.as_str())
-                    && self.claims.account.as_deref().is_none_or(|own| own == account)
+                admits(account, &self.claims.sub) && self.claims.account.as_deref().is_none_or(|own| own == id)
             }
             Audience::App => self.wants_credentials,
             _ => false,

@@ -1,7 +1,7 @@
 //! Account secrets, sealed before they reach the store.
 //!
-//! Each account has a key of its own, derived from the master key, and each sealed text is bound to its instance, account and
-//! field: moved to another place, it does not open.
+//! Each account has a key of its own, derived from the master key, and each sealed text is bound to its instance, account,
+//! konnector and field: moved to another place, or asked for by another konnector, it does not open.
 
 use std::fmt;
 
@@ -18,8 +18,10 @@ use crate::id::InstanceId;
 
 mod file;
 
-/// Names the format of a sealed text; part of what is authenticated.
-const VERSION: &str = "sealed-v1";
+/// Names the format of a text that is bound to no konnector; part of what is authenticated.
+const UNBOUND: &str = "sealed-v1";
+/// Names the format of a text that is bound to a konnector; part of what is authenticated.
+const BOUND: &str = "sealed-v2";
 const NONCE_BYTES: usize = 24;
 /// How much of the fingerprint a sealed text carries, to tell a wrong key from a damaged text.
 const HINT_DIGITS: usize = 8;
@@ -35,6 +37,8 @@ pub struct SecretContext {
     pub instance: InstanceId,
     /// The id of the account.
     pub account: String,
+    /// Slug of the only konnector that it opens for; `None` for what is the server's own.
+    pub konnector: Option<String>,
     /// The field of the account, such as `password`.
     pub field: String,
 }
@@ -53,7 +57,7 @@ impl MasterKey {
         self.expand(&[b"label", label.as_bytes()])
     }
 
-    /// Seals a secret as `sealed-v1.<key hint>.<base64url>`: XChaCha20-Poly1305 with a random nonce.
+    /// Seals a secret as `<format>.<key hint>.<base64url>`: XChaCha20-Poly1305 with a random nonce.
     ///
     /// # Errors
     /// [`Error::Secret`] when the system has no random numbers.
@@ -66,24 +70,28 @@ impl MasterKey {
             .encrypt(&XNonce::from(nonce), payload)
             .map_err(|_| context.refuse("it is too large to seal"))?;
         let text = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
-        Ok(format!("{VERSION}.{}.{text}", self.hint()))
+        Ok(format!("{}.{}.{text}", context.format(), self.hint()))
     }
 
-    /// Opens what [`MasterKey::seal`] made for the same context.
+    /// Opens what [`MasterKey::seal`] made for the same context. A text of the other format never opens: what is bound to no konnector is
+    /// no secret of one.
     ///
     /// # Errors
     /// [`Error::Secret`] when the text was sealed with another key or for another context, or was changed.
     pub fn open(&self, context: &SecretContext, sealed: &str) -> Result<Zeroizing<Vec<u8>>> {
+        let format = context.format();
         let mut parts = sealed.splitn(3, '.');
-        let (Some(VERSION), Some(hint), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(context.refuse(format!("it is not of the form {VERSION}.<key>.<text>; enter it again")));
+        let (Some(hint), Some(text)) = (parts.next().filter(|found| *found == format).and(parts.next()), parts.next())
+        else {
+            return Err(context.refuse(format!("it is not of the form {format}.<key>.<text>; enter it again")));
         };
         if hint != self.hint() {
             let ours = self.hint();
             let reason = format!("it was sealed with the key {hint}…, this server has {ours}…; start it with that key");
             return Err(context.refuse(reason));
         }
-        let changed = || context.refuse("it was changed, or belongs to another account or field; enter it again");
+        let changed =
+            || context.refuse("it was changed, or belongs to another account, konnector or field; enter it again");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| changed())?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(changed)?;
         let payload = Payload { msg: sealed, aad: &context.authenticated() };
@@ -91,10 +99,20 @@ impl MasterKey {
         Ok(Zeroizing::new(secret))
     }
 
-    /// Whether a text was sealed with this key.
+    /// Whether a text was sealed with this key, in whichever format.
     #[must_use]
     pub fn sealed(&self, text: &str) -> bool {
-        text.strip_prefix(VERSION)
+        self.sealed_as(UNBOUND, text) || self.sealed_as(BOUND, text)
+    }
+
+    /// Whether a text was sealed with this key and has the format of this context.
+    #[must_use]
+    pub fn sealed_for(&self, context: &SecretContext, text: &str) -> bool {
+        self.sealed_as(context.format(), text)
+    }
+
+    fn sealed_as(&self, format: &str, text: &str) -> bool {
+        text.strip_prefix(format)
             .and_then(|text| text.strip_prefix('.'))
             .is_some_and(|text| text.starts_with(&self.hint()))
     }
@@ -120,9 +138,14 @@ impl MasterKey {
 }
 
 impl SecretContext {
+    const fn format(&self) -> &'static str {
+        if self.konnector.is_some() { BOUND } else { UNBOUND }
+    }
+
     fn authenticated(&self) -> Vec<u8> {
-        let (account, field) = (self.account.as_bytes(), self.field.as_bytes());
-        joined([VERSION.as_bytes(), self.instance.as_bytes(), account, field].into_iter())
+        let before = [self.format().as_bytes(), self.instance.as_bytes(), self.account.as_bytes()];
+        let konnector = self.konnector.iter().map(String::as_bytes);
+        joined(before.into_iter().chain(konnector).chain([self.field.as_bytes()]))
     }
 
     fn refuse(&self, reason: impl Into<String>) -> Error {

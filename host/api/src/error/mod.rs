@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use konnector_platform::Error;
+use konnector_platform::account::Place;
 use konnector_platform::mango::QueryError;
 
 /// Why a request was not answered as asked.
@@ -150,6 +151,11 @@ impl From<Error> for Failure {
             Error::NotFound(_) | Error::Unreachable(_) => Self::request(StatusCode::NOT_FOUND, message),
             Error::Conflict(_) | Error::StaleLease => Self::request(StatusCode::CONFLICT, message),
             Error::Parameter { name, .. } => Self::parameter(name, message),
+            Error::ForeignAccount(foreign) => match foreign.place {
+                Place::Arguments => Self::attribute("arguments/account", message),
+                Place::Message => Self::attribute("message/account", message),
+                Place::Parameter => Self::parameter("AccountID", message),
+            },
             Error::Precondition { name, .. } => Self::precondition(name, message),
             Error::Attribute { name, .. } => Self::attribute(name, message),
             Error::BadRequest(_) => Self::bad_request(message),
@@ -238,6 +244,12 @@ mod tests {
             .expect_err("a web app");
         let doctype = "IO.COZY.FILES".parse::<konnector_manifest::Doctype>().expect_err("upper case");
         let store = |error: konnector_store::Error| Error::from(error);
+        let foreign = konnector_platform::account::ForeignAccount {
+            place: Place::Message,
+            account: "1".to_owned(),
+            konnector: "thief".to_owned(),
+            owner: Some("bank".to_owned()),
+        };
         let table = [
             (Error::NotFound("x".to_owned()), 404),
             (Error::Unreachable("x".to_owned()), 404),
@@ -245,6 +257,7 @@ mod tests {
             (Error::StaleLease, 409),
             (Error::Parameter { name: "slug", message: "x".to_owned() }, 422),
             (Error::Attribute { name: "Type", message: "x".to_owned() }, 422),
+            (foreign.into(), 422),
             (Error::Precondition { name: "If-Match", message: "x".to_owned() }, 412),
             (Error::BadRequest("x".to_owned()), 400),
             (QueryError::NoIndex.into(), 400),

@@ -475,6 +475,6 @@ async fn d13_a_password_is_clear_to_the_konnector_alone() {
     let id = api.send(post.json(&account)).await.json()["id"].as_str().expect("an id").to_owned();
     let get = || Call::get(&format!("/data/io.cozy.accounts/{id}"));
     let calls = [get().token(&api.token_of(Audience::Konnector, "service", "")), get().token(&client)];
-    let sealed = regex::Regex::new(r"sealed-v1\.[\w.-]+").expect("a pattern");
+    let sealed = regex::Regex::new(r"sealed-v2\.[\w.-]+").expect("a pattern");
     insta::assert_snapshot!(sealed.replace_all(&api.transcript(calls).await, "<sealed>"));
 }

@@ -37,6 +37,7 @@ pub(crate) use runner::SandboxRunner;
 pub use runner::{Assignment, Finished, JobTask, Runner};
 pub use step::{Circumstances, Command, Event, Illegal, Phase, Standing, step};
 
+use crate::account::Place;
 use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -292,7 +293,7 @@ impl Job {
     /// Whether it cleans up after an account that was deleted (Cozy API, account-deletion runs, §6.6).
     #[must_use]
     pub fn is_clean_up(&self) -> bool {
-        self.message.get("account_deleted") == Some(&Value::Bool(true))
+        is_clean_up(&self.message)
     }
 
     /// A text member of the message.
@@ -322,6 +323,11 @@ pub(crate) fn check_message(worker: &str, message: &Value) -> Result<(), String>
         None | Some(Value::Null | Value::String(_)) => Ok(()),
         Some(_) => Err("'account' in the arguments of a konnector's job is the id of an account, a text".to_owned()),
     }
+}
+
+/// The same of its message.
+pub(crate) fn is_clean_up(message: &Value) -> bool {
+    message.get("account_deleted") == Some(&Value::Bool(true))
 }
 
 /// The id with each digit turned around, so that newer ids sort first.
@@ -364,9 +370,10 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::Unavailable`] when that is in
-    /// maintenance.
+    /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::ForeignAccount`] when that
+    /// may not use the account, [`Error::Unavailable`] when it is in maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
+        self.check_account(instance, &request.message, Place::Arguments)?;
         if let Some(maintenance) = self.maintenance_of(instance, &request.message)? {
             maintenance.admit(request.cause == Cause::Manual)?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use konnector_sandbox::{Action, Ending, Failure, Outcome};
 
 use super::retry::Retry;
+use crate::account::ForeignAccount;
 
 /// An error code, `TYPE` or `TYPE.SUBTYPE`; clients that do not know the subtype fall back to the type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub enum Code {
     NeedsAuthor,
     NotInstalled,
     AccountNotFound,
+    ForeignAccount,
     /// What a command component said, a code or any text.
     Told(String),
 }
@@ -79,6 +81,7 @@ impl fmt::Display for Code {
             Self::NeedsAuthor => "UNKNOWN_ERROR.NEEDS_AUTHOR",
             Self::NotInstalled => "UNKNOWN_ERROR.KONNECTOR_NOT_INSTALLED",
             Self::AccountNotFound => "UNKNOWN_ERROR.ACCOUNT_NOT_FOUND",
+            Self::ForeignAccount => "UNKNOWN_ERROR.FOREIGN_ACCOUNT",
             Self::Told(error) => error,
         })
     }
@@ -117,6 +120,16 @@ impl Verdict {
     /// The account is gone: the trigger makes no sense.
     pub(crate) fn account_not_found(id: &str) -> Self {
         Self::new(Code::AccountNotFound, Retry::Never, false, format!("The account '{id}' does not exist any more."))
+    }
+
+    /// The konnector may not use the account: the trigger makes no sense.
+    pub(crate) fn foreign_account(foreign: &ForeignAccount) -> Self {
+        Self::new(
+            Code::ForeignAccount,
+            Retry::Never,
+            false,
+            format!("Not tried: {foreign}. A trigger that asked for it is removed."),
+        )
     }
 
     /// The run could not even be set up.

@@ -82,7 +82,10 @@ impl Platform {
         let permissions = self.konnector_permissions(instance, &slug).ok()?;
         let of_account = permissions.follows_account();
         let fields = match argument(message, "account").filter(|_| of_account) {
-            Some(account) => self.account(instance, account).ok().as_ref().map(Account::fields)?,
+            Some(account) => {
+                let account = self.account(instance, account).ok().filter(|account| account.admits(&slug));
+                account.as_ref().map(Account::fields)?
+            }
             None => serde_json::Map::new(),
         };
         let rules = permissions.http(&fields).ok()?;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::Remains;
 use super::outcome::Verdict;
 use super::{Cause, Job};
-use crate::account::Account;
+use crate::account::{Account, Grant};
 use crate::instance::Instance;
 use crate::run::Run;
 use crate::{Error, Platform, Result};
@@ -100,31 +100,31 @@ async fn prepare(platform: &Platform, instance: &Instance, job: &mut Job, lease:
     {
         return Err(maintenance.verdict());
     }
-    let find = |id| match job.is_clean_up() {
-        true => platform.deleted_account(instance, id),
-        false => platform.account(instance, id),
-    };
-    let account = match job.argument("account").map(|id| (id, find(id))) {
+    let account = match platform.account_of_message(instance, &job.message) {
         None => None,
-        Some((_, Ok(account))) => Some(account),
+        Some((_, Ok(account))) => Some(granted(account, &parsed)?),
         Some((id, Err(Error::NotFound(_)))) => return Err(Verdict::account_not_found(id)),
         Some((_, Err(error))) => return Err(Verdict::unprepared(&error)),
     };
     let account = match account {
         None => None,
-        Some(account) => Some(match platform.freshen(instance, account).await {
-            Ok(account) => account,
+        Some(grant) => Some(match platform.freshen(instance, (*grant).clone()).await {
+            // It was read again, and may be another one's by now.
+            Ok(account) => granted(account, &parsed)?,
             Err(Error::Reconnect) => return Err(Verdict::reconnect()),
             // The konnector may still get through; if not, it tells why.
             Err(error @ Error::Provider(_)) => {
                 tracing::warn!(%error, "the token of an account could not be refreshed before its run");
-                platform
-                    .account(instance, job.argument("account").unwrap_or_default())
-                    .map_err(|error| Verdict::unprepared(&error))?
+                grant
             }
             Err(error) => return Err(Verdict::unprepared(&error)),
         }),
     };
-    job.account_generation = account.as_ref().map(|account: &Account| account.rev.generation());
+    job.account_generation = account.as_ref().map(|account| account.rev.generation());
     Run::new(platform, instance, job, konnector, account, lease).await.map_err(|error| Verdict::unprepared(&error))
+}
+
+/// The last line of defence: wherever a job came from, its konnector gets no account that is not for it.
+fn granted(account: Account, konnector: &Slug) -> Result<Grant, Verdict> {
+    account.grant(konnector).map_err(|foreign| Verdict::foreign_account(&foreign))
 }

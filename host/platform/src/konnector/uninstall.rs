@@ -37,7 +37,9 @@ impl Platform {
     /// [`Error::NotFound`] when it is not installed.
     pub async fn delete_konnector(&self, instance: &Instance, slug: &Slug, force: bool) -> Result<Deleted> {
         self.konnector(instance, slug)?;
-        let accounts = self.accounts_for(instance, slug)?;
+        // Its own, and not those that a trigger names or that are shared with it.
+        let accounts: Vec<String> =
+            self.accounts(instance, Some(slug.as_ref()))?.into_iter().map(|account| account.id).collect();
         if accounts.is_empty() && self.copies(instance, Some(slug))?.is_empty() {
             self.uninstall(instance, slug).await?;
             return Ok(Deleted::Now);
@@ -49,20 +51,6 @@ impl Platform {
             }
         });
         Ok(Deleted::AfterItsAccounts)
-    }
-
-    /// The accounts that are for a konnector, or that a trigger runs it for.
-    fn accounts_for(&self, instance: &Instance, slug: &Slug) -> Result<Vec<String>> {
-        let mut ids: Vec<String> =
-            self.accounts(instance, Some(slug.as_ref()))?.into_iter().map(|account| account.id).collect();
-        for trigger in self.triggers(instance)?.into_iter().filter(|trigger| trigger.runs(slug.as_ref(), None)) {
-            if let Some(account) = trigger.account().filter(|account| !ids.iter().any(|id| id == account))
-                && self.account(instance, account).is_ok()
-            {
-                ids.push(account.to_owned());
-            }
-        }
-        Ok(ids)
     }
 
     async fn clean_and_uninstall(
@@ -138,6 +126,8 @@ impl Platform {
     async fn uninstall(&self, instance: &Instance, slug: &Slug) -> Result<()> {
         let found = self.stored_konnector(instance, slug)?;
         self.end_reach(instance, slug).await?;
+        // Whatever is installed under this name later is another program.
+        self.end_sharing(instance, slug).await?;
         let at = at(instance, slug);
         let mut changes = Changes::new();
         changes.delete(at.clone(), &found.rev);

@@ -9,10 +9,14 @@ use konnector_sandbox::capability::{Account, AccountInfo, Error, Object, Secrets
 use serde_json::Value;
 
 use super::{Scope, told};
-use crate::Platform;
+use crate::account::Grant;
 
 /// Bytes of a saved state.
 const LARGEST_STATE: usize = 64 << 10;
+
+fn none() -> Error {
+    Error::NotFound("this run has no account".to_owned())
+}
 
 /// The interface `account`.
 pub struct RunAccount {
@@ -22,9 +26,8 @@ pub struct RunAccount {
 }
 
 impl RunAccount {
-    fn id(&self) -> Result<&str, Error> {
-        let account = self.scope.account.as_ref();
-        account.map(|account| account.id.as_str()).ok_or_else(|| Error::NotFound("this run has no account".to_owned()))
+    fn grant(&self) -> Result<&Grant, Error> {
+        self.scope.account.as_ref().ok_or_else(none)
     }
 
     async fn set(&self, name: String, value: Value) -> Result<(), Error> {
@@ -37,7 +40,7 @@ impl RunAccount {
             };
             Ok(())
         };
-        scope.platform.change_account(&scope.instance, self.id()?, change).await.map_err(told)
+        scope.platform.change_granted(&scope.instance, self.grant()?, change).await.map_err(told)
     }
 }
 
@@ -54,19 +57,19 @@ impl Account for RunAccount {
     }
 
     fn fields(&self) -> Object {
-        self.scope.account.as_ref().map(crate::account::Account::fields).unwrap_or_default()
+        self.scope.account.as_deref().map(crate::account::Account::fields).unwrap_or_default()
     }
 
     async fn load_state(&self) -> Result<Option<Value>, Error> {
         let scope = &self.scope;
-        Ok(scope.platform.account(&scope.instance, self.id()?).map_err(told)?.state())
+        Ok(scope.platform.granted_now(&scope.instance, self.grant()?).map_err(told)?.state())
     }
 
     async fn save_state(&self, state: Value) -> Result<(), Error> {
         if state.to_string().len() > LARGEST_STATE {
             return Err(Error::TooLarge(LARGEST_STATE as u64));
         }
-        let (name, value) = Platform::state_member(state);
+        let (name, value) = self.grant()?.state_member(state);
         self.set(name, value).await
     }
 
@@ -76,7 +79,7 @@ impl Account for RunAccount {
             self.set("state".to_owned(), Value::Null).await?;
         }
         let Some(account) = self.scope.account.as_ref().filter(|_| cookies != self.session) else { return Ok(()) };
-        let sealed = self.scope.platform.session_member(&self.scope.instance, &account.id, cookies.as_deref());
+        let sealed = self.scope.platform.session_member(&self.scope.instance, account, cookies.as_deref());
         let (name, value) = sealed.map_err(told)?;
         self.set(name, value).await
     }
@@ -114,11 +117,9 @@ impl Secrets for RunSecrets {
 
     async fn put(&self, name: &str, value: &str) -> Result<(), Error> {
         let scope = &self.scope;
-        let Some(account) = &scope.account else {
-            return Err(Error::NotFound("this run has no account".to_owned()));
-        };
+        let account = scope.account.as_ref().ok_or_else(none)?;
         let change = |body: &mut Object| scope.platform.put_secret(&scope.instance, &account.id, body, name, value);
-        scope.platform.change_account(&scope.instance, &account.id, change).await.map_err(told)?;
+        scope.platform.change_granted(&scope.instance, account, change).await.map_err(told)?;
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         values.retain(|(known, _)| known != name);
         values.push((name.to_owned(), value.to_owned()));

@@ -24,7 +24,7 @@ use konnector_store::{BlobId, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::account::Account;
+use crate::account::{Account, Grant};
 use crate::doctype::FILES;
 use crate::file::File;
 use crate::instance::Instance;
@@ -45,7 +45,7 @@ pub struct Scope {
     instance: Instance,
     konnector: Konnector,
     permissions: Permissions,
-    account: Option<Account>,
+    account: Option<Grant>,
     /// What identifies the account at the vendor.
     identifier: Option<String>,
     job: Job,
@@ -118,7 +118,7 @@ impl Run {
         instance: &Instance,
         job: &Job,
         konnector: Konnector,
-        account: Option<Account>,
+        account: Option<Grant>,
         lease: &Lease,
     ) -> Result<Self> {
         let (konnector, program) = platform.program_as_installed(instance, konnector).await?;
@@ -136,7 +136,7 @@ impl Run {
             Some(account) => platform.account_session(instance, account)?,
             None => None,
         };
-        let fields = account.as_ref().map(Account::fields).unwrap_or_default();
+        let fields = account.as_deref().map(Account::fields).unwrap_or_default();
         let identifier = account.as_ref().and_then(|account| account.identifier(manifest.identifier_field()));
         let mut limits = platform.config.limits.granted(&manifest.limits);
         if let Some(timeout) = job.options.and_then(|options| options.timeout()) {
@@ -146,7 +146,7 @@ impl Run {
             rules: permissions.http(&fields)?,
             cookies: cookies.clone(),
             budget: limits.http,
-            secrets: Arc::new(secret_table(&manifest, account.as_ref(), secrets.clone())?),
+            secrets: Arc::new(secret_table(&manifest, account.as_deref(), secrets.clone())?),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
         let mut run_job = run_job(platform, instance, job, &manifest)?;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::throttle::Publisher;
 use super::{Scope, told};
+use crate::account::Grant;
 use crate::doctype::{ACCOUNTS, JOBS};
 
 /// The interface `progress`.
@@ -37,33 +38,32 @@ impl RunProgress {
     }
 
     /// The account whose user can answer: only a run that a person started is watched.
-    fn attended(&self) -> Result<&str, Error> {
-        let account = self.0.account.as_ref().filter(|_| self.0.job.manual_execution);
-        account.map(|account| account.id.as_str()).ok_or(Error::Unattended)
+    fn attended(&self) -> Result<&Grant, Error> {
+        self.0.account.as_ref().filter(|_| self.0.job.manual_execution).ok_or(Error::Unattended)
     }
 
-    async fn set_state(&self, account: &str, state: Option<String>) -> Result<(), Error> {
+    async fn set_state(&self, account: &Grant, state: Option<String>) -> Result<(), Error> {
         let scope = &self.0;
         let change = |body: &mut Object| {
             body.insert("state".to_owned(), json!(state));
             body.insert("twoFACode".to_owned(), Value::Null);
             Ok(())
         };
-        scope.platform.change_account(&scope.instance, account, change).await.map_err(told)
+        scope.platform.change_granted(&scope.instance, account, change).await.map_err(told)
     }
 
     /// Waits until the account holds a code.
-    async fn code(&self, account: &str) -> Result<String, Error> {
+    async fn code(&self, account: &Grant) -> Result<String, Error> {
         let scope = &self.0;
         let mut events = scope.platform.bus.subscribe(&scope.instance.id);
         loop {
-            let found = scope.platform.account(&scope.instance, account).map_err(told)?;
+            let found = scope.platform.granted_now(&scope.instance, account).map_err(told)?;
             if let Some(code) = found.body.get("twoFACode").and_then(Value::as_str).filter(|code| !code.is_empty()) {
                 return Ok(code.to_owned());
             }
             loop {
                 match events.recv().await {
-                    Ok(event) if event.doctype != *ACCOUNTS || event.id != account => {}
+                    Ok(event) if event.doctype != *ACCOUNTS || event.id != account.id => {}
                     // An event of this account, or some were missed: look again.
                     _ => break,
                 }

@@ -10,6 +10,7 @@ use super::policy::{MissedPolicy, OverlapPolicy};
 use super::schedule::Schedule;
 use super::step::Event;
 use super::{Trigger, unknown};
+use crate::account::Place;
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::object;
@@ -85,7 +86,7 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::BadRequest`] when there is nothing to change or the crontab cannot be read, [`Error::Attribute`] when the arguments of
-    /// another type are to change; nothing is changed then.
+    /// another type are to change, [`Error::ForeignAccount`] when its konnector may not use its account; nothing is changed then.
     pub async fn patch_trigger(&self, instance: &Instance, id: &str, patch: TriggerPatch) -> Result<Trigger> {
         for tries in 1.. {
             let mut turn = self.read_turn(instance, id)?.ok_or_else(|| unknown(id))?;
@@ -99,6 +100,7 @@ impl Platform {
             turn.trigger.leave(instance, &mut changes);
             patch.clone().apply(&mut turn.trigger)?;
             turn.trigger.check_message()?;
+            self.check_account(instance, &turn.trigger.message, Place::Message)?;
             if let Some(slug) = &patch.by_konnector {
                 turn.trigger.check_runs(slug)?;
                 if patch.changes_pace() {

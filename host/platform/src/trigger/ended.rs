@@ -14,7 +14,11 @@ impl Ended {
     fn of(verdict: Option<&Verdict>) -> Self {
         match verdict {
             None => Self::Well,
-            Some(verdict) if matches!(verdict.code, Code::NotInstalled | Code::AccountNotFound) => Self::Senseless,
+            Some(verdict)
+                if matches!(verdict.code, Code::NotInstalled | Code::AccountNotFound | Code::ForeignAccount) =>
+            {
+                Self::Senseless
+            }
             Some(verdict) if verdict.pause => {
                 let code = verdict.code.to_string();
                 Self::NeedsUser { locked: code == LOCKED, code }

@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::step::Event;
 use super::unknown;
+use crate::account::Place;
 use crate::instance::Instance;
 use crate::job::{Job, Occasion};
 use crate::rate::Kind as Rate;
@@ -13,7 +14,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id; [`Error::NotYet`] while the vendor has locked the account.
+    /// [`Error::NotFound`] when there is none with this id; [`Error::ForeignAccount`] when its konnector may not use its account;
+    /// [`Error::NotYet`] while the vendor has locked the account.
     pub async fn launch_trigger(&self, instance: &Instance, id: &str) -> Result<Job> {
         let taken = self.take_step(instance, id, &Event::Launched(Occasion::default())).await?;
         let job = taken.and_then(|taken| taken.jobs.into_iter().next());
@@ -25,7 +27,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is none with this id, [`Error::Parameter`] when it is no webhook; [`Error::NotYet`] when there were enough calls in
+    /// [`Error::NotFound`] when there is none with this id, [`Error::Parameter`] when it is no webhook; [`Error::Forbidden`] when its konnector may
+    /// not use its account; [`Error::NotYet`] when there were enough calls in
     /// this hour, and like [`Platform::launch_trigger`].
     pub async fn call_webhook(&self, instance: &Instance, id: &str, body: &[u8], manual: bool) -> Result<()> {
         let trigger = self.trigger(instance, id)?;
@@ -35,6 +38,13 @@ impl Platform {
                 message: format!("the trigger '{id}' is no @webhook, it is {}", trigger.kind),
             });
         }
+        self.check_account(instance, &trigger.message, Place::Message).map_err(|error| match error {
+            // Whoever calls it is a stranger, and whose the account is is none of their business.
+            Error::ForeignAccount(_) => Error::Forbidden(format!(
+                "the webhook '{id}' is for an account that its konnector may not use; its owner has to change the trigger"
+            )),
+            error => error,
+        })?;
         // Calls that are collected are no jobs yet.
         if trigger.debounce.is_none() || manual {
             self.admit(instance, Rate::Webhook)?;

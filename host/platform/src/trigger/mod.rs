@@ -39,6 +39,7 @@ pub use plan::{Context, Plan};
 pub use policy::{MOST_MISSED, MissedPolicy, OverlapPolicy, Policy};
 pub use schedule::Schedule;
 
+use crate::account::Place;
 use crate::crontab;
 use crate::doctype::{ACCOUNTS, TRIGGERS};
 use crate::instance::Instance;
@@ -77,8 +78,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker; [`Error::Forbidden`], [`Error::Attribute`] or [`Error::NotYet`] for more
-    /// than a konnector may plan.
+    /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account that its konnector may not use;
+    /// [`Error::Forbidden`], [`Error::Attribute`] or [`Error::NotYet`] for more than a konnector may plan.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
         let zone_is_given = new.time_zone.is_some();
@@ -115,6 +116,7 @@ impl Platform {
             }
         }
         trigger.check_message()?;
+        self.check_account(instance, &trigger.message, Place::Message)?;
         if let Some(slug) = &trigger.made_by {
             trigger.check_runs(slug)?;
             trigger.check_pace(instance, now)?;
@@ -143,7 +145,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when the konnector is not installed, [`Error::Parameter`] when it logs into accounts and none is named.
+    /// [`Error::NotFound`] when the konnector is not installed, [`Error::Parameter`] when it logs into accounts and none is named,
+    /// [`Error::ForeignAccount`] when it may not use the one that is.
     pub async fn create_konnector_trigger(
         &self,
         instance: &Instance,
@@ -164,12 +167,14 @@ impl Platform {
             ("folder_to_save", manifest.wants_folder().then(|| json!("yes"))),
         ];
         let message = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+        let message = Value::Object(message);
+        self.check_account(instance, &message, Place::Parameter)?;
         let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
         let new = NewTrigger {
             kind: "@cron".to_owned(),
             arguments,
             worker: KONNECTOR_WORKER.to_owned(),
-            message: Value::Object(message),
+            message,
             created_by: created_by.to_owned(),
             made_by,
             ..NewTrigger::default()

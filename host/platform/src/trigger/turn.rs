@@ -5,6 +5,7 @@ use konnector_store::{Changes, DocRef, Rev};
 
 use super::document::Trigger;
 use super::step::{Command, Event, Rules, State, step};
+use crate::account::Place;
 use crate::doctype::{JOBS, TRIGGERS};
 use crate::instance::Instance;
 use crate::job::{Job, JobRequest};
@@ -50,7 +51,8 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotYet`] when a person asks for a job while the vendor has locked the account, [`Error::Unavailable`] while the konnector is in
+    /// [`Error::NotYet`] when a person asks for a job while the vendor has locked the account, [`Error::ForeignAccount`] when the konnector may
+    /// not use the account, [`Error::Unavailable`] while the konnector is in
     /// a maintenance that lets nobody run it; what the trigger's arguments or its
     /// jobs' message are refused for.
     pub(super) fn stage_step(
@@ -64,8 +66,11 @@ impl Platform {
         let fires = matches!(event, Event::Due(_));
         let before = State { due, life: trigger.life.clone() };
         let maintenance = self.maintenance_of(instance, &trigger.message)?;
-        if let (Event::Launched(_), Some(maintenance)) = (&event, &maintenance) {
-            maintenance.admit(true)?;
+        if matches!(event, Event::Launched(_)) {
+            self.check_account(instance, &trigger.message, Place::Message)?;
+            if let Some(maintenance) = &maintenance {
+                maintenance.admit(true)?;
+            }
         }
         let rules = Rules { maintenance: maintenance.is_some(), ..trigger.rules(instance)? };
         let (after, commands) = step(&rules, before.clone(), event, self.clock.now(), &mut || self.random().share());

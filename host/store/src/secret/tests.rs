@@ -11,7 +11,17 @@ fn key(byte: u8) -> MasterKey {
 }
 
 fn context(account: &str, field: &str) -> SecretContext {
-    SecretContext { instance: InstanceId::global(), account: account.to_owned(), field: field.to_owned() }
+    SecretContext {
+        instance: InstanceId::global(),
+        account: account.to_owned(),
+        konnector: Some("bank".to_owned()),
+        field: field.to_owned(),
+    }
+}
+
+/// The same place, for another konnector or for none.
+fn of(konnector: Option<&str>, context: &SecretContext) -> SecretContext {
+    SecretContext { konnector: konnector.map(str::to_owned), ..context.clone() }
 }
 
 #[test]
@@ -22,12 +32,29 @@ fn a_secret_opens_only_where_it_was_sealed() {
 
     let message =
         |key: &MasterKey, context: &SecretContext, sealed: &str| key.open(context, sealed).unwrap_err().to_string();
-    insta::assert_snapshot!(message(&key(1), &context("acct-2", "password"), &sealed), @"the secret password of account acct-2 cannot be opened: it was changed, or belongs to another account or field; enter it again");
+    insta::assert_snapshot!(message(&key(1), &context("acct-2", "password"), &sealed), @"the secret password of account acct-2 cannot be opened: it was changed, or belongs to another account, konnector or field; enter it again");
     insta::assert_snapshot!(message(&key(2), &here, &sealed), @"the secret password of account acct-1 cannot be opened: it was sealed with the key ead75eb8…, this server has 937f5557…; start it with that key");
-    insta::assert_snapshot!(message(&key(1), &here, "hunter2"), @"the secret password of account acct-1 cannot be opened: it is not of the form sealed-v1.<key>.<text>; enter it again");
+    insta::assert_snapshot!(message(&key(1), &here, "hunter2"), @"the secret password of account acct-1 cannot be opened: it is not of the form sealed-v2.<key>.<text>; enter it again");
     assert!(key(1).open(&context("acct-1", "token"), &sealed).is_err());
     let elsewhere = SecretContext { instance: InstanceId::new(), ..here };
     assert!(key(1).open(&elsewhere, &sealed).is_err());
+}
+
+#[test]
+fn a_secret_opens_for_no_other_konnector() {
+    let here = context("acct-1", "password");
+    let contexts = [None, Some("bank"), Some("thief"), Some("")].map(|konnector| of(konnector, &here));
+    for (number, own) in contexts.iter().enumerate() {
+        let sealed = key(1).seal(own, b"correct horse").unwrap();
+        for (other, context) in contexts.iter().enumerate() {
+            assert_eq!(key(1).open(context, &sealed).is_ok(), number == other, "{own:?}, {context:?}");
+        }
+        // Nor does a text of one format pass for one of the other.
+        let renamed = sealed.replacen("sealed-v2", "sealed-v1", 1);
+        assert!(own.konnector.is_none() || key(1).open(&of(None, &here), &renamed).is_err());
+        assert!(key(1).sealed(&sealed) && key(1).sealed_for(own, &sealed) && !key(2).sealed(&sealed));
+        assert_eq!(key(1).sealed_for(&of(None, &here), &sealed), own.konnector.is_none());
+    }
 }
 
 #[test]
@@ -59,7 +86,7 @@ fn d13_the_same_secret_is_never_sealed_the_same_way() {
 /// What was sealed by an earlier version still opens.
 #[test]
 fn the_format_and_the_derived_keys_do_not_change() {
-    let here = context("acct-1", "password");
+    let here = of(None, &context("acct-1", "password"));
     insta::assert_snapshot!(key(7).fingerprint(), @"5f52460e46c8fe59");
     insta::assert_snapshot!(hex::encode(*key(7).derive("tokens")), @"988b0eb3b3ab059fce4b892c824b55c154bed8c6ca6ba6705a7f7b80fbfb8d5a");
     let sealed = "sealed-v1.5f52460e.7kD5wjpGaeZbJFxu8XOBBN_ckYqz2n-H-EC6Lvw0KyzslaDhEU3K17bb0OI9kiHuZQbF_ZV6uCZYaToptOvEuPgyeIs";
@@ -122,7 +149,7 @@ proptest! {
     #[test]
     fn no_text_makes_opening_panic(text: String) {
         prop_assert!(key(1).open(&context("a", "f"), &text).is_err());
-        let framed = format!("sealed-v1.{}.{}", key(1).hint(), text);
+        let framed = format!("sealed-v2.{}.{}", key(1).hint(), text);
         prop_assert!(key(1).open(&context("a", "f"), &framed).is_err());
     }
 }

@@ -70,7 +70,12 @@ async fn filled(dir: &Path, key: &MasterKey) -> Store {
         let size = if number % 100 == 0 { 20_000 } else { number };
         create(&store, &bill(format!("{number:03}")), json!({ "text": "x".repeat(size), "number": number })).await;
     }
-    let context = SecretContext { instance: instance(1), account: "a".to_owned(), field: "password".to_owned() };
+    let context = SecretContext {
+        instance: instance(1),
+        account: "a".to_owned(),
+        konnector: Some("bank".to_owned()),
+        field: "password".to_owned(),
+    };
     let sealed = key.seal(&context, b"canary-secret").unwrap();
     create(&store, &bill("account"), json!({ "sealed": sealed, "clear": "canary-clear" })).await;
     queue(&store, &job("waiting"), 10, Some("lock")).await;

@@ -9,7 +9,7 @@ use konnector_store::InstanceId;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::account::{Account, OAUTH};
+use crate::account::{Account, OAUTH, owner};
 use crate::account_type::AccountType;
 use crate::instance::Instance;
 use crate::stored::{Object, Stored};
@@ -88,7 +88,7 @@ impl Platform {
         if !account.body.contains_key(OAUTH) {
             return Ok(Landed::Unrefreshable);
         }
-        let token = self.account_secrets(instance, &account)?.into_iter().find(|(name, _)| name == "refresh_token");
+        let token = self.own_secrets(instance, &account)?.into_iter().find(|(name, _)| name == "refresh_token");
         let mut fresh = Object::new();
         match (token, &kind.value.token_endpoint) {
             (Some((_, token)), Some(endpoint)) => {
@@ -110,6 +110,9 @@ impl Platform {
             (Some(_), None) => return Ok(Landed::Unrefreshable),
         }
         let change = |body: &mut Object| {
+            if owner(body) != owner(&account.body) {
+                return Err(Error::Conflict(format!("the account '{id}' became another konnector's meanwhile")));
+            }
             if let Some(oauth) = body.get_mut(OAUTH).and_then(Value::as_object_mut) {
                 oauth.extend(fresh.clone());
             }

@@ -79,8 +79,9 @@ async fn save(files: &RunFiles, name: &str) {
 async fn the_identifier_of_the_account_s_metadata_counts() {
     let mut run = Run::free().await;
     let scope = Arc::get_mut(&mut run.scope).unwrap();
-    let account = scope.account.as_mut().unwrap();
+    let mut account: Account = (**scope.account.as_ref().unwrap()).clone();
     account.body.insert("cozyMetadata".to_owned(), json!({ "sourceAccountIdentifier": "ada@bank.example" }));
+    scope.account = Some(account.grant(&scope.konnector.slug).unwrap());
     let id = told(&mut run, "yes").await;
     let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
     let identifier = reference("io.cozy.accounts.sourceAccountIdentifier", "ada@bank.example");
@@ -137,7 +138,8 @@ async fn the_only_folder_that_refers_to_the_account_is_taken() {
     let own = mark("/Moved/Here", std::slice::from_ref(&konnector)).await;
     assert_eq!(told(&mut run, "gone").await, own);
     // Of two, neither is; and each run reads the account anew.
-    Arc::get_mut(&mut run.scope).unwrap().account = Some(platform.account(&instance, "account").unwrap());
+    let account = platform.account(&instance, "account").unwrap().grant(&run.scope.konnector.slug).unwrap();
+    Arc::get_mut(&mut run.scope).unwrap().account = Some(account);
     mark("/And/There", &[konnector]).await;
     let made = told(&mut run, "gone").await;
     assert_eq!(

@@ -97,13 +97,15 @@ impl Run {
         }))
         .unwrap();
         let manifest = konnector.manifest().unwrap();
+        let account = Account { id: "account".to_owned(), rev, body: object(account) };
+        let account = account.grant(&konnector.slug).unwrap();
         let lease = claimed.unwrap().remove(0);
         let scope = Scope {
             permissions: Permissions::from_manifest(&object(rules)).unwrap(),
             platform: platform.fenced(&lease),
             instance,
             konnector,
-            account: Some(Account { id: "account".to_owned(), rev, body: object(account) }),
+            account: Some(account),
             identifier: Some("ada".to_owned()),
             job,
             awaits_user: AtomicBool::new(false),

@@ -43,7 +43,8 @@ async fn connected(run: &Run, token_endpoint: &str, expires_at: &str) -> Account
 }
 
 fn secret(run: &Run, account: &Account, name: &str) -> Option<String> {
-    let secrets = run.scope.platform.account_secrets(&run.scope.instance, account).unwrap();
+    let grant = account.clone().grant(&run.scope.konnector.slug).unwrap();
+    let secrets = run.scope.platform.account_secrets(&run.scope.instance, &grant).unwrap();
     secrets.into_iter().find(|(own, _)| own == name).map(|(_, value)| value)
 }
 

@@ -1,0 +1,187 @@
+//! Which konnector may use an account: its own, whose slug is the account's `account_type`, and those that its owner shares it with.
+//!
+//! [`admits`] is the one rule. Every door asks it, by [`Platform::check_account`] where a person or program names an account for a konnector,
+//! by [`Account::grant`] where a run begins: secrets open for a konnector only through a [`Grant`].
+
+use std::fmt;
+use std::ops::Deref;
+
+use konnector_manifest::Slug;
+use serde_json::Value;
+
+use super::Account;
+use crate::instance::Instance;
+use crate::job::is_clean_up;
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// Member of an account with the slugs of the konnectors that its owner shares it with.
+pub(crate) const SHARED_WITH: &str = "shared_with";
+
+/// The slug of the konnector that an account belongs to; empty, which is no slug, where it names none.
+pub(crate) fn owner(body: &Object) -> &str {
+    body.get("account_type").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn shared_with(body: &Object) -> impl Iterator<Item = &str> {
+    body.get(SHARED_WITH).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Whether a konnector may use an account.
+pub(crate) fn admits(body: &Object, slug: &str) -> bool {
+    !slug.is_empty() && (owner(body) == slug || shared_with(body).any(|other| other == slug))
+}
+
+/// Where an account was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the arguments of a job.
+    Arguments,
+    /// In the message of a trigger.
+    Message,
+    /// As the parameter `AccountID`.
+    Parameter,
+}
+
+/// A konnector is to use an account that is not its own, and that is not shared with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignAccount {
+    /// Where it was named.
+    pub place: Place,
+    /// Id of the account.
+    pub account: String,
+    /// Slug of the konnector that was to use it.
+    pub konnector: String,
+    /// Slug of the konnector that it belongs to.
+    pub owner: Option<String>,
+}
+
+impl std::error::Error for ForeignAccount {}
+
+impl fmt::Display for ForeignAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { account, konnector, owner, .. } = self;
+        match owner {
+            Some(owner) => write!(
+                f,
+                "the account '{account}' belongs to the konnector '{owner}' and is not shared with '{konnector}'; \
+                 name an account of '{konnector}', or share this one: konnector accounts share {account} {konnector}"
+            ),
+            None => write!(
+                f,
+                "the account '{account}' has no account_type, so no konnector may use it; \
+                 set account_type to '{konnector}' and enter its secrets again"
+            ),
+        }
+    }
+}
+
+/// An account and a konnector that may use it.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    account: Account,
+    konnector: Slug,
+}
+
+impl Grant {
+    /// The konnector that may use the account.
+    #[must_use]
+    pub const fn konnector(&self) -> &Slug {
+        &self.konnector
+    }
+}
+
+impl Deref for Grant {
+    type Target = Account;
+
+    fn deref(&self) -> &Account {
+        &self.account
+    }
+}
+
+impl Account {
+    /// Whether a konnector may use it.
+    #[must_use]
+    pub fn admits(&self, slug: &Slug) -> bool {
+        admits(&self.body, slug.as_ref())
+    }
+
+    fn foreign(&self, slug: &Slug, place: Place) -> ForeignAccount {
+        let owner = Some(owner(&self.body)).filter(|owner| !owner.is_empty());
+        ForeignAccount { place, account: self.id.clone(), konnector: slug.to_string(), owner: owner.map(str::to_owned) }
+    }
+
+    /// Lets a konnector use it.
+    ///
+    /// # Errors
+    ///
+    /// [`ForeignAccount`] for a konnector that may not.
+    pub(crate) fn grant(self, slug: &Slug) -> Result<Grant, ForeignAccount> {
+        if self.admits(slug) {
+            Ok(Grant { konnector: slug.clone(), account: self })
+        } else {
+            Err(self.foreign(slug, Place::Arguments))
+        }
+    }
+}
+
+impl Platform {
+    /// The account that the message of a job names: the deleted one for a job that cleans up after it. `None` where it names none.
+    pub(crate) fn account_of_message<'a>(
+        &self,
+        instance: &Instance,
+        message: &'a Value,
+    ) -> Option<(&'a str, Result<Account>)> {
+        let id = message.get("account").and_then(Value::as_str)?;
+        let found = if is_clean_up(message) { self.deleted_account(instance, id) } else { self.account(instance, id) };
+        Some((id, found))
+    }
+
+    /// Refuses the message of a job or trigger that names a konnector and an account which that konnector may not use. An account that does
+    /// not exist is for the run to find out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ForeignAccount`].
+    pub(crate) fn check_account(&self, instance: &Instance, message: &Value, place: Place) -> Result<()> {
+        let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
+        let (Some(slug), Some((_, found))) = (slug, self.account_of_message(instance, message)) else { return Ok(()) };
+        match found {
+            Ok(account) if account.admits(&slug) => Ok(()),
+            Ok(account) => Err(account.foreign(&slug, place).into()),
+            Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes members of an account on behalf of a run of a konnector, as long as the konnector may use the account.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] when the account was taken from the konnector meanwhile, [`Error::NotFound`] when it is gone.
+    pub(crate) async fn change_granted(
+        &self,
+        instance: &Instance,
+        grant: &Grant,
+        change: impl Fn(&mut Object) -> Result<()> + Send + Sync,
+    ) -> Result<()> {
+        let change = |body: &mut Object| {
+            if admits(body, grant.konnector.as_ref()) { change(body) } else { Err(taken(grant)) }
+        };
+        self.change_account(instance, &grant.id, change).await
+    }
+
+    /// The account of a run as it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::change_granted`].
+    pub(crate) fn granted_now(&self, instance: &Instance, grant: &Grant) -> Result<Grant> {
+        self.account(instance, &grant.id)?.grant(&grant.konnector).map_err(|_| taken(grant))
+    }
+}
+
+fn taken(grant: &Grant) -> Error {
+    let Grant { account, konnector } = grant;
+    Error::Forbidden(format!("the account '{}' is no longer the konnector '{konnector}'s to use", account.id))
+}

@@ -1,0 +1,253 @@
+//! How the secrets of an account are sealed and opened. They are bound to the account's own konnector: where the account becomes another
+//! one's, they open no more. The cookies of a session are bound to the konnector that keeps them.
+
+use konnector_store::{InstanceId, MasterKey, SecretContext};
+use serde_json::{Value, json};
+
+use super::access::{admits, owner};
+use super::{Account, Grant, SECRETS, SESSION, STATE, clear_name, places, places_mut, sealed_name};
+use crate::instance::Instance;
+use crate::stored::Object;
+use crate::{Error, Platform, Result};
+
+/// Between the name of a member that a run keeps and the slug of a konnector which the account is shared with.
+const OF: char = '/';
+
+/// The context of a secret that a konnector owns.
+fn context(instance: &InstanceId, account: &str, konnector: &str, field: &str) -> SecretContext {
+    SecretContext {
+        instance: instance.clone(),
+        account: account.to_owned(),
+        konnector: Some(konnector.to_owned()),
+        field: field.to_owned(),
+    }
+}
+
+/// The name under which a konnector's runs keep something in an account: each konnector has its own.
+fn private(name: &str, body: &Object, slug: &str) -> String {
+    if owner(body) == slug { name.to_owned() } else { format!("{name}{OF}{slug}") }
+}
+
+/// The konnector whose runs keep something under a name.
+fn keeper<'a>(name: &'a str, body: &'a Object) -> &'a str {
+    name.split_once(OF).map_or_else(|| owner(body), |(_, slug)| slug)
+}
+
+/// Whether a member holds the cookies of the last session of a konnector.
+pub(crate) fn is_session(name: &str) -> bool {
+    name.split_once(OF).map_or(name, |(name, _)| name) == SESSION
+}
+
+/// Whether a member of the platform's own is of a konnector that may use the account.
+pub(crate) fn is_in_use(name: &str, body: &Object) -> bool {
+    !name.contains(OF) || admits(body, keeper(name, body))
+}
+
+/// Removes what konnectors kept in an account that may not use it any more.
+pub(super) fn forget_former_users(body: &mut Object) {
+    let former: Vec<String> =
+        body.keys().filter(|name| name.starts_with('_') && !is_in_use(name, body)).cloned().collect();
+    for name in former {
+        body.shift_remove(&name);
+    }
+}
+
+/// How the secrets of accounts are sealed at the moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    /// The key that they are sealed with, but for those that are with the new one.
+    pub old: &'a MasterKey,
+    /// The key that they are to be sealed with.
+    pub new: &'a MasterKey,
+    /// Whether some may be bound to no konnector, as earlier versions sealed them.
+    pub unbound: bool,
+}
+
+impl Keys<'_> {
+    /// The text sealed with the new key and for this context; `None` where it is already.
+    fn again(&self, context: &SecretContext, text: &str) -> Result<Option<String>> {
+        if self.new.sealed_for(context, text) {
+            return Ok(None);
+        }
+        let key = if self.new.sealed(text) { self.new } else { self.old };
+        let before = SecretContext { konnector: None, ..context.clone() };
+        let before = if self.unbound && key.sealed_for(&before, text) { &before } else { context };
+        Ok(Some(self.new.seal(context, &key.open(before, text)?)?))
+    }
+}
+
+/// Seals the secrets of an account anew where they are not sealed as they should be; answers how many there were. One that cannot be opened
+/// stays as it is where `refused` lets it.
+pub(crate) fn seal_anew(
+    instance: &InstanceId,
+    account: &str,
+    body: &mut Object,
+    keys: Keys<'_>,
+    mut refused: impl FnMut(Error) -> Result<()>,
+) -> Result<u64> {
+    let mut sealed = 0;
+    let konnector = owner(body).to_owned();
+    let mut again = |konnector: &str, field: &str, value: &mut Value| -> Result<()> {
+        let Some(text) = value.as_str() else { return Ok(()) };
+        match keys.again(&context(instance, account, konnector, field), text) {
+            Ok(None) => {}
+            Ok(Some(anew)) => {
+                *value = Value::String(anew);
+                sealed += 1;
+            }
+            Err(error) => refused(error)?,
+        }
+        Ok(())
+    };
+    for place in places_mut(body) {
+        for (name, value) in place {
+            if let Some(field) = clear_name(name) {
+                again(&konnector, field, value)?;
+            }
+        }
+    }
+    for (name, value) in body.iter_mut().filter(|(name, _)| is_session(name)) {
+        let keeper = name.split_once(OF).map_or(konnector.as_str(), |(_, slug)| slug);
+        again(keeper, SESSION, value)?;
+    }
+    Ok(sealed)
+}
+
+impl Platform {
+    /// Replaces the clear secrets of an account by their sealed form. Sealed members that come back from a client stay as they are; what
+    /// was not sealed for this account and its konnector is refused now, and not when a run needs it.
+    pub(crate) fn seal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
+        let declared = self.declared_secrets(instance, body);
+        let konnector = owner(body).to_owned();
+        let context = |field: &str| context(&instance.id, id, &konnector, field);
+        for members in places_mut(body) {
+            let clear: Vec<String> = members
+                .keys()
+                .filter(|name| SECRETS.contains(&name.as_str()) || declared.contains(*name))
+                .cloned()
+                .collect();
+            for name in clear {
+                let Some(value) = members.shift_remove(&name) else { continue };
+                if value.is_null() {
+                    members.shift_remove(&sealed_name(&name));
+                    continue;
+                }
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let sealed = self.key.seal(&context(&name), text.as_bytes())?;
+                members.insert(sealed_name(&name), Value::String(sealed));
+            }
+            for (name, value) in &*members {
+                if let (Some(field), Some(text)) = (clear_name(name), value.as_str()) {
+                    let opened = self.key.open(&context(field), text);
+                    opened.map_err(|error| Error::BadRequest(format!("{name} cannot be taken: {error}")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The fields that the konnector's manifest declares as passwords.
+    fn declared_secrets(&self, instance: &Instance, body: &Object) -> Vec<String> {
+        let slug = owner(body).parse().ok();
+        slug.and_then(|slug| self.konnector(instance, &slug).ok())
+            .and_then(|konnector| konnector.manifest().ok())
+            .map(|manifest| manifest.secret_fields().map(str::to_owned).collect())
+            .unwrap_or_default()
+    }
+
+    /// Replaces the sealed members by the clear ones, for those who may see them.
+    pub(crate) fn unseal_account(&self, instance: &Instance, id: &str, body: &mut Object) -> Result<()> {
+        let konnector = owner(body).to_owned();
+        for members in places_mut(body) {
+            let sealed: Vec<String> = members.keys().filter(|name| clear_name(name).is_some()).cloned().collect();
+            for sealed_name in sealed {
+                let Some(name) = clear_name(&sealed_name).map(str::to_owned) else { continue };
+                let Some(Value::String(text)) = members.shift_remove(&sealed_name) else { continue };
+                let clear = self.open_secret(&context(&instance.id, id, &konnector, &name), &text)?;
+                members.insert(name, Value::String(clear));
+            }
+        }
+        Ok(())
+    }
+
+    fn open_secret(&self, context: &SecretContext, sealed: &str) -> Result<String> {
+        let clear = self.key.open(context, sealed)?;
+        String::from_utf8(clear.to_vec()).map_err(|_| Error::Stored {
+            document: format!("io.cozy.accounts/{}", context.account),
+            message: format!("the secret '{}' is no text", context.field),
+        })
+    }
+
+    /// The secrets of an account with their values, for the server's own use.
+    pub(super) fn own_secrets(&self, instance: &Instance, account: &Account) -> Result<Vec<(String, String)>> {
+        let mut secrets = Vec::new();
+        for members in places(&account.body) {
+            for (sealed_name, value) in members {
+                if let (Some(name), Some(sealed)) = (clear_name(sealed_name), value.as_str()) {
+                    let context = context(&instance.id, &account.id, owner(&account.body), name);
+                    secrets.push((name.to_owned(), self.open_secret(&context, sealed)?));
+                }
+            }
+        }
+        Ok(secrets)
+    }
+
+    /// The secrets of an account with their values, for a konnector that may use it.
+    pub(crate) fn account_secrets(&self, instance: &Instance, grant: &Grant) -> Result<Vec<(String, String)>> {
+        self.own_secrets(instance, grant)
+    }
+
+    /// The cookies of a konnector's last session.
+    pub(crate) fn account_session(&self, instance: &Instance, grant: &Grant) -> Result<Option<Vec<u8>>> {
+        let slug = grant.konnector().as_ref();
+        let Some(sealed) = grant.body.get(&private(SESSION, &grant.body, slug)).and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        Ok(Some(self.key.open(&context(&instance.id, &grant.id, slug, SESSION), sealed)?.to_vec()))
+    }
+
+    /// The sealed cookie jar as a member; `Null` removes it.
+    pub(crate) fn session_member(
+        &self,
+        instance: &Instance,
+        grant: &Grant,
+        cookies: Option<&[u8]>,
+    ) -> Result<(String, Value)> {
+        let slug = grant.konnector().as_ref();
+        let value = match cookies {
+            None => Value::Null,
+            Some(cookies) => json!(self.key.seal(&context(&instance.id, &grant.id, slug, SESSION), cookies)?),
+        };
+        Ok((private(SESSION, &grant.body, slug), value))
+    }
+
+    /// Keeps a rotated credential in `body`.
+    pub(crate) fn put_secret(
+        &self,
+        instance: &Instance,
+        account: &str,
+        body: &mut Object,
+        name: &str,
+        value: &str,
+    ) -> Result<()> {
+        let sealed = self.key.seal(&context(&instance.id, account, owner(body), name), value.as_bytes())?;
+        let auth = body.entry(super::AUTH).or_insert_with(|| json!({}));
+        if let Some(members) = auth.as_object_mut() {
+            members.insert(sealed_name(name), Value::String(sealed));
+        }
+        Ok(())
+    }
+}
+
+impl Grant {
+    /// What the konnector saved in an earlier run.
+    #[must_use]
+    pub fn state(&self) -> Option<Value> {
+        self.body.get(&private(STATE, &self.body, self.konnector().as_ref())).cloned()
+    }
+
+    /// Members to set so that the state of a run is kept.
+    pub(crate) fn state_member(&self, state: Value) -> (String, Value) {
+        (private(STATE, &self.body, self.konnector().as_ref()), state)
+    }
+}
