@@ -62,6 +62,21 @@ pub enum Command {
         #[arg(long)]
         password_stdin: bool,
     },
+    /// Let another konnector use an account and its passwords, besides its own.
+    #[command(after_help = "Example:\n  konnector accounts share ID bank101-archive")]
+    Share {
+        /// Id of the account.
+        id: String,
+        /// The other konnector, which is installed.
+        slug: String,
+    },
+    /// Stop sharing an account with a konnector; its runs and triggers for the account are refused from then on.
+    Unshare {
+        /// Id of the account.
+        id: String,
+        /// The other konnector.
+        slug: String,
+    },
     /// Remove an account and its triggers; what was saved stays.
     Rm {
         /// Its id.
@@ -108,6 +123,35 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             output.show(&json!({ "id": id }), || done("the account is changed; a schedule that waited for it goes on"));
             Ok(())
         }
+        Command::Share { id, slug } => {
+            let mut body = read(&session, &id).await?;
+            let mut shared = shared_with(&body);
+            if !shared.contains(&slug) {
+                shared.push(slug.clone());
+                share(&session, &id, &mut body, &shared).await?;
+            }
+            output.show(&json!({ "id": id, "shared_with": shared }), || {
+                done(&format!("{slug} can use the account and its passwords"));
+                crate::output::note(&format!("take that back: konnector accounts unshare {id} {slug}"));
+            });
+            Ok(())
+        }
+        Command::Unshare { id, slug } => {
+            let mut body = read(&session, &id).await?;
+            let mut shared = shared_with(&body);
+            if !shared.contains(&slug) {
+                return Err(Error::usage(
+                    format!("the account {id} is not shared with {slug}"),
+                    "`konnector accounts show ID` names the konnectors in shared_with",
+                ));
+            }
+            shared.retain(|other| *other != slug);
+            share(&session, &id, &mut body, &shared).await?;
+            output.show(&json!({ "id": id, "shared_with": shared }), || {
+                done(&format!("{slug} can no longer use the account"));
+            });
+            Ok(())
+        }
         Command::Rm { id } => {
             let rev = cell(read(&session, &id).await?.get("_rev"));
             session.call(Method::DELETE, &path(&id), &[("rev", &rev)]).await?;
@@ -126,6 +170,20 @@ pub async fn read(session: &Session, id: &str) -> Result<Value> {
     session.find(&path(id)).await?.ok_or_else(|| {
         Error::usage(format!("there is no account '{id}'"), "`konnector accounts ls` names the accounts")
     })
+}
+
+/// The konnectors that an account is shared with.
+fn shared_with(account: &Value) -> Vec<String> {
+    let listed = account.get("shared_with").and_then(Value::as_array);
+    listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Writes an account with other konnectors that it is shared with.
+async fn share(session: &Session, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
+    let members = account.as_object_mut().ok_or_else(|| Error::told(format!("the account {id} is no object")))?;
+    members.insert("shared_with".to_owned(), json!(with));
+    session.send_json(Method::PUT, &path(id), account).await?;
+    Ok(())
 }
 
 async fn add(session: &Session, output: Output, slug: &str, field: &[String], password_stdin: bool) -> Result<()> {
@@ -152,13 +210,14 @@ async fn list(session: &Session, output: Output, slug: Option<&str>) -> Result<(
     let mut accounts = data::all(session, DOCTYPE).await?;
     accounts
         .retain(|account| slug.is_none_or(|slug| account.get("account_type").and_then(Value::as_str) == Some(slug)));
-    let mut rows = Rows::new(["id", "konnector", "name", "state"]);
+    let mut rows = Rows::new(["id", "konnector", "name", "state", "shared with"]);
     for account in &accounts {
         rows.row([
             cell(account.get("_id")),
             cell(account.get("account_type")),
             cell(account.get("name")),
             cell(account.get("state")),
+            shared_with(account).join(", "),
         ]);
     }
     output.table(&json!(accounts), "no account; add one: konnector accounts add SLUG --field login=…", rows);
