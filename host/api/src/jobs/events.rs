@@ -27,6 +27,7 @@ pub async fn follow(
     // Listening begins before the look at the job, so that no change falls in between.
     let events = platform.bus.subscribe(&caller.instance.id);
     super::allowed(&platform, &caller, Verb::Get, &id)?;
+    super::not_for_konnectors(&caller)?;
     let watch = Watch { platform, instance: caller.instance, id, events, next: Next::State };
     Ok(sse::response(stream::unfold(watch, Watch::advance)))
 }

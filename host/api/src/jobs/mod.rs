@@ -94,6 +94,16 @@ fn allowed(platform: &Platform, caller: &Caller, verb: Verb, id: &str) -> Result
     Ok(found?)
 }
 
+/// What a run says is masked on its way to people. A konnector that read it back would learn which of its guesses are secrets.
+fn not_for_konnectors(caller: &Caller) -> Result<(), Failure> {
+    if caller.principal.claims.aud == Audience::Konnector {
+        return Err(Failure::forbidden(
+            "a konnector does not read what runs say; use a token of a person or of an app",
+        ));
+    }
+    Ok(())
+}
+
 async fn list(
     State(platform): State<Platform>,
     caller: Caller,
@@ -240,6 +250,7 @@ fn age(text: &str) -> Result<Duration, Failure> {
 /// The log lines that were kept, one JSON object a line (<https://github.com/ndjson/ndjson-spec>).
 async fn log(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
     allowed(&platform, &caller, Verb::Get, &id)?;
+    not_for_konnectors(&caller)?;
     let lines = platform.job_log(&caller.instance, &id).await?;
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
 }

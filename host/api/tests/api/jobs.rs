@@ -234,6 +234,19 @@ async fn a_job_without_kept_lines_has_an_empty_log() {
     assert_eq!((answer.status, answer.text(), answer.header(CONTENT_TYPE)), (200, "", "application/x-ndjson"));
 }
 
+/// They are masked: a konnector that read its own would learn which of its guesses are secrets.
+#[tokio::test]
+async fn a_konnector_does_not_read_what_runs_say() {
+    let api = Api::new().await;
+    api.install("bank", json!({ "jobs": { "type": "io.cozy.jobs" } })).await;
+    let id = push(&api).await;
+    let token = api.token_of(Audience::Konnector, "bank", "");
+    for path in ["log", "events"] {
+        let answer = api.send(Call::get(&format!("/jobs/{id}/{path}")).token(&token)).await;
+        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+    }
+}
+
 /// The stream of a job's events. Its listening has begun when this returns; the job is looked at when the first frame is read.
 async fn follow(api: &Api, id: &str) -> Body {
     let request = Call::get(&format!("/jobs/{id}/events")).token(&api.token("io.cozy.jobs"));
