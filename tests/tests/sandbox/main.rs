@@ -15,6 +15,7 @@ mod downloads;
 mod endings;
 mod fairness;
 mod filesystem;
+mod guesses;
 mod hostile;
 mod http;
 mod measure;

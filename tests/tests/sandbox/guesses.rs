@@ -1,0 +1,65 @@
+//! No import tells a guest whether a guess is a secret: each is given the right value and a wrong one, and answers the same.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use konnector_tests::fakes::World;
+use konnector_tests::guest;
+use serde_json::json;
+
+use super::run;
+
+/// Imports of WASI that take or give texts; what stands for them in the guest.
+const OF_WASI: [&str; 5] =
+    ["cli.stdout", "filesystem.list", "filesystem.missing", "filesystem.read", "filesystem.write"];
+
+/// Each function of the contract that a konnector can import, as `interface.function`.
+fn imports() -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/0.1.0/konnector.wit");
+    let contract = std::fs::read_to_string(path).unwrap();
+    let (mut interface, mut imports) = (String::new(), BTreeSet::new());
+    for line in contract.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("interface ") {
+            interface = name.trim_end_matches([' ', '{']).to_owned();
+        }
+        if let Some((name, _)) = line.split_once(": ").filter(|(_, rest)| rest.contains("func(")) {
+            imports.insert(format!("{interface}.{name}"));
+        }
+    }
+    imports.remove("run.start");
+    imports
+}
+
+/// The lines in which the guest tells what it was answered, and those of the log that anyone else would read.
+async fn answers(guess: &str) -> (Vec<(String, String)>, World, String) {
+    let world = World::default();
+    let ended = run(&guest("guesses"), json!({ "guess": guess }), &world).await;
+    let imports: BTreeSet<_> = imports().into_iter().chain(OF_WASI.map(str::to_owned)).collect();
+    let backwards: String = guess.chars().rev().collect();
+    let log = world.log();
+    let told = log.lines().filter_map(|line| {
+        let (import, answer) = line.strip_prefix("Info: ")?.split_once(' ')?;
+        imports.contains(import).then(|| (import.to_owned(), answer.replace(&backwards, "GUESS")))
+    });
+    let told = told.collect();
+    (told, world, format!("{:?} {:?}", ended.outcome, ended.receipt))
+}
+
+#[tokio::test]
+async fn every_import_answers_a_right_guess_as_a_wrong_one() {
+    let (right, world, outcome) = answers("hunter22").await;
+    let told: BTreeSet<_> = right.iter().map(|(import, _)| import.clone()).collect();
+    let missing: Vec<_> = imports().into_iter().filter(|import| !told.contains(import)).collect();
+    assert!(missing.is_empty(), "the guest `guesses` has no case for {missing:?}");
+    assert!(OF_WASI.iter().all(|import| told.contains(*import)));
+    // What leaves the process is masked, so the guess was the secret.
+    assert!(world.log().contains("[masked]") && !world.log().contains("hunter22"), "{}", world.log());
+    assert!(outcome.contains("[masked]") && !outcome.contains("hunter22"), "{outcome}");
+    for wrong in ["hunter23", "hxnter22"] {
+        let (other, _, _) = answers(wrong).await;
+        assert_eq!(right.len(), other.len());
+        for (one, other) in right.iter().zip(&other) {
+            assert_eq!(one, other, "an answer tells a right guess from a wrong one");
+        }
+    }
+}
