@@ -17,6 +17,7 @@ mod place;
 mod slug;
 mod source;
 mod text_form;
+pub mod untrusted;
 mod verb;
 
 pub use doctype::{Doctype, DoctypePattern};
