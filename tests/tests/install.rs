@@ -195,3 +195,38 @@ async fn an_archive_is_installed_from_the_network_and_only_as_it_was_published()
     assert_eq!(konnector["data"]["attributes"]["state"], "ready");
     assert_eq!(konnector["data"]["attributes"]["reads_secrets"], false);
 }
+
+/// A program that does not answer is given up after half a minute; a server that is to stop does not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_hangs_does_not_keep_the_server_from_stopping() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::{Duration, Instant};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (programs, begun) = (folder.path().join("bin"), folder.path().join("begun"));
+    std::fs::create_dir(&programs).expect("a folder");
+    let ssh = programs.join("ssh");
+    std::fs::write(&ssh, format!("#!/bin/sh\ntouch '{}'\ntrap '' TERM HUP PIPE\nexec sleep 60\n", begun.display()))
+        .expect("written");
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").expect("a path"));
+    let server = Server::start_in(folder.path(), &[], &[("PATH", &path)]);
+    let client = server.client().await;
+    let installing = tokio::spawn(async move {
+        client
+            .request(
+                reqwest::Method::POST,
+                "/konnectors/shop?Source=git%2Bssh%3A%2F%2Fgit%40127.0.0.1%2Fshop.git",
+                None,
+            )
+            .await
+    });
+    while !begun.exists() {
+        assert!(!installing.is_finished(), "it was refused");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = Instant::now();
+    tokio::task::spawn_blocking(move || server.stop()).await.expect("it stops in order");
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+    installing.abort();
+}

@@ -95,6 +95,9 @@ pub enum Error {
         /// Why not now, and what to do.
         message: String,
     },
+    /// There is too much to do at the moment.
+    #[error("{0}")]
+    Busy(String),
     /// It cannot be done for a while; nobody knows until when.
     #[error("{0}")]
     Unavailable(String),

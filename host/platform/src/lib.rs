@@ -23,6 +23,7 @@ pub mod konnector;
 pub mod mango;
 pub mod memo;
 pub mod oauth_client;
+pub mod offload;
 pub mod permission;
 #[cfg(test)]
 mod races;
@@ -61,6 +62,7 @@ use crate::account::oauth::Flights;
 use crate::clock::Clock;
 use crate::instance::Hosts;
 use crate::job::{History, Lately, Runner, Running, SandboxRunner};
+use crate::offload::Offload;
 use crate::random::{Random, SystemRandom};
 use crate::rate::HourlyLimits;
 use crate::realtime::Bus;
@@ -189,6 +191,10 @@ pub struct Inner {
     hurrying: CancellationToken,
     tasks: TaskTracker,
     public_api: RwLock<Option<Arc<dyn PublicApi>>>,
+    /// Reads what konnectors are installed from.
+    errands: Offload,
+    /// Packs archives of files.
+    packers: Offload,
 }
 
 impl std::ops::Deref for Inner {
@@ -245,6 +251,8 @@ impl Platform {
             hurrying: CancellationToken::new(),
             tasks: TaskTracker::new(),
             public_api: RwLock::default(),
+            errands: konnector::errands(),
+            packers: file::packers(),
         });
         let platform = Self { inner, fence: None };
         key::check(&platform.store, &platform.key).await?;

@@ -36,7 +36,7 @@ pub enum Error {
     #[error(
         "the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start{}: mark a \
          function with `#[konnector]` and build a `cdylib`, or build a program with a `main`",
-        match exports.as_slice() { [] => String::new(), some => format!(" (it exports {})", some.join(", ")) }
+        listed(exports)
     )]
     NoRun {
         /// What it exports instead.
@@ -94,4 +94,16 @@ pub enum Error {
     /// The engine cannot be made on this machine.
     #[error("cannot start the WebAssembly engine: {0}")]
     Engine(String),
+}
+
+/// Names in an error, of which a component may have as many as it likes.
+const MAX_LISTED: usize = 8;
+
+fn listed(exports: &[String]) -> String {
+    let listed: Vec<&str> = exports.iter().take(MAX_LISTED).map(String::as_str).collect();
+    match (listed.as_slice(), exports.len() - listed.len()) {
+        ([], _) => String::new(),
+        (some, 0) => format!(" (it exports {})", some.join(", ")),
+        (some, more) => format!(" (it exports {} and {more} more)", some.join(", ")),
+    }
 }

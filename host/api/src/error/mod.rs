@@ -7,10 +7,13 @@ pub mod framework;
 pub mod jsonapi;
 pub mod oauth;
 
+use std::fmt;
+
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use konnector_manifest::untrusted::cut;
 use konnector_platform::Error;
 use konnector_platform::account::Place;
 use konnector_platform::mango::QueryError;
@@ -29,7 +32,30 @@ pub struct Failure {
     /// How to authenticate instead.
     challenge: Option<&'static str>,
     /// From when on it may be asked for again.
-    retry: Option<DateTime<Utc>>,
+    retry: Option<Retry>,
+}
+
+/// Bytes of a message. It may repeat what a client or a manifest says, which may be of any length.
+const MAX_MESSAGE_SIZE: usize = 2_000;
+/// Seconds after which a server with too much to do may be asked again: longer than most requests take.
+const BUSY: u32 = 2;
+
+/// When something may be asked for again (RFC 9110 §10.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Retry {
+    /// From a moment on.
+    At(DateTime<Utc>),
+    /// After so many seconds.
+    After(u32),
+}
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(moment) => moment.format("%a, %d %b %Y %H:%M:%S GMT").fmt(f),
+            Self::After(seconds) => seconds.fmt(f),
+        }
+    }
 }
 
 /// What a failure concerns; decides the shape of its body.
@@ -53,7 +79,7 @@ pub enum About {
 
 impl Failure {
     fn new(status: StatusCode, about: About, message: impl Into<String>) -> Self {
-        Self { status, about, message: message.into(), code: None, challenge: None, retry: None }
+        Self { status, about, message: cut(message.into(), MAX_MESSAGE_SIZE), code: None, challenge: None, retry: None }
     }
 
     /// A status whose text says it all.
@@ -127,10 +153,8 @@ impl Failure {
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        // A date, as RFC 9110 §10.2.3 allows.
-        let date = self.retry.map(|until| until.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
-        if let Some(date) = date.and_then(|date| HeaderValue::from_str(&date).ok()) {
-            headers.insert(RETRY_AFTER, date);
+        if let Some(retry) = self.retry.and_then(|retry| HeaderValue::from_str(&retry.to_string()).ok()) {
+            headers.insert(RETRY_AFTER, retry);
         }
         response.extensions_mut().insert(self);
         response
@@ -168,9 +192,12 @@ impl From<Error> for Failure {
             Error::InvalidToken => invalid_token(INVALID),
             Error::ExpiredToken => invalid_token(EXPIRED),
             Error::RunToken => Self::unauthenticated(message, INVALID),
+            Error::Busy(_) => {
+                Self { retry: Some(Retry::After(BUSY)), ..Self::request(StatusCode::SERVICE_UNAVAILABLE, message) }
+            }
             Error::Unavailable(_) => Self::request(StatusCode::SERVICE_UNAVAILABLE, message),
             Error::NotYet { until, .. } => {
-                Self { retry: Some(until), ..Self::request(StatusCode::TOO_MANY_REQUESTS, message) }
+                Self { retry: Some(Retry::At(until)), ..Self::request(StatusCode::TOO_MANY_REQUESTS, message) }
             }
             Error::OAuth { error: error @ "invalid_token", .. } => {
                 let failure = Self::new(StatusCode::UNAUTHORIZED, About::OAuth(error), message);
@@ -194,7 +221,7 @@ const fn of_query(error: &QueryError) -> &'static str {
     match error {
         QueryError::Selector(_) => "invalid_selector",
         QueryError::Sort(_) => "unsupported_mixed_sort",
-        QueryError::Member { .. } => "bad_request",
+        QueryError::Member { .. } | QueryError::TooExpensive => "bad_request",
         QueryError::NoIndex => "no_index",
     }
 }
@@ -269,6 +296,7 @@ mod tests {
             (Error::ExpiredToken, 400),
             (Error::NotYet { until: "2026-11-20T12:00:00Z".parse().expect("a date"), message: "x".to_owned() }, 429),
             (Error::Unavailable("x".to_owned()), 503),
+            (Error::Busy("x".to_owned()), 503),
             (Error::OAuth { error: "invalid_grant", description: "x".to_owned() }, 400),
             (Error::OAuth { error: "invalid_token", description: "x".to_owned() }, 401),
             (Error::Reconnect, 401),

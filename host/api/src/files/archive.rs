@@ -1,5 +1,7 @@
 //! Several files as one zip archive, sent at once or under a link that works for an hour.
 
+use std::collections::HashSet;
+
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
 use axum::body::Body;
@@ -11,7 +13,7 @@ use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{ARCHIVES, FILES};
-use konnector_platform::file::{Archive, Target};
+use konnector_platform::file::{Archive, MAX_NAMED, Target};
 use konnector_platform::instance::Instance;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
@@ -24,6 +26,8 @@ use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Content, Describe as _, Kind};
 
 const ZIP: &str = "application/zip";
+/// Bytes of the name of an archive: with its ending it is the name of a file, of which most systems take 255 bytes.
+const MAX_NAME_SIZE: usize = 200;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
@@ -52,6 +56,9 @@ async fn create(
     if name.contains('/') {
         return Err(Failure::bad_request("the name of an archive contains no slash"));
     }
+    if name.len() > MAX_NAME_SIZE {
+        return Err(Failure::attribute("name", format!("the name of an archive has at most {MAX_NAME_SIZE} bytes")));
+    }
     if attributes.take("pages").is_some_and(|pages| pages != json!([])) {
         return Err(Failure::attribute("pages", "pages cannot be taken out of a file; name the whole file in ids"));
     }
@@ -60,7 +67,13 @@ async fn create(
     if ids.is_empty() && paths.is_empty() {
         return Err(Failure::bad_request("an archive needs files: give ids, or files, which are paths"));
     }
-    for id in &ids {
+    if ids.len() + paths.len() > MAX_NAMED {
+        let message =
+            format!("an archive names at most {MAX_NAMED} files and directories; name a directory above them");
+        return Err(Failure::attribute("ids", message));
+    }
+    let mut known = HashSet::new();
+    for id in ids.iter().filter(|id| known.insert(*id)) {
         access::by_id(&platform, &caller, Verb::Get, id)?;
     }
     let mut all = ids.clone();
@@ -69,7 +82,7 @@ async fn create(
     }
     let archive = Archive { name, ids: all };
     if headers.get_all(ACCEPT).iter().any(|accept| accept == ZIP) {
-        return send(&platform, &caller.instance, &archive);
+        return send(&platform, &caller.instance, &archive).await;
     }
     caller.principal.check_lasting("make links")?;
     let id = platform.leave_archive(&caller.instance, &archive).await?;
@@ -88,13 +101,13 @@ async fn follow(
     Path((secret, _)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
     match platform.follow_link(&instance, &secret)? {
-        Target::Archive(id) => send(&platform, &instance, &platform.archive_left(&instance, &id)?),
+        Target::Archive(id) => send(&platform, &instance, &platform.archive_left(&instance, &id)?).await,
         Target::File(_) | Target::Version(_) => Err(download::no_link()),
     }
 }
 
-fn send(platform: &Platform, instance: &Instance, archive: &Archive) -> Result<Response, Failure> {
-    let parts = ReceiverStream::new(platform.pack(instance, archive)?);
+async fn send(platform: &Platform, instance: &Instance, archive: &Archive) -> Result<Response, Failure> {
+    let parts = ReceiverStream::new(platform.pack(instance, archive).await?);
     let parts = parts.inspect_err(|error| tracing::warn!(%error, "an archive broke off"));
     let name = download::disposition(&format!("{}.zip", archive.name), true);
     let headers = [(CONTENT_TYPE, ZIP.to_owned()), (CONTENT_DISPOSITION, name)];

@@ -116,3 +116,59 @@ async fn a_large_archive_is_streamed() {
     assert!(answer.body.len() < text.len() / 2, "{} bytes", answer.body.len());
     assert!(unpacked(&answer) == [("archive/large.txt".to_owned(), Some(text.to_owned()))]);
 }
+
+#[tokio::test]
+async fn what_is_named_many_times_is_packed_once_and_too_much_is_refused() {
+    let api = with_files().await;
+    let token = api.token("*");
+    let call = |attributes: Value| create(attributes).token(&token).accept("application/zip");
+    let answer = api
+        .send(call(
+            json!({ "name": "a", "ids": vec![BILL; 5_000], "files": vec!["/Administrative/Bank/bill n°1.html"; 100] }),
+        ))
+        .await;
+    assert_eq!(unpacked(&answer), [("a/bill n°1.html".to_owned(), Some("first".to_owned()))]);
+    for (attributes, about) in [
+        (json!({ "ids": vec![BILL; 10_001] }), "/data/attributes/ids"),
+        (json!({ "ids": [BILL], "name": "n".repeat(201) }), "/data/attributes/name"),
+    ] {
+        let refused = api.send(call(attributes)).await;
+        assert_eq!((refused.status, &refused.json()["errors"][0]["source"]["pointer"]), (422, &json!(about)));
+    }
+}
+
+/// Each archive keeps a thread until its client has taken it. So many as there are threads for go on, one more is refused, and everybody else
+/// is answered.
+#[tokio::test]
+async fn a_few_archives_are_packed_at_a_time() {
+    let api = with_files().await;
+    let token = api.token("*");
+    // Larger than what waits for a client, and cannot be packed smaller.
+    let random: Vec<u8> =
+        (0_u64..400_000).map(|number| (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8).collect();
+    api.file("0123456789abcdef0123456789abcdef", "/Large", "large.bin", random.leak()).await;
+    let router = konnector_api::public(api.platform.clone());
+    let call = || -> http::Request<axum::body::Body> {
+        create(json!({ "name": "a", "files": ["/Large"] })).token(&token).accept("application/zip").into()
+    };
+    let mut begun = Vec::new();
+    let refused = loop {
+        let answer = tower::ServiceExt::oneshot(router.clone(), call()).await.expect("infallible");
+        if answer.status() != 200 {
+            break answer;
+        }
+        // Nobody takes it.
+        begun.push(answer);
+        assert!(begun.len() < 100, "there is no limit");
+    };
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "2");
+    assert!(begun.len() >= 2, "{}", begun.len());
+    assert_eq!(api.send(Call::get("/readyz")).await.status, 200);
+    drop(begun);
+    // What nobody waits for any more makes room.
+    api.until(200, async || {
+        tower::ServiceExt::oneshot(router.clone(), call()).await.expect("infallible").status().as_u16()
+    })
+    .await;
+}

@@ -3,8 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use konnector_manifest::Manifest;
+use konnector_platform::konnector::BundleFolder;
 
 use crate::error::{Error, Result, file};
+
+/// Bytes of a file of a bundle; a server takes none that is larger.
+const MAX_FILE_SIZE: u64 = 32 << 20;
 
 /// A folder with a manifest that can be read.
 pub struct Bundle {
@@ -28,14 +32,17 @@ impl Bundle {
 
     /// The component's bytes.
     pub fn component(&self) -> Result<Vec<u8>> {
-        let path = self.folder.join(&self.manifest.component);
-        std::fs::read(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::failed(
-                format!("there is no component {}", path.display()),
+        self.file(&self.manifest.component)?.ok_or_else(|| {
+            Error::failed(
+                format!("there is no component {}", self.folder.join(&self.manifest.component).display()),
                 format!("compile it: konnector build {}", self.folder.display()),
-            ),
-            _ => file("read", &path)(error),
+            )
         })
+    }
+
+    /// The bytes of a file, as a server would read them; `None` where there is none.
+    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        read(&self.folder, name)
     }
 
     /// The name for files: the slug, else that of the folder.
@@ -47,12 +54,19 @@ impl Bundle {
 
 /// The bytes of a folder's manifest.
 pub fn manifest_text(folder: &Path) -> Result<Vec<u8>> {
-    let path = folder.join(Manifest::FILE_NAME);
-    std::fs::read(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::failed(
+    read(folder, Manifest::FILE_NAME)?.ok_or_else(|| {
+        Error::failed(
             format!("there is no {} in {}", Manifest::FILE_NAME, folder.display()),
             "name the folder of a konnector, or write a new one: konnector new NAME",
-        ),
-        _ => file("read", &path)(error),
+        )
     })
+}
+
+/// The bytes of a regular file in a folder; no link is followed, because no server would.
+pub fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    match BundleFolder::open(folder) {
+        Ok(folder) => Ok(folder.read(name, MAX_FILE_SIZE)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file("open", folder)(error)),
+    }
 }

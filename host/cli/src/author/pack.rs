@@ -9,7 +9,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::bundle::Bundle;
-use crate::error::{Result, file, io};
+use crate::error::{Error, Result, file, io};
 use crate::output::{Output, bytes, done, note};
 
 /// Packed where they are there, for people who look into the archive.
@@ -53,11 +53,16 @@ fn files(bundle: &Bundle) -> Result<BTreeMap<String, Vec<u8>>> {
         (manifest.component.clone(), bundle.component()?),
     ]);
     for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
-        let path = bundle.folder.join(name);
-        files.insert(name.clone(), std::fs::read(&path).map_err(file("read", &path))?);
+        let content = bundle.file(name)?.ok_or_else(|| {
+            Error::failed(
+                format!("there is no {}", bundle.folder.join(name).display()),
+                "the manifest names it; put it there, or take it out of the manifest",
+            )
+        })?;
+        files.insert(name.clone(), content);
     }
     for name in COURTESY {
-        if let Ok(content) = std::fs::read(bundle.folder.join(name)) {
+        if let Some(content) = bundle.file(name)? {
             files.insert(name.to_owned(), content);
         }
     }

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{Datelike as _, Timelike as _};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, ZipWriter};
@@ -16,6 +16,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 use super::{File, Kind, TRASH_ID, link, numbered, safe_name};
 use crate::doctype::ARCHIVES;
 use crate::instance::Instance;
+use crate::offload::Offload;
 use crate::stored::object;
 use crate::{Error, Platform, Result};
 
@@ -27,6 +28,19 @@ const WAITING: usize = 2;
 const MOST: usize = 100_000;
 /// Contents from this size on have their sizes in 64 bits; a little less than 4 GiB, because packing may add to what cannot be packed.
 const LARGE: u64 = (4 << 30) - (64 << 20);
+
+/// Archives that are packed at the same time: each keeps a processor busy for as long as its client takes what is packed.
+const MAX_PACKERS: usize = 8;
+/// Requests that wait for one of them to end, and for how long.
+const MAX_WAITING: usize = 32;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Files and directories that one archive may name; what is in the directories is not counted.
+pub const MAX_NAMED: usize = 10_000;
+
+/// Threads that pack archives.
+pub(crate) fn packers() -> Offload {
+    Offload::new("archives", MAX_PACKERS, MAX_WAITING, PATIENCE)
+}
 
 /// What an archive is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,31 +76,31 @@ impl Platform {
             .map_err(|error| Error::Stored { document: format!("{}/{id}", *ARCHIVES), message: error.to_string() })
     }
 
-    /// Begins to make an archive. What is deleted meanwhile is left out.
+    /// Begins to make an archive. What is named twice is in it once; what is deleted meanwhile is left out.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for something of the list.
-    pub fn pack(&self, instance: &Instance, archive: &Archive) -> Result<Parts> {
-        let tops: Vec<File> = archive.ids.iter().map(|id| self.file(instance, id)).collect::<Result<_>>()?;
+    /// [`Error::NotFound`] for something of the list, [`Error::Busy`] when too many are being made.
+    pub async fn pack(&self, instance: &Instance, archive: &Archive) -> Result<Parts> {
+        let mut named = HashSet::new();
+        let ids = archive.ids.iter().filter(|id| named.insert(*id));
+        let tops: Vec<File> = ids.map(|id| self.file(instance, id)).collect::<Result<_>>()?;
         let (sender, parts) = mpsc::channel(WAITING);
         let (platform, instance, root) = (self.clone(), instance.clone(), safe_name(&archive.name));
-        let runtime = Handle::current();
-        // Compressing takes a thread for as long as the client takes the archive.
-        self.tasks().spawn_blocking(move || {
-            runtime.block_on(async {
-                let packer = Packer::new(sender.clone());
-                let packed = tokio::select! {
-                    biased;
-                    () = platform.stopping().cancelled() => Err(Error::Unavailable("the server stops".to_owned())),
-                    packed = packer.pack(&platform, &instance, &root, tops) => packed,
-                };
-                if let Err(error) = packed {
-                    // Where the client is gone, nobody is told.
-                    drop(sender.send(Err(error)).await);
-                }
-            });
-        });
+        let packing = async move {
+            let packer = Packer::new(sender.clone());
+            let packed = tokio::select! {
+                biased;
+                () = platform.stopped() => Err(Error::Unavailable("the server stops".to_owned())),
+                packed = packer.pack(&platform, &instance, &root, tops) => packed,
+            };
+            if let Err(error) = packed {
+                // Where the client is gone, nobody is told.
+                drop(sender.send(Err(error)).await);
+            }
+        };
+        // The server's end waits for them, and they for nothing then.
+        self.packers.begin(self.tasks().track_future(packing)).await?;
         Ok(parts)
     }
 }

@@ -26,7 +26,8 @@ use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-pub use archive::{Archive, Parts};
+pub(crate) use archive::packers;
+pub use archive::{Archive, MAX_NAMED, Parts};
 pub(crate) use change::Mark;
 pub use content::NewContent;
 pub use link::Target;

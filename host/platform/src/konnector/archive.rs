@@ -1,19 +1,22 @@
 //! Archives of bundles: tar, gzipped or not.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::io::{self, Read};
 
 use flate2::{Compression, GzBuilder};
+use tar::{Entry, EntryType};
 
 use super::gzip::Members;
 use crate::{Error, Result};
 
-/// Bytes of one file in a bundle.
-const LARGEST_FILE: u64 = 32 << 20;
-/// Bytes of all files that are kept.
-const LARGEST_BUNDLE: u64 = 64 << 20;
-/// Entries of an archive.
-const MOST_ENTRIES: usize = 10_000;
+/// Bytes of one file in a bundle: a component is a few MiB, and what compiles it takes many times its size.
+pub(super) const MAX_FILE_SIZE: u64 = 32 << 20;
+/// Bytes that an archive unpacks to, with its headers and with what is skipped: all files are held in memory at once.
+pub(super) const MAX_BUNDLE_SIZE: u64 = 64 << 20;
+/// Entries of an archive: a bundle has three files, a repository that is packed as a whole a few thousand.
+const MAX_ENTRIES: usize = 10_000;
+/// Bytes of a header's extension, which holds a name or the records of pax. The longest path of Linux has 4,096.
+const MAX_EXTENSION_SIZE: u64 = 64 << 10;
 
 /// Packs files, by name. The same files give the same bytes, so that checksums can be compared: sorted, without dates and owners.
 ///
@@ -37,88 +40,132 @@ pub fn pack(files: &BTreeMap<String, Vec<u8>>) -> std::io::Result<Vec<u8>> {
 
 /// The files of an archive, by name.
 pub(super) fn unpack(bytes: &[u8]) -> Result<HashMap<String, Vec<u8>>> {
-    let Some(mut members) = Members::of(bytes) else { return read(bytes) };
-    let files = read(&mut members)?;
+    let Some(members) = Members::of(bytes) else { return read(Unpacked { inner: bytes, left: MAX_BUNDLE_SIZE }) };
+    let mut unpacked = Unpacked { inner: members, left: MAX_BUNDLE_SIZE };
+    let files = read(&mut unpacked)?;
     // The end of the archive is not that of the stream: what comes after it must be whole, too, and little.
-    let mut rest = members.take(LARGEST_BUNDLE);
-    std::io::copy(&mut rest, &mut std::io::sink()).map_err(broken)?;
+    io::copy(&mut unpacked, &mut io::sink()).map_err(broken)?;
     Ok(files)
-}
-
-fn broken(error: std::io::Error) -> Error {
-    Error::Unreachable(format!("the source is no readable tar archive: {error}"))
 }
 
 fn read(archive: impl Read) -> Result<HashMap<String, Vec<u8>>> {
     let mut files = HashMap::new();
-    let mut total = 0;
     let mut archive = tar::Archive::new(archive);
-    for (number, entry) in archive.entries().map_err(broken)?.enumerate() {
-        let entry = entry.map_err(broken)?;
-        if number >= MOST_ENTRIES {
-            return Err(Error::TooLarge(format!("the archive has more than {MOST_ENTRIES} entries")));
+    let mut name = None;
+    // The library would read extensions of any size into memory; so they are read here.
+    for (number, entry) in archive.entries().map_err(broken)?.raw(true).enumerate() {
+        let mut entry = entry.map_err(broken)?;
+        if number >= MAX_ENTRIES {
+            return Err(Error::TooLarge(format!("the archive has more than {MAX_ENTRIES} entries")));
         }
-        if !entry.header().entry_type().is_file() {
-            continue;
+        match entry.header().entry_type() {
+            EntryType::GNULongName => {
+                let bytes = extension(&mut entry)?;
+                name = Some(bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec());
+            }
+            EntryType::XHeader => {
+                if let Some(path) = pax_path(&extension(&mut entry)?)? {
+                    name = Some(path);
+                }
+            }
+            // Targets of links, and records for all entries that follow: neither changes a regular file.
+            EntryType::GNULongLink | EntryType::XGlobalHeader => drop(extension(&mut entry)?),
+            EntryType::GNUSparse => {
+                return Err(Error::Unreachable(
+                    "the archive has a sparse file; pack it without, for example with `konnector pack`".to_owned(),
+                ));
+            }
+            kind => {
+                let name = name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+                if kind.is_file() {
+                    let name = String::from_utf8_lossy(&name);
+                    let name = name.trim_start_matches("./").trim_start_matches('/').to_owned();
+                    let bytes = read_bounded(entry, &name, MAX_FILE_SIZE)?;
+                    files.insert(name, bytes);
+                }
+            }
         }
-        let name =
-            entry.path().map_err(broken)?.to_string_lossy().trim_start_matches("./").trim_start_matches('/').to_owned();
-        let bytes = bounded(entry, &name)?;
-        total += bytes.len() as u64;
-        if total > LARGEST_BUNDLE {
-            return Err(Error::TooLarge(format!("the archive unpacks to more than {LARGEST_BUNDLE} bytes")));
-        }
-        files.insert(name, bytes);
     }
     Ok(files)
 }
 
-/// The bytes of a file of a bundle.
-pub(super) fn bounded(reader: impl Read, name: &str) -> Result<Vec<u8>> {
+fn broken(error: io::Error) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TooMuch>()) {
+        Some(too_much) => Error::TooLarge(too_much.to_string()),
+        None => Error::Unreachable(format!("the source is no readable tar archive: {error}")),
+    }
+}
+
+/// The content of an entry that says more of the next one.
+fn extension(entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader
-        .take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::Unreachable(format!("'{name}' cannot be read from the source: {error}")))?;
-    check_size(name, bytes.len() as u64)?;
+    entry.take(MAX_EXTENSION_SIZE + 1).read_to_end(&mut bytes).map_err(broken)?;
+    if bytes.len() as u64 > MAX_EXTENSION_SIZE {
+        return Err(Error::TooLarge(format!(
+            "the archive has a header with more than {MAX_EXTENSION_SIZE} bytes; names of files are shorter"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The path in the records of pax, lines such as `30 path=a/file`. Other readers take a size from there, too, and would read another
+/// archive than we do; so one with a size, which only files of more than 8 GiB need, is refused.
+fn pax_path(records: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut path = None;
+    for record in tar::PaxExtensions::new(records) {
+        let record = record.map_err(broken)?;
+        match record.key_bytes() {
+            b"path" => path = Some(record.value_bytes().to_vec()),
+            b"size" => return Err(Error::TooLarge("the archive has a file of more than 8 GiB".to_owned())),
+            key if key.starts_with(b"GNU.sparse.") => {
+                return Err(Error::Unreachable(
+                    "the archive has a sparse file; pack it without, for example with `konnector pack`".to_owned(),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+/// What an archive unpacks to, up to a number of bytes.
+struct Unpacked<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(TooMuch))?;
+        Ok(read)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the archive unpacks to more than {MAX_BUNDLE_SIZE} bytes")]
+struct TooMuch;
+
+/// The bytes of a file of a bundle.
+pub(super) fn read_bounded(reader: impl Read, name: &str, max_size: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(max_size + 1).read_to_end(&mut bytes).map_err(|error| {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<TooMuch>()) {
+            Some(too_much) => Error::TooLarge(too_much.to_string()),
+            None => Error::Unreachable(format!("'{name}' cannot be read from the source: {error}")),
+        }
+    })?;
+    check_size(name, bytes.len() as u64, max_size)?;
     Ok(bytes)
 }
 
 /// Refuses a file that is larger than those of bundles may be.
-pub(super) fn check_size(name: &str, size: u64) -> Result<()> {
-    if size > LARGEST_FILE {
-        return Err(Error::TooLarge(format!("'{name}' in the source is larger than {LARGEST_FILE} bytes")));
+pub(super) fn check_size(name: &str, size: u64, max_size: u64) -> Result<()> {
+    if size > max_size {
+        return Err(Error::TooLarge(format!("'{name}' in the source is larger than {max_size} bytes")));
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_files_give_the_same_bytes() {
-        let files = BTreeMap::from([("b".to_owned(), b"2".to_vec()), ("a".to_owned(), b"1".to_vec())]);
-        let bytes = pack(&files).expect("packed");
-        assert_eq!(bytes, pack(&files).expect("packed"));
-        assert_eq!(unpack(&bytes).expect("unpacked"), files.into_iter().collect());
-    }
-
-    #[test]
-    fn an_archive_of_several_members_is_read_to_its_end() {
-        use std::io::Write as _;
-
-        let files: BTreeMap<_, _> = (0..20).map(|number| (format!("{number:02}"), vec![number; 1_000])).collect();
-        let mut tar = Vec::new();
-        Members::of(&pack(&files).expect("packed")).expect("gzip").read_to_end(&mut tar).expect("unpacked");
-        let member = |part: &[u8]| {
-            let mut gzip = GzBuilder::new().write(Vec::new(), Compression::fast());
-            gzip.write_all(part).expect("written");
-            gzip.finish().expect("finished")
-        };
-        let members: Vec<u8> = tar.chunks(700).flat_map(member).collect();
-        assert_eq!(unpack(&members).expect("unpacked"), files.into_iter().collect());
-        // Also where it breaks off behind the last file.
-        assert!(unpack(members.get(..members.len() - 1).expect("a part")).is_err());
-    }
-}
+mod tests;

@@ -1,15 +1,20 @@
 //! A bundle: a folder or archive with `manifest.konnector`, the component and the icon.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::io;
+use std::path::Path;
 
 use konnector_manifest::Manifest;
 
-use super::archive::{bounded, pack, unpack};
+use super::archive::{MAX_FILE_SIZE, check_size, pack, unpack};
+use super::folder::{BundleFolder, relative};
 use crate::{Error, Result};
 
 /// Name of the manifest in a bundle.
 pub const MANIFEST: &str = "manifest.konnector";
+
+/// Bytes of the manifest.
+pub(super) const MAX_MANIFEST_SIZE: u64 = Manifest::MAX_SIZE as u64;
 
 /// What is needed of a bundle.
 #[derive(Debug)]
@@ -25,6 +30,7 @@ pub struct Bundle {
 impl Bundle {
     /// A bundle of this manifest and the files that `file` gives by name.
     pub(super) fn new(manifest: &[u8], mut file: impl FnMut(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+        check_size(MANIFEST, manifest.len() as u64, MAX_MANIFEST_SIZE)?;
         let manifest = Manifest::parse(manifest)?;
         let component = file(&manifest.component)?.ok_or_else(|| {
             Error::Unreachable(format!(
@@ -39,27 +45,24 @@ impl Bundle {
         Ok(Self { manifest, component, icon })
     }
 
-    /// Reads a folder.
+    /// Reads a folder, no symbolic links in it, and nothing that is not a regular file. Blocks.
     ///
     /// # Errors
     ///
     /// [`Error::Unreachable`] when a file is missing or unreadable, [`Error::Manifest`].
     pub fn from_folder(folder: &Path) -> Result<Self> {
-        let read = |name: &str| -> Result<Option<Vec<u8>>> {
-            let path = folder.join(inside(name)?);
-            match std::fs::File::open(&path) {
-                Ok(file) => bounded(file, name).map(Some),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(Error::Unreachable(format!("'{}' cannot be read: {error}", path.display()))),
-            }
-        };
-        let manifest = read(MANIFEST)?.ok_or_else(|| {
+        let missing = || {
             Error::Unreachable(format!(
                 "there is no {MANIFEST} in '{}'; check the path of the source",
                 folder.display()
             ))
+        };
+        let opened = BundleFolder::open(folder).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing(),
+            _ => Error::Unreachable(format!("'{}' cannot be read: {error}", folder.display())),
         })?;
-        Self::new(&manifest, read)
+        let manifest = opened.read(MANIFEST, MAX_MANIFEST_SIZE)?.ok_or_else(missing)?;
+        Self::new(&manifest, |name| opened.read(name, MAX_FILE_SIZE))
     }
 
     /// Reads a tar archive, gzipped or not. The bundle may lie below one folder.
@@ -94,24 +97,18 @@ impl Bundle {
             .map_err(|error| Error::BadRequest(format!("the manifest cannot be written: {error}")))?;
         let mut files = BTreeMap::from([
             (MANIFEST.to_owned(), manifest),
-            (inside(&self.manifest.component)?.to_owned(), self.component.clone()),
+            (inside(&self.manifest.component)?, self.component.clone()),
         ]);
         if let (Some(name), Some(icon)) = (&self.manifest.icon, &self.icon) {
-            files.insert(inside(name)?.to_owned(), icon.clone());
+            files.insert(inside(name)?, icon.clone());
         }
         pack(&files).map_err(Error::io("packing a bundle"))
     }
 }
 
-/// A relative path that stays inside the bundle.
-fn inside(name: &str) -> Result<&str> {
-    let stays = Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if stays && !name.is_empty() {
-        return Ok(name.trim_start_matches("./"));
-    }
-    Err(Error::BadRequest(format!(
-        "the manifest names the file '{name}', which is not inside the bundle; use a relative path without .."
-    )))
+/// A relative path that stays inside the bundle, as archives write it.
+fn inside(name: &str) -> Result<String> {
+    relative(name).map(|names| names.join("/"))
 }
 
 #[cfg(test)]

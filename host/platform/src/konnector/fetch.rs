@@ -1,12 +1,22 @@
 //! Gets a bundle from where a source says.
 
+use std::time::Duration;
+
 use konnector_manifest::Source;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::Konnector;
 use super::bundle::Bundle;
+use crate::offload::Offload;
 use crate::{Error, Platform, Result};
+
+/// Bundles that are read at the same time: each may take some hundred MiB of memory while it is unpacked and looked at.
+const MAX_ERRANDS: usize = 4;
+/// Requests that wait for one of them to end; people install one konnector at a time.
+const MAX_WAITING_ERRANDS: usize = 64;
+/// How long reading a bundle may take, from a disk as from a network (cozy-stack, sources: 30 s).
+const READING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A bundle and what it is installed as.
 pub(super) struct Fetched {
@@ -27,7 +37,7 @@ impl Platform {
         match source {
             Source::File(folder) => {
                 let folder = folder.clone();
-                blocking(move || Bundle::from_folder(&folder)).await.map(Fetched::from)
+                self.errand_of(move || Bundle::from_folder(&folder)).await.map(Fetched::from)
             }
             Source::Http { url, sha256 } => self.fetch_archive(url, sha256.as_ref()).await,
             Source::Registry { name, channel, version } => {
@@ -67,24 +77,40 @@ impl Platform {
 
     async fn fetch_archive(&self, url: &Url, sha256: Option<&[u8; 32]>) -> Result<Fetched> {
         let bytes = self.download(url).await?;
-        if let Some(expected) = sha256 {
-            let found = Sha256::digest(&bytes);
-            if found.as_slice() != expected {
-                return Err(Error::Unreachable(format!(
+        let (url, sha256) = (url.clone(), sha256.copied());
+        let read = move || {
+            let found: [u8; 32] = Sha256::digest(&bytes).into();
+            match sha256.filter(|expected| *expected != found) {
+                None => Bundle::from_archive(&bytes),
+                Some(expected) => Err(Error::Unreachable(format!(
                     "the archive behind {url} has the SHA-256 {}, but the source names {}; it was changed or tampered with",
                     hex::encode(found),
                     hex::encode(expected)
-                )));
+                ))),
             }
-        }
-        blocking(move || Bundle::from_archive(&bytes)).await.map(Fetched::from)
+        };
+        self.errand_of(read).await.map(Fetched::from)
     }
 }
 
-/// Work that would hold up others.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::Unreachable(format!("reading the bundle failed: {error}"))),
+/// Threads for bundles.
+pub(crate) fn errands() -> Offload {
+    Offload::new("installations", MAX_ERRANDS, MAX_WAITING_ERRANDS, READING_TIMEOUT)
+}
+
+impl Platform {
+    /// Work on a bundle that blocks. It is given up after a while: a folder may lie on a disk of another machine that does not answer. Its
+    /// thread then stays where it is, and one less is there for others.
+    pub(super) async fn errand_of<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match tokio::time::timeout(READING_TIMEOUT, self.errands.run(work)).await {
+            Ok(done) => done,
+            Err(_) => Err(Error::Unreachable(format!(
+                "the source could not be read within {} s; try again, or copy it to a local disk",
+                READING_TIMEOUT.as_secs()
+            ))),
+        }
     }
 }

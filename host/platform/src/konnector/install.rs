@@ -4,6 +4,7 @@
 use std::str::FromStr as _;
 
 use bytes::Bytes;
+use konnector_manifest::untrusted::cut;
 use konnector_manifest::{Manifest, Permissions, Slug, Source};
 use konnector_sandbox::Sandbox;
 use konnector_store::{BlobId, Changes, Error as StoreError};
@@ -18,6 +19,9 @@ use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Object, Stored, object};
 use crate::{Error, Platform, Result};
+
+/// Bytes of what is said of an installation that failed: an error may repeat names of any length.
+const MAX_ERROR_SIZE: usize = 2_000;
 
 /// What to install.
 #[derive(Debug, Clone)]
@@ -94,7 +98,7 @@ impl Platform {
         }
         let fetched = self.fetch(&source).await?;
         let parameters = request.parameters.filter(|_| !matches!(source, Source::Registry { .. }));
-        let mut plan = self.plan(&slug, &source, fetched, parameters, None)?;
+        let mut plan = self.plan(slug, source, fetched, parameters, None).await?;
         if request.deactivated {
             plan.goal = KonnectorState::Installed;
         }
@@ -102,7 +106,19 @@ impl Platform {
     }
 
     /// Checks all that can be checked without compiling.
-    pub(super) fn plan(
+    pub(super) async fn plan(
+        &self,
+        slug: Slug,
+        source: Source,
+        fetched: Fetched,
+        parameters: Option<Object>,
+        before: Option<Stored<Konnector>>,
+    ) -> Result<Plan> {
+        let platform = self.clone();
+        self.errand_of(move || platform.checked(&slug, &source, fetched, parameters, before)).await
+    }
+
+    fn checked(
         &self,
         slug: &Slug,
         source: &Source,
@@ -165,13 +181,14 @@ impl Platform {
                     InstallEvent::State(Box::new(konnector))
                 }
                 Err(error) => {
-                    tracing::warn!(%slug, %error, "the konnector could not be installed");
+                    let error = cut(error.to_string(), MAX_ERROR_SIZE);
+                    tracing::warn!(%slug, error, "the konnector could not be installed");
                     failed.state = KonnectorState::Errored;
-                    failed.error = Some(error.to_string());
+                    failed.error = Some(error.clone());
                     if let Ok(body) = object(&failed) {
                         platform.publish(&at(&instance, &slug), Happened::Updated, body);
                     }
-                    InstallEvent::Failed(error.to_string())
+                    InstallEvent::Failed(error)
                 }
             };
             drop(events.send(event).await);

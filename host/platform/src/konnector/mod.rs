@@ -4,6 +4,7 @@ mod archive;
 mod bundle;
 mod consent;
 mod fetch;
+mod folder;
 mod git;
 mod gzip;
 mod install;
@@ -28,6 +29,8 @@ pub use konnector_sandbox::Cut;
 
 pub use archive::pack;
 pub use bundle::Bundle;
+pub(crate) use fetch::errands;
+pub use folder::BundleFolder;
 pub use install::{InstallEvent, InstallRequest, Installing};
 pub(crate) use registry::News;
 pub use registry::{Proxied, RegistryPage, RegistryVersion};
@@ -223,7 +226,16 @@ impl Platform {
     ///
     /// When the store fails.
     pub fn konnectors(&self, instance: &Instance) -> Result<Vec<Konnector>> {
-        Ok(self.all::<Konnector>(&instance.id, &KONNECTORS)?.into_iter().map(|found| found.value).collect())
+        Ok(self.stored_konnectors(instance)?.into_iter().map(|found| found.value).collect())
+    }
+
+    /// The same with their revisions.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn stored_konnectors(&self, instance: &Instance) -> Result<Vec<Stored<Konnector>>> {
+        self.all(&instance.id, &KONNECTORS)
     }
 
     /// The icon of a konnector and its media type.
@@ -255,7 +267,7 @@ impl Platform {
         };
         let bundle =
             Bundle { manifest: konnector.manifest()?, component: self.store.read_content(&component).await?, icon };
-        fetch::blocking(move || bundle.to_archive()).await.map(Download::Archive)
+        self.errand_of(move || bundle.to_archive()).await.map(Download::Archive)
     }
 
     /// All bytes of a blob that is known to be small and whose checksum is kept nowhere.

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use super::archive::{MAX_BUNDLE_SIZE, MAX_FILE_SIZE, check_size};
 use super::bundle::{Bundle, MANIFEST};
-use super::fetch::{Fetched, blocking};
-use super::web::{LARGEST_ARCHIVE, LARGEST_TEXT, PATIENCE, bytes, header};
+use super::fetch::Fetched;
+use super::web::{LARGEST_ARCHIVE, PATIENCE, bytes, header};
 use crate::{Error, Platform, Result};
 
 /// The media type of an artifact's manifest, and what older tools call it.
@@ -22,10 +23,29 @@ const MANIFESTS: &str =
 const TITLE: &str = "org.opencontainers.image.title";
 /// The most layers; a bundle has three files.
 const MOST_LAYERS: usize = 16;
+/// Bytes of an artifact's manifest: a registry need not take larger ones (distribution specification, pushing manifests).
+const MAX_MANIFEST_SIZE: u64 = 4 << 20;
+/// Bytes of an answer with a token, which is to fit into a header.
+const MAX_TOKEN_SIZE: u64 = 16 << 10;
 
 #[derive(Debug, Deserialize)]
 struct Artifact {
     layers: Vec<Layer>,
+}
+
+impl Artifact {
+    /// Reads the manifest of an artifact, whose digest it must have.
+    fn read(manifest: &[u8], digest: Option<&str>) -> Result<Self, String> {
+        if let Some(digest) = digest {
+            check(manifest, digest)?;
+        }
+        let artifact: Self =
+            serde_json::from_slice(manifest).map_err(|error| format!("it is no artifact of layers: {error}"))?;
+        match artifact.layers.len() {
+            0..=MOST_LAYERS => Ok(artifact),
+            many => Err(format!("it has {many} layers; a bundle is one archive or a few files")),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,43 +89,38 @@ impl Platform {
             OciReference::Tag(tag) => (tag.clone(), None),
             OciReference::Digest(hash) => (format!("sha256:{}", hex::encode(hash)), Some(hex::encode(hash))),
         };
-        let found =
-            self.ask_oci(&mut repository, &format!("manifests/{name}"), LARGEST_TEXT).await.map_err(unreachable)?;
-        if let Some(digest) = digest {
-            check(&found, &digest).map_err(unreachable)?;
-        }
-        let artifact: Artifact = serde_json::from_slice(&found)
-            .map_err(|error| unreachable(format!("it is no artifact of layers: {error}")))?;
-        if artifact.layers.len() > MOST_LAYERS {
-            return Err(unreachable(format!(
-                "it has {} layers; a bundle is one archive or a few files",
-                artifact.layers.len()
-            )));
-        }
+        let found = self
+            .ask_oci(&mut repository, &format!("manifests/{name}"), MAX_MANIFEST_SIZE)
+            .await
+            .map_err(unreachable)?;
+        let described = self.errand_of(move || Ok(Artifact::read(&found, digest.as_deref()))).await?;
         let mut files = HashMap::new();
-        for layer in artifact.layers {
-            if layer.size > LARGEST_ARCHIVE {
-                return Err(Error::TooLarge(format!(
-                    "a layer has {} bytes, the limit is {LARGEST_ARCHIVE}",
-                    layer.size
-                )));
-            }
+        let mut left = MAX_BUNDLE_SIZE;
+        for layer in described.map_err(unreachable)?.layers {
             let digest = layer.digest.strip_prefix("sha256:").ok_or_else(|| {
                 unreachable(format!("its layer has the digest {}; only those of SHA-256 are known", layer.digest))
             })?;
-            let path = format!("blobs/{}", layer.digest);
-            let content = self.ask_oci(&mut repository, &path, LARGEST_ARCHIVE).await.map_err(unreachable)?;
-            check(&content, digest).map_err(unreachable)?;
-            match layer.annotations.get(TITLE) {
-                Some(title) if !is_archive(&layer.media_type) && !is_archive(title) => {
-                    files.insert(title.trim_start_matches("./").to_owned(), content.to_vec());
-                }
-                _ => return blocking(move || Bundle::from_archive(&content)).await.map(Fetched::from),
+            let title =
+                layer.annotations.get(TITLE).filter(|title| !is_archive(&layer.media_type) && !is_archive(title));
+            let limit = if title.is_some() { MAX_FILE_SIZE.min(left) } else { LARGEST_ARCHIVE };
+            if layer.size > limit {
+                return Err(Error::TooLarge(format!("a layer has {} bytes, the limit is {limit}", layer.size)));
             }
+            let path = format!("blobs/{}", layer.digest);
+            let content = self.ask_oci(&mut repository, &path, layer.size).await.map_err(unreachable)?;
+            let digest = digest.to_owned();
+            let checked = move || Ok(check(&content, &digest).map(|()| content));
+            let content = self.errand_of(checked).await?.map_err(unreachable)?;
+            let Some(title) = title else {
+                return self.errand_of(move || Bundle::from_archive(&content)).await.map(Fetched::from);
+            };
+            check_size(title, content.len() as u64, limit)?;
+            left -= content.len() as u64;
+            files.insert(title.trim_start_matches("./").to_owned(), content.to_vec());
         }
         let manifest =
             files.remove(MANIFEST).ok_or_else(|| unreachable(format!("it has no layer {MANIFEST} and no archive")))?;
-        Bundle::new(&manifest, |name| Ok(files.remove(name))).map(Fetched::from)
+        self.errand_of(move || Bundle::new(&manifest, |name| Ok(files.remove(name)))).await.map(Fetched::from)
     }
 
     /// Reads something of a repository, with a token where it wants one.
@@ -134,7 +149,7 @@ impl Platform {
     async fn oci_token(&self, refusal: &Response) -> Result<String, String> {
         let challenge = header(refusal, "www-authenticate").unwrap_or_default();
         let url = token_address(challenge).ok_or("the registry wants a login of a kind that is not known")?;
-        let response = self.fetch_url(&url, &[], LARGEST_TEXT, PATIENCE).await.map_err(|error| error.to_string())?;
+        let response = self.fetch_url(&url, &[], MAX_TOKEN_SIZE, PATIENCE).await.map_err(|error| error.to_string())?;
         let token: Token = serde_json::from_slice(&bytes(response.body))
             .map_err(|_| "the registry gives no token to those who have no login".to_owned())?;
         Ok(token.token)

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use konnector_manifest::{Slug, Source};
 use lru::LruCache;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use url::Url;
@@ -118,9 +119,8 @@ fn slug(app: &Value) -> Option<&str> {
     app.get("slug").and_then(Value::as_str)
 }
 
-fn read(name: &Slug, body: &[u8]) -> Result<RegistryVersion> {
-    serde_json::from_slice(body)
-        .map_err(|error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}")))
+fn no_version(name: Slug) -> impl FnOnce(serde_json::Error) -> Error + Send {
+    move |error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}"))
 }
 
 fn hash<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 32], D::Error> {
@@ -154,14 +154,26 @@ impl Platform {
                 .map_or_else(|| format!("version in the channel '{channel}'"), |version| format!("version {version}"));
             return Err(Error::Unreachable(format!("no registry of this server has a {what} of '{name}'")));
         };
-        read(name, &answer.body)
+        self.parse(answer, no_version(name.clone())).await
     }
 
     /// The newest version that a registry source means, as it was lately; `None` for other sources.
     pub(super) async fn news(&self, source: &Source) -> Result<Option<RegistryVersion>> {
         let Source::Registry { name, channel, version: None } = source else { return Ok(None) };
         let answer = self.ask_lately(&format!("{name}/{channel}/latest")).await?;
-        answer.map(|answer| read(name, &answer.body)).transpose()
+        match answer {
+            Some(answer) => self.parse(answer, no_version(name.clone())).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads an answer, which may be large.
+    async fn parse<T: DeserializeOwned + Send + 'static>(
+        &self,
+        answer: Proxied,
+        wrong: impl FnOnce(serde_json::Error) -> Error + Send + 'static,
+    ) -> Result<T> {
+        self.errand_of(move || serde_json::from_slice(&answer.body).map_err(wrong)).await
     }
 
     /// Asks the registries, unless they were asked the same lately.
@@ -261,11 +273,12 @@ impl Platform {
         let pairs = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(cursor);
         let words = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         let listed = self.ask_registry(base, &format!("?{words}")).await?;
-        let listed =
-            listed.map(|answer| serde_json::from_slice::<List>(&answer.body)).transpose().map_err(|error| {
-                Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
-            })?;
-        Ok(listed.unwrap_or_default())
+        let Some(answer) = listed else { return Ok(List::default()) };
+        let base = base.clone();
+        let wrong = move |error| {
+            Error::Unreachable(format!("the registry {base} does not list konnectors as expected: {error}"))
+        };
+        self.parse(answer, wrong).await
     }
 
     /// Konnectors of a registry without those that an earlier one has, too, from which they would be installed.
@@ -311,9 +324,11 @@ impl Platform {
         let mut apps: Vec<Value> = Vec::new();
         for (position, base) in self.config.registries.iter().enumerate() {
             let Some(answer) = self.ask_registry(base, "maintenance").await? else { continue };
-            let theirs = serde_json::from_slice(&answer.body).map_err(|error| {
-                Error::Unreachable(format!("the registry {base} does not list maintenances as expected: {error}"))
-            })?;
+            let asked = base.clone();
+            let wrong = move |error| {
+                Error::Unreachable(format!("the registry {asked} does not list maintenances as expected: {error}"))
+            };
+            let theirs = self.parse(answer, wrong).await?;
             apps.extend(self.without_earlier(position, theirs).await?);
         }
         Ok(apps)

@@ -5,6 +5,7 @@
 mod left_out;
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 pub use left_out::LeftOut;
 
 use super::bundle::Bundle;
+use super::folder::BundleFolder;
+use super::web::LARGEST_ARCHIVE;
 use crate::stored::Object;
 use crate::{Error, Result};
 
@@ -103,7 +106,7 @@ impl Version {
     ///
     /// When the file cannot be read any more.
     pub fn archive(&self) -> Result<Vec<u8>> {
-        if self.place.is_dir() { Bundle::from_folder(&self.place)?.to_archive() } else { read(&self.place) }
+        if is_folder(&self.place) { Bundle::from_folder(&self.place)?.to_archive() } else { read(&self.place) }
     }
 }
 
@@ -126,8 +129,24 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     Error::io(format!("reading {}", path.display()))
 }
 
+/// The bytes of a regular file.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(failed(path))
+    let missing = || failed(path)(std::io::ErrorKind::NotFound.into());
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        return Err(missing());
+    };
+    let folder = BundleFolder::open(folder).map_err(failed(path))?;
+    folder.read(name, LARGEST_ARCHIVE)?.ok_or_else(missing)
+}
+
+/// Whether it is a folder itself, and not a link to one.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// Whether it is a regular file itself, and not a link to one.
+fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 impl Shelf {
@@ -151,7 +170,7 @@ impl Shelf {
         for name in names(&self.folder)? {
             let path = self.folder.join(&name);
             match name.parse() {
-                Ok(slug) if path.is_dir() => slugs.push(slug),
+                Ok(slug) if is_folder(&path) => slugs.push(slug),
                 _ => self.tell(LeftOut::beside_the_konnectors(&path, &name)),
             }
         }
@@ -169,7 +188,7 @@ impl Shelf {
     /// When its folder cannot be read.
     pub fn app(&self, slug: &Slug) -> Result<Option<App>> {
         let folder = self.folder.join(slug.as_ref());
-        if !folder.is_dir() {
+        if !is_folder(&folder) {
             return Ok(None);
         }
         let mut versions = Vec::new();
@@ -178,7 +197,7 @@ impl Shelf {
             if name == MAINTENANCE || name.starts_with('.') {
                 continue;
             }
-            if path.is_file() && !name.ends_with(ARCHIVE) {
+            if !is_folder(&path) && !name.ends_with(ARCHIVE) {
                 self.tell(LeftOut::beside_the_versions(&path, &name, &folder));
                 continue;
             }
@@ -228,7 +247,7 @@ impl Shelf {
 
     /// The options of a maintenance: none where the file holds no object.
     fn maintenance(&self, path: &Path) -> Result<Option<Object>> {
-        if !path.exists() {
+        if !is_file(path) {
             return Ok(None);
         }
         let options: Option<Object> = serde_json::from_slice(&read(path)?).ok();
@@ -242,7 +261,7 @@ impl Shelf {
 
 /// A bundle and its archive.
 fn read_bundle(path: &Path) -> Result<(Bundle, Vec<u8>)> {
-    if path.is_dir() {
+    if is_folder(path) {
         let bundle = Bundle::from_folder(path)?;
         let archive = bundle.to_archive()?;
         return Ok((bundle, archive));
@@ -259,11 +278,11 @@ fn names(folder: &Path) -> Result<Vec<String>> {
 
 /// The newest change of an archive, or of what a folder holds.
 fn stamp(path: &Path) -> Result<Stamp> {
-    let own = fs::metadata(path).map_err(failed(path))?;
+    let own = fs::symlink_metadata(path).map_err(failed(path))?;
     let mut stamp = (own.modified().map_err(failed(path))?, own.len());
     if own.is_dir() {
         for name in names(path)? {
-            if let Ok(inner) = fs::metadata(path.join(name)) {
+            if let Ok(inner) = fs::symlink_metadata(path.join(name)) {
                 stamp = (stamp.0.max(inner.modified().unwrap_or(stamp.0)), stamp.1 + inner.len());
             }
         }

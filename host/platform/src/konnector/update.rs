@@ -66,7 +66,7 @@ impl Platform {
         let old = before.value.manifest()?;
         let own = &fetched.bundle.manifest.parameters;
         let parameters = parameters.or_else(|| own.clone().or_else(|| old.parameters.clone()));
-        let plan = self.plan(&slug, &source, fetched, parameters, Some(before))?;
+        let plan = self.plan(slug, source, fetched, parameters, Some(before)).await?;
         self.begin(instance, plan, KonnectorState::Upgrading).await
     }
 

@@ -14,12 +14,12 @@ use gix::bstr::ByteSlice as _;
 use gix::progress::Discard;
 use gix::remote::fetch::{Shallow, Tags};
 use gix::{ObjectId, Repository};
-use konnector_manifest::{GitTransport, Manifest};
+use konnector_manifest::GitTransport;
 use url::Url;
 
-use super::archive::check_size;
+use super::archive::{MAX_FILE_SIZE, check_size};
 use super::bundle::{Bundle, MANIFEST};
-use super::fetch::{Fetched, blocking};
+use super::fetch::Fetched;
 use crate::{Error, Platform, Result};
 use transport::Way;
 
@@ -27,8 +27,12 @@ use transport::Way;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The branches of a source that names none, in the order in which they are tried.
 const DEFAULT_BRANCHES: [&str; 2] = ["main", "master"];
-/// Settings of the repository: objects that are larger are not even decompressed.
-const SETTINGS: [&str; 1] = ["gitoxide.objects.allocLimit=67108864"];
+/// Settings of the repository: an object that is larger than a file of a bundle may be is not even decompressed, and as many are at a
+/// time as one thread takes.
+const SETTINGS: [&str; 3] =
+    ["gitoxide.objects.allocLimit=33554432", "pack.threads=1", "core.deltaBaseCacheLimit=33554432"];
+/// Bytes of a commit or of a directory, which are headers to the files of a bundle.
+const MAX_HEADER_SIZE: u64 = 1 << 20;
 
 /// Ends what still goes on when nobody waits for it any more.
 struct Stop(Arc<AtomicBool>);
@@ -58,7 +62,7 @@ impl Platform {
         let cache = self.config.cache_dir.clone();
         let stop = Stop(Arc::default());
         let (stopped, shown_url) = (Arc::clone(&stop.0), shown(url));
-        let fetching = blocking(move || {
+        let fetching = self.errands.run(move || {
             std::fs::create_dir_all(&cache).map_err(Error::io("making room for a repository"))?;
             let folder = tempfile::tempdir_in(&cache).map_err(Error::io("making room for a repository"))?;
             let failed =
@@ -140,21 +144,28 @@ impl Checkout {
         let broken = |error: &dyn std::error::Error| {
             Error::Unreachable(format!("the commit {commit} cannot be read: {}", told(error)))
         };
-        let tree =
-            self.0.find_commit(commit).map_err(|error| broken(&error))?.tree().map_err(|error| broken(&error))?;
+        let small = |id: ObjectId| -> Result<()> {
+            let header = self.0.find_header(id).map_err(|error| broken(&error))?;
+            if header.size() <= MAX_HEADER_SIZE {
+                return Ok(());
+            }
+            Err(Error::TooLarge(format!("the {} {id} is larger than {MAX_HEADER_SIZE} bytes", header.kind())))
+        };
+        small(commit)?;
+        let tree = self.0.find_commit(commit).map_err(|error| broken(&error))?.tree_id();
+        let tree = tree.map_err(|error| broken(&error))?.detach();
+        small(tree)?;
+        let tree = self.0.find_tree(tree).map_err(|error| broken(&error))?;
         let file = |name: &str| -> Result<Option<Vec<u8>>> {
             let entry = tree.lookup_entry_by_path(Path::new(name)).map_err(|error| broken(&error))?;
             let Some(entry) = entry.filter(|entry| entry.mode().is_blob()) else { return Ok(None) };
             let header = self.0.find_header(entry.object_id()).map_err(|error| broken(&error))?;
-            check_size(name, header.size())?;
+            check_size(name, header.size(), MAX_FILE_SIZE)?;
             let object = entry.object().map_err(|error| broken(&error))?;
             Ok(Some(object.detach().data))
         };
         let manifest = file(MANIFEST)?
             .ok_or_else(|| Error::Unreachable(format!("the commit {commit} has no {MANIFEST} at its top")))?;
-        if manifest.len() > Manifest::MAX_SIZE {
-            return Err(Error::TooLarge(format!("the {MANIFEST} is larger than {} bytes", Manifest::MAX_SIZE)));
-        }
         let bundle = Bundle::new(&manifest, file)?;
         Ok(Fetched { version: format!("{}-{commit}", bundle.manifest.version), bundle })
     }

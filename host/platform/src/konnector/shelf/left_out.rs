@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use konnector_manifest::{Manifest, Slug};
 use semver::Version as Semver;
 
-use super::ARCHIVE;
+use super::{ARCHIVE, is_file, is_folder, read};
 use crate::konnector::bundle::{Bundle, MANIFEST};
 
 /// Something on a shelf that is not offered.
@@ -26,7 +26,7 @@ impl LeftOut {
 
     /// A bundle that cannot be read.
     pub(super) fn unreadable(path: &Path, error: &crate::Error) -> Self {
-        let advice = if path.is_dir() {
+        let advice = if is_folder(path) {
             format!("look at it with: konnector check {}", path.display())
         } else {
             "write it anew with `konnector pack`, which looks at it, too".to_owned()
@@ -46,7 +46,7 @@ impl LeftOut {
             let reason = format!("its manifest says version '{version}', which is none by semver: {error}");
             Self::new(path, reason, "write a version such as 1.0.0 there, and name it so here")
         })?;
-        let ending = if path.is_dir() { "" } else { ARCHIVE };
+        let ending = if is_folder(path) { "" } else { ARCHIVE };
         if number != version {
             let right = path.with_file_name(format!("{version}{ending}"));
             let reason = format!("its manifest says version {version}");
@@ -71,11 +71,11 @@ impl LeftOut {
             let reason = "the shelf itself is a bundle; on a shelf each bundle has a folder, SLUG/VERSION";
             return Some(Self::new(path, reason, moving(shelf, shelf, shelf.file_name()?.to_str()?)));
         }
-        if name.ends_with(ARCHIVE) && path.is_file() {
+        if name.ends_with(ARCHIVE) && is_file(path) {
             let reason = "an archive lies in the folder of its konnector, named by its version alone";
             return Some(Self::new(path, reason, moving(path, shelf, name.trim_end_matches(ARCHIVE))));
         }
-        let error = name.parse::<Slug>().err().filter(|_| path.is_dir())?;
+        let error = name.parse::<Slug>().err().filter(|_| is_folder(path))?;
         Some(Self::new(path, error.to_string(), "name the folder by the konnector's slug, as in bank101"))
     }
 
@@ -96,10 +96,10 @@ impl LeftOut {
 
 /// Where a bundle belongs that lies in the wrong place, by its manifest; `known_as` where that has no slug.
 fn moving(bundle: &Path, shelf: &Path, known_as: &str) -> String {
-    let read = if bundle.is_dir() {
+    let read = if is_folder(bundle) {
         Bundle::from_folder(bundle).ok()
     } else {
-        std::fs::read(bundle).ok().and_then(|bytes| Bundle::from_archive(&bytes).ok())
+        read(bundle).ok().and_then(|bytes| Bundle::from_archive(&bytes).ok())
     };
     let (slug, version) = match read {
         Some(Bundle { manifest, .. }) => (manifest.slug.map(String::from), manifest.version),
@@ -107,6 +107,6 @@ fn moving(bundle: &Path, shelf: &Path, known_as: &str) -> String {
     };
     let known_as = known_as.trim_end_matches(&format!("-{version}"));
     let slug = slug.or_else(|| known_as.parse::<Slug>().ok().map(String::from)).unwrap_or_else(|| "SLUG".to_owned());
-    let (what, ending) = if bundle.is_dir() { ("what it holds", "") } else { ("it", ARCHIVE) };
+    let (what, ending) = if is_folder(bundle) { ("what it holds", "") } else { ("it", ARCHIVE) };
     format!("move {what} to {}", shelf.join(slug).join(format!("{version}{ending}")).display())
 }
