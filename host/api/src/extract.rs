@@ -9,14 +9,18 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use konnector_manifest::json_budget::{JsonBudget, OverBudget};
 use konnector_manifest::{Doctype, Slug, Verb};
-use konnector_platform::Platform;
+use konnector_platform::{Error, Platform};
 use konnector_platform::instance::Instance;
 use konnector_platform::token::Principal;
 use konnector_store::Map;
 use serde_json::Value;
 
+use crate::compute::threads;
 use crate::credentials;
 use crate::error::Failure;
+
+/// Bytes of a body that are read in less time than it takes to hand them to another thread.
+const SMALL_BODY: usize = 16 << 10;
 
 /// The host a request is for (RFC 9112 §3.2): that of the request line where it is there, else that of the `Host` header.
 pub fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
@@ -210,14 +214,17 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             }
             status => Failure::request(status, rejection.body_text()),
         })?;
-        JsonBudget::of_request(body.len()).check(&body).map_err(|error| match error {
-            OverBudget::Depth => Failure::bad_request(format!("the body is {error}")),
-            OverBudget::Heap { .. } => Failure::request(StatusCode::PAYLOAD_TOO_LARGE, format!("the body: {error}")),
-        })?;
-        match serde_json::from_slice(&body) {
-            Ok(members) => Ok(Self(members)),
-            Err(error) => Err(Failure::bad_request(format!("the body is no JSON object: {error}"))),
-        }
+        let length = body.len();
+        let read = move || {
+            JsonBudget::of_request(body.len()).check(&body).map_err(|error| match error {
+                OverBudget::Depth => Error::BadRequest(format!("the body is {error}")),
+                OverBudget::Heap { .. } => Error::TooLarge(format!("the body: {error}")),
+            })?;
+            serde_json::from_slice(&body)
+                .map(Self)
+                .map_err(|error| Error::BadRequest(format!("the body is no JSON object: {error}")))
+        };
+        Ok(if length > SMALL_BODY { threads().run(read).await? } else { read()? })
     }
 }
 

@@ -11,6 +11,7 @@ use konnector_platform::{Platform, PublicApi};
 use konnector_sandbox::capability::OwnBody;
 use konnector_sandbox::http::HttpError;
 
+use crate::compute::OfKonnector;
 use crate::error::Failure;
 
 /// Hands requests to the routes of the public API.
@@ -43,7 +44,9 @@ impl PublicApi for InProcess {
             Failure::forbidden("a konnector cannot do this: its reach ends with its run").into_response()
         } else {
             let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
-            let Ok(response) = service.call(request.map(Body::new)).await;
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(OfKonnector);
+            let Ok(response) = service.call(request).await;
             response
         };
         response.map(|body| body.map_err(|error| HttpError::Other(error.to_string())).boxed_unsync())

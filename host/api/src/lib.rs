@@ -8,6 +8,8 @@ mod accounts;
 mod admin;
 mod auth;
 mod backup;
+mod compute;
+mod connections;
 mod credentials;
 mod data;
 mod error;
@@ -37,9 +39,10 @@ use axum::Router;
 use konnector_platform::Platform;
 
 pub use admin::{ServerInfo, admin};
+pub use connections::ConnectionLimits;
 pub use in_process::InProcess;
 pub use passphrase::Passphrase;
-pub use server::{LocalAddress, serve};
+pub use server::{LocalAddress, serve, serve_within};
 pub use shelf::registry_server;
 
 /// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
@@ -50,21 +53,20 @@ pub fn public(platform: Platform) -> Router {
 
 /// The routes of the public API; the platform that answers is still to be given.
 fn public_routes() -> Router<Platform> {
-    let quick = ApiRouter::new()
+    let local = ApiRouter::new()
         .merge(konnectors::routes())
         .merge(jobs::routes())
         .merge(triggers::routes())
         .merge(files::routes())
         .merge(permissions::routes())
-        .merge(auth::routes())
-        .merge(accounts::routes())
-        .merge(settings::routes())
-        .merge(realtime::routes());
-    let personal = limits::usual(quick)
+        .merge(settings::routes());
+    // These may wait for the provider of an account, or for what happens next.
+    let remote = ApiRouter::new().merge(auth::routes()).merge(accounts::routes()).merge(realtime::routes());
+    let personal = limits::usual(compute::off_thread(local).merge(remote))
         .merge(realtime::sockets())
         .merge(files::uploads())
         .merge(limits::patient(konnectors::waiting().merge(registry::routes())))
-        .merge(error::couch::rendered(limits::usual(data::routes())));
+        .merge(error::couch::rendered(limits::usual(compute::off_thread(data::routes()))));
     let all = openapi::public(personal.merge(limits::usual(health::routes().merge(accounts::callback()))))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method);

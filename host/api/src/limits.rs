@@ -8,9 +8,10 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tower::ServiceBuilder;
 
 use crate::error::{self, Failure};
@@ -51,12 +52,25 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
+/// A header that decides whose data a request is about or who asks, and that is there more than once: a proxy may look at another one than
+/// this server (RFC 9112 §3.2 for `Host`).
+fn several(headers: &HeaderMap) -> Option<HeaderName> {
+    [HOST, AUTHORIZATION].into_iter().find(|name| headers.get_all(name).iter().nth(1).is_some())
+}
+
 /// Notes a request for the log, without its query string, which may hold a token, and completes its answer.
 async fn guard(request: Request, next: Next) -> Response {
     let wants_json = error::framework::wants_json(request.headers());
     let noted = tracing::enabled!(tracing::Level::DEBUG);
     let noted = noted.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
-    let mut response = error::framework::render(next.run(request).await, wants_json);
+    let answered = match several(request.headers()) {
+        Some(name) => {
+            let message = format!("the request has several headers {name}; send one");
+            Failure::bad_request(message).into_response()
+        }
+        None => next.run(request).await,
+    };
+    let mut response = error::framework::render(answered, wants_json);
     for (name, value) in HEADERS {
         response.headers_mut().entry(name).or_insert(value);
     }

@@ -19,6 +19,9 @@ use crate::stored::{Object, Stored, object};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
+/// Indexes of one type: each query looks at all of them, and each change of a document is written to all of them.
+const MAX_INDEXES: usize = 256;
+
 /// A declared index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
@@ -164,6 +167,16 @@ impl Platform {
         let made_up = new.definition.name();
         let design = new.design.unwrap_or_else(|| made_up.clone());
         let name = new.name.unwrap_or(made_up);
+        let (mut known, mut declared) = (false, 0);
+        for (design, _) in self.designs_of(instance, doctype)? {
+            declared += design.indexes.len();
+            known |= design.indexes.values().any(|index| *index == new.definition);
+        }
+        if !known && declared >= MAX_INDEXES {
+            return Err(Error::BadRequest(format!(
+                "{doctype} has {MAX_INDEXES} indexes, which is the limit; delete design documents that are not needed"
+            )));
+        }
         self.store.index(&instance.id, doctype, &new.definition.fields).await?;
         let at = at(instance, doctype, &design);
         let mut tries = 0;

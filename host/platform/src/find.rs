@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::document::readable;
 use crate::instance::Instance;
-use crate::mango::{Plan, Query, QueryError, Selector, plan, project};
+use crate::mango::{Cost, Plan, Projection, Query, QueryError, Selector, plan};
 use crate::stored::{Object, public};
 use crate::token::Principal;
 use crate::walk::{Place, Walk, Way};
@@ -108,7 +108,9 @@ impl Platform {
         let examined = u64::from(found.is_some());
         let documents: Vec<Object> = found
             .filter(|_| query.limit > 0 && query.skip == 0 && query.bookmark.is_none())
-            .and_then(|document| wanted(document, &query.selector, query))
+            .map(|document| wanted(document, &query.selector, &Projection::new(&query.fields), &mut Cost::default()))
+            .transpose()?
+            .flatten()
             .into_iter()
             .collect();
         let bookmark = if documents.is_empty() { String::new() } else { id.to_owned() };
@@ -132,10 +134,12 @@ impl Platform {
                 error => error.into(),
             })?;
         let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<Place>, 0);
+        let (projection, mut cost) = (Projection::new(&query.fields), Cost::default());
         // Of large documents a page has fewer than were asked for; its bookmark leads on.
         while documents.len() < query.limit && bytes < MAX_PAGE_BYTES {
+            cost.check_clock()?;
             let Some((document, place)) = walk.next().await? else { break };
-            let Some(document) = wanted(document, selector, query) else { continue };
+            let Some(document) = wanted(document, selector, &projection, &mut cost)? else { continue };
             last = Some(place);
             if skipped < query.skip {
                 skipped += 1;
@@ -154,16 +158,21 @@ impl Platform {
 }
 
 /// What is shown of a document, if it is wanted.
-fn wanted(document: Document, selector: &Selector, query: &Query) -> Option<Object> {
+fn wanted(
+    document: Document,
+    selector: &Selector,
+    projection: &Projection,
+    cost: &mut Cost,
+) -> Result<Option<Object>, QueryError> {
     let Document { id, rev, body } = document;
     let mut members = Object::new();
     members.insert("_id".to_owned(), json!(id));
     members.insert("_rev".to_owned(), json!(rev));
     members.extend(public(body));
     let document = Value::Object(members);
-    if !selector.matches(&document) {
-        return None;
+    if !selector.matches(&document, cost)? {
+        return Ok(None);
     }
-    let Value::Object(members) = document else { return None };
-    Some(if query.fields.is_empty() { members } else { project(&members, &query.fields) })
+    let Value::Object(members) = document else { return Ok(None) };
+    Ok(Some(projection.of(members)))
 }

@@ -19,6 +19,9 @@ use crate::{Error, Platform, Result};
 
 pub use change::InstancePatch;
 
+/// Bytes of a host: a name of DNS has at most 253, and a port may follow.
+const MAX_HOST_SIZE: usize = 259;
+
 /// Index from a domain or alias to the instance's id.
 const DOMAINS: &str = "instances.domains";
 /// Hosts whose instances stand ready in memory, those that were asked last.
@@ -201,6 +204,9 @@ impl Platform {
     ///
     /// [`Error::NotFound`] when there is none.
     pub fn instance(&self, host: &str) -> Result<Arc<Instance>> {
+        if host.len() > MAX_HOST_SIZE {
+            return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
+        }
         let look = || -> Result<Option<(String, Stamp)>> {
             let Some(id) = self.id_of(&host.to_ascii_lowercase())? else { return Ok(None) };
             Ok(self.store.stamp(&own(&id))?.map(|stamp| (id, stamp)))

@@ -200,7 +200,8 @@ impl Batch {
         let appended = self.appends.iter().map(|append| (&append.place, Some(&append.value)));
         for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {
             let fits = |what: &str, size, limit| {
-                let what = || format!("the {what} of entry {}", String::from_utf8_lossy(key));
+                // Without the key itself, whose bytes are nobody's business: this reaches clients.
+                let what = || format!("the {what} of an entry");
                 if size > limit { Err(Error::TooLarge { what: what(), size, limit }) } else { Ok(()) }
             };
             fits("key", key.len(), KEY_LIMIT)?;

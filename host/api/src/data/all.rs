@@ -11,17 +11,20 @@ use http::header::CONTENT_TYPE;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::document::DocumentPage;
-use konnector_platform::mango::{FieldPath, QueryError, project};
+use konnector_platform::mango::{Projection, QueryError, field_path};
 use konnector_store::Document;
 use serde_json::{Value, json};
 
 use super::{doctype, shown};
+use crate::compute::threads;
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, Kind};
 
 /// Documents that are read at once.
 const STEP: usize = 256;
+/// Bytes of a piece of an answer, about: one document goes over it.
+const PIECE_SIZE: usize = 256 << 10;
 /// Ids in one request, at most.
 const MOST_KEYS: usize = 10_000;
 
@@ -50,25 +53,23 @@ pub fn routes() -> ApiRouter<Platform> {
 struct Rows {
     doctype: Doctype,
     documents: bool,
-    /// The members that are wanted; all of them where there is none.
-    fields: Vec<FieldPath>,
+    fields: Projection,
 }
 
 impl Rows {
     /// `Fields` says which members are wanted, and that the documents are.
     fn parse(doctype: Doctype, params: &Params) -> Result<Self, Failure> {
         let fields = params.list("Fields");
-        let fields = fields.iter().map(|field| FieldPath::parse(field)).collect::<Result<Vec<_>, _>>();
-        let fields = fields.map_err(|error| konnector_platform::Error::from(QueryError::from(error)))?;
-        let documents = params.flag("include_docs", false) || !fields.is_empty();
+        let fields = fields.iter().map(|field| field_path(field)).collect::<Result<Vec<_>, QueryError>>();
+        let fields = Projection::new(&fields.map_err(konnector_platform::Error::from)?);
+        let documents = params.flag("include_docs", false) || !fields.is_everything();
         Ok(Self { doctype, documents, fields })
     }
 
     fn row(&self, document: Document) -> Value {
         let mut row = json!({ "id": document.id, "key": document.id, "value": { "rev": document.rev } });
         if let Some(members) = row.as_object_mut().filter(|_| self.documents) {
-            let shown = shown(&self.doctype, document);
-            let wanted = if self.fields.is_empty() { shown } else { project(&shown, &self.fields) };
+            let wanted = self.fields.of(shown(&self.doctype, document));
             members.insert("doc".to_owned(), Value::Object(wanted));
         }
         row
@@ -153,15 +154,29 @@ async fn all(
     if listing.ended {
         return Ok((headers, first).into_response());
     }
-    let rest = stream::try_unfold((Some(first), listing), async |(first, mut listing)| {
-        let piece = match first {
-            Some(first) => first,
-            None if listing.ended => return Ok(None),
-            None => listing.piece().map_err(|failure| std::io::Error::other(failure.told().to_owned()))?,
-        };
-        Ok::<_, std::io::Error>(Some((piece, (None, listing))))
+    let next = |listing: &mut Listing| if listing.ended { Ok(None) } else { listing.piece().map(Some) };
+    Ok((headers, pieces(first, listing, next)).into_response())
+}
+
+/// A body that is written piece by piece, on threads for such work.
+fn pieces<T: Send + 'static>(
+    first: String,
+    rest: T,
+    next: impl Fn(&mut T) -> Result<Option<String>, Failure> + Clone + Send + 'static,
+) -> Body {
+    let rest = stream::try_unfold((Some(first), rest), move |(first, mut rest)| {
+        let next = next.clone();
+        async move {
+            if let Some(first) = first {
+                return Ok::<_, std::io::Error>(Some((first, (None, rest))));
+            }
+            let work = move || Ok((next(&mut rest), rest));
+            let (piece, rest) = threads().run(work).await.map_err(std::io::Error::other)?;
+            let piece = piece.map_err(|failure| std::io::Error::other(failure.told().to_owned()))?;
+            Ok(piece.map(|piece| (piece, (None, rest))))
+        }
     });
-    Ok((headers, Body::from_stream(rest)).into_response())
+    Body::from_stream(rest)
 }
 
 /// `startkey` is JSON, therefore a text in quotes; without them it is taken as it stands.
@@ -187,14 +202,49 @@ async fn of_keys(
     let keys = body.get("keys").and_then(Value::as_array).filter(|keys| keys.len() <= MOST_KEYS);
     let keys =
         keys.ok_or_else(|| Failure::bad_request(format!("keys: expected is a list of at most {MOST_KEYS} ids")))?;
-    let look = Rows::parse(doctype, &params)?;
-    let mut rows = Vec::with_capacity(keys.len());
-    for key in keys {
-        let id = key.as_str().unwrap_or_default();
-        rows.push(match platform.read_listed(&caller.instance, &caller.principal, &look.doctype, id)? {
-            Some(document) => look.row(document),
-            None => json!({ "key": key, "error": "not_found" }),
-        });
+    let mut named =
+        Named { platform, caller, rows: Rows::parse(doctype, &params)?, keys: keys.clone().into_iter(), begun: false };
+    // What can be refused is refused before anything is answered.
+    let first = named.piece()?.unwrap_or_default();
+    Ok(([(CONTENT_TYPE, "application/json")], pieces(first, named, Named::piece)).into_response())
+}
+
+/// An answer about some ids that is being written.
+struct Named {
+    platform: Platform,
+    caller: Caller,
+    rows: Rows,
+    keys: std::vec::IntoIter<Value>,
+    begun: bool,
+}
+
+impl Named {
+    /// The next piece of the answer; nothing at its end.
+    fn piece(&mut self) -> Result<Option<String>, Failure> {
+        let mut piece = String::new();
+        if !self.begun {
+            piece = format!("{{\"total_rows\":{},\"offset\":0,\"rows\":[", self.keys.len());
+        } else if self.keys.as_slice().is_empty() {
+            return Ok(None);
+        }
+        while piece.len() < PIECE_SIZE {
+            let Some(key) = self.keys.next() else { break };
+            if std::mem::replace(&mut self.begun, true) {
+                piece.push(',');
+            }
+            let Caller { instance, principal } = &self.caller;
+            let found =
+                self.platform.read_listed(instance, principal, &self.rows.doctype, key.as_str().unwrap_or_default());
+            let row = match found? {
+                Some(document) => self.rows.row(document),
+                None => json!({ "key": key, "error": "not_found" }),
+            };
+            piece.push_str(&row.to_string());
+        }
+        self.begun = true;
+        if self.keys.as_slice().is_empty() {
+            piece.push_str("]}");
+        }
+        Ok(Some(piece))
     }
-    Ok(Json(json!({ "total_rows": rows.len(), "offset": 0, "rows": rows })).into_response())
 }

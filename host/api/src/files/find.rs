@@ -21,6 +21,9 @@ use crate::jsonapi::Document;
 /// Members that each file is shown with, whatever the client asks for (Cozy API, files).
 const ALWAYS: [&str; 3] = ["type", "size", "trashed"];
 
+/// Ids in one request, at most: the answer with all these files is held in memory.
+const MAX_KEYS: usize = 1_000;
+
 /// `POST /files/_find`.
 pub async fn find(
     State(platform): State<Platform>,
@@ -80,7 +83,9 @@ pub async fn by_ids(
 ) -> Result<Document, Failure> {
     caller.check_any(Verb::Get, &FILES)?;
     let keys = body.get("keys").and_then(Value::as_array);
-    let keys = keys.ok_or_else(|| Failure::bad_request("keys: expected is a list of ids"))?;
+    let keys = keys.filter(|keys| keys.len() <= MAX_KEYS);
+    let keys =
+        keys.ok_or_else(|| Failure::bad_request(format!("keys: expected is a list of at most {MAX_KEYS} ids")))?;
     let mut resources = Vec::new();
     for id in keys.iter().filter_map(Value::as_str) {
         match access::by_id(&platform, &caller, Verb::Get, id) {

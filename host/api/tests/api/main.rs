@@ -28,6 +28,7 @@ mod maintenance;
 mod manifests;
 mod oci;
 mod openapi;
+mod overload;
 mod permissions;
 mod provider;
 mod rates;

@@ -3,15 +3,18 @@
 //! A [`Selector`] says which documents are wanted, a [`Plan`] which index leads to them. Both are pure: they know documents and lists of
 //! indexes, and no store.
 
+mod cost;
 mod plan;
-mod project;
+mod projection;
 mod query;
 mod selector;
 mod test;
 
 pub use konnector_store::FieldPath;
+
+pub use cost::Cost;
 pub use plan::{Plan, Sort, plan};
-pub use project::project;
+pub use projection::Projection;
 pub use query::Query;
 pub use selector::Selector;
 
@@ -32,9 +35,28 @@ pub enum QueryError {
         /// What it should be.
         wanted: &'static str,
     },
+    /// It needs more work than one query may cost.
+    #[error("the query takes too much work; narrow its selector, or make an index for the members that it asks for")]
+    TooExpensive,
     /// No index leads to what is asked for.
     #[error("no matching index found, create an index")]
     NoIndex,
+}
+
+/// Names in a path: JSON that is nested deeper is not read (serde_json's limit).
+const MAX_DEPTH: usize = 128;
+
+/// Reads a path of a query.
+///
+/// # Errors
+///
+/// [`QueryError::Selector`] for a path with an empty name, or with too many.
+pub fn field_path(text: &str) -> Result<FieldPath, QueryError> {
+    let path = FieldPath::parse(text)?;
+    if path.names().len() > MAX_DEPTH {
+        return Err(QueryError::Selector(format!("a path of fields has more than {MAX_DEPTH} names")));
+    }
+    Ok(path)
 }
 
 impl From<konnector_store::InvalidFieldPath> for QueryError {

@@ -3,11 +3,15 @@
 use konnector_store::Direction;
 use serde_json::{Map, Value};
 
-use super::{FieldPath, QueryError, Selector, Sort};
+use super::{FieldPath, QueryError, Selector, Sort, field_path};
 
 /// Documents on a page where the client names no number; also where it names more than [`MOST`] (Cozy API, data system).
 const PAGE: usize = 100;
 const MOST: usize = 1_000;
+
+/// Members that may be named, to show or to sort by: documents have fewer, and an index has a few.
+const MAX_FIELDS: usize = 1_000;
+const MAX_SORTED: usize = 32;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -66,8 +70,11 @@ fn fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
     let wrong = || QueryError::Member { name: "fields", wanted: "a list of members" };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(fields)) if fields.len() > MAX_FIELDS => {
+            Err(QueryError::Member { name: "fields", wanted: "a list of at most 1000 members" })
+        }
         Some(Value::Array(fields)) => {
-            fields.iter().map(|field| Ok(FieldPath::parse(field.as_str().ok_or_else(wrong)?)?)).collect()
+            fields.iter().map(|field| field_path(field.as_str().ok_or_else(wrong)?)).collect()
         }
         Some(_) => Err(wrong()),
     }
@@ -77,6 +84,9 @@ fn fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
 fn sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
     let items = match value {
         None | Some(Value::Null) => return Ok(None),
+        Some(Value::Array(items)) if items.len() > MAX_SORTED => {
+            return Err(QueryError::Sort(format!("it has more than {MAX_SORTED} members")));
+        }
         Some(Value::Array(items)) => items,
         Some(_) => return Err(QueryError::Sort("it is no list".to_owned())),
     };
@@ -109,7 +119,7 @@ fn sorted_by(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
         }
         _ => return Err(wrong()),
     };
-    Ok((FieldPath::parse(name)?, direction))
+    Ok((field_path(name)?, direction))
 }
 
 /// `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.

@@ -4,14 +4,22 @@ use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
 use super::test::{Comparison, Kind, Test};
-use super::{FieldPath, QueryError};
+use super::{Cost, FieldPath, QueryError, field_path};
 
 /// How deep a selector may be nested.
 const DEPTH: usize = 32;
 /// How many operators and members it may have in all.
 const PARTS: usize = 1_000;
-/// Bytes that a compiled regular expression may take.
+/// How many values its lists (`$in`, `$nin`, `$all`) may have in all.
+const MAX_VALUES: usize = 10_000;
+/// How many regular expressions it may have: each takes up to a millisecond and some hundred KiB to compile.
+const MAX_REGEXES: usize = 16;
+/// Bytes of a regular expression. Those of applications have a few dozen; reading one takes time before its size is known.
+const MAX_PATTERN_SIZE: usize = 1_000;
+/// Bytes that a compiled regular expression may take. A class of Unicode such as `\w` takes some dozen KiB.
 const REGEX: usize = 256 << 10;
+/// Bytes that one state of a compiled regular expression takes at least.
+const STATE_SIZE: usize = 24;
 
 /// What `_find` calls a selector: `{"vendor": "Bank101", "amount": {"$gt": 10}}`.
 ///
@@ -30,7 +38,7 @@ impl Selector {
         if selector.is_empty() {
             return Ok(Self(Test::everything()));
         }
-        Ok(Self(match (Parser { parts: 0 }).object(selector, None, 0)? {
+        Ok(Self(match Parser::default().object(selector, None, 0)? {
             // CouchDB does not execute a query of nothing but an empty list (mango_cursor:maybe_noop_range).
             Test::And(tests) if tests.is_empty() => Test::nothing(),
             test => test,
@@ -44,14 +52,20 @@ impl Selector {
     }
 
     /// Whether a document is wanted. Its id is the member `_id`.
-    #[must_use]
-    pub fn matches(&self, document: &Value) -> bool {
-        self.0.holds(document)
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError::TooExpensive`] when too little is left of the cost.
+    pub fn matches(&self, document: &Value, cost: &mut Cost) -> Result<bool, QueryError> {
+        self.0.holds(document, cost)
     }
 }
 
+#[derive(Default)]
 struct Parser {
     parts: usize,
+    values: usize,
+    regexes: usize,
 }
 
 fn wrong<T>(text: String) -> Result<T, QueryError> {
@@ -89,7 +103,7 @@ impl Parser {
             tests.push(if name.starts_with('$') {
                 self.operator(name, value, path, depth + 1)?
             } else {
-                let name = FieldPath::parse(name)?;
+                let name = field_path(name)?;
                 let path = path.map_or_else(|| name.clone(), |path| path.join(&name));
                 self.condition(value, &path, depth + 1)?
             });
@@ -137,9 +151,9 @@ impl Parser {
             "$elemMatch" => Ok(Test::ElementMatch(Box::new(self.below(name, value, None, depth)?))),
             "$allMatch" => Ok(Test::AllMatch(Box::new(self.below(name, value, None, depth)?))),
             "$keyMapMatch" => Ok(Test::KeyMatch(Box::new(self.below(name, value, None, depth)?))),
-            "$in" => Ok(Test::In(values(name, value)?)),
-            "$nin" => Ok(Test::In(values(name, value)?).negated()),
-            "$all" => Ok(Test::All(values(name, value)?)),
+            "$in" => Ok(Test::In(self.values(name, value)?)),
+            "$nin" => Ok(Test::In(self.values(name, value)?).negated()),
+            "$all" => Ok(Test::All(self.values(name, value)?)),
             "$exists" => match value {
                 Value::Bool(there) => Ok(Test::Exists(*there)),
                 _ => wrong("$exists takes true or false".to_owned()),
@@ -165,7 +179,7 @@ impl Parser {
                 Value::String(prefix) => Ok(Test::BeginsWith(prefix.clone())),
                 _ => wrong("$beginsWith takes a text".to_owned()),
             },
-            "$regex" => regex(value),
+            "$regex" => self.regex(value),
             unknown => wrong(format!("{unknown} is no operator that can be used here")),
         }
     }
@@ -187,19 +201,35 @@ impl Parser {
         let Value::Array(items) = value else { return wrong(format!("{name} takes a list of objects")) };
         items.iter().map(|item| self.below(name, item, path, depth)).collect()
     }
-}
 
-fn values(name: &str, value: &Value) -> Result<Vec<Value>, QueryError> {
-    match value {
-        Value::Array(values) => Ok(values.clone()),
-        _ => wrong(format!("{name} takes a list of values")),
+    fn values(&mut self, name: &str, value: &Value) -> Result<Vec<Value>, QueryError> {
+        let Value::Array(values) = value else { return wrong(format!("{name} takes a list of values")) };
+        self.values += values.len();
+        if self.values > MAX_VALUES {
+            return wrong(format!("its lists have more than {MAX_VALUES} values"));
+        }
+        Ok(values.clone())
     }
-}
 
-fn regex(value: &Value) -> Result<Test, QueryError> {
-    let Value::String(pattern) = value else { return wrong("$regex takes a text".to_owned()) };
-    let compiled = RegexBuilder::new(pattern).size_limit(REGEX).dfa_size_limit(REGEX).build();
-    compiled.map(Test::Regex).or_else(|error| wrong(format!("$regex: {error}")))
+    fn regex(&mut self, value: &Value) -> Result<Test, QueryError> {
+        let Value::String(pattern) = value else { return wrong("$regex takes a text".to_owned()) };
+        self.regexes += 1;
+        if self.regexes > MAX_REGEXES {
+            return wrong(format!("it has more than {MAX_REGEXES} regular expressions"));
+        }
+        if pattern.len() > MAX_PATTERN_SIZE {
+            return wrong(format!("$regex takes a text of at most {MAX_PATTERN_SIZE} bytes"));
+        }
+        // The smallest size that it fits into bounds the steps that it takes for a byte.
+        let mut size = 8 << 10;
+        loop {
+            match RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(REGEX).build() {
+                Ok(regex) => return Ok(Test::Regex(regex, (size / STATE_SIZE) as u64)),
+                Err(regex::Error::CompiledTooBig(_)) if size < REGEX => size = (size * 4).min(REGEX),
+                Err(error) => return wrong(format!("$regex: {error}")),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,10 +246,10 @@ mod tests {
     fn check(selector: Value, yes: &[Value], no: &[Value]) {
         let parsed = parse(selector.clone()).expect("a selector");
         for document in yes {
-            assert!(parsed.matches(document), "{selector} and {document}");
+            assert!(parsed.matches(document, &mut Cost::default()).expect("cheap"), "{selector} and {document}");
         }
         for document in no {
-            assert!(!parsed.matches(document), "{selector} and {document}");
+            assert!(!parsed.matches(document, &mut Cost::default()).expect("cheap"), "{selector} and {document}");
         }
     }
 
@@ -383,5 +413,47 @@ mod tests {
         let deep = (0..40).fold(json!({ "a": 1 }), |inner, _| json!({ "$not": inner }));
         insta::assert_snapshot!(refused(deep), @"selector: it is nested more than 32 deep");
         assert!(refused(json!({ "a": { "$regex": "(a{1000}){1000}" } })).contains("$regex"));
+    }
+
+    #[test]
+    fn what_makes_a_selector_expensive_is_limited() {
+        let refused = |selector: Value| parse(selector).expect_err("refused").to_string();
+        insta::assert_snapshot!(refused(json!({ "a": { "$regex": "a?".repeat(400_000) } })), @"selector: $regex takes a text of at most 1000 bytes");
+        let many: Vec<Value> = (0..17).map(|_| json!({ "a": { "$regex": "a" } })).collect();
+        insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 16 regular expressions");
+        let half: Vec<u64> = (0..5_001).collect();
+        insta::assert_snapshot!(refused(json!({ "a": { "$in": half }, "b": { "$all": half } })), @"selector: its lists have more than 10000 values");
+        let many: Vec<Value> = (0..1_001).map(|_| json!({})).map(|_| json!({ "a": 1 })).collect();
+        insta::assert_snapshot!(refused(json!({ "$or": many })), @"selector: it has more than 1000 parts");
+        insta::assert_snapshot!(refused(json!({ "a.".repeat(128) + "a": 1 })), @"selector: a path of fields has more than 128 names");
+    }
+
+    /// Each selector asks as much as it may of a document that is as large as documents may be; the work ends when it has cost enough.
+    #[test]
+    fn a_selector_times_a_document_has_an_end() {
+        let texts = |count: usize| (0..count).map(|number| format!("{number:05}")).collect::<Vec<_>>();
+        let long = "ab".repeat(4 << 20);
+        let list = json!({ "a": texts(200_000) });
+        let members = json!({ "a": texts(200_000).into_iter().map(|name| (name, json!(1))).collect::<Map<_, _>>() });
+        let nested = json!({ "a": (0..500).map(|_| texts(500)).collect::<Vec<_>>() });
+        for (selector, document) in [
+            (json!({ "a": { "$in": vec!["x"; 10_000] } }), &list),
+            (json!({ "a": { "$nin": vec!["x"; 10_000] } }), &list),
+            (
+                json!({ "a": { "$all": vec!["x"; 1].into_iter().chain(vec!["00001"; 9_000]).rev().collect::<Vec<_>>() } }),
+                &list,
+            ),
+            (json!({ "a": { "$elemMatch": { "$or": vec![json!({ "$eq": "x" }); 900] } } }), &list),
+            (json!({ "a": { "$allMatch": { "$and": vec![json!({ "$ne": "x" }); 900] } } }), &list),
+            (json!({ "a": { "$keyMapMatch": { "$or": vec![json!({ "$regex": "x" }); 16] } } }), &members),
+            (json!({ "a": { "$elemMatch": { "$elemMatch": { "$or": vec![json!({ "$gt": "x" }); 900] } } } }), &nested),
+            (json!({ "a": { "$not": { "$regex": "([ab]*a[ab]{100}|x)*$" } } }), &json!({ "a": long })),
+            (json!({ "$or": vec![json!({ "a": { "$eq": long } }); 900] }), &json!({ "a": long.replace('b', "c") })),
+        ] {
+            let mut cost = Cost::new(1 << 22, std::time::Duration::from_secs(3_600));
+            let found = parse(selector.clone()).expect("a selector").matches(document, &mut cost);
+            let name = selector.to_string();
+            assert_eq!(found, Err(QueryError::TooExpensive), "{}", name.get(..100).unwrap_or(&name));
+        }
     }
 }

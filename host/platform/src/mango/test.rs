@@ -6,6 +6,8 @@ use konnector_store::{FieldPath, Lookup, collate};
 use regex::Regex;
 use serde_json::Value;
 
+use super::{Cost, QueryError};
+
 /// How two values compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
@@ -117,7 +119,8 @@ pub(super) enum Test {
     Size(u64),
     /// Divisor and remainder.
     Mod(i64, i64),
-    Regex(Regex),
+    /// With the steps that it takes for a byte at worst.
+    Regex(Regex, u64),
     BeginsWith(String),
     /// An array that holds all of these, and is asked for some.
     All(Vec<Value>),
@@ -159,27 +162,36 @@ impl Test {
     }
 
     /// Whether a value passes.
-    pub(super) fn holds(&self, value: &Value) -> bool {
-        self.holds_in(value, Collation::Unicode)
+    pub(super) fn holds(&self, value: &Value, cost: &mut Cost) -> Result<bool, QueryError> {
+        self.holds_in(value, Collation::Unicode, cost)
     }
 
-    fn holds_in(&self, value: &Value, collation: Collation) -> bool {
-        match self {
-            Self::And(tests) => tests.iter().all(|test| test.holds_in(value, collation)),
-            Self::Or(tests) => tests.iter().any(|test| test.holds_in(value, collation)),
-            Self::Not(test) => !test.holds_in(value, collation),
+    fn holds_in(&self, value: &Value, collation: Collation, cost: &mut Cost) -> Result<bool, QueryError> {
+        cost.spend(1)?;
+        Ok(match self {
+            Self::And(tests) => all(tests, |test| test.holds_in(value, collation, cost))?,
+            Self::Or(tests) => any(tests, |test| test.holds_in(value, collation, cost))?,
+            Self::Not(test) => !test.holds_in(value, collation, cost)?,
             Self::Field(path, test) => match path.below(value) {
                 Lookup::Found(value) => {
-                    test.holds_in(value, if path.is_id() { Collation::Bytes } else { Collation::Unicode })
+                    test.holds_in(value, if path.is_id() { Collation::Bytes } else { Collation::Unicode }, cost)?
                 }
                 Lookup::Missing => test.asks_for_absence(),
                 Lookup::Unreachable => false,
             },
             Self::Exists(there) => *there,
-            Self::Is(comparison, wanted) => comparison.holds(value, wanted, collation),
+            Self::Is(comparison, wanted) => {
+                cost.spend_comparison(wanted)?;
+                comparison.holds(value, wanted, collation)
+            }
             Self::In(wanted) => {
                 let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-                values.iter().any(|value| wanted.iter().any(|wanted| is_equal(value, wanted)))
+                any(values, |value| {
+                    any(wanted, |wanted| {
+                        cost.spend_comparison(wanted)?;
+                        Ok(is_equal(value, wanted))
+                    })
+                })?
             }
             Self::Type(kind) => Kind::of(value) == *kind,
             Self::Size(size) => value.as_array().is_some_and(|items| items.len() as u64 == *size),
@@ -187,26 +199,63 @@ impl Test {
                 let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
                 number.and_then(|number| number.checked_rem((*divisor).into())) == Some((*remainder).into())
             }
-            Self::Regex(regex) => value.as_str().is_some_and(|text| regex.is_match(text)),
+            Self::Regex(regex, states) => match value.as_str() {
+                Some(text) => {
+                    cost.spend_search(text, *states)?;
+                    regex.is_match(text)
+                }
+                None => false,
+            },
             Self::BeginsWith(prefix) => value.as_str().is_some_and(|text| text.starts_with(prefix.as_str())),
             // Erlang compares here without CouchDB's order: 1 is not 1.0.
-            Self::All(wanted) => value.as_array().is_some_and(|items| match wanted.as_slice() {
-                [] => false,
-                [Value::Array(only)] if items == only => true,
-                wanted => wanted.iter().all(|wanted| items.contains(wanted)),
-            }),
-            Self::ElementMatch(test) => value.as_array().is_some_and(|items| items.iter().any(|item| test.holds(item))),
-            Self::AllMatch(test) => {
-                value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(|item| test.holds(item)))
-            }
-            Self::KeyMatch(test) => value
-                .as_object()
-                .is_some_and(|members| members.keys().any(|name| test.holds(&Value::String(name.clone())))),
-        }
+            Self::All(wanted) => match (value, wanted.as_slice()) {
+                (Value::Array(items), [Value::Array(only)]) if items == only => true,
+                (Value::Array(items), [_, ..]) => all(wanted, |wanted| {
+                    any(items, |item| {
+                        cost.spend_comparison(wanted)?;
+                        Ok(item == wanted)
+                    })
+                })?,
+                _ => false,
+            },
+            Self::ElementMatch(test) => match value {
+                Value::Array(items) => any(items, |item| test.holds(item, cost))?,
+                _ => false,
+            },
+            Self::AllMatch(test) => match value {
+                Value::Array(items) => !items.is_empty() && all(items, |item| test.holds(item, cost))?,
+                _ => false,
+            },
+            Self::KeyMatch(test) => match value {
+                Value::Object(members) => any(members.keys(), |name| test.holds(&Value::String(name.clone()), cost))?,
+                _ => false,
+            },
+        })
     }
 
     /// Whether a field that is absent passes.
     pub(super) const fn asks_for_absence(&self) -> bool {
         matches!(self, Self::Exists(false))
     }
+}
+
+/// Whether one of some things passes; the first error ends the search.
+fn any<T>(
+    things: impl IntoIterator<Item = T>,
+    mut passes: impl FnMut(T) -> Result<bool, QueryError>,
+) -> Result<bool, QueryError> {
+    for thing in things {
+        if passes(thing)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether all of some things pass.
+fn all<T>(
+    things: impl IntoIterator<Item = T>,
+    mut passes: impl FnMut(T) -> Result<bool, QueryError>,
+) -> Result<bool, QueryError> {
+    any(things, |thing| passes(thing).map(|passed| !passed)).map(|one_fails| !one_fails)
 }

@@ -1,0 +1,71 @@
+//! Requests whose work grows with what clients send, or with what is stored, are handled on threads of their own, see [`Offload`]: reading a body,
+//! checking, looking through documents and writing the answer. The threads that serve connections stay free for everybody else.
+
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use aide::axum::ApiRouter;
+use axum::body::{self, Body};
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use http_body_util::LengthLimitError;
+use konnector_platform::offload::Offload;
+
+use crate::error::Failure;
+use crate::limits::LARGEST_BODY;
+
+/// Requests that are handled at the same time for each processor: some wait for the disk. The operating system divides the time among them.
+const THREADS_PER_PROCESSOR: usize = 4;
+/// Of the requests of konnectors that run here: they must not take the turns of people.
+const THREADS_FOR_KONNECTORS: usize = 4;
+/// Requests that wait for a turn. Each holds its body of at most 1 MiB.
+const MAX_WAITING: usize = 256;
+/// How long each waits; a request that begins later would not end within its 30 s.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+static OF_PEOPLE: LazyLock<Offload> = LazyLock::new(|| {
+    let processors = available_parallelism().map_or(2, std::num::NonZero::get);
+    Offload::new("requests", processors * THREADS_PER_PROCESSOR, MAX_WAITING, PATIENCE)
+});
+static OF_KONNECTORS: LazyLock<Offload> =
+    LazyLock::new(|| Offload::new("requests of konnectors", THREADS_FOR_KONNECTORS, MAX_WAITING, PATIENCE));
+
+/// Marks a request that a konnector makes from inside of this process.
+#[derive(Debug, Clone, Copy)]
+pub struct OfKonnector;
+
+/// The threads for what is part of a request.
+pub fn threads() -> &'static Offload {
+    &OF_PEOPLE
+}
+
+/// Routes that are handled on threads of their own. None of them waits for another server.
+pub fn off_thread<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    routes.layer(middleware::from_fn(handle))
+}
+
+async fn handle(request: Request, next: Next) -> Response {
+    let threads = if request.extensions().get::<OfKonnector>().is_some() { &OF_KONNECTORS } else { &OF_PEOPLE };
+    let (parts, body) = request.into_parts();
+    // Before it has a turn, which it would hold for as long as the client takes to send.
+    let body = match body::to_bytes(body, LARGEST_BODY).await {
+        Ok(body) => body,
+        Err(error) => return unreadable(error.into_inner().as_ref()).into_response(),
+    };
+    match threads.drive(next.run(Request::from_parts(parts, Body::from(body)))).await {
+        Ok(response) => response,
+        Err(error) => Failure::from(error).into_response(),
+    }
+}
+
+/// Why a body cannot be read.
+pub fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    if causes.any(|cause| cause.is::<LengthLimitError>()) {
+        return Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "a JSON body has at most 1 MiB");
+    }
+    Failure::bad_request(format!("the body cannot be read: {error}"))
+}

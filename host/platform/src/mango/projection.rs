@@ -1,0 +1,151 @@
+//! The members of documents that are wanted.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::FieldPath;
+
+/// Members that are wanted, as a tree: what a document costs depends on its own size, and not on how many members are named, or how often.
+#[derive(Debug, Clone, Default)]
+pub struct Projection(Wanted);
+
+#[derive(Debug, Clone)]
+enum Wanted {
+    /// Everything below.
+    Whole,
+    /// These members.
+    Some(HashMap<String, Self>),
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::Some(HashMap::new())
+    }
+}
+
+impl Projection {
+    /// The members that paths name; everything where there are none.
+    #[must_use]
+    pub fn new(paths: &[FieldPath]) -> Self {
+        if paths.is_empty() {
+            return Self(Wanted::Whole);
+        }
+        let mut tree = Wanted::default();
+        for path in paths {
+            tree.add(path.names());
+        }
+        Self(tree)
+    }
+
+    /// Whether all members are wanted.
+    #[must_use]
+    pub const fn is_everything(&self) -> bool {
+        matches!(self.0, Wanted::Whole)
+    }
+
+    /// What is wanted of a document, below the same objects.
+    #[must_use]
+    pub fn of(&self, body: Map<String, Value>) -> Map<String, Value> {
+        match &self.0 {
+            Wanted::Whole => body,
+            Wanted::Some(wanted) => of_members(wanted, body),
+        }
+    }
+}
+
+impl Wanted {
+    fn add(&mut self, names: &[String]) {
+        match (&mut *self, names) {
+            (Self::Whole, _) => {}
+            (_, []) => *self = Self::Whole,
+            (Self::Some(wanted), [name, rest @ ..]) => wanted.entry(name.clone()).or_default().add(rest),
+        }
+    }
+
+    fn of(&self, value: Value) -> Option<Value> {
+        match (self, value) {
+            (Self::Whole, value) => Some(value),
+            (Self::Some(wanted), Value::Object(members)) => {
+                let found = of_members(wanted, members);
+                (!found.is_empty()).then_some(Value::Object(found))
+            }
+            // CouchDB builds objects for the indices of arrays.
+            (Self::Some(wanted), Value::Array(items)) => {
+                let items = items.into_iter().enumerate().map(|(index, item)| (index.to_string(), item));
+                let found = of_members(wanted, items);
+                (!found.is_empty()).then_some(Value::Object(found))
+            }
+            (Self::Some(_), _) => None,
+        }
+    }
+}
+
+fn of_members(
+    wanted: &HashMap<String, Wanted>,
+    members: impl IntoIterator<Item = (String, Value)>,
+) -> Map<String, Value> {
+    let found = members.into_iter().filter_map(|(name, value)| {
+        let value = wanted.get(&name)?.of(value)?;
+        Some((name, value))
+    });
+    found.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn body(value: Value) -> Map<String, Value> {
+        value.as_object().cloned().expect("an object")
+    }
+
+    fn projected(document: &Value, paths: &[&str]) -> Value {
+        let paths: Vec<_> = paths.iter().map(|path| FieldPath::parse(path).expect("a path")).collect();
+        Value::Object(Projection::new(&paths).of(body(document.clone())))
+    }
+
+    #[test]
+    fn a_projection_keeps_the_objects_around_what_is_named() {
+        let document = json!({ "a": { "b": 1, "c": 2 }, "d": 3, "e": 4 });
+        for (paths, expected) in [
+            (vec!["a.b", "d", "z", "a.c"], json!({ "a": { "b": 1, "c": 2 }, "d": 3 })),
+            (vec!["a.b", "a"], json!({ "a": { "b": 1, "c": 2 } })),
+            (vec!["a", "a.b", "a"], json!({ "a": { "b": 1, "c": 2 } })),
+            (vec!["a.x", "d.x"], json!({})),
+            (vec![], document.clone()),
+        ] {
+            assert_eq!(projected(&document, &paths), expected, "{paths:?}");
+        }
+        let document = json!({ "a": [{ "b": 1, "c": 2 }], "d.e": 3 });
+        assert_eq!(projected(&document, &["a.0.c", "d\\.e"]), json!({ "a": { "0": { "c": 2 } }, "d.e": 3 }));
+    }
+
+    proptest! {
+        /// Each member that is named is there, and nothing else.
+        #[test]
+        fn it_is_what_the_paths_lead_to(
+            values in proptest::collection::btree_map("[a-c]", proptest::collection::btree_map("[a-c]", any::<u8>(), 0..3), 0..4),
+            paths in proptest::collection::vec(("[a-d]", proptest::option::of("[a-d]")), 1..6),
+        ) {
+            let document = json!(values);
+            let paths: Vec<String> =
+                paths.into_iter().map(|(first, second)| second.map_or(first.clone(), |second| format!("{first}.{second}"))).collect();
+            let found = projected(&document, &paths.iter().map(String::as_str).collect::<Vec<_>>());
+            let (of_found, of_document) = (body(found.clone()), body(document));
+            for path in &paths {
+                let path = FieldPath::parse(path).expect("a path");
+                prop_assert_eq!(path.of(&of_found).value(), path.of(&of_document).value());
+            }
+            for (name, members) in body(found) {
+                for (inner, _) in body(members) {
+                    let named = paths.contains(&name) || paths.contains(&format!("{name}.{inner}"));
+                    prop_assert!(named);
+                }
+            }
+        }
+    }
+}
