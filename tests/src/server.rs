@@ -48,11 +48,22 @@ impl Server {
 
     /// The same with variables of the environment.
     pub fn start_in(data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_from(Command::new(binary()), data, arguments, environment)
+    }
+
+    /// The same with so many files that the process may have open.
+    pub fn start_with_open_files(data: &Path, limit: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]).arg(binary());
+        Self::start_from(command, data, &[], &[])
+    }
+
+    fn start_from(mut command: Command, data: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let described = data.join("server.json");
         // What a killed server left behind must not be taken for the new one's.
         drop(std::fs::remove_file(&described));
         let log = std::fs::File::options().create(true).append(true).open(data.join("server.log")).expect("the log");
-        let child = Command::new(binary())
+        let child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
             .args(["--allow-address", "127.0.0.1", "--retry-delay-seconds", "1", "--data-dir"])
             .arg(data)

@@ -1,23 +1,29 @@
 //! The HTTP server: hyper, with limits that keep slow or many clients from taking it for themselves.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
 use http::Request;
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 
-/// Connections at the same time; more wait in the system's queue.
-const CONNECTIONS: usize = 4_096;
+use crate::connections::{ConnectionLimits, Connections, InUse};
+
 /// Time for the head of a request, and for which a connection may be idle between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the head of a request; hyper looks after each read, so that a head may have twice as many before it is refused.
@@ -28,50 +34,78 @@ const STALLED: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(5);
 /// Pause after the system refused a connection, for example for want of file descriptors.
 const REFUSED: Duration = Duration::from_millis(100);
+/// Between two lines in the log about such refusals.
+const REFUSED_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Idle connections that are closed then.
+const ROOM: usize = 16;
+/// The answer to a connection that is one too many.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// The address on which a connection was accepted, as an extension of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalAddress(pub SocketAddr);
 
-/// A connection's place among [`CONNECTIONS`], as an extension of its requests: a connection that becomes a websocket keeps it.
+/// A use of a connection, as an extension of its requests: a connection that becomes a websocket keeps its place as long as this is kept.
 #[derive(Debug, Clone)]
-pub struct Place(#[expect(dead_code, reason = "held until the last clone is dropped")] Arc<OwnedSemaphorePermit>);
+pub struct Place(#[expect(dead_code, reason = "held until the last clone is dropped")] Arc<InUse>);
 
-/// Serves HTTP/1.1 until `shutdown` resolves; then accepts no more, lets requests end for up to five seconds, and returns.
+/// Serves HTTP/1.1 until `shutdown` resolves; then accepts no more, lets requests end for up to five seconds, and returns. Connections have
+/// the usual limits.
 ///
 /// # Errors
 ///
 /// When the listener has no address. That a single connection fails is no error of the server.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+    serve_within(ConnectionLimits::default(), listener, router, shutdown).await
+}
+
+/// The same with other limits.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_within(
+    limits: ConnectionLimits,
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let local = LocalAddress(listener.local_addr()?);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(limits);
     let graceful = GracefulShutdown::new();
     let mut http = Builder::new(TokioExecutor::new()).http1_only();
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LARGEST_HEAD);
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut refusals = Refusals::default();
     loop {
-        let (stream, permit) = tokio::select! {
+        let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = accept(&listener, &connections, &mut refusals) => accepted,
         };
-        let place = permit.map(|permit| Place(Arc::new(permit)));
+        let Some(connection) = connections.admit(address.ip()).map(Arc::new) else {
+            // It is read when its buffer is empty, which it is; where it is not, nothing is lost but the reason.
+            drop(stream.try_write(FULL));
+            continue;
+        };
         let service = {
-            let (router, place) = (router.clone(), place.clone());
+            let (router, connection) = (router.clone(), Arc::clone(&connection));
             service_fn(move |mut request: Request<Incoming>| {
+                let place = Place(Arc::new(connection.in_use()));
                 request.extensions_mut().insert(local);
-                if let Some(place) = &place {
-                    request.extensions_mut().insert(place.clone());
-                }
-                tower_service(router.clone(), request)
+                request.extensions_mut().insert(place.clone());
+                answer(router.clone(), request, place)
             })
         };
-        let connection = http.serve_connection_with_upgrades(TokioIo::new(guarded(stream)), service);
-        let connection = graceful.watch(connection.into_owned());
+        let served = http.serve_connection_with_upgrades(TokioIo::new(guarded(stream)), service);
+        let served = graceful.watch(served.into_owned());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            tokio::select! {
+                ended = served => if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                () = connection.evicted() => tracing::debug!("an idle connection gave way to another one"),
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -81,22 +115,66 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     Ok(())
 }
 
-async fn tower_service(
-    router: Router,
-    request: Request<Incoming>,
-) -> Result<axum::response::Response, std::convert::Infallible> {
-    hyper::service::Service::call(&hyper_util::service::TowerToHyperService::new(router), request).await
+/// The answer to a request; the connection is in use until all of it was sent.
+async fn answer(router: Router, request: Request<Incoming>, place: Place) -> Result<Response<Body>, Infallible> {
+    let response =
+        hyper::service::Service::call(&hyper_util::service::TowerToHyperService::new(router), request).await?;
+    Ok(response.map(|body| Body::new(Used { body, _place: place })))
+}
+
+/// The body of an answer; while it is sent, the connection is in use.
+struct Used {
+    body: Body,
+    _place: Place,
+}
+
+impl http_body::Body for Used {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Refusals of the system since the last line about them in the log.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    count: u64,
+}
+
+impl Refusals {
+    fn note(&mut self, error: &io::Error) {
+        self.count += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= REFUSED_LOG_INTERVAL) {
+            tracing::warn!(%error, count = self.count, "connections could not be accepted; idle ones are closed");
+            *self = Self { told: Some(Instant::now()), count: 0 };
+        }
+    }
 }
 
 /// The next connection. Cancel-safe: a connection that was accepted is returned at once.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so there is always a permit.
-    let permit = Arc::clone(connections).acquire_owned().await.ok();
+async fn accept(listener: &TcpListener, connections: &Connections, refusals: &mut Refusals) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok(accepted) => return accepted,
+            // The client is gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                refusals.note(&error);
+                connections.make_room(ROOM);
                 tokio::time::sleep(REFUSED).await;
             }
         }
@@ -105,7 +183,7 @@ async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStr
 
 /// A connection whose client must take what is written to it. Reading has no limit of its own: heads have theirs, and a client that follows
 /// a stream of events sends nothing for as long as it likes.
-fn guarded(stream: TcpStream) -> std::pin::Pin<Box<TimeoutStream<TcpStream>>> {
+fn guarded(stream: TcpStream) -> Pin<Box<TimeoutStream<TcpStream>>> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }

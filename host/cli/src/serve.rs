@@ -1,6 +1,7 @@
 //! `konnector serve`.
 
 pub mod config;
+mod descriptors;
 mod first_instance;
 mod key;
 mod listeners;
@@ -153,6 +154,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     logging::start(settings.log_format);
     let signals = shutdown::Signals::listen()?;
     memory_dumps::forbid()?;
+    let shares = descriptors::raise();
     // Before the data is touched: a port that is taken is the most frequent reason not to start.
     let listeners = Listeners::bind(&settings).await?;
     settings.data_dir.create()?;
@@ -176,8 +178,8 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
     let store = platform.store.clone();
     let serving = async {
         tokio::try_join!(
-            konnector_api::serve(listeners.public, public, stop.clone().cancelled_owned()),
-            konnector_api::serve(listeners.admin, admin, stop.clone().cancelled_owned()),
+            konnector_api::serve_within(shares.public, listeners.public, public, stop.clone().cancelled_owned()),
+            konnector_api::serve_within(shares.admin, listeners.admin, admin, stop.clone().cancelled_owned()),
             async {
                 stop.cancelled().await;
                 tracing::info!("stopping: running jobs go back to the queue unless they end in a few seconds");

@@ -1,13 +1,15 @@
 //! The server itself, over real connections.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use konnector_api::ConnectionLimits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 async fn start(router: Router) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<std::io::Result<()>>) {
@@ -59,4 +61,101 @@ async fn the_admin_api_is_reached_under_the_address_it_listens_on() {
     let (address, _stop, _server) = start(Router::new().route("/", show)).await;
     let answer = exchange(address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     assert!(answer.ends_with(&address.to_string()), "{answer}");
+}
+
+/// Connections that are open and say nothing.
+async fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        streams.push(TcpStream::connect(address).await.expect("a connection"));
+    }
+    streams
+}
+
+async fn start_within(limits: ConnectionLimits, router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(konnector_api::serve_within(limits, listener, router, std::future::pending()));
+    address
+}
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let limits = ConnectionLimits { total: 8, per_address: 8 };
+    let address = start_within(limits, Router::new().route("/", get(async || "ok"))).await;
+    let mut silent = idle(address, 40).await;
+    for _ in 0..40 {
+        let answer = exchange(address, REQUEST).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    // The first ones gave way.
+    let mut nothing = [0];
+    assert!(matches!(silent[0].read(&mut nothing).await, Ok(0) | Err(_)));
+    // A connection that is kept alive is idle between two requests, too.
+    let mut kept = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("written");
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 200");
+        kept.push(stream);
+    }
+    drop(silent);
+}
+
+#[tokio::test]
+async fn requests_under_way_keep_their_connections_and_others_are_told() {
+    let (entered, held) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let waits = {
+        let (entered, held) = (entered.clone(), held.clone());
+        get(async move || {
+            entered.add_permits(1);
+            drop(held.acquire().await);
+            "done"
+        })
+    };
+    let limits = ConnectionLimits { total: 3, per_address: 2 };
+    let address = start_within(limits, Router::new().route("/", waits)).await;
+    let (mut first, mut second) =
+        (TcpStream::connect(address).await.expect("one"), TcpStream::connect(address).await.expect("two"));
+    for stream in [&mut first, &mut second] {
+        stream.write_all(REQUEST.as_bytes()).await.expect("written");
+    }
+    drop(entered.acquire_many(2).await);
+    let refused = exchange(address, "").await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 2"), "{refused}");
+    held.add_permits(100);
+    for stream in [&mut first, &mut second] {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.ends_with("done"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_how_long_it_is() {
+    let (address, _stop, _server) = start(Router::new().route("/", get(async || "ok"))).await;
+    let answer = exchange(address, REQUEST).await;
+    assert!(answer.contains("content-length: 2"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_with_two_hosts_is_refused() {
+    let api = crate::support::Api::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(konnector_api::serve(listener, konnector_api::public(api.platform.clone()), std::future::pending()));
+    for head in [
+        "GET /version HTTP/1.1\r\nhost: alice.example\r\nhost: bob.example\r\n",
+        "GET /version HTTP/1.1\r\nhost: alice.example\r\nHost: alice.example\r\n",
+        "GET /version HTTP/1.1\r\nhost: a\r\nauthorization: Bearer a\r\nauthorization: Bearer b\r\n",
+        "POST /version HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n",
+        "GET /version HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n",
+    ] {
+        let answer = exchange(address, &format!("{head}connection: close\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{head}: {answer}");
+    }
 }

@@ -1,0 +1,288 @@
+//! Who may be connected: how many in all, and how many from one address. A new connection takes the place of the one that has been idle for
+//! the longest time, so that connections that nobody uses keep nobody out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+/// How many connections a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total: usize,
+    /// From one address; of IPv6, from one /64, which is what one household has.
+    pub per_address: usize,
+}
+
+impl ConnectionLimits {
+    /// Of a public listener; what a machine with the usual limits serves without trouble.
+    const MAX_TOTAL: usize = 4_096;
+
+    /// So many in all, and three quarters of them from one address: a proxy has one address for all clients, and nobody alone keeps all
+    /// others out.
+    #[must_use]
+    pub const fn new(total: usize) -> Self {
+        let total = if total < Self::MAX_TOTAL { total } else { Self::MAX_TOTAL };
+        Self { total, per_address: total.div_ceil(4) * 3 }
+    }
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self::new(Self::MAX_TOTAL)
+    }
+}
+
+/// The connections of a listener.
+#[derive(Debug)]
+pub struct Connections {
+    limits: ConnectionLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Grows with whatever happens, and orders it.
+    moment: u64,
+    open: HashMap<u64, Open>,
+    /// Connections that are idle, by the moment since which they are.
+    idle: BTreeMap<u64, u64>,
+    addresses: HashMap<IpAddr, usize>,
+}
+
+#[derive(Debug)]
+struct Open {
+    address: IpAddr,
+    /// The moment since which it is idle.
+    idle: Option<u64>,
+    /// Requests and answers under way.
+    uses: usize,
+    evicted: CancellationToken,
+}
+
+impl State {
+    fn moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        if let Some(since) = open.idle {
+            self.idle.remove(&since);
+        }
+        if let Some(count) = self.addresses.get_mut(&open.address) {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&open.address);
+            }
+        }
+        Some(open)
+    }
+
+    /// Closes the connection that is idle for the longest time, of an address or of any.
+    fn evict(&mut self, address: Option<IpAddr>) -> bool {
+        let of_address =
+            |id: &u64| address.is_none_or(|address| self.open.get(id).is_some_and(|open| open.address == address));
+        let oldest = self.idle.values().copied().find(of_address);
+        let Some(open) = oldest.and_then(|id| self.remove(id)) else { return false };
+        open.evicted.cancel();
+        true
+    }
+}
+
+impl Connections {
+    /// None yet.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Arc::new(Self { limits, state: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a new connection, which is idle at first; `None` where it would be one too many and no other is idle.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
+        let address = household(address);
+        let mut state = self.lock();
+        let own = state.addresses.get(&address).copied().unwrap_or_default();
+        if own >= self.limits.per_address && !state.evict(Some(address)) {
+            return None;
+        }
+        if state.open.len() >= self.limits.total && !state.evict(None) {
+            return None;
+        }
+        let (id, since) = (state.moment(), state.moment());
+        let evicted = CancellationToken::new();
+        *state.addresses.entry(address).or_default() += 1;
+        state.idle.insert(since, id);
+        state.open.insert(id, Open { address, idle: Some(since), uses: 0, evicted: evicted.clone() });
+        Some(Connection { of: Arc::clone(self), id, evicted })
+    }
+
+    /// Closes some connections that are idle, because the system has no more to give.
+    pub fn make_room(&self, count: usize) {
+        let mut state = self.lock();
+        for _ in 0..count {
+            if !state.evict(None) {
+                return;
+            }
+        }
+    }
+}
+
+/// An address of IPv4, or the /64 of one of IPv6.
+fn household(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// An open connection, until it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    of: Arc<Connections>,
+    id: u64,
+    evicted: CancellationToken,
+}
+
+impl Connection {
+    /// Marks the connection as used, until the returned value is dropped.
+    #[must_use]
+    pub fn in_use(self: &Arc<Self>) -> InUse {
+        let mut state = self.of.lock();
+        let State { open, idle, .. } = &mut *state;
+        if let Some(open) = open.get_mut(&self.id) {
+            open.uses += 1;
+            if let Some(since) = open.idle.take() {
+                idle.remove(&since);
+            }
+        }
+        drop(state);
+        InUse(Arc::clone(self))
+    }
+
+    /// Resolves when it must give way to another connection.
+    pub async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.of.lock().remove(self.id);
+    }
+}
+
+/// A request, an answer or a websocket on a connection.
+#[derive(Debug)]
+pub struct InUse(Arc<Connection>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut state = self.0.of.lock();
+        let now = state.moment();
+        let State { open, idle, .. } = &mut *state;
+        if let Some(open) = open.get_mut(&self.0.id) {
+            open.uses -= 1;
+            if open.uses == 0 {
+                open.idle = Some(now);
+                idle.insert(now, self.0.id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn evicted(connection: &Connection) -> bool {
+        connection.evicted.is_cancelled()
+    }
+
+    #[test]
+    fn a_new_connection_takes_the_place_of_the_one_that_is_idle_longest() {
+        let connections = Connections::new(ConnectionLimits { total: 3, per_address: 2 });
+        let first = Arc::new(connections.admit(ip(1)).expect("room"));
+        let second = connections.admit(ip(1)).expect("room");
+        let third = connections.admit(ip(2)).expect("room");
+        // The first one was used last.
+        drop(first.in_use());
+        let fourth = connections.admit(ip(1)).expect("the second gives way");
+        assert_eq!([&*first, &second, &third, &fourth].map(evicted), [false, true, false, false]);
+        let _fifth = connections.admit(ip(3)).expect("the third gives way");
+        assert!(evicted(&third) && !evicted(&first) && !evicted(&fourth));
+        // What gave way is not counted twice.
+        drop((second, third));
+        assert_eq!(connections.lock().open.len(), 3);
+    }
+
+    #[test]
+    fn what_is_in_use_gives_way_to_nobody() {
+        let connections = Connections::new(ConnectionLimits { total: 2, per_address: 2 });
+        let busy = Arc::new(connections.admit(ip(1)).expect("room"));
+        let (request, answer) = (busy.in_use(), busy.in_use());
+        let other = Arc::new(connections.admit(ip(2)).expect("room"));
+        let used = other.in_use();
+        assert!(connections.admit(ip(3)).is_none());
+        drop(request);
+        assert!(connections.admit(ip(3)).is_none(), "the answer is still on its way");
+        drop(answer);
+        assert!(connections.admit(ip(3)).is_some());
+        assert!(evicted(&busy) && !evicted(&other));
+        drop(used);
+    }
+
+    #[test]
+    fn a_household_is_one_address() {
+        let same = |one: &str, other: &str| {
+            household(one.parse().expect("an address")) == household(other.parse().expect("an address"))
+        };
+        assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::"));
+        assert!(!same("2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, the limits hold, and nothing is left behind.
+        #[test]
+        fn limits_hold_and_nothing_leaks(steps in proptest::collection::vec((0_u8..4, 0_u8..4), 1..200)) {
+            let limits = ConnectionLimits { total: 5, per_address: 3 };
+            let connections = Connections::new(limits);
+            let (mut open, mut uses) = (Vec::new(), Vec::new());
+            for (step, which) in steps {
+                let at = usize::from(which);
+                match step {
+                    0 | 1 => open.extend(connections.admit(ip(which)).map(Arc::new)),
+                    2 if at < open.len() => {
+                        let connection: &Arc<Connection> = &open[at];
+                        uses.push(connection.in_use());
+                    }
+                    3 if at < uses.len() => drop(uses.swap_remove(at)),
+                    _ if at < open.len() => drop(open.swap_remove(at)),
+                    _ => {}
+                }
+                let state = connections.lock();
+                prop_assert!(state.open.len() <= limits.total);
+                prop_assert!(state.addresses.values().all(|count| *count <= limits.per_address));
+                prop_assert_eq!(state.addresses.values().sum::<usize>(), state.open.len());
+                prop_assert_eq!(state.idle.len(), state.open.values().filter(|open| open.uses == 0).count());
+            }
+            drop((open, uses));
+            let state = connections.lock();
+            prop_assert!(state.open.is_empty() && state.idle.is_empty() && state.addresses.is_empty());
+        }
+    }
+}
