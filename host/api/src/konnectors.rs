@@ -208,17 +208,15 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
     // A number that is none, or 0, is as good as none (cozy-stack).
     let limit = params.text("limit").and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0).unwrap_or(PAGE);
     let start = params.text("start_key").unwrap_or_default();
-    let mut konnectors = platform.konnectors(&caller.instance)?;
-    konnectors.retain(|konnector| konnector.doc_id().as_str() >= start);
+    let mut konnectors = platform.stored_konnectors(&caller.instance)?;
+    konnectors.retain(|konnector| konnector.id.as_str() >= start);
     let next = konnectors.get(limit).map(|next| {
-        let key = utf8_percent_encode(&next.doc_id(), &VERSION).to_string();
+        let key = utf8_percent_encode(&next.id, &VERSION).to_string();
         let (scheme, domain) = (platform.config.scheme, &caller.instance.domain);
         format!("{scheme}://{domain}/konnectors/?limit={limit}&start_key={key}")
     });
-    let page = konnectors.iter().take(limit).map(|konnector| {
-        let rev = platform.stored_konnector(&caller.instance, &konnector.slug)?.rev;
-        resource(&platform, konnector, &rev.to_string())
-    });
+    let page = konnectors.iter().take(limit);
+    let page = page.map(|found| resource(&platform, &found.value, &found.rev.to_string()));
     Ok(Document::list(page.collect::<Result<_, _>>()?).next(next))
 }
 

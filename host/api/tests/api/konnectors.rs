@@ -408,3 +408,80 @@ impl std::io::Write for Log {
         Ok(())
     }
 }
+
+/// A bundle may come from somebody who is not allowed to read what the server reads.
+#[tokio::test]
+async fn a_link_in_a_folder_leads_nowhere() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let secret = api.folder.path().join("key");
+    for name in ["icon.svg", "konnector.wasm", "manifest.konnector"] {
+        let folder = api.folder.path().join(format!("linked-{name}"));
+        let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+        std::fs::remove_file(folder.join(name)).expect("removed");
+        std::os::unix::fs::symlink(&secret, folder.join(name)).expect("a link");
+        let refused = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+        assert!(refused.status == 404 && refused.told().contains("is a symbolic link"), "{refused}");
+        assert_eq!(api.send(Call::get("/konnectors/shop/icon").token(&token)).await.status, 404);
+    }
+    let folder = api.folder.path().join("piped");
+    let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+    std::fs::remove_file(folder.join("konnector.wasm")).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg(folder.join("konnector.wasm")).status();
+    assert!(made.expect("mkfifo is installed").success());
+    let refused = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+    assert!(refused.status == 404 && refused.told().contains("is not a regular file"), "{refused}");
+}
+
+/// What cannot be used is described in a few lines, however many names it has.
+#[tokio::test]
+async fn a_component_with_many_names_has_a_short_error() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let folder = api.folder.path().join("many");
+    let source = program(&folder, &manifest("1.0.0", &["io.cozy.bills"]));
+    let with = |make: &dyn Fn(&mut wasm_encoder::ComponentBuilder)| {
+        let mut component = wasm_encoder::ComponentBuilder::default();
+        make(&mut component);
+        component.finish()
+    };
+    let exporting = with(&|component| {
+        let instance =
+            component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());
+        for number in 0..100_000 {
+            component.export(format!("name{number}"), wasm_encoder::ComponentExportKind::Instance, instance, None);
+        }
+    });
+    let importing = with(&|component| {
+        let instance =
+            component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());
+        let kind = component.type_instance(None, &wasm_encoder::InstanceType::new());
+        component.import("n".repeat(90_000), wasm_encoder::ComponentTypeRef::Instance(kind));
+        component.export("wasi:cli/run@0.2.0", wasm_encoder::ComponentExportKind::Instance, instance, None);
+    });
+    for bytes in [exporting, importing] {
+        std::fs::write(folder.join("konnector.wasm"), &bytes).expect("written");
+        let refused = api.send(Call::post(&format!("/konnectors/shop?Source={source}")).token(&token)).await;
+        assert_eq!(refused.status, 422, "{}", refused.body.len());
+        assert!(refused.body.len() < 3_000, "{} bytes", refused.body.len());
+    }
+}
+
+/// The command that uninstalls looks at the list until the konnector is gone from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_read_while_konnectors_are_uninstalled() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let slugs: Vec<String> = (0..60).map(|number| format!("shop-{number}")).collect();
+    for slug in &slugs {
+        api.install(slug, json!({})).await;
+    }
+    let calls = slugs.iter().flat_map(|slug| {
+        let delete = Call::delete(&format!("/konnectors/{slug}")).token(&token);
+        let lists = std::iter::repeat_with(|| Call::get("/konnectors/?limit=1000").token(&token)).take(4);
+        std::iter::once(delete).chain(lists)
+    });
+    for answer in api.storm(calls.collect::<Vec<_>>()).await {
+        assert!(matches!(answer.status, 200 | 204), "{answer}");
+    }
+}
