@@ -4,13 +4,12 @@ mod checks;
 
 use std::process::ExitCode;
 
-use owo_colors::{OwoColorize as _, Stream};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::client::Connection;
 use crate::error::Result;
-use crate::output::Output;
+use crate::output::{Mark, Output, marked_line};
 
 pub use checks::is_held;
 
@@ -47,11 +46,11 @@ impl Finding {
 
     fn print(&self) {
         let mark = match self.level {
-            Level::Good => "✓".if_supports_color(Stream::Stdout, |mark| mark.green()).to_string(),
-            Level::Warning => "!".if_supports_color(Stream::Stdout, |mark| mark.yellow()).to_string(),
-            Level::Problem => "✗".if_supports_color(Stream::Stdout, |mark| mark.red()).to_string(),
+            Level::Good => Mark::Done,
+            Level::Warning => Mark::Warning,
+            Level::Problem => Mark::Failed,
         };
-        say!("{mark} {}", self.what);
+        marked_line(mark, &self.what);
         if !self.advice.is_empty() {
             say!("    → {}", self.advice);
         }

@@ -4,7 +4,12 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use owo_colors::{OwoColorize as _, Stream};
+use konnector_manifest::untrusted::cut;
+
+use crate::output::{Mark, escaped, mark_on_stderr};
+
+/// Bytes of a sentence: it may repeat names that somebody else made as long as they like.
+const MAX_SIZE: usize = 4_000;
 
 /// Result of this program.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,12 +46,12 @@ const KEY_DOES_NOT_FIT: u8 = 78;
 impl Error {
     /// Wrong usage.
     pub fn usage(message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::Usage { message: message.into(), advice: advice.into() }
+        Self::Usage { message: cut(message.into(), MAX_SIZE), advice: cut(advice.into(), MAX_SIZE) }
     }
 
     /// A failure with advice.
     pub fn failed(message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::Failed { message: message.into(), advice: advice.into() }
+        Self::Failed { message: cut(message.into(), MAX_SIZE), advice: cut(advice.into(), MAX_SIZE) }
     }
 
     /// A failure whose text says what to do.
@@ -75,12 +80,12 @@ impl Error {
             Self::Key(_) => "key",
         };
         let error = serde_json::json!({ "error": { "kind": kind, "message": self.to_string(), "advice": advice } });
-        eprintln!("{error:#}");
+        eprintln!("{}", escaped(&format!("{error:#}")));
     }
 
     /// Shows it to the person at the terminal.
     pub fn print(&self) {
-        eprintln!("{} {self}", "error:".if_supports_color(Stream::Stderr, |text| text.red()));
+        mark_on_stderr(Mark::Error, &self.to_string());
         if let Self::Usage { advice, .. } | Self::Failed { advice, .. } = self
             && !advice.is_empty()
         {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Event, Session, flat, segment};
 use crate::error::{Error, Result};
-use crate::output::{Output, cell, done, printable};
+use crate::output::{Mark, Output, cell, done, mark_on_stderr, printable, to_stderr};
 use crate::receipt;
 
 /// Watches a job until it ends and prints its receipt. The exit code is that of the job.
@@ -27,11 +27,12 @@ pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Resul
         } else {
             let code = cell(ended.get("error"));
             let message = cell(ended.get("error_message"));
-            eprintln!("{} job {id} failed: {code}", "✗".if_supports_color(Stream::Stderr, |mark| mark.red()));
-            eprintln!("  {}", printable(&message));
+            mark_on_stderr(Mark::Failed, &printable(&format!("job {id} failed: {code}")));
+            to_stderr(&format!("  {}", printable(&message)));
         }
         for problem in ended.get("problems").and_then(Value::as_array).into_iter().flatten() {
-            crate::output::warning(&format!("{}: {}", cell(problem.get("item")), cell(problem.get("message"))));
+            let (item, message) = (cell(problem.get("item")), cell(problem.get("message")));
+            crate::output::warning(&printable(&format!("{item}: {message}")));
         }
         if let Some(receipt) = receipt::of(&ended) {
             receipt::print(&receipt);
@@ -40,22 +41,33 @@ pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Resul
     Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints a line of a log.
-pub fn log_line(line: &Value) -> String {
+/// A line of a log, as text alone; `level` is coloured where it stands.
+fn log_parts(line: &Value) -> (String, String, String) {
     let seconds = Duration::from_millis(line.get("after_ms").and_then(Value::as_u64).unwrap_or(0)).as_secs_f64();
     let level = cell(line.get("level"));
-    let mark = format!("{level:<5}");
-    let mark = match level.as_str() {
-        "error" => mark.if_supports_color(Stream::Stderr, |mark| mark.red()).to_string(),
-        "warn" => mark.if_supports_color(Stream::Stderr, |mark| mark.yellow()).to_string(),
-        "debug" => mark.if_supports_color(Stream::Stderr, |mark| mark.dimmed()).to_string(),
-        _ => mark.if_supports_color(Stream::Stderr, |mark| mark.green()).to_string(),
-    };
     let fields = line.get("fields").and_then(Value::as_object);
     let fields: String =
         fields.into_iter().flatten().map(|(name, value)| format!(" {name}={}", cell(Some(value)))).collect();
-    let text = printable(&format!("{}{fields}", cell(line.get("message"))));
-    format!("{seconds:>8.3} s  {mark} {text}")
+    let text = printable(&format!("{}{fields}", cell(line.get("message")))).into_owned();
+    (format!("{seconds:>8.3} s  "), printable(&format!("{level:<5}")).into_owned(), text)
+}
+
+/// A line of a log.
+pub fn log_line(line: &Value) -> String {
+    let (time, level, text) = log_parts(line);
+    format!("{time}{level} {text}")
+}
+
+/// The same with the colour of its level, for standard error.
+fn coloured_log_line(line: &Value) -> String {
+    let (time, level, text) = log_parts(line);
+    let level = match level.trim_end() {
+        "error" => level.if_supports_color(Stream::Stderr, |mark| mark.red()).to_string(),
+        "warn" => level.if_supports_color(Stream::Stderr, |mark| mark.yellow()).to_string(),
+        "debug" => level.if_supports_color(Stream::Stderr, |mark| mark.dimmed()).to_string(),
+        _ => level.if_supports_color(Stream::Stderr, |mark| mark.green()).to_string(),
+    };
+    format!("{time}{level} {text}")
 }
 
 /// What is seen while a job runs: on a terminal a line that changes with the log above it, else only the log.
@@ -78,21 +90,25 @@ impl Live {
 
     /// Shows a line for good.
     pub fn line(&self, text: &str) {
-        if self.quiet {
-            return;
+        self.suspended(|| to_stderr(text));
+    }
+
+    fn suspended(&self, print: impl FnOnce()) {
+        if !self.quiet {
+            self.bar.suspend(print);
         }
-        self.bar.suspend(|| eprintln!("{text}"));
     }
 
     /// Shows what is done at this moment.
     pub fn status(&self, text: &str) {
-        self.bar.set_message(printable(text));
+        self.bar.set_message(printable(text).into_owned());
     }
 
     /// Shows an event of a job.
     pub fn event(&self, event: &Event) {
         match event.name.as_str() {
-            "log" => self.line(&log_line(&event.data)),
+            // Its parts are printable, its colour is ours.
+            "log" => self.suspended(|| eprintln!("{}", coloured_log_line(&event.data))),
             "progress" => {
                 let done = event.data.get("done").and_then(Value::as_u64).unwrap_or(0);
                 let label = cell(event.data.get("label"));
@@ -138,7 +154,7 @@ impl Live {
     /// The vendor wants a one-time code: asks for it where somebody is there; nothing otherwise.
     pub async fn code(&self, question: &Value) -> Result<Option<String>> {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
-        self.line(&format!("the vendor asks for a one-time code ({medium}) {}", printable(&hint)));
+        self.line(&printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
         if self.quiet || !stdin().is_terminal() {
             self.line("nobody is here to type it; set twoFACode of the account");
             return Ok(None);
@@ -177,6 +193,6 @@ mod tests {
     fn a_log_line_shows_its_fields_and_no_control_characters() {
         let line =
             json!({ "after_ms": 1234, "level": "info", "message": "saved\u{1b}[2J", "fields": { "count": "3" } });
-        assert_eq!(log_line(&line), "   1.234 s  info  saved [2J count=3");
+        assert_eq!(log_line(&line), "   1.234 s  info  saved\u{fffd}[2J count=3");
     }
 }

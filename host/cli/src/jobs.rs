@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Session, flat, segment};
 use crate::error::Result;
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, note};
+use crate::output::{Output, Rows, cell, date, note, print_json_line};
 use crate::receipt;
 
 /// See the module.
@@ -145,7 +145,7 @@ async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     if output.json {
         // One object a line, as they are kept: for programs that read a stream.
-        lines.for_each(|line| say!("{line}"));
+        lines.for_each(|line| print_json_line(&line));
     } else {
         lines.for_each(|line| say!("{}", follow::log_line(&line)));
     }

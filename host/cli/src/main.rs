@@ -116,6 +116,9 @@ enum Command {
     Compile(compile::Arguments),
 }
 
+/// Time for threads that nobody waits for. What must be done is done before.
+const LAST_THREADS: std::time::Duration = std::time::Duration::from_millis(500);
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -123,7 +126,7 @@ fn main() -> ExitCode {
     };
     // The only provider that is compiled in; asked for by the HTTP client.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("konnector: another TLS provider is installed already");
+        output::to_stderr("konnector: another TLS provider is installed already");
     }
     let json = arguments.connection.json;
     match run(arguments) {
@@ -176,7 +179,7 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(error::io("starting"))?;
     let output = output::Output { json: connection.json };
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(&connection, *arguments).await.map(|()| ExitCode::SUCCESS),
             Command::Instances(command) => {
@@ -204,7 +207,10 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Run(arguments) => author::run::run(output, &arguments).await,
             Command::Compile(arguments) => compile::run(&arguments),
         }
-    })
+    });
+    // What still reads from a disk or a program that does not answer must not keep this one from ending.
+    runtime.shutdown_timeout(LAST_THREADS);
+    done
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! What commands print: tables for people, JSON for programs.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use konnector_manifest::untrusted::is_printable;
+pub use konnector_manifest::untrusted::{printable, printable_lines};
 use owo_colors::{OwoColorize as _, Stream};
 use serde_json::Value;
 
@@ -16,14 +18,67 @@ macro_rules! say {
 /// By convention 128 and the number of the signal, SIGPIPE.
 const READER_GONE: i32 = 141;
 
-/// Prints a line on standard output; see `say!`.
+/// A word or sign before a line, in its colour where the terminal has some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It went well.
+    Done,
+    /// Something to look at.
+    Warning,
+    /// It failed.
+    Failed,
+    /// What to do about it.
+    Advice,
+    /// The word `error:`.
+    Error,
+    /// The word `error` of a list of problems.
+    Problem,
+    /// The word `warning` of a list of problems.
+    Hint,
+}
+
+impl Mark {
+    fn coloured(self, stream: Stream) -> String {
+        match self {
+            Self::Done => "✓".if_supports_color(stream, |mark| mark.green()).to_string(),
+            Self::Warning => "!".if_supports_color(stream, |mark| mark.yellow()).to_string(),
+            Self::Failed => "✗".if_supports_color(stream, |mark| mark.red()).to_string(),
+            Self::Advice => "→".if_supports_color(stream, |mark| mark.cyan()).to_string(),
+            Self::Error => "error:".if_supports_color(stream, |mark| mark.red()).to_string(),
+            Self::Problem => "error".if_supports_color(stream, |mark| mark.red()).to_string(),
+            Self::Hint => "warning".if_supports_color(stream, |mark| mark.yellow()).to_string(),
+        }
+    }
+}
+
+/// Prints a line on standard output; see `say!`. Whoever wrote parts of it, nothing of it drives the terminal: the colours of this program
+/// are those of [`Mark`] and of headings alone.
 pub fn line(text: fmt::Arguments<'_>) {
+    on_stdout(&printable_lines(&text.to_string()));
+}
+
+/// The same with a mark before it.
+pub fn marked_line(mark: Mark, text: &str) {
+    on_stdout(&format!("{} {}", mark.coloured(Stream::Stdout), printable_lines(text)));
+}
+
+fn on_stdout(text: &str) {
     if let Err(error) = writeln!(io::stdout(), "{text}") {
         if error.kind() != io::ErrorKind::BrokenPipe {
-            eprintln!("konnector: standard output cannot be written: {error}");
+            to_stderr(&format!("konnector: standard output cannot be written: {error}"));
         }
         std::process::exit(READER_GONE);
     }
+}
+
+/// Prints a line on standard error, cleaned in the same way.
+pub fn to_stderr(text: &str) {
+    eprintln!("{}", printable_lines(text));
+}
+
+/// The same with a mark before it.
+pub fn mark_on_stderr(mark: Mark, text: &str) {
+    eprintln!("{} {}", mark.coloured(Stream::Stderr), printable_lines(text));
 }
 
 /// How to print.
@@ -45,7 +100,7 @@ impl Output {
             if table.is_empty() {
                 note(none);
             } else {
-                say!("{}", table.render());
+                table.print();
             }
         });
     }
@@ -53,27 +108,48 @@ impl Output {
 
 /// Prints JSON with line breaks.
 pub fn print_json(value: &Value) {
-    say!("{value:#}");
+    on_stdout(&escaped(&format!("{value:#}")));
+}
+
+/// Prints JSON in one line.
+pub fn print_json_line(value: &Value) {
+    on_stdout(&escaped(&value.to_string()));
+}
+
+/// JSON in which each character that is not printable is escaped. In JSON they stand in texts alone; line breaks between its parts stay.
+pub fn escaped(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || is_printable(character) {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            // Writing to a text cannot fail.
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    }
+    escaped
 }
 
 /// A remark for people.
 pub fn note(text: &str) {
-    eprintln!("{}", text.if_supports_color(Stream::Stderr, |text| text.dimmed()));
+    eprintln!("{}", printable_lines(text).if_supports_color(Stream::Stderr, |text| text.dimmed()));
 }
 
 /// Something that went well, for people.
 pub fn done(text: &str) {
-    eprintln!("{} {text}", "✓".if_supports_color(Stream::Stderr, |mark| mark.green()));
+    mark_on_stderr(Mark::Done, text);
 }
 
 /// Something to look at, for people.
 pub fn warning(text: &str) {
-    eprintln!("{} {text}", "!".if_supports_color(Stream::Stderr, |mark| mark.yellow()));
+    mark_on_stderr(Mark::Warning, text);
 }
 
 /// What to do about an error or a warning above.
 pub fn advice(text: &str) {
-    eprintln!("  {} {text}", "→".if_supports_color(Stream::Stderr, |arrow| arrow.cyan()));
+    eprintln!("  {} {}", Mark::Advice.coloured(Stream::Stderr), printable_lines(text));
 }
 
 /// Rows under a heading.
@@ -101,7 +177,7 @@ impl Rows {
 
     /// Adds a row.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
-        self.table.add_row(cells.into_iter().map(|cell| printable(&cell.into())));
+        self.table.add_row(cells.into_iter().map(|cell| printable(&cell.into()).into_owned()));
         self.empty = false;
         self
     }
@@ -118,19 +194,21 @@ impl Rows {
         self.empty
     }
 
-    /// The table as text. The heading is coloured only now, because the table counts characters.
+    /// The table as text, without colours.
     pub fn render(&self) -> String {
-        let mut lines: Vec<_> = self.table.lines().map(|line| line.trim_end().to_owned()).collect();
-        if let Some(heading) = lines.first_mut() {
-            *heading = heading.if_supports_color(Stream::Stdout, |text| text.bold()).to_string();
-        }
-        lines.join("\n")
+        let lines: Vec<_> = self.table.lines().map(|line| line.trim_end().to_owned()).collect();
+        printable_lines(&lines.join("\n")).into_owned()
     }
-}
 
-/// Text of a server without control characters, which could drive the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    /// Prints the table. The heading is coloured only now, because the table counts characters.
+    pub fn print(&self) {
+        let table = self.render();
+        let (heading, rows) = table.split_once('\n').unwrap_or((&table, ""));
+        on_stdout(&heading.if_supports_color(Stream::Stdout, |text| text.bold()).to_string());
+        if !rows.is_empty() {
+            on_stdout(rows);
+        }
+    }
 }
 
 /// Bytes as people write them; binary units.
@@ -185,7 +263,20 @@ mod tests {
     #[test]
     fn a_name_from_a_server_cannot_drive_the_terminal() {
         let mut rows = Rows::new(["name"]);
-        rows.row(["evil\u{1b}[2Jname"]);
-        assert!(!rows.render().contains('\u{1b}'), "{}", rows.render());
+        rows.row(["evil\u{1b}[2Jname\u{9b}1m\u{202e}"]);
+        assert!(
+            rows.render().chars().all(|character| character == '\n' || is_printable(character)),
+            "{}",
+            rows.render()
+        );
+    }
+
+    #[test]
+    fn json_has_escapes_where_a_terminal_would_obey() {
+        let value = json!({ "na\u{9b}me": "a\u{202e}b\u{7f}\u{1b}", "tag": "\u{e0041}", "plain": "é" });
+        let text = escaped(&format!("{value:#}"));
+        assert!(text.chars().all(|character| character == '\n' || is_printable(character)), "{text}");
+        assert!(text.contains("a\\u202eb\\u007f\\u001b") && text.contains('é'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

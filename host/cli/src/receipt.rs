@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use konnector_sandbox::{CodeOrigin, Receipt};
 use serde_json::Value;
 
-use crate::output::{Rows, bytes, printable};
+use crate::output::{Rows, bytes};
 
 /// The receipt of a job, where it has one that can be read.
 pub fn of(job: &Value) -> Option<Receipt> {
@@ -61,7 +61,7 @@ fn render(receipt: &Receipt) -> String {
             Rows::new(["host", "requests", "answers", "refused", "secrets", "up", "down"]).right(5).right(6);
         for host in &receipt.hosts {
             hosts.row([
-                printable(&format!("{}{}", host.host, if host.own { " (this server)" } else { "" })),
+                format!("{}{}", host.host, if host.own { " (this server)" } else { "" }),
                 counts(&host.methods),
                 counts(&host.statuses),
                 counts(&host.refusals),
@@ -78,7 +78,7 @@ fn render(receipt: &Receipt) -> String {
 
 /// Names with their numbers, as in `GET 12, POST 1`.
 fn counts<T: std::fmt::Display>(counts: &BTreeMap<T, u64>) -> String {
-    let counts: Vec<_> = counts.iter().map(|(name, count)| printable(&format!("{name} ×{count}"))).collect();
+    let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} ×{count}")).collect();
     counts.join(", ")
 }
 

@@ -189,7 +189,7 @@ fn show(trigger: &Value) {
             rows.row([name.to_owned(), value]);
         }
     }
-    say!("{}", rows.render());
+    rows.print();
 }
 
 async fn list(session: &Session, output: Output) -> Result<()> {

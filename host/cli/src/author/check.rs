@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use konnector_manifest::untrusted::cut;
 use konnector_manifest::{Error, Manifest, Place, RuleKind, Verb};
 use konnector_sandbox::{Cut, Kind, LimitPolicy, Sandbox};
-use owo_colors::{OwoColorize as _, Stream};
 use serde::Serialize;
 use serde_json::json;
 
 use super::bundle;
 use crate::error::Result;
-use crate::output::{Output, bytes, done};
+use crate::output::{Mark, Output, bytes, done, marked_line, printable, to_stderr};
 use crate::serve::config::nearest;
 
 /// Arguments of `konnector check`.
@@ -21,6 +21,9 @@ pub struct Arguments {
     #[arg(default_value = ".")]
     folder: PathBuf,
 }
+
+/// Bytes of what is said of one problem: names in a component may be of any length.
+const MAX_MESSAGE_SIZE: usize = 2_000;
 
 /// One thing to mend or to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,19 +43,18 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
     if let Some(manifest) = &manifest {
         files(folder, manifest, &mut problems);
     }
+    for problem in &mut problems {
+        problem.message = cut(std::mem::take(&mut problem.message), MAX_MESSAGE_SIZE);
+    }
     let errors = problems.iter().filter(|problem| problem.error).count();
     output.show(&json!({ "problems": problems, "errors": errors }), || {
         for problem in &problems {
-            let mark = if problem.error {
-                "error".if_supports_color(Stream::Stdout, |mark| mark.red()).to_string()
-            } else {
-                "warning".if_supports_color(Stream::Stdout, |mark| mark.yellow()).to_string()
-            };
-            say!("{mark} {}: {}", problem.place, problem.message);
+            let mark = if problem.error { Mark::Problem } else { Mark::Hint };
+            marked_line(mark, &printable(&format!("{}: {}", problem.place, problem.message)));
         }
         match (errors, &manifest) {
             (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),
-            _ => eprintln!("{errors} to mend"),
+            _ => to_stderr(&format!("{errors} to mend")),
         }
     });
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -115,8 +117,10 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
         problems.push(Problem { error, place: place.to_owned(), message });
     };
     for name in manifest.icon.iter().chain(&manifest.on_delete_account) {
-        if !folder.join(name).is_file() {
-            found(true, name, "the manifest names this file, but it is not there".to_owned());
+        match bundle::read(folder, name) {
+            Ok(Some(_)) => {}
+            Ok(None) => found(true, name, "the manifest names this file, but it is not there".to_owned()),
+            Err(error) => found(true, name, error.to_string()),
         }
     }
     if let Some(other) = manifest.on_delete_account.as_ref().filter(|name| **name != manifest.component) {
@@ -129,9 +133,16 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
             ),
         );
     }
-    let Ok(component) = std::fs::read(folder.join(&manifest.component)) else {
-        found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
-        return;
+    let component = match bundle::read(folder, &manifest.component) {
+        Ok(Some(component)) => component,
+        Ok(None) => {
+            found(true, &manifest.component, "there is no component yet; compile it: konnector build".to_owned());
+            return;
+        }
+        Err(error) => {
+            found(true, &manifest.component, error.to_string());
+            return;
+        }
     };
     let info = match Sandbox::inspect(&component) {
         Ok(info) => info,

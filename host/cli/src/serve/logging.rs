@@ -1,22 +1,150 @@
 //! Log lines, on standard error.
 
-use std::io::{IsTerminal as _, stderr};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write, stderr};
 
+use konnector_manifest::untrusted::{cut, is_printable};
+use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
+use tracing_subscriber::fmt::MakeWriter;
 
 use super::config::LogFormat;
+use crate::output::{escaped, to_stderr};
+
+/// Bytes of a line. What guests and clients say in it may be of any length, and whoever keeps logs has a limit, too (journald: 48 KiB).
+const MAX_LINE_SIZE: usize = 16 << 10;
+/// Bytes of one text in a line of JSON that would be longer.
+const MAX_TEXT_SIZE: usize = 2 << 10;
 
 /// Starts logging. `RUST_LOG` chooses what is logged; `info` unless set.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sled=warn"));
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt().with_env_filter(filter).with_writer(stderr).with_ansi(colours);
+    let lines = fmt().with_env_filter(filter).with_writer(CleanLines { format, colours }).with_ansi(colours);
     let started = match format {
         LogFormat::Text => lines.with_target(false).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
     if let Err(error) = started {
-        eprintln!("konnector: the log was started already: {error}");
+        to_stderr(&format!("konnector: the log was started already: {error}"));
+    }
+}
+
+/// Writes lines of which no part drives a terminal, whoever wrote it, and none of which is very long.
+#[derive(Debug, Clone, Copy)]
+struct CleanLines {
+    format: LogFormat,
+    /// The library's own; it escapes those in texts.
+    colours: bool,
+}
+
+impl CleanLines {
+    fn clean<'a>(self, line: &'a str) -> Cow<'a, str> {
+        let allowed =
+            |character: char| is_printable(character) || character == '\n' || (self.colours && character == '\u{1b}');
+        if line.len() <= MAX_LINE_SIZE && line.chars().all(allowed) {
+            return Cow::Borrowed(line);
+        }
+        let line = line.trim_end_matches('\n');
+        let cleaned = match self.format {
+            LogFormat::Text => {
+                let shown = |character| if allowed(character) { character } else { char::REPLACEMENT_CHARACTER };
+                cut(line.chars().map(shown).collect(), MAX_LINE_SIZE)
+            }
+            LogFormat::Json if line.len() > MAX_LINE_SIZE => escaped(&shortened(line)),
+            LogFormat::Json => escaped(line),
+        };
+        Cow::Owned(cleaned + "\n")
+    }
+}
+
+/// A line of JSON with its texts cut; it stays JSON.
+fn shortened(line: &str) -> String {
+    let mut event: Value = serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.to_owned()));
+    shorten(&mut event);
+    let line = event.to_string();
+    if line.len() <= MAX_LINE_SIZE {
+        return line;
+    }
+    let kept =
+        ["timestamp", "level", "message"].map(|name| (name.to_owned(), event.get(name).cloned().unwrap_or_default()));
+    Value::Object(kept.into_iter().collect()).to_string()
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = cut(std::mem::take(text), MAX_TEXT_SIZE),
+        Value::Array(items) => items.iter_mut().for_each(shorten),
+        Value::Object(members) => members.values_mut().for_each(shorten),
+        _ => {}
+    }
+}
+
+impl<'a> MakeWriter<'a> for CleanLines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
+
+/// The library writes each event at once.
+impl Write for CleanLines {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        stderr().write_all(self.clean(&String::from_utf8_lossy(event)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What the server writes to its log for an event with this text.
+    fn logged(format: LogFormat, text: &str) -> String {
+        #[derive(Clone)]
+        struct Kept(CleanLines, Arc<Mutex<String>>);
+        impl Write for Kept {
+            fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+                self.1.lock().unwrap().push_str(&self.0.clean(std::str::from_utf8(event).unwrap()));
+                Ok(event.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = Arc::new(Mutex::new(String::new()));
+        let writer = Kept(CleanLines { format, colours: false }, Arc::clone(&kept));
+        let lines = fmt().with_writer(move || writer.clone()).with_ansi(false);
+        let event = || tracing::info!(field = text, "{text}");
+        match format {
+            LogFormat::Text => tracing::subscriber::with_default(lines.finish(), event),
+            LogFormat::Json => tracing::subscriber::with_default(lines.json().flatten_event(true).finish(), event),
+        }
+        let written = kept.lock().unwrap();
+        written.clone()
+    }
+
+    #[test]
+    fn what_others_say_neither_drives_a_terminal_nor_fills_the_log() {
+        let hostile = "a\u{1b}[2J\u{9b}1m\u{202e}\u{7f}b".to_owned();
+        for format in [LogFormat::Text, LogFormat::Json] {
+            for text in [hostile.clone(), hostile.repeat(100_000)] {
+                let line = logged(format, &text);
+                assert!(line.len() <= MAX_LINE_SIZE + 1 && line.ends_with('\n'), "{}", line.len());
+                assert!(line.trim_end().chars().all(is_printable), "{line:?}");
+                if format == LogFormat::Json {
+                    let event: Value = serde_json::from_str(&line).unwrap();
+                    assert!(event["message"].as_str().unwrap().starts_with("a\u{1b}[2J"), "{event}");
+                }
+            }
+        }
     }
 }

@@ -71,7 +71,7 @@ impl Saved {
         for (doctype, documents) in &self.documents {
             let documents = documents.as_array().map(Vec::as_slice).unwrap_or_default();
             say!("\n{} {doctype}", documents.len());
-            say!("{}", crate::data::rows(documents).render());
+            crate::data::rows(documents).print();
         }
         if self.files.is_empty() {
             return;
@@ -85,7 +85,7 @@ impl Saved {
                 cell(file.get("mime")),
             ]);
         }
-        say!("{}", rows.render());
+        rows.print();
     }
 
     /// Writes the files below a folder, at their paths.
