@@ -6,11 +6,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use aide::axum::ApiRouter;
-use axum::body::{self, Body};
+use axum::body::{self, Body, Bytes};
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
 use http_body_util::LengthLimitError;
 use konnector_platform::offload::Offload;
 
@@ -53,7 +52,8 @@ async fn handle(request: Request, next: Next) -> Response {
     // Before it has a turn, which it would hold for as long as the client takes to send.
     let body = match body::to_bytes(body, LARGEST_BODY).await {
         Ok(body) => body,
-        Err(error) => return unreadable(error.into_inner().as_ref()).into_response(),
+        Err(error) if is_too_long(&error) => Bytes::from_static(&TOO_LONG),
+        Err(error) => return Failure::bad_request(format!("the body cannot be read: {error}")).into_response(),
     };
     match threads.drive(next.run(Request::from_parts(parts, Body::from(body)))).await {
         Ok(response) => response,
@@ -61,11 +61,10 @@ async fn handle(request: Request, next: Next) -> Response {
     }
 }
 
-/// Why a body cannot be read.
-pub fn unreadable(error: &(dyn std::error::Error + 'static)) -> Failure {
-    let mut causes = std::iter::successors(Some(error), |error| error.source());
-    if causes.any(|cause| cause.is::<LengthLimitError>()) {
-        return Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "a JSON body has at most 1 MiB");
-    }
-    Failure::bad_request(format!("the body cannot be read: {error}"))
+/// Stands for a body that is too long: each handler has its own words for that, and refuses this one.
+static TOO_LONG: [u8; LARGEST_BODY + 1] = [0; LARGEST_BODY + 1];
+
+fn is_too_long(error: &axum::Error) -> bool {
+    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
+        .any(|cause| cause.is::<LengthLimitError>())
 }

@@ -9,9 +9,9 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use konnector_manifest::json_budget::{JsonBudget, OverBudget};
 use konnector_manifest::{Doctype, Slug, Verb};
-use konnector_platform::{Error, Platform};
 use konnector_platform::instance::Instance;
 use konnector_platform::token::Principal;
+use konnector_platform::{Error, Platform};
 use konnector_store::Map;
 use serde_json::Value;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::{Span, dispatcher};
 
 use crate::{Error, Result};
 
@@ -51,6 +52,7 @@ impl Offload {
             return work();
         }
         let turn = self.turn().await?;
+        let work = with_log(work);
         finished(tokio::task::spawn_blocking(move || working(turn, work))).await
     }
 
@@ -76,6 +78,7 @@ impl Offload {
                 }
             })
         };
+        let work = with_log(work);
         let done = finished(tokio::task::spawn_blocking(move || working(turn, work))).await;
         done.ok_or_else(|| Error::Unavailable("the request was given up".to_owned()))
     }
@@ -88,7 +91,8 @@ impl Offload {
     pub async fn begin(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let turn = self.turn().await?;
         let runtime = Handle::current();
-        drop(tokio::task::spawn_blocking(move || working(turn, || runtime.block_on(future))));
+        let work = with_log(move || runtime.block_on(future));
+        drop(tokio::task::spawn_blocking(move || working(turn, work)));
         Ok(())
     }
 
@@ -126,6 +130,12 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Work on another thread, whose lines go to the log of this one.
+fn with_log<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let (dispatch, span) = (dispatcher::get_default(Clone::clone), Span::current());
+    move || dispatcher::with_default(&dispatch, || span.in_scope(work))
 }
 
 fn working<T>(turn: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {

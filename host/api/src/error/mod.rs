@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use konnector_manifest::untrusted::cut;
+use konnector_manifest::untrusted::{cut, printable_lines};
 use konnector_platform::Error;
 use konnector_platform::account::Place;
 use konnector_platform::mango::QueryError;
@@ -37,6 +37,11 @@ pub struct Failure {
 
 /// Bytes of a message. It may repeat what a client or a manifest says, which may be of any length.
 const MAX_MESSAGE_SIZE: usize = 2_000;
+/// A message as clients read it, perhaps in a terminal.
+fn told(message: String) -> String {
+    printable_lines(&cut(message, MAX_MESSAGE_SIZE)).into_owned()
+}
+
 /// Seconds after which a server with too much to do may be asked again: longer than most requests take.
 const BUSY: u32 = 2;
 
@@ -79,7 +84,7 @@ pub enum About {
 
 impl Failure {
     fn new(status: StatusCode, about: About, message: impl Into<String>) -> Self {
-        Self { status, about, message: cut(message.into(), MAX_MESSAGE_SIZE), code: None, challenge: None, retry: None }
+        Self { status, about, message: told(message.into()), code: None, challenge: None, retry: None }
     }
 
     /// A status whose text says it all.

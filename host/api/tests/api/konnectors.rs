@@ -472,7 +472,7 @@ async fn a_component_with_many_names_has_a_short_error() {
 async fn a_list_is_read_while_konnectors_are_uninstalled() {
     let api = Api::new().await;
     let token = api.token("*");
-    let slugs: Vec<String> = (0..60).map(|number| format!("shop-{number}")).collect();
+    let slugs: Vec<String> = (0..40).map(|number| format!("shop-{number}")).collect();
     for slug in &slugs {
         api.install(slug, json!({})).await;
     }

@@ -25,7 +25,7 @@ const TITLE: &str = "org.opencontainers.image.title";
 const MOST_LAYERS: usize = 16;
 /// Bytes of an artifact's manifest: a registry need not take larger ones (distribution specification, pushing manifests).
 const MAX_MANIFEST_SIZE: u64 = 4 << 20;
-/// Bytes of an answer with a token, which is to fit into a header.
+/// Bytes of an answer with a token, which is to fit into a header; and of all answers that lead to a layer.
 const MAX_TOKEN_SIZE: u64 = 16 << 10;
 
 #[derive(Debug, Deserialize)]
@@ -107,7 +107,8 @@ impl Platform {
                 return Err(Error::TooLarge(format!("a layer has {} bytes, the limit is {limit}", layer.size)));
             }
             let path = format!("blobs/{}", layer.digest);
-            let content = self.ask_oci(&mut repository, &path, layer.size).await.map_err(unreachable)?;
+            let content =
+                self.ask_oci(&mut repository, &path, layer.size + MAX_TOKEN_SIZE).await.map_err(unreachable)?;
             let digest = digest.to_owned();
             let checked = move || Ok(check(&content, &digest).map(|()| content));
             let content = self.errand_of(checked).await?.map_err(unreachable)?;

@@ -342,8 +342,16 @@ mod tests {
         check(json!({ "a": 1, "b": { "$or": [] } }), std::slice::from_ref(&one), std::slice::from_ref(&none));
         check(json!({ "a": 1, "$not": { "$and": [] } }), std::slice::from_ref(&one), std::slice::from_ref(&none));
         check(json!({ "tags": { "$size": 0 } }), std::slice::from_ref(&one), &[json!({ "tags": {} }), none.clone()]);
-        check(json!({ "tags": { "$elemMatch": { "$gt": null } } }), &[json!({ "tags": [1] })], &[one.clone()]);
-        check(json!({ "tags": { "$allMatch": { "$gt": null } } }), &[json!({ "tags": [1] })], &[one.clone()]);
+        check(
+            json!({ "tags": { "$elemMatch": { "$gt": null } } }),
+            &[json!({ "tags": [1] })],
+            std::slice::from_ref(&one),
+        );
+        check(
+            json!({ "tags": { "$allMatch": { "$gt": null } } }),
+            &[json!({ "tags": [1] })],
+            std::slice::from_ref(&one),
+        );
         check(json!({ "a": { "$keyMapMatch": { "$gt": "" } } }), &[json!({ "a": { "b": 1 } })], &[json!({ "a": {} })]);
         // mango_cursor.erl, `maybe_noop_range`: nothing but an empty list is not executed.
         for alone in
