@@ -76,11 +76,26 @@ impl Platform {
         Ok(directories)
     }
 
-    /// The directories above everything on which rules allow one of some verbs: a way to it.
-    pub(crate) fn ways(&self, instance: &Instance, rules: &Permissions, verbs: &[Verb]) -> Result<HashSet<String>> {
+    /// The directories above everything on which rules allow one of some verbs: a way to it. Looks at every file, so it has a thread of its own.
+    pub(crate) async fn ways(
+        &self,
+        instance: &Instance,
+        rules: &Permissions,
+        verbs: &'static [Verb],
+    ) -> Result<HashSet<String>> {
+        let (platform, instance, rules) = (self.clone(), instance.clone(), rules.clone());
+        let found = self.tasks().spawn_blocking(move || platform.find_ways(&instance, &rules, verbs));
+        found.await.unwrap_or(Err(konnector_store::Error::Closed.into()))
+    }
+
+    fn find_ways(&self, instance: &Instance, rules: &Permissions, verbs: &[Verb]) -> Result<HashSet<String>> {
         let mut ways = HashSet::new();
         let mut after: Option<String> = None;
         loop {
+            // A server that stops does not wait for the last file.
+            if self.stopping().is_cancelled() {
+                return Err(konnector_store::Error::Closed.into());
+            }
             let page = self.store.list(&instance.id, &FILES, after.as_deref(), 500)?;
             let Some(last) = page.last() else { return Ok(ways) };
             after = Some(last.id.clone());

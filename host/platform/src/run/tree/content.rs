@@ -88,7 +88,7 @@ impl Draft for Writing {
         let Self { tree, content } = *self;
         let name = match to {
             Destination::New { name, .. } => name.clone(),
-            Destination::Existing(id) => tree.file(id)?.name,
+            Destination::Existing(id) => tree.file(id).await?.name,
         };
         let mime = content.mime(&name);
         let blob = content.finish().await.map_err(told)?;
@@ -119,7 +119,7 @@ async fn create(
     blob: &BlobInfo,
 ) -> Result<(File, Written), TreeError> {
     let scope = &tree.scope;
-    let directory = tree.directory(directory)?;
+    let directory = tree.directory(directory).await?;
     tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
     let new = NewContent { origin: scope.origin(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
     let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(taken)?;
@@ -128,7 +128,7 @@ async fn create(
 
 async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Result<(File, Written), TreeError> {
     let scope = &tree.scope;
-    let before = tree.file(id)?;
+    let before = tree.file(id).await?;
     tree.check(CHANGE, &before)?;
     // The same content heals one that is missing or damaged.
     if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))

@@ -61,7 +61,7 @@ impl RunTree {
     }
 
     /// Whether it is a directory on the way to something that rules allow this on.
-    fn is_way(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
+    async fn is_way(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
         if file.kind != Kind::Directory {
             return Ok(false);
         }
@@ -70,34 +70,34 @@ impl RunTree {
         let ways = match place.get() {
             Some(ways) => ways,
             None => {
-                let found = platform.ways(instance, permissions, what.verbs).map_err(told)?;
+                let found = platform.ways(instance, permissions, what.verbs).await.map_err(told)?;
                 place.get_or_init(|| found)
             }
         };
         Ok(ways.contains(&file.id))
     }
 
-    fn allows(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
-        Ok(!file.trashed && file.id != TRASH_ID && (self.reaches(what.verbs, file)? || self.is_way(file, what)?))
+    async fn allows(&self, file: &File, what: &'static What) -> Result<bool, TreeError> {
+        Ok(!file.trashed && file.id != TRASH_ID && (self.reaches(what.verbs, file)? || self.is_way(file, what).await?))
     }
 
     /// A file or directory that some rule shows.
-    fn file(&self, id: &str) -> Result<File, TreeError> {
+    async fn file(&self, id: &str) -> Result<File, TreeError> {
         let file = self.scope.platform.file(&self.scope.instance, id).map_err(told)?;
         let is_root = file.id == ROOT_ID;
-        if is_root || self.allows(&file, &NAMED)? { Ok(file) } else { Err(TreeError::NotFound) }
+        if is_root || self.allows(&file, &NAMED).await? { Ok(file) } else { Err(TreeError::NotFound) }
     }
 
-    fn directory(&self, id: &str) -> Result<File, TreeError> {
-        let directory = self.file(id)?;
+    async fn directory(&self, id: &str) -> Result<File, TreeError> {
+        let directory = self.file(id).await?;
         if directory.kind == Kind::Directory { Ok(directory) } else { Err(TreeError::NotDirectory) }
     }
 
-    fn child_file(&self, at: Place<'_>) -> Result<Option<File>, TreeError> {
+    async fn child_file(&self, at: Place<'_>) -> Result<Option<File>, TreeError> {
         let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(told)?;
         match found {
-            Some(file) if self.allows(&file, &NAMED)? => Ok(Some(file)),
-            _ => Ok(None),
+            Some(file) => Ok(self.allows(&file, &NAMED).await?.then_some(file)),
+            None => Ok(None),
         }
     }
 
@@ -130,21 +130,21 @@ impl RunTree {
 #[async_trait]
 impl Tree for RunTree {
     async fn root(&self) -> Result<Node, TreeError> {
-        self.node(&self.file(ROOT_ID)?)
+        self.node(&self.file(ROOT_ID).await?)
     }
 
     async fn node(&self, id: &str) -> Result<Node, TreeError> {
-        self.node(&self.file(id)?)
+        self.node(&self.file(id).await?)
     }
 
     async fn child(&self, at: Place<'_>) -> Result<Node, TreeError> {
-        self.node(&self.child_file(at)?.ok_or(TreeError::NotFound)?)
+        self.node(&self.child_file(at).await?.ok_or(TreeError::NotFound)?)
     }
 
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
-        let directory = self.directory(directory)?;
-        if !self.is_way(&directory, &LISTED)? {
+        let directory = self.directory(directory).await?;
+        if !self.is_way(&directory, &LISTED).await? {
             self.check(&[Verb::Get], &directory)?;
         }
         let mut after = after.map(str::to_owned);
@@ -154,7 +154,7 @@ impl Tree for RunTree {
             after = Some(last.name.clone());
             let mut visible = Vec::new();
             for file in page {
-                if self.allows(&file, &LISTED)? {
+                if self.allows(&file, &LISTED).await? {
                     visible.push((file.name.clone(), self.node(&file)?));
                 }
             }
@@ -165,7 +165,7 @@ impl Tree for RunTree {
     }
 
     async fn open(&self, id: &str) -> Result<Box<dyn Content>, TreeError> {
-        let file = self.file(id)?;
+        let file = self.file(id).await?;
         self.check(&[Verb::Get], &file)?;
         let reader = self.scope.platform.content(&file).await.map_err(missing)?;
         Ok(Box::new(content::Reading::new(reader, file.len())))
@@ -173,8 +173,10 @@ impl Tree for RunTree {
 
     async fn check_write(&self, to: &Destination) -> Result<(), TreeError> {
         match to {
-            Destination::New { directory, name } => self.check_new(&self.directory(directory)?, name, Kind::File, None),
-            Destination::Existing(id) => self.check(CHANGE, &self.file(id)?),
+            Destination::New { directory, name } => {
+                self.check_new(&self.directory(directory).await?, name, Kind::File, None)
+            }
+            Destination::Existing(id) => self.check(CHANGE, &self.file(id).await?),
         }
     }
 
@@ -185,7 +187,7 @@ impl Tree for RunTree {
 
     async fn create_directory(&self, at: Place<'_>) -> Result<Node, TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
-        let parent = self.directory(at.directory)?;
+        let parent = self.directory(at.directory).await?;
         self.check_new(&parent, at.name, Kind::Directory, None)?;
         let made = platform.create_directory(instance, &parent, at.name).await;
         self.node(&made.map_err(taken)?)
@@ -193,8 +195,8 @@ impl Tree for RunTree {
 
     async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
-        let moved = self.child_file(from)?.ok_or(TreeError::NotFound)?;
-        let (to_directory, there) = (self.directory(to.directory)?, self.child_file(to)?);
+        let moved = self.child_file(from).await?.ok_or(TreeError::NotFound)?;
+        let (to_directory, there) = (self.directory(to.directory).await?, self.child_file(to).await?);
         if there.as_ref().is_some_and(|there| there.id == moved.id) {
             return Ok(());
         }
@@ -226,7 +228,7 @@ impl Tree for RunTree {
 
     async fn remove(&self, at: Place<'_>, directory: bool) -> Result<(), TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
-        let file = self.child_file(at)?.ok_or(TreeError::NotFound)?;
+        let file = self.child_file(at).await?.ok_or(TreeError::NotFound)?;
         match (file.kind, directory) {
             (Kind::Directory, false) => return Err(TreeError::IsDirectory),
             (Kind::File, true) => return Err(TreeError::NotDirectory),
