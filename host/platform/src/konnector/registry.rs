@@ -119,6 +119,11 @@ fn slug(app: &Value) -> Option<&str> {
     app.get("slug").and_then(Value::as_str)
 }
 
+/// The slugs on a page of a list.
+fn names(list: &List) -> impl Iterator<Item = String> {
+    list.data.iter().filter_map(slug).filter(|slug| slug.len() <= MAX_SLUG).map(str::to_owned)
+}
+
 fn no_version(name: Slug) -> impl FnOnce(serde_json::Error) -> Error + Send {
     move |error| Error::Unreachable(format!("the registry does not describe '{name}' as expected: {error}"))
 }
@@ -293,25 +298,30 @@ impl Platform {
         Ok(apps)
     }
 
-    /// The slugs that a registry has; asked for once in a while, however many pages of the others are shown.
+    /// The slugs that a registry has. Its first page is read each time, so that a registry that fails is noticed; the pages behind it once in a
+    /// while, however many pages of the others are shown.
     async fn slugs_of(&self, base: &Url) -> Result<Arc<HashSet<String>>> {
         let now = self.clock.elapsed();
+        let mut list = self.page(base, &[], "").await?;
+        let mut slugs: HashSet<String> = names(&list).collect();
         let known = self.news.slugs().get(base).filter(|(at, _)| now.saturating_sub(*at) < FRESH).cloned();
-        if let Some((_, slugs)) = known {
-            return Ok(slugs);
+        if let Some((_, known)) = known.filter(|_| !list.meta.next_cursor.is_empty()) {
+            slugs.extend(known.iter().cloned());
+            return Ok(Arc::new(slugs));
         }
-        let (mut slugs, mut cursor) = (HashSet::new(), String::new());
-        for _ in 0..MOST_PAGES {
-            let List { data, meta } = self.page(base, &[], &cursor).await?;
-            slugs.extend(data.iter().filter_map(slug).filter(|slug| slug.len() <= MAX_SLUG).map(str::to_owned));
-            cursor = meta.next_cursor;
-            if cursor.is_empty() {
-                let slugs = Arc::new(slugs);
-                self.news.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
-                return Ok(slugs);
+        for _ in 1..MOST_PAGES {
+            if list.meta.next_cursor.is_empty() {
+                break;
             }
+            list = self.page(base, &[], &list.meta.next_cursor).await?;
+            slugs.extend(names(&list));
         }
-        Err(Error::Unreachable(format!("the list of the registry {base} has no end")))
+        if !list.meta.next_cursor.is_empty() {
+            return Err(Error::Unreachable(format!("the list of the registry {base} has no end")));
+        }
+        let slugs = Arc::new(slugs);
+        self.news.slugs().insert(base.clone(), (now, Arc::clone(&slugs)));
+        Ok(slugs)
     }
 
     /// The konnectors that the registries say are in maintenance, as they describe them; of one that several have, the first registry's word
