@@ -27,6 +27,12 @@ impl Client {
         Self { http: http.clone(), url: url.to_owned(), domain: domain.clone(), token: token.clone() }
     }
 
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: token.into(), ..self.at(&self.url) }
+    }
+
     /// Sends a request.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self

@@ -63,7 +63,7 @@ fn own_secrets(guess: &str) {
 fn all_documents(guess: &str) {
     let bills = "io.cozy.bills";
     let item = documents::Item { key: guess.to_owned(), body: json(guess) };
-    tell("documents.save", (documents::save(bills, &[item.clone()]), documents::save(guess, &[item])));
+    tell("documents.save", (documents::save(bills, std::slice::from_ref(&item)), documents::save(guess, &[item])));
     tell("documents.get", (documents::get(bills, &key(guess)), documents::get(bills, &Locator::Id(guess.to_owned()))));
     let change = documents::Change { which: key(guess), rev: Some(guess.to_owned()), body: guess.to_owned() };
     tell("documents.update", documents::update(bills, &[change]));
@@ -95,7 +95,7 @@ fn all_files(guess: &str) {
         (files::merge_metadata(&key(guess), &json(guess)), files::merge_metadata(&key(guess), guess)),
     );
     let reference = files::Reference { kind: guess.to_owned(), id: guess.to_owned() };
-    tell("files.add-references", files::add_references(&key(guess), &[reference.clone()]));
+    tell("files.add-references", files::add_references(&key(guess), std::slice::from_ref(&reference)));
     tell("files.remove-references", files::remove_references(&key(guess), &[reference]));
     tell("files.describe", files::describe(&key(guess)).map(|details| (details.metadata, details.references.len())));
     tell("files.ensure-folder", files::ensure_folder(guess));

@@ -131,7 +131,6 @@ fn run(job: Job) -> Result<Report, Failure> {
                     response_body: http::BodyForm::ByMediaType,
                     follow_redirects: true,
                     timeout_ms: None,
-                    form_charset: None,
                 };
             let url = || "https://vendor.example/".to_owned();
             let plain = || "x-a".to_owned();

@@ -267,7 +267,11 @@ mod tests {
             };
             let busy = used(|kind| matches!(kind, Kind::Busy));
             if let (Some(least), Some(most)) = (busy.first(), busy.last()) {
-                prop_assert!(most - least <= 4 * QUANTUM, "{least} {most}");
+                // Where each busy task has a thread of its own, there is nothing to share, and one may meet more of those that nap.
+                let is_shared = kinds.iter().filter(|kind| matches!(kind, Kind::Busy)).count() > threads;
+                let napping: Runtime = used(|kind| matches!(kind, Kind::Naps { .. })).iter().sum();
+                let uneven = if is_shared { 0 } else { napping };
+                prop_assert!(most - least <= 4 * QUANTUM + uneven, "{least} {most}");
             }
             let share = QUANTUM * threads as Runtime / kinds.len() as Runtime;
             for (kind, task) in simulation.kinds.iter().zip(&simulation.tasks) {

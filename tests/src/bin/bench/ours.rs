@@ -105,7 +105,7 @@ impl Site {
     }
 
     async fn follow(&self, instance: &Instance, message: Value) -> (Option<Duration>, Duration, String) {
-        let mut events = self.platform.bus.subscribe();
+        let mut events = self.platform.bus.subscribe(&instance.id);
         let request = JobRequest {
             worker: "konnector".to_owned(),
             message,

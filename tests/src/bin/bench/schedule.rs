@@ -148,7 +148,7 @@ async fn fire(platform: &Platform, size: usize) -> Vec<Duration> {
     }
     platform.store.commit(changes).await.expect("committed");
     assert!(Utc::now() < first, "the schedule was not ready in time");
-    let mut events = platform.bus.subscribe();
+    let mut events = platform.bus.subscribe(&instance.id);
     let listener = tokio::spawn(async move {
         let mut lags = Vec::new();
         while lags.len() < due.len() {

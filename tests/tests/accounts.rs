@@ -1,0 +1,618 @@
+//! An account belongs to one konnector: whatever another one tries, and whoever helps it, it gets nothing of the account.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "by a panic, a test says that it failed"
+)]
+
+use std::time::{Duration, Instant};
+
+use konnector_tests::bundle;
+use konnector_tests::client::{Answer, Client};
+use konnector_tests::recorder::Recorder;
+use konnector_tests::server::{Server, command};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How a password of the bank begins; whoever is not the bank never sees it.
+const SECRET: &str = "hunter2-of-the-bank";
+const BANK: &str = "bank";
+const THIEF: &str = "thief";
+/// The password of everybody else.
+const OWN: &str = "sesame-of-another";
+
+/// A server with two konnectors that tell their vendors all that they are given.
+struct Setting {
+    server: Server,
+    client: Client,
+    /// With a token of the thief's.
+    thief: Client,
+    bank_vendor: Recorder,
+    thief_vendor: Recorder,
+    data: TempDir,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        let unlimited = ["jobs", "webhooks", "events"].map(|kind| format!("--hourly-limit={kind}=0"));
+        let server = Server::start_with(data.path(), &unlimited.each_ref().map(String::as_str));
+        let client = server.client().await;
+        let [bank_vendor, thief_vendor] = [(); 2].map(|()| Recorder::start(|_| (200, "{}")));
+        for (slug, vendor) in [(BANK, &bank_vendor), (THIEF, &thief_vendor)] {
+            let manifest = json!({
+                "name": slug, "version": "1.0.0", "type": "konnector", "parameters": { "url": vendor.url },
+                "fields": { "login": { "type": "text" }, "password": { "type": "password" } },
+                "permissions": {
+                    "accounts": { "type": "io.cozy.accounts" }, "jobs": { "type": "io.cozy.jobs" },
+                    "triggers": { "type": "io.cozy.triggers" }, "bills": { "type": "io.cozy.bills" },
+                    "vendor": { "type": "http", "values": [vendor.url] },
+                },
+            });
+            let source = bundle::of_guest(&data.path().join(slug), "tells_all", &manifest);
+            assert_eq!(client.install(slug, &source).await.0, 202);
+        }
+        let thief = client.with_token(server.token("konn", THIEF, "").await.1);
+        Self { server, client, thief, bank_vendor, thief_vendor, data }
+    }
+
+    async fn account(&self, slug: &str, password: &str) -> String {
+        self.client.account(slug, json!({ "login": "ada", "password": password })).await
+    }
+
+    /// Waits until nothing is to be run any more.
+    async fn idle(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let waiting = self.client.get("/jobs/queue/konnector").await["data"].as_array().expect("a list").len();
+            let timed = self.client.get("/jobs/triggers?Type=@in").await["data"].as_array().expect("a list").len();
+            if waiting + timed == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting} jobs and {timed} triggers are left");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn path(account: &str) -> String {
+    format!("/data/io.cozy.accounts/{account}")
+}
+
+fn attributes(members: Value) -> Value {
+    json!({ "data": { "attributes": members } })
+}
+
+fn message(konnector: &str, account: &str) -> Value {
+    json!({ "konnector": konnector, "account": account })
+}
+
+async fn push(client: &Client, message: Value) -> Answer {
+    client.post("/jobs/queue/konnector", attributes(json!({ "arguments": message, "manual": true }))).await
+}
+
+async fn trigger(client: &Client, kind: &str, arguments: &str, message: Value) -> Answer {
+    let members = json!({ "type": kind, "arguments": arguments, "worker": "konnector", "message": message });
+    client.post("/jobs/triggers", attributes(members)).await
+}
+
+/// The first error of a refusal: its status, what it is about and what it says.
+fn refusal((status, body): &Answer) -> String {
+    let error = &body["errors"][0];
+    let about = error["source"].as_object().and_then(|source| source.values().next());
+    format!(
+        "{status} {}: {}",
+        about.and_then(Value::as_str).unwrap_or_default(),
+        error["detail"].as_str().unwrap_or("")
+    )
+}
+
+fn id((_, body): &Answer) -> Option<String> {
+    body["data"]["id"].as_str().or_else(|| body["id"].as_str()).map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_job_for_an_account_of_another_konnector_is_refused_at_every_door() {
+    let setting = Setting::new().await;
+    let Setting { client, thief, .. } = &setting;
+    let (theirs, own) = (setting.account(BANK, SECRET).await, setting.account(THIEF, OWN).await);
+    let stolen = || message(THIEF, &theirs);
+    let mine = client.trigger(THIEF, &own).await;
+    let told = format!(
+        "the account '{theirs}' belongs to the konnector 'bank' and is not shared with 'thief'; name an account of 'thief', or \
+         share this one: konnector accounts share {theirs} thief"
+    );
+    for by in [client, thief] {
+        let of_job = format!("422 /data/attributes/arguments/account: {told}");
+        assert_eq!(refusal(&push(by, stolen()).await), of_job);
+        let of_trigger = format!("422 /data/attributes/message/account: {told}");
+        for (kind, arguments) in [
+            ("@cron", "0 0 3 * * *"),
+            ("@every", "1h"),
+            ("@in", "1s"),
+            ("@event", "io.cozy.bills:CREATED"),
+            ("@webhook", ""),
+            ("@daily", ""),
+            ("@client", ""),
+        ] {
+            assert_eq!(refusal(&trigger(by, kind, arguments, stolen()).await), of_trigger, "{kind}");
+        }
+        let patch = attributes(json!({ "message": stolen() }));
+        let patched = by.request(Method::PATCH, &format!("/jobs/triggers/{mine}"), Some(patch)).await;
+        assert_eq!(refusal(&patched), of_trigger);
+        let scheduled =
+            by.post(&format!("/konnectors/thief/trigger?AccountID={theirs}&ExecNow=true"), Value::Null).await;
+        assert_eq!(refusal(&scheduled), format!("422 AccountID: {told}"));
+    }
+    let ran = command(setting.data.path(), &["triggers", "add", THIEF, "--account", &theirs, "--daily", "before 5am"]);
+    assert!(ran.code == Some(1) && ran.stderr.contains("belongs to the konnector 'bank'"), "{ran:?}");
+
+    // An account that a person gives to the bank while the thief has triggers and a job for it.
+    let moved = setting.account(THIEF, OWN).await;
+    let cron = client.trigger(THIEF, &moved).await;
+    let hook = id(&trigger(client, "@webhook", "", message(THIEF, &moved)).await).expect("a webhook");
+    let soon = id(&trigger(client, "@in", "2s", message(THIEF, &moved)).await).expect("a trigger");
+    let event =
+        id(&trigger(client, "@event", "io.cozy.bills:CREATED", message(THIEF, &moved)).await).expect("a trigger");
+    let mut account = client.get(&path(&moved)).await;
+    account["account_type"] = json!(BANK);
+    account["auth"]["password"] = json!(SECRET);
+    assert_eq!(client.request(Method::PUT, &path(&moved), Some(account)).await.0, 200);
+    let launched = client.post(&format!("/jobs/triggers/{cron}/launch"), Value::Null).await;
+    assert!(refusal(&launched).starts_with("422 /data/attributes/message/account: the account"), "{launched:?}");
+    let edit = attributes(json!({ "arguments": "0 0 4 * * *" }));
+    let edited = client.request(Method::PATCH, &format!("/jobs/triggers/{cron}"), Some(edit)).await;
+    assert!(refusal(&edited).starts_with("422 /data/attributes/message/account: the account"), "{edited:?}");
+    for query in ["", "?Manual=true"] {
+        let called = client.post(&format!("/jobs/webhooks/{hook}{query}"), json!({ "order": 7 })).await;
+        assert!(called.0 == 403 && !called.1.to_string().contains(BANK), "{called:?}");
+    }
+    assert_eq!(client.post("/data/io.cozy.bills/", json!({ "amount": 1 })).await.0, 201);
+    for (trigger, cause) in [(soon, "schedule"), (event, "event")] {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while client.request(Method::GET, &format!("/jobs/triggers/{trigger}"), None).await.0 != 404 {
+            assert!(Instant::now() < deadline, "the trigger of what makes no sense is removed");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        setting.idle().await;
+        let jobs = client.documents("io.cozy.jobs").await;
+        let job = jobs.iter().find(|job| job["trigger_id"] == *trigger).expect("its job");
+        assert_eq!((&job["cause"], &job["state"]), (&json!(cause), &json!("errored")), "{job:#}");
+        assert_eq!(job["error"], "UNKNOWN_ERROR.FOREIGN_ACCOUNT", "{job:#}");
+        assert!(
+            job["error_message"].as_str().expect("a sentence").contains("belongs to the konnector 'bank'"),
+            "{job:#}"
+        );
+    }
+    assert_eq!(setting.thief_vendor.take(), Vec::<String>::new());
+
+    // The bank gets its password, as a value where the thief would have got it.
+    let bank = client.trigger(BANK, &theirs).await;
+    assert_eq!(client.run(&bank).await["state"], "done");
+    let told = setting.bank_vendor.take().join("\n");
+    assert_eq!(told.matches(SECRET).count(), 2, "{told}");
+}
+
+/// Requests of a command component, which its parameters list: name, method, path and body.
+fn requests(server: &Server, list: &[(&str, &str, String, Option<Value>)]) -> Value {
+    let authority = server.url.trim_start_matches("http://");
+    let list = list.iter().map(|(name, method, path, body)| {
+        let mut request = json!({
+            "name": name, "method": method, "authority": authority, "path": path, "whole": true,
+            "headers": [["authorization", "Bearer $COZY_CREDENTIALS"], ["content-type", "application/json"]],
+        });
+        if let Some(body) = body {
+            let text = body.to_string();
+            request["headers"].as_array_mut().expect("a list").push(json!(["content-length", text.len().to_string()]));
+            request["body"] = json!({ "text": text });
+        }
+        request
+    });
+    list.collect()
+}
+
+/// Installs a command component that sends requests, and runs it for an account of its own; the lines of its log by name.
+async fn run_requests(setting: &Setting, slug: &str, list: &[(&str, &str, String, Option<Value>)]) -> String {
+    let Setting { client, .. } = setting;
+    let manifest = json!({
+        "name": slug, "version": "1.0.0", "type": "konnector", "parameters": { "requests": requests(&setting.server, list) },
+        "permissions": {
+            "accounts": { "type": "io.cozy.accounts", "verbs": ["GET", "POST", "PUT", "DELETE"] },
+            "jobs": { "type": "io.cozy.jobs" }, "triggers": { "type": "io.cozy.triggers" },
+        },
+    });
+    let source = bundle::of_guest(&setting.data.path().join(slug), "wasi_requests", &manifest);
+    assert_eq!(client.install(slug, &source).await.0, 202);
+    let own = setting.account(slug, OWN).await;
+    let trigger = client.trigger(slug, &own).await;
+    let job = client.launch(&trigger).await;
+    let ended = client.finished(&job).await;
+    assert_eq!(ended["state"], "done", "{ended:#}");
+    String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text")
+}
+
+fn line<'a>(log: &'a str, name: &str) -> &'a str {
+    log.lines().find(|line| line.contains(&format!("\"{name}: "))).unwrap_or_else(|| panic!("{name}: {log}"))
+}
+
+#[tokio::test]
+async fn a_konnector_that_may_push_jobs_gets_no_placeholder_of_another_ones_password() {
+    let setting = Setting::new().await;
+    let theirs = setting.account(BANK, SECRET).await;
+    let job = |konnector: &str| Some(attributes(json!({ "arguments": message(konnector, &theirs) })));
+    let queue = || "/jobs/queue/konnector".to_owned();
+    let log = run_requests(
+        &setting,
+        "pusher",
+        &[
+            ("for thief", "POST", queue(), job(THIEF)),
+            ("for itself", "POST", queue(), job("pusher")),
+            ("for bank", "POST", queue(), job(BANK)),
+            ("schedule", "POST", format!("/konnectors/thief/trigger?AccountID={theirs}&ExecNow=true"), None),
+        ],
+    )
+    .await;
+    for name in ["for thief", "for itself", "schedule"] {
+        assert!(line(&log, name).contains(": 422 ") && line(&log, name).contains("belongs to the konnector"), "{log}");
+    }
+    assert!(line(&log, "for bank").contains(": 202 "), "{log}");
+    setting.idle().await;
+    assert_eq!(setting.thief_vendor.take(), Vec::<String>::new());
+    assert!(setting.bank_vendor.take().join("\n").contains(SECRET));
+}
+
+#[tokio::test]
+async fn a_konnector_cannot_make_an_account_its_own() {
+    let setting = Setting::new().await;
+    let client = &setting.client;
+    let theirs = setting.account(BANK, SECRET).await;
+    let before = client.get(&path(&theirs)).await;
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut account = before.clone();
+        change(&mut account);
+        Some(account)
+    };
+    let taken = changed(&|account| account["account_type"] = json!("taker"));
+    let new = Some(json!({ "account_type": "taker", "auth": before["auth"] }));
+    let docs = |edits: bool| Some(json!({ "new_edits": edits, "docs": [taken.clone().expect("a body")] }));
+    let put = || path(&theirs);
+    let log = run_requests(
+        &setting,
+        "taker",
+        &[
+            ("put", "PUT", put(), taken.clone()),
+            ("share", "PUT", put(), changed(&|account| account["shared_with"] = json!(["taker"]))),
+            ("host", "PUT", put(), changed(&|account| account["auth"]["url"] = json!("https://thief.example"))),
+            ("delete", "DELETE", format!("{}?rev={}", put(), before["_rev"].as_str().expect("a revision")), None),
+            ("bulk", "POST", "/data/io.cozy.accounts/_bulk_docs".to_owned(), docs(true)),
+            ("replica", "POST", "/data/io.cozy.accounts/_bulk_docs".to_owned(), docs(false)),
+            ("sealed", "POST", "/data/io.cozy.accounts/".to_owned(), new),
+            ("for bank", "POST", "/data/io.cozy.accounts/".to_owned(), Some(json!({ "account_type": BANK }))),
+            ("read", "GET", put(), None),
+        ],
+    )
+    .await;
+    for name in ["put", "share", "host", "delete", "for bank"] {
+        assert!(line(&log, name).contains(": 403 ") && line(&log, name).contains("account_type: "), "{log}");
+    }
+    for name in ["bulk", "replica"] {
+        assert!(line(&log, name).contains("account_type: "), "{log}");
+    }
+    assert!(line(&log, "sealed").contains(": 400 ") && line(&log, "sealed").contains("cannot be taken"), "{log}");
+    assert!(line(&log, "read").contains(": 200 ") && line(&log, "read").contains("credentials_encrypted"), "{log}");
+    assert!(!log.contains(SECRET), "{log}");
+    assert_eq!(client.get(&path(&theirs)).await, before);
+}
+
+#[tokio::test]
+async fn an_account_that_becomes_another_konnectors_loses_what_is_secret() {
+    let setting = Setting::new().await;
+    let client = &setting.client;
+    let account = setting.account(BANK, SECRET).await;
+    let bank = client.trigger(BANK, &account).await;
+    assert_eq!(client.run(&bank).await["state"], "done");
+    setting.bank_vendor.take();
+    assert_eq!(client.run(&bank).await["state"], "done");
+    let told = setting.bank_vendor.take().join("\n");
+    assert!(told.contains("kept-by-bank") && told.contains("of-bank"), "{told}");
+
+    let mut body = client.get(&path(&account)).await;
+    body["account_type"] = json!(THIEF);
+    body["oauth"] = json!({ "access_token": "given with it" });
+    let (status, answer) = client.request(Method::PUT, &path(&account), Some(body)).await;
+    assert_eq!((status, &answer["data"]["auth"]), (200, &json!({ "login": "ada" })), "{answer}");
+    let thief = client.trigger(THIEF, &account).await;
+    assert_eq!(client.run(&thief).await["state"], "done");
+    let told = setting.thief_vendor.take().join("\n");
+    assert!(told.contains("given with it") && told.contains("ada"), "{told}");
+    for secret in [SECRET, "kept-by-bank", "of-bank"] {
+        assert!(!told.contains(secret), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_is_shared_while_its_owner_consents() {
+    let setting = Setting::new().await;
+    let client = &setting.client;
+    let account = setting.account(BANK, SECRET).await;
+    let bank = client.trigger(BANK, &account).await;
+    assert_eq!(client.run(&bank).await["state"], "done");
+
+    let cli = |arguments: &[&str]| command(setting.data.path(), arguments);
+    let unknown = cli(&["accounts", "share", &account, "nobody"]);
+    assert!(unknown.code == Some(1) && unknown.stderr.contains("'nobody' is not installed"), "{unknown:?}");
+    let shared = cli(&["accounts", "share", &account, THIEF]);
+    assert_eq!(shared.code, Some(0), "{shared:?}");
+    assert_eq!(client.get(&path(&account)).await["shared_with"], json!([THIEF]));
+    let thief = client.trigger(THIEF, &account).await;
+    for _ in 0..2 {
+        assert_eq!(client.run(&thief).await["state"], "done");
+    }
+    let told = setting.thief_vendor.take().join("\n");
+    // The secrets are shared, and each konnector has a state and a session of its own.
+    assert_eq!(told.matches(SECRET).count(), 4, "{told}");
+    assert!(told.contains("kept-by-thief") && told.contains("of-thief"), "{told}");
+    assert!(!told.contains("kept-by-bank") && !told.contains("of-bank"), "{told}");
+    let seen = setting.thief.get(&path(&account)).await;
+    assert_eq!(seen["auth"]["password"], SECRET, "{seen}");
+    // What it may use it may write, but not give away.
+    for (member, value) in [("shared_with", json!([THIEF, BANK])), ("account_type", json!(THIEF))] {
+        let mut body = seen.clone();
+        body[member] = value;
+        let (status, told) = setting.thief.request(Method::PUT, &path(&account), Some(body)).await;
+        assert!(status == 403 && told.to_string().contains(&format!("{member}: only the owner")), "{told}");
+    }
+    let mut body = seen;
+    body["note"] = json!("by the thief");
+    body.as_object_mut().expect("an object").remove("shared_with");
+    assert_eq!(setting.thief.request(Method::PUT, &path(&account), Some(body)).await.0, 200);
+    assert_eq!(client.get(&path(&account)).await["shared_with"], json!([THIEF]));
+
+    let unshared = cli(&["accounts", "unshare", &account, THIEF]);
+    assert_eq!(unshared.code, Some(0), "{unshared:?}");
+    assert!(!setting.thief.get(&path(&account)).await.to_string().contains(SECRET));
+    let launched = client.post(&format!("/jobs/triggers/{thief}/launch"), Value::Null).await;
+    assert_eq!(launched.0, 422, "{launched:?}");
+    setting.bank_vendor.take();
+    assert_eq!(client.run(&bank).await["state"], "done");
+    let told = setting.bank_vendor.take().join("\n");
+    assert!(told.contains(SECRET) && told.contains("kept-by-bank") && !told.contains("kept-by-thief"), "{told}");
+    // Shared again, the other konnector begins anew.
+    assert_eq!(cli(&["accounts", "share", &account, THIEF]).code, Some(0));
+    assert_eq!(client.run(&thief).await["state"], "done");
+    let told = setting.thief_vendor.take().join("\n");
+    assert!(told.contains(SECRET) && !told.contains("kept-by"), "{told}");
+}
+
+#[tokio::test]
+async fn uninstalling_a_konnector_deletes_its_own_accounts_only() {
+    let setting = Setting::new().await;
+    let client = &setting.client;
+    let (shared, moved) = (setting.account(BANK, SECRET).await, setting.account(THIEF, OWN).await);
+    let own = setting.account(THIEF, OWN).await;
+    assert_eq!(command(setting.data.path(), &["accounts", "share", &shared, THIEF]).code, Some(0));
+    for account in [&shared, &moved, &own] {
+        client.trigger(THIEF, account).await;
+    }
+    let mut body = client.get(&path(&moved)).await;
+    body["account_type"] = json!(BANK);
+    assert_eq!(client.request(Method::PUT, &path(&moved), Some(body)).await.0, 200);
+    assert_eq!(client.request(Method::DELETE, "/konnectors/thief", None).await.0, 202);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while client.request(Method::GET, "/konnectors/thief", None).await.0 != 404 {
+        assert!(Instant::now() < deadline, "{}", setting.server.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut left: Vec<_> = client.documents("io.cozy.accounts").await.iter().map(|one| one["_id"].clone()).collect();
+    left.sort_by_key(ToString::to_string);
+    let mut expected = vec![json!(shared), json!(moved)];
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(left, expected);
+    assert_eq!(client.get("/jobs/triggers").await["data"], json!([]));
+    // Whoever takes the name gets nothing of what was shared with the one that had it.
+    assert_eq!(client.get(&path(&shared)).await["shared_with"], json!([]));
+}
+
+/// What is tried, by whom, for which konnector, and with which account.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    door: usize,
+    by_thief: bool,
+    konnector: &'static str,
+    of_bank: bool,
+}
+
+const DOORS: usize = 24;
+
+fn attempts() -> impl Strategy<Value = Vec<Attempt>> {
+    // The thief for the account of the bank is what matters most.
+    let attempt = (0..DOORS, any::<bool>(), proptest::bool::weighted(0.8), proptest::bool::weighted(0.8));
+    let attempt = attempt.prop_map(|(door, by_thief, thief, of_bank)| Attempt {
+        door,
+        by_thief,
+        konnector: if thief { THIEF } else { BANK },
+        of_bank,
+    });
+    vec(attempt, 1..16)
+}
+
+/// The accounts that a sequence of attempts is about.
+struct Scene {
+    of_bank: String,
+    of_thief: String,
+    /// The account of the bank as it was at first, its secrets sealed.
+    sealed: Value,
+}
+
+impl Attempt {
+    /// Tries; the answers.
+    async fn run(self, setting: &Setting, scene: &Scene) -> Vec<Answer> {
+        let by = if self.by_thief { &setting.thief } else { &setting.client };
+        let account = if self.of_bank { &scene.of_bank } else { &scene.of_thief };
+        let job = || message(self.konnector, account);
+        let launch = async |made: Answer, way: &str| match id(&made) {
+            Some(id) => vec![by.post(&way.replace("{id}", &id), json!({ "a": 1 })).await, made],
+            None => vec![made],
+        };
+        let put = async |change: &dyn Fn(&mut Value)| {
+            let (status, mut body) = by.request(Method::GET, &path(account), None).await;
+            if status != 200 {
+                return vec![(status, body)];
+            }
+            change(&mut body);
+            vec![by.request(Method::PUT, &path(account), Some(body)).await]
+        };
+        let sealed = &scene.sealed["auth"];
+        match self.door {
+            0 => vec![push(by, job()).await],
+            1 => {
+                let mut job = job();
+                job["account_deleted"] = json!(true);
+                vec![push(by, job).await]
+            }
+            2 => launch(trigger(by, "@cron", "0 0 3 * * *", job()).await, "/jobs/triggers/{id}/launch").await,
+            3 => vec![trigger(by, "@in", "1s", job()).await],
+            4 => launch(trigger(by, "@event", "io.cozy.bills:CREATED", job()).await, "/data/io.cozy.bills/").await,
+            5 => launch(trigger(by, "@webhook", "", job()).await, "/jobs/webhooks/{id}").await,
+            6 => launch(trigger(by, "@webhook", "", job()).await, "/jobs/webhooks/{id}?Manual=true").await,
+            7 => vec![trigger(by, "@client", "", job()).await],
+            8 => {
+                let path = format!("/konnectors/{}/trigger?AccountID={account}&ExecNow=true", self.konnector);
+                launch(by.post(&path, Value::Null).await, "/jobs/triggers/{id}/launch").await
+            }
+            9 => {
+                let made = trigger(by, "@cron", "0 0 3 * * *", message(THIEF, &scene.of_thief)).await;
+                let Some(id) = id(&made) else { return vec![made] };
+                let patch = Some(attributes(json!({ "message": job() })));
+                let patched = by.request(Method::PATCH, &format!("/jobs/triggers/{id}"), patch).await;
+                vec![patched, by.post(&format!("/jobs/triggers/{id}/launch"), Value::Null).await]
+            }
+            10 => put(&|body| body["account_type"] = json!(self.konnector)).await,
+            // A share is consent where a person writes it, so only the thief tries.
+            11 if self.by_thief => put(&|body| body["shared_with"] = json!([self.konnector])).await,
+            11 => put(&|body| body["shared_with"] = json!([])).await,
+            12 => put(&|body| body["auth"] = sealed.clone()).await,
+            13 => put(&|body| body["auth"]["url"] = json!("http://127.0.0.1:1")).await,
+            14 | 15 => {
+                let mut body = scene.sealed.clone();
+                body["account_type"] = json!(self.konnector);
+                if self.door == 15 {
+                    body["_rev"] = json!("9-0123456789abcdef0123456789abcdef");
+                    body["_revisions"] = json!({ "start": 9, "ids": ["0123456789abcdef0123456789abcdef"] });
+                }
+                let docs = json!({ "new_edits": self.door == 14, "docs": [body] });
+                vec![by.post("/data/io.cozy.accounts/_bulk_docs", docs).await]
+            }
+            16 => {
+                let body = json!({ "account_type": self.konnector, "auth": sealed });
+                launch_account(by, by.post("/data/io.cozy.accounts/", body).await).await
+            }
+            17 => {
+                let (_, found) = by.request(Method::GET, &path(account), None).await;
+                let rev = found["_rev"].as_str().unwrap_or_default();
+                let gone = by.request(Method::DELETE, &format!("{}?rev={rev}", path(account)), None).await;
+                let body = json!({ "account_type": self.konnector, "auth": sealed });
+                vec![gone, by.request(Method::PUT, &path(account), Some(body)).await, push(by, job()).await]
+            }
+            18 => {
+                let reads = ["", "?include=credentials", "?open_revs=all", "?revs=true&include=credentials"];
+                let mut answers = Vec::new();
+                for query in reads {
+                    answers.push(by.request(Method::GET, &format!("{}{query}", path(account)), None).await);
+                }
+                answers
+            }
+            19 => {
+                let mut answers = Vec::new();
+                for list in
+                    ["_all_docs?include_docs=true", "_normal_docs?include=credentials", "_changes?include_docs=true"]
+                {
+                    answers.push(by.request(Method::GET, &format!("/data/io.cozy.accounts/{list}"), None).await);
+                }
+                answers
+            }
+            20 => {
+                let all = |path: &str| format!("/data/io.cozy.accounts/{path}");
+                vec![
+                    by.post(&all("_find"), json!({ "selector": { "_id": account } })).await,
+                    by.post(&all("_bulk_get"), json!({ "docs": [{ "id": account }] })).await,
+                    by.post(&all("_all_docs?include_docs=true"), json!({ "keys": [account] })).await,
+                ]
+            }
+            21 => vec![by.post(&format!("/accounts/{}/{account}/refresh", self.konnector), Value::Null).await],
+            22 => vec![by.post("/data/io.cozy.bills/", json!({ "amount": 1 })).await],
+            _ => {
+                let codes = json!({ "data": { "type": "io.cozy.permissions", "attributes": {
+                    "permissions": { "accounts": { "type": "io.cozy.accounts" } } } } });
+                let made = by.post("/permissions?codes=fence", codes).await;
+                let Some(code) = made.1["data"]["attributes"]["codes"]["fence"].as_str() else { return vec![made] };
+                let fence = by.with_token(code);
+                let (status, mut body) =
+                    fence.request(Method::GET, &format!("{}?include=credentials", path(account)), None).await;
+                let read = (status, body.clone());
+                body["shared_with"] = json!([THIEF]);
+                body["account_type"] = json!(self.konnector);
+                vec![read, fence.request(Method::PUT, &path(account), Some(body)).await, made]
+            }
+        }
+    }
+}
+
+/// Runs the thief for an account that it made.
+async fn launch_account(by: &Client, made: Answer) -> Vec<Answer> {
+    match id(&made) {
+        Some(account) => vec![push(by, message(THIEF, &account)).await, made],
+        None => vec![made],
+    }
+}
+
+#[test]
+fn nothing_that_a_konnector_tries_shows_it_a_secret_of_another_one() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let setting = runtime.block_on(Setting::new());
+    let config = Config { cases: 40, failure_persistence: None, max_shrink_iters: 40, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&attempts(), |attempts| {
+        runtime.block_on(async {
+            let (of_bank, of_thief) = (setting.account(BANK, SECRET).await, setting.account(THIEF, OWN).await);
+            let sealed = setting.client.get(&path(&of_bank)).await;
+            let scene = Scene { of_bank, of_thief, sealed };
+            for attempt in attempts {
+                for (status, body) in attempt.run(&setting, &scene).await {
+                    prop_assert!(!body.to_string().contains(SECRET), "{attempt:?}: {status} {body}");
+                    prop_assert!(status != 500, "{attempt:?}: {body}");
+                }
+            }
+            setting.idle().await;
+            let sent = setting.thief_vendor.take().join("\n");
+            prop_assert!(!sent.contains(SECRET), "{sent}");
+            // What was looked for can be seen: both konnectors tell what is their own.
+            setting.bank_vendor.take();
+            for (slug, vendor, secret) in [(BANK, &setting.bank_vendor, SECRET), (THIEF, &setting.thief_vendor, OWN)] {
+                let account = setting.account(slug, secret).await;
+                prop_assert!(push(&setting.client, message(slug, &account)).await.0 == 202);
+                setting.idle().await;
+                let sent = vendor.take().join("\n");
+                prop_assert!(sent.contains(secret), "{sent}");
+            }
+            clean(&setting).await;
+            Ok::<_, TestCaseError>(())
+        })
+    });
+    outcome.expect("no secret is shown");
+}
+
+/// Takes away what a case left, so that the next one begins anew.
+async fn clean(setting: &Setting) {
+    let client = &setting.client;
+    for trigger in client.get("/jobs/triggers").await["data"].as_array().expect("a list") {
+        let id = trigger["id"].as_str().expect("an id");
+        client.request(Method::DELETE, &format!("/jobs/triggers/{id}"), None).await;
+    }
+    assert_eq!(client.request(Method::DELETE, "/data/io.cozy.accounts/", None).await.0, 200);
+}
