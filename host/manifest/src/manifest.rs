@@ -130,7 +130,8 @@ impl Manifest {
         if bytes.len() > Self::MAX_SIZE {
             return Err(Error::TooLarge { size: bytes.len(), limit: Self::MAX_SIZE });
         }
-        let value: Value = serde_json::from_slice(without_mark(bytes)).map_err(|error| syntax(&error))?;
+        let text = without_mark(bytes);
+        let value: Value = serde_json::from_slice(text).map_err(|error| syntax(&error, text))?;
         match value {
             Value::Object(raw) => Self::from_object(raw).map_err(|error| error.within(bytes)),
             other => Err(crate::json::wrong_type("an object", &other).at("the manifest")),
@@ -228,14 +229,18 @@ impl Manifest {
     }
 }
 
-fn syntax(error: &serde_json::Error) -> Error {
+fn syntax(error: &serde_json::Error, text: &[u8]) -> Error {
     let place = format!(" at line {} column {}", error.line(), error.column());
-    let text = error.to_string();
-    Error::Syntax {
-        line: error.line(),
-        column: error.column(),
-        reason: text.strip_suffix(&place).unwrap_or(&text).to_owned(),
-    }
+    let sentence = error.to_string();
+    let (line, column) = match (error.line(), error.column()) {
+        // The wrong byte is itself a line break, in a string. serde_json counts the line that it begins, and its readers look at that.
+        (line, 0) if line > 1 && error.is_syntax() => {
+            let broken = text.split(|byte| *byte == b'\n').nth(line - 2).unwrap_or_default();
+            (line - 1, broken.len() + 1)
+        }
+        place => place,
+    };
+    Error::Syntax { line, column, reason: sentence.strip_suffix(&place).unwrap_or(&sentence).to_owned() }
 }
 
 fn read_type(root: &Object, warnings: &mut Vec<String>) -> Result<(), Error> {

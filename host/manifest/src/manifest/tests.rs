@@ -277,3 +277,18 @@ fn a_secret_that_the_user_typed_is_replaced_only_where_the_field_says_so() {
     let wrong = br#"{"name": "A", "version": "1", "fields": {"pin": {"type": "password", "rotates": "yes"}}}"#;
     insta::assert_snapshot!(Manifest::parse(wrong).unwrap_err().to_string(), @"line 1, column 81: fields.pin.rotates: expected true or false, found a string");
 }
+
+/// An editor opens the line that is named: it must be the one with the open string, not the one behind it.
+#[test]
+fn a_line_break_in_a_string_is_an_error_of_its_own_line() {
+    let place = |text: &str| match Manifest::parse(text.as_bytes()).unwrap_err() {
+        Error::Syntax { line, column, .. } => (line, column),
+        other => panic!("{other}"),
+    };
+    assert_eq!(place("{\n  \"name\": \"A\nB\",\n  \"version\": \"1\"\n}"), (2, 13));
+    assert_eq!(place("{\"name\": \"\n\"}"), (1, 11));
+    assert_eq!(place("\u{feff}{\n\"na\nme\": 1}"), (2, 4));
+    // Others stay where they are.
+    assert_eq!(place("{\"name\": \"A\tB\"}"), (1, 12));
+    assert_eq!(place("{\n\n\"name\": ,}"), (3, 9));
+}
