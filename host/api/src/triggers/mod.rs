@@ -15,7 +15,7 @@ use konnector_platform::doctype::TRIGGERS;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::{CLIENT_WORKER, KONNECTOR_WORKER};
 use konnector_platform::rate;
-use konnector_platform::trigger::{EventRules, Trigger, TriggerPatch};
+use konnector_platform::trigger::{EventRules, Trigger, TriggerPatch, TriggerState};
 use serde_json::json;
 
 use crate::error::Failure;
@@ -111,11 +111,20 @@ pub fn resource(platform: &Platform, instance: &Instance, trigger: &Trigger) -> 
     Ok(resource)
 }
 
-/// The same, with how it has fared.
-fn resource_with_state(platform: &Platform, instance: &Instance, trigger: &Trigger) -> Result<Resource, Failure> {
-    let state = serde_json::to_value(platform.trigger_state(instance, &trigger.id)?)
+/// Like [`resource`], plus `current_state`.
+fn resource_with_state(platform: &Platform, caller: &Caller, trigger: &Trigger) -> Result<Resource, Failure> {
+    let state = serde_json::to_value(state_for(platform, caller, &trigger.id)?)
         .map_err(|error| Failure::server(error.to_string()))?;
-    Ok(resource(platform, instance, trigger)?.attribute("current_state", state))
+    Ok(resource(platform, &caller.instance, trigger)?.attribute("current_state", state))
+}
+
+/// The state of a trigger. Konnectors get it without the words of the last failed run, as they get no jobs: secrets are masked in them.
+fn state_for(platform: &Platform, caller: &Caller, id: &str) -> Result<TriggerState, Failure> {
+    let mut state = platform.trigger_state(&caller.instance, id)?;
+    if caller.principal.konnector().is_some() {
+        state.last_error = None;
+    }
+    Ok(state)
 }
 
 /// The trigger of a path, if the caller has a rule for it.
@@ -161,7 +170,7 @@ async fn list(State(platform): State<Platform>, caller: Caller, params: Params) 
                 next = after;
                 break 'pages;
             }
-            shown.push(resource_with_state(&platform, &caller.instance, trigger)?);
+            shown.push(resource_with_state(&platform, &caller, trigger)?);
             after = Some(trigger.id.clone());
         }
         after = Some(reached);
@@ -198,12 +207,12 @@ async fn create(State(platform): State<Platform>, caller: Caller, mut body: Attr
 
 async fn show(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
     let trigger = allowed_or_own(&platform, &caller, Verb::Get, &id)?;
-    Ok(Document::one(resource_with_state(&platform, &caller.instance, &trigger)?))
+    Ok(Document::one(resource_with_state(&platform, &caller, &trigger)?))
 }
 
 async fn state(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Document, Failure> {
     allowed_or_own(&platform, &caller, Verb::Get, &id)?;
-    let state = platform.trigger_state(&caller.instance, &id)?;
+    let state = state_for(&platform, &caller, &id)?;
     let resource = Resource::new("io.cozy.triggers.state", id.as_str(), &state)?;
     Ok(Document::one(resource.link("self", format!("/jobs/triggers/{id}/state"))))
 }
@@ -215,6 +224,7 @@ async fn list_jobs(
     params: Params,
 ) -> Result<Document, Failure> {
     allowed(&platform, &caller, Verb::Get, &id)?;
+    jobs::not_for_konnectors(&caller)?;
     let limit = params.number("Limit")?.filter(|limit| (1..=MOST_JOBS).contains(limit)).unwrap_or(MOST_JOBS);
     let jobs = platform.trigger_jobs(&caller.instance, &id, limit)?;
     let shown = jobs.iter().map(|job| jobs::resource(&platform, &caller.instance, job));

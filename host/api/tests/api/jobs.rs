@@ -238,13 +238,25 @@ async fn a_job_without_kept_lines_has_an_empty_log() {
 #[tokio::test]
 async fn a_konnector_does_not_read_what_runs_say() {
     let api = Api::new().await;
-    api.install("bank", json!({ "jobs": { "type": "io.cozy.jobs" } })).await;
+    let rules = json!({ "jobs": { "type": "io.cozy.jobs" }, "triggers": { "type": "io.cozy.triggers" } });
+    api.install("bank", rules).await;
     let id = push(&api).await;
     let token = api.token_of(Audience::Konnector, "bank", "");
-    for path in ["log", "events"] {
-        let answer = api.send(Call::get(&format!("/jobs/{id}/{path}")).token(&token)).await;
+    for path in [
+        format!("/jobs/{id}"),
+        format!("/jobs/{id}/log"),
+        format!("/jobs/{id}/events"),
+        "/jobs/queue/konnector".to_owned(),
+        format!("/data/io.cozy.jobs/{id}"),
+        "/data/io.cozy.jobs/_all_docs".to_owned(),
+        "/data/io.cozy.jobs/_normal_docs".to_owned(),
+        "/data/io.cozy.jobs/_changes".to_owned(),
+    ] {
+        let answer = api.send(Call::get(&path).token(&token)).await;
         assert_eq!(answer.status, 403, "{path}: {}", answer.text());
     }
+    let find = Call::post("/data/io.cozy.jobs/_find").token(&token).json(&json!({ "selector": {} }));
+    assert_eq!(api.send(find).await.status, 403);
 }
 
 /// The stream of a job's events. Its listening has begun when this returns; the job is looked at when the first frame is read.

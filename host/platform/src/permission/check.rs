@@ -3,9 +3,20 @@
 
 use konnector_manifest::{Denied, Doctype, Verb};
 
+use crate::doctype::JOBS;
 use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Result};
+
+/// Whether documents of a type say what runs said. Secrets in it are masked on its way to people: a konnector that read it back would learn
+/// which of its guesses are secrets.
+pub(crate) fn is_kept_from_konnectors(verb: Verb, doctype: &Doctype) -> bool {
+    verb == Verb::Get && *doctype == *JOBS
+}
+
+/// The refusal that goes with it.
+pub(crate) const KEPT_FROM_KONNECTORS: &str =
+    "a konnector does not read jobs, which hold what runs say; use a token of a person or of an app";
 
 impl Principal {
     /// Refuses whoever has no rule for the whole type.
@@ -14,6 +25,7 @@ impl Principal {
     ///
     /// [`Error::Forbidden`] says what is missing.
     pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<()> {
+        self.check_reader(verb, doctype)?;
         self.told(self.permissions.check_type(verb, doctype), verb, doctype)
     }
 
@@ -23,6 +35,7 @@ impl Principal {
     ///
     /// [`Error::Forbidden`] says what is missing.
     pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<()> {
+        self.check_reader(verb, doctype)?;
         self.told(self.permissions.check_any(verb, doctype), verb, doctype)
     }
 
@@ -32,7 +45,15 @@ impl Principal {
     ///
     /// [`Error::Forbidden`] says what is missing.
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Object) -> Result<()> {
+        self.check_reader(verb, doctype)?;
         self.told(self.permissions.check_document(verb, doctype, id, body), verb, doctype)
+    }
+
+    fn check_reader(&self, verb: Verb, doctype: &Doctype) -> Result<()> {
+        if self.konnector().is_some() && is_kept_from_konnectors(verb, doctype) {
+            return Err(Error::Forbidden(KEPT_FROM_KONNECTORS.to_owned()));
+        }
+        Ok(())
     }
 
     fn told(&self, checked: Result<(), Denied>, verb: Verb, doctype: &Doctype) -> Result<()> {

@@ -11,6 +11,7 @@ use konnector_store::{Changes, DocRef, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub(crate) use check::{KEPT_FROM_KONNECTORS, is_kept_from_konnectors};
 pub use patch::Patch;
 
 use crate::doctype::{FILES, PERMISSIONS};

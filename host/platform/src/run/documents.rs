@@ -12,6 +12,7 @@ use konnector_store::Changes;
 
 use super::{Scope, denied, told};
 use crate::doctype::{self, ACCOUNTS};
+use crate::permission::{KEPT_FROM_KONNECTORS, is_kept_from_konnectors};
 use crate::realtime::Happened;
 use crate::stored::public;
 
@@ -40,6 +41,9 @@ impl RunDocuments {
 
     /// Whether some rule allows a verb on documents of a type at all, before any is looked at.
     fn check(&self, verb: Verb, doctype: &Doctype) -> Result<(), Error> {
+        if is_kept_from_konnectors(verb, doctype) {
+            return Err(Error::Denied(KEPT_FROM_KONNECTORS.to_owned()));
+        }
         self.0.permissions.check_any(verb, doctype).map_err(denied)
     }
 
