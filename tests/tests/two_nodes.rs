@@ -114,13 +114,14 @@ fn asking(url: &str) -> Vec<u8> {
     let length = url.len();
     let items = format!(
         r#"(import "konnector:host/http@0.1.0" "send"
-             (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+             (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
            (data (i32.const 2048) "GET{url}")"#
     );
     let body = format!(
         "(loop $again
            (call $send (i32.const 2048) (i32.const 3) (i32.const 2051) (i32.const {length}) (i32.const 0) (i32.const 0)
-             (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 120000)
+             (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+             (i32.const 0) (i32.const 1) (i32.const 120000)
              (i32.const 4096))
            (br $again))"
     );

@@ -62,7 +62,7 @@ limits! {
     HostCall        "host_call_mib"     MiB            16        64   "data passed in one call of a host function";
     Cpu             "cpu_s"             Seconds        60       900   "time on a processor, host functions included";
     Wall            "wall_s"            Seconds       300     3_600   "time from start to end, waiting for the user left out";
-    Answer          "answer_s"          Seconds       300     1_800   "wait for each answer of the user";
+    Answer          "answer_s"          Seconds       300     1_800   "wait for each answer of the user; twice as long for all answers of a run, of which there are at most five";
     Requests        "requests"          Count       5_000    50_000   "HTTP requests, redirects included";
     Upload          "upload_mib"        MiB            64     1_024   "data sent over the network";
     Download        "download_mib"      MiB         1_024    10_240   "data received over the network, after decompression";

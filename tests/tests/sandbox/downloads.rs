@@ -47,7 +47,7 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
     insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
     Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
-    Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got nothing: the answer is empty")
+    Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got nothing: it is empty")
     Info: missing.pdf: DownloadError::Status(404)
     "#);
     let stored = world.files.stored.lock().unwrap();

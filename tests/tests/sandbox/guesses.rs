@@ -6,6 +6,7 @@ use std::path::Path;
 use konnector_tests::fakes::World;
 use konnector_tests::guest;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::run;
 
@@ -35,11 +36,15 @@ async fn answers(guess: &str) -> (Vec<(String, String)>, World, String) {
     let world = World::default();
     let ended = run(&guest("guesses"), json!({ "guess": guess }), &world).await;
     let imports: BTreeSet<_> = imports().into_iter().chain(OF_WASI.map(str::to_owned)).collect();
-    let backwards: String = guess.chars().rev().collect();
+    let backwards = |text: &str| text.chars().rev().collect::<String>();
+    // A file whose content is the guess has the guess's hash, which the guest can compute as well.
+    let (hash, backwards) = (backwards(&hex::encode(Sha256::digest(guess))), backwards(guess));
     let log = world.log();
     let told = log.lines().filter_map(|line| {
         let (import, answer) = line.strip_prefix("Info: ")?.split_once(' ')?;
-        imports.contains(import).then(|| (import.to_owned(), answer.replace(&backwards, "GUESS")))
+        imports
+            .contains(import)
+            .then(|| (import.to_owned(), answer.replace(&backwards, "GUESS").replace(&hash, "HASH")))
     });
     let told = told.collect();
     (told, world, format!("{:?} {:?}", ended.outcome, ended.receipt))

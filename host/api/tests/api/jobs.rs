@@ -239,9 +239,9 @@ async fn a_job_without_kept_lines_has_an_empty_log() {
 async fn a_konnector_does_not_read_what_runs_say() {
     let api = Api::new().await;
     let rules = json!({ "jobs": { "type": "io.cozy.jobs" }, "triggers": { "type": "io.cozy.triggers" } });
-    api.install("bank", rules).await;
+    api.install("reader", rules).await;
     let id = push(&api).await;
-    let token = api.token_of(Audience::Konnector, "bank", "");
+    let token = api.token_of(Audience::Konnector, "reader", "");
     for path in [
         format!("/jobs/{id}"),
         format!("/jobs/{id}/log"),

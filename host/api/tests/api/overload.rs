@@ -118,7 +118,7 @@ async fn no_list_holds_a_thread_up_that_serves_connections() {
         let stored = api.send(Call::post("/data/io.cozy.bills/").token(&token).json(&body)).await;
         assert_eq!(stored.status, 201, "{stored}");
     }
-    let all = json!({ "selector": { "$or": vec![json!({ "items": { "$elemMatch": { "a": { "$gt": 1_000 } } } }); 200], "_id": { "$gt": null } } });
+    let all = json!({ "selector": { "$or": vec![json!({ "items": { "$elemMatch": { "a": { "$gt": 1_000 } } } }); 20], "_id": { "$gt": null } } });
     let ids: Vec<String> = api.send(Call::get("/data/io.cozy.bills/_all_docs").token(&token)).await.json()["rows"]
         .as_array()
         .expect("rows")

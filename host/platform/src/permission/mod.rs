@@ -126,6 +126,22 @@ impl Platform {
         }
     }
 
+    /// What the capabilities of a run are held to: the rules without the one on referenced folders. That one is for the API, as at Cozy; the
+    /// interface `files` and the directory `/files` are what the manifest says.
+    ///
+    /// # Errors
+    ///
+    /// When the stored rules cannot be read.
+    pub(crate) fn capability_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
+        match self.stored::<PermissionSet>(&at(instance, &id_of_konnector(slug.as_ref())))? {
+            Some(mut found) => {
+                found.value.permissions.shift_remove(REFERENCED_FOLDERS);
+                found.value.rules()
+            }
+            None => Ok(Permissions::default()),
+        }
+    }
+
     /// Lets a konnector work in the folders that refer to it, wherever the user moves them (Cozy API, permission top-up, §6.5). Nothing
     /// happens when it may already, or is not installed.
     ///

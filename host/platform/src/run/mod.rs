@@ -123,11 +123,8 @@ impl Run {
     ) -> Result<Self> {
         let (konnector, program) = platform.program_as_installed(instance, konnector).await?;
         let manifest = konnector.manifest()?;
-        let wants_folder = job.argument("folder_to_save").is_some_and(|folder| !folder.is_empty());
-        if wants_folder || Verb::EACH.iter().any(|verb| manifest.permissions.allows_any(*verb, &FILES)) {
-            platform.fenced(lease).allow_referenced_folders(instance, &konnector.slug).await?;
-        }
-        let permissions = platform.konnector_permissions(instance, &konnector.slug)?;
+        platform.fenced(lease).allow_referenced_folders(instance, &konnector.slug).await?;
+        let permissions = platform.capability_permissions(instance, &konnector.slug)?;
         let secrets = match &account {
             Some(account) => platform.account_secrets(instance, account)?,
             None => Vec::new(),

@@ -149,7 +149,7 @@ async fn what_is_too_large_is_refused_before_it_reaches_the_disk() {
     let fixture = fixture();
     let mut large = Batch::default();
     large.put(b"key".to_vec(), vec![0; 9 * 1024]);
-    insta::assert_snapshot!(fixture.kv.commit(large).await.unwrap_err(), @"the value of entry key has 9216 bytes, the limit is 8192: shorten it");
+    insta::assert_snapshot!(fixture.kv.commit(large).await.unwrap_err(), @"the value of an entry has 9216 bytes, the limit is 8192: shorten it");
     let mut long = Batch::default();
     long.put(vec![b'k'; 257], vec![]);
     assert!(matches!(fixture.kv.commit(long).await, Err(Error::TooLarge { .. })));

@@ -122,6 +122,9 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
         assert!(!platform.reaches(&instance, &rules, &[verb], &other).unwrap(), "{verb}");
     }
     assert!(!rules.allows_type(Verb::Get, &FILES));
+    // What the run itself sees is what the manifest says.
+    let own = platform.capability_permissions(&instance, &slug).unwrap();
+    assert!(!own.allows_any(Verb::Get, &FILES) && own.rules().len() == 1);
 }
 
 #[tokio::test]
