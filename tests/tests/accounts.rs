@@ -291,8 +291,11 @@ async fn a_konnector_cannot_make_an_account_its_own() {
     let docs = |edits: bool| {
         let mut taken = taken.clone().expect("a body");
         if !edits {
-            // A revision that is there already would be left alone without a word.
-            taken["_rev"] = json!("9-0123456789abcdef0123456789abcdef");
+            // The next revision, of a database that has the one that is here, too.
+            let (_, here) = before["_rev"].as_str().and_then(|rev| rev.split_once('-')).expect("a revision");
+            let next = "0123456789abcdef0123456789abcdef";
+            taken["_rev"] = json!(format!("2-{next}"));
+            taken["_revisions"] = json!({ "start": 2, "ids": [next, here] });
         }
         Some(json!({ "new_edits": edits, "docs": [taken] }))
     };

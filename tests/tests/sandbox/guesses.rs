@@ -37,14 +37,15 @@ async fn answers(guess: &str) -> (Vec<(String, String)>, World, String) {
     let ended = run(&guest("guesses"), json!({ "guess": guess }), &world).await;
     let imports: BTreeSet<_> = imports().into_iter().chain(OF_WASI.map(str::to_owned)).collect();
     let backwards = |text: &str| text.chars().rev().collect::<String>();
-    // A file whose content is the guess has the guess's hash, which the guest can compute as well.
-    let (hash, backwards) = (backwards(&hex::encode(Sha256::digest(guess))), backwards(guess));
+    // A file whose content is the guess is read as its bytes and has its hash, which the guest knows as well.
+    let (hash, bytes) = (hex::encode(Sha256::digest(guess)), format!("{:?}", guess.as_bytes()));
+    let forms = [(backwards(guess), "GUESS"), (backwards(&hash), "HASH"), (backwards(&bytes), "BYTES")];
+    let without_guess =
+        |answer: &str| forms.iter().fold(answer.to_owned(), |answer, (form, name)| answer.replace(form, name));
     let log = world.log();
     let told = log.lines().filter_map(|line| {
         let (import, answer) = line.strip_prefix("Info: ")?.split_once(' ')?;
-        imports
-            .contains(import)
-            .then(|| (import.to_owned(), answer.replace(&backwards, "GUESS").replace(&hash, "HASH")))
+        imports.contains(import).then(|| (import.to_owned(), without_guess(answer)))
     });
     let told = told.collect();
     (told, world, format!("{:?} {:?}", ended.outcome, ended.receipt))
