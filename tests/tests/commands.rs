@@ -195,3 +195,48 @@ async fn a_run_sees_the_passwords_of_its_own_account_and_nothing_of_the_operator
     assert!(line("without token").contains("401"), "{log}");
     assert_eq!(ended["receipt"]["secrets_read"], 3, "{ended:#}");
 }
+
+/// The API handles requests on threads of its own; the run pays for them all the same.
+#[tokio::test]
+async fn a_run_pays_for_what_its_requests_cost_the_api() {
+    let data = tempfile::tempdir().expect("a folder");
+    let server = Server::start(data.path());
+    let client = server.client().await;
+    for number in 0..60 {
+        let bill = json!({ "n": number, "items": vec![json!({ "a": number }); 200] });
+        assert_eq!(client.post("/data/io.cozy.bills/", bill).await.0, 201);
+    }
+    let selector = |parts: usize| {
+        let part = json!({ "items": { "$elemMatch": { "a": { "$gt": 1_000 } } } });
+        json!({ "selector": { "$or": vec![part; parts], "_id": { "$gt": null } } }).to_string()
+    };
+    let mut used = Vec::new();
+    for parts in [1, 100] {
+        let slug = format!("asks-{parts}");
+        let body = selector(parts);
+        let manifest = json!({
+            "name": slug, "version": "1.0.0", "type": "konnector",
+            "permissions": { "bills": { "type": "io.cozy.bills" } },
+            "parameters": { "requests": [{
+                "name": "find", "method": "POST", "authority": server.url.trim_start_matches("http://"),
+                "path": "/data/io.cozy.bills/_find", "whole": true, "body": { "text": body },
+                "headers": [
+                    ["authorization", "Bearer $COZY_CREDENTIALS"], ["content-type", "application/json"],
+                    ["content-length", body.len().to_string()],
+                ],
+            }] },
+        });
+        let source = bundle::of_guest(&data.path().join(&slug), "wasi_requests", &manifest);
+        assert_eq!(client.install(&slug, &source).await.0, 202);
+        let account = client.account(&slug, json!({ "login": "ada" })).await;
+        let trigger = client.trigger(&slug, &account).await;
+        let job = client.launch(&trigger).await;
+        let ended = client.finished(&job).await;
+        assert_eq!(ended["state"], "done", "{ended:#}");
+        let log = String::from_utf8(client.bytes(&format!("/jobs/{job}/log")).await).expect("text");
+        assert!(log.contains("find: 200"), "{log}");
+        used.push(ended["receipt"]["cpu_ms"].as_u64().expect("a number"));
+    }
+    // A hundred times the comparisons: 1,200,000 of them.
+    assert!(used[1] > used[0] + 50, "{used:?}");
+}

@@ -12,6 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use http_body_util::LengthLimitError;
 use konnector_platform::offload::Offload;
+use konnector_sandbox::capability::CpuBill;
 
 use crate::error::Failure;
 use crate::limits::LARGEST_BODY;
@@ -55,11 +56,25 @@ async fn handle(request: Request, next: Next) -> Response {
         Err(error) if is_too_long(&error) => Bytes::from_static(&TOO_LONG),
         Err(error) => return Failure::bad_request(format!("the body cannot be read: {error}")).into_response(),
     };
-    match threads.drive(next.run(Request::from_parts(parts, Body::from(body)))).await {
+    // A run pays for what its requests cost here as for what it computes itself.
+    let bill = parts.extensions.get::<CpuBill>().cloned();
+    let work = next.run(Request::from_parts(parts, Body::from(body)));
+    let billed = async move {
+        match bill {
+            Some(bill) => {
+                bill.bill(work).await.unwrap_or_else(|_used_up| Failure::unavailable(USED_UP).into_response())
+            }
+            None => work.await,
+        }
+    };
+    match threads.drive(billed).await {
         Ok(response) => response,
         Err(error) => Failure::from(error).into_response(),
     }
 }
+
+/// What a konnector is answered whose request costs too much.
+const USED_UP: &str = "the request took more processor time than a run may use; ask for less at a time";
 
 /// Stands for a body that is too long: each handler has its own words for that, and refuses this one.
 static TOO_LONG: [u8; LARGEST_BODY + 1] = [0; LARGEST_BODY + 1];
