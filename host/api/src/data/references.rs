@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{check_id, doctype};
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
+use crate::files::references::check_references;
 use crate::files::{access, resource};
 use crate::jsonapi::Plain;
 use crate::openapi::{Describe as _, Kind};
@@ -135,7 +136,22 @@ fn named(
     body: JsonObject,
 ) -> Result<([Reference; 1], Vec<String>), Failure> {
     let doctype = document(platform, caller, [Verb::Put, Verb::Patch], name, &id)?;
-    Ok(([Reference { doctype: doctype.to_string(), id }], files(body)?))
+    let reference = [Reference { doctype: doctype.to_string(), id }];
+    check_references(caller, &reference)?;
+    let files = files(body)?;
+    if caller.principal.konnector().is_some() {
+        // The document of the file changes with it.
+        for id in &files {
+            let file = platform.file(&caller.instance, id)?;
+            let verbs = [Verb::Post, Verb::Put, Verb::Patch];
+            if !platform.reaches(&caller.instance, &caller.principal.permissions, &verbs, &file)? {
+                return Err(Failure::forbidden(format!(
+                    "the manifest has no rule to change the file '{id}', which a reference does"
+                )));
+            }
+        }
+    }
+    Ok((reference, files))
 }
 
 /// The ids in `{"data": [{"type": "io.cozy.files", "id": …}]}`, or of a single one without the list.

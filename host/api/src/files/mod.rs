@@ -8,7 +8,7 @@ mod download;
 mod find;
 mod link;
 mod parameters;
-mod references;
+pub mod references;
 mod routes;
 mod upload;
 mod versions;

@@ -41,7 +41,9 @@ async fn add(
     body: JsonObject,
 ) -> Result<Json<Value>, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
-    let file = platform.add_references(&caller.instance, &file.id, &references(body)?).await?;
+    let references = references(body)?;
+    check_references(&caller, &references)?;
+    let file = platform.add_references(&caller.instance, &file.id, &references).await?;
     Ok(answer(&file))
 }
 
@@ -53,8 +55,18 @@ async fn remove(
     body: JsonObject,
 ) -> Result<Json<Value>, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Patch, &id)?;
-    let file = platform.remove_references(&caller.instance, &file.id, &references(body)?).await?;
+    let references = references(body)?;
+    check_references(&caller, &references)?;
+    let file = platform.remove_references(&caller.instance, &file.id, &references).await?;
     Ok(answer(&file))
+}
+
+/// Refuses a konnector that says whose folder it is: it would open the folder to itself.
+pub fn check_references(caller: &Caller, references: &[Reference]) -> Result<(), Failure> {
+    if references.iter().any(Reference::says_whose) {
+        caller.principal.check_lasting("say whose folder it is")?;
+    }
+    Ok(())
 }
 
 fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failure> {

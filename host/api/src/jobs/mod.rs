@@ -205,7 +205,12 @@ async fn patch(
 
 /// Ours: ends a job that waits or runs. Answers 202 with the job: one that runs ends a moment later.
 async fn cancel(State(platform): State<Platform>, caller: Caller, Path(id): Path<String>) -> Result<Response, Failure> {
-    allowed(&platform, &caller, Verb::Patch, &id)?;
+    let job = allowed(&platform, &caller, Verb::Patch, &id)?;
+    if let Some(slug) = caller.principal.konnector()
+        && job.argument("konnector") != Some(slug)
+    {
+        caller.principal.check_lasting("cancel jobs of others")?;
+    }
     let job = platform.cancel_job(&caller.instance, &id).await?;
     Ok((StatusCode::ACCEPTED, Document::one(resource(&platform, &caller.instance, &job)?)).into_response())
 }
@@ -218,12 +223,14 @@ fn deleted(count: usize) -> Json<Value> {
 /// Ends what has run for more than an hour (cozy-stack).
 async fn clean(State(platform): State<Platform>, caller: Caller) -> Result<Json<Value>, Failure> {
     caller.check_type(Verb::Post, &JOBS)?;
+    caller.principal.check_lasting("end the jobs of others")?;
     Ok(deleted(platform.clean_jobs(&caller.instance).await?))
 }
 
 /// Removes jobs that ended long ago (cozy-stack, which keeps the oldest fifty instead of the newest).
 async fn purge(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Json<Value>, Failure> {
     caller.check_type(Verb::Delete, &JOBS)?;
+    caller.principal.check_lasting("remove the jobs of others")?;
     let age = age(params.filled("duration").unwrap_or("2W"))?;
     let workers = params.list("workers");
     Ok(deleted(platform.purge_jobs(&caller.instance, age, &workers).await?))

@@ -256,7 +256,12 @@ async fn delete(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    allowed_or_own(&platform, &caller, Verb::Delete, &id)?;
+    let trigger = allowed_or_own(&platform, &caller, Verb::Delete, &id)?;
+    if let Some(slug) = caller.principal.konnector()
+        && !trigger.runs(slug, None)
+    {
+        caller.principal.check_lasting("delete triggers of others")?;
+    }
     platform.delete_trigger(&caller.instance, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

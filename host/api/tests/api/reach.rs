@@ -64,8 +64,8 @@ const REVIEWED: &[(&str, Reach)] = &[
     ("delete /files/{id}", Reach::Rules),
     ("delete /files/{id}/relationships/referenced_by", Reach::Rules),
     ("delete /files/{id}/{version}", Reach::Rules),
-    ("delete /jobs/purge", Reach::Rules),
-    ("delete /jobs/triggers/{id}", Reach::Rules),
+    ("delete /jobs/purge", Reach::Refused),
+    ("delete /jobs/triggers/{id}", Reach::Own),
     ("delete /konnectors/{slug}", Reach::Refused),
     ("delete /permissions/{id}", Reach::Rules),
     ("delete /settings/clients/{id}", Reach::Rules),
@@ -108,14 +108,14 @@ const REVIEWED: &[(&str, Reach)] = &[
     ("post /files/{id}/relationships/referenced_by", Reach::Rules),
     ("post /files/{id}/versions", Reach::Rules),
     ("post /jobs/campaign-emails", Reach::Nothing),
-    ("post /jobs/clean", Reach::Rules),
+    ("post /jobs/clean", Reach::Refused),
     ("post /jobs/queue/{worker}", Reach::Own),
     ("post /jobs/support", Reach::Nothing),
     ("post /jobs/triggers", Reach::Own),
     ("post /jobs/triggers/", Reach::Own),
     ("post /jobs/triggers/{id}/launch", Reach::Refused),
     ("post /jobs/webhooks/{id}", Reach::Closed),
-    ("post /jobs/{id}/cancel", Reach::Rules),
+    ("post /jobs/{id}/cancel", Reach::Own),
     ("post /konnectors/", Reach::Refused),
     ("post /konnectors/{slug}", Reach::Refused),
     ("post /konnectors/{slug}/logs", Reach::Nothing),
@@ -159,7 +159,31 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
         )
     };
     let job = |worker: &str, attributes: Value| Call::post(&format!("/jobs/queue/{worker}")).attributes(attributes);
+    // Somebody else's schedule and job.
+    let owner = api.token("*");
+    let theirs =
+        json!({ "type": "@cron", "arguments": "0 5 * * *", "worker": "konnector", "message": { "konnector": "bank" } });
+    let schedule = api.send(Call::post("/jobs/triggers").token(&owner).attributes(theirs)).await.json();
+    let schedule = schedule["data"]["id"].as_str().expect("an id").to_owned();
+    let waiting =
+        api.send(job("konnector", json!({ "arguments": { "konnector": "bank" } })).token(&owner)).await.json();
+    let waiting = waiting["data"]["id"].as_str().expect("an id").to_owned();
+    // What opens a folder to the konnector that it names.
+    let whose = |kind: &str, id: &str| json!({ "data": [{ "type": kind, "id": id }] });
+    let marks = [
+        whose("io.cozy.konnectors", "io.cozy.konnectors/greedy"),
+        whose("io.cozy.accounts.sourceAccountIdentifier", "ada"),
+    ];
     let calls = [
+        Call::delete(&format!("/jobs/triggers/{schedule}")),
+        Call::post(&format!("/jobs/{waiting}/cancel")),
+        Call::post("/jobs/clean"),
+        Call::delete("/jobs/purge"),
+        Call::post("/files/report/relationships/referenced_by").json(&marks[0]),
+        Call::post("/files/report/relationships/referenced_by").json(&marks[1]),
+        Call::delete("/files/report/relationships/referenced_by").json(&marks[0]),
+        Call::post("/data/io.cozy.konnectors/io.cozy.konnectors%2Fgreedy/relationships/references")
+            .json(&whose("io.cozy.files", "report")),
         Call::post("/permissions?codes=mallory").attributes(files.clone()),
         Call::patch("/permissions/konnector-greedy").attributes(files.clone()),
         Call::patch("/permissions/konnectors/greedy").attributes(files.clone()),

@@ -40,7 +40,7 @@ pub(crate) use usage::Usage;
 pub use version::Version;
 pub use writer::{ContentWriter, NotWritten};
 
-use crate::doctype::FILES;
+use crate::doctype::{FILES, KONNECTORS};
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, object};
 use crate::{Error, Platform, Result};
@@ -138,6 +138,17 @@ pub struct Reference {
     pub doctype: String,
     /// Its id.
     pub id: String,
+}
+
+/// Type of the references to an account at a vendor.
+pub(crate) const SOURCE_IDENTIFIER: &str = "io.cozy.accounts.sourceAccountIdentifier";
+
+impl Reference {
+    /// Whether it says whose folder a directory is. That opens the directory to a konnector, so it is for the server and for people to say.
+    #[must_use]
+    pub fn says_whose(&self) -> bool {
+        self.doctype == KONNECTORS.as_str() || self.doctype == SOURCE_IDENTIFIER
+    }
 }
 
 /// Where the content of a file lies.

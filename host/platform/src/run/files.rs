@@ -275,5 +275,12 @@ fn reference(given: &Reference) -> Result<file::Reference, Error> {
     if given.id.is_empty() || given.id.len() > REFERENCE || given.id.chars().any(char::is_control) {
         return Err(Error::Invalid(format!("references: '{}' is no document id", given.id.escape_default())));
     }
-    Ok(file::Reference { doctype: given.doctype.clone(), id: given.id.clone() })
+    let reference = file::Reference { doctype: given.doctype.clone(), id: given.id.clone() };
+    if reference.says_whose() {
+        return Err(Error::Denied(format!(
+            "references: a konnector cannot say whose folder it is ({})",
+            given.doctype
+        )));
+    }
+    Ok(reference)
 }

@@ -8,13 +8,11 @@ use unicode_segmentation::UnicodeSegmentation as _;
 use super::Scope;
 use crate::account::Account;
 use crate::doctype::KONNECTORS;
-use crate::file::{self, File, Kind, Mark, Reference, TRASH_PATH};
+use crate::file::{self, File, Kind, Mark, Reference, SOURCE_IDENTIFIER, TRASH_PATH};
 use crate::stored::Object;
 use crate::trigger::TriggerPatch;
-use crate::{Platform, Result};
+use crate::{Error, Platform, Result};
 
-/// Type of the references to an account at a vendor.
-const IDENTIFIER: &str = "io.cozy.accounts.sourceAccountIdentifier";
 /// The member of an account that holds the path of its folder.
 const DEFAULT_PATH: &str = "defaultFolderPath";
 
@@ -37,13 +35,20 @@ impl RunFolder {
         &self.path
     }
 
-    /// Makes the folder where it is missing. One that refers to nothing is marked as the konnector's, and the account and its triggers
-    /// remember it, so that it is recognised wherever the user moves it. Cancel-safe.
+    /// Makes the folder where it is missing, and marks it then as the konnector's; the account and its triggers remember it, so that it is
+    /// recognised wherever the user moves it. Cancel-safe.
     pub async fn ensure(&self, scope: &Scope) -> Result<&File> {
         self.made
             .get_or_try_init(|| async {
+                // A folder that was there is the user's, whatever made the konnector save to it: marked, it would be open to the konnector.
+                let is_new =
+                    matches!(scope.platform.file_by_path(&scope.instance, &self.path), Err(Error::NotFound(_)));
                 let mut directory = scope.platform.ensure_directory(&scope.instance, &self.path).await?;
                 if let Some(account) = &scope.account {
+                    if !is_new {
+                        remember(scope, account, &directory.id, &self.path).await?;
+                        return Ok(directory);
+                    }
                     let mark = Mark { slug: scope.konnector.slug.as_ref(), account: &account.id };
                     directory =
                         scope.platform.mark_folder(&scope.instance, &directory, &references(scope), mark).await?;
@@ -110,7 +115,7 @@ fn reference(doctype: &str, id: String) -> Reference {
 
 /// What the folder of a run refers to: the konnector, and the account at the vendor.
 fn references(scope: &Scope) -> Vec<Reference> {
-    let account = source_identifier(scope).map(|identifier| reference(IDENTIFIER, identifier.to_owned()));
+    let account = source_identifier(scope).map(|identifier| reference(SOURCE_IDENTIFIER, identifier.to_owned()));
     [reference(KONNECTORS.as_str(), scope.konnector.doc_id())].into_iter().chain(account).collect()
 }
 
@@ -129,7 +134,7 @@ fn referring(scope: &Scope) -> Result<Option<String>> {
     let mut found = Vec::new();
     for id in page.files {
         let file = scope.platform.file(&scope.instance, &id)?;
-        let other = file.referenced_by.iter().any(|named| named.doctype == IDENTIFIER && !own.contains(named));
+        let other = file.referenced_by.iter().any(|named| named.doctype == SOURCE_IDENTIFIER && !own.contains(named));
         if file.kind == Kind::Directory && !file.trashed && !other {
             found.extend(file.path);
         }
@@ -174,7 +179,7 @@ fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<String>> {
     let Some(id) = scope.job.argument(FOLDER).filter(|id| !id.is_empty()) else { return Ok(None) };
     match platform.file(&scope.instance, id) {
         Ok(directory) if directory.kind == Kind::Directory && !directory.trashed => Ok(directory.path),
-        Ok(_) | Err(crate::Error::NotFound(_)) => Ok(None),
+        Ok(_) | Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,7 @@ use konnector_sandbox::capability::{Files, Target};
 
 use super::*;
 use crate::doctype::FILES;
-use crate::file::{FilePatch, Reference};
+use crate::file::{FilePatch, ROOT_ID, Reference};
 use crate::trigger::NewTrigger;
 
 /// A run whose job asks for a folder, after `before` changed what there is; answers the id that it is told.
@@ -86,6 +86,28 @@ async fn the_identifier_of_the_account_s_metadata_counts() {
     let directory = run.scope.platform.file(&run.scope.instance, &id).unwrap();
     let identifier = reference("io.cozy.accounts.sourceAccountIdentifier", "ada@bank.example");
     assert!(directory.referenced_by.contains(&identifier), "{:?}", directory.referenced_by);
+}
+
+/// A konnector can name a folder in a job of its own, or in its account: it must not become the konnector's by that.
+#[tokio::test]
+async fn a_folder_of_the_user_is_saved_to_and_not_marked() {
+    let mut run = Run::free().await;
+    let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
+    let taxes = platform.ensure_directory(&instance, "/Taxes").await.unwrap();
+    assert_eq!(told(&mut run, &taxes.id).await, taxes.id);
+    assert_eq!(told(&mut run, ROOT_ID).await, ROOT_ID);
+    let scope = Arc::get_mut(&mut run.scope).unwrap();
+    let mut account: Account = (**scope.account.as_ref().unwrap()).clone();
+    account.body.insert("defaultFolderPath".to_owned(), json!("/Taxes"));
+    scope.account = Some(account.grant(&scope.konnector.slug).unwrap());
+    assert_eq!(told(&mut run, "gone").await, taxes.id);
+    for id in [&taxes.id, ROOT_ID] {
+        assert_eq!(platform.file(&instance, id).unwrap().referenced_by, []);
+    }
+    let mark = Reference { doctype: "io.cozy.konnectors".to_owned(), id: "io.cozy.konnectors/bank101".to_owned() };
+    let mark = konnector_sandbox::capability::Reference { doctype: mark.doctype, id: mark.id };
+    let refused = run.files().add_references(&id(taxes.id.as_str()), vec![mark]).await;
+    insta::assert_snapshot!(text(refused), @r#"Denied("references: a konnector cannot say whose folder it is (io.cozy.konnectors)")"#);
 }
 
 #[tokio::test]
