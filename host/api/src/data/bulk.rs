@@ -8,7 +8,7 @@ use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::document::{readable, writable};
-use konnector_store::{Map, Rev};
+use konnector_store::{Map, Rev, weight};
 use serde_json::{Value, json};
 
 use super::revisions::Last;
@@ -19,6 +19,9 @@ use crate::openapi::{Describe as _, Kind};
 
 /// Documents in one request.
 const MOST: usize = 1_000;
+/// Bytes that the documents of one `_bulk_get` take in memory, about: all of them are there until the answer is written. Four of the
+/// largest documents fit, and a thousand ordinary ones.
+const MAX_READ_BYTES: usize = 32 << 20;
 
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
@@ -156,7 +159,7 @@ async fn read(
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
     readable(&doctype)?;
-    let mut results = Vec::new();
+    let (mut results, mut bytes) = (Vec::new(), 0);
     for wanted in documents(&mut body)? {
         let id = wanted.get("id").and_then(Value::as_str).unwrap_or_default();
         let rev = wanted.get("rev").and_then(Value::as_str);
@@ -167,6 +170,13 @@ async fn read(
                 json!({ "error": { "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() } })
             }
         };
+        bytes += found.get("ok").and_then(Value::as_object).map_or(0, weight);
+        if bytes > MAX_READ_BYTES {
+            let limit = MAX_READ_BYTES >> 20;
+            let message =
+                format!("docs: these documents take more than {limit} MiB of memory; ask for fewer at a time");
+            return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
         results.push(json!({ "id": id, "docs": [found] }));
     }
     Ok(Json(json!({ "results": results })))

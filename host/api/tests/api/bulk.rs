@@ -196,3 +196,21 @@ async fn all_docs_are_all() {
     let some = api.send(Call::post(&format!("{BILLS}/_all_docs")).token(&token).json(&keys)).await.json();
     assert_eq!(some["rows"].as_array().map(Vec::len), Some(1_200));
 }
+
+/// A few bytes of a request must not become gigabytes of an answer.
+#[tokio::test]
+async fn what_one_request_reads_is_bounded() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.bills");
+    let large = json!({ "text": "x".repeat(900 << 10) });
+    assert_eq!(api.send(Call::put(&format!("{BILLS}/large")).token(&token).json(&large)).await.status, 200);
+    let read = async |times: usize| {
+        let docs = json!({ "docs": vec![json!({ "id": "large" }); times] });
+        api.send(Call::post(&format!("{BILLS}/_bulk_get")).token(&token).json(&docs)).await
+    };
+    let some = read(30).await;
+    assert_eq!((some.status, some.json()["results"].as_array().map(Vec::len)), (200, Some(30)));
+    let many = read(1_000).await;
+    assert_eq!(many.status, 413, "{}", many.told());
+    insta::assert_snapshot!(many.json()["reason"].as_str().expect("a sentence"), @"docs: these documents take more than 32 MiB of memory; ask for fewer at a time");
+}
