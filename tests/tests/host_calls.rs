@@ -89,7 +89,7 @@ fn processor_time() -> Duration {
 }
 
 /// A turn of the thread. Without optimisation our own code is some ten times slower.
-const LONGEST_POLL: Duration = Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
+const LONGEST_POLL: Duration = Duration::from_millis(if cfg!(debug_assertions) { 1_000 } else { 50 });
 /// What a call may take besides four times its bytes.
 const MEMORY: usize = 16 << 20;
 

@@ -170,18 +170,14 @@ async fn a_konnector_with_every_rule_makes_nothing_that_lasts() {
     let waiting = waiting["data"]["id"].as_str().expect("an id").to_owned();
     // What opens a folder to the konnector that it names.
     let whose = |kind: &str, id: &str| json!({ "data": [{ "type": kind, "id": id }] });
-    let marks = [
-        whose("io.cozy.konnectors", "io.cozy.konnectors/greedy"),
-        whose("io.cozy.accounts.sourceAccountIdentifier", "ada"),
-    ];
+    let mark = whose("io.cozy.konnectors", "io.cozy.konnectors/greedy");
     let calls = [
         Call::delete(&format!("/jobs/triggers/{schedule}")),
         Call::post(&format!("/jobs/{waiting}/cancel")),
         Call::post("/jobs/clean"),
         Call::delete("/jobs/purge"),
-        Call::post("/files/report/relationships/referenced_by").json(&marks[0]),
-        Call::post("/files/report/relationships/referenced_by").json(&marks[1]),
-        Call::delete("/files/report/relationships/referenced_by").json(&marks[0]),
+        Call::post("/files/report/relationships/referenced_by").json(&mark),
+        Call::delete("/files/report/relationships/referenced_by").json(&mark),
         Call::post("/data/io.cozy.konnectors/io.cozy.konnectors%2Fgreedy/relationships/references")
             .json(&whose("io.cozy.files", "report")),
         Call::post("/permissions?codes=mallory").attributes(files.clone()),
