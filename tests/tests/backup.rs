@@ -193,3 +193,60 @@ fn a_backup_that_is_cut_off_leaves_nothing_under_its_name() {
     let there = command(&data, &["backup", "create", text(&backup)]);
     assert!(there.code == Some(1) && there.stderr.contains("is there already"), "{there:?}");
 }
+
+/// Starts a backup of a server that sends a part of it and then nothing more; returns once so many files are being written.
+fn hanging_backup(folder: &Path, count: usize) -> (std::process::Child, std::thread::JoinHandle<std::net::TcpStream>) {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let server = std::thread::spawn(move || {
+        let (mut connection, _) = listener.accept().expect("a connection");
+        assert_ne!(connection.read(&mut [0; 4096]).expect("a request"), 0);
+        connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart").expect("an answer");
+        connection
+    });
+    let child = std::process::Command::new(konnector_tests::server::binary())
+        .args(["--admin-url", &format!("http://{address}"), "backup", "create"])
+        .arg(folder.join("monday.backup"))
+        .env("KONNECTOR_ADMIN_PASSPHRASE", "secret")
+        .env("KONNECTOR_DATA_DIR", folder.join("data"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    while sizes(folder) != vec![4; count] {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    (child, server)
+}
+
+fn sizes(folder: &Path) -> Vec<u64> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").metadata().map_or(0, |metadata| metadata.len())).collect()
+}
+
+#[test]
+fn an_interrupted_backup_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (signal, code) in [("INT", Some(130)), ("TERM", Some(143)), ("HUP", Some(129))] {
+        let (mut child, server) = hanging_backup(folder.path(), 1);
+        let id = child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", signal, &id]).status().expect("kill").success());
+        assert_eq!(child.wait().expect("a status").code(), code, "{signal}");
+        assert_eq!(sizes(folder.path()), [0; 0], "{signal}");
+        drop(server.join());
+    }
+
+    // Nobody tidies up after SIGKILL. The next backup does, also where a third one is being written.
+    let (mut killed, server) = hanging_backup(folder.path(), 1);
+    killed.kill().expect("killed");
+    killed.wait().expect("a status");
+    assert_eq!(sizes(folder.path()), [4]);
+    drop(server.join());
+    let (mut one, server_of_one) = hanging_backup(folder.path(), 1);
+    let (mut other, server_of_other) = hanging_backup(folder.path(), 2);
+    for (child, server) in [(&mut one, server_of_one), (&mut other, server_of_other)] {
+        drop(server.join());
+        assert_eq!(child.wait().expect("a status").code(), Some(1), "the server broke it off");
+    }
+    assert_eq!(sizes(folder.path()), [0; 0]);
+}

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::client::Connection;
 use crate::error::{Error, Result, file};
+use crate::interrupt;
 use crate::offline::{Going, KeyFile};
 use crate::output::{Output, bytes, done, note};
 
@@ -62,7 +63,10 @@ The folder must be new or empty. What is restored is checked, then moved to its 
 pub async fn run(connection: &Connection, output: Output, command: Command) -> Result<ExitCode> {
     match command {
         Command::Create { file, force, key } => {
-            create::run(connection, output, file, force, &key).await.map(|()| ExitCode::SUCCESS)
+            interrupt::heed(async {
+                create::run(connection, output, file, force, &key).await.map(|()| ExitCode::SUCCESS)
+            })
+            .await
         }
         Command::Verify { file, key } => {
             let summary = verify(output, &file, &key.load(&connection.data())?).await?;

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::client::{Connection, Session, flat, flat_list, segment};
+use crate::draft::Draft;
 use crate::error::{Error, Result, file, io};
 use crate::output::{Output, Rows, bytes, cell, date, done, print_json};
 
@@ -128,10 +129,8 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
             "pipe it into a program, or name a file with -o",
         ));
     }
-    // Written beside and renamed, so that a broken download leaves no half file under the name.
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut beside =
-        (!to_output).then(|| tempfile::NamedTempFile::new_in(folder)).transpose().map_err(file("write to", folder))?;
+    // A broken download leaves no half file under the name.
+    let mut beside = (!to_output).then(|| Draft::private(&target)).transpose()?;
     let mut size = 0;
     loop {
         let part =
@@ -139,16 +138,19 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
         let Some(part) = part else { break };
         size += part.len() as u64;
         match &mut beside {
-            Some(file) => file.write_all(&part).map_err(io("writing the file"))?,
+            Some(draft) => draft.as_file().write_all(&part).map_err(file("write", &target))?,
             None => stdout().write_all(&part).map_err(io("writing to standard output"))?,
         }
     }
     if let Some(beside) = beside {
-        let kept = if force { beside.persist(&target) } else { beside.persist_noclobber(&target) };
-        kept.map_err(|error| match error.error.kind() {
-            ErrorKind::AlreadyExists => exists(&target),
-            _ => file("write", &target)(error.error),
-        })?;
+        if force {
+            beside.replace(&target)?;
+        } else {
+            beside.keep(&target).map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => exists(&target),
+                _ => file("write", &target)(error),
+            })?;
+        }
         output.show(&json!({ "path": path, "file": target, "size": size }), || {
             done(&format!("{} ({})", target.display(), bytes(size)));
         });

@@ -13,12 +13,14 @@ mod compile;
 mod data;
 mod data_dir;
 mod doctor;
+mod draft;
 mod error;
 mod files;
 mod follow;
 mod fsck;
 mod healthcheck;
 mod instances;
+mod interrupt;
 mod jobs;
 mod keys;
 mod konnectors;
@@ -192,7 +194,10 @@ fn run(Arguments { connection, command }: Arguments) -> Result<ExitCode> {
             Command::Accounts(command) => accounts::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Triggers(command) => triggers::run(&connection, output, command).await,
             Command::Jobs(command) => jobs::run(&connection, output, command).await,
-            Command::Files(command) => files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
+            Command::Files(command) => {
+                interrupt::heed(async { files::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS) })
+                    .await
+            }
             Command::Data(command) => data::run(&connection, output, command).await.map(|()| ExitCode::SUCCESS),
             Command::Registry(command) => registry::run(command).await.map(|()| ExitCode::SUCCESS),
             Command::Backup(command) => backup::run(&connection, output, command).await,

@@ -7,6 +7,7 @@ use konnector_sandbox::Sandbox;
 use serde_json::{Value, json};
 
 use super::bundle::Bundle;
+use crate::draft;
 use crate::error::{Error, Result, file, io};
 use crate::output::{Output, bytes, done};
 
@@ -37,7 +38,7 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<()> {
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent).map_err(file("create", parent))?;
     }
-    std::fs::write(&target, &component).map_err(file("write", &target))?;
+    draft::write(&target, &component)?;
     output.show(&json!({ "component": target, "size": info.size, "imports": info.imports }), || {
         done(&format!("{} ({}), {}", target.display(), bytes(info.size as u64), info.kind));
     });

@@ -37,13 +37,10 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
         return Err(Error::failed(format!("{} exists already", folder.display()), "choose another name, or remove it"));
     }
     let sdk = dependency(arguments.sdk_path.as_deref())?;
-    for (name, template) in TEMPLATES {
-        let path = folder.join(name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(file("create", parent))?;
-        }
-        fs::write(&path, filled(template, &arguments.name, &sdk)).map_err(file("write", &path))?;
-    }
+    write(&folder, &arguments.name, &sdk).inspect_err(|_| {
+        // It was not there before. A half of it would be in the way of the next attempt.
+        drop(fs::remove_dir_all(&folder));
+    })?;
     output.show(&json!({ "folder": folder }), || {
         done(&format!("{} is written", folder.display()));
         if arguments.sdk_path.is_none() {
@@ -51,6 +48,17 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
         }
         note(&format!("next: cd {} && konnector build && konnector check && konnector run", folder.display()));
     });
+    Ok(())
+}
+
+fn write(folder: &Path, name: &Slug, sdk: &str) -> Result<()> {
+    for (file_name, template) in TEMPLATES {
+        let path = folder.join(file_name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(file("create", parent))?;
+        }
+        fs::write(&path, filled(template, name, sdk)).map_err(file("write", &path))?;
+    }
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::bundle::Bundle;
-use crate::error::{Error, Result, file, io};
+use crate::draft;
+use crate::error::{Error, Result, io};
 use crate::output::{Output, bytes, done, note};
 
 /// Packed where they are there, for people who look into the archive.
@@ -33,7 +34,7 @@ pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let archive = konnector_platform::konnector::pack(&files(&bundle)?).map_err(io("packing"))?;
     let name = || PathBuf::from(format!("{}-{}.tar.gz", bundle.name(), bundle.manifest.version));
     let target = arguments.output.clone().unwrap_or_else(name);
-    std::fs::write(&target, &archive).map_err(file("write", &target))?;
+    draft::write(&target, &archive)?;
     let sha256 = hex::encode(Sha256::digest(&archive));
     let file_name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = format!("https://YOUR-HOST/{file_name}#{sha256}");

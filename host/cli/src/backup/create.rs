@@ -1,18 +1,17 @@
 //! Writing a backup: through the server where one runs, else from the folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use konnector_platform::Schema;
 use konnector_store::MasterKey;
 use reqwest::Method;
-use tempfile::{NamedTempFile, TempPath};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt as _;
 
 use super::{incomplete, show, verify};
 use crate::client::Connection;
-use crate::error::{Error, Result, file, io};
-use crate::keys::sync_folder_of;
+use crate::draft::Draft;
+use crate::error::{Error, Result, io};
 use crate::offline::{self, Going, KeyFile};
 use crate::output::{Output, bytes, warning};
 
@@ -31,14 +30,27 @@ pub(super) async fn run(
             "name another file, or replace it with --force",
         ));
     }
-    // Written beside and renamed, so that a broken backup leaves no file under the name.
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (written, path) = NamedTempFile::new_in(folder).map_err(file("write to", folder))?.into_parts();
-    let mut written = File::from_std(written);
+    // A broken backup leaves no file under the name.
+    let draft = Draft::private(&target)?;
+    let mut written = draft.as_async_file()?;
     let key = write(connection, output, key, &mut written).await?;
     written.flush().await.map_err(io("writing the backup"))?;
-    written.sync_all().await.map_err(io("writing the backup"))?;
-    finish(output, path, &target, key).await
+    drop(written);
+    let Some(key) = key else {
+        draft.replace(&target)?;
+        warning(
+            "the backup was not checked, because the key is not here: check it where the key is, with backup verify",
+        );
+        return Ok(());
+    };
+    // Proves that the backup opens with the key, and only with it.
+    let summary = verify(output, draft.path(), &key).await?;
+    if verify(output, draft.path(), &MasterKey::random()?).await.is_ok() {
+        return Err(Error::failed("the backup opens with any key: it is not kept", "report this"));
+    }
+    draft.replace(&target)?;
+    show(output, "is written and checked", &target, &summary);
+    Ok(())
 }
 
 /// Fills the file; answers the key where it is here.
@@ -82,24 +94,4 @@ async fn broken_off(connection: &Connection, error: &reqwest::Error) -> Error {
         Some(reason) => incomplete(&format!("no backup was made: {reason}")),
         None => Error::failed(format!("the server broke the backup off: {error}"), "its log says why; try again"),
     }
-}
-
-/// Proves that the backup opens, with the key and only with it, and gives it its name.
-async fn finish(output: Output, path: TempPath, target: &Path, key: Option<MasterKey>) -> Result<()> {
-    let Some(key) = key else {
-        path.persist(target).map_err(|error| file("write", target)(error.error))?;
-        sync_folder_of(target)?;
-        warning(
-            "the backup was not checked, because the key is not here: check it where the key is, with backup verify",
-        );
-        return Ok(());
-    };
-    let summary = verify(output, &path, &key).await?;
-    if verify(output, &path, &MasterKey::random()?).await.is_ok() {
-        return Err(Error::failed("the backup opens with any key: it is not kept", "report this"));
-    }
-    path.persist(target).map_err(|error| file("write", target)(error.error))?;
-    sync_folder_of(target)?;
-    show(output, "is written and checked", target, &summary);
-    Ok(())
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use super::bench::Bench;
+use crate::draft::Draft;
 use crate::error::{Error, Result, file};
 use crate::output::{Rows, bytes, cell};
 
@@ -96,9 +97,11 @@ impl Saved {
                 std::fs::create_dir_all(parent).map_err(file("create", parent))?;
             }
             let mut reader = bench.platform.content(content).await?;
-            let mut writer = tokio::fs::File::create(&target).await.map_err(file("write", &target))?;
+            let draft = Draft::shared(&target)?;
+            let mut writer = draft.as_async_file()?;
             tokio::io::copy(&mut reader, &mut writer).await.map_err(file("write", &target))?;
             writer.flush().await.map_err(file("write", &target))?;
+            draft.replace(&target)?;
         }
         Ok(())
     }

@@ -1,0 +1,161 @@
+//! Files that are being written: beside their target under a name of ours, and renamed once they are whole.
+//!
+//! Whoever writes a draft holds a lock on it. One without a lock was left by a program that was killed, and the next draft in the same folder
+//! removes it.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::error::{Result, file};
+use crate::keys::sync_folder_of;
+
+const PREFIX: &str = ".konnector-draft-";
+/// As for every new file; the user's mask takes its part away.
+const SHARED: u32 = 0o666;
+const PRIVATE: u32 = 0o600;
+
+/// A file that is removed unless it is kept.
+pub struct Draft(NamedTempFile);
+
+impl Draft {
+    /// A draft for a file that its owner alone may read.
+    pub fn private(target: &Path) -> Result<Self> {
+        Self::new(target, PRIVATE)
+    }
+
+    /// A draft for a file that others may read, too.
+    pub fn shared(target: &Path) -> Result<Self> {
+        Self::new(target, SHARED)
+    }
+
+    fn new(target: &Path, mode: u32) -> Result<Self> {
+        let folder = folder_of(target);
+        remove_leftovers(folder);
+        let mut builder = Builder::new();
+        builder.prefix(PREFIX).permissions(Permissions::from_mode(mode));
+        loop {
+            let draft = Self(builder.tempfile_in(folder).map_err(file("write to", folder))?);
+            match draft.0.as_file().lock() {
+                // Another program may have taken it for a leftover before it was locked.
+                Ok(()) if draft.is_there() => return Ok(draft),
+                Ok(()) => {}
+                // Without locks no leftover is removed either.
+                Err(_) => return Ok(draft),
+            }
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino());
+        matches!((inode(self.0.as_file().metadata()), inode(fs::symlink_metadata(self.path()))), (Ok(ours), Ok(there)) if ours == there)
+    }
+
+    /// Where it is for now.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The file, to write to.
+    pub fn as_file(&mut self) -> &mut File {
+        self.0.as_file_mut()
+    }
+
+    /// The same for a task.
+    pub fn as_async_file(&self) -> Result<tokio::fs::File> {
+        let clone = self.0.as_file().try_clone().map_err(file("write", self.path()))?;
+        Ok(tokio::fs::File::from_std(clone))
+    }
+
+    /// Gives it the name of the target, and replaces what is there. It survives a power cut from then on.
+    pub fn replace(self, target: &Path) -> Result<()> {
+        self.0.as_file().sync_all().map_err(file("write", target))?;
+        self.0.persist(target).map_err(|error| file("write", target)(error.error))?;
+        sync_folder_of(target)
+    }
+
+    /// The same, but with [`io::ErrorKind::AlreadyExists`] where a file has the name.
+    pub fn keep(self, target: &Path) -> io::Result<()> {
+        self.0.as_file().sync_all()?;
+        self.0.persist_noclobber(target).map(drop).map_err(|error| error.error)
+    }
+}
+
+/// Writes a whole file, or leaves what was there before.
+pub fn write(target: &Path, content: &[u8]) -> Result<()> {
+    let mut draft = Draft::shared(target)?;
+    io::Write::write_all(draft.as_file(), content).map_err(file("write", target))?;
+    draft.replace(target)
+}
+
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Removes what killed programs left; a folder that cannot be read holds nothing that could be removed.
+fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX));
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let path = entry.path();
+        // The lock is held until the file is gone.
+        if let Ok(leftover) = File::options().write(true).open(&path)
+            && leftover.try_lock().is_ok()
+        {
+            // Another program may be quicker.
+            drop(fs::remove_file(&path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_a_killed_program_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let left = format!("{PREFIX}AAAAAA");
+        for name in [&left, ".tmpabcdef", "bill.pdf"] {
+            fs::write(at(name), "old").unwrap();
+        }
+        fs::create_dir(at(&format!("{PREFIX}folder"))).unwrap();
+        let other = Draft::private(&at("other")).unwrap();
+        write(&at("bill.pdf"), b"new").unwrap();
+        let written = other.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let mut expected = vec![written, format!("{PREFIX}folder"), ".tmpabcdef".to_owned(), "bill.pdf".to_owned()];
+        expected.sort();
+        assert_eq!(names(folder.path()), expected);
+        assert_eq!(fs::read(at("bill.pdf")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_draft_that_is_given_up_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Draft::private(&folder.path().join("backup")).unwrap());
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("bill.pdf");
+        fs::write(&target, "old").unwrap();
+        let kept = Draft::private(&target).unwrap().keep(&target);
+        assert_eq!(kept.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(names(folder.path()), ["bill.pdf"]);
+    }
+}

@@ -1,0 +1,23 @@
+//! Signals that end a command which has something to clean up.
+
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::{Result, io};
+
+/// Does the work until the first signal that asks for an end. What the work holds is dropped then, drafts of files among it.
+pub async fn heed(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let listen = |kind| signal(kind).map_err(io("listening to signals"));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let kind = tokio::select! {
+        ended = work => return ended,
+        _ = interrupt.recv() => SignalKind::interrupt(),
+        _ = terminate.recv() => SignalKind::terminate(),
+        _ = hangup.recv() => SignalKind::hangup(),
+    };
+    // By convention 128 and the number of the signal.
+    Ok(u8::try_from(128 + kind.as_raw_value()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
