@@ -66,7 +66,8 @@ impl World {
         };
         let rules =
             Permissions::from_manifest(&rules).and_then(|rules| rules.http(&Map::new())).expect("correct rules");
-        let session = gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets });
+        let session =
+            gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets, account: None });
         Capabilities {
             account: self.account.clone(),
             secrets: self.kept.clone(),

@@ -46,6 +46,7 @@ impl Platform {
                 body_limit: largest,
             },
             secrets: Arc::new(SecretTable::default()),
+            account: None,
         })
     }
 

@@ -144,6 +144,7 @@ impl Run {
             cookies: cookies.clone(),
             budget: limits.http,
             secrets: Arc::new(secret_table(&manifest, account.as_deref(), secrets.clone())?),
+            account: account.as_ref().map(|account| format!("{}/{}", instance.id, account.id)),
         });
         let log = Arc::new(log::JobLog::new(platform.clone(), lease.job.clone()));
         let mut run_job = run_job(platform, instance, job, &manifest)?;

@@ -2,7 +2,9 @@
 //! send again, and not the value.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
+use super::echo_budget::EchoCharge;
 use super::veil::{Finder, Form, Piece, Shortest, Veil, forms, write_word};
 
 /// Forms of fewer bytes are not looked for: in an answer they would be found by chance, and the answer would be damaged.
@@ -27,39 +29,48 @@ struct Layer {
     finder: Finder,
     /// For each owner the placeholder.
     words: Vec<String>,
+    /// Whether the guest does not know these secrets.
+    guarded: bool,
 }
 
 impl Hidden {
-    /// Takes, for each layer, pairs of value and placeholder.
-    pub(super) fn new<'a>(layers: [Vec<(&'a str, &'a str)>; 2]) -> Result<Self, aho_corasick::BuildError> {
+    /// Takes pairs of value and placeholder: of the secrets that the guest does not know, and of those that it gave the host itself.
+    pub(super) fn new<'a>(
+        unknown: Vec<(&'a str, &'a str)>,
+        known: Vec<(&'a str, &'a str)>,
+    ) -> Result<Self, aho_corasick::BuildError> {
         let mut hidden = Self::default();
-        for secrets in layers {
+        for (secrets, guarded) in [(unknown, true), (known, false)] {
             let numbered = secrets.iter().enumerate();
             let forms: Vec<(usize, Form)> = numbered
                 .flat_map(|(owner, (value, _))| forms(value, SHORTEST).into_iter().map(move |form| (owner, form)))
                 .collect();
             if let Some(finder) = Finder::new(&forms)? {
                 let words = secrets.iter().map(|(_, word)| (*word).to_owned()).collect();
-                hidden.layers.push(Layer { finder, words });
+                hidden.layers.push(Layer { finder, words, guarded });
             }
         }
         Ok(hidden)
     }
 
+    /// Whether there are secrets that the guest does not know.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.layers.iter().any(|layer| layer.guarded)
+    }
+
     /// For an answer that is about to come; `None` when there is nothing to hide.
-    pub(super) fn echo(&self) -> Option<Echo> {
+    pub(super) fn echo(&self, charge: &Option<EchoCharge>) -> Option<Echo> {
         (!self.layers.is_empty()).then(|| Echo {
             hidden: self.clone(),
             veils: self.layers.iter().map(|layer| Veil::new(&layer.finder)).collect(),
+            charge: charge.clone(),
         })
     }
 
-    /// A text that is complete.
+    /// A text that is complete and that no answer brought.
     pub(super) fn hide(&self, text: &str) -> String {
-        let Some(mut echo) = self.echo() else { return text.to_owned() };
-        let mut shown = echo.push(text.as_bytes()).to_vec();
-        shown.extend_from_slice(&echo.finish());
-        String::from_utf8_lossy(&shown).into_owned()
+        let shown = self.echo(&None).map(|echo| echo.whole(text.as_bytes()));
+        shown.map_or_else(|| text.to_owned(), |shown| String::from_utf8_lossy(&shown).into_owned())
     }
 }
 
@@ -68,24 +79,50 @@ impl Hidden {
 pub(super) struct Echo {
     hidden: Hidden,
     veils: Vec<Veil>,
+    /// Booked when the answer shows a secret that the guest does not know.
+    charge: Option<EchoCharge>,
 }
 
 impl Echo {
     /// A text that is complete and no part of the body.
     pub(super) fn hide(&self, text: &str) -> String {
-        self.hidden.hide(text)
+        String::from_utf8_lossy(&self.hide_bytes(text.as_bytes())).into_owned()
     }
 
-    /// For another text.
+    /// The same for a text in any encoding.
+    pub(super) fn hide_bytes(&self, text: &[u8]) -> Vec<u8> {
+        self.again().map_or_else(|| text.to_vec(), |echo| echo.whole(text))
+    }
+
+    /// Charges for what the headers of the answer show.
+    pub(super) fn look_at(&self, headers: &HeaderMap) {
+        for (name, value) in headers {
+            self.hide_bytes(name.as_str().as_bytes());
+            self.hide_bytes(value.as_bytes());
+        }
+    }
+
+    fn whole(mut self, text: &[u8]) -> Vec<u8> {
+        let mut shown = self.push(text).to_vec();
+        shown.extend_from_slice(&self.finish());
+        shown
+    }
+
+    /// For another text of the same answer.
     pub(super) fn again(&self) -> Option<Self> {
-        self.hidden.echo()
+        self.hidden.echo(&self.charge)
     }
 
     /// Takes a part of the body; returns what can be handed on.
     pub(super) fn push(&mut self, part: &[u8]) -> Bytes {
         let mut shown = BytesMut::with_capacity(part.len());
-        feed(&mut self.veils, &self.hidden.layers, Piece::Text(part), &mut shown);
+        self.feed(part, &mut shown);
         shown.freeze()
+    }
+
+    fn feed(&mut self, part: &[u8], shown: &mut BytesMut) {
+        let Self { hidden, veils, charge } = self;
+        feed(veils, &hidden.layers, charge.as_ref(), Piece::Text(part), shown);
     }
 
     /// The same, with pauses for other tasks.
@@ -95,7 +132,7 @@ impl Echo {
             if number > 0 {
                 tokio::task::yield_now().await;
             }
-            feed(&mut self.veils, &self.hidden.layers, Piece::Text(slice), &mut shown);
+            self.feed(slice, &mut shown);
         }
         shown.freeze()
     }
@@ -103,13 +140,14 @@ impl Echo {
     /// What is left at the end of the body.
     pub(super) fn finish(&mut self) -> Bytes {
         let mut shown = BytesMut::new();
-        finish(&mut self.veils, &self.hidden.layers, &mut shown);
+        let Self { hidden, veils, charge } = self;
+        finish(veils, &hidden.layers, charge.as_ref(), &mut shown);
         shown.freeze()
     }
 }
 
 /// Sends a text through the layers. A secret ends the text that the next layer sees: what it finds does not depend on the secret.
-fn feed(veils: &mut [Veil], layers: &[Layer], piece: Piece<'_>, shown: &mut BytesMut) {
+fn feed(veils: &mut [Veil], layers: &[Layer], charge: Option<&EchoCharge>, piece: Piece<'_>, shown: &mut BytesMut) {
     let (Some((veil, veils)), Some((layer, layers))) = (veils.split_first_mut(), layers.split_first()) else {
         if let Piece::Text(text) = piece {
             shown.extend_from_slice(text);
@@ -117,22 +155,32 @@ fn feed(veils: &mut [Veil], layers: &[Layer], piece: Piece<'_>, shown: &mut Byte
         return;
     };
     if let Piece::Text(text) = piece {
-        veil.push(text, &mut |piece| hand_on(veils, layers, layer, piece, shown));
+        veil.push(text, &mut |piece| hand_on(veils, layers, layer, charge, piece, shown));
     }
 }
 
-fn finish(veils: &mut [Veil], layers: &[Layer], shown: &mut BytesMut) {
+fn finish(veils: &mut [Veil], layers: &[Layer], charge: Option<&EchoCharge>, shown: &mut BytesMut) {
     if let (Some((veil, veils)), Some((layer, layers))) = (veils.split_first_mut(), layers.split_first()) {
-        veil.finish(&mut |piece| hand_on(veils, layers, layer, piece, shown));
-        finish(veils, layers, shown);
+        veil.finish(&mut |piece| hand_on(veils, layers, layer, charge, piece, shown));
+        finish(veils, layers, charge, shown);
     }
 }
 
-fn hand_on(veils: &mut [Veil], layers: &[Layer], layer: &Layer, piece: Piece<'_>, shown: &mut BytesMut) {
+fn hand_on(
+    veils: &mut [Veil],
+    layers: &[Layer],
+    layer: &Layer,
+    charge: Option<&EchoCharge>,
+    piece: Piece<'_>,
+    shown: &mut BytesMut,
+) {
     match piece {
-        Piece::Text(_) => feed(veils, layers, piece, shown),
+        Piece::Text(_) => feed(veils, layers, charge, piece, shown),
         Piece::Secret { owner, gap } => {
-            finish(veils, layers, shown);
+            if let Some(charge) = charge.filter(|_| layer.guarded) {
+                charge.book();
+            }
+            finish(veils, layers, charge, shown);
             write_word(layer.words.get(owner).map_or("", String::as_str), gap, shown);
         }
     }

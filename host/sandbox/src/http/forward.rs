@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::echo::Echo;
 use super::error::{HttpError, Phase};
 use super::failure::translate;
-use super::guess::Guesses;
+use super::guess::{Guesses, GuestText};
 use super::ledger::Carried;
 use super::mask::MASKED;
 use super::own::OwnApi;
@@ -27,7 +27,7 @@ use super::request::{Draft, Outgoing};
 use super::session::{Run, Sending, Session, closed, head_size, no_body};
 use super::stream::Deadline;
 use super::substitute::Filled;
-use super::upload::{Progress, Upload};
+use super::upload::{Progress, Upload, Written};
 
 /// Shortest limit of time that a guest can set; zero means this, too.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -136,7 +136,13 @@ impl Exchange<'_> {
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
-        progress.watch(Guesses::of(draft, &run.secrets.snapshot(), &secrets.names).await?);
+        let snapshot = run.secrets.snapshot();
+        if snapshot.hidden(&secrets.names)?.is_guarded() {
+            run.echoes.check(&secrets.names)?;
+        }
+        let guest = GuestText { draft, carried: &secrets.names, cookies: &[] };
+        let beside = guest.size(&snapshot);
+        progress.watch(Guesses::of(guest, &snapshot, &secrets.names).await?);
         if !secrets.names.is_empty() {
             // A secret that comes back can be hidden only where it can be read.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -157,7 +163,8 @@ impl Exchange<'_> {
         }
         let of = origin.to_owned();
         let mut response = response?;
-        let echo = run.secrets.snapshot().hidden(&progress.unknown(&secrets.names))?.echo();
+        let Written { unknown, bytes: written } = progress.close(&secrets.names);
+        let echo = run.secrets.snapshot().hidden(&unknown)?.echo(&Some(run.echoes.charge(beside + written)));
         if let Some(echo) = &echo {
             hide(echo, response.headers_mut(), origin)?;
         }
@@ -238,7 +245,7 @@ fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpEr
     }
     headers.remove(header::CONTENT_LENGTH);
     for value in headers.values_mut() {
-        let hidden = HeaderValue::from_str(&echo.hide(&String::from_utf8_lossy(value.as_bytes())));
+        let hidden = HeaderValue::from_bytes(&echo.hide_bytes(value.as_bytes()));
         *value = hidden.unwrap_or_else(|_| HeaderValue::from_static(MASKED));
     }
     Ok(())

@@ -12,6 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 
 use super::address::{AddressFilter, AddressRule};
+use super::echo_budget::EchoBudgets;
 use super::error::{HttpError, SetupError};
 use super::resolve::{Resolver, SystemResolver, vetted};
 use super::session::{Session, SessionOptions};
@@ -99,6 +100,7 @@ pub(super) struct Shared {
     pub(super) exchanges: Arc<Semaphore>,
     pub(super) per_run: usize,
     pub(super) per_host: usize,
+    pub(super) echo_budgets: EchoBudgets,
     tls: Arc<ClientConfig>,
 }
 
@@ -126,6 +128,7 @@ impl Gate {
             exchanges: Arc::new(Semaphore::new(options.connections.clamp(1, Semaphore::MAX_PERMITS))),
             per_run: options.connections_per_run.clamp(1, Semaphore::MAX_PERMITS),
             per_host: options.connections_per_host.clamp(1, Semaphore::MAX_PERMITS),
+            echo_budgets: EchoBudgets::default(),
             tls: tls.into(),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -1,10 +1,13 @@
 //! Secrets that a guest wrote into a request itself. What it supplied comes back as it is: were it hidden in the answer, the guest would learn
-//! which of its guesses are right.
+//! which of its guesses are right. How much it may try where the vendor shows the secret, too, is limited by
+//! [`echo_budget`](super::echo_budget).
 
+use super::cookies::Matching;
 use super::echo::SLICE;
 use super::error::HttpError;
 use super::request::Draft;
 use super::secret::Snapshot;
+use super::session::draft_size;
 use super::veil::{Finder, Piece, Veil};
 
 /// Looks for some secrets in the texts of one request.
@@ -20,17 +23,43 @@ struct Guess {
     found: bool,
 }
 
+/// What a guest wrote into a request, besides a body that is still to come.
+pub(super) struct GuestText<'a> {
+    pub(super) draft: &'a Draft,
+    /// The secrets that the request carries. The guest may have given the host a value of its own for some.
+    pub(super) carried: &'a [String],
+    /// Of the cookies, those that no vendor made of a secret.
+    pub(super) cookies: &'a [Matching],
+}
+
+impl GuestText<'_> {
+    /// Bytes.
+    pub(super) fn size(&self, secrets: &Snapshot) -> u64 {
+        let cookies = self.cookies.iter().map(|cookie| cookie.name.len() + cookie.value.len());
+        let values = secrets.known_values(self.carried).map(str::len);
+        draft_size(self.draft) + cookies.chain(values).sum::<usize>() as u64
+    }
+}
+
 impl Guesses {
-    /// Looks for these secrets in all of a request but a body that is still to come.
-    pub(super) async fn of(draft: &Draft, secrets: &Snapshot, names: &[String]) -> Result<Self, HttpError> {
+    /// Looks for these secrets in what the guest wrote.
+    pub(super) async fn of(guest: GuestText<'_>, secrets: &Snapshot, names: &[String]) -> Result<Self, HttpError> {
         let guess = |(name, finder): (String, Finder)| Guess { veil: Veil::new(&finder), name, found: false };
         let mut guesses = Self { secrets: secrets.guesses(names)?.into_iter().map(guess).collect() };
         if guesses.secrets.is_empty() {
             return Ok(guesses);
         }
+        let GuestText { draft, carried, cookies } = guest;
         guesses.read_text(draft.url.as_str().as_bytes()).await;
         for (name, value) in &draft.headers {
             guesses.read_text(name.as_str().as_bytes()).await;
+            guesses.read_text(value.as_bytes()).await;
+        }
+        for Matching { name, value, .. } in cookies {
+            guesses.read_text(name.as_bytes()).await;
+            guesses.read_text(value.as_bytes()).await;
+        }
+        for value in secrets.known_values(carried) {
             guesses.read_text(value.as_bytes()).await;
         }
         if let Some(body) = &draft.body {

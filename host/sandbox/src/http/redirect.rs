@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
+use super::echo::Echo;
 use super::error::HttpError;
 use super::request::{Draft, normalise};
 use super::secret::Snapshot;
@@ -31,6 +32,7 @@ pub(super) fn next(
     status: StatusCode,
     headers: &HeaderMap,
     secrets: &Snapshot,
+    echo: Option<&Echo>,
 ) -> Result<Option<Next>, HttpError> {
     let becomes_get = match status.as_u16() {
         301 | 302 => draft.method == Method::POST,
@@ -39,6 +41,7 @@ pub(super) fn next(
         _ => return Ok(None),
     };
     let Some(location) = headers.get(header::LOCATION) else { return Ok(None) };
+    let shown = echo.map(|echo| echo.hide_bytes(location.as_bytes()));
     let location = String::from_utf8_lossy(location.as_bytes());
     let unusable = |reason: String| {
         HttpError::Protocol(format!(
@@ -54,6 +57,15 @@ pub(super) fn next(
         )));
     }
     let url = normalise(url).map_err(|error| unusable(error.to_string()))?;
+    if let (Some(echo), Some(shown)) = (echo, shown) {
+        // A value that the vendor writes as it is, and that is not the same as a part of an address, would no longer be recognised there.
+        let same = draft.url.join(&String::from_utf8_lossy(&shown)).is_ok_and(|shown| {
+            normalise(shown).is_ok_and(|shown| shown.as_str().eq_ignore_ascii_case(&echo.hide(url.as_str())))
+        });
+        if !same {
+            return Err(unusable("its address shows a secret that is not encoded for an address".to_owned()));
+        }
+    }
     if draft.url.scheme() == "https" && url.scheme() == "http" {
         return Err(HttpError::Denied(format!(
             "{} redirects to {}: from https to http is refused",
@@ -98,7 +110,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::LOCATION, location.parse().unwrap());
         let status = StatusCode::from_u16(status).unwrap();
-        Ok(next(&Draft::new(request).unwrap(), status, &headers, &table.snapshot())?.map(|next| next.draft))
+        Ok(next(&Draft::new(request).unwrap(), status, &headers, &table.snapshot(), None)?.map(|next| next.draft))
     }
 
     fn post() -> Request {
@@ -133,7 +145,9 @@ mod tests {
         }
         let draft = Draft::new(post()).unwrap();
         assert!(
-            next(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot()).unwrap().is_none()
+            next(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot(), None)
+                .unwrap()
+                .is_none()
         );
     }
 

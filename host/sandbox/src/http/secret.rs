@@ -140,15 +140,14 @@ impl Snapshot {
         if let Some((_, hidden)) = last.as_ref().filter(|(known, _)| known == names) {
             return Ok(hidden.clone());
         }
-        let mut layers = [Vec::new(), Vec::new()];
+        let (mut unknown, mut known) = (Vec::new(), Vec::new());
         for (name, value, origin) in self.named_values() {
             let word = self.secrets.iter().find(|secret| secret.name == name && names.contains(&secret.name));
-            let [unknown, known] = &mut layers;
-            let layer = if origin == Origin::Account { unknown } else { known };
+            let layer = if origin == Origin::Account { &mut unknown } else { &mut known };
             layer.extend(word.map(|secret| (value, secret.placeholder.as_str())));
         }
-        let hidden =
-            Hidden::new(layers).map_err(|error| HttpError::Other(format!("secrets cannot be hidden: {error}")))?;
+        let hidden = Hidden::new(unknown, known)
+            .map_err(|error| HttpError::Other(format!("secrets cannot be hidden: {error}")))?;
         *last = Some((names.to_vec(), hidden.clone()));
         Ok(hidden)
     }
@@ -174,6 +173,14 @@ impl Snapshot {
             guesses.extend(finder.map(|finder| (name.clone(), finder)));
         }
         Ok(guesses)
+    }
+
+    /// The values, replaced ones included, that the guest gave the host for these secrets.
+    pub(super) fn known_values(&self, names: &[String]) -> impl Iterator<Item = &str> {
+        let known = |(name, _, origin): &(&str, &str, Origin)| {
+            *origin != Origin::Account && names.iter().any(|carried| carried == name)
+        };
+        self.named_values().filter(known).map(|(_, value, _)| value)
     }
 
     /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.

@@ -23,10 +23,11 @@ use super::address::is_public;
 use super::body::Body as WireBody;
 use super::budget::{HttpBudget, Meter};
 use super::cookies::{Jar, Matching};
+use super::echo_budget::{EchoBudget, EchoCharge};
 use super::error::{HttpError, Phase};
 use super::failure::translate;
 use super::gate::Shared;
-use super::guess::Guesses;
+use super::guess::{Guesses, GuestText};
 use super::ledger::{Carried, HostRecord, Ledger, Refusal};
 use super::redirect::{self, MAX_REDIRECTS, Next};
 use super::request::{Body, Draft, Request, Response};
@@ -51,6 +52,9 @@ pub struct SessionOptions {
     pub budget: HttpBudget,
     /// The account's secrets.
     pub secrets: Arc<SecretTable>,
+    /// What tells the account from all others of the process; `None` for a run without one. Sessions of one account share the limit
+    /// [`MAX_TEXT_BESIDE_ECHO`](super::MAX_TEXT_BESIDE_ECHO).
+    pub account: Option<String>,
 }
 
 /// The network of one run. Cheap to clone; its methods may be called at the same time.
@@ -70,6 +74,15 @@ pub(super) struct Sending<'a> {
     pub(super) secrets: &'a Carried,
 }
 
+/// What the answers to a request and its redirects may repeat.
+#[derive(Default)]
+struct Repeatable {
+    /// Names of secrets.
+    secrets: Vec<String>,
+    /// For the first answer that does.
+    charge: Option<EchoCharge>,
+}
+
 /// A request on its way.
 pub(super) type Execute = ResponseFuture;
 
@@ -83,6 +96,7 @@ pub(super) struct Run {
     jar: Mutex<Jar>,
     ledger: Mutex<Ledger>,
     exchanges: Arc<Semaphore>,
+    pub(super) echoes: EchoBudget,
     sites: Mutex<HashMap<Origin, Arc<Site>>>,
     /// Requests of this run to our own API at one time.
     pub(super) own: Arc<Semaphore>,
@@ -94,6 +108,7 @@ impl Session {
             tls: OnceLock::new(),
             exchanges: Arc::new(Semaphore::new(gate.per_run)),
             own: Arc::new(Semaphore::new(gate.per_host)),
+            echoes: gate.echo_budgets.of(options.account.as_deref()),
             gate,
             meter: Meter::new(options.budget),
             rules: options.rules,
@@ -218,13 +233,16 @@ impl Session {
         let mut draft = Draft::new(request)?;
         let mut redirects = 0;
         // A page behind a redirect may repeat what was sent before it.
-        let (own, mut carried) = (draft.clone(), Vec::new());
+        let (own, mut carried) = (draft.clone(), Repeatable::default());
         loop {
             let answer = self.run.exchange(&draft, &own, deadline, &mut carried).await;
-            let mut answer = answer.map_err(|error| self.run.hidden(error, &carried))?;
-            answer.echo = self.run.secrets.snapshot().hidden(&carried)?.echo();
+            let answer = answer.map_err(|error| self.run.hidden(error, &carried.secrets))?;
+            if let Some(echo) = &answer.echo {
+                // A guest need not read a header to learn what it says: a cookie can be asked for later, a redirect leads to the next page.
+                echo.look_at(answer.raw_headers());
+            }
             let next = if follows { self.run.redirected(&draft, &answer) } else { Ok(None) };
-            let Some(next) = next.map_err(|error| self.run.hidden(error, &carried))? else {
+            let Some(next) = next.map_err(|error| self.run.hidden(error, &carried.secrets))? else {
                 answer.refuse_unreadable()?;
                 return Ok(answer);
             };
@@ -247,7 +265,7 @@ impl Run {
         draft: &Draft,
         own: &Draft,
         deadline: Deadline,
-        carried: &mut Vec<String>,
+        carried: &mut Repeatable,
     ) -> Result<Stream, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let sent = self.try_exchange(draft, own, deadline, &origin, carried).await;
@@ -259,7 +277,7 @@ impl Run {
     fn redirected(&self, draft: &Draft, answer: &Stream) -> Result<Option<Draft>, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
-        let next = redirect::next(draft, status, answer.raw_headers(), &self.secrets.snapshot());
+        let next = redirect::next(draft, status, answer.raw_headers(), &self.secrets.snapshot(), answer.echo.as_ref());
         self.ledger(|ledger| match &next {
             Ok(Some(Next { dropped, .. })) => ledger.host(&origin).credentials_dropped += dropped,
             Err(HttpError::Denied(_)) => ledger.host(&origin).refused(Refusal::Downgrade),
@@ -280,12 +298,12 @@ impl Run {
         own: &Draft,
         deadline: Deadline,
         origin: &str,
-        carried: &mut Vec<String>,
+        carried: &mut Repeatable,
     ) -> Result<Stream, HttpError> {
         check_large(draft.body.as_ref(), &self.secrets.snapshot()).await?;
         let Filled { mut headers, body, secrets } = self.permit(draft, origin)?;
         // With placeholders: how long a value is, is no business of the guest, which can read the receipt or use the budget up.
-        let bytes = draft.body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &draft.headers);
+        let bytes = draft_size(draft);
         let written = headers.remove(header::COOKIE);
         if let Some(cookies) = lock(&self.jar).header(&draft.url, written.as_ref()) {
             headers.insert(header::COOKIE, cookies);
@@ -304,14 +322,14 @@ impl Run {
         let limit = self.gate.timeouts.headers;
         let answered = |execute| deadline.within(limit, Phase::Headers, execute);
         let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
-        lock(&self.jar).store(response.headers(), &draft.url, carried);
+        lock(&self.jar).store(response.headers(), &draft.url, &carried.secrets);
         let (Parts { status, mut headers, .. }, body) = response.into_parts();
         Ok(Stream {
             status,
             body: WireBody::new(body, &mut headers),
             headers,
             pace: Pace::default(),
-            echo: None,
+            echo: self.secrets.snapshot().hidden(&carried.secrets)?.echo(&carried.charge),
             waiting: Bytes::new(),
             url: draft.url.to_string(),
             origin: origin.to_owned(),
@@ -328,21 +346,28 @@ impl Run {
         draft: &Draft,
         own: &Draft,
         sent: &[String],
-        carried: &mut Vec<String>,
+        carried: &mut Repeatable,
     ) -> Result<(), HttpError> {
         let secrets = self.secrets.snapshot();
-        let mut names = sent.to_vec();
-        for Matching { name, value, secrets: marked } in lock(&self.jar).matching(&draft.url) {
-            let hidden = secrets.hidden(&marked)?;
-            if hidden.hide(&value) != value || hidden.hide(&name) != name {
-                names.extend(marked);
+        let (mut names, mut cookies) = (sent.to_vec(), Vec::new());
+        for cookie in lock(&self.jar).matching(&draft.url) {
+            let hidden = secrets.hidden(&cookie.secrets)?;
+            if hidden.hide(&cookie.value) != cookie.value || hidden.hide(&cookie.name) != cookie.name {
+                names.extend(cookie.secrets);
+            } else {
+                cookies.push(cookie);
             }
         }
         names.sort();
         names.dedup();
-        names.retain(|name| !carried.contains(name));
-        let unknown = Guesses::of(own, &secrets, &names).await?.unknown(&names);
-        carried.extend(unknown);
+        if secrets.hidden(&names)?.is_guarded() {
+            self.echoes.check(&names)?;
+        }
+        names.retain(|name| !carried.secrets.contains(name));
+        let guest = GuestText { draft: own, carried: sent, cookies: &cookies };
+        carried.charge.get_or_insert_with(|| self.echoes.charge(guest.size(&secrets)));
+        let unknown = Guesses::of(guest, &secrets, &names).await?.unknown(&names);
+        carried.secrets.extend(unknown);
         Ok(())
     }
 
@@ -522,6 +547,11 @@ fn check_head(headers: &HeaderMap, bytes: u64, origin: &str) -> Result<(), HttpE
 /// Bytes of headers as HTTP/1.1 writes them.
 fn sizes(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
+}
+
+/// Bytes of a request as the guest wrote it.
+pub(super) fn draft_size(draft: &Draft) -> u64 {
+    draft.body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &draft.headers)
 }
 
 pub(super) fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {

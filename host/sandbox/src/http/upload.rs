@@ -25,11 +25,27 @@ struct State {
     last_part: Instant,
     failure: Option<HttpError>,
     guesses: Guesses,
+    bytes: u64,
+    /// What comes now was not seen when it was decided what to hide in the answer.
+    closed: bool,
+}
+
+/// What a guest had written when the answer came.
+pub(super) struct Written {
+    /// The secrets that are not in it.
+    pub(super) unknown: Vec<String>,
+    pub(super) bytes: u64,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { last_part: Instant::now(), failure: None, guesses: Guesses::default() })))
+        Self(Arc::new(Mutex::new(State {
+            last_part: Instant::now(),
+            failure: None,
+            guesses: Guesses::default(),
+            bytes: 0,
+            closed: false,
+        })))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -46,9 +62,12 @@ impl Progress {
         self.state().guesses = guesses;
     }
 
-    /// Those of the secrets that are not in what was sent until now.
-    pub(super) fn unknown(&self, names: &[String]) -> Vec<String> {
-        self.state().guesses.unknown(names)
+    /// Says what of these secrets is in the body. Nothing more of the body of a request with secrets is sent: what the guest wrote later would tell by what is
+    /// hidden in the answer which of its guesses are right.
+    pub(super) fn close(&self, secrets: &[String]) -> Written {
+        let mut state = self.state();
+        state.closed = !secrets.is_empty();
+        Written { unknown: state.guesses.unknown(secrets), bytes: state.bytes }
     }
 
     /// Waits for `work`, as long as no more than `limit` passes since the last part of the body: a large body takes its time.
@@ -79,7 +98,8 @@ impl Progress {
 
 /// A body on its way.
 pub(super) struct Upload<B> {
-    inner: Pin<Box<B>>,
+    /// `None` after it was given up.
+    inner: Option<Pin<Box<B>>>,
     /// Bytes that `Content-Length` promises.
     length: Option<u64>,
     sent: u64,
@@ -93,7 +113,7 @@ where
     B::Error: fmt::Display,
 {
     pub(super) fn new(body: B, length: Option<u64>, run: Arc<Run>, origin: String, progress: Progress) -> Self {
-        Self { inner: Box::pin(body), length, sent: 0, run, origin, progress }
+        Self { inner: Some(Box::pin(body)), length, sent: 0, run, origin, progress }
     }
 
     /// A server that reads more or less than was promised takes the rest for another request (request smuggling), so the promise is kept or
@@ -124,6 +144,7 @@ where
         self.run.ledger(|ledger| ledger.host(&self.origin).bytes_up += bytes);
         let mut state = self.progress.state();
         state.last_part = Instant::now();
+        state.bytes += bytes;
         state.guesses.read(frame.data_ref().map_or(&[], |data| data.as_ref()));
         drop(state);
         Ok(Some(frame))
@@ -147,7 +168,14 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         loop {
-            let taken = match ready!(self.inner.as_mut().poll_frame(context)) {
+            if self.progress.state().closed {
+                self.inner = None;
+            }
+            // Not an error, which would take the connection away from the answer.
+            let Some(inner) = &mut self.inner else { return Poll::Pending };
+            let taken = match ready!(inner.as_mut().poll_frame(context)) {
+                // The answer came while this part was waited for.
+                Some(Ok(_)) if self.progress.state().closed => continue,
                 None => {
                     let checked = self.check_length(true);
                     return Poll::Ready(checked.err().map(|error| Err(self.fail(error))));
@@ -164,13 +192,13 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream() && self.check_length(true).is_ok()
+        self.inner.as_ref().is_some_and(|inner| inner.is_end_stream()) && self.check_length(true).is_ok()
     }
 
     fn size_hint(&self) -> SizeHint {
         match self.length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
-            None => self.inner.size_hint(),
+            None => self.inner.as_ref().map_or_else(SizeHint::default, |inner| inner.size_hint()),
         }
     }
 }

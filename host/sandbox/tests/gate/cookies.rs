@@ -111,6 +111,7 @@ async fn a_cookie_tells_no_guess() {
         session.send(form(&format!("p={guess}"))).await.unwrap();
         assert_eq!(session.cookies_for(&home).unwrap(), pair(guess));
     }
+    session.set_cookie(&home, "echo=1; Path=/").unwrap();
     session.send(form(&format!("p={word}"))).await.unwrap();
     assert_eq!(session.cookies_for(&home).unwrap(), pair(&word));
     // The answer to a request that carries such a cookie may repeat it.

@@ -116,6 +116,7 @@ impl Fixture {
             cookies: self.cookies.clone(),
             budget: self.budget,
             secrets: self.secrets.clone(),
+            account: Some("me.example/1".to_owned()),
         })
     }
 

@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty, Full};
 use konnector_sandbox::http::{ForwardBody, HttpError, OwnApi, OwnBody, Patience, Phase, Session};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 
 use super::fixture::{Fixture, milliseconds, record};
@@ -254,6 +255,45 @@ async fn a_guess_comes_back_as_it_is() {
     for guess in ["s3cret-value", "s3cret-valuf"] {
         let error = get(&session, &format!("http://{guess}.example/"), &[]).await.unwrap_err().to_string();
         assert!(error.contains(guess), "{error}");
+    }
+}
+
+/// A server that begins to answer before it has the body repeats what comes later: that could no longer be compared with the secret.
+#[tokio::test]
+async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                let _ = socket.read(&mut buffer).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n").await;
+                while let Ok(Ok(length)) = tokio::time::timeout(milliseconds(500), socket.read(&mut buffer)).await {
+                    if length == 0 || socket.write_all(&buffer[..length]).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let fixture = Fixture::new().allow(format!("http://a.example:{port}")).secret("token", "s3cret-value");
+    let word = fixture.secrets.placeholder("token").unwrap();
+    for (key, late) in [(word.as_str(), ""), ("none", "s3cret-value")] {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel::<Result<Frame<Bytes>, Infallible>>();
+        let parts = futures_util::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|frame| (frame, receiver))
+        });
+        let body = http_body_util::StreamBody::new(parts);
+        let url = format!("http://a.example:{port}/");
+        sender.send(Ok(Frame::data(Bytes::from_static(b"first")))).unwrap();
+        let answer = post(&fixture.session(), &url, &[("x-key", key)], body).await.unwrap();
+        // Refused once the body was given up.
+        let _ = sender.send(Ok(Frame::data(Bytes::from_static(b"s3cret-value"))));
+        drop(sender);
+        let shown = read(answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&shown).contains("s3cret-value"), !late.is_empty(), "{key}: {shown:?}");
+        assert!(!String::from_utf8_lossy(&shown).contains(&word));
     }
 }
 

@@ -2,10 +2,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use konnector_sandbox::http::{HttpError, Request};
+use konnector_sandbox::http::{Expect, HttpError, Request};
 
 use super::fixture::{Fixture, get, record, text};
-use super::server::{Server, Step, answer, ok, redirect};
+use super::server::{Server, Step, answer, ok, raw, redirect};
+
+const FORM: &str = "application/x-www-form-urlencoded";
 
 const VALUE: &str = "p\u{e4}ss&w\"ord";
 
@@ -124,6 +126,77 @@ async fn a_guess_beside_the_secret_comes_back_as_it_is() {
     }
 }
 
+/// The same for a guess that goes along as a secret of the guest, or as a cookie.
+#[tokio::test]
+async fn a_guess_in_a_secret_or_a_cookie_comes_back_as_it_is() {
+    let server = Server::start(|seen| {
+        let own = seen.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
+        ok(&format!("<p>{own}</p>{}", seen.header("cookie").unwrap_or_default()))
+    })
+    .await;
+    for guess in ["471100", "471101", "000000.471100.000001"] {
+        let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
+        let (session, url) = (fixture.session(), server.url("a.example", "/"));
+        let word = fixture.secrets.placeholder("pin").unwrap();
+        session.set_cookie(&url, &format!("c={guess}; Path=/")).unwrap();
+        let form = |body: String| Request::post(url.clone(), "application/x-www-form-urlencoded", body);
+        let answer = session.send(form(format!("p={word}"))).await.unwrap();
+        assert_eq!(text(&answer), format!("<p></p>c={guess}"));
+
+        session.secrets().put("own", guess).unwrap();
+        let own = session.secrets().placeholder("own").unwrap();
+        session.set_cookie(&url, "c=1; Path=/").unwrap();
+        let answer = session.send(form(format!("q={own}&p={word}"))).await.unwrap();
+        assert_eq!(text(&answer), format!("<p>{own}</p>c=1"), "{guess}");
+        session.secrets().put("own", "something else").unwrap();
+        let answer = session.send(form(format!("q={own}&p={word}"))).await.unwrap();
+        assert_eq!(text(&answer), format!("<p>{own}</p>c=1"), "{guess}");
+    }
+}
+
+/// A vendor that shows the PIN, and only the PIN, tells with each answer whether it is among the digits beside it.
+#[tokio::test]
+async fn guesses_beside_a_secret_that_is_shown_are_few() {
+    let server = Server::start(|seen| {
+        let field = |name: &str| seen.body.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
+        match seen.target.as_str() {
+            "/page" => ok(&format!("<p>{}</p>", field("p="))),
+            "/header" => answer(200, &[("X-Pin", field("p="))], ""),
+            "/cookie" => answer(200, &[("Set-Cookie", &format!("pin={}; Path=/", field("p=")))], ""),
+            "/redirect" => redirect(303, &format!("/?{}", field("p="))),
+            "/own" => ok(field("q=")),
+            _ => ok(""),
+        }
+    })
+    .await;
+    for shown in ["/page", "/header", "/cookie", "/redirect"] {
+        let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
+        let (gate, word) = (fixture.gate(), fixture.secrets.placeholder("pin").unwrap());
+        let digits = "0123456789".repeat(1_600);
+        let form = |target: &str, beside: &str| {
+            let body = format!("p={word}&q={beside}");
+            Request::post(server.url("a.example", target), "application/x-www-form-urlencoded", body)
+        };
+        // What shows no secret costs nothing, whatever it holds.
+        for guess in ["471100", digits.as_str()] {
+            for _ in 0..10 {
+                fixture.session_of(&gate).send(form("/own", guess)).await.unwrap();
+            }
+        }
+        for _ in 0..4 {
+            fixture.session_of(&gate).send(form("/own", "471100")).await.unwrap();
+            fixture.session_of(&gate).send(form(shown, &digits)).await.unwrap();
+        }
+        fixture.session_of(&gate).send(form(shown, &digits)).await.unwrap();
+        // The next run of the account does not go on, with a right guess no more than with a wrong one.
+        for guess in ["471100", "471101"] {
+            let error = fixture.session_of(&gate).send(form("/own", guess)).await.unwrap_err();
+            assert!(matches!(error, HttpError::QuotaExceeded(_)), "{shown}: {error:?}");
+        }
+        get(&fixture.session_of(&gate), server.url("a.example", "/")).await.unwrap();
+    }
+}
+
 /// What a guest can count says nothing of how long a secret is.
 #[tokio::test]
 async fn numbers_do_not_depend_on_the_value() {
@@ -193,7 +266,7 @@ async fn a_body_that_stays_compressed_is_refused() {
 #[tokio::test]
 async fn secrets_of_the_guest_uncover_nothing() {
     let server = Server::start(|_| ok("Search: hunter2-secret, Search: hunt")).await;
-    for guess in ["Search: h", "Search: x", "Search: hunter2-secre", "secret, S", "unter2", "hunter2-secret"] {
+    for guess in ["Search: h", "Search: x", "Search: hunter2-secre", "secret, S", "unter2"] {
         let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter2-secret");
         let word = fixture.secrets.placeholder("password").unwrap();
         let session = fixture.session();
@@ -323,6 +396,70 @@ async fn an_answer_that_repeats_it_shows_the_placeholder() {
     }
     // Whatever else is there stays as it is: an answer to a request that carried no secret is not looked into.
     assert_eq!(text(&get(&session, server.url("a.example", "/?hunter22")).await.unwrap()), "/?hunter22");
+}
+
+/// A vendor that writes the value into an address as it is: what is left of it when the address is read is not shown.
+#[tokio::test]
+async fn an_address_that_shows_the_value_as_it_is_is_not_followed() {
+    let server = Server::start(|seen| {
+        let password = seen.body.split_once("p=").map(|(_, value)| percent_encoding_of(value));
+        match password {
+            Some(value) => {
+                raw([b"HTTP/1.1 303 X\r\nContent-Length: 0\r\nLocation: /?", &value[..], b"\r\n\r\n"].concat())
+            }
+            None => ok(&seen.target),
+        }
+    })
+    .await;
+    for (value, followed) in [
+        ("hunter-22", true),
+        ("hun ter\"22", true),
+        ("hun#ter22", false),
+        ("hun\tter22", false),
+        ("h\u{fc}nter22", false),
+    ] {
+        let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", value);
+        let word = fixture.secrets.placeholder("password").unwrap();
+        let session = fixture.session();
+        let form = || Request {
+            form_charset: Some("windows-1252".to_owned()),
+            ..Request::post(server.url("a.example", "/"), FORM, format!("p={word}"))
+        };
+        let answer = session.send(form()).await;
+        let shown = format!("{answer:?}");
+        assert_eq!(answer.is_ok(), followed, "{value}: {shown}");
+        assert!(!shown.contains("nter") && !shown.contains("hun"), "{value}: {shown}");
+        let stays = session.send(Request { follow_redirects: false, ..form() }).await.unwrap();
+        let shown = format!("{stays:?}");
+        assert!(shown.contains(&word) && !shown.contains("nter"), "{value}: {shown}");
+    }
+}
+
+/// The bytes that a form was sent with.
+fn percent_encoding_of(written: &str) -> Vec<u8> {
+    percent_encoding::percent_decode_str(&written.replace('+', " ")).collect()
+}
+
+/// A form in an encoding that lacks a character of the value, from a vendor that shows what it was sent byte for byte.
+#[tokio::test]
+async fn a_value_in_the_encoding_of_its_form_is_hidden() {
+    let server = Server::start(|seen| {
+        let value = percent_encoding_of(seen.body.trim_start_matches("p="));
+        answer(200, &[], [b"<", &value[..], b">"].concat())
+    })
+    .await;
+    for charset in ["windows-1252", "iso-8859-10", "shift_jis", "iso-2022-jp", "gbk", "windows-874", "koi8-r", "utf-8"]
+    {
+        let fixture =
+            Fixture::new().allow(server.url("a.example", "")).secret("password", "h\u{fc}nter\u{3042}\u{266b}22");
+        let word = fixture.secrets.placeholder("password").unwrap();
+        let form = Request {
+            expect: Expect::Bytes,
+            form_charset: Some(charset.to_owned()),
+            ..Request::post(server.url("a.example", "/"), FORM, format!("p={word}"))
+        };
+        assert_eq!(text(&fixture.session().send(form).await.unwrap()), format!("<{word}>"), "{charset}");
+    }
 }
 
 #[tokio::test]

@@ -108,6 +108,7 @@ impl Platform {
             cookies: None,
             budget: HttpBudget { requests: 1, bytes_up: LARGEST, bytes_down: LARGEST, body_limit: LARGEST },
             secrets: Arc::new(SecretTable::default()),
+            account: None,
         });
         let response = session.send(request).await;
         let origin = endpoint.origin().ascii_serialization();

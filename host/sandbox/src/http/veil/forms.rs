@@ -3,16 +3,18 @@
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use encoding_rs::{
-    BIG5, EUC_JP, EUC_KR, Encoding, GBK, IBM866, ISO_8859_2, ISO_8859_5, ISO_8859_7, ISO_8859_15, KOI8_R, KOI8_U,
-    MACINTOSH, SHIFT_JIS, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252, WINDOWS_1253, WINDOWS_1254, WINDOWS_1255,
-    WINDOWS_1256, WINDOWS_1257, WINDOWS_1258,
+    BIG5, EUC_JP, EUC_KR, Encoding, GB18030, GBK, IBM866, ISO_2022_JP, ISO_8859_2, ISO_8859_3, ISO_8859_4, ISO_8859_5,
+    ISO_8859_6, ISO_8859_7, ISO_8859_8, ISO_8859_10, ISO_8859_13, ISO_8859_14, ISO_8859_15, ISO_8859_16, KOI8_R,
+    KOI8_U, MACINTOSH, SHIFT_JIS, WINDOWS_874, WINDOWS_1250, WINDOWS_1251, WINDOWS_1252, WINDOWS_1253, WINDOWS_1254,
+    WINDOWS_1255, WINDOWS_1256, WINDOWS_1257, WINDOWS_1258, X_MAC_CYRILLIC,
 };
 use zeroize::Zeroizing;
 
 use crate::text::clean;
 
-/// Encodings of bytes in which a vendor may write what is not ASCII. UTF-16 is a reading of its own.
-const ENCODINGS: [&Encoding; 23] = [
+/// The encodings in which a form can be sent, and a vendor may write, what is not ASCII; without UTF-8, and UTF-16, which is a reading of its
+/// own.
+const ENCODINGS: [&Encoding; 34] = [
     WINDOWS_1252,
     ISO_8859_15,
     MACINTOSH,
@@ -24,18 +26,29 @@ const ENCODINGS: [&Encoding; 23] = [
     WINDOWS_1256,
     WINDOWS_1257,
     WINDOWS_1258,
+    WINDOWS_874,
     ISO_8859_2,
+    ISO_8859_3,
+    ISO_8859_4,
     ISO_8859_5,
+    ISO_8859_6,
     ISO_8859_7,
+    ISO_8859_8,
+    ISO_8859_10,
+    ISO_8859_13,
+    ISO_8859_14,
+    ISO_8859_16,
     KOI8_R,
     KOI8_U,
+    X_MAC_CYRILLIC,
     IBM866,
     GBK,
+    GB18030,
     BIG5,
     EUC_JP,
+    ISO_2022_JP,
     SHIFT_JIS,
     EUC_KR,
-    encoding_rs::GB18030,
 ];
 
 /// Bytes of one form.
@@ -85,10 +98,8 @@ fn encodings(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
     let mut forms = vec![value.as_bytes().to_vec(), hex::encode(value).into_bytes()];
     if !value.is_ascii() {
         for encoding in ENCODINGS {
-            let (bytes, _, unmappable) = encoding.encode(value);
-            if !unmappable {
-                forms.push(bytes.into_owned());
-            }
+            // What the encoding lacks is a reference to a character, as in the form that was sent.
+            forms.push(encoding.encode(value).0.into_owned());
         }
         // What is left of UTF-16 without null bytes.
         let units = || value.encode_utf16();

@@ -1,0 +1,140 @@
+//! How much text a guest may write beside a secret that the vendor shows.
+//!
+//! What a guest wrote into a request itself is not hidden in the answer ([`guess`](super::guess)), so a vendor that shows the secret alone
+//! tells with each answer whether the secret is somewhere in the guest's text. Each such answer is charged with the bytes of that text. The
+//! account is charged, and not the run: a guess goes on in the next run where this one ended.
+//!
+//! Only an answer in which a value was hidden is charged. Where the guest wrote the value itself nothing is hidden, so the charge tells
+//! nothing that the answer does not show.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::{Duration, Instant};
+
+use super::error::HttpError;
+
+/// Bytes that an account's requests may hold beside a shown secret within [`WINDOW`]. A login form with its hidden fields has a few thousand;
+/// the PIN of six digits that is among the guesses after a day is one in sixteen.
+pub const MAX_TEXT_BESIDE_ECHO: u64 = 64 << 10;
+
+/// Time after which the charges of an account are forgotten.
+const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Accounts with charges that are remembered, at some 100 bytes each.
+const MAX_ACCOUNTS: usize = 10_000;
+
+/// The budgets of all accounts of the process.
+#[derive(Debug, Default)]
+pub(super) struct EchoBudgets(Mutex<HashMap<String, EchoBudget>>);
+
+impl EchoBudgets {
+    /// The budget of an account; one of its own for a run without an account.
+    pub(super) fn of(&self, account: Option<&str>) -> EchoBudget {
+        let Some(account) = account else { return EchoBudget::default() };
+        let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(budget) = budgets.get(account) {
+            return budget.clone();
+        }
+        if budgets.len() >= MAX_ACCOUNTS {
+            budgets.retain(|_, budget| Arc::strong_count(&budget.0) > 1 || budget.spent() > 0);
+        }
+        if budgets.len() >= MAX_ACCOUNTS {
+            // The account that loses the least.
+            let lightest = budgets.iter().min_by_key(|(_, budget)| budget.spent()).map(|(account, _)| account.clone());
+            lightest.and_then(|account| budgets.remove(&account));
+        }
+        budgets.entry(account.to_owned()).or_default().clone()
+    }
+}
+
+/// What an account has left. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct EchoBudget(Arc<Mutex<Option<Spent>>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    since: Instant,
+    bytes: u64,
+}
+
+impl EchoBudget {
+    fn spent(&self) -> u64 {
+        let spent = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.filter(|spent| spent.since.elapsed() < WINDOW).map_or(0, |spent| spent.bytes)
+    }
+
+    /// Refuses a request with these secrets when the budget is used up.
+    pub(super) fn check(&self, secrets: &[String]) -> Result<(), HttpError> {
+        if self.spent() < MAX_TEXT_BESIDE_ECHO {
+            return Ok(());
+        }
+        Err(HttpError::QuotaExceeded(format!(
+            "the vendor shows {} in its answers, and this account's requests held more than {MAX_TEXT_BESIDE_ECHO} bytes beside it within 24 hours; bind the secret to the path and the field of the login in the manifest, or send less beside it",
+            secrets.join(", ")
+        )))
+    }
+
+    /// For an answer to a request with so many bytes of the guest.
+    pub(super) fn charge(&self, bytes: u64) -> EchoCharge {
+        EchoCharge { budget: self.clone(), bytes, booked: Arc::default() }
+    }
+
+    fn book(&self, bytes: u64) {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = guard.filter(|spent| spent.since.elapsed() < WINDOW);
+        let spent = spent.unwrap_or(Spent { since: Instant::now(), bytes: 0 });
+        *guard = Some(Spent { bytes: spent.bytes.saturating_add(bytes), ..spent });
+    }
+}
+
+/// What one answer costs should it show a secret. Booked at most once.
+#[derive(Debug, Clone)]
+pub(super) struct EchoCharge {
+    budget: EchoBudget,
+    bytes: u64,
+    booked: Arc<AtomicBool>,
+}
+
+impl EchoCharge {
+    /// The answer shows a secret.
+    pub(super) fn book(&self) {
+        if !self.booked.swap(true, Ordering::Relaxed) {
+            self.budget.book(self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_is_charged_for_a_day() {
+        let budgets = EchoBudgets::default();
+        let (budget, secrets) = (budgets.of(Some("a/1")), ["password".to_owned()]);
+        let charge = budget.charge(MAX_TEXT_BESIDE_ECHO - 1);
+        charge.book();
+        charge.clone().book();
+        budget.check(&secrets).unwrap();
+        budget.charge(1).book();
+        drop(budget);
+        assert!(budgets.of(Some("a/1")).check(&secrets).is_err(), "the next run goes on");
+        budgets.of(Some("a/2")).check(&secrets).unwrap();
+        budgets.of(None).check(&secrets).unwrap();
+        tokio::time::advance(WINDOW).await;
+        budgets.of(Some("a/1")).check(&secrets).unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_heaviest_are_remembered() {
+        let budgets = EchoBudgets::default();
+        budgets.of(Some("heavy")).charge(MAX_TEXT_BESIDE_ECHO).book();
+        for number in 0..MAX_ACCOUNTS + 10 {
+            budgets.of(Some(&number.to_string())).charge(1).book();
+        }
+        assert!(budgets.0.lock().unwrap().len() <= MAX_ACCOUNTS);
+        assert!(budgets.of(Some("heavy")).check(&[]).is_err());
+    }
+}
