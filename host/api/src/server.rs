@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,17 +12,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::Request;
+use http::{Extensions, Request};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::connections::{ConnectionLimits, Connections, InUse};
+use crate::connections::{ConnectionLimits, Connections, InUse, household};
 
 /// Time for the head of a request, and for which a connection may be idle between two requests.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +46,24 @@ const FULL: &[u8] =
 /// The address on which a connection was accepted, as an extension of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalAddress(pub SocketAddr);
+
+/// Where a request comes from, as its extension: an address of IPv4, or the /64 of one of IPv6, which is what one household has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientAddress(IpAddr);
+
+impl ClientAddress {
+    /// That of a connection.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        Self(household(address))
+    }
+
+    /// That of a request; requests without a connection have one address.
+    #[must_use]
+    pub fn of_request(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    }
+}
 
 /// A use of a connection, as an extension of its requests: a connection that becomes a websocket keeps its place as long as this is kept.
 #[derive(Debug, Clone)]
@@ -73,9 +92,10 @@ pub async fn serve_within(
 ) -> io::Result<()> {
     let local = LocalAddress(listener.local_addr()?);
     let connections = Connections::new(limits);
-    let graceful = GracefulShutdown::new();
-    let mut http = Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LARGEST_HEAD);
+    let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+    // Not hyper-util's `auto`: it waits without end for the first byte of a connection, to see which version it speaks.
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LARGEST_HEAD);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut refusals = Refusals::default();
     loop {
@@ -90,26 +110,44 @@ pub async fn serve_within(
         };
         let service = {
             let (router, connection) = (router.clone(), Arc::clone(&connection));
+            let client = ClientAddress::of(address.ip());
             service_fn(move |mut request: Request<Incoming>| {
                 let place = Place(Arc::new(connection.in_use()));
                 request.extensions_mut().insert(local);
+                request.extensions_mut().insert(client);
                 request.extensions_mut().insert(place.clone());
                 answer(router.clone(), request, place)
             })
         };
-        let served = http.serve_connection_with_upgrades(TokioIo::new(guarded(stream)), service);
-        let served = graceful.watch(served.into_owned());
-        tokio::spawn(async move {
-            tokio::select! {
-                ended = served => if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
-                },
-                () = connection.evicted() => tracing::debug!("an idle connection gave way to another one"),
+        let served = http.serve_connection(TokioIo::new(guarded(stream)), service).with_upgrades();
+        let stopping = stopping.clone();
+        tasks.spawn(async move {
+            let mut served = std::pin::pin!(served);
+            let mut finishing = false;
+            loop {
+                tokio::select! {
+                    ended = &mut served => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "a connection ended early");
+                        }
+                        return;
+                    }
+                    () = stopping.cancelled(), if !finishing => {
+                        finishing = true;
+                        served.as_mut().graceful_shutdown();
+                    }
+                    () = connection.evicted() => {
+                        tracing::debug!("an idle connection gave way to another one");
+                        return;
+                    }
+                }
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    stopping.cancel();
+    tasks.close();
+    if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
         tracing::info!("requests that did not end in time are cut off");
     }
     Ok(())

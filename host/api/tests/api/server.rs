@@ -159,3 +159,12 @@ async fn a_request_with_two_hosts_is_refused() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{head}: {answer}");
     }
 }
+
+/// Time passes when all wait, so nobody waits for it.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_sends_no_request_is_closed() {
+    let (address, _stop, _server) = start(Router::new().route("/", get(async || "ok"))).await;
+    for sent in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
+        exchange(address, sent).await;
+    }
+}
