@@ -44,7 +44,7 @@ pub fn admin(platform: Platform, passphrase: Passphrase, info: ServerInfo) -> Ro
         .method_not_allowed_fallback(limits::no_such_method)
         .layer(middleware::from_fn_with_state(passphrase, check_passphrase))
         .layer(middleware::from_fn(check_host));
-    limits::guarded(routes).with_state(platform)
+    limits::guarded(routes, None).with_state(platform)
 }
 
 async fn check_passphrase(State(passphrase): State<Passphrase>, request: Request, next: Next) -> Response {

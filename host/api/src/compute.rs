@@ -1,20 +1,25 @@
-//! Requests whose work grows with what clients send, or with what is stored, are handled on threads of their own, see [`Offload`]: reading a body,
-//! checking, looking through documents and writing the answer. The threads that serve connections stay free for everybody else.
+//! Requests whose work grows with what clients send, or with what is stored, are handled on threads of their own, see [`Offload`]:
+//! checking a body, looking through documents and writing the answer. The threads that serve connections stay free for everybody else.
+//!
+//! Who asks is known before a byte of the body is read.
 
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use aide::axum::ApiRouter;
-use axum::body::{self, Body, Bytes};
-use axum::extract::Request;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts as _, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use http_body_util::LengthLimitError;
+use http::request::Parts;
+use konnector_platform::Platform;
 use konnector_platform::offload::Offload;
 use konnector_sandbox::capability::CpuBill;
 
+use crate::bodies::{self, BodyError, Charged};
 use crate::error::Failure;
+use crate::extract::Caller;
 use crate::limits::LARGEST_BODY;
 
 /// Requests that are handled at the same time for each processor: some wait for the disk. The operating system divides the time among them.
@@ -28,10 +33,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 static OF_PEOPLE: LazyLock<Offload> = LazyLock::new(|| {
     let processors = available_parallelism().map_or(2, std::num::NonZero::get);
-    Offload::new("requests", processors * THREADS_PER_PROCESSOR, MAX_WAITING, PATIENCE)
+    Offload::shared("requests", processors * THREADS_PER_PROCESSOR, MAX_WAITING, PATIENCE)
 });
 static OF_KONNECTORS: LazyLock<Offload> =
-    LazyLock::new(|| Offload::new("requests of konnectors", THREADS_FOR_KONNECTORS, MAX_WAITING, PATIENCE));
+    LazyLock::new(|| Offload::shared("requests of konnectors", THREADS_FOR_KONNECTORS, MAX_WAITING, PATIENCE));
 
 /// Marks a request that a konnector makes from inside of this process.
 #[derive(Debug, Clone, Copy)]
@@ -42,24 +47,54 @@ pub fn threads() -> &'static Offload {
     &OF_PEOPLE
 }
 
-/// Routes that are handled on threads of their own. None of them waits for another server.
+/// Routes that are handled on threads of their own, for those who show a token. None of them waits for another server.
 pub fn off_thread<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
-    routes.layer(middleware::from_fn(handle))
+    routes.layer(middleware::from_fn(handle_known))
 }
 
-async fn handle(request: Request, next: Next) -> Response {
+/// The same for routes that take no token, because their path holds a secret.
+pub fn off_thread_without_token<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
+    routes.layer(middleware::from_fn(handle_any))
+}
+
+async fn handle_known(request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    match caller(&mut parts).await {
+        Ok(caller) => {
+            let instance = caller.instance.id.clone();
+            parts.extensions.insert(caller);
+            handle(instance.as_str(), Request::from_parts(parts, body), next).await
+        }
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Strangers are one party among the instances.
+async fn handle_any(request: Request, next: Next) -> Response {
+    handle("", request, next).await
+}
+
+async fn caller(parts: &mut Parts) -> Result<Caller, Failure> {
+    let missing = || Failure::server("a request has no platform to authenticate it");
+    let platform = parts.extensions.get::<Platform>().cloned().ok_or_else(missing)?;
+    Caller::from_request_parts(parts, &platform).await
+}
+
+async fn handle(party: &str, request: Request, next: Next) -> Response {
     let threads = if request.extensions().get::<OfKonnector>().is_some() { &OF_KONNECTORS } else { &OF_PEOPLE };
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     // Before it has a turn, which it would hold for as long as the client takes to send.
-    let body = match body::to_bytes(body, LARGEST_BODY).await {
-        Ok(body) => body,
-        Err(error) if is_too_long(&error) => Bytes::from_static(&TOO_LONG),
-        Err(error) => return Failure::bad_request(format!("the body cannot be read: {error}")).into_response(),
+    let (body, charge) = match bodies::read(&parts.extensions, body).await {
+        Ok((body, charge)) => (body, Some(charge)),
+        Err(BodyError::TooLarge) => (Bytes::from_static(&TOO_LONG), None),
+        Err(error) => return error.failure("").into_response(),
     };
+    parts.extensions.insert(Charged);
     // A run pays for what its requests cost here as for what it computes itself.
     let bill = parts.extensions.get::<CpuBill>().cloned();
     let work = next.run(Request::from_parts(parts, Body::from(body)));
     let billed = async move {
+        let _charge = charge;
         match bill {
             Some(bill) => {
                 bill.bill(work).await.unwrap_or_else(|_used_up| Failure::unavailable(USED_UP).into_response())
@@ -67,7 +102,7 @@ async fn handle(request: Request, next: Next) -> Response {
             None => work.await,
         }
     };
-    match threads.drive(billed).await {
+    match threads.drive_for(party, billed).await {
         Ok(response) => response,
         Err(error) => Failure::from(error).into_response(),
     }
@@ -78,8 +113,3 @@ const USED_UP: &str = "the request took more processor time than a run may use; 
 
 /// Stands for a body that is too long: each handler has its own words for that, and refuses this one.
 static TOO_LONG: [u8; LARGEST_BODY + 1] = [0; LARGEST_BODY + 1];
-
-fn is_too_long(error: &axum::Error) -> bool {
-    std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source())
-        .any(|cause| cause.is::<LengthLimitError>())
-}

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::HOST;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, Uri};
 use konnector_manifest::json_budget::{JsonBudget, OverBudget};
 use konnector_manifest::{Doctype, Slug, Verb};
 use konnector_platform::instance::Instance;
@@ -15,6 +14,7 @@ use konnector_platform::{Error, Platform};
 use konnector_store::Map;
 use serde_json::Value;
 
+use crate::bodies;
 use crate::compute::threads;
 use crate::credentials;
 use crate::error::Failure;
@@ -93,6 +93,10 @@ impl FromRequestParts<Platform> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
+        // Whoever looked after the body has looked at the token already.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let Host(instance) = Host::from_request_parts(parts, platform).await?;
         let token = credentials::bearer(&parts.headers)
             .or_else(|| credentials::basic_password(&parts.headers))
@@ -193,9 +197,10 @@ pub struct FormBody(pub Params);
 impl<S: Send + Sync> FromRequest<S> for FormBody {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|rejection| Failure::request(rejection.status(), rejection.body_text()))?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let (body, _charge) =
+            bodies::read(&parts.extensions, body).await.map_err(|error| error.failure("a form has at most 1 MiB"))?;
         Ok(Self(Params(url::form_urlencoded::parse(&body).into_owned().collect())))
     }
 }
@@ -207,15 +212,14 @@ pub struct JsonObject(pub Map);
 impl<S: Send + Sync> FromRequest<S> for JsonObject {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let body = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Failure::request(StatusCode::PAYLOAD_TOO_LARGE, "a JSON body has at most 1 MiB")
-            }
-            status => Failure::request(status, rejection.body_text()),
-        })?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        let (parts, body) = request.into_parts();
+        let (body, charge) = bodies::read(&parts.extensions, body)
+            .await
+            .map_err(|error| error.failure("a JSON body has at most 1 MiB"))?;
         let length = body.len();
         let read = move || {
+            let _charge = charge;
             JsonBudget::of_request(body.len()).check(&body).map_err(|error| match error {
                 OverBudget::Depth => Error::BadRequest(format!("the body is {error}")),
                 OverBudget::Heap { .. } => Error::TooLarge(format!("the body: {error}")),
@@ -298,6 +302,8 @@ impl<S: Send + Sync> FromRequest<S> for Attributes {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn params(query: &str) -> Params {

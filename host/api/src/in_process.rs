@@ -20,7 +20,7 @@ pub struct InProcess(Router<Platform>);
 impl Default for InProcess {
     /// The same routes as those of [`public`](crate::public).
     fn default() -> Self {
-        Self(crate::public_routes())
+        Self(crate::public_routes(None))
     }
 }
 
@@ -46,6 +46,7 @@ impl PublicApi for InProcess {
             let service = TowerToHyperService::new(self.0.clone().with_state(platform.clone()));
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(OfKonnector);
+            request.extensions_mut().insert(platform.clone());
             let Ok(response) = service.call(request).await;
             response
         };

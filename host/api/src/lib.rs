@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod auth;
 mod backup;
+mod bodies;
 mod compute;
 mod connections;
 mod credentials;
@@ -48,11 +49,12 @@ pub use shelf::registry_server;
 /// The public API. Requests are for the instance that their host names; `/livez`, `/readyz`, `/version` and
 /// `/openapi.json` are for everybody.
 pub fn public(platform: Platform) -> Router {
-    public_routes().with_state(platform)
+    public_routes(Some(platform.clone())).with_state(platform)
 }
 
-/// The routes of the public API; the platform that answers is still to be given.
-fn public_routes() -> Router<Platform> {
+/// The routes of the public API. The platform that answers is given with the state; where it is not known yet, each request brings it as its
+/// extension, too.
+fn public_routes(platform: Option<Platform>) -> Router<Platform> {
     let local = ApiRouter::new()
         .merge(konnectors::routes())
         .merge(jobs::routes())
@@ -60,9 +62,11 @@ fn public_routes() -> Router<Platform> {
         .merge(files::routes())
         .merge(permissions::routes())
         .merge(settings::routes());
+    let linked = ApiRouter::new().merge(triggers::webhooks()).merge(files::links());
     // These may wait for the provider of an account, or for what happens next.
     let remote = ApiRouter::new().merge(auth::routes()).merge(accounts::routes()).merge(realtime::routes());
-    let personal = limits::usual(compute::off_thread(local).merge(remote))
+    let local = compute::off_thread(local).merge(compute::off_thread_without_token(linked));
+    let personal = limits::usual(local.merge(remote))
         .merge(realtime::sockets())
         .merge(files::uploads())
         .merge(limits::patient(konnectors::waiting().merge(registry::routes())))
@@ -70,5 +74,5 @@ fn public_routes() -> Router<Platform> {
     let all = openapi::public(personal.merge(limits::usual(health::routes().merge(accounts::callback()))))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method);
-    limits::guarded(all)
+    limits::guarded(all, platform)
 }

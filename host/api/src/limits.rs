@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use aide::axum::ApiRouter;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{
@@ -12,6 +12,7 @@ use http::header::{
     X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
+use konnector_platform::Platform;
 use tower::ServiceBuilder;
 
 use crate::error::{self, Failure};
@@ -59,7 +60,10 @@ fn several(headers: &HeaderMap) -> Option<HeaderName> {
 }
 
 /// Notes a request for the log, without its query string, which may hold a token, and completes its answer.
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(State(platform): State<Option<Platform>>, mut request: Request, next: Next) -> Response {
+    if let Some(platform) = platform {
+        request.extensions_mut().insert(platform);
+    }
     let wants_json = error::framework::wants_json(request.headers());
     let noted = tracing::enabled!(tracing::Level::DEBUG);
     let noted = noted.then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
@@ -82,9 +86,11 @@ async fn guard(request: Request, next: Next) -> Response {
 }
 
 /// Around all routes: limits the bodies of requests, completes answers, and writes errors as the client asks for them. One layer, because
-/// each layer of a router costs every request a copy of all that is below it.
-pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
-    routes.layer(ServiceBuilder::new().layer(middleware::from_fn(guard)).layer(DefaultBodyLimit::max(LARGEST_BODY)))
+/// each layer of a router costs every request a copy of all that is below it. The platform, where there is one, becomes an extension of each
+/// request, for the layers that authenticate it.
+pub fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, platform: Option<Platform>) -> Router<S> {
+    let guard = middleware::from_fn_with_state(platform, guard);
+    routes.layer(ServiceBuilder::new().layer(guard).layer(DefaultBodyLimit::max(LARGEST_BODY)))
 }
 
 /// The answer to a path that no route has.

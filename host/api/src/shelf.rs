@@ -38,7 +38,7 @@ pub fn registry_server(shelf: Shelf, public_url: Option<String>) -> Router {
         .route("/registry/{app}/{version}/tarball/{file}", get(tarball))
         .fallback(limits::no_such_route)
         .method_not_allowed_fallback(limits::no_such_method);
-    limits::guarded(routes).with_state(registry)
+    limits::guarded(routes, None).with_state(registry)
 }
 
 #[derive(Clone)]

@@ -4,13 +4,13 @@
 //! time is limited, and so is how long work waits for its turn, so that a server with too much to do says so at once.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, dispatcher};
 
@@ -24,10 +24,7 @@ thread_local! {
 /// Threads for one kind of work.
 #[derive(Debug)]
 pub struct Offload {
-    turns: Arc<Semaphore>,
-    /// How many wait for their turn, and how many may.
-    waiting: AtomicUsize,
-    max_waiting: usize,
+    turns: Arc<Turns>,
     /// How long each waits for its turn.
     patience: Duration,
     /// What the work is, for those who are refused.
@@ -38,8 +35,18 @@ impl Offload {
     /// Threads for `name`, a plural: at most `max_at_once`, for which at most `max_waiting` wait, each for `patience`.
     #[must_use]
     pub fn new(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
-        let turns = Arc::new(Semaphore::new(max_at_once));
-        Self { turns, waiting: AtomicUsize::new(0), max_waiting, patience, name }
+        let limits = Limits { running: max_at_once, waiting: max_waiting };
+        Self { turns: Arc::new(Turns::new(max_at_once, limits, limits)), patience, name }
+    }
+
+    /// The same for the work of several parties, none of which takes all for itself: each has three quarters at most, and a turn that gets free
+    /// goes to the party that has the fewest.
+    #[must_use]
+    pub fn shared(name: &'static str, max_at_once: usize, max_waiting: usize, patience: Duration) -> Self {
+        let limits = Limits { running: max_at_once, waiting: max_waiting };
+        let share = |of: usize| of - of / 4;
+        let per_party = Limits { running: share(max_at_once), waiting: share(max_waiting) };
+        Self { turns: Arc::new(Turns::new(max_at_once, limits, per_party)), patience, name }
     }
 
     /// Does work that blocks. It goes on when nobody waits for it any more.
@@ -51,21 +58,26 @@ impl Offload {
         if WORKING.get() {
             return work();
         }
-        let turn = self.turn().await?;
+        let turn = self.turn("").await?;
         let work = with_log(work);
         finished(tokio::task::spawn_blocking(move || working(turn, work))).await
     }
 
-    /// The same for a future, each step of which may take long. It is dropped where it waits when nobody waits for it any more.
+    /// Completes a future, each step of which may take long, for a party. The future is dropped where it waits when nobody waits for it any
+    /// more.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`].
-    pub async fn drive<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    pub async fn drive_for<T: Send + 'static>(
+        &self,
+        party: &str,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
         if WORKING.get() {
             return Ok(future.await);
         }
-        let turn = self.turn().await?;
+        let turn = self.turn(party).await?;
         let wanted = CancellationToken::new();
         let (unwanted, runtime) = (wanted.clone(), Handle::current());
         let _unwanted_when_dropped = wanted.drop_guard();
@@ -89,7 +101,7 @@ impl Offload {
     ///
     /// [`Error::Busy`].
     pub async fn begin(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let turn = self.turn().await?;
+        let turn = self.turn("").await?;
         let runtime = Handle::current();
         let work = with_log(move || runtime.block_on(future));
         drop(tokio::task::spawn_blocking(move || working(turn, work)));
@@ -99,36 +111,154 @@ impl Offload {
     /// How many can be begun at once.
     #[must_use]
     pub fn free(&self) -> usize {
-        self.turns.available_permits()
+        self.turns.lock().free
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit> {
-        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Ok(turn);
-        }
+    async fn turn(&self, party: &str) -> Result<Turn> {
         let busy = || Error::Busy(format!("the server has too many {} to do; try again in a moment", self.name));
-        let _place = Place::take(&self.waiting, self.max_waiting).ok_or_else(busy)?;
-        match tokio::time::timeout(self.patience, Arc::clone(&self.turns).acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(busy()),
+        match self.turns.ask(party) {
+            Asked::Turn(turn) => Ok(turn),
+            Asked::Full => Err(busy()),
+            Asked::Wait(mut place) => match tokio::time::timeout(self.patience, &mut place.turn).await {
+                Ok(Ok(turn)) => Ok(turn),
+                Ok(Err(_)) | Err(_) => Err(busy()),
+            },
         }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    running: usize,
+    waiting: usize,
+}
+
+/// Who works, and who waits.
+#[derive(Debug)]
+struct Turns {
+    limits: Limits,
+    per_party: Limits,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    running: HashMap<Arc<str>, usize>,
+    /// In the order in which they came.
+    waiting: BTreeMap<u64, Waiter>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    party: Arc<str>,
+    turn: oneshot::Sender<Turn>,
+}
+
+enum Asked {
+    Turn(Turn),
+    Wait(Place),
+    Full,
+}
+
+impl State {
+    fn running(&self, party: &str) -> usize {
+        self.running.get(party).copied().unwrap_or_default()
+    }
+
+    fn begin(&mut self, party: &Arc<str>) {
+        self.free -= 1;
+        *self.running.entry(Arc::clone(party)).or_default() += 1;
+    }
+
+    /// The one whose turn it is: of the parties that wait, the one with the fewest turns; of its own, the first.
+    fn next(&mut self, most: usize) -> Option<Waiter> {
+        if self.free == 0 {
+            return None;
+        }
+        let next = self.waiting.iter().map(|(id, waiter)| (self.running(&waiter.party), *id)).min()?;
+        let waiter = (next.0 < most).then(|| self.waiting.remove(&next.1)).flatten()?;
+        self.begin(&waiter.party);
+        Some(waiter)
+    }
+}
+
+impl Turns {
+    fn new(free: usize, limits: Limits, per_party: Limits) -> Self {
+        let state = State { free, running: HashMap::new(), waiting: BTreeMap::new(), next: 0 };
+        Self { limits, per_party, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(self: &Arc<Self>, party: &str) -> Asked {
+        let party: Arc<str> = Arc::from(party);
+        let mut state = self.lock();
+        if state.free > 0 && state.running(&party) < self.per_party.running {
+            state.begin(&party);
+            drop(state);
+            return Asked::Turn(Turn { of: Arc::clone(self), party });
+        }
+        let own = state.waiting.values().filter(|waiter| waiter.party == party).count();
+        if state.waiting.len() >= self.limits.waiting || own >= self.per_party.waiting {
+            return Asked::Full;
+        }
+        let (sender, turn) = oneshot::channel();
+        let id = state.next;
+        state.next += 1;
+        state.waiting.insert(id, Waiter { party, turn: sender });
+        drop(state);
+        Asked::Wait(Place { of: Arc::clone(self), id, turn })
+    }
+
+    /// Gives what is free to those who wait.
+    fn pass_on(self: &Arc<Self>) {
+        while let Some(waiter) = {
+            let mut state = self.lock();
+            state.next(self.per_party.running)
+        } {
+            let turn = Turn { of: Arc::clone(self), party: waiter.party };
+            // Whoever has gone in this moment gives it back.
+            drop(waiter.turn.send(turn));
+        }
+    }
+}
+
+/// A turn, until it is dropped.
+#[derive(Debug)]
+struct Turn {
+    of: Arc<Turns>,
+    party: Arc<str>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut state = self.of.lock();
+        state.free += 1;
+        if let Some(running) = state.running.get_mut(&self.party) {
+            *running -= 1;
+            if *running == 0 {
+                state.running.remove(&self.party);
+            }
+        }
+        drop(state);
+        self.of.pass_on();
     }
 }
 
 /// A place among those who wait.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let before = waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(waiting);
-        (before < most).then_some(place)
-    }
+struct Place {
+    of: Arc<Turns>,
+    id: u64,
+    turn: oneshot::Receiver<Turn>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.of.lock().waiting.remove(&self.id);
     }
 }
 
@@ -138,8 +268,8 @@ fn with_log<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     move || dispatcher::with_default(&dispatch, || span.in_scope(work))
 }
 
-fn working<T>(turn: OwnedSemaphorePermit, work: impl FnOnce() -> T) -> T {
-    struct Done(#[expect(dead_code, reason = "given back when the work is done")] OwnedSemaphorePermit);
+fn working<T>(turn: Turn, work: impl FnOnce() -> T) -> T {
+    struct Done(#[expect(dead_code, reason = "given back when the work is done")] Turn);
     impl Drop for Done {
         fn drop(&mut self) {
             WORKING.set(false);
@@ -190,19 +320,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_turn_without_end() {
         let offload = Offload::new("tests", 1, 1, Duration::from_secs(5));
-        let turn = offload.turn().await.expect("a turn");
+        let turn = offload.turn("").await.expect("a turn");
         let refused = offload.run(|| Ok(())).await;
         assert!(matches!(refused, Err(Error::Busy(_))), "{refused:?}");
         drop(turn);
         offload.run(|| Ok(())).await.expect("done");
-        assert_eq!(offload.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(offload.turns.lock().waiting.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_turn_goes_to_the_party_that_has_the_fewest() {
+        let offload = Offload::shared("tests", 4, 8, Duration::from_secs(5));
+        let mut many = Vec::new();
+        for _ in 0..3 {
+            many.push(offload.turn("many").await.expect("its share"));
+        }
+        let mut waiting = Vec::new();
+        for _ in 0..6 {
+            let Asked::Wait(place) = offload.turns.ask("many") else { panic!("one turn is left for others") };
+            waiting.push(place);
+        }
+        assert!(matches!(offload.turns.ask("many"), Asked::Full), "others may wait, too");
+        let few = offload.turn("few").await.expect("at once");
+        let Asked::Wait(next) = offload.turns.ask("few") else { panic!("none is left") };
+        let Asked::Wait(mut other) = offload.turns.ask("other") else { panic!("none is left") };
+        many.pop();
+        let got = other.turn.try_recv().expect("it has none, others wait longer");
+        many.pop();
+        let first = waiting.first_mut().expect("six").turn.try_recv().expect("both have one, this one came first");
+        drop((got, first, few, many, waiting, next, other));
+        assert_eq!(offload.free(), 4);
+        assert!(offload.turns.lock().running.is_empty());
     }
 
     #[tokio::test]
     async fn what_is_part_of_the_work_waits_for_no_turn() {
         let offload = Arc::new(Offload::new("tests", 1, 0, Duration::from_secs(5)));
         let inner = Arc::clone(&offload);
-        let done = offload.drive(async move { inner.run(|| Ok(1)).await }).await;
+        let done = offload.drive_for("", async move { inner.run(|| Ok(1)).await }).await;
         assert_eq!(done.expect("done").expect("done"), 1);
     }
 
@@ -210,7 +365,7 @@ mod tests {
     async fn a_future_that_nobody_waits_for_is_dropped() {
         let offload = Offload::new("tests", 1, 0, Duration::from_secs(5));
         let (sender, dropped) = tokio::sync::oneshot::channel::<()>();
-        let waiting = offload.drive(async move {
+        let waiting = offload.drive_for("", async move {
             let _sender = sender;
             std::future::pending::<()>().await;
         });

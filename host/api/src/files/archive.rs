@@ -40,8 +40,13 @@ pub fn routes() -> ApiRouter<Platform> {
             .answers::<200, Content>("The archive, or the link")
             .fails(422, "An attribute is wrong")
     });
+    ApiRouter::new().api_route("/files/archive", create)
+}
+
+/// The links to archives.
+pub fn links() -> ApiRouter<Platform> {
     let follow = get_with(follow, |op| op.summary("The archive that a link leads to").answers::<200, Content>("It"));
-    ApiRouter::new().api_route("/files/archive", create).api_route("/files/archive/{secret}/{name}", follow)
+    ApiRouter::new().api_route("/files/archive/{secret}/{name}", follow)
 }
 
 /// `POST /files/archive`.

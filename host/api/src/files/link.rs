@@ -27,9 +27,14 @@ pub fn routes() -> ApiRouter<Platform> {
             .query("Filename", Kind::Text, "Another name than the file's")
             .fails(422, "No file is named")
     });
+    ApiRouter::new().api_route("/files/downloads", create)
+}
+
+/// The links themselves.
+pub fn links() -> ApiRouter<Platform> {
     let follow =
         get_with(follow, |op| sent(op.summary("The content that a link leads to")).query("Dl", Kind::Flag, SAVE));
-    ApiRouter::new().api_route("/files/downloads", create).api_route("/files/downloads/{secret}/{name}", follow)
+    ApiRouter::new().api_route("/files/downloads/{secret}/{name}", follow)
 }
 
 /// `POST /files/downloads?Id=`, `?Path=` or `?VersionId=`, with `&Filename=` for another name than the file's.

@@ -25,7 +25,7 @@ use crate::error::Failure;
 use crate::extract::{Caller, Params};
 use crate::jsonapi::{Document, Resource};
 
-pub use routes::{routes, uploads};
+pub use routes::{links, routes, uploads};
 
 /// Children that a directory embeds, and that a page has where the client names no number.
 const CHILDREN: usize = 30;

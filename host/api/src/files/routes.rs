@@ -71,6 +71,11 @@ pub fn routes() -> ApiRouter<Platform> {
         .merge(versions::routes())
 }
 
+/// The routes that take no token, because their path holds a secret.
+pub fn links() -> ApiRouter<Platform> {
+    archive::links().merge(link::links())
+}
+
 /// The trash.
 fn trash() -> ApiRouter<Platform> {
     let all = get_with(change::trashed, |op| paged(op.summary("What is in the trash")))

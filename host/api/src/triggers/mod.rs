@@ -40,11 +40,6 @@ pub fn routes() -> ApiRouter<Platform> {
             .answers::<201, Document>("The job")
             .fails(409, "The job cannot be pushed at the moment")
     });
-    let webhook = post_with(webhook::call, |op| {
-        op.summary("Calls a webhook; whoever knows its address may")
-            .query("Manual", Kind::Flag, "Whether a person does")
-            .answers::<204, ()>("A job is pushed, or soon will be")
-    });
     ApiRouter::new()
         .api_route("/jobs/triggers", all())
         .api_route("/jobs/triggers/", all())
@@ -52,7 +47,16 @@ pub fn routes() -> ApiRouter<Platform> {
         .api_route("/jobs/triggers/{id}/state", state)
         .api_route("/jobs/triggers/{id}/jobs", jobs)
         .api_route("/jobs/triggers/{id}/launch", launch)
-        .api_route("/jobs/webhooks/{id}", webhook)
+}
+
+/// The routes that take no token, because the id of a trigger is a secret.
+pub fn webhooks() -> ApiRouter<Platform> {
+    let webhook = post_with(webhook::call, |op| {
+        op.summary("Calls a webhook; whoever knows its address may")
+            .query("Manual", Kind::Flag, "Whether a person does")
+            .answers::<204, ()>("A job is pushed, or soon will be")
+    });
+    ApiRouter::new().api_route("/jobs/webhooks/{id}", webhook)
 }
 
 /// The operations on all triggers.

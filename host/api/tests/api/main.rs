@@ -13,6 +13,7 @@ mod accounts;
 mod admin;
 mod archives;
 mod auth;
+mod bodies;
 mod bulk;
 mod changes;
 mod contents;

@@ -1,0 +1,243 @@
+//! Bodies that are read as a whole, within a budget of the process: what clients have begun to send is held in memory until they end.
+//!
+//! Each byte is charged when it arrives, to the instance whose token came with it or to the address that sent it without one. A client that
+//! begins with many bodies gets no further than its own share, and one that stops sending is given up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use bytes::BytesMut;
+use futures_util::StreamExt as _;
+use http::{Extensions, StatusCode};
+use konnector_platform::Error;
+use konnector_store::InstanceId;
+
+use crate::error::Failure;
+use crate::extract::Caller;
+use crate::limits::LARGEST_BODY;
+use crate::server::ClientAddress;
+
+/// How long a client may send nothing of a body that it began to send.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that bodies hold at a time.
+const USUAL: Limits = Limits { total: 64 << 20, per_instance: 16 << 20, strangers: 16 << 20, per_address: 4 << 20 };
+
+static HELD: LazyLock<Arc<Budget>> = LazyLock::new(|| Arc::new(Budget::new(USUAL)));
+
+/// Bytes that bodies may hold at a time.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    total: usize,
+    per_instance: usize,
+    /// Of all requests that came without a token.
+    strangers: usize,
+    per_address: usize,
+}
+
+/// Who sends a body.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Sender {
+    Instance(InstanceId),
+    Stranger(ClientAddress),
+}
+
+impl Sender {
+    fn of(extensions: &Extensions) -> Self {
+        match extensions.get::<Caller>() {
+            Some(caller) => Self::Instance(caller.instance.id.clone()),
+            None => Self::Stranger(ClientAddress::of_request(extensions)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    total: usize,
+    strangers: usize,
+    senders: HashMap<Sender, usize>,
+}
+
+#[derive(Debug)]
+struct Budget {
+    limits: Limits,
+    held: Mutex<Held>,
+}
+
+impl Budget {
+    fn new(limits: Limits) -> Self {
+        Self { limits, held: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The bytes of one body, until it is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Arc<Budget>,
+    sender: Sender,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(budget: &Arc<Budget>, sender: Sender) -> Self {
+        Self { budget: Arc::clone(budget), sender, bytes: 0 }
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let limits = self.budget.limits;
+        let mut held = self.budget.lock();
+        let own = held.senders.get(&self.sender).copied().unwrap_or_default();
+        let (own_limit, strange) = match self.sender {
+            Sender::Instance(_) => (limits.per_instance, 0),
+            Sender::Stranger(_) => (limits.per_address, bytes),
+        };
+        if own + bytes > own_limit || held.total + bytes > limits.total || held.strangers + strange > limits.strangers {
+            return Err(BodyError::Busy);
+        }
+        held.total += bytes;
+        held.strangers += strange;
+        *held.senders.entry(self.sender.clone()).or_default() += bytes;
+        drop(held);
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let mut held = self.budget.lock();
+        held.total -= self.bytes;
+        if matches!(self.sender, Sender::Stranger(_)) {
+            held.strangers -= self.bytes;
+        }
+        if let Some(own) = held.senders.get_mut(&self.sender) {
+            *own -= self.bytes;
+            if *own == 0 {
+                held.senders.remove(&self.sender);
+            }
+        }
+    }
+}
+
+/// Why a body cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is larger than a body may be.
+    TooLarge,
+    /// Its sender, or all together, have too many bytes under way.
+    Busy,
+    /// Nothing came for too long.
+    Stalled,
+    /// The connection broke off.
+    Broken(String),
+}
+
+impl BodyError {
+    /// The failure; `too_large` says how large the body may be.
+    pub fn failure(self, too_large: &str) -> Failure {
+        match self {
+            Self::TooLarge => Failure::request(StatusCode::PAYLOAD_TOO_LARGE, too_large),
+            Self::Busy => {
+                Error::Busy("the server has too many request bodies to read; try again in a moment".to_owned()).into()
+            }
+            Self::Stalled => {
+                let message = format!("nothing of the body came for {} s; send it again", BODY_TIMEOUT.as_secs());
+                Failure::request(StatusCode::REQUEST_TIMEOUT, message)
+            }
+            Self::Broken(why) => Failure::bad_request(format!("the body cannot be read: {why}")),
+        }
+    }
+}
+
+/// Marks a request whose body is charged already.
+#[derive(Debug, Clone, Copy)]
+pub struct Charged;
+
+/// Reads a body to its end. What was read is paid for until the returned charge is dropped.
+///
+/// # Errors
+///
+/// When it is too large, there are too many, or its client sends nothing more.
+pub async fn read(extensions: &Extensions, body: Body) -> Result<(Bytes, Charge), BodyError> {
+    read_within(&HELD, extensions, body).await
+}
+
+async fn read_within(budget: &Arc<Budget>, extensions: &Extensions, body: Body) -> Result<(Bytes, Charge), BodyError> {
+    let mut charge = Charge::new(budget, Sender::of(extensions));
+    let charged = extensions.get::<Charged>().is_some();
+    let (mut read, mut parts) = (BytesMut::new(), body.into_data_stream());
+    loop {
+        let part = tokio::time::timeout(BODY_TIMEOUT, parts.next()).await.map_err(|_| BodyError::Stalled)?;
+        let Some(part) = part else { return Ok((read.freeze(), charge)) };
+        let part = part.map_err(|error| BodyError::Broken(error.to_string()))?;
+        if read.len() + part.len() > LARGEST_BODY {
+            return Err(BodyError::TooLarge);
+        }
+        if !charged {
+            charge.grow(part.len())?;
+        }
+        read.extend_from_slice(&part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    const SMALL: Limits = Limits { total: 20, per_instance: 8, strangers: 10, per_address: 6 };
+
+    fn stranger(last: u8) -> Extensions {
+        let mut extensions = Extensions::new();
+        extensions.insert(ClientAddress::of([192, 0, 2, last].into()));
+        extensions
+    }
+
+    /// A body of which some arrives, and nothing more.
+    fn stalled(text: &'static str) -> Body {
+        let parts = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(text.as_bytes()))]);
+        Body::from_stream(parts.chain(stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_stops_sending_is_given_up_and_pays_no_more() {
+        let budget = Arc::new(Budget::new(SMALL));
+        let read = read_within(&budget, &stranger(1), stalled("abc")).await;
+        assert_eq!(read.err(), Some(BodyError::Stalled));
+        assert_eq!(budget.lock().total, 0);
+        assert!(budget.lock().senders.is_empty());
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_what_belongs_to_others() {
+        let budget = Arc::new(Budget::new(SMALL));
+        let read = async |extensions: &Extensions, text: &'static str| {
+            read_within(&budget, extensions, Body::from(text)).await.map(|(_, charge)| charge)
+        };
+        let first = read(&stranger(1), "12345").await.expect("within its share");
+        assert_eq!(read(&stranger(1), "12").await.err(), Some(BodyError::Busy), "its share is used up");
+        let second = read(&stranger(2), "12345").await.expect("the share of another one");
+        assert_eq!(read(&stranger(3), "1").await.err(), Some(BodyError::Busy), "strangers have their share together");
+        // Whoever has a token has room all the same.
+        let mut known = Charge::new(&budget, Sender::Instance(InstanceId::new()));
+        known.grow(8).expect("within its share");
+        assert_eq!(known.grow(1), Err(BodyError::Busy));
+        drop((first, second));
+        read(&stranger(1), "12345").await.expect("room again");
+        drop(known);
+        assert_eq!(budget.lock().total, 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_large_is_refused() {
+        let budget = Arc::new(Budget::new(USUAL));
+        let body = Body::from(vec![0; LARGEST_BODY + 1]);
+        assert_eq!(read_within(&budget, &stranger(1), body).await.err(), Some(BodyError::TooLarge));
+    }
+}
