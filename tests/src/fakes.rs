@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use konnector_egress::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_manifest::Permissions;
 use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, OwnApi, Progress, Question, Secrets};
-use konnector_sandbox::http::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_sandbox::{Cause, Job, Limits};
 use serde_json::{Map, Value, json};
 

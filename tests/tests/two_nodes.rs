@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::{Clock, SystemClock};
 use konnector_platform::instance::InstancePatch;
 use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_sandbox::{Options, Sandbox};
 use konnector_store::{Batch, Committed, Kv, MasterKey, MemoryBlobs, Result, Store};
 use konnector_tests::handmade;

@@ -7,9 +7,9 @@ use axum::response::IntoResponse as _;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use konnector_egress::HttpError;
 use konnector_platform::{Platform, PublicApi};
 use konnector_sandbox::capability::OwnBody;
-use konnector_sandbox::http::HttpError;
 
 use crate::compute::OfKonnector;
 use crate::error::Failure;

@@ -143,8 +143,8 @@ impl From<konnector_sandbox::Error> for Error {
     }
 }
 
-impl From<konnector_sandbox::http::SetupError> for Error {
-    fn from(error: konnector_sandbox::http::SetupError) -> Self {
+impl From<konnector_egress::SetupError> for Error {
+    fn from(error: konnector_egress::SetupError) -> Self {
         Self::told(error)
     }
 }

@@ -107,7 +107,7 @@ fn microseconds(microseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use konnector_sandbox::http::HostRecord;
+    use konnector_egress::HostRecord;
 
     use super::*;
 

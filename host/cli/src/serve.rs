@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use konnector_api::{InProcess, Passphrase, ServerInfo};
+use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::compile::CompileLimits;
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_sandbox::{CodeKey, Sandbox};
 use konnector_store::Store;
 use toml::{Table, Value};

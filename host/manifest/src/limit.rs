@@ -92,6 +92,18 @@ pub enum Unit {
     MiB,
 }
 
+impl Unit {
+    /// Bytes, seconds or things in one unit.
+    #[must_use]
+    pub const fn scale(self) -> u64 {
+        match self {
+            Self::Count | Self::Seconds => 1,
+            Self::KiB => 1 << 10,
+            Self::MiB => 1 << 20,
+        }
+    }
+}
+
 impl Limit {
     /// The limit with this key.
     #[must_use]

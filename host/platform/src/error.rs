@@ -109,7 +109,7 @@ pub enum Error {
     Store(konnector_store::Error),
     /// The way to the network cannot be set up.
     #[error("the way to the network cannot be set up: {0}")]
-    Gate(konnector_sandbox::http::SetupError),
+    Gate(konnector_egress::SetupError),
     /// A stored document is not what this version wrote.
     #[error("the stored document {document} cannot be read: {message}")]
     Stored {

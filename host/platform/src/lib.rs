@@ -45,8 +45,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use konnector_egress::Gate;
 use konnector_sandbox::capability::OwnBody;
-use konnector_sandbox::http::Gate;
 use konnector_sandbox::{LimitPolicy, Sandbox};
 use konnector_store::{Changes, Lease, MasterKey, Rev, Store, Written};
 use tokio::sync::Notify;

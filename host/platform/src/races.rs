@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::Sandbox;
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_store::{
     Batch, Changes, Committed, DocRef, Error as StoreError, Fsck, InstanceId, Kv, MasterKey, MemoryBlobs, NoSchema,
     Store, Turn,

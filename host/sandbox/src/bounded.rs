@@ -7,7 +7,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Me
 use wasmtime_wasi_io::bindings::wasi::io::poll::Host as _;
 
 use crate::host::Host;
-use crate::http::MAX_METHOD;
+use konnector_egress::MAX_METHOD;
 
 /// As `wasmtime-wasi-http` names them.
 const HTTP_TYPES: &str = "wasi:http/types@0.2.12";

@@ -17,9 +17,9 @@ pub use tree::{Content, Destination, Draft, Node, Place, Tree, TreeError};
 
 pub use crate::bill::CpuBill;
 pub use crate::clock::CpuUsedUp;
-use crate::http::Session;
-pub use crate::http::{OwnApi, OwnBody, SecretsShown};
 use crate::limits::Limits;
+use konnector_egress::Session;
+pub use konnector_egress::{OwnApi, OwnBody, SecretsShown};
 
 /// A JSON object.
 pub type Object = Map<String, Value>;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::http::OwnApi;
 use crate::job::{Cause, Job};
+use konnector_egress::OwnApi;
 
 /// Bytes of a payload from which on it is a file.
 const LARGE_PAYLOAD: usize = 100_000;

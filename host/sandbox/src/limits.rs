@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use konnector_manifest::{Limit, LimitValues, Unit};
+use konnector_manifest::{Limit, LimitValues};
 
-use crate::http::HttpBudget;
+use konnector_egress::HttpBudget;
 
 /// The budget of one run; [`Limit`] has the list with the defaults. A run that goes over one of these is refused the next step, or ended, with a sentence that names the limit.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +46,7 @@ pub struct Limits {
     pub handles: usize,
     /// Bytes that the guest may pass in one call of a host function.
     pub host_call_bytes: usize,
-    /// What the run may ask of the network; the [`Session`](crate::http::Session) keeps it.
+    /// What the run may ask of the network; the [`Session`](konnector_egress::Session) keeps it.
     pub http: HttpBudget,
 }
 
@@ -71,7 +71,7 @@ impl Default for Limits {
             open_files: 0,
             handles: 0,
             host_call_bytes: 0,
-            http: HttpBudget { requests: 0, bytes_up: 0, bytes_down: 0, body_limit: 0 },
+            http: HttpBudget::default(),
         };
         for limit in Limit::ALL {
             limits.set(*limit, limit.default_value());
@@ -116,12 +116,12 @@ impl Limits {
     #[must_use]
     pub fn get(&self, limit: Limit) -> u64 {
         // One place that says where each limit is: `set` needs the fields to change, so this looks at a copy.
-        self.clone().field(limit).amount() / scale(limit)
+        self.clone().field(limit).amount() / limit.unit().scale()
     }
 
     /// Sets a limit to a value in its [`Limit::unit`].
     pub fn set(&mut self, limit: Limit, value: u64) {
-        self.field(limit).set_amount(value.saturating_mul(scale(limit)));
+        self.field(limit).set_amount(value.saturating_mul(limit.unit().scale()));
     }
 
     /// Where a limit is. A new line of [`Limit`] does not compile without one here.
@@ -194,14 +194,6 @@ impl LimitPolicy {
 }
 
 /// Bytes, seconds or things in one unit.
-const fn scale(limit: Limit) -> u64 {
-    match limit.unit() {
-        Unit::Count | Unit::Seconds => 1,
-        Unit::KiB => 1 << 10,
-        Unit::MiB => 1 << 20,
-    }
-}
-
 /// A number of bytes, seconds or things, whatever its type.
 trait Amount {
     fn amount(&self) -> u64;

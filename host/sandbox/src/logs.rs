@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capability::{Level, Log, LogLine};
 use crate::clock::Clock;
-use crate::http::SecretTable;
 use crate::limits::Limits;
 use crate::meter::Meter;
-use crate::pace::Pace;
-use crate::text;
+use konnector_egress::SecretTable;
+use konnector_egress::pace::Pace;
+use konnector_egress::text;
 
 /// The names and values of one line beyond this number are cut off.
 const FIELDS_PER_LINE: usize = 32;
@@ -73,7 +73,7 @@ impl Logs {
 
     /// Takes a message, which may be several lines; the fields go with the first. Yields between lines and fields.
     pub(crate) async fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         let panicked = level == Level::Error && message.starts_with(PANICKED);
         let mut fields = if self.0.is_full() { Vec::new() } else { self.readable_fields(fields, &mut pace).await };
         let mut rest = Some(message);

@@ -14,10 +14,10 @@ use crate::job::{Action, Failure, Problem, Report};
 use crate::limits::Limits;
 use crate::logs::Logs;
 use crate::meter::Meter;
-use crate::pace::Pace;
 use crate::protocol::Told;
 use crate::receipt::Receipt;
-use crate::text;
+use konnector_egress::pace::Pace;
+use konnector_egress::text;
 
 /// Bytes of one text in a failure or a problem.
 const TEXT: usize = 2 << 10;
@@ -118,7 +118,7 @@ impl Judge<'_> {
 
     async fn report(&self, report: wit::Report) -> Report {
         let more = report.problems.len().saturating_sub(PROBLEMS);
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         let mut problems = Vec::with_capacity(report.problems.len().min(PROBLEMS + 1));
         for wit::Problem { item, message } in report.problems.into_iter().take(PROBLEMS) {
             problems.push(Problem { item: self.text(&item), message: self.text(&message) });

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::http::HostRecord;
 use crate::meter::{Meter, Writes};
 use crate::program::{Origin, Program};
+use konnector_egress::HostRecord;
 
 /// The receipt of one run. Reading an older one must always work, so every member has a default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::CodeKey;
 use crate::capability::Capabilities;
 use crate::compile::Compiler;
-use crate::complaint;
 use crate::engine::{Size, engine};
 use crate::error::Error;
 use crate::inspect::{self, ComponentInfo};
@@ -22,6 +21,7 @@ use crate::program::{Digest, Program, Programs};
 use crate::run::Run;
 use crate::scheduler::{Demand, GuestTask, Scheduler};
 use crate::ticker::Ticker;
+use konnector_egress::log_limit;
 
 /// How large a sandbox is.
 #[derive(Debug, Clone)]
@@ -148,7 +148,7 @@ impl Sandbox {
         let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
         let id = job.id.clone();
-        complaint::limited(&id, run.drive(job)).await
+        log_limit::limited(&id, run.drive(job)).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use konnector_sandbox::http::{GateOptions, Timeouts};
+use konnector_egress::{GateOptions, Timeouts};
 use konnector_sandbox::{Ended, Outcome, Report};
 use konnector_tests::fakes::World;
 use konnector_tests::guest;

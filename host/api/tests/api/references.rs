@@ -1,9 +1,9 @@
 //! The files that refer to a document (spec §9.1).
 
 use http::Method;
+use konnector_egress::{Gate, GateOptions};
 use konnector_platform::doctype::{FILES, SETTINGS};
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_store::{Changes, DocRef, InstanceId, MasterKey};
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Several registries: real ones, asked over the network, in the order in which the operator named them.
 
+use konnector_egress::AddressRule;
 use konnector_platform::konnector::Shelf;
 use konnector_platform::token::Audience;
-use konnector_sandbox::http::AddressRule;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;

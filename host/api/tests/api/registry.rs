@@ -1,8 +1,8 @@
 //! Konnectors of a registry: a real one, asked over the network.
 
+use konnector_egress::AddressRule;
 use konnector_platform::konnector::Shelf;
 use konnector_platform::token::Audience;
-use konnector_sandbox::http::AddressRule;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;

@@ -6,7 +6,7 @@ mod saved;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use konnector_sandbox::http::AddressRule;
+use konnector_egress::AddressRule;
 use serde_json::{Value, json};
 
 use super::bundle::Bundle;

@@ -5,10 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use konnector_egress::AddressRule;
 use konnector_manifest::{Limit, LimitValues};
 use konnector_platform::job::History;
 use konnector_platform::rate::HourlyLimits;
-use konnector_sandbox::http::AddressRule;
 use konnector_sandbox::{LimitPolicy, Limits};
 use serde::Deserialize;
 use toml::{Table, Value};

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use konnector_egress::Response;
 use konnector_manifest::OciReference;
-use konnector_sandbox::http::Response;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use url::Url;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use konnector_manifest::HttpRules;
-use konnector_sandbox::http::{
+use konnector_egress::{
     Body, Expect, HttpBudget, HttpError, MAX_REDIRECTS, Request, Response, SecretTable, Session, SessionOptions,
 };
+use konnector_manifest::HttpRules;
 use url::Url;
 
 use crate::{Error, Platform, Result};

@@ -15,11 +15,12 @@ mod tree;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use konnector_egress::log_limit;
+use konnector_egress::{SecretTable, SessionOptions};
 use konnector_manifest::json_budget::MAX_DOCUMENT;
 use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
-use konnector_sandbox::http::{SecretTable, SessionOptions};
-use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program, complaint};
+use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
 use konnector_store::{BlobId, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -316,7 +317,7 @@ fn refused(error: konnector_store::Error) -> CapabilityError {
 }
 
 fn failed(error: &Error) -> CapabilityError {
-    if complaint::admit() {
+    if log_limit::admit() {
         tracing::error!(%error, "a capability failed");
     }
     CapabilityError::Internal("the server could not do it; its log says why".to_owned())

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::Sandbox;
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_store::{Document, MasterKey, Options, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;

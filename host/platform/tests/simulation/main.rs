@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::Sandbox;
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_store::MasterKey;
 
 use crate::story::{Outcome, Story};

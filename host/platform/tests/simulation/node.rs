@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use konnector_egress::Gate;
 use konnector_platform::clock::Clock;
 use konnector_platform::instance::Instance;
 use konnector_platform::job::History;
 use konnector_platform::realtime::Listener;
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::Sandbox;
-use konnector_sandbox::http::Gate;
 use konnector_store::{MasterKey, MemoryBlobs, Store};
 use tokio::time::Instant;
 

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use super::service::{CompilerArguments, REFUSED};
 use super::{CompileLimit, CompileLimits};
 use crate::error::Error;
-use crate::text;
+use konnector_egress::text;
 
 /// Bytes of the child's standard error that are read.
 const SAID: u64 = 16 << 10;

@@ -15,7 +15,7 @@ use wasmtime::Engine;
 pub use service::{Attempt, CompilerArguments, compile_standard_input, try_forbidden_things};
 
 use crate::error::Error;
-use crate::text;
+use konnector_egress::text;
 
 /// Where components are compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::files::{append, target};
 use super::promise::{BEGINNING, Promise};
 use crate::bindings::konnector::host::files as wit;
 use crate::capability::{Error, Stored};
-use crate::http::{HttpError, Request};
+use konnector_egress::{HttpError, Request};
 
 /// Why there is no file.
 pub(super) enum NotStored {

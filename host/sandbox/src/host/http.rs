@@ -7,7 +7,7 @@ use super::download::{self, NotStored};
 use super::{Halt, Host, brief, error_for_guest};
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http as wit;
-use crate::http::{Body, Expect, HttpError, Phase, Request};
+use konnector_egress::{Body, Expect, HttpError, Phase, Request};
 
 /// Bytes of a cookie with its attributes: browsers take 4,096 for name and value, and 1,024 for each attribute (RFC 6265bis §5.6).
 const MAX_COOKIE: usize = 8 << 10;

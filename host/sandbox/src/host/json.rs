@@ -5,7 +5,7 @@ use konnector_manifest::json_budget::{JsonBudget, MAX_DOCUMENT, OverBudget};
 use serde_json::{Map, Value};
 
 use crate::capability::Error;
-use crate::pace::{PORTION, Pace};
+use konnector_egress::pace::{PORTION, Pace};
 
 /// Reads a short text, one with a limit of its own in the contract. `argument` names it in the error.
 pub(super) fn json(argument: &str, text: &str) -> Result<Value, Error> {
@@ -28,7 +28,7 @@ pub(super) struct Documents {
 impl Documents {
     /// Of these sizes.
     pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Self {
-        Self { budget: JsonBudget::of_call(sizes.sum()), pace: Pace::new() }
+        Self { budget: JsonBudget::of_call(sizes.sum()), pace: Pace::default() }
     }
 
     /// Reads the next one. It yields while it does so.

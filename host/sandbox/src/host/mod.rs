@@ -30,10 +30,10 @@ use crate::bindings::konnector::host::types as wit;
 use crate::capability::{Capabilities, Error, Locator, Quota, Written};
 use crate::clock::Clock;
 use crate::filesystem::FileSystem;
-use crate::http::SecretTable;
 use crate::logs::Logs;
 use crate::memory::{Limiter, RunMemory, SharedMemory};
 use crate::meter::Meter;
+use konnector_egress::SecretTable;
 
 use argument::brief;
 pub(crate) use files::Slot;

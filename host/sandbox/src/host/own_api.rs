@@ -8,7 +8,7 @@ use url::Url;
 
 use super::Context;
 use crate::bill::CpuBill;
-use crate::http::{OwnApi, OwnBody};
+use konnector_egress::{OwnApi, OwnBody};
 
 /// The API with the bill of a run.
 pub(super) struct Billed<'a> {

@@ -6,7 +6,7 @@ use crate::capability::{Error, Quota};
 
 /// Bytes of a secret's value; the longest tokens in use have a few KiB.
 const VALUE: u64 = 16 << 10;
-/// What all values of a run may weigh together ([`SecretTable::weight`](crate::http::SecretTable::weight)): each is looked for in a dozen
+/// What all values of a run may weigh together ([`SecretTable::weight`](konnector_egress::SecretTable::weight)): each is looked for in a dozen
 /// forms, and that takes some hundred times its size.
 const VALUES: usize = 64 << 10;
 /// Bytes of a secret's name.

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{
 
 use super::{Context, Host};
 use crate::capability::Level;
-use crate::http::{HttpError, OwnApi, Patience, Phase, SecretsShown};
+use konnector_egress::{HttpError, OwnApi, Patience, Phase, SecretsShown};
 
 /// Bytes of all headers of one request or answer, as `wasi:http` counts them.
 const FIELDS: usize = 64 << 10;
@@ -104,7 +104,7 @@ impl Context {
         &self,
         request: http::Request<WasiBody>,
         patience: Patience,
-    ) -> std::result::Result<http::Response<crate::http::ForwardBody>, HttpError> {
+    ) -> std::result::Result<http::Response<konnector_egress::ForwardBody>, HttpError> {
         let own = self.own_api();
         let own = own.as_ref().map(|api| api as &dyn OwnApi);
         tokio::select! {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use demo_vendor::{Vendor, VendorOptions};
+use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_LOGS, JOBS};
 use konnector_platform::instance::{Instance, InstancePatch};
@@ -11,7 +12,6 @@ use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::token::Audience;
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_sandbox::{Options, Outcome, Report, Sandbox};
 use konnector_store::{MasterKey, Store};
 use konnector_tests::fakes::{World, job};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::{GuestTask, Options, Outcome, Report, Sandbox};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::{handmade, resident};

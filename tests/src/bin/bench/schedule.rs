@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use konnector_egress::{Gate, GateOptions};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{JOBS, TRIGGERS};
 use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::trigger::NewTrigger;
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_sandbox::{Options, Sandbox};
 use konnector_store::{Changes, MasterKey, Store};
 use konnector_tests::resident;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use konnector_api::InProcess;
+use konnector_egress::{AddressRule, Gate, GateOptions};
 use konnector_manifest::{Manifest, Slug};
 use konnector_platform::clock::SystemClock;
 use konnector_platform::doctype::{ACCOUNTS, JOB_EVENTS, JOB_LOGS, JOBS};
@@ -13,7 +14,6 @@ use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::token::{Audience, Principal};
 use konnector_platform::{Config, Parts, Platform};
 use konnector_sandbox::Sandbox;
-use konnector_sandbox::http::{AddressRule, Gate, GateOptions};
 use konnector_store::{MasterKey, Store};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;

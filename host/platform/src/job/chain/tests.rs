@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use konnector_sandbox::http::{Gate, GateOptions};
+use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::{Failure, Outcome, Sandbox};
 use konnector_store::{MasterKey, Store};
 use proptest::prelude::*;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
-use konnector_sandbox::http::{Expect, Request, Session};
+use konnector_egress::{Expect, Request, Session};
 use tokio::runtime::Handle;
 
 use super::super::web::bytes;

@@ -12,10 +12,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use konnector_egress::{Gate, GateOptions};
 use konnector_manifest::{Manifest, Permissions};
 use konnector_sandbox::Sandbox;
 use konnector_sandbox::capability::{Error, Locator, Object};
-use konnector_sandbox::http::{Gate, GateOptions};
 use konnector_store::{Changes, Lease, MasterKey, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;

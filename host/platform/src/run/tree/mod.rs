@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use konnector_egress::log_limit;
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
-use konnector_sandbox::complaint;
 use konnector_store::Error as StoreError;
 
 use super::Scope;
@@ -288,7 +288,7 @@ fn told(error: Error) -> TreeError {
             TreeError::Invalid
         }
         other => {
-            if complaint::admit() {
+            if log_limit::admit() {
                 tracing::error!(error = %other, "the user's files failed");
             }
             TreeError::Other("the server could not do it; its log says why".to_owned())

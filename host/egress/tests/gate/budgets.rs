@@ -1,6 +1,6 @@
 //! What a run may use up.
 
-use konnector_sandbox::http::{HttpError, Request};
+use konnector_egress::{HttpError, Request};
 
 use super::fixture::{Fixture, get, record};
 use super::server::{Server, answer, ok, redirect};

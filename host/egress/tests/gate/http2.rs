@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use h2::{Reason, RecvStream};
 use http::Response;
-use konnector_sandbox::http::{HttpError, Request, Session};
+use konnector_egress::{HttpError, Request, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -230,7 +230,7 @@ async fn floods_of_frames_end_with_an_error_and_without_memory() {
         ("a second answer", vec![answer()], answer()),
     ] {
         let server = flooding(once, endlessly).await;
-        let times = |times: &mut konnector_sandbox::http::Timeouts| {
+        let times = |times: &mut konnector_egress::Timeouts| {
             times.headers = Duration::from_secs(1);
             times.idle = Duration::from_secs(1);
         };

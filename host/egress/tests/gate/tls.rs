@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use konnector_sandbox::http::HttpError;
+use konnector_egress::HttpError;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::fixture::{Fixture, get, text};

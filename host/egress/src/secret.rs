@@ -106,7 +106,7 @@ impl Snapshot {
 
     /// The first secret whose placeholder occurs in a text of any length. Yields while it looks.
     pub(super) async fn find_in_large(&self, text: &[u8]) -> Option<&Secret> {
-        let (mut start, mut pace) = (0, Pace::new());
+        let (mut start, mut pace) = (0, Pace::default());
         while start < text.len() {
             // Long enough for a placeholder that begins at the end of the portion.
             let end = text.len().min(start + PORTION + PREFIX.len() + RANDOM);

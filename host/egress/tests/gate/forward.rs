@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty, Full};
-use konnector_sandbox::http::{ForwardBody, HttpError, OwnApi, OwnBody, Patience, Phase, Session};
+use konnector_egress::{ForwardBody, HttpError, OwnApi, OwnBody, Patience, Phase, Session};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 

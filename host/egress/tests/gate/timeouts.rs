@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use konnector_sandbox::http::{HttpError, Phase, Request};
+use konnector_egress::{HttpError, Phase, Request};
 use tokio::net::TcpListener;
 
 use super::fixture::{Fixture, get, milliseconds};

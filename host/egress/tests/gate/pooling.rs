@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use konnector_sandbox::http::Request;
+use konnector_egress::Request;
 use tokio::task::JoinSet;
 
 use super::fixture::{Fixture, get, milliseconds};

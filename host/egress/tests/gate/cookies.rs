@@ -1,6 +1,6 @@
 //! The account's cookies.
 
-use konnector_sandbox::http::{Request, Session};
+use konnector_egress::{Request, Session};
 
 use super::fixture::{Fixture, get, text};
 use super::server::{Server, answer, ok};

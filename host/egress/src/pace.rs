@@ -4,21 +4,23 @@
 //! that thread. So work that grows with what a guest passes is done in portions.
 
 /// Bytes that are worked through between two yields. Scanning and parsing take less than a millisecond for them, even masking only a few.
-pub(crate) const PORTION: usize = 256 << 10;
+pub const PORTION: usize = 256 << 10;
 
 /// Counts work, and yields after each portion.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     left: usize,
 }
 
-impl Pace {
-    pub(crate) const fn new() -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Self { left: PORTION }
     }
+}
 
+impl Pace {
     /// Counts work of about so many bytes that was just done.
-    pub(crate) async fn did(&mut self, bytes: usize) {
+    pub async fn did(&mut self, bytes: usize) {
         match self.left.checked_sub(bytes) {
             Some(left) => self.left = left,
             None => {
@@ -41,7 +43,7 @@ mod tests {
     fn it_yields_once_a_portion() {
         let mut yields = 0;
         let mut work = pin!(async {
-            let mut pace = Pace::new();
+            let mut pace = Pace::default();
             for _ in 0..40 {
                 pace.did(PORTION / 10).await;
             }

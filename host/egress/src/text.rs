@@ -2,7 +2,7 @@
 
 /// Takes out what could make a reader see something else than was written: control characters and escape sequences (ECMA-48), characters
 /// that turn the direction of text (Unicode TR 36), and those that take no space. Tabs become a space.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
@@ -47,7 +47,7 @@ fn is_invisible(character: char) -> bool {
 const ELLIPSIS: &str = "…";
 
 /// Cuts a text to at most `limit` bytes at a character, and says so with an ellipsis.
-pub(crate) fn cut(mut text: String, limit: usize) -> String {
+pub fn cut(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len())));
         text.push_str(ELLIPSIS);
@@ -56,7 +56,7 @@ pub(crate) fn cut(mut text: String, limit: usize) -> String {
 }
 
 /// Takes `tail` bytes off the end of a text, cuts the rest to at most `limit`, and says so with an ellipsis.
-pub(crate) fn cut_short(mut text: String, tail: usize, limit: usize) -> String {
+pub fn cut_short(mut text: String, tail: usize, limit: usize) -> String {
     let room = text.len().saturating_sub(tail).min(limit.saturating_sub(ELLIPSIS.len()));
     text.truncate(text.floor_char_boundary(room));
     text.push_str(ELLIPSIS);
@@ -64,7 +64,7 @@ pub(crate) fn cut_short(mut text: String, tail: usize, limit: usize) -> String {
 }
 
 /// A number of bytes for a person.
-pub(crate) struct Bytes(pub(crate) u64);
+pub struct Bytes(pub u64);
 
 impl std::fmt::Display for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -93,7 +93,7 @@ pub(super) async fn vetted(
     }
     let (permitted, refused): (Vec<_>, Vec<_>) =
         all.into_iter().map(|address| SocketAddr::new(address, port)).partition(|address| filter.permits(*address));
-    if !refused.is_empty() && crate::complaint::admit() {
+    if !refused.is_empty() && crate::log_limit::admit() {
         // For the operator only: a guest must not learn the addresses of the network it runs in.
         tracing::warn!(host, port, ?refused, "a name led to addresses that are not public");
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use konnector_sandbox::http::{HttpError, Resolver};
+use konnector_egress::{HttpError, Resolver};
 
 use super::fixture::{Fixture, get, record};
 use super::server::{Server, answer, ok};

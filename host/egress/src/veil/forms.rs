@@ -52,11 +52,11 @@ const ENCODINGS: [&Encoding; 34] = [
 ];
 
 /// Bytes of one form.
-pub(in crate::http) type Form = Zeroizing<Vec<u8>>;
+pub(crate) type Form = Zeroizing<Vec<u8>>;
 
 /// What is too short to be looked for.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::http) enum Shortest {
+pub(crate) enum Shortest {
     /// Forms of fewer characters.
     Characters(usize),
     /// Forms of fewer bytes.
@@ -74,13 +74,13 @@ impl Shortest {
 
 /// A value as it stands in texts, and in logs, which show it one line at a time and without control characters. Each form once; none for a
 /// value that is too short.
-pub(in crate::http) fn forms(value: &str, shortest: Shortest) -> Vec<Form> {
+pub(crate) fn forms(value: &str, shortest: Shortest) -> Vec<Form> {
     let lines = value.split(['\n', '\r']).map(clean).chain([clean(value)]);
     tidy(value, encodings(value).chain(lines.map(String::into_bytes)).map(Form::new).collect(), shortest)
 }
 
 /// The forms that hold the whole value.
-pub(in crate::http) fn whole_forms(value: &str, shortest: Shortest) -> Vec<Form> {
+pub(crate) fn whole_forms(value: &str, shortest: Shortest) -> Vec<Form> {
     tidy(value, encodings(value).map(Form::new).collect(), shortest)
 }
 
@@ -127,12 +127,12 @@ fn base64_part(engine: &impl Engine, value: &[u8], offset: usize) -> String {
 }
 
 /// The text between the quotes of a JSON string.
-pub(in crate::http) fn json_escape(value: &str) -> String {
+pub(crate) fn json_escape(value: &str) -> String {
     let quoted = serde_json::Value::from(value).to_string();
     quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default().to_owned()
 }
 
 /// For the content of an element as well as for an attribute in either kind of quotes.
-pub(in crate::http) fn xml_escape(value: &str) -> String {
+pub(crate) fn xml_escape(value: &str) -> String {
     value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&apos;")
 }

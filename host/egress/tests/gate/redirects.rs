@@ -1,6 +1,6 @@
 //! Redirects pass the gate anew.
 
-use konnector_sandbox::http::{HttpError, MAX_REDIRECTS, Request};
+use konnector_egress::{HttpError, MAX_REDIRECTS, Request};
 
 use super::fixture::{Fixture, get, record, text};
 use super::server::{Server, answer, ok, redirect};

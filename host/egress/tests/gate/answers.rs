@@ -1,6 +1,6 @@
 //! What becomes of answers, well-formed or not.
 
-use konnector_sandbox::http::{Body, Expect, HttpError, Request, Session};
+use konnector_egress::{Body, Expect, HttpError, Request, Session};
 
 use super::fixture::{Fixture, get, text};
 use super::server::{Answer, Server, Step, answer, raw};

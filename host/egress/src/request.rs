@@ -26,7 +26,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 const MAX_LABELS: usize = 1 << 10;
 
 /// Longest method.
-pub(crate) const MAX_METHOD: usize = 32;
+pub const MAX_METHOD: usize = 32;
 
 /// Headers that belong to the connection or to the gate (RFC 9110 §7.6.1; RFC 9112 §6), besides everything that begins with `proxy-`.
 const RESERVED: [&str; 11] = [

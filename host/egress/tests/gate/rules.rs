@@ -1,6 +1,6 @@
 //! What the manifest's rules let through.
 
-use konnector_sandbox::http::{HttpError, Request};
+use konnector_egress::{HttpError, Request};
 
 use super::fixture::{Fixture, get, record, text};
 use super::server::{Server, ok};

@@ -12,7 +12,7 @@ tokio::task_local! {
 }
 
 /// Does the work of one run, within which [`admit`] counts.
-pub(crate) async fn limited<T>(job: &str, work: impl Future<Output = T>) -> T {
+pub async fn limited<T>(job: &str, work: impl Future<Output = T>) -> T {
     let counted = async {
         let done = work.await;
         let more = LINES.with(Cell::get).saturating_sub(MAX_LINES);

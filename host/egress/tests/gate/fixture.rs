@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use konnector_manifest::{HttpRules, Permissions};
-use konnector_sandbox::http::{
+use konnector_egress::{
     Gate, GateOptions, HostRecord, HttpBudget, HttpError, Request, Resolver, Response, SecretTable, Session,
     SessionOptions, Timeouts,
 };
+use konnector_manifest::{HttpRules, Permissions};
 use serde_json::{Map, Value, json};
 
 /// Names that end in `.example` lead to 127.0.0.1 unless told otherwise; no other name exists.
@@ -139,8 +139,8 @@ pub async fn get(session: &Session, url: String) -> Result<Response, HttpError> 
 
 pub fn text(response: &Response) -> &str {
     match &response.body {
-        konnector_sandbox::http::Body::Text(text) => text,
-        konnector_sandbox::http::Body::Bytes(bytes) => std::str::from_utf8(bytes).unwrap(),
+        konnector_egress::Body::Text(text) => text,
+        konnector_egress::Body::Bytes(bytes) => std::str::from_utf8(bytes).unwrap(),
     }
 }
 

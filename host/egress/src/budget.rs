@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use konnector_manifest::Limit;
 use serde::{Deserialize, Serialize};
 
 use super::error::HttpError;
@@ -21,7 +22,13 @@ pub struct HttpBudget {
 
 impl Default for HttpBudget {
     fn default() -> Self {
-        crate::Limits::default().http
+        let default = |limit: Limit| limit.default_value().saturating_mul(limit.unit().scale());
+        Self {
+            requests: default(Limit::Requests),
+            bytes_up: default(Limit::Upload),
+            bytes_down: default(Limit::Download),
+            body_limit: default(Limit::Body),
+        }
     }
 }
 

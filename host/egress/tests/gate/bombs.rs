@@ -4,7 +4,7 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use konnector_sandbox::http::{Body, HttpError, Request, Session, Stream};
+use konnector_egress::{Body, HttpError, Request, Session, Stream};
 
 use super::fixture::{Fixture, get, text};
 use super::memory::bounded;

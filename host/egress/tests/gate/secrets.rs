@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use konnector_sandbox::http::{Expect, HttpError, Request};
+use konnector_egress::{Expect, HttpError, Request};
 
 use super::fixture::{Fixture, get, record, text};
 use super::server::{Server, Step, answer, ok, raw, redirect};
@@ -242,8 +242,8 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
     for path in ["/utf16", "/utf16-bytes", "/json", "/html", "/url", "/nested", "/"] {
         let form = Request::post(server.url("a.example", path), "text/plain", word.clone());
         let shown = match session.send(form).await.unwrap().body {
-            konnector_sandbox::http::Body::Text(text) => text,
-            konnector_sandbox::http::Body::Bytes(bytes) => String::from_utf8_lossy(&bytes).replace('\0', ""),
+            konnector_egress::Body::Text(text) => text,
+            konnector_egress::Body::Bytes(bytes) => String::from_utf8_lossy(&bytes).replace('\0', ""),
         };
         assert!(shown.contains(&word) && !shown.contains("234"), "{path}: {shown}");
     }
