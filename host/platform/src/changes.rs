@@ -1,7 +1,8 @@
 //! What changed in the documents of a type since somebody last looked: CouchDB's feed of changes.
 
 use konnector_manifest::{Doctype, Verb};
-use konnector_store::{Change, Direction, Seq};
+use konnector_query::Direction;
+use konnector_store::{Change, Seq};
 
 use crate::document::readable;
 use crate::instance::Instance;

@@ -14,10 +14,10 @@ use sha2::{Digest as _, Sha256};
 use crate::doctype::DESIGNS;
 use crate::document::{readable, writable};
 use crate::instance::Instance;
-use crate::mango::{FieldPath, QueryError, Selector};
 use crate::stored::{Object, Stored, object};
 use crate::token::Principal;
 use crate::{Error, Platform, Result};
+use konnector_query::{FieldPath, QueryError, Selector};
 
 /// Indexes of one type: each query looks at all of them, and each change of a document is written to all of them.
 const MAX_INDEXES: usize = 256;

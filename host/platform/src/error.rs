@@ -48,7 +48,7 @@ pub enum Error {
     BadRequest(String),
     /// A query cannot be answered.
     #[error("{0}")]
-    Query(#[from] crate::mango::QueryError),
+    Query(#[from] konnector_query::QueryError),
     /// The manifest cannot be processed.
     #[error("the manifest cannot be used: {0}")]
     Manifest(#[from] konnector_manifest::Error),

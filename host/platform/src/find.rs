@@ -1,12 +1,12 @@
 //! `_find`: the documents that a selector wants, along the index that leads to them.
 
 use konnector_manifest::{Doctype, Verb};
-use konnector_store::{Direction, Document, MAX_PAGE_BYTES, weight};
+use konnector_query::{Cost, Direction, Plan, Projection, Query, QueryError, Selector, plan};
+use konnector_store::{Document, MAX_PAGE_BYTES, weight};
 use serde_json::{Value, json};
 
 use crate::document::readable;
 use crate::instance::Instance;
-use crate::mango::{Cost, Plan, Projection, Query, QueryError, Selector, plan};
 use crate::stored::{Object, public};
 use crate::token::Principal;
 use crate::walk::{Place, Walk, Way};

@@ -20,7 +20,6 @@ pub mod instance;
 pub mod job;
 pub mod key;
 pub mod konnector;
-pub mod mango;
 pub mod memo;
 pub mod oauth_client;
 pub mod offload;

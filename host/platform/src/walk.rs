@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use konnector_manifest::Doctype;
-use konnector_store::{Direction, Document, Hit, Index, IndexRange, InstanceId, Position};
+use konnector_query::{Direction, IndexRange};
+use konnector_store::{Document, Hit, Index, InstanceId, Position};
 
 use crate::{Platform, Result};
 

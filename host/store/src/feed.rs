@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use konnector_manifest::Doctype;
+use konnector_query::Direction;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -18,7 +19,6 @@ use crate::id::{DocRef, InstanceId};
 use crate::key::{self, Range, Space};
 use crate::kv::{Batch, Committed, Kv, Sequence};
 use crate::rev::Rev;
-use crate::secondary::Direction;
 use crate::store::Store;
 use crate::view::{self, View};
 

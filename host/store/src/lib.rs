@@ -50,9 +50,7 @@ pub use open::{Options, key_fingerprint};
 pub use page::{MAX_PAGE_BYTES, Page, weight};
 pub use queue::{Lease, Permit, Queued, Slot, Turn};
 pub use rev::Rev;
-pub use secondary::{
-    Direction, FieldPath, Hit, INDEXES, Index, IndexRange, InvalidFieldPath, Lookup, Position, collate,
-};
+pub use secondary::{Hit, INDEXES, Index, Position};
 pub use secret::{MasterKey, SecretContext};
 pub use store::Store;
 

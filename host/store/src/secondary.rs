@@ -4,15 +4,13 @@
 //! document of the type writes its entries too ([`maintain`]), so the documents that were there before are all that is left to do, in
 //! small steps that a crash only interrupts ([`build`]). It can be read once that is done ([`scan`]).
 //!
-//! Values are in CouchDB's order ([`order`]). A document that lacks one of the members is not in the index.
+//! Values are in CouchDB's order ([`konnector_query::collation`]). A document that lacks one of the members is not in the index.
 
 mod build;
 mod catalog;
 mod check;
 mod entry;
 mod maintain;
-pub(crate) mod order;
-mod path;
 mod range;
 mod scan;
 
@@ -21,8 +19,6 @@ pub(crate) use catalog::declared;
 pub use catalog::{INDEXES, Index};
 pub(crate) use check::{Definitions, check_catalog, check_document, check_entry};
 pub(crate) use maintain::maintain;
-pub use order::collate;
-pub use path::{FieldPath, InvalidFieldPath, Lookup};
-pub use range::{IndexRange, Position};
+pub use range::Position;
+pub use scan::Hit;
 pub(crate) use scan::scan;
-pub use scan::{Direction, Hit};

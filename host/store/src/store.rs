@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
+use konnector_query::{Direction, IndexRange};
 
 use crate::Map;
 use crate::blob::{BlobId, Blobs, Keeper, MemoryBlobs};
@@ -20,7 +21,7 @@ use crate::page::behind;
 use crate::plan::{Plan, plan};
 use crate::queue::{self, Claim, Lease, Permit, Queued, Turns};
 use crate::rev::Rev;
-use crate::secondary::{self, Direction, Hit, Index, IndexRange, Position};
+use crate::secondary::{self, Hit, Index, Position};
 use crate::{due, index, view};
 
 /// How often a commit is planned anew before it gives up: each time, another commit has succeeded in between.

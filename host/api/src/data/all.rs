@@ -11,7 +11,7 @@ use http::header::CONTENT_TYPE;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::document::DocumentPage;
-use konnector_platform::mango::{Projection, QueryError, field_path};
+use konnector_query::{Projection, QueryError, field_path};
 use konnector_store::Document;
 use serde_json::{Value, json};
 

@@ -8,7 +8,8 @@ use axum::extract::{Path, State};
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::changes::{ChangePage, Since, Wanted};
-use konnector_store::{Change, Direction, Map, Rev};
+use konnector_query::Direction;
+use konnector_store::{Change, Map, Rev};
 use serde_json::{Value, json};
 
 use super::revisions::deleted;

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::design::NewIndex;
-use konnector_platform::mango::Query;
+use konnector_query::Query;
 use konnector_store::Map;
 use serde_json::{Value, json};
 

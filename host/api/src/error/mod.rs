@@ -16,7 +16,7 @@ use http::{HeaderValue, StatusCode};
 use konnector_manifest::untrusted::{cut, printable_lines};
 use konnector_platform::Error;
 use konnector_platform::account::Place;
-use konnector_platform::mango::QueryError;
+use konnector_query::QueryError;
 
 /// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

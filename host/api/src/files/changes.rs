@@ -9,7 +9,8 @@ use konnector_platform::Platform;
 use konnector_platform::changes::{ChangePage, Wanted};
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::File;
-use konnector_store::{Change, Direction, Map};
+use konnector_query::Direction;
+use konnector_store::{Change, Map};
 use serde_json::{Value, json};
 
 use crate::data::changes::since;

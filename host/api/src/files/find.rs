@@ -8,7 +8,7 @@ use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::Kind;
-use konnector_platform::mango::Query;
+use konnector_query::Query;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 

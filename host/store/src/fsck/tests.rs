@@ -413,7 +413,7 @@ async fn a_feed_is_put_in_order() {
     let mut told = Vec::new();
     for damage in ["change removed", "change damaged", "number removed", "number damaged", "change moved", "trace"] {
         let store = store().await;
-        let feed = || store.changes(&instance, &doctype, &start, 100, crate::Direction::Forward);
+        let feed = || store.changes(&instance, &doctype, &start, 100, konnector_query::Direction::Forward);
         let before = feed().await.unwrap();
         let number: u64 = crate::view::read(store.kv(), &place("file")).unwrap().unwrap();
         let change = key::numbered(&log, number);
@@ -455,7 +455,7 @@ async fn a_feed_without_its_sequence_is_made_again() {
     let store = store().await;
     let (instance, doctype) = (of("").instance, of("").doctype);
     let feed = async |since: crate::Seq| {
-        store.changes(&instance, &doctype, &since, 100, crate::Direction::Forward).await.unwrap()
+        store.changes(&instance, &doctype, &since, 100, konnector_query::Direction::Forward).await.unwrap()
     };
     let before = feed(crate::Seq::default()).await;
     write(&store, key::sequence(), None).await;

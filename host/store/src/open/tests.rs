@@ -277,7 +277,10 @@ async fn a_feed_is_made_once_however_often_it_is_begun() {
     });
     let store = open_store(dir.path()).unwrap();
     let (global, doctype) = (InstanceId::global(), document(0).doctype);
-    let feed = store.changes(&global, &doctype, &crate::Seq::default(), 1000, crate::Direction::Forward).await.unwrap();
+    let feed = store
+        .changes(&global, &doctype, &crate::Seq::default(), 1000, konnector_query::Direction::Forward)
+        .await
+        .unwrap();
     assert_eq!((feed.len(), feed[199].deleted, feed[199].id.as_str()), (200, true, "007"));
     let check = crate::Fsck { deep: false, repair: false };
     assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);

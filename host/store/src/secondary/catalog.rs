@@ -1,10 +1,9 @@
 //! Which indexes there are: one entry for each type that has any.
 
 use konnector_manifest::Doctype;
+use konnector_query::{FieldPath, collation};
 use serde::{Deserialize, Serialize};
 
-use super::order;
-use super::path::FieldPath;
 use crate::error::{Error, Result};
 use crate::id::InstanceId;
 use crate::key;
@@ -51,7 +50,7 @@ pub(super) struct Catalog {
 pub(super) struct Definition {
     pub(super) number: u32,
     pub(super) members: Vec<String>,
-    /// The order that its entries are in: [`order::FINGERPRINT`] when it was made.
+    /// The order that its entries are in: [`collation::FINGERPRINT`] when it was made.
     order: u32,
     /// Every document is in it.
     pub(super) ready: bool,
@@ -60,7 +59,7 @@ pub(super) struct Definition {
 impl Definition {
     /// Whether entries are worth anything.
     pub(super) fn is_current(&self) -> bool {
-        self.order == *order::FINGERPRINT
+        self.order == *collation::FINGERPRINT
     }
 }
 
@@ -90,7 +89,7 @@ impl Catalog {
             );
             return Err(Error::Invalid { field: "index", reason });
         }
-        let (number, order) = (self.next, *order::FINGERPRINT);
+        let (number, order) = (self.next, *collation::FINGERPRINT);
         self.next += 1;
         self.indexes.push(Definition { number, members: members.to_vec(), order, ready: false });
         Ok(())

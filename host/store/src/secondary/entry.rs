@@ -8,12 +8,10 @@ use std::cmp::Ordering;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use konnector_manifest::Doctype;
+use konnector_query::index_key;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::order;
-use super::path::FieldPath;
 use crate::Map;
 use crate::error::{Error, Result};
 use crate::id::InstanceId;
@@ -56,14 +54,7 @@ impl PartialOrd for Place {
 impl Place {
     /// Where a document stands; `None` when it lacks a member.
     pub(super) fn of(members: &[String], id: &str, body: &Map) -> Option<Self> {
-        let mut values = Vec::new();
-        for member in members {
-            if member == "_id" {
-                order::append(&Value::String(id.to_owned()), &mut values);
-            } else {
-                order::append(FieldPath::parse(member).ok()?.of(body).value()?, &mut values);
-            }
-        }
+        let values = index_key(members, id, body)?;
         Some(Self { values: bounded(values), id: id.to_owned() })
     }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use konnector_query::{Direction, IndexRange};
+
 use super::catalog::Index;
 use super::entry::{IN_KEY, Place, Record};
-use super::range::{IndexRange, Position};
+use super::range::{Position, holds};
 use crate::error::Result;
 use crate::key::{self, Range};
 use crate::kv::Kv;
@@ -12,15 +14,6 @@ use crate::view;
 
 /// How many entries are read at once.
 const PAGE: usize = 256;
-
-/// In which order an index is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// From the smallest values up; documents with the same values by id.
-    Forward,
-    /// The other way around.
-    Backward,
-}
 
 /// A document in an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +149,6 @@ impl Scan<'_> {
             Direction::Forward => place > after,
             Direction::Backward => place < after,
         });
-        is_behind && self.range.holds(&place.values)
+        is_behind && holds(self.range, &place.values)
     }
 }

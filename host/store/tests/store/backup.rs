@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use konnector_store::{
-    Changes, Direction, Error, MasterKey, NoSchema, SecretContext, Seq, Store, key_fingerprint, verify_backup,
-};
+use konnector_query::Direction;
+use konnector_store::{Changes, Error, MasterKey, NoSchema, SecretContext, Seq, Store, key_fingerprint, verify_backup};
 use serde_json::json;
 
 use crate::support::{

@@ -7,7 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use konnector_store::{Changes, Direction, IndexRange, Options, Store};
+use konnector_query::{Direction, IndexRange};
+use konnector_store::{Changes, Options, Store};
 use serde_json::json;
 
 use crate::support::{assert_clean_after_a_crash, bill, body, job, later};

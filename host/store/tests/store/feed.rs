@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use konnector_store::{Change, Changes, Direction, Rev, Seq, Store};
+use konnector_query::Direction;
+use konnector_store::{Change, Changes, Rev, Seq, Store};
 use proptest::prelude::*;
 use serde_json::json;
 

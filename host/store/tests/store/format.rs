@@ -5,7 +5,8 @@ use std::path::Path;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use flate2::read::GzDecoder;
-use konnector_store::{Changes, Direction, Seq, Store};
+use konnector_query::Direction;
+use konnector_store::{Changes, Seq, Store};
 use serde_json::json;
 
 use crate::support::{assert_clean, at, bill, body, claim, create, instance, job, open, queue, trigger};

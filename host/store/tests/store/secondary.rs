@@ -2,7 +2,8 @@
 
 use std::ops::Bound;
 
-use konnector_store::{Changes, Direction, DocRef, Error, INDEXES, IndexRange, Map, Position, Store};
+use konnector_query::{Direction, IndexRange};
+use konnector_store::{Changes, DocRef, Error, INDEXES, Map, Position, Store};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Pages of an index, and of all documents by id.
 
 use konnector_manifest::{Doctype, Verb};
+use konnector_query::{Direction, FieldPath, IndexRange};
 use konnector_sandbox::capability::{Document, Error, Object, Order, Page, Query, Range};
-use konnector_store::{Direction, FieldPath, IndexRange};
 use serde_json::Value;
 
 use super::{RunDocuments, shown, told};

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use konnector_store::{FieldPath, Lookup, collate};
+use crate::{FieldPath, Lookup, collate};
 use regex::Regex;
 use serde_json::Value;
 

@@ -1,22 +1,38 @@
-//! Mango: CouchDB's queries, as `_find` takes them (CouchDB documentation, "/{db}/_find").
+//! Mango: CouchDB's queries, as `_find` takes them (CouchDB documentation, "/{db}/_find"), and the order of JSON values that its indexes have.
 //!
-//! A [`Selector`] says which documents are wanted, a [`Plan`] which index leads to them. Both are pure: they know documents and lists of
-//! indexes, and no store.
+//! A [`Selector`] says which documents are wanted, a [`Plan`] which index leads to them and which [`IndexRange`] of it to read. All of it is
+//! pure: it knows documents and lists of indexes, and no store. The store encodes the keys of its indexes with [`collation`] and reads the
+//! values of fields with [`FieldPath`], so that an index and a query can never disagree.
+//!
+//! ```
+//! use konnector_query::{Cost, Selector};
+//! use serde_json::json;
+//!
+//! let selector = Selector::parse(&json!({ "amount": { "$gt": 10 } })).unwrap();
+//! assert!(selector.matches(&json!({ "amount": 12 }), &mut Cost::default()).unwrap());
+//! ```
 
+pub mod collation;
 mod cost;
+mod path;
 mod plan;
 mod projection;
 mod query;
+mod range;
 mod selector;
 mod test;
 
-pub use konnector_store::FieldPath;
-
+pub use collation::collate;
 pub use cost::Cost;
+pub use path::{FieldPath, InvalidFieldPath, Lookup};
 pub use plan::{Plan, Sort, plan};
 pub use projection::Projection;
 pub use query::Query;
+pub use range::{Direction, IndexRange, index_key};
 pub use selector::Selector;
+
+/// The fields of a JSON object.
+pub type Map = serde_json::Map<String, serde_json::Value>;
 
 /// Why a query is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +75,8 @@ pub fn field_path(text: &str) -> Result<FieldPath, QueryError> {
     Ok(path)
 }
 
-impl From<konnector_store::InvalidFieldPath> for QueryError {
-    fn from(error: konnector_store::InvalidFieldPath) -> Self {
+impl From<InvalidFieldPath> for QueryError {
+    fn from(error: InvalidFieldPath) -> Self {
         Self::Selector(error.to_string())
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use konnector_store::{Direction, IndexRange, collate};
+use crate::{Direction, IndexRange, collate};
 use serde_json::Value;
 
 use super::test::{Comparison, Test};
@@ -281,7 +281,7 @@ mod tests {
             let body = json!(fields).as_object().cloned().expect("an object");
             let mut document = body.clone();
             document.insert("_id".to_owned(), json!("ab"));
-            if selector.matches(&Value::Object(document), &mut crate::mango::Cost::default()).expect("cheap") {
+            if selector.matches(&Value::Object(document), &mut crate::Cost::default()).expect("cheap") {
                 prop_assert!(range.contains(&members, "ab", &body));
             }
         }

@@ -31,12 +31,12 @@ const OBJECT: u8 = 0x60;
 static COLLATOR: LazyLock<CollatorBorrowed<'static>> =
     LazyLock::new(|| Collator::try_new(Default::default(), CollatorOptions::default()).expect("the root collation"));
 
-/// How [`FieldPath`](super::FieldPath) finds values; raise it when that changes, so that indexes are built anew.
+/// How [`FieldPath`](crate::FieldPath) finds values; raise it when that changes, so that indexes are built anew.
 const PATH_SEMANTICS: u8 = 2;
 
 /// Tells orders apart: another version of Unicode's data may sort some texts otherwise, and what was written in the old order is then
 /// worthless. So is what was written from other fields.
-pub(crate) static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
+pub static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
     let mut bytes = Vec::new();
     for character in '\0'..'\u{3000}' {
         text(character.encode_utf8(&mut [0; 4]), &mut bytes);
@@ -59,7 +59,7 @@ pub fn collate(one: &Value, other: &Value) -> Ordering {
 }
 
 /// Appends a value's bytes.
-pub(crate) fn append(value: &Value, bytes: &mut Vec<u8>) {
+pub fn append(value: &Value, bytes: &mut Vec<u8>) {
     match value {
         Value::Null => bytes.push(NULL),
         Value::Bool(false) => bytes.push(FALSE),
@@ -92,7 +92,7 @@ pub(crate) fn append(value: &Value, bytes: &mut Vec<u8>) {
 }
 
 /// The bytes with which every text that begins with this one begins; other texts, too.
-pub(crate) fn append_text_prefix(prefix: &str, bytes: &mut Vec<u8>) {
+pub fn append_text_prefix(prefix: &str, bytes: &mut Vec<u8>) {
     bytes.push(TEXT);
     // A last letter may melt into another one with the accents behind it, which `prefix` does not show; letters of ASCII keep their place.
     let stable = prefix.rfind(|character: char| character.is_ascii()).map_or(0, |last| last + 1);

@@ -1,6 +1,6 @@
 //! The body of a `_find`.
 
-use konnector_store::Direction;
+use crate::Direction;
 use serde_json::{Map, Value};
 
 use super::{FieldPath, QueryError, Selector, Sort, field_path};
