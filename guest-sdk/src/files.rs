@@ -221,7 +221,11 @@ mod tests {
     fn what_is_known_about_a_file_is_merged() {
         let host = Host::new();
         let metadata = Metadata::new().author("bank").with("old", true);
-        save(NewFile::new("a.pdf", FileSource::bytes("%PDF-1.7")).metadata(metadata).belongs_to("io.cozy.bills", "7"));
+        save(
+            NewFile::new("a.pdf", FileSource::bytes("%PDF-1.7 %%EOF"))
+                .metadata(metadata)
+                .belongs_to("io.cozy.bills", "7"),
+        );
         let patch = Metadata::new().with("old", ()).qualification("isp_invoice");
         merge_metadata(&key("a.pdf"), &patch).unwrap();
         let merged = json!({ "contentAuthor": "bank", "qualification": { "label": "isp_invoice" } });

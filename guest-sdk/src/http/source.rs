@@ -5,7 +5,7 @@ use url::Url;
 use super::Request;
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::http::Client;
-use crate::{Result, host};
+use crate::{Error, Result, host};
 
 /// Where a file's content comes from. It is fetched only when the user does not have the file yet.
 pub struct FileSource(Kind);
@@ -31,8 +31,8 @@ impl FileSource {
     pub(crate) fn store(&self, client: &Client, target: &Target) -> Result<Stored> {
         match &self.0 {
             Kind::Request(request) => client.download(request, target),
-            Kind::Bytes(content) => host::store(target, content),
-            Kind::Made(make) => host::store(target, &make()?),
+            Kind::Bytes(content) => store(target, content),
+            Kind::Made(make) => store(target, &make()?),
         }
     }
 
@@ -41,6 +41,17 @@ impl FileSource {
         let Kind::Request(request) = &self.0 else { return None };
         request.url().path_segments()?.next_back().filter(|name| !name.is_empty())
     }
+}
+
+/// Stores content that the konnector has, unless it is a part of a PDF. The host looks at what it downloads by itself.
+fn store(target: &Target, content: &[u8]) -> Result<Stored> {
+    /// Readers look for the end of a PDF here (ISO 32000-1, annex H, note 18).
+    const END: usize = 1 << 10;
+    let end = content.get(content.len().saturating_sub(END)..).unwrap_or(content);
+    if content.starts_with(b"%PDF-") && !end.windows(5).any(|window| window == b"%%EOF") {
+        return Err(Error::vendor_down("the PDF is cut off: there is no %%EOF in its last 1 KiB"));
+    }
+    host::store(target, content)
 }
 
 /// A GET request for that address.

@@ -19,7 +19,8 @@ async fn server() -> String {
             let length = stream.read(&mut request).await.unwrap_or(0);
             let request = String::from_utf8_lossy(&request[..length]);
             let (status, body) = match request.split(' ').nth(1) {
-                Some("/bill.pdf") => ("200 OK", format!("%PDF-1.7\n{}", "x".repeat(100_000))),
+                Some("/bill.pdf") => ("200 OK", format!("%PDF-1.7\n{}\n%%EOF\n", "x".repeat(99_993))),
+                Some("/half.pdf") => ("200 OK", format!("%PDF-1.7\n{}", "x".repeat(100_000))),
                 Some("/login.pdf") => ("200 OK", "<!DOCTYPE html><html><title>Sign in</title></html>".to_owned()),
                 Some("/empty.pdf") => ("200 OK", String::new()),
                 _ => ("404 Not Found", "no such bill".to_owned()),
@@ -42,19 +43,20 @@ async fn download(world: &mut World, names: &[&str]) -> Ended {
 #[tokio::test]
 async fn a_bill_is_stored_and_a_login_page_is_not() {
     let mut world = World::default();
-    let ended = download(&mut world, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf"]).await;
+    let ended = download(&mut world, &["bill.pdf", "login.pdf", "empty.pdf", "missing.pdf", "half.pdf"]).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
     insta::assert_snapshot!(world.log(), @r#"
     Info: bill.pdf: /Administration/Bank101/bill.pdf application/pdf 100009 bytes Outcome::Created
     Info: login.pdf: DownloadError::UnexpectedContent("expected application/pdf, got text/html")
     Info: empty.pdf: DownloadError::UnexpectedContent("expected application/pdf, got nothing: it is empty")
     Info: missing.pdf: DownloadError::Status(404)
+    Info: half.pdf: DownloadError::Http(HttpError::Protocol("the PDF is cut off: there is no %%EOF in its last 1 KiB"))
     "#);
     let stored = world.files.stored.lock().unwrap();
     assert_eq!(stored.keys().collect::<Vec<_>>(), ["bill.pdf"]);
     assert_eq!(stored["bill.pdf"].len(), 100_009);
     assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0);
-    assert_eq!((ended.receipt.files.created, ended.receipt.file_bytes, ended.receipt.requests), (1, 100_009, 4));
+    assert_eq!((ended.receipt.files.created, ended.receipt.file_bytes, ended.receipt.requests), (1, 200_018, 5));
     assert_eq!(ended.receipt.hosts.len(), 1);
 }
 

@@ -1,12 +1,13 @@
 //! Certificates are checked, always.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use konnector_egress::HttpError;
 use rustls::{ServerConnection, StreamOwned};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::fixture::{Fixture, get, text};
 use super::identity::Identity;
@@ -98,6 +99,25 @@ async fn a_server_that_does_not_speak_tls_is_named_as_such() {
         });
         let error = get(&Fixture::new().allow(&*url).session(), url).await.unwrap_err();
         assert!(matches!(error, HttpError::Tls(_)), "{error:?}");
+    }
+}
+
+/// Without a length, the end of the body is that of the connection; whoever cuts the wire must not be able to make up such an end.
+#[tokio::test]
+async fn a_body_without_length_ends_with_the_alert_that_closes_the_connection() {
+    for (says_goodbye, expected) in [(true, Some("part")), (false, None)] {
+        let server = super::identity::Secure::start(&[], move |mut stream| async move {
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\npart").await.unwrap();
+            stream.flush().await.unwrap();
+            if says_goodbye {
+                stream.shutdown().await.unwrap();
+            }
+        })
+        .await;
+        let answer = get(&server.fixture().session(), server.url.clone()).await;
+        assert_eq!(answer.as_ref().ok().map(text), expected, "{answer:?}");
+        assert!(says_goodbye || matches!(answer, Err(HttpError::Protocol(_))), "{answer:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Context;
 use super::files::{append, target};
-use super::promise::{BEGINNING, Promise};
+use super::promise::{BEGINNING, End, Promise};
 use crate::bindings::konnector::host::files as wit;
 use crate::capability::{Error, Stored};
 use konnector_egress::{HttpError, Request};
@@ -51,9 +51,16 @@ pub(super) async fn download(context: &Context, request: Request, to: wit::Targe
     promise.check(&beginning).map_err(NotStored::Unexpected)?;
     let limit = context.capabilities.limits.file_bytes;
     let mut next = Some(beginning.freeze()).filter(|beginning: &Bytes| !beginning.is_empty());
+    let mut end = End::default();
     while let Some(part) = next {
+        end.push(&part);
         append(upload.as_mut(), part, &context.meter, limit).await?;
         next = stream.chunk().await?;
+    }
+    if !promise.is_whole(&end) {
+        // As where the connection breaks off: another try may bring the rest.
+        let text = "the PDF is cut off: there is no %%EOF in its last 1 KiB".to_owned();
+        return Err(NotStored::Http(HttpError::Protocol(text)));
     }
     Ok(upload.commit().await?)
 }

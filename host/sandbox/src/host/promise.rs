@@ -6,6 +6,8 @@ use crate::sniff;
 
 /// Bytes of a content that are looked at.
 pub(super) const BEGINNING: usize = 4 << 10;
+/// Bytes at the end of a content that are looked at. Readers look for the end of a PDF in the last 1 KiB (ISO 32000-1, annex H, note 18).
+pub(super) const END: usize = 1 << 10;
 
 /// A kind of content that can be told from others by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,26 @@ impl Promise {
         };
         Err(format!("expected {mime}, got {came}"))
     }
+
+    /// Whether the content goes on to the end that its kind has. A server that hangs up without having said how long the content is may have
+    /// sent a part of it.
+    pub(super) fn is_whole(&self, end: &End) -> bool {
+        let Some((Kind::Pdf, _)) = &self.0 else { return true };
+        end.0.windows(5).any(|window| window == b"%%EOF")
+    }
+}
+
+/// The last bytes of a content that comes in parts.
+#[derive(Debug, Default)]
+pub(super) struct End(Vec<u8>);
+
+impl End {
+    pub(super) fn push(&mut self, part: &[u8]) {
+        let part = part.get(part.len().saturating_sub(END)..).unwrap_or(part);
+        let kept = END - part.len();
+        self.0.drain(..self.0.len().saturating_sub(kept));
+        self.0.extend_from_slice(part);
+    }
 }
 
 /// Whether a text that begins like HTML is a page, and not a note or a table whose first word stands between angle brackets.
@@ -128,6 +150,23 @@ mod tests {
         insta::assert_snapshot!(check("lines.csv", None, HTML).unwrap_err(), @"expected text/csv, got text/html");
         insta::assert_snapshot!(check("lines.csv", None, b"PK\x03\x04\x14\0\x06\0").unwrap_err(), @"expected text/csv, got application/zip");
         insta::assert_snapshot!(check("song.mp3", None, HTML).unwrap_err(), @"expected audio/mpeg, got text/html");
+    }
+
+    #[test]
+    fn a_pdf_has_an_end() {
+        let target = |name: &str| Target { name: name.to_owned(), ..Target::default() };
+        let is_whole = |name: &str, parts: &[&[u8]]| {
+            let mut end = End::default();
+            parts.iter().for_each(|part| end.push(part));
+            Promise::of(&target(name)).is_whole(&end)
+        };
+        let (long, short) = ([b'x'; 5_000], [b'x'; 1_000]);
+        assert!(is_whole("bill.pdf", &[b"%PDF-1.7\n", &long, b"\n%%E", b"OF\n"]));
+        assert!(is_whole("bill.pdf", &[b"%PDF-1.7\n%%EOF", &short]), "readers accept something behind it");
+        for parts in [&[b"%PDF-1.7\n%%EOF".as_slice(), &long][..], &[b"%PDF-1.7\n%%EOF", &short, &short], &[]] {
+            assert!(!is_whole("bill.pdf", parts));
+        }
+        assert!(is_whole("bill.txt", &[b"text"]));
     }
 
     #[test]
