@@ -80,14 +80,28 @@ impl Fields {
                 )));
             }
         };
-        Ok(Self {
+        let fields = Self {
             second: SECOND.parse(second)?,
             minute: MINUTE.parse(minute)?,
             hour: HOUR.parse(hour)?,
             day_of_month: DAY_OF_MONTH.parse(day_of_month)?,
             month: MONTH.parse(month)?,
             day_of_week: DAY_OF_WEEK.parse(day_of_week)?,
-        })
+        };
+        if !fields.comes_to_pass() {
+            return Err(CrontabError(format!(
+                "'{text}' is never due: no month that it names has a day that it names; check day of month and month"
+            )));
+        }
+        Ok(fields)
+    }
+
+    /// Whether there is a day that satisfies it, 29 February among them.
+    fn comes_to_pass(&self) -> bool {
+        // A day of the week comes in every month, whether it is enough or a further condition.
+        let either = !self.day_of_month.star && !self.day_of_week.star;
+        let first = self.day_of_month.values.first().copied().unwrap_or(u32::MAX);
+        either || self.month.values.iter().any(|month| first <= longest(*month))
     }
 
     /// The same as expressions of the `cron` crate: two where either day field is enough.
@@ -129,6 +143,15 @@ impl Fields {
             }
         }
         count
+    }
+}
+
+/// Days of a month, in a leap year.
+const fn longest(month: u32) -> u32 {
+    match month {
+        2 => 29,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
     }
 }
 

@@ -212,6 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn what_never_comes_to_pass_is_refused() {
+        let never = |text: &str| text.parse::<Crontab>().expect_err(text).to_string();
+        insta::assert_snapshot!(never("0 0 31 2 *"), @"the crontab cannot be read: '0 0 31 2 *' is never due: no month that it names has a day that it names; check day of month and month");
+        for text in ["0 0 30 feb *", "0 0 0 30,31 2 ?", "TZ=Europe/Paris 0 0 31 4,6,9,11 *"] {
+            never(text);
+        }
+        // Leap days come, and so do Mondays in February.
+        assert_eq!(next("0 0 29 2 *", "2026-11-20T12:00:00Z").as_deref(), Some("2028-02-29 00:00:00 Tue"));
+        assert_eq!(next("0 0 31 2 1", "2026-11-20T12:00:00Z").as_deref(), Some("2027-02-01 00:00:00 Mon"));
+        assert_eq!(next("0 0 29-31 2,4 *", "2026-11-20T12:00:00Z").as_deref(), Some("2027-04-29 00:00:00 Thu"));
+    }
+
+    #[test]
     fn errors_name_the_field() {
         let errors: Vec<String> = ["*/0 * * * *", "0 0 * * funday", "TZ=Mars/Base 0 0 * * *"]
             .iter()

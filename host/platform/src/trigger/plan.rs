@@ -152,7 +152,7 @@ mod tests {
         0 0 0 * * SUN → Sun 2026-11-22 00:00:00, Sun 2026-11-29 00:00:00, Sun 2026-12-06 00:00:00, Sun 2026-12-13 00:00:00
         60 * * * * * → Trigger unparsable: the crontab cannot be read: '60' is no second: use 0 to 59
         * * * * → Trigger unparsable: the crontab cannot be read: '* * * *' has 4 fields; write 5, or 6 with the seconds first
-        0 0 31 2 * → never
+        0 0 31 2 * → Trigger unparsable: the crontab cannot be read: '0 0 31 2 *' is never due: no month that it names has a day that it names; check day of month and month
         0 0 1 * 1 → Mon 2026-11-23 00:00:00, Mon 2026-11-30 00:00:00, Tue 2026-12-01 00:00:00, Mon 2026-12-07 00:00:00
         @every 500ms → Fri 2026-11-20 12:00:01, Fri 2026-11-20 12:00:02, Fri 2026-11-20 12:00:03, Fri 2026-11-20 12:00:04
         @reboot → Trigger unparsable: the crontab cannot be read: '@reboot' is unknown; use fields, @every, or @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly
