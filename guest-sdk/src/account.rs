@@ -18,7 +18,7 @@ pub struct Account {
 impl Account {
     pub(crate) fn of_run() -> Result<Self> {
         let info = host::account::describe()
-            .ok_or_else(|| Error::bug("this konnector needs an account, and it was started without one"))?;
+            .ok_or_else(|| Error::missing_credentials("this konnector runs for an account, and none was named"))?;
         let fields = serde_json::from_str(&host::account::fields())
             .map_err(|error| Error::bug(format!("the account's fields are no JSON object: {error}")))?;
         Ok(Self { info, fields })

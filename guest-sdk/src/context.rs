@@ -27,7 +27,7 @@ impl Context {
     /// The account that the run works for.
     ///
     /// # Errors
-    /// [`Error::Bug`] when the konnector was started without an account.
+    /// [`Error::MissingCredentials`] when the konnector was started without an account.
     pub fn account(&self) -> Result<Account> {
         Account::of_run()
     }

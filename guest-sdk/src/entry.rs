@@ -24,7 +24,7 @@ impl<F: FnOnce(Job) -> Result<WitReport, Failure>> EntryPoint<Raw> for F {
 
 impl<F: FnOnce(Context) -> Result<T, Error>, T: Into<Report>> EntryPoint<Typed<T>> for F {
     fn call(self, job: Job) -> Result<WitReport, Failure> {
-        self(Context::new(job)).map(|report| report.into().into()).map_err(Failure::from)
+        self(Context::new(job)).and_then(|report| report.into().conclude()).map_err(Failure::from)
     }
 }
 
@@ -74,6 +74,28 @@ mod tests {
         };
         assert_eq!(problem(start(&[], raw, job())), Some(("fr-CH".to_owned(), "raw".to_owned())));
         assert_eq!(problem(start(&[], typed, job())), Some(("https://a.example".to_owned(), "French".to_owned())));
+    }
+
+    #[test]
+    fn a_run_that_saves_nothing_of_what_it_was_given_fails() {
+        use crate::parse::{Currency, amount_in, date};
+        use crate::save::{Bill, save_bills};
+        use crate::testing::Host;
+        fn bills(_: Context) -> crate::Result<crate::save::Saved> {
+            let client = crate::http::Client::new("https://a.example")?;
+            let bill = |number: usize| -> crate::Result<Bill> {
+                let file = crate::Url::parse(&format!("https://a.example/{number}.pdf"))?;
+                Ok(Bill::new("Bank 101", amount_in(Currency::EUR, "5")?, date("03/11/2026")?, file))
+            };
+            save_bills(&client, [bill(1)?, bill(2)?])
+        }
+        let host = Host::new();
+        let Err(Failure::VendorChanged(text)) = start(&[], bills, job()) else { panic!("it went well") };
+        insta::assert_snapshot!(text, @"none of 2 items could be saved; the first: GET https://a.example/1.pdf answered 404 Not Found");
+        drop(host);
+        let _host = Host::new().answer("https://a.example/1.pdf", "%PDF-1.7 a bill\n%%EOF\n");
+        let problems = start(&[], bills, job()).ok().map(|report| report.problems.len());
+        assert_eq!(problems, Some(1), "the other one is saved");
     }
 
     #[test]

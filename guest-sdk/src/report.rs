@@ -1,10 +1,15 @@
 use crate::bindings::exports::konnector::host::run::{Problem, Report as WitReport};
 use crate::save::Saved;
+use crate::{Error, Result};
 
-/// How a run went that did not fail: what could not be saved while the rest was.
+/// How a run went that did not fail: what could not be saved while the rest was. Where saves failed with everything that they were given, the
+/// run fails, with the first reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     problems: Vec<(String, String)>,
+    saved: usize,
+    failed: usize,
+    reason: Option<Error>,
 }
 
 impl Report {
@@ -21,7 +26,24 @@ impl Report {
 
     /// Takes over the problems of a save.
     pub fn add(&mut self, saved: Saved) {
+        self.saved += saved.created + saved.updated + saved.unchanged;
+        self.failed += saved.failed;
+        self.reason = self.reason.take().or(saved.reason);
         self.problems.extend(saved.problems);
+    }
+
+    /// The report for the host, or the failure of a run in which nothing could be saved.
+    pub(crate) fn conclude(self) -> Result<WitReport> {
+        match self.reason {
+            Some(reason) if self.saved == 0 => Err(reason.during(match self.failed {
+                1 => "the only item could not be saved".to_owned(),
+                failed => format!("none of {failed} items could be saved; the first"),
+            })),
+            _ => {
+                let problems = self.problems.into_iter();
+                Ok(WitReport { problems: problems.map(|(item, message)| Problem { item, message }).collect() })
+            }
+        }
     }
 
     /// The items that could not be saved, each with the reason.
@@ -39,13 +61,8 @@ impl From<()> for Report {
 
 impl From<Saved> for Report {
     fn from(saved: Saved) -> Self {
-        Self { problems: saved.problems }
-    }
-}
-
-impl From<Report> for WitReport {
-    fn from(report: Report) -> Self {
-        let problems = report.problems.into_iter();
-        Self { problems: problems.map(|(item, message)| Problem { item, message }).collect() }
+        let mut report = Self::default();
+        report.add(saved);
+        report
     }
 }

@@ -125,14 +125,32 @@ async fn a_bill_whose_pdf_fails_is_reported_and_the_rest_saved() {
         problems.iter().any(|item| item.contains(&broken)) && problems.iter().any(|item| item.contains(&page)),
         "{problems:?}"
     );
-    assert_eq!(setting.counts().await, (demo_vendor::DEFAULT_BILLS - 2, demo_vendor::DEFAULT_BILLS - 2));
+    let saved = demo_vendor::DEFAULT_BILLS - 2;
+    assert_eq!(setting.counts().await, (saved, saved));
+    assert_eq!(job["partial"], json!({ "failed": 2, "documents": saved, "files": saved }));
 
     setting.switch(|switches| (switches.pdf_error, switches.pdf_html) = (Vec::new(), Vec::new()));
     let job = setting.run().await;
+    assert_eq!(job.get("partial"), None, "{job:#}");
     assert_eq!(
         (job["problems"].as_array().map_or(0, Vec::len), setting.counts().await),
         (0, (demo_vendor::DEFAULT_BILLS, demo_vendor::DEFAULT_BILLS))
     );
+}
+
+#[tokio::test]
+async fn a_run_that_saves_none_of_its_bills_has_failed() {
+    let setting = Setting::new().await;
+    let all = setting.vendor.control().bills().iter().map(|bill| bill.reference.clone()).collect();
+    setting.switch(|switches| switches.pdf_html = all);
+    let job = setting.run().await;
+    assert_eq!((&job["state"], &job["error"]), (&json!("errored"), &json!("UNKNOWN_ERROR.VENDOR_CHANGED")), "{job:#}");
+    let message = job["error_message"].as_str().expect("a sentence");
+    assert!(
+        message.starts_with(&format!("none of {} items could be saved; the first: ", demo_vendor::DEFAULT_BILLS)),
+        "{message}"
+    );
+    assert_eq!(setting.counts().await, (0, 0));
 }
 
 #[tokio::test]
@@ -152,7 +170,7 @@ async fn a_refused_password_is_tried_once_until_it_is_corrected() {
     let state = setting.client.get(&format!("{path}/state")).await;
     assert_eq!(state["data"]["attributes"]["last_error"], "LOGIN_FAILED", "{state:#}");
 
-    let never = json!({ "data": { "attributes": { "arguments": "0 0 0 31 2 *" } } });
+    let never = json!({ "data": { "attributes": { "arguments": "0 0 0 29 2 *" } } });
     assert_eq!(setting.client.request(reqwest::Method::PATCH, &path, Some(never)).await.0, 200);
     setting.change_password(PASSWORD).await;
     let job = setting.run().await;

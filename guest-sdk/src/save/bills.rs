@@ -62,7 +62,7 @@ impl Run<'_> {
             };
             match file {
                 Ok(file) => self.take(key, bill, &file)?,
-                Err(error) if error.concerns_one_item() => self.saved.problem(&bill.label(), &error),
+                Err(error) if error.concerns_one_item() => self.saved.problem(&bill.label(), error),
                 Err(error) => return Err(error),
             }
         }
@@ -122,7 +122,7 @@ fn keyed(bills: impl IntoIterator<Item = Bill>, saved: &mut Saved) -> Result<Vec
             Some((_, same)) if (same.date, same.amount) == (bill.date, bill.amount) => {}
             Some(_) => {
                 let error = Error::vendor_changed("another bill has the same number");
-                saved.problem(&bill.label(), &error);
+                saved.problem(&bill.label(), error);
             }
         }
     }

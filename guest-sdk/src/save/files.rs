@@ -40,7 +40,7 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
         progress(done, total, &label);
         match patience.fetch(client, &file.source, &file.target()) {
             Ok(stored) => saved.count(stored.outcome),
-            Err(error) if error.concerns_one_item() => saved.problem(&label, &error),
+            Err(error) if error.concerns_one_item() => saved.problem(&label, error),
             Err(error) => return Err(error),
         }
     }
@@ -151,6 +151,16 @@ mod tests {
         down.txt: the vendor does not answer: GET https://a.example/down.txt answered 500 Internal Server Error
         gone.txt: the vendor's site changed: GET https://a.example/gone.txt answered 404 Not Found
         ");
+    }
+
+    #[test]
+    fn half_a_pdf_is_not_saved() {
+        let host = Host::new();
+        let files = ["%PDF-1.7 half", "%PDF-1.7 whole\n%%EOF\n"]
+            .map(|content| File::new(format!("{}.pdf", content.len()), FileSource::bytes(content)));
+        let saved = save_files(&client(), files).unwrap();
+        assert_eq!((saved.created, host.files().len()), (1, 1));
+        insta::assert_snapshot!(saved.problems()[0].1, @"the vendor does not answer: the PDF is cut off: there is no %%EOF in its last 1 KiB");
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use crate::Error;
 use crate::bindings::konnector::host::types::Outcome;
 
 /// What a save did. As the answer of a konnector it becomes the report.
@@ -13,6 +14,10 @@ pub struct Saved {
     /// How many were left for the next run, for want of time.
     pub postponed: usize,
     pub(crate) problems: Vec<(String, String)>,
+    /// How many could not be saved; what is postponed does not count.
+    pub(crate) failed: usize,
+    /// Why the first of them could not.
+    pub(crate) reason: Option<Error>,
 }
 
 impl Saved {
@@ -29,6 +34,8 @@ impl Saved {
         self.unchanged += other.unchanged;
         self.postponed += other.postponed;
         self.problems.extend(other.problems);
+        self.failed += other.failed;
+        self.reason = self.reason.take().or(other.reason);
     }
 
     pub(super) fn count(&mut self, outcome: Outcome) {
@@ -39,9 +46,11 @@ impl Saved {
         }
     }
 
-    pub(super) fn problem(&mut self, item: &str, message: &crate::Error) {
-        crate::warn!(item = item, "left out: {message}");
-        self.problems.push((item.to_owned(), message.to_string()));
+    pub(super) fn problem(&mut self, item: &str, error: Error) {
+        crate::warn!(item = item, "left out: {error}");
+        self.problems.push((item.to_owned(), error.to_string()));
+        self.failed += 1;
+        self.reason.get_or_insert(error);
     }
 
     /// Notes that the rest is left for the next run.

@@ -23,7 +23,10 @@ pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Resul
     let went_well = ended.get("state").and_then(Value::as_str) == Some("done");
     output.show(&ended, || {
         if went_well {
-            done(&format!("job {id} is done"));
+            match crate::jobs::partial(&ended) {
+                None => done(&format!("job {id} is done")),
+                Some(partial) => crate::output::warning(&format!("job {id} is done in part: {partial}")),
+            }
         } else {
             let code = cell(ended.get("error"));
             let message = cell(ended.get("error_message"));
@@ -130,7 +133,9 @@ impl Live {
     async fn watch(&self, session: &Session, id: &str) -> Result<Value> {
         self.status("waiting for a worker");
         let path = format!("jobs/{}/events", segment(id));
-        let mut events = session.events(Method::GET, &path, &[]).await?;
+        let advice =
+            format!("the job goes on, or starts again with the server; see it with `konnector jobs show {id}`");
+        let mut events = session.events(Method::GET, &path, &[], advice).await?;
         let mut job = Value::Null;
         while let Some(event) = events.next().await? {
             match event.name.as_str() {

@@ -112,27 +112,49 @@ async fn list(session: &Session, output: Output, limit: u64) -> Result<()> {
     let page = session.get(PATH, &[("limit", &limit.to_string()), ("skip", &skip)]).await?;
     let mut jobs = page.get("rows").and_then(Value::as_array).cloned().unwrap_or_default();
     jobs.reverse();
-    let mut rows = Rows::new(["id", "konnector", "state", "started", "finished", "error"]);
+    let mut rows = Rows::new(["id", "konnector", "state", "started", "finished", "error", "next attempt"]);
     for job in &jobs {
         rows.row([
             cell(job.get("_id")),
             cell(job.get("message").and_then(|message| message.get("konnector"))),
-            cell(job.get("state")),
+            match partial(job) {
+                None => cell(job.get("state")),
+                Some(_) => format!("{} in part", cell(job.get("state"))),
+            },
             date(job.get("started_at")),
             date(job.get("finished_at")),
             cell(job.get("error")),
+            date(job.get("next_attempt_at")),
         ]);
     }
     output.table(&json!(jobs), "no job yet; run a konnector: konnector konnectors run SLUG", rows);
     Ok(())
 }
 
+/// What was left out of a job that is done, and what was saved.
+pub fn partial(job: &Value) -> Option<String> {
+    let partial = job.get("partial")?;
+    let count = |name: &str| cell(partial.get(name));
+    Some(format!(
+        "{} not saved; {} documents and {} files are as they should be",
+        count("failed"),
+        count("documents"),
+        count("files")
+    ))
+}
+
+/// Shown in words of their own.
+const IN_WORDS: [&str; 2] = ["receipt", "partial"];
+
 fn show(output: Output, job: &Value) {
     output.show(job, || {
-        for (name, value) in
-            job.as_object().into_iter().flatten().filter(|(name, value)| *name != "receipt" && !value.is_null())
-        {
-            say!("{name:<16} {}", crate::output::printable(&cell(Some(value))));
+        for (name, value) in job.as_object().into_iter().flatten() {
+            if !IN_WORDS.contains(&name.as_str()) && !value.is_null() {
+                say!("{name:<16} {}", crate::output::printable(&cell(Some(value))));
+            }
+        }
+        if let Some(partial) = partial(job) {
+            say!("{:<16} {partial}", "partial");
         }
         if let Some(receipt) = receipt::of(job) {
             receipt::print(&receipt);

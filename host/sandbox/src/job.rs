@@ -60,8 +60,10 @@ pub struct Problem {
 /// What a run that came to its end tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Items that were left out.
+    /// Items that were left out, with a last one in place of those beyond the limit.
     pub problems: Vec<Problem>,
+    /// How many items were left out in all.
+    pub problem_count: u64,
 }
 
 /// What the user must do at the vendor.

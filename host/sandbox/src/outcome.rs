@@ -117,6 +117,7 @@ impl Judge<'_> {
     }
 
     async fn report(&self, report: wit::Report) -> Report {
+        let problem_count = report.problems.len() as u64;
         let more = report.problems.len().saturating_sub(PROBLEMS);
         let mut pace = Pace::default();
         let mut problems = Vec::with_capacity(report.problems.len().min(PROBLEMS + 1));
@@ -127,7 +128,7 @@ impl Judge<'_> {
         if more > 0 {
             problems.push(Problem { item: String::new(), message: format!("{more} more problems") });
         }
-        Report { problems }
+        Report { problems, problem_count }
     }
 
     fn failure(&self, failure: wit::Failure) -> Failure {

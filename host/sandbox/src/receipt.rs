@@ -80,6 +80,14 @@ pub struct WriteCount {
     pub deleted: u64,
 }
 
+impl WriteCount {
+    /// Those that are there as the konnector wants them.
+    #[must_use]
+    pub const fn kept(&self) -> u64 {
+        self.created + self.updated + self.unchanged
+    }
+}
+
 impl Receipt {
     pub(crate) fn new(
         meter: &Meter,

@@ -33,6 +33,7 @@ async fn every_function_of_the_contract_answers() {
                     message: "no amount",
                 },
             ],
+            problem_count: 1,
         },
     )
     "#);

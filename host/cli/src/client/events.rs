@@ -18,11 +18,13 @@ pub struct Event {
 pub struct Events {
     answer: Response,
     parser: Parser,
+    /// What to do when the stream breaks.
+    advice: String,
 }
 
 impl Events {
-    pub(super) fn new(answer: Response) -> Self {
-        Self { answer, parser: Parser::default() }
+    pub(super) fn new(answer: Response, advice: String) -> Self {
+        Self { answer, parser: Parser::default(), advice }
     }
 
     /// The next event; nothing at the end. Cancel-safe: nothing read is lost.
@@ -39,8 +41,7 @@ impl Events {
                 Ok(Some(bytes)) => self.parser.push(&bytes),
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    let advice = "the server may have been stopped; it goes on with the job when it starts again";
-                    return Err(Error::failed(format!("the stream of events broke: {error}"), advice));
+                    return Err(Error::failed(format!("the server broke off: {error}"), self.advice.as_str()));
                 }
             }
         }

@@ -92,10 +92,10 @@ impl Session {
         self.send(self.request(Method::GET, path, query)?).await
     }
 
-    /// A request that answers with events.
-    pub async fn events(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<Events> {
+    /// A request that returns events, with what to do when they break off.
+    pub async fn events(&self, method: Method, path: &str, query: &[(&str, &str)], advice: String) -> Result<Events> {
         let request = self.request(method, path, query)?.header(ACCEPT, "text/event-stream");
-        Ok(Events::new(self.send(request).await?))
+        Ok(Events::new(self.send(request).await?, advice))
     }
 }
 

@@ -15,7 +15,10 @@ pub async fn follow(
     slug: &str,
     query: &[(&str, &str)],
 ) -> Result<()> {
-    let mut events = session.events(method, &format!("konnectors/{}", segment(slug)), query).await?;
+    let advice = format!(
+        "{slug} is installed as a whole or stays as it was; see which with `konnector konnectors show {slug}`, and run the command again"
+    );
+    let mut events = session.events(method, &format!("konnectors/{}", segment(slug)), query, advice).await?;
     let mut last = Value::Null;
     while let Some(event) = events.next().await? {
         match event.name.as_str() {

@@ -154,6 +154,28 @@ impl Platform {
         }
     }
 
+    /// Refuses the message of a job that names no account for a konnector which logs into one. What is not installed is for the run to find out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Attribute`].
+    pub(crate) fn check_login(&self, instance: &Instance, message: &Value) -> Result<()> {
+        let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
+        let (Some(slug), None) = (slug, self.account_of_message(instance, message)) else { return Ok(()) };
+        match self.konnector(instance, &slug) {
+            Ok(konnector) if konnector.manifest()?.fields.is_empty() => Ok(()),
+            Ok(_) => {
+                let message = format!(
+                    "the konnector '{slug}' logs into an account, and the arguments name none; list its accounts with \
+                     `konnector accounts ls`, or add one with `konnector accounts add {slug}`"
+                );
+                Err(Error::Attribute { name: "arguments/account", message })
+            }
+            Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Changes members of an account on behalf of a run of a konnector, as long as the konnector may use the account.
     ///
     /// # Errors

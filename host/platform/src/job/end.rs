@@ -7,7 +7,7 @@ use konnector_store::{BlobId, Changes, DocRef, Lease, Rev};
 use super::outcome::Verdict;
 use super::retry::{Retry, RetryPolicy};
 use super::step::{Circumstances, Command, Event, Phase, Standing, step};
-use super::{Job, State, leave};
+use super::{Job, Partial, State, leave};
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Stored, object};
@@ -25,6 +25,8 @@ pub struct Remains {
     pub receipt: Option<Receipt>,
     /// Items that could not be saved while the rest was.
     pub problems: Vec<Problem>,
+    /// How many there were in all.
+    pub problem_count: u64,
     /// Where its log lines are kept.
     pub log: Option<BlobId>,
     /// Revision of the account, counted from 1, that the run began with.
@@ -193,6 +195,7 @@ fn finish(job: &mut Job, verdict: Option<Verdict>, remains: &Remains, now: DateT
     job.log = remains.log;
     job.account_generation = remains.account_generation;
     job.state = if verdict.is_some() { State::Errored } else { State::Done };
+    job.partial = verdict.is_none().then(|| Partial::of(remains)).flatten();
     if let Some(verdict) = verdict {
         job.fault = verdict.retry == Retry::Fault;
         job.needs_room = verdict.retry == Retry::WhenThereIsRoom;

@@ -184,6 +184,9 @@ pub struct Job {
     /// Revision of the account, counted from 1, that the run began with.
     #[serde(rename = "_account_generation", default, skip_serializing_if = "Option::is_none")]
     pub account_generation: Option<u64>,
+    /// Of a job that is done: how much was left out and how much was saved, where something was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Partial>,
     /// Items that could not be saved while the rest was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
@@ -217,6 +220,27 @@ mod never {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
         let date = DateTime::<Utc>::deserialize(deserializer)?;
         Ok((date.timestamp() > 0).then_some(date))
+    }
+}
+
+/// What a run left out while it saved the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partial {
+    /// Items and files that were left out.
+    pub failed: u64,
+    /// Documents that were written or found unchanged.
+    pub documents: u64,
+    /// Files that were written or found unchanged.
+    pub files: u64,
+}
+
+impl Partial {
+    /// `None` where nothing was left out.
+    fn of(remains: &Remains) -> Option<Self> {
+        let receipt = remains.receipt.as_ref();
+        let failed = remains.problem_count + receipt.map_or(0, |receipt| receipt.files_not_saved);
+        let (documents, files) = receipt.map_or((0, 0), |receipt| (receipt.documents.kept(), receipt.files.kept()));
+        (failed > 0).then_some(Self { failed, documents, files })
     }
 }
 
@@ -266,6 +290,7 @@ impl Job {
             retried_as: None,
             superseded_by: None,
             account_generation: None,
+            partial: None,
             problems: Vec::new(),
             receipt: None,
             log: None,
@@ -371,9 +396,11 @@ impl Platform {
     /// # Errors
     ///
     /// [`Error::NotFound`] for an unknown worker, [`Error::BadRequest`] when the message names no konnector, [`Error::ForeignAccount`] when that
-    /// may not use the account, [`Error::Unavailable`] when it is in maintenance.
+    /// may not use the account, [`Error::Attribute`] when it logs into accounts and none is named, [`Error::Unavailable`] when it is in
+    /// maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
         self.check_account(instance, &request.message, Place::Arguments)?;
+        self.check_login(instance, &request.message)?;
         if let Some(maintenance) = self.maintenance_of(instance, &request.message)? {
             maintenance.admit(request.cause == Cause::Manual)?;
         }

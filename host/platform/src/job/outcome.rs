@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use konnector_sandbox::{Action, Ending, Failure, Outcome};
+use konnector_sandbox::{Action, Ending, Failure, Outcome, Receipt};
 
 use super::retry::Retry;
 use crate::account::ForeignAccount;
@@ -134,6 +134,9 @@ impl Verdict {
 
     /// The run could not even be set up.
     pub(crate) fn unprepared(error: &crate::Error) -> Self {
+        if let crate::Error::Manifest(error @ konnector_manifest::Error::AccountAddress { .. }) = error {
+            return Self::of_failure(&Failure::MissingCredentials(error.to_string()));
+        }
         Self::new(Code::UnknownError, Retry::Once, false, format!("The run could not be set up: {error}"))
     }
 
@@ -167,6 +170,17 @@ impl Verdict {
             Outcome::Failed(failure) => Some(Self::of_failure(failure)),
             Outcome::Ended(ending) => Some(Self::of_ending(ending)),
         }
+    }
+
+    /// Judges a run that went well in the konnector's eyes: one that works with plain files learns of no failure after it closed them.
+    pub(crate) fn of_lost_files(receipt: &Receipt) -> Option<Self> {
+        let lost = receipt.files_not_saved;
+        let nothing_saved = receipt.documents.kept() + receipt.files.kept() == 0;
+        (lost > 0 && nothing_saved).then(|| {
+            let message =
+                format!("None of the {lost} files that the konnector wrote could be saved; the job's log says why.");
+            Self::new(Code::UnknownError, Retry::Once, false, message)
+        })
     }
 
     fn of_failure(failure: &Failure) -> Self {

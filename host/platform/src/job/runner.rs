@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use konnector_manifest::Slug;
-use konnector_sandbox::{Ended, Ending, Outcome};
+use konnector_sandbox::{Ended, Ending, Outcome, Report};
 use konnector_store::Lease;
 use tokio_util::sync::CancellationToken;
 
@@ -69,15 +69,16 @@ impl Runner for SandboxRunner {
             Err(verdict) => return Ok(Finished { verdict: Some(verdict), remains: Remains::default() }),
         };
         let Ended { outcome, receipt } = run.execute(cancel).await;
-        let verdict = Verdict::of(&outcome);
-        let problems = match outcome {
+        let verdict = Verdict::of(&outcome).or_else(|| Verdict::of_lost_files(&receipt));
+        let report = match outcome {
             Outcome::Ended(Ending::LeaseLost) => return Err(Error::StaleLease),
-            Outcome::Completed(report) => report.problems,
-            Outcome::Failed(_) | Outcome::Ended(_) => Vec::new(),
+            Outcome::Completed(report) => report,
+            Outcome::Failed(_) | Outcome::Ended(_) => Report::default(),
         };
         let remains = Remains {
             receipt: Some(receipt),
-            problems,
+            problems: report.problems,
+            problem_count: report.problem_count,
             log: run.store_log().await,
             account_generation: job.account_generation,
         };
