@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::json::{Object, wrong_type};
+use crate::json::{Object, check_identifier, wrong_type};
 
 /// One field of the form that creates an account.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,6 +120,7 @@ fn is_group(members: &Map<String, Value>) -> bool {
 }
 
 fn read(name: &str, field: &Object, in_group: bool) -> Result<Field, Error> {
+    check_identifier("fields".to_owned(), name)?;
     let kind = field.text("type")?.map_or_else(|| FieldKind::guessed(name), FieldKind::named);
     // `role` is what real manifests say; `login: true` was used before it.
     let identifier = field.flag("identifier")?.unwrap_or(false)

@@ -3,6 +3,16 @@
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::untrusted::is_printable;
+
+/// Refuses an identifier that cannot be shown as what it is: two that look the same could be told apart by programs alone.
+pub(crate) fn check_identifier(path: String, text: &str) -> Result<(), Error> {
+    if text.chars().all(is_printable) {
+        return Ok(());
+    }
+    let advice = "leave control characters out; they cannot be seen in what identifies something";
+    Err(Error::Invalid { found: Value::from(text).to_string(), advice }.at(path))
+}
 
 /// An object and its place in the document.
 #[derive(Clone)]

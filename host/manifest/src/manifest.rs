@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::field::{self, Field, FieldKind};
-use crate::json::Object;
+use crate::json::{Object, check_identifier};
 use crate::place::without_mark;
 use crate::{Error, Frequency, LimitValues, Permissions, Slug};
 
@@ -273,6 +273,7 @@ fn read_version(root: &Object) -> Result<String, Error> {
 
 fn read_slug(root: &Object, warnings: &mut Vec<String>) -> Result<Option<Slug>, Error> {
     let Some(text) = root.text("slug")? else { return Ok(None) };
+    check_identifier(root.path("slug"), text)?;
     match text.parse() {
         Ok(slug) => Ok(Some(slug)),
         Err(error) => {
@@ -307,7 +308,8 @@ fn read_time_interval(root: &Object) -> Result<(u8, u8), Error> {
 /// A path inside the bundle.
 fn read_path(root: &Object, name: &str) -> Result<Option<String>, Error> {
     let Some(path) = root.text(name)?.filter(|path| !path.is_empty()) else { return Ok(None) };
-    let leaves = path.starts_with('/') || path.contains(['\\', '\0']) || path.split('/').any(|part| part == "..");
+    check_identifier(root.path(name), path)?;
+    let leaves = path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part == "..");
     if leaves {
         return Err(invalid(root, name, r#"write a path inside the bundle, as in "assets/icon.svg""#));
     }
@@ -319,8 +321,10 @@ fn read_default_dir(folders: Option<&Vec<Value>>) -> Option<String> {
 }
 
 fn read_terms(terms: &Object) -> Result<Terms, Error> {
+    let id = terms.required_text("id", r#""id": "my-bank-terms""#)?;
+    check_identifier(terms.path("id"), id)?;
     Ok(Terms {
-        id: terms.required_text("id", r#""id": "my-bank-terms""#)?.to_owned(),
+        id: id.to_owned(),
         url: terms.text("url")?.map(str::to_owned),
         version: terms.required_text("version", r#""version": "1""#)?.to_owned(),
     })

@@ -85,6 +85,29 @@ fn an_old_manifest_is_read_with_warnings() {
 }
 
 #[test]
+fn what_identifies_something_can_be_seen() {
+    let refused = |member: &str| {
+        let text = format!(r#"{{ "name": "A", "version": "1.0.0", {member} }}"#);
+        Manifest::parse(text.as_bytes()).expect_err(member).to_string()
+    };
+    let all = [
+        r#""slug": "bank\u0000""#,
+        r#""icon": "icon\u001b.svg""#,
+        r#""fields": { "log\u202ein": {} }"#,
+        r#""permissions": { "bil\nls": { "type": "io.cozy.bills" } }"#,
+        r#""terms": { "id": "a\u0007", "version": "1" }"#,
+    ]
+    .map(refused);
+    insta::assert_snapshot!(all.join("\n").replace('\u{202e}', "<202e>"), @r#"
+    line 1, column 44: slug: "bank\u0000" is not allowed; leave control characters out; they cannot be seen in what identifies something
+    line 1, column 44: icon: "icon\u001b.svg" is not allowed; leave control characters out; they cannot be seen in what identifies something
+    line 1, column 46: fields: "log<202e>in" is not allowed; leave control characters out; they cannot be seen in what identifies something
+    line 1, column 51: permissions: "bil\nls" is not allowed; leave control characters out; they cannot be seen in what identifies something
+    line 1, column 53: terms.id: "a\u0007" is not allowed; leave control characters out; they cannot be seen in what identifies something
+    "#);
+}
+
+#[test]
 fn all_that_was_written_is_kept() {
     for bytes in [BANK101, CARDDAV, LEGACY_NODE] {
         let written: Map<String, Value> = serde_json::from_slice(bytes).expect("JSON");

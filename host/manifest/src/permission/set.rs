@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::http::{self, HttpRules};
 use super::{Denied, Rule, RuleKind, denied};
-use crate::json::Object;
+use crate::json::{Object, check_identifier};
 use crate::{Doctype, DoctypePattern, Error, Verb, Verbs};
 
 /// An ordered set of rules. What no rule allows is denied.
@@ -22,7 +22,10 @@ impl Permissions {
     pub fn from_manifest(rules: &Map<String, Value>) -> Result<Self, Error> {
         rules
             .iter()
-            .map(|(title, rule)| Rule::from_json(title, &Object::at(format!("permissions.{title}"), rule)?))
+            .map(|(title, rule)| {
+                check_identifier("permissions".to_owned(), title)?;
+                Rule::from_json(title, &Object::at(format!("permissions.{title}"), rule)?)
+            })
             .collect::<Result<_, _>>()
             .map(Self)
     }
