@@ -43,6 +43,20 @@ const RESERVED: [&str; 11] = [
     "upgrade",
 ];
 
+/// Headers that mean one thing, of which a second one would be read by some and not by others (RFC 9110 §5.3). The gate sets the rest of
+/// their kind itself.
+const SINGLE: [&str; 9] = [
+    "authorization",
+    "content-encoding",
+    "content-location",
+    "content-range",
+    "content-type",
+    "from",
+    "origin",
+    "referer",
+    "user-agent",
+];
+
 /// How the answer's body is wanted: the WIT enum `http.body-form`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Expect {
@@ -230,9 +244,7 @@ impl Outgoing {
                 _ if is_reserved(name) => {
                     return Err(invalid(format!("headers: {name} is set by the host; leave it out")));
                 }
-                _ => {
-                    headers.append(name.clone(), value.clone());
-                }
+                _ => append(&mut headers, name.clone(), value.clone())?,
             }
         }
         let draft = Draft {
@@ -316,9 +328,17 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
         let value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|_| {
             invalid(format!("headers: the value of {parsed} holds a line break or another control character"))
         })?;
-        map.append(parsed, value);
+        append(&mut map, parsed, value)?;
     }
     Ok(map)
+}
+
+fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), HttpError> {
+    if SINGLE.contains(&name.as_str()) && headers.contains_key(&name) {
+        return Err(invalid(format!("headers: {name} is there twice; send it once")));
+    }
+    headers.append(name, value);
+    Ok(())
 }
 
 fn check_sizes(number: usize, size: usize) -> Result<(), HttpError> {
@@ -384,6 +404,21 @@ mod tests {
         ] {
             assert_eq!(parse_url(text).unwrap().as_str(), expected);
         }
+    }
+
+    #[test]
+    fn a_header_with_one_meaning_is_sent_once() {
+        let twice =
+            |name: &str| Request::get("https://bank.example/").header(name, "a").header(&name.to_uppercase(), "b");
+        insta::assert_snapshot!(refused(twice("content-type")), @"headers: content-type is there twice; send it once");
+        SINGLE.iter().for_each(|name| drop(refused(twice(name))));
+        let draft = Draft::new(twice("accept-language")).unwrap();
+        assert_eq!(draft.headers.get_all("accept-language").iter().count(), 2);
+        let (mut parts, ()) = http::Request::get("https://bank.example/").body(()).unwrap().into_parts();
+        for value in ["Bearer a", "Bearer b"] {
+            parts.headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        assert!(Outgoing::new(parts).is_err());
     }
 
     #[test]
