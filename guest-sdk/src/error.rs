@@ -64,6 +64,9 @@ pub enum Error {
     /// The host failed.
     #[error("the host failed: {0}")]
     HostFailed(String),
+    /// The host refuses what it was given: a document, a name or a request. For the user that is a fault of the konnector.
+    #[error("the host refuses it: {0}")]
+    Refused(String),
     /// The konnector is wrong.
     #[error("{0}")]
     Bug(String),
@@ -146,6 +149,7 @@ impl Error {
             Self::StorageFull(text) => Self::StorageFull(add(text)),
             Self::LimitReached(text) => Self::LimitReached(add(text)),
             Self::HostFailed(text) => Self::HostFailed(add(text)),
+            Self::Refused(text) => Self::Refused(add(text)),
             Self::Bug(text) => Self::Bug(add(text)),
             Self::RateLimited(_) | Self::Cancelled => self,
         }
@@ -158,7 +162,7 @@ impl Error {
 
     /// Whether it concerns this one item, so that the others are worth trying.
     pub(crate) fn concerns_one_item(&self) -> bool {
-        matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Bug(_))
+        matches!(self, Self::VendorDown(_) | Self::VendorChanged(_) | Self::Refused(_) | Self::Bug(_))
     }
 }
 
@@ -184,6 +188,7 @@ impl From<Error> for Failure {
             Error::LimitReached(text) => Self::LimitReached(text),
             Error::HostFailed(text) => Self::HostFailed(text),
             Error::Cancelled => Self::Cancelled,
+            Error::Refused(_) => Self::Bug(error.to_string()),
             Error::Bug(text) => Self::Bug(text),
         }
     }
@@ -198,7 +203,7 @@ impl From<HostError> for Error {
             HostError::TooLarge(limit) => Self::LimitReached(format!("larger than the limit of {limit} bytes")),
             HostError::StorageFull => Self::StorageFull("the user's space is used up".to_owned()),
             HostError::LimitReached(text) => Self::LimitReached(text),
-            HostError::Invalid(text) => Self::Bug(text),
+            HostError::Invalid(text) => Self::Refused(text),
             HostError::Internal(text) => Self::HostFailed(text),
             HostError::Unattended => Self::CodeMissing("nobody was there to give it".to_owned()),
             HostError::Cancelled => Self::Cancelled,
@@ -219,7 +224,7 @@ impl From<HttpError> for Error {
                 Self::Bug(format!("the answer is larger than {limit} bytes; use `download` for it"))
             }
             HttpError::LimitReached(text) => Self::LimitReached(text),
-            HttpError::Invalid(text) => Self::Bug(format!("the request is malformed: {text}")),
+            HttpError::Invalid(text) => Self::Refused(format!("the request is malformed: {text}")),
             HttpError::Protocol(text) => Self::VendorDown(text),
             HttpError::Cancelled => Self::Cancelled,
             HttpError::Internal(text) => Self::HostFailed(text),

@@ -1,4 +1,6 @@
+use std::collections::hash_map::RandomState;
 use std::fmt::Display;
+use std::hash::{BuildHasher as _, Hasher as _};
 
 use url::Url;
 
@@ -15,8 +17,29 @@ pub struct Form {
     /// The controls' names, also of those that send nothing until they are set.
     names: Vec<String>,
     fields: Vec<(String, String)>,
-    /// Labels of the encoding that it is sent in.
+    /// Names of the controls that choose files.
+    files: Vec<String>,
+    encoding: Encoding,
+    /// Labels of the charset that it is sent in.
     charset: String,
+}
+
+/// How the fields of a POST become a body (HTML §4.10.21.5, `enctype`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    UrlEncoded,
+    Multipart,
+    Plain,
+}
+
+impl Encoding {
+    fn named(name: &str) -> Self {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "multipart/form-data" => Self::Multipart,
+            "text/plain" => Self::Plain,
+            _ => Self::UrlEncoded,
+        }
+    }
 }
 
 /// The field whose value is the encoding (HTML §4.10.21.4, step 5.10); the host fills it in.
@@ -38,7 +61,16 @@ impl Form {
         // HTML §4.10.21.5, "pick an encoding for the form".
         let accepted = element.attribute("accept-charset").map(str::trim).filter(|labels| !labels.is_empty());
         let charset = accepted.or(element.page().charset()).unwrap_or("UTF-8").to_owned();
-        let mut form = Self { method, action, page: page.clone(), names: Vec::new(), fields: Vec::new(), charset };
+        let mut form = Self {
+            method,
+            action,
+            page: page.clone(),
+            names: Vec::new(),
+            fields: Vec::new(),
+            files: Vec::new(),
+            encoding: Encoding::named(element.attribute("enctype").unwrap_or_default()),
+            charset,
+        };
         for control in controls(element) {
             form.read(control);
         }
@@ -55,6 +87,11 @@ impl Form {
             "textarea" => vec![control.node().text().collect()],
             "select" => selected(control),
             "input" if is_hidden(control) && name.eq_ignore_ascii_case(CHARSET_FIELD) => vec![String::new()],
+            // No file is chosen: an empty one is sent.
+            "input" if is_of_type(control, "file") => {
+                self.files.push(name.to_owned());
+                vec![String::new()]
+            }
             "input" => input(control).into_iter().collect(),
             _ => Vec::new(),
         };
@@ -100,7 +137,15 @@ impl Form {
     pub fn request<'c>(&self, client: &'c Client) -> RequestBuilder<'c> {
         let fields: Vec<_> = self.fields.iter().map(|(name, value)| (with_crlf(name), with_crlf(value))).collect();
         let request = if self.method == "POST" {
-            client.post(&self.action).form(&fields)
+            let post = client.post(&self.action);
+            match self.encoding {
+                Encoding::UrlEncoded => post.form(&fields),
+                Encoding::Multipart => self.multipart(post, &fields),
+                Encoding::Plain => {
+                    let lines: String = fields.iter().map(|(name, value)| format!("{name}={value}\r\n")).collect();
+                    post.body("text/plain", lines)
+                }
+            }
         } else {
             let mut url = self.action.clone();
             url.query_pairs_mut().clear().extend_pairs(&fields);
@@ -109,10 +154,30 @@ impl Form {
         let request = request.header("referer", referer(&self.page));
         let names_its_charset =
             fields.iter().any(|(name, value)| name.eq_ignore_ascii_case(CHARSET_FIELD) && value.is_empty());
-        if names_its_charset || !self.charset.eq_ignore_ascii_case("utf-8") {
+        // The host writes forms of the first kind in another charset, and in the query.
+        let is_transcoded = self.method != "POST" || self.encoding == Encoding::UrlEncoded;
+        if is_transcoded && (names_its_charset || !self.charset.eq_ignore_ascii_case("utf-8")) {
             return request.form_charset(&self.charset);
         }
         request
+    }
+
+    /// RFC 7578, with the escapes of HTML §4.10.21.7.
+    fn multipart<'c>(&self, request: RequestBuilder<'c>, fields: &[(String, String)]) -> RequestBuilder<'c> {
+        let boundary = boundary();
+        let escape = |name: &str| name.replace('\r', "%0D").replace('\n', "%0A").replace('"', "%22");
+        let mut body = String::new();
+        for (name, value) in fields {
+            let is_charset = name.eq_ignore_ascii_case(CHARSET_FIELD) && value.is_empty();
+            let value = if is_charset { "UTF-8" } else { value.as_str() };
+            body.push_str(&format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{}\"", escape(name)));
+            if value.is_empty() && self.files.contains(name) {
+                body.push_str("; filename=\"\"\r\nContent-Type: application/octet-stream");
+            }
+            body.push_str(&format!("\r\n\r\n{value}\r\n"));
+        }
+        body.push_str(&format!("--{boundary}--\r\n"));
+        request.body(&format!("multipart/form-data; boundary={boundary}"), body)
     }
 
     /// Sends it.
@@ -138,7 +203,17 @@ fn controls<'a>(form: Element<'a>) -> Vec<Element<'a>> {
 }
 
 fn is_hidden(control: Element<'_>) -> bool {
-    control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("hidden"))
+    is_of_type(control, "hidden")
+}
+
+fn is_of_type(control: Element<'_>, wanted: &str) -> bool {
+    control.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case(wanted))
+}
+
+/// A line that is in no value, because nobody can guess it. Values of secrets are put in later, where they cannot be looked at.
+fn boundary() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("----konnector{:016x}{:016x}", random(), random())
 }
 
 /// Ends every line by CR LF, as forms do (HTML §4.10.21.8).
@@ -150,7 +225,7 @@ fn input(control: Element<'_>) -> Option<String> {
     let value = control.attribute("value");
     match control.attribute("type").unwrap_or("text").to_ascii_lowercase().as_str() {
         // A button sends its value only when it is the one that is pressed; `set` does that.
-        "submit" | "image" | "reset" | "button" | "file" => None,
+        "submit" | "image" | "reset" | "button" => None,
         "checkbox" | "radio" => control.attribute("checked").map(|_| value.unwrap_or("on").to_owned()),
         _ => Some(value.unwrap_or_default().to_owned()),
     }
@@ -248,6 +323,53 @@ two lines</textarea>
         assert_eq!(charset(&accepting, Some("windows-1252")).as_deref(), Some("x-unknown iso-8859-15"));
         assert_eq!(charset(&form("accept-charset=UTF-8", ""), Some("windows-1252")), None);
         assert_eq!(sent(&form("", field), None), (Some("UTF-8".to_owned()), "a=%C3%A9&_charset_=".to_owned()));
+    }
+
+    /// Media type and body of what a form of this kind sends, with `B` for its boundary.
+    fn encoded(enctype: &str) -> (String, String) {
+        let host = Host::new().answer("https://a.example/send", "fine");
+        let page = format!(
+            "<form method=post action=/send enctype='{enctype}'><input name='a\"b' value=\u{e9}><input type=file name=f><input type=hidden name=_charset_></form>"
+        );
+        let page = Page::new(&page, Url::parse("https://a.example/").unwrap());
+        page.form("form").unwrap().submit(&Client::new("https://a.example").unwrap()).unwrap();
+        let request = host.requests().remove(0);
+        let kind = request.headers.iter().find(|(name, _)| name == "content-type").unwrap().1.clone();
+        let boundary = kind.split_once("boundary=").map(|(_, boundary)| boundary.to_owned()).unwrap_or_default();
+        if boundary.is_empty() {
+            (kind, request.body)
+        } else {
+            (kind.replace(&boundary, "B"), request.body.replace(&boundary, "B"))
+        }
+    }
+
+    #[test]
+    fn a_form_is_sent_as_its_page_says() {
+        let (kind, body) = encoded("Multipart/Form-Data");
+        assert_eq!(kind, "multipart/form-data; boundary=B");
+        assert_eq!(
+            body.split("\r\n").collect::<Vec<_>>(),
+            [
+                "--B",
+                "Content-Disposition: form-data; name=\"a%22b\"",
+                "",
+                "\u{e9}",
+                "--B",
+                "Content-Disposition: form-data; name=\"f\"; filename=\"\"",
+                "Content-Type: application/octet-stream",
+                "",
+                "",
+                "--B",
+                "Content-Disposition: form-data; name=\"_charset_\"",
+                "",
+                "UTF-8",
+                "--B--",
+                "",
+            ]
+        );
+        assert_eq!(encoded("text/plain"), ("text/plain".to_owned(), "a\"b=\u{e9}\r\nf=\r\n_charset_=\r\n".to_owned()));
+        let (kind, body) = encoded("application/json");
+        assert_eq!((kind.as_str(), body.as_str()), ("application/x-www-form-urlencoded", "a%22b=%C3%A9&f=&_charset_="));
     }
 
     #[test]

@@ -11,6 +11,19 @@ use crate::bindings::konnector::host::http::{BodyForm, Header, Request as Wire};
 use crate::html::Page;
 use crate::{Error, Result};
 
+/// Headers of which the host refuses a second one.
+const SINGLE: [&str; 9] = [
+    "authorization",
+    "content-encoding",
+    "content-location",
+    "content-range",
+    "content-type",
+    "from",
+    "origin",
+    "referer",
+    "user-agent",
+];
+
 /// A request that is not sent yet, on its own: what [`crate::http::FileSource`] keeps for later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -98,9 +111,15 @@ impl<'a> RequestBuilder<'a> {
         })
     }
 
-    /// Sets a header, in place of the client's of that name.
+    /// Sets a header, in place of the client's of that name. Set again, one that may be there once alone (`Content-Type`, `Authorization` and
+    /// the like) is replaced; of others there are two.
     pub fn header(self, name: &str, value: impl Display) -> Self {
-        self.change(|request| request.headers.push((name.to_owned(), value.to_string())))
+        self.change(|request| {
+            if SINGLE.iter().any(|single| single.eq_ignore_ascii_case(name)) {
+                request.headers.retain(|(set, _)| !set.eq_ignore_ascii_case(name));
+            }
+            request.headers.push((name.to_owned(), value.to_string()));
+        })
     }
 
     /// A name and a password (RFC 7617). The password may be a [`crate::Secret`].
@@ -227,6 +246,16 @@ mod tests {
         assert_eq!(sent.body, "a+b=%C3%A9&n=1");
         let names: Vec<_> = sent.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
         assert_eq!(names, ["dnt: 1", "accept: application/json", "content-type: application/x-www-form-urlencoded"]);
+    }
+
+    #[test]
+    fn the_last_content_type_counts() {
+        let client = Client::new("https://a.example").unwrap();
+        let request =
+            client.post("x").form(&[("a", "b")]).header("Content-Type", "text/plain").header("x", 1).header("x", 2);
+        let headers = request.build().unwrap().headers;
+        let headers: Vec<_> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        assert_eq!(headers, ["Content-Type: text/plain", "x: 1", "x: 2"]);
     }
 
     #[test]
