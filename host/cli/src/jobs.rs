@@ -170,6 +170,11 @@ async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
         lines.for_each(|line| print_json_line(&line));
     } else {
         lines.for_each(|line| say!("{}", follow::log_line(&line)));
+        let job = read(session, id).await?;
+        if job.get("next_attempt_at").is_some() {
+            let retry = cell(job.get("retried_as"));
+            note(&format!("next attempt at {}, as the job {retry}", date(job.get("next_attempt_at"))));
+        }
     }
     Ok(())
 }

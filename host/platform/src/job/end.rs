@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use konnector_sandbox::{Problem, Receipt};
-use konnector_store::{BlobId, Changes, DocRef, Lease, Rev};
+use konnector_store::{BlobInfo, Changes, DocRef, Lease, Rev};
 
 use super::outcome::Verdict;
 use super::retry::{Retry, RetryPolicy};
@@ -28,7 +28,7 @@ pub struct Remains {
     /// How many there were in all.
     pub problem_count: u64,
     /// Where its log lines are kept.
-    pub log: Option<BlobId>,
+    pub log: Option<BlobInfo>,
     /// Revision of the account, counted from 1, that the run began with.
     pub account_generation: Option<u64>,
 }
@@ -192,7 +192,8 @@ fn finish(job: &mut Job, verdict: Option<Verdict>, remains: &Remains, now: DateT
     job.finished_at = Some(now);
     job.receipt.clone_from(&remains.receipt);
     job.problems.clone_from(&remains.problems);
-    job.log = remains.log;
+    job.log = remains.log.as_ref().map(|log| log.id);
+    job.log_checksum = remains.log.as_ref().map(|log| hex::encode(log.sha256));
     job.account_generation = remains.account_generation;
     job.state = if verdict.is_some() { State::Errored } else { State::Done };
     job.partial = verdict.is_none().then(|| Partial::of(remains)).flatten();

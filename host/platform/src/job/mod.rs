@@ -196,6 +196,9 @@ pub struct Job {
     /// Where its log lines are kept.
     #[serde(rename = "_log", default, skip_serializing_if = "Option::is_none")]
     pub log: Option<BlobId>,
+    /// SHA-256 of its log lines, in hexadecimal.
+    #[serde(rename = "_log_checksum", default, skip_serializing_if = "Option::is_none")]
+    pub log_checksum: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -294,6 +297,7 @@ impl Job {
             problems: Vec::new(),
             receipt: None,
             log: None,
+            log_checksum: None,
         }
     }
 

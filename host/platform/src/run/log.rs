@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use konnector_sandbox::capability::{Log, LogLine};
-use konnector_store::{BlobId, DocRef};
+use konnector_store::{BlobInfo, DocRef};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::doctype::JOB_LOGS;
 use crate::realtime::{Event, Happened};
@@ -24,15 +25,15 @@ impl JobLog {
         Self { platform, job, lines: Mutex::new(Vec::new()) }
     }
 
-    /// Keeps the lines; answers the blob, or nothing where there are no lines.
-    pub async fn store(&self) -> Result<Option<BlobId>> {
+    /// Keeps the lines; returns the blob, or nothing where there are no lines.
+    pub async fn store(&self) -> Result<Option<BlobInfo>> {
         let lines = std::mem::take(&mut *self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() {
             return Ok(None);
         }
         let mut writer = self.platform.store.blobs().create().await?;
         writer.write(Bytes::from(lines)).await?;
-        Ok(Some(writer.finish().await?.id))
+        Ok(Some(writer.finish().await?))
     }
 }
 
@@ -65,15 +66,21 @@ impl Log for JobLog {
 }
 
 impl Platform {
-    /// The kept log lines of a job, one JSON object a line.
+    /// The kept log lines of a job, one JSON object a line. Where they are not what was kept, a first line says so.
     ///
     /// # Errors
     ///
     /// [`crate::Error::NotFound`] when there is no such job.
     pub async fn job_log(&self, instance: &crate::instance::Instance, id: &str) -> Result<Vec<u8>> {
-        match self.job(instance, id)?.log {
-            Some(blob) => self.read_blob(&blob).await,
-            None => Ok(Vec::new()),
+        let job = self.job(instance, id)?;
+        let Some(blob) = job.log else { return Ok(Vec::new()) };
+        let mut lines = self.read_blob(&blob).await?;
+        // Older logs have no checksum.
+        if job.log_checksum.is_some_and(|kept| kept != hex::encode(Sha256::digest(&lines))) {
+            let message = "this log is damaged on the disk: lines of it may be changed or missing";
+            let warning = json!({ "after_ms": 0, "level": "error", "message": message, "fields": {} });
+            lines.splice(..0, format!("{warning}\n").into_bytes());
         }
+        Ok(lines)
     }
 }

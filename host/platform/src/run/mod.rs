@@ -21,7 +21,7 @@ use konnector_manifest::json_budget::MAX_DOCUMENT;
 use konnector_manifest::{Manifest, Permissions, Verb};
 use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
-use konnector_store::{BlobId, Error as StoreError, Lease};
+use konnector_store::{BlobInfo, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -186,7 +186,7 @@ impl Run {
     }
 
     /// Keeps the log lines; answers where. A log that cannot be kept is no reason to lose the result.
-    pub async fn store_log(&self) -> Option<BlobId> {
+    pub async fn store_log(&self) -> Option<BlobInfo> {
         match self.log.store().await {
             Ok(blob) => blob,
             Err(error) => {

@@ -4,6 +4,7 @@ mod account;
 mod documents;
 mod files;
 mod folder;
+mod log;
 mod oauth;
 mod progress;
 

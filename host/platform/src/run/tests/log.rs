@@ -1,0 +1,27 @@
+use konnector_sandbox::capability::{Level, Log as _, LogLine};
+
+use super::*;
+use crate::job::Job;
+use crate::run::log::JobLog;
+
+#[tokio::test]
+async fn a_log_that_is_not_what_was_kept_says_so() {
+    let run = Run::free().await;
+    let (platform, instance, at) = (&run.scope.platform, &run.scope.instance, run.lease.job.clone());
+    let log = JobLog::new(platform.clone(), at.clone());
+    log.line(LogLine { after: Duration::ZERO, level: Level::Info, message: "saved".to_owned(), fields: Vec::new() });
+    let kept = log.store().await.unwrap().expect("a line");
+    let read = async |checksum: Option<String>| {
+        let set = |job: &mut Job, _: &mut Changes| {
+            (job.log, job.log_checksum) = (Some(kept.id), checksum.clone());
+            Ok(true)
+        };
+        platform.modify(&at, set).await.unwrap().expect("the job");
+        let lines = String::from_utf8(platform.job_log(instance, &at.id).await.unwrap()).unwrap();
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(read(Some(hex::encode(kept.sha256))).await, ["saved"]);
+    assert_eq!(read(None).await, ["saved"], "a log of before there were checksums");
+    let damaged = read(Some("00".repeat(32))).await;
+    assert_eq!(damaged, ["this log is damaged on the disk: lines of it may be changed or missing", "saved"]);
+}
