@@ -47,7 +47,11 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
         problem.message = cut(std::mem::take(&mut problem.message), MAX_MESSAGE_SIZE);
     }
     let errors = problems.iter().filter(|problem| problem.error).count();
-    output.show(&json!({ "problems": problems, "errors": errors }), || {
+    let secrets = manifest.as_ref().map(secrets).unwrap_or_default();
+    output.show(&json!({ "problems": problems, "errors": errors, "secrets": secrets }), || {
+        for secret in &secrets {
+            say!("{}", printable(secret));
+        }
         for problem in &problems {
             let mark = if problem.error { Mark::Problem } else { Mark::Hint };
             marked_line(mark, &printable(&format!("{}: {}", problem.place, problem.message)));
@@ -58,6 +62,31 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
         }
     });
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where each secret of the account goes, a sentence for each rule that says so.
+fn secrets(manifest: &Manifest) -> Vec<String> {
+    let rules = manifest.permissions.rules().iter().filter(|rule| rule.kind == RuleKind::Http);
+    let bound = rules.flat_map(|rule| rule.secrets.iter().map(move |secret| (rule, secret)));
+    let mut sentences: Vec<String> = bound
+        .map(|(rule, secret)| {
+            let mut to = rule.values.join(", ");
+            if rule.selector.is_some() {
+                to = format!("the address in the account's {to}");
+            }
+            let path = secret.path.as_deref().map(|path| format!(" below {path}")).unwrap_or_default();
+            let part = match secret.fields.as_slice() {
+                [] => String::new(),
+                fields => format!(", as {}", fields.join(", ")),
+            };
+            format!("secret {} goes to {to}{path}{part}", secret.name)
+        })
+        .collect();
+    if sentences.is_empty() {
+        let every = manifest.secret_fields();
+        sentences.extend(every.map(|name| format!("secret {name} goes to every host that a rule spells out")));
+    }
+    sentences
 }
 
 fn at(line: Option<usize>) -> String {
@@ -213,6 +242,19 @@ mod tests {
         manifest.konnector:7: permissions.bills.verbs: "FETCH" is not a verb; use GET, POST, PUT, PATCH and DELETE, or ALL alone
         manifest.konnector:3: the manifest is not valid JSON: line 3, column 1: trailing comma
         "#);
+    }
+
+    #[test]
+    fn it_says_where_secrets_go() {
+        let manifest = |rule: &str| {
+            let text = format!(
+                r#"{{ "name": "A", "version": "1.0.0", "fields": {{ "password": {{ "type": "password" }} }},
+                      "permissions": {{ "vendor": {{ "type": "http", "values": ["https://a.example"]{rule} }} }} }}"#
+            );
+            secrets(&Manifest::parse(text.as_bytes()).unwrap()).join("\n")
+        };
+        insta::assert_snapshot!(manifest(""), @"secret password goes to every host that a rule spells out");
+        insta::assert_snapshot!(manifest(r#", "secrets": { "password": { "path": "/login", "fields": ["pass"] } }"#), @"secret password goes to https://a.example below /login, as pass");
     }
 
     #[test]
