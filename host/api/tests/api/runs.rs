@@ -31,6 +31,30 @@ fn jobs(api: &Api, slug: &str) -> Vec<String> {
     shown.collect()
 }
 
+#[tokio::test]
+async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
+    let api = Api::new().await;
+    let mut asks = manifest("1.0.0", &["io.cozy.bills"]);
+    asks["fields"] = json!({ "login": { "type": "text" }, "password": { "type": "password" } });
+    let source = program(&api.folder.path().join("shop"), &asks);
+    let events = api.follow(Call::post(&format!("/konnectors/shop?Source={source}"))).await;
+    assert_eq!(events.last().map(String::as_str), Some("ready 1.0.0"), "{events:?}");
+    let push = |message: Value| {
+        let job = json!({ "arguments": message, "manual": true });
+        api.send(Call::post("/jobs/queue/konnector").token(&api.token("*")).attributes(job))
+    };
+    let refused = push(json!({ "konnector": "shop" })).await;
+    assert_eq!(
+        (refused.status, &refused.json()["errors"][0]["source"]["pointer"]),
+        (422, &json!("/data/attributes/arguments/account")),
+        "{refused}"
+    );
+    assert_eq!(jobs(&api, "shop"), [""; 0]);
+    let body = json!({ "account_type": "shop", "auth": { "login": "ada" } });
+    let account = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&body)).await.json();
+    assert_eq!(push(json!({ "konnector": "shop", "account": account["id"] })).await.status, 202);
+}
+
 /// Lets an hour pass: then a run that failed by a fault is tried again.
 fn pass_an_hour(api: &Api, hour: u32) {
     api.clock.set(format!("2026-11-20T{hour}:00:00Z").parse().expect("a date"));
