@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use http::header::{DATE, IF_MATCH};
 use http::{HeaderMap, HeaderValue};
 use konnector_platform::Platform;
-use konnector_platform::file::{NewContent, NewDirectory, unique, uploaded_by};
+use konnector_platform::file::{NewContent, NewDirectory, unique_tags, uploaded_by};
 use konnector_store::{Map, Rev};
 use serde_json::json;
 
@@ -44,7 +44,7 @@ pub fn new_content(
     headers: &HeaderMap,
     (dir_id, name): (String, String),
 ) -> Result<NewContent, Failure> {
-    let tags = params.text("Tags").map(|_| unique(&params.list("Tags")));
+    let tags = params.text("Tags").map(|_| unique_tags(&params.list("Tags"))).transpose()?;
     let executable = params.text("Executable").map(|_| params.flag("Executable", false));
     Ok(NewContent {
         created_at: date(params, "CreatedAt", None)?,
@@ -70,7 +70,8 @@ pub fn new_directory(
     let created_at = date(params, "CreatedAt", Some(headers))?;
     let mut origin = origin(caller, params);
     origin.shift_remove("uploadedBy");
-    Ok(NewDirectory { name: name.to_owned(), tags: unique(&params.list("Tags")), created_at, updated_at, origin })
+    let tags = unique_tags(&params.list("Tags"))?;
+    Ok(NewDirectory { name: name.to_owned(), tags, created_at, updated_at, origin })
 }
 
 /// The metadata that was left before, or is given with the request (an older way).

@@ -455,3 +455,33 @@ async fn a_directory_has_the_dates_of_the_request() {
     let wrong = api.send(Call::post("/files/?Type=directory&Name=wrong&CreatedAt=yesterday").token(&token)).await;
     assert_eq!(wrong.status, 422, "{wrong}");
 }
+
+/// What is made follows the same rule on dates as what is changed.
+#[tokio::test]
+async fn nothing_is_changed_before_it_is_created() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let before = contents(&api).await;
+    for kind in ["file", "directory"] {
+        let early = "CreatedAt=2026-03-01T00:00:00Z&UpdatedAt=2026-01-01T00:00:00Z";
+        let call = Call::post(&format!("/files/?Type={kind}&Name=early&{early}")).token(&token).text("foo");
+        let refused = api.send(call).await;
+        assert_eq!(refused.status, 422, "{kind}: {refused}");
+        assert_eq!(refused.json()["errors"][0]["source"]["pointer"], "/data/attributes/UpdatedAt", "{refused}");
+    }
+    assert_eq!(contents(&api).await, before, "no content is left behind");
+    // Somebody who says only when it was changed says when it was created at the latest.
+    let old = upload(&api, "", "Name=old&UpdatedAt=2016-01-01T00:00:00Z", "foo").await;
+    assert_eq!(old["attributes"]["created_at"], old["attributes"]["updated_at"]);
+}
+
+#[tokio::test]
+async fn tags_have_a_bound() {
+    let api = Api::new().await;
+    let tags = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+    upload(&api, "", &format!("Name=some&Tags={}", tags(100)), "foo").await;
+    let call = Call::post(&format!("/files/?Type=file&Name=many&Tags={}", tags(101)));
+    let refused = api.send(call.token(&api.token("io.cozy.files")).text("foo")).await;
+    assert_eq!(refused.status, 422, "{refused}");
+    assert!(refused.told().contains("a file has at most 100"), "{refused}");
+}

@@ -107,7 +107,7 @@ impl Platform {
         name: &str,
         blob: &BlobInfo,
     ) -> Result<File> {
-        let mut file = self.new_file(instance, new, name, blob);
+        let mut file = self.new_file(instance, new, name, blob)?;
         let at = instance.doc(&FILES, file.id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&file)?);
@@ -144,8 +144,7 @@ impl Platform {
             if let Some(tags) = &new.tags {
                 file.tags.clone_from(tags);
             }
-            file.created_at = new.created_at.unwrap_or(file.created_at);
-            file.updated_at = new.updated_at.unwrap_or(now);
+            file.date(new.created_at, new.updated_at, now)?;
             file.refer_to(&new.references)?;
             file.was_uploaded(&new.origin, now, &instance.domain);
             Ok(())
@@ -164,7 +163,7 @@ impl Platform {
         Err(Error::Conflict(format!("{MOST_NUMBERS} files are called '{name}' already")))
     }
 
-    fn new_file(&self, instance: &Instance, new: &NewContent, name: &str, blob: &BlobInfo) -> File {
+    fn new_file(&self, instance: &Instance, new: &NewContent, name: &str, blob: &BlobInfo) -> Result<File> {
         let now = self.clock.now();
         let mut cozy_metadata = made(now, &instance.domain);
         cozy_metadata.extend(new.origin.clone());
@@ -175,8 +174,8 @@ impl Platform {
             name: name.to_owned(),
             dir_id: new.dir_id.clone(),
             path: None,
-            created_at: new.created_at.unwrap_or(now),
-            updated_at: new.updated_at.unwrap_or(now),
+            created_at: now,
+            updated_at: now,
             tags: new.tags.clone().unwrap_or_default(),
             size: None,
             md5sum: None,
@@ -191,9 +190,10 @@ impl Platform {
             cozy_metadata,
             content: None,
         };
+        file.date(new.created_at, new.updated_at, now)?;
         file.set_content(blob, new.mime.clone());
         file.was_uploaded(&new.origin, now, &instance.domain);
-        file
+        Ok(file)
     }
 
     /// The content of a file, compared with its checksum while it is read: the last bytes come only where the whole is what was written. What

@@ -32,7 +32,7 @@ pub(crate) use change::Mark;
 pub use content::NewContent;
 pub use link::Target;
 pub use name::{MAX_NAME, numbered, safe_name, safe_name_within, valid_name};
-pub use patch::{FilePatch, unique};
+pub use patch::{FilePatch, unique_tags};
 pub use reference::ReferencePage;
 pub use seen::check_seen;
 pub use upload::{NewDirectory, uploaded_by};

@@ -116,10 +116,13 @@ impl Platform {
     }
 }
 
+/// Tags of a file or directory.
+const MAX_TAGS: usize = 100;
+
 impl FilePatch {
     fn apply(&self, file: &mut File, now: DateTime<Utc>) -> Result<()> {
         if let Some(tags) = &self.tags {
-            file.tags = unique(tags);
+            file.tags = unique_tags(tags)?;
         }
         if let (Some(executable), Kind::File) = (self.executable, file.kind) {
             file.executable = Some(executable);
@@ -132,25 +135,53 @@ impl FilePatch {
         }
         file.created_at = self.created_at.unwrap_or(file.created_at);
         file.updated_at = self.updated_at.unwrap_or(now);
-        if file.updated_at < file.created_at {
-            return Err(Error::Attribute {
-                name: "UpdatedAt",
-                message: "a file cannot be changed before it was created".to_owned(),
-            });
-        }
+        file.check_dates()?;
         file.touch(now);
         Ok(())
     }
 }
 
+impl File {
+    /// Refuses a file that was changed before it was created.
+    pub(super) fn check_dates(&self) -> Result<()> {
+        if self.updated_at >= self.created_at {
+            return Ok(());
+        }
+        Err(Error::Attribute {
+            name: "UpdatedAt",
+            message: "UpdatedAt is before CreatedAt; a file cannot be changed before it was created".to_owned(),
+        })
+    }
+
+    /// Sets when it was created and changed, as somebody who makes or replaces it says. What is known to have changed earlier than its creation
+    /// was created no later.
+    pub(super) fn date(
+        &mut self,
+        created_at: Option<DateTime<Utc>>,
+        updated_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        self.updated_at = updated_at.unwrap_or(now);
+        self.created_at = created_at.unwrap_or(self.created_at.min(self.updated_at));
+        self.check_dates()
+    }
+}
+
 /// Each once, in the order of their first places.
-#[must_use]
-pub fn unique(tags: &[String]) -> Vec<String> {
+///
+/// # Errors
+///
+/// [`Error::Attribute`] when there are too many.
+pub fn unique_tags(tags: &[String]) -> Result<Vec<String>> {
+    if tags.len() > MAX_TAGS {
+        let message = format!("there are {} tags; a file has at most {MAX_TAGS}", tags.len());
+        return Err(Error::Attribute { name: "tags", message });
+    }
     let mut unique: Vec<String> = Vec::new();
     for tag in tags {
         if !unique.contains(tag) {
             unique.push(tag.clone());
         }
     }
-    unique
+    Ok(unique)
 }

@@ -123,8 +123,7 @@ impl Platform {
         let parent = self.open_directory(instance, dir_id)?;
         self.check_name_free(instance, &parent.id, name)?;
         let mut directory = self.draft_directory(instance, &parent, name)?;
-        directory.created_at = new.created_at.unwrap_or(directory.created_at);
-        directory.updated_at = new.updated_at.unwrap_or(directory.updated_at);
+        directory.date(new.created_at, new.updated_at, self.clock.now())?;
         directory.tags = new.tags;
         directory.cozy_metadata.extend(new.origin);
         self.store_directory(instance, directory).await

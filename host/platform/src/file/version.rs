@@ -7,7 +7,7 @@ use konnector_store::{Changes, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::patch::unique;
+use super::patch::unique_tags;
 use super::replace::{Keep, Replaced};
 use super::{Content, File, NewContent, class};
 use crate::doctype::{FILES, VERSIONS};
@@ -224,7 +224,7 @@ impl Platform {
     pub async fn tag_version(&self, instance: &Instance, id: &str, tags: &[String]) -> Result<Version> {
         let at = instance.doc(&VERSIONS, id);
         let tagged = self.modify::<Version, _>(&at, |version, _| {
-            version.tags = unique(tags);
+            version.tags = unique_tags(tags)?;
             Ok(true)
         });
         tagged.await?;
