@@ -13,7 +13,7 @@ use konnector_store::Map;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{check_id, doctype};
+use super::check_id;
 use crate::error::Failure;
 use crate::extract::{Caller, JsonObject, Params};
 use crate::files::references::check_references;
@@ -46,11 +46,25 @@ pub fn routes() -> ApiRouter<Platform> {
     ApiRouter::new().api_route("/data/{doctype}/{id}/relationships/references", references)
 }
 
-/// The document of a path, if the caller may do this to it, or to all files.
-fn document(platform: &Platform, caller: &Caller, verbs: [Verb; 2], name: &str, id: &str) -> Result<Doctype, Failure> {
-    let doctype = doctype(name)?;
-    readable(&doctype)?;
+/// The reference to the document of a path, if the caller may do this to the document, or to all files. A type that only references have is of
+/// no document that there could be a rule for.
+fn document(
+    platform: &Platform,
+    caller: &Caller,
+    verbs: [Verb; 2],
+    name: String,
+    id: String,
+) -> Result<Reference, Failure> {
+    let reference = Reference { doctype: name, id };
     let [of_document, of_files] = verbs;
+    let Ok(doctype) = reference.doctype.parse::<Doctype>() else {
+        reference.check()?;
+        caller.check_type(of_files, &FILES)?;
+        check_id(&reference.id)?;
+        return Ok(reference);
+    };
+    let id = &reference.id;
+    readable(&doctype)?;
     if caller.check_type(of_files, &FILES).is_err() {
         let found = platform.store.get(&caller.instance.doc(&doctype, id))?;
         let nothing = Map::new();
@@ -58,7 +72,7 @@ fn document(platform: &Platform, caller: &Caller, verbs: [Verb; 2], name: &str, 
         caller.check_document(of_document, &doctype, id, body)?;
     }
     check_id(id)?;
-    Ok(doctype)
+    Ok(reference)
 }
 
 /// `GET`: a page in the order of the files' dates. With `include=files` come those that the caller may read.
@@ -68,9 +82,8 @@ async fn list(
     Path((name, id)): Path<(String, String)>,
     params: Params,
 ) -> Result<Plain, Failure> {
-    let doctype = document(&platform, &caller, [Verb::Get, Verb::Get], &name, &id)?;
+    let reference = document(&platform, &caller, [Verb::Get, Verb::Get], name, id)?;
     let limit = params.number("page[limit]")?.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
-    let reference = Reference { doctype: doctype.to_string(), id };
     let page = platform.referring_files(&caller.instance, &reference, params.filled("page[cursor]"), limit)?;
     let ReferencePage { files, next, total } = page;
     let data: Vec<Value> = files.iter().map(|file| json!({ "type": *FILES, "id": file })).collect();
@@ -79,7 +92,8 @@ async fn list(
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let include = params.filled("include").map(|include| format!("&include={}", encode(include)));
         let address = format!(
-            "/data/{doctype}/{}/relationships/references?page[limit]={limit}&page[cursor]={}{}",
+            "/data/{}/{}/relationships/references?page[limit]={limit}&page[cursor]={}{}",
+            reference.doctype,
             encode(&reference.id),
             encode(&next),
             include.unwrap_or_default()
@@ -106,7 +120,7 @@ async fn add(
     Path((name, id)): Path<(String, String)>,
     body: JsonObject,
 ) -> Result<StatusCode, Failure> {
-    let (reference, files) = named(&platform, &caller, &name, id, body)?;
+    let (reference, files) = named(&platform, &caller, name, id, body)?;
     for file in files {
         platform.add_references(&caller.instance, &file, &reference).await?;
     }
@@ -120,7 +134,7 @@ async fn remove(
     Path((name, id)): Path<(String, String)>,
     body: JsonObject,
 ) -> Result<StatusCode, Failure> {
-    let (reference, files) = named(&platform, &caller, &name, id, body)?;
+    let (reference, files) = named(&platform, &caller, name, id, body)?;
     for file in files {
         platform.remove_references(&caller.instance, &file, &reference).await?;
     }
@@ -131,12 +145,11 @@ async fn remove(
 fn named(
     platform: &Platform,
     caller: &Caller,
-    name: &str,
+    name: String,
     id: String,
     body: JsonObject,
 ) -> Result<([Reference; 1], Vec<String>), Failure> {
-    let doctype = document(platform, caller, [Verb::Put, Verb::Patch], name, &id)?;
-    let reference = [Reference { doctype: doctype.to_string(), id }];
+    let reference = [document(platform, caller, [Verb::Put, Verb::Patch], name, id)?];
     check_references(caller, &reference)?;
     let files = files(body)?;
     if caller.principal.konnector().is_some() {

@@ -4,7 +4,7 @@ use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
 use axum::Json;
 use axum::extract::{Path, State};
-use konnector_manifest::{Doctype, Verb};
+use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::file::{File, Reference};
 use serde::Deserialize;
@@ -76,12 +76,7 @@ fn references(JsonObject(mut body): JsonObject) -> Result<Vec<Reference>, Failur
         Data::One(reference) => vec![reference],
         Data::Many(references) => references,
     };
-    for reference in &references {
-        reference.doctype.parse::<Doctype>().map_err(|error| Failure::bad_request(error.to_string()))?;
-        if reference.id.is_empty() {
-            return Err(malformed());
-        }
-    }
+    references.iter().try_for_each(Reference::check)?;
     Ok(references)
 }
 

@@ -157,3 +157,25 @@ async fn references_need_a_rule_on_the_document_or_on_all_files() {
         assert_eq!(send(&api, Method::POST, "*", &body).await, status, "{body}");
     }
 }
+
+/// Types of references may have capitals, which types of documents may not.
+#[tokio::test]
+async fn a_reference_may_have_a_type_with_capitals() {
+    let api = photos().await;
+    let token = api.token("io.cozy.files");
+    let kind = "io.cozy.accounts.sourceAccountIdentifier";
+    let body = json!({ "data": [{ "type": kind, "id": "one@bank.example" }] });
+    let referenced_by = "/files/photo-0/relationships/referenced_by";
+    let added = api.send(Call::post(referenced_by).token(&token).json(&body)).await;
+    assert_eq!((added.status, &added.json()["data"]), (200, &body["data"]), "{added}");
+    let path = format!("/data/{kind}/one%40bank.example/relationships/references");
+    assert_eq!(api.send(Call::post(&path).token(&token).json(&data([1]))).await.status, 204);
+    assert_eq!(ids(&api.send(Call::get(&path).token(&token)).await), ["photo-0", "photo-1"]);
+    // No rule is about such a type.
+    assert_eq!(api.send(Call::get(&path).token(&api.token("io.cozy.accounts"))).await.status, 403);
+    for (doctype, id) in [("", "x"), ("a..b", "x"), ("a b", "x"), (kind, "")] {
+        let body = json!({ "data": [{ "type": doctype, "id": id }] });
+        let refused = api.send(Call::post(referenced_by).token(&token).json(&body)).await;
+        assert_eq!(refused.status, 400, "{doctype}/{id}: {refused}");
+    }
+}

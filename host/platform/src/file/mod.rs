@@ -22,6 +22,7 @@ mod writer;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
+use konnector_manifest::Doctype;
 use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -144,6 +145,25 @@ pub struct Reference {
 pub(crate) const SOURCE_IDENTIFIER: &str = "io.cozy.accounts.sourceAccountIdentifier";
 
 impl Reference {
+    /// Refuses what names no document. Types of references may have capitals, which types of documents may not: Cozy's
+    /// `io.cozy.accounts.sourceAccountIdentifier` is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRequest`].
+    pub fn check(&self) -> Result<()> {
+        if self.doctype.to_ascii_lowercase().parse::<Doctype>().is_err() {
+            return Err(Error::BadRequest(format!(
+                "type: '{}' is not a valid type; use letters, digits, '_' and '.', as in io.cozy.photos.albums",
+                self.doctype
+            )));
+        }
+        if self.id.is_empty() {
+            return Err(Error::BadRequest("id: the id of a reference is not empty".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Whether it says whose folder a directory is. That opens the directory to a konnector, so it is for the server and for people to say.
     #[must_use]
     pub fn says_whose(&self) -> bool {
