@@ -216,3 +216,35 @@ async fn each_route_wants_a_token() {
         assert_eq!(api.send(call).await.status, 401, "{method} {path}");
     }
 }
+
+/// All of a set is read at every request under it.
+#[tokio::test]
+async fn sets_and_shares_have_bounds() {
+    let api = Api::new().await;
+    let token = api.token("*");
+    let rules = |count: usize| -> Value {
+        let rules = (0..count)
+            .map(|number| (format!("r{number}"), json!({ "type": format!("io.cozy.t{number}"), "verbs": ["GET"] })));
+        Value::Object(rules.collect())
+    };
+    let share = async |codes: &str, rules: Value| {
+        let call = Call::post(&format!("/permissions?codes={codes}")).token(&token);
+        api.send(call.attributes(json!({ "permissions": rules }))).await
+    };
+    let full = share("a", rules(200)).await;
+    assert_eq!(full.status, 200, "{full}");
+    let refused = share("a", rules(201)).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.told().contains("permissions: 201 rules; a set has at most 200"), "{refused}");
+    let values: Vec<String> = (0..2_001).map(|number| number.to_string()).collect();
+    assert_eq!(share("a", json!({ "one": { "type": "io.cozy.bills", "values": values } })).await.status, 400);
+    assert_eq!(share(&"n".repeat(201), rules(1)).await.status, 400);
+    let path = format!("/permissions/{}", full.id());
+    let patch =
+        async |attributes: Value| api.send(Call::patch(&path).token(&token).attributes(attributes)).await.status;
+    assert_eq!(patch(json!({ "permissions": { "more": { "type": "io.cozy.more" } } })).await, 400);
+    let codes: serde_json::Map<String, Value> = (0..101).map(|number| (format!("c{number}"), json!(""))).collect();
+    assert_eq!(patch(json!({ "codes": codes })).await, 400);
+    assert_eq!(patch(json!({ "permissions": { "r0": {} } })).await, 200, "a rule may go");
+    assert_eq!(patch(json!({ "permissions": { "more": { "type": "io.cozy.more" } } })).await, 200);
+}

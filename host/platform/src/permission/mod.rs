@@ -24,6 +24,10 @@ use crate::{Error, Platform, Result};
 pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
 /// Title of the rule that lets a konnector work in its folders.
 const REFERENCED_FOLDERS: &str = "referenced folders";
+/// Rules of a set that clients write.
+const MAX_RULES: usize = 200;
+/// Values of all its rules.
+const MAX_VALUES: usize = 2_000;
 /// The indexes of permission sets.
 pub(crate) const INDEXES: [&str; 1] = [SHORTCODES];
 
@@ -73,6 +77,20 @@ impl PermissionSet {
         let codes = self.shortcodes.values().filter_map(|code| code.as_str());
         Links { contents: Vec::new(), unique: codes.map(|code| (SHORTCODES, code.to_owned())).collect() }
     }
+}
+
+/// Refuses a set that is too large: all of it is read at every request under it.
+fn check_size(rules: &Permissions) -> Result<()> {
+    let (count, values) = (rules.rules().len(), rules.rules().iter().map(|rule| rule.values.len()).sum::<usize>());
+    if count > MAX_RULES {
+        return Err(Error::BadRequest(format!("permissions: {count} rules; a set has at most {MAX_RULES}")));
+    }
+    if values > MAX_VALUES {
+        return Err(Error::BadRequest(format!(
+            "permissions: {values} values; the rules of a set have at most {MAX_VALUES} in all. Use a selector, such as referenced_by"
+        )));
+    }
+    Ok(())
 }
 
 fn at(instance: &Instance, id: &str) -> DocRef {

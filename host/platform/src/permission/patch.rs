@@ -6,7 +6,7 @@ use konnector_store::Changes;
 use serde_json::Value;
 
 use super::share::{LARGER, NOT_PARENT};
-use super::{Kind, PermissionSet, at, unknown};
+use super::{Kind, PermissionSet, at, check_size, unknown};
 use crate::instance::Instance;
 use crate::stored::{Object, Stored, object};
 use crate::token::{Audience, Principal};
@@ -74,7 +74,9 @@ impl Platform {
                     }
                 }
                 // As it will be read from now on: a rule that is none does not get in.
-                set.permissions = set.rules()?.to_manifest();
+                let rules = set.rules()?;
+                check_size(&rules)?;
+                set.permissions = rules.to_manifest();
                 if let Some(end) = expires_at {
                     made(principal, &set)?;
                     set.expires_at = *end;
@@ -94,7 +96,9 @@ fn is_empty(rule: &Value) -> bool {
 /// The rules to add.
 fn given(rules: &Object) -> Result<Permissions> {
     let added = rules.iter().filter(|(_, rule)| !is_empty(rule));
-    Ok(Permissions::from_manifest(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?)
+    let added = Permissions::from_manifest(&added.map(|(title, rule)| (title.clone(), rule.clone())).collect())?;
+    check_size(&added)?;
+    Ok(added)
 }
 
 /// Insists on rules being among the caller's own.

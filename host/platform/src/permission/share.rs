@@ -5,7 +5,7 @@ use konnector_manifest::{Doctype, Permissions, RuleKind, Verb};
 use konnector_store::{Changes, DocRef};
 use serde_json::Value;
 
-use super::{Kind, PermissionSet, SHORTCODES, at, unknown};
+use super::{Kind, PermissionSet, SHORTCODES, at, check_size, unknown};
 use crate::doctype::PERMISSIONS;
 use crate::instance::Instance;
 use crate::random::secret_text;
@@ -16,7 +16,9 @@ use crate::{Error, Platform, Result};
 /// Characters of a short code; as many as nobody guesses, for it opens a share like the long one.
 const SHORT: usize = 12;
 /// Codes of one share.
-const MOST_CODES: usize = 100;
+const MAX_CODES: usize = 100;
+/// Bytes of the name of a code.
+const MAX_NAME_SIZE: usize = 200;
 
 /// What was asked for more than the caller has (cozy-stack's words).
 pub(super) const LARGER: &str = "Attempt to create a larger permission set";
@@ -89,11 +91,7 @@ impl Platform {
         if rules.rules().is_empty() {
             return Err(Error::BadRequest("name at least one rule in the attribute permissions".to_owned()));
         }
-        if names.is_empty() || names.len() > MOST_CODES {
-            return Err(Error::BadRequest(format!(
-                "name 1 to {MOST_CODES} people in the parameter codes, with commas"
-            )));
-        }
+        check_size(rules)?;
         if !rules.is_subset_of(&principal.permissions) {
             return Err(Error::Forbidden(LARGER.to_owned()));
         }
@@ -122,6 +120,13 @@ impl Platform {
         names: &[String],
         changes: &mut Changes,
     ) -> Result<()> {
+        if names.is_empty() || names.len() > MAX_CODES {
+            return Err(Error::BadRequest(format!("codes: {} names; a share has 1 to {MAX_CODES}", names.len())));
+        }
+        if let Some(name) = names.iter().find(|name| name.len() > MAX_NAME_SIZE) {
+            let message = format!("codes: a name has {} bytes; it has at most {MAX_NAME_SIZE}", name.len());
+            return Err(Error::BadRequest(message));
+        }
         for (name, code) in &set.shortcodes {
             if let Some(code) = code.as_str().filter(|_| !names.contains(name)) {
                 changes.release(&instance.id, SHORTCODES, code);
