@@ -58,10 +58,16 @@ impl ClientAddress {
         Self(household(address))
     }
 
-    /// That of a request; requests without a connection have one address.
+    /// That of a request.
     #[must_use]
     pub fn of_request(extensions: &Extensions) -> Self {
-        extensions.get().copied().unwrap_or(Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+        extensions.get().copied().unwrap_or_else(Self::unknown)
+    }
+
+    /// That of requests without a connection.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 

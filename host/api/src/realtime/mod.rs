@@ -1,5 +1,6 @@
 //! `/realtime`: what happens to documents, told over a websocket (Cozy API: realtime).
 
+mod places;
 mod protocol;
 mod socket;
 mod subscriptions;
@@ -11,13 +12,12 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
-use konnector_manifest::Verb;
-use konnector_platform::Platform;
+use konnector_platform::{Error, Platform};
 
 use crate::error::Failure;
 use crate::extract::{Caller, Host, JsonObject};
 use crate::openapi::Describe as _;
-use crate::server::Place;
+use crate::server::{ClientAddress, Place};
 
 /// The sub-protocol that Cozy's clients ask for.
 const PROTOCOL: &str = "io.cozy.websocket";
@@ -49,9 +49,13 @@ async fn open(
     State(platform): State<Platform>,
     Host(instance): Host,
     place: Option<Extension<Place>>,
+    client: Option<Extension<ClientAddress>>,
     upgrade: WebSocketUpgrade,
-) -> Response {
-    upgrade
+) -> Result<Response, Failure> {
+    let busy = || Error::Busy("too many websockets of this address have not sent their token; try again".to_owned());
+    let pending =
+        places::pending(client.map_or_else(ClientAddress::unknown, |Extension(client)| client)).ok_or_else(busy)?;
+    let response = upgrade
         .protocols([PROTOCOL])
         .max_message_size(MAX_READ)
         .max_frame_size(MAX_READ)
@@ -60,8 +64,9 @@ async fn open(
         .write_buffer_size(0)
         .on_upgrade(move |stream| async move {
             let _place = place;
-            socket::serve(platform, instance, stream).await;
-        })
+            socket::serve(platform, instance, stream, pending).await;
+        });
+    Ok(response)
 }
 
 /// `POST /realtime/:doctype/:id`: tells listeners of a document that is stored nowhere. No trigger hears of it.
@@ -73,7 +78,7 @@ async fn notify(
 ) -> Result<StatusCode, Failure> {
     let doctype =
         doctype.parse().map_err(|error: konnector_manifest::Error| Failure::bad_request(error.to_string()))?;
-    caller.check_document(Verb::Post, &doctype, &id, &body)?;
+    caller.principal.check_notify(&doctype, &id, &body)?;
     platform.notify(&caller.instance, &doctype, &id, body);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -23,6 +23,13 @@ pub struct Topic {
     pub id: Option<String>,
 }
 
+impl Topic {
+    /// In bytes.
+    pub fn size(&self) -> usize {
+        self.doctype.len() + self.id.as_ref().map_or(0, String::len)
+    }
+}
+
 #[derive(Deserialize)]
 struct Frame {
     #[serde(default)]
@@ -94,9 +101,11 @@ impl Refusal {
             Self::Type => {
                 ("404 Page Not Found", "page not found", "The type parameter is mandatory for SUBSCRIBE".to_owned())
             }
-            Self::TooMany(most) => {
-                ("429 Too Many Requests", "too many requests", format!("A websocket has at most {most} subscriptions"))
-            }
+            Self::TooMany(most) => (
+                "429 Too Many Requests",
+                "too many requests",
+                format!("A websocket has at most {most} subscriptions, and 64 KiB of them"),
+            ),
         };
         json!({ "event": "error", "payload": { "status": status, "code": code, "title": title, "source": source } })
             .to_string()

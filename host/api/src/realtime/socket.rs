@@ -6,13 +6,15 @@ use std::time::Duration;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
-use konnector_platform::realtime::{Listener, Missed};
+use konnector_platform::realtime::Missed;
 use serde_json::{Value, json};
 use tokio::time::{Instant, interval_at, timeout};
 
 use super::MAX_FRAME;
+use super::places::{self, Place};
 use super::protocol::{self, Refusal, Request};
 use super::subscriptions::Subscriptions;
+use crate::server::ClientAddress;
 
 /// How long a client may take to say who it is.
 const AUTH: Duration = Duration::from_secs(30);
@@ -26,15 +28,13 @@ const WRITE: Duration = Duration::from_secs(10);
 struct Gone;
 
 /// Serves a socket until its client leaves, falls silent or behind, or the server stops.
-pub async fn serve(platform: Platform, instance: Arc<Instance>, stream: WebSocket) {
-    // Listening begins before the client is known, so that it misses nothing after its first subscription.
-    let events = platform.bus.subscribe(&instance.id);
+pub async fn serve(platform: Platform, instance: Arc<Instance>, stream: WebSocket, pending: Place<ClientAddress>) {
     let stopped = platform.stopped();
     let mut socket = Socket { stream, heard: Instant::now() };
     tokio::select! {
         biased;
         () = stopped => socket.close(close_code::AWAY, "the server stops").await,
-        _ = socket.converse(&platform, instance, events) => {}
+        _ = socket.converse(&platform, instance, pending) => {}
     }
 }
 
@@ -49,9 +49,16 @@ impl Socket {
         &mut self,
         platform: &Platform,
         instance: Arc<Instance>,
-        mut events: Listener,
+        pending: Place<ClientAddress>,
     ) -> Result<(), Gone> {
-        let mut subscriptions = self.authenticated(platform, instance).await?;
+        let mut subscriptions = self.authenticated(platform, Arc::clone(&instance)).await?;
+        drop(pending);
+        let Some(_open) = places::open(instance.id.clone()) else {
+            self.close(close_code::AGAIN, "too many websockets are open; try again later").await;
+            return Err(Gone);
+        };
+        // Listening begins before the first subscription, so that nothing is missed after it.
+        let mut events = platform.bus.subscribe(&instance.id);
         let mut pings = interval_at(Instant::now() + PING, PING);
         loop {
             tokio::select! {

@@ -14,7 +14,9 @@ use konnector_store::Map;
 use super::protocol::{Refusal, Topic};
 
 /// Topics of one socket.
-const MOST: usize = 1_000;
+const MAX_TOPICS: usize = 1_000;
+/// Their bytes.
+const MAX_TOPICS_SIZE: usize = 64 << 10;
 
 /// The topics of a socket whose owner is known.
 pub struct Subscriptions {
@@ -22,11 +24,13 @@ pub struct Subscriptions {
     instance: Arc<Instance>,
     principal: Principal,
     topics: HashSet<Topic>,
+    /// Bytes of the topics.
+    size: usize,
 }
 
 impl Subscriptions {
     pub fn new(platform: Platform, instance: Arc<Instance>, principal: Principal) -> Self {
-        Self { platform, instance, principal, topics: HashSet::new() }
+        Self { platform, instance, principal, topics: HashSet::new(), size: 0 }
     }
 
     /// Adds a topic, if the rules allow to read what it is about.
@@ -35,15 +39,22 @@ impl Subscriptions {
         if !self.may_read(&doctype, topic.id.as_deref()) {
             return Err(Refusal::Forbidden(topic.doctype));
         }
-        if self.topics.len() >= MOST && !self.topics.contains(&topic) {
-            return Err(Refusal::TooMany(MOST));
+        if self.topics.contains(&topic) {
+            return Ok(());
         }
+        let size = self.size + topic.size();
+        if self.topics.len() >= MAX_TOPICS || size > MAX_TOPICS_SIZE {
+            return Err(Refusal::TooMany(MAX_TOPICS));
+        }
+        self.size = size;
         self.topics.insert(topic);
         Ok(())
     }
 
     pub fn remove(&mut self, topic: &Topic) {
-        self.topics.remove(topic);
+        if self.topics.remove(topic) {
+            self.size -= topic.size();
+        }
     }
 
     /// Whether an event is about one of the topics.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use konnector_platform::token::Audience;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
@@ -264,4 +265,64 @@ async fn a_listener_that_falls_behind_is_sent_away() {
         None
     };
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), closed).await.expect("an end"), Some(1013));
+}
+
+/// Listeners believe what they hear of jobs, triggers and files.
+#[tokio::test]
+async fn a_konnector_tells_of_nothing_that_only_the_platform_writes() {
+    let (api, address) = listening().await;
+    let kept = ["io.cozy.jobs", "io.cozy.jobs.events", "io.cozy.triggers", "io.cozy.files", "io.cozy.permissions"];
+    let rules =
+        kept.iter().chain(&["io.cozy.bills"]).map(|doctype| ((*doctype).to_owned(), json!({ "type": doctype })));
+    api.install("liar", Value::Object(rules.collect())).await;
+    let token = api.token_of(Audience::Konnector, "liar", "");
+    let mut socket = Socket::known(&address, &api.token("*")).await;
+    for doctype in kept.iter().chain(&["io.cozy.bills", "io.cozy.contacts"]) {
+        socket.subscribe(doctype, None).await;
+    }
+    socket.settle().await;
+    let send = async |doctype: &str| {
+        let call = Call::post(&format!("/realtime/{doctype}/one")).token(&token).json(&json!({ "state": "done" }));
+        api.send(call).await.status
+    };
+    for doctype in kept {
+        assert_eq!(send(doctype).await, 403, "{doctype}");
+    }
+    assert_eq!(send("io.cozy.contacts").await, 403, "the manifest has no rule for it");
+    assert_eq!(send("io.cozy.bills").await, 204);
+    assert_eq!(socket.next().await.expect("an event")["payload"]["type"], "io.cozy.bills", "the only event");
+}
+
+#[tokio::test]
+async fn websockets_have_bounds() {
+    let (api, address) = listening().await;
+    // Clients that do not say who they are.
+    let mut silent = Vec::new();
+    let refused = loop {
+        assert!(silent.len() <= 256, "nobody is refused");
+        let mut request = format!("ws://{address}/realtime/").into_client_request().expect("a request");
+        request.headers_mut().insert(HOST, "alice.example".parse().expect("a header"));
+        match connect_async(request).await {
+            Ok((socket, _)) => silent.push(socket),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(refused.contains("503"), "{refused}");
+    assert_eq!(silent.len(), 256);
+    // One that leaves makes room, once the server knows.
+    silent.pop().expect("one").close(None).await.expect("closed");
+    let mut known = loop {
+        let mut request = format!("ws://{address}/realtime/").into_client_request().expect("a request");
+        request.headers_mut().insert(HOST, "alice.example".parse().expect("a header"));
+        if let Ok((socket, _)) = connect_async(request).await {
+            break Socket(socket);
+        }
+    };
+    known.send(json!({ "method": "AUTH", "payload": api.token("*") })).await;
+    let long = "x".repeat(900);
+    for number in 0..73 {
+        known.subscribe("io.cozy.bills", Some(&format!("{long}{number:03}"))).await;
+    }
+    let refused = known.next().await.expect("an answer");
+    assert_eq!(refused["payload"]["status"], "429 Too Many Requests", "{refused}");
 }

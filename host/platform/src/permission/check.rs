@@ -4,6 +4,7 @@
 use konnector_manifest::{Denied, Doctype, Verb};
 
 use crate::doctype::JOBS;
+use crate::document::writable;
 use crate::stored::Object;
 use crate::token::Principal;
 use crate::{Error, Result};
@@ -47,6 +48,17 @@ impl Principal {
     pub fn check_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Object) -> Result<()> {
         self.check_reader(verb, doctype)?;
         self.told(self.permissions.check_document(verb, doctype, id, body), verb, doctype)
+    }
+
+    /// Refuses whoever has no rule to write what it tells listeners of, and a konnector that tells of what only the platform writes, such as
+    /// jobs: listeners believe it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] says what is missing.
+    pub fn check_notify(&self, doctype: &Doctype, id: &str, body: &Object) -> Result<()> {
+        self.check_document(Verb::Post, doctype, id, body)?;
+        if self.konnector().is_some() { writable(doctype) } else { Ok(()) }
     }
 
     fn check_reader(&self, verb: Verb, doctype: &Doctype) -> Result<()> {
