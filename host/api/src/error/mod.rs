@@ -237,7 +237,7 @@ impl Failure {
         match error {
             Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
             Store::Full { .. } => Self::request(StatusCode::INSUFFICIENT_STORAGE, message),
-            Store::Invalid { .. } => Self::bad_request(message),
+            Store::Invalid { field, reason } => Self::bad_request(format!("the {field} is not valid: {reason}")),
             Store::Poisoned | Store::Closed => Self::unavailable(message),
             _ => Self::server(message),
         }
