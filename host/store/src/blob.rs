@@ -1,6 +1,7 @@
 //! Contents too large for the map: files, and documents over a few KiB.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use async_trait::async_trait;
@@ -91,6 +92,19 @@ impl fmt::Display for BlobId {
 impl fmt::Debug for BlobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a failed reading of a blob means. Only what lies in the blob itself makes it unreadable.
+pub(crate) fn unread(blob: BlobId, source: io::Error) -> Result<Error, io::Error> {
+    let is_of_disk = source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    match source.kind() {
+        io::ErrorKind::NotFound => Ok(Error::BlobNotFound { blob }),
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
+            Ok(Error::BlobUnreadable { blob, source })
+        }
+        _ if is_of_disk => Ok(Error::BlobUnreadable { blob, source }),
+        _ => Err(source),
     }
 }
 

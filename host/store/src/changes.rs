@@ -42,6 +42,7 @@ pub(crate) enum Step {
     Renew { lease: Lease },
     Complete { lease: Lease },
     TakeOver { lease: Lease },
+    Require { document: DocRef },
     Schedule { trigger: DocRef, at: Option<DateTime<Utc>> },
     Fire { trigger: DocRef, instant: DateTime<Utc>, next: Option<DateTime<Utc>> },
 }
@@ -122,6 +123,12 @@ impl Changes {
     pub fn fence(&mut self, lease: &Lease) -> &mut Self {
         self.fences.push(lease.clone());
         self
+    }
+
+    /// Makes the whole commit depend on this document being there, as the changes before leave it; fails with
+    /// [`crate::Error::NotFound`] otherwise. What belongs to a document is then not written beside its deletion.
+    pub fn require(&mut self, document: DocRef) -> &mut Self {
+        self.step(Step::Require { document })
     }
 
     /// Puts a job into the queue. A waiting job is moved. Conflicts while the job runs; its document must exist or be created before.

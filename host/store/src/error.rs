@@ -39,6 +39,14 @@ pub enum Error {
         /// The missing blob.
         blob: BlobId,
     },
+    /// A content that is there and cannot be read: it is no regular file, or the disk or the rights on the file forbid it.
+    #[error("blob {blob} cannot be read: {source}")]
+    BlobUnreadable {
+        /// The blob.
+        blob: BlobId,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Something is larger than the store takes; nothing was written.
     #[error("{what} has {size} bytes, the limit is {limit}: shorten it")]
     TooLarge {
@@ -243,6 +251,13 @@ impl Error {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. } | Self::BlobNotFound { .. })
+    }
+
+    /// Whether a content is lost: missing, damaged or unreadable, and so until somebody writes it anew. Failures that pass, such as too many
+    /// open files, are none of these.
+    #[must_use]
+    pub const fn is_content_lost(&self) -> bool {
+        matches!(self, Self::BlobNotFound { .. } | Self::BlobUnreadable { .. } | Self::Corrupt { .. })
     }
 
     /// Whether the run behind this call has lost its job and must stop.

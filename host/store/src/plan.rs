@@ -55,6 +55,7 @@ pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<
             }
             Step::Unique { instance, index, key, value } => index::take(&mut view, instance, index, key, value)?,
             Step::Release { instance, index, key } => index::release(&mut view, instance, index, key)?,
+            Step::Require { document } => document::require(&mut view, document)?,
             Step::Enqueue { job, turn } => queue::enqueue(&mut view, job, turn)?,
             Step::Promote { queued } => queue::promote(&mut view, queued)?,
             Step::Dequeue { job } => queue::dequeue(&mut view, job)?,

@@ -13,7 +13,7 @@ use cap_std::fs::{Dir, File};
 use tokio::task::spawn_blocking;
 
 use super::digests::Digests;
-use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
+use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, unread};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::space::Space;
@@ -65,13 +65,21 @@ impl Folders {
     /// Like `failed`, for a blob that should be there.
     fn missing_or_failed(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
         let failed = self.failed(action, id);
-        move |error| match error.kind() {
-            io::ErrorKind::NotFound => Error::BlobNotFound { blob: id },
-            _ => failed(error),
+        move |error| unread(id, error).unwrap_or_else(failed)
+    }
+
+    /// The size of a blob, which is a regular file: to open anything else may block, and to follow a link may lead to another blob.
+    fn size(&self, id: BlobId) -> Result<u64> {
+        let metadata = self.blobs.symlink_metadata(location(id)).map_err(self.missing_or_failed("read", id))?;
+        if metadata.is_file() {
+            return Ok(metadata.len());
         }
+        let source = io::Error::other("it is not a regular file");
+        Err(Error::BlobUnreadable { blob: id, source })
     }
 
     fn open(&self, id: BlobId) -> Result<File> {
+        self.size(id)?;
         self.blobs.open(location(id)).map_err(self.missing_or_failed("open", id))
     }
 
@@ -118,6 +126,7 @@ impl Blobs for DiskBlobs {
         self.blocking(move |folders| {
             let draft = copy.to_string();
             let _unpublished = Unpublished { folders, name: &draft };
+            folders.size(id)?;
             // Blobs never change, so two names of one file will do, where the file system knows such.
             if folders.blobs.hard_link(location(id), &folders.tmp, &draft).is_err() {
                 folders.space.check()?;
@@ -148,25 +157,17 @@ impl Blobs for DiskBlobs {
 
     async fn size(&self, id: &BlobId) -> Result<u64> {
         let id = *id;
-        self.blocking(move |folders| {
-            let metadata = folders.blobs.metadata(location(id)).map_err(folders.missing_or_failed("read", id))?;
-            Ok(metadata.len())
-        })
-        .await
+        self.blocking(move |folders| folders.size(id)).await
     }
 
     async fn remove(&self, id: &BlobId) -> Result<()> {
         let id = *id;
         // No fsync: a removal that is lost in a power cut leaves an orphan, which a sweep finds.
-        let removed = self
-            .blocking(move |folders| {
-                folders.blobs.remove_file(location(id)).map_err(folders.missing_or_failed("remove", id))
-            })
-            .await;
-        match removed {
-            Err(Error::BlobNotFound { .. }) => Ok(()),
-            other => other,
-        }
+        self.blocking(move |folders| match folders.blobs.remove_file(location(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folders.failed("remove", id)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        })
+        .await
     }
 
     async fn list(&self) -> Result<Vec<BlobId>> {
@@ -318,6 +319,44 @@ mod tests {
         assert_eq!(drafts(&dir), 0);
         assert_eq!(blobs.read(&info.id).unwrap(), b"content");
         assert!(dir.path().join("blobs").join(location(info.id)).is_file());
+    }
+
+    /// Whatever lies where a blob should be, and whatever forbids to read it.
+    #[tokio::test]
+    async fn what_cannot_be_read_is_lost() {
+        let (dir, blobs) = folders();
+        let mut ids = Vec::new();
+        for _ in 0..4 {
+            let mut writer = blobs.create().await.unwrap();
+            writer.write(Bytes::from_static(b"content")).await.unwrap();
+            ids.push(writer.finish().await.unwrap().id);
+        }
+        let place = |id: BlobId| dir.path().join("blobs").join(location(id));
+        for id in &ids[1..] {
+            std::fs::remove_file(place(*id)).unwrap();
+        }
+        std::fs::create_dir(place(ids[1])).unwrap();
+        std::os::unix::fs::symlink(place(ids[0]), place(ids[2])).unwrap();
+        let fifo = std::process::Command::new("mkfifo").arg(place(ids[3])).status().unwrap();
+        assert!(fifo.success());
+        for id in &ids[1..] {
+            for error in [
+                blobs.open(id).await.map(drop).unwrap_err(),
+                blobs.size(id).await.map(drop).unwrap_err(),
+                blobs.read(id).map(drop).unwrap_err(),
+                blobs.duplicate(id).await.map(drop).unwrap_err(),
+            ] {
+                assert!(error.is_content_lost(), "{error}");
+                assert_eq!(error.to_string(), format!("blob {id} cannot be read: it is not a regular file"));
+            }
+        }
+        let told = |error: io::Error| unread(ids[0], error).map(|error| error.is_content_lost());
+        for lost in [rustix::io::Errno::IO, rustix::io::Errno::ACCESS, rustix::io::Errno::ISDIR] {
+            assert!(told(lost.into()).unwrap(), "{lost}");
+        }
+        for passing in [rustix::io::Errno::MFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::INTR] {
+            assert!(told(passing.into()).is_err(), "{passing}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, ReadBuf};
 
-use super::{BlobId, BlobReader};
+use super::{BlobId, BlobReader, unread};
 use crate::error::{Error, Result};
 use crate::fsck::ContentLink;
 use crate::store::Store;
@@ -185,6 +185,6 @@ impl Store {
 pub(crate) fn unwrapped(blob: BlobId, error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => Error::io("read blob", blob.to_string())(error),
+        Err(error) => unread(blob, error).unwrap_or_else(Error::io("read blob", blob.to_string())),
     }
 }

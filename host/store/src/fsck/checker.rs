@@ -94,7 +94,7 @@ impl<'a> Checker<'a> {
         };
         match document::body(self.blobs, &record) {
             Ok(body) => Ok(Primary::Is(body)),
-            Err(Error::BlobNotFound { .. } | Error::Corrupt { .. }) => Ok(Primary::Unreadable),
+            Err(error) if error.is_content_lost() => Ok(Primary::Unreadable),
             Err(error) => Err(error),
         }
     }
@@ -167,7 +167,7 @@ impl<'a> Checker<'a> {
                 self.unclear = true;
                 return Ok(());
             }
-            Err(error @ Error::Corrupt { .. }) => {
+            Err(error @ (Error::Corrupt { .. } | Error::BlobUnreadable { .. })) => {
                 self.unclear = true;
                 self.report(Problem::Unclear { document: at.to_string(), reason: reason(&error) });
                 return Ok(());
@@ -175,6 +175,14 @@ impl<'a> Checker<'a> {
             Err(error) => return Err(error),
         };
         crate::secondary::check_document(self, &at, &body)?;
+        let look = |other: &DocRef| Ok(document::read(self.kv, self.blobs, other)?.map(|found| found.body));
+        match self.schema.misplaced(&at, &body, &look) {
+            Ok(None) => {}
+            Ok(Some(reason)) => self.report(Problem::Misplaced { document: at.to_string(), reason }),
+            // Another document cannot be read, which is a finding of its own.
+            Err(error) if error.is_content_lost() => {}
+            Err(error) => return Err(error),
+        }
         match self.schema.links(&at, &body) {
             Ok(links) => {
                 self.contents.extend(links.contents.into_iter().map(|link| (at.clone(), link)));

@@ -1,7 +1,6 @@
 //! Contents: which are used, and whether they are what their documents say.
 
 use std::collections::HashSet;
-use std::future::Future;
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -69,10 +68,10 @@ impl Store {
         let (document, blob) = (document.to_string(), link.blob);
         let damaged = |document, reason| Ok(Some(Problem::ContentDamaged { document, blob, reason }));
         if !first || link.size.is_some() {
-            match missing(self.blobs().size(&blob)).await? {
-                None => return Ok(Some(Problem::ContentMissing { document, blob })),
-                Some(_) if !first => return Ok(Some(Problem::ContentShared { document, blob })),
-                Some(size) => {
+            match self.blobs().size(&blob).await {
+                Err(error) => return unread(document, blob, error).map(Some),
+                Ok(_) if !first => return Ok(Some(Problem::ContentShared { document, blob })),
+                Ok(size) => {
                     if let Some(said) = link.size.filter(|said| *said != size) {
                         return damaged(document, format!("it has {size} bytes instead of {said}"));
                     }
@@ -80,8 +79,9 @@ impl Store {
             }
         }
         let Some(said) = link.sha256.as_ref().filter(|_| deep) else { return Ok(None) };
-        let Some(mut reader) = missing(self.blobs().open(&blob)).await? else {
-            return Ok(Some(Problem::ContentMissing { document, blob }));
+        let mut reader = match self.blobs().open(&blob).await {
+            Ok(reader) => reader,
+            Err(error) => return unread(document, blob, error).map(Some),
         };
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
         loop {
@@ -96,11 +96,13 @@ impl Store {
     }
 }
 
-/// `None` for a blob that is not there.
-async fn missing<T>(answer: impl Future<Output = Result<T>>) -> Result<Option<T>> {
-    match answer.await {
-        Ok(found) => Ok(Some(found)),
-        Err(Error::BlobNotFound { .. }) => Ok(None),
-        Err(error) => Err(error),
+/// What is wrong with a content that could not be read.
+fn unread(document: String, blob: BlobId, error: Error) -> Result<Problem> {
+    match error {
+        Error::BlobNotFound { .. } => Ok(Problem::ContentMissing { document, blob }),
+        Error::BlobUnreadable { source, .. } => {
+            Ok(Problem::ContentDamaged { document, blob, reason: format!("it cannot be read: {source}") })
+        }
+        other => Err(other),
     }
 }

@@ -32,6 +32,14 @@ pub enum Problem {
         /// What does not fit.
         reason: String,
     },
+    /// A document does not fit the one that it belongs to.
+    #[error("document {document} is not where it says: {reason}")]
+    Misplaced {
+        /// The document.
+        document: String,
+        /// What does not fit.
+        reason: String,
+    },
     /// A content that a document refers to is not there.
     #[error("a content of document {document}, blob {blob}, is missing")]
     ContentMissing {
@@ -110,6 +118,7 @@ impl Problem {
             Self::Damaged { .. }
             | Self::Unknown { .. }
             | Self::Unclear { .. }
+            | Self::Misplaced { .. }
             | Self::ContentMissing { .. }
             | Self::ContentDamaged { .. }
             | Self::ContentShared { .. }
@@ -123,6 +132,9 @@ impl Problem {
         match self {
             Self::Unknown { .. } => "a newer version may have written it: use that one",
             Self::ContentShared { .. } => "download the file and upload it again under another name",
+            Self::Misplaced { .. } => {
+                "move it into a directory that is there, which writes its path anew (PATCH /files/ID)"
+            }
             Self::Contested { .. } => "rename or delete one of the two",
             _ if self.repair().is_some() => "run konnector fsck --repair",
             _ => "restore the last backup into an empty data folder, or delete what is damaged",

@@ -41,6 +41,20 @@ pub trait Schema: Send + Sync {
     /// In words, when the document is not what its type says.
     fn links(&self, document: &DocRef, body: &Map) -> Result<Links, String>;
 
+    /// Why a document does not fit the one that it belongs to, in words; `None` when it does. `look` reads another document.
+    ///
+    /// # Errors
+    /// Those of `look`.
+    fn misplaced(
+        &self,
+        document: &DocRef,
+        body: &Map,
+        look: &dyn Fn(&DocRef) -> Result<Option<Map>>,
+    ) -> Result<Option<String>> {
+        let _ = (document, body, look);
+        Ok(None)
+    }
+
     /// The type of the documents whose ids a unique index holds; `None` for an index that is not ours.
     fn indexed(&self, index: &str) -> Option<Doctype>;
 }
