@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use konnector_manifest::{Permissions, Slug};
 use konnector_store::{Changes, DocRef, Links};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) use check::{KEPT_FROM_KONNECTORS, is_kept_from_konnectors};
 pub use patch::Patch;
@@ -22,7 +22,7 @@ use crate::{Error, Platform, Result};
 
 /// Index from a short code to the permission set of its share.
 pub(crate) const SHORTCODES: &str = "permissions.shortcodes";
-/// Title of the rule that lets a konnector work in its folders.
+/// Title of the rule that lets a konnector work in its folders; a number is added where the manifest has one of that title.
 const REFERENCED_FOLDERS: &str = "referenced folders";
 /// Rules of a set that clients write.
 const MAX_RULES: usize = 200;
@@ -103,6 +103,22 @@ pub fn id_of_konnector(slug: &str) -> String {
     format!("konnector-{slug}")
 }
 
+/// The rule that lets a konnector work in the folders that refer to it.
+fn for_referenced_folders(slug: &Slug) -> Value {
+    json!({
+        "type": FILES.as_str(),
+        "description": "Works in the folders that refer to this konnector",
+        "selector": "referenced_by",
+        "values": [Principal::source_of_konnector(slug)],
+    })
+}
+
+/// Whether it is this rule, and none of the manifest, under whatever title.
+fn is_for_referenced_folders(rule: &Value, slug: &Slug) -> bool {
+    let own = for_referenced_folders(slug);
+    ["type", "description", "selector", "values"].iter().all(|name| rule.get(*name) == own.get(*name))
+}
+
 impl Principal {
     /// The source of what a konnector has and makes.
     pub(crate) fn source_of_konnector(slug: &(impl std::fmt::Display + ?Sized)) -> String {
@@ -132,16 +148,17 @@ impl Principal {
 }
 
 impl Platform {
+    fn konnector_set(&self, instance: &Instance, slug: &Slug) -> Result<Option<PermissionSet>> {
+        Ok(self.stored::<PermissionSet>(&at(instance, &id_of_konnector(slug.as_ref())))?.map(|found| found.value))
+    }
+
     /// What a konnector may do now; nothing when it is not installed.
     ///
     /// # Errors
     ///
     /// When the stored rules cannot be read.
     pub fn konnector_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        match self.stored::<PermissionSet>(&at(instance, &id_of_konnector(slug.as_ref())))? {
-            Some(found) => found.value.rules(),
-            None => Ok(Permissions::default()),
-        }
+        self.konnector_set(instance, slug)?.map_or_else(|| Ok(Permissions::default()), |set| set.rules())
     }
 
     /// What the capabilities of a run are held to: the rules without the one on referenced folders. That one is for the API, as at Cozy; the
@@ -151,13 +168,9 @@ impl Platform {
     ///
     /// When the stored rules cannot be read.
     pub(crate) fn capability_permissions(&self, instance: &Instance, slug: &Slug) -> Result<Permissions> {
-        match self.stored::<PermissionSet>(&at(instance, &id_of_konnector(slug.as_ref())))? {
-            Some(mut found) => {
-                found.value.permissions.shift_remove(REFERENCED_FOLDERS);
-                found.value.rules()
-            }
-            None => Ok(Permissions::default()),
-        }
+        let Some(mut set) = self.konnector_set(instance, slug)? else { return Ok(Permissions::default()) };
+        set.permissions.retain(|_, rule| !is_for_referenced_folders(rule, slug));
+        set.rules()
     }
 
     /// Lets a konnector work in the folders that refer to it, wherever the user moves them (Cozy API, permission top-up, §6.5). Nothing
@@ -167,18 +180,16 @@ impl Platform {
     ///
     /// When the store fails.
     pub(crate) async fn allow_referenced_folders(&self, instance: &Instance, slug: &Slug) -> Result<()> {
-        let value = format!("io.cozy.konnectors/{slug}");
         self.modify::<PermissionSet, _>(&at(instance, &id_of_konnector(slug.as_ref())), |set, _| {
-            if set.permissions.contains_key(REFERENCED_FOLDERS) {
+            if set.permissions.values().any(|rule| is_for_referenced_folders(rule, slug)) {
                 return Ok(false);
             }
-            let rule = json!({
-                "type": FILES.as_str(),
-                "description": "Works in the folders that refer to this konnector",
-                "selector": "referenced_by",
-                "values": [value],
-            });
-            set.permissions.insert(REFERENCED_FOLDERS.to_owned(), rule);
+            // The author of the manifest may have given a rule the same title.
+            let numbered = (2..).map(|number| format!("{REFERENCED_FOLDERS} ({number})"));
+            let mut titles = std::iter::once(REFERENCED_FOLDERS.to_owned()).chain(numbered);
+            if let Some(title) = titles.find(|title| !set.permissions.contains_key(title)) {
+                set.permissions.insert(title, for_referenced_folders(slug));
+            }
             Ok(true)
         })
         .await

@@ -126,7 +126,9 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
     let (platform, instance) = (run.scope.platform.clone(), run.scope.instance.clone());
     let slug = run.scope.konnector.slug.clone();
     let mut changes = Changes::new();
-    let rules = Permissions::from_scope("io.cozy.bills").unwrap();
+    // The author gave a rule the title that the server's own has.
+    let rules = json!({ "referenced folders": { "type": "io.cozy.bills" } });
+    let rules = Permissions::from_manifest(&object(rules)).unwrap();
     platform.stage_permissions(&instance, &slug, &rules, &mut changes).unwrap();
     platform.commit(changes).await.unwrap();
     for _ in 0..2 {
@@ -147,6 +149,7 @@ async fn a_konnector_works_in_the_folders_that_refer_to_it() {
     // What the run itself sees is what the manifest says.
     let own = platform.capability_permissions(&instance, &slug).unwrap();
     assert!(!own.allows_any(Verb::Get, &FILES) && own.rules().len() == 1);
+    assert!(own.allows_type(Verb::Get, &"io.cozy.bills".parse().unwrap()));
 }
 
 #[tokio::test]
