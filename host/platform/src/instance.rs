@@ -3,6 +3,7 @@
 mod change;
 mod removal;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use konnector_manifest::Doctype;
 use konnector_store::{Changes, DocRef, InstanceId, Links, Stamp};
 use serde::{Deserialize, Serialize};
 
-use crate::doctype::INSTANCES;
+use crate::doctype::{FILES, INSTANCES};
 use crate::file;
 use crate::memo::Memo;
 use crate::stored::{Object, Stored, object};
@@ -42,6 +43,28 @@ impl Default for Hosts {
 /// The document of an instance.
 fn own(id: &str) -> DocRef {
     DocRef::new(&InstanceId::global(), &INSTANCES, id)
+}
+
+/// Makes a commit that creates or files something depend on the instance being there: beside its removal, nothing of it is left behind.
+pub(crate) fn stage_presence(changes: &mut Changes) {
+    let brings = changes.documents().filter(|written| {
+        let is_new = written.replaces.is_none() || written.document.doctype == *FILES;
+        is_new && written.body.is_some() && !written.document.instance.is_global()
+    });
+    let instances: BTreeSet<String> = brings.map(|written| written.document.instance.as_str().to_owned()).collect();
+    for instance in instances {
+        changes.require(own(&instance));
+    }
+}
+
+/// What a commit says whose instance is gone.
+pub(crate) fn missed(error: Error) -> Error {
+    match error {
+        Error::Store(konnector_store::Error::NotFound { document }) if document.doctype == *INSTANCES => {
+            Error::NotFound("the instance was removed".to_owned())
+        }
+        other => other,
+    }
 }
 
 /// One person's store.

@@ -177,6 +177,7 @@ pub struct Inner {
     running: Running,
     lately: Lately,
     usage: file::Usage,
+    trees: file::Trees,
     last_backup: backup::LastFailure,
     hosts: Hosts,
     verified: token::Verified,
@@ -237,6 +238,7 @@ impl Platform {
             lately: Lately::default(),
             bus: Bus::default(),
             usage: file::Usage::default(),
+            trees: file::Trees::default(),
             last_backup: backup::LastFailure::default(),
             hosts: Hosts::default(),
             verified: token::Verified::default(),
@@ -267,20 +269,23 @@ impl Platform {
 
     /// Makes all changes or none, and answers once they are durable; see [`Store::commit`]. What follows from the documents that are
     /// written is in the same commit: the index of the files that refer to a document, and the notes for triggers that wait for a change. The
-    /// room that files take is counted with it, and the scheduler looks at once at what is due now.
+    /// places of files are held to the rule about the tree, the room that they take is counted, nothing is created in an instance that is
+    /// gone, and the scheduler looks at once at what is due now.
     pub(crate) async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
         }
         let documents = changes.documents().count();
-        let growth = self.stage_files(&mut changes)?;
+        let effects = self.stage_files(&mut changes)?;
         self.stage_events(&mut changes)?;
+        instance::stage_presence(&mut changes);
         let schedules = changes.schedules();
-        let mut revs = if growth.is_empty() {
-            self.store.commit(changes).await?
+        let committed = if effects.is_empty() {
+            self.store.commit(changes).await.map_err(Error::from)
         } else {
-            self.commit_counted(changes, growth).await?
+            self.commit_files(changes, effects).await
         };
+        let mut revs = committed.map_err(instance::missed)?;
         if schedules {
             self.wake_scheduler();
         }

@@ -1,5 +1,8 @@
 //! What others do between two steps of one operation: each test lets something happen at exactly that moment.
 
+mod quota;
+mod tree;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -218,12 +221,17 @@ async fn a_move_that_conflicts_loses_no_version() {
     let from = site.file("from.txt", &["one", "two", "three"]).await;
     let into = site.file("into.txt", &["old"]).await;
     let root = platform.file(instance, crate::file::ROOT_ID).unwrap();
-    site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
+    for _ in 0..5 {
+        site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
+        // The commit of the one who interferes.
+        site.kv.before_commit(|| ());
+    }
     let moved = platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await;
     assert!(matches!(moved, Err(Error::Conflict(_))), "{moved:?}");
     assert_eq!(platform.versions(instance, &from.id).unwrap().len(), 2);
     site.assert_clean().await;
-    let from = platform.file(instance, &from.id).unwrap();
+    // Once is no reason to give up.
+    site.kv.before_commit(site.touch(instance.doc(&FILES, from.id.as_str())));
     platform.move_file(instance, &from, &root, "into.txt", Some(&into)).await.unwrap();
     assert_eq!(platform.versions(instance, &from.id).unwrap(), []);
     assert_eq!(platform.read_content(&platform.file(instance, &into.id).unwrap()).await.unwrap(), b"three");
@@ -237,8 +245,9 @@ async fn a_deletion_that_conflicts_loses_no_version() {
     let file = site.file("a.txt", &["one", "two", "three"]).await;
     assert!(platform.trash_file(instance, &file.id).await.unwrap());
     site.kv.before_commit(site.touch(instance.doc(&FILES, file.id.as_str())));
-    let destroyed = platform.destroy_file(instance, &file.id, None).await;
-    assert!(matches!(destroyed, Err(Error::Conflict(_))), "{destroyed:?}");
+    let seen = platform.file(instance, &file.id).unwrap().rev;
+    let destroyed = platform.destroy_file(instance, &file.id, seen.as_ref()).await;
+    assert!(matches!(destroyed, Err(Error::Precondition { .. })), "{destroyed:?}");
     assert_eq!(platform.versions(instance, &file.id).unwrap().len(), 2);
     platform.destroy_file(instance, &file.id, None).await.unwrap();
     assert!(platform.store.list(&instance.id, &VERSIONS, None, 10).unwrap().is_empty());

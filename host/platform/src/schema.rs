@@ -41,6 +41,15 @@ impl konnector_store::Schema for Schema {
         }
     }
 
+    fn misplaced(
+        &self,
+        at: &DocRef,
+        body: &Map,
+        look: &dyn Fn(&DocRef) -> konnector_store::Result<Option<Map>>,
+    ) -> konnector_store::Result<Option<String>> {
+        if at.doctype == *FILES { file::misplaced(at, body, look) } else { Ok(None) }
+    }
+
     fn indexed(&self, index: &str) -> Option<Doctype> {
         let indexes: [(&[&str], &LazyLock<Doctype>); 5] = [
             (&file::INDEXES, &FILES),

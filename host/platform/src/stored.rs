@@ -72,6 +72,17 @@ impl<T: Serialize> Publish for &T {
     }
 }
 
+/// Makes an attempt again, with fresh data, while somebody else is quicker.
+pub(crate) async fn retry_on_conflict<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
+    for _ in 1..TRIES {
+        match attempt().await {
+            Err(error) if error.is_conflict() => {}
+            done => return done,
+        }
+    }
+    attempt().await
+}
+
 impl Platform {
     /// A typed document, `None` when it does not exist.
     pub(crate) fn stored<T: DeserializeOwned>(&self, at: &DocRef) -> Result<Option<Stored<T>>> {

@@ -1,9 +1,11 @@
 //! Which files a caller may reach: [`Platform::reaches`] says what a rule is about.
 
+use http::StatusCode;
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::{File, Kind, Version};
+use konnector_platform::token::Audience;
 use konnector_store::Map;
 
 use crate::error::Failure;
@@ -34,6 +36,29 @@ pub fn at_path(platform: &Platform, caller: &Caller, verb: Verb, path: &str) -> 
     caller.check_any(verb, &FILES)?;
     let file = platform.file_by_path(&caller.instance, path)?;
     reachable(platform, caller, verb, file)
+}
+
+/// Refuses a konnector a file whose content is lost, as if it were not there: it fetches it again then, as it does through its other doors.
+/// People are shown the file, so that they can do something about it.
+pub async fn present(platform: &Platform, caller: &Caller, file: &File) -> Result<(), Failure> {
+    if caller.principal.claims.aud != Audience::Konnector || platform.has_content(file).await? {
+        return Ok(());
+    }
+    Err(Failure::request(StatusCode::NOT_FOUND, format!("the content of '{}' is lost; save it again", file.name)))
+}
+
+/// The file of a name whose content is lost and may be written anew by this konnector.
+pub async fn lost_child(
+    platform: &Platform,
+    caller: &Caller,
+    directory: &File,
+    name: &str,
+) -> Result<Option<File>, Failure> {
+    let Some(found) = platform.child(&caller.instance, &directory.id, name)? else { return Ok(None) };
+    if present(platform, caller, &found).await.is_ok() {
+        return Ok(None);
+    }
+    reachable(platform, caller, Verb::Put, found).map(Some)
 }
 
 /// A version by the id of its file and the revision that is the rest of its own, if the caller may reach the file.

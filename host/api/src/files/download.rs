@@ -37,6 +37,7 @@ pub async fn by_id(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let file = access::content(&platform, &caller, &id)?;
+    access::present(&platform, &caller, &file).await?;
     content(&platform, &file, params.flag("Dl", false), &headers).await
 }
 
@@ -58,6 +59,7 @@ pub async fn by_path(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
+    access::present(&platform, &caller, &file).await?;
     content(&platform, &file, params.flag("Dl", false), &headers).await
 }
 

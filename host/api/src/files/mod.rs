@@ -13,14 +13,18 @@ mod routes;
 mod upload;
 mod versions;
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::{File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH};
+use konnector_platform::instance::Instance;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use crate::compute::threads;
 use crate::error::Failure;
 use crate::extract::{Caller, Params};
 use crate::jsonapi::{Document, Resource};
@@ -71,10 +75,6 @@ impl<'a> Page<'a> {
             skip: params.number("page[skip]")?.unwrap_or_default(),
         })
     }
-
-    const fn is_whole_list_up_to(&self, more: bool) -> bool {
-        self.cursor.is_none() && self.skip == 0 && !more
-    }
 }
 
 /// A page of the children of a directory.
@@ -86,79 +86,76 @@ struct Children {
 }
 
 impl Children {
-    /// The cursor of the next page is the name of this one's last child. The trash is not listed in the root, as at Cozy.
+    /// The cursor of the next page is the name of this one's last child. The trash is not listed in the root, as at Cozy. How long that takes,
+    /// the directory decides, so it is read off the threads that serve connections.
     async fn read(platform: &Platform, caller: &Caller, directory: &str, page: Page<'_>) -> Result<Self, Failure> {
-        let (cursor, skip) = (page.cursor.map(str::to_owned), page.skip);
-        let start = match skip {
-            0 => cursor,
-            _ => match Self::skip(platform, caller, directory, cursor, skip).await? {
-                Some(start) => Some(start),
-                None => {
-                    let total = Self::count(platform, caller, directory).await?;
-                    return Ok(Self { resources: Vec::new(), total, next: None });
-                }
-            },
-        };
-        let mut children = platform.children(&caller.instance, directory, start.as_deref(), page.limit + 2)?;
-        children.retain(|child| child.id != TRASH_ID);
-        let more = children.len() > page.limit;
-        children.truncate(page.limit);
+        let (reader, instance, id) = (platform.clone(), Arc::clone(&caller.instance), directory.to_owned());
+        let Page { limit, cursor, skip } = page;
+        let cursor = cursor.map(str::to_owned);
+        let listed = threads().run(move || Listed::read(&reader, &instance, &id, cursor.as_deref(), skip, limit));
+        let Listed { children, total, more } = listed.await?;
         let next = children.last().filter(|_| more).map(|last| {
             let cursor = utf8_percent_encode(&last.name, NON_ALPHANUMERIC);
-            format!("/files/{directory}/relationships/contents?page[limit]={}&page[cursor]={cursor}", page.limit)
+            format!("/files/{directory}/relationships/contents?page[limit]={limit}&page[cursor]={cursor}")
         });
-        let resources =
-            children.iter().map(|child| resource(platform, caller, child)).collect::<Result<Vec<_>, _>>()?;
-        let total = match page.is_whole_list_up_to(more) {
-            true => resources.len(),
-            false => Self::count(platform, caller, directory).await?,
-        };
+        let resources = children.iter().map(|child| resource(platform, caller, child)).collect::<Result<_, _>>()?;
         Ok(Self { resources, total, next })
-    }
-
-    /// The name behind which a page begins that leaves out `skip` children.
-    async fn skip(
-        platform: &Platform,
-        caller: &Caller,
-        directory: &str,
-        cursor: Option<String>,
-        skip: usize,
-    ) -> Result<Option<String>, Failure> {
-        // In the root, one more child is left out where the trash lies among those.
-        let trash = TRASH_PATH.trim_start_matches('/').to_owned();
-        let among = |start: &str| directory == ROOT_ID && cursor.as_ref() < Some(&trash) && *start >= *trash;
-        let start = Self::nth(platform, caller, directory, cursor.clone(), skip).await?;
-        match start {
-            Some(start) if among(&start) => Self::nth(platform, caller, directory, cursor, skip + 1).await,
-            start => Ok(start),
-        }
-    }
-
-    async fn nth(
-        platform: &Platform,
-        caller: &Caller,
-        directory: &str,
-        cursor: Option<String>,
-        n: usize,
-    ) -> Result<Option<String>, Failure> {
-        let (platform, instance, directory) = (platform.clone(), caller.instance.clone(), directory.to_owned());
-        blocking(move || platform.nth_child(&instance, &directory, cursor.as_deref(), n)).await
-    }
-
-    async fn count(platform: &Platform, caller: &Caller, directory: &str) -> Result<usize, Failure> {
-        let hidden = usize::from(directory == ROOT_ID);
-        let (platform, instance, directory) = (platform.clone(), caller.instance.clone(), directory.to_owned());
-        let count = blocking(move || platform.count_children(&instance, &directory)).await?;
-        Ok(count.saturating_sub(hidden))
     }
 }
 
-/// Runs a scan of the index, whose length the directory decides, off the API's threads.
-async fn blocking<T: Send + 'static>(
-    scan: impl FnOnce() -> konnector_platform::Result<T> + Send + 'static,
-) -> Result<T, Failure> {
-    let scanned = tokio::task::spawn_blocking(scan).await;
-    Ok(scanned.map_err(|error| Failure::server(format!("a directory cannot be read: {error}")))??)
+/// The same before it is shown.
+struct Listed {
+    children: Vec<File>,
+    total: usize,
+    /// Whether others follow.
+    more: bool,
+}
+
+impl Listed {
+    fn read(
+        platform: &Platform,
+        instance: &Instance,
+        directory: &str,
+        cursor: Option<&str>,
+        skip: usize,
+        limit: usize,
+    ) -> konnector_platform::Result<Self> {
+        let count = || {
+            let hidden = usize::from(directory == ROOT_ID);
+            Ok::<_, konnector_platform::Error>(platform.count_children(instance, directory)?.saturating_sub(hidden))
+        };
+        let start = match skip {
+            0 => cursor.map(str::to_owned),
+            _ => match Self::skip(platform, instance, directory, cursor, skip)? {
+                Some(start) => Some(start),
+                None => return Ok(Self { children: Vec::new(), total: count()?, more: false }),
+            },
+        };
+        let mut children = platform.children(instance, directory, start.as_deref(), limit + 2)?;
+        children.retain(|child| child.id != TRASH_ID);
+        let more = children.len() > limit;
+        children.truncate(limit);
+        let is_whole = cursor.is_none() && skip == 0 && !more;
+        let total = if is_whole { children.len() } else { count()? };
+        Ok(Self { children, total, more })
+    }
+
+    /// The name behind which a page begins that leaves out `skip` children.
+    fn skip(
+        platform: &Platform,
+        instance: &Instance,
+        directory: &str,
+        cursor: Option<&str>,
+        skip: usize,
+    ) -> konnector_platform::Result<Option<String>> {
+        // In the root, one more child is left out where the trash lies among those.
+        let trash = TRASH_PATH.trim_start_matches('/');
+        let among = |start: &str| directory == ROOT_ID && cursor < Some(trash) && start >= trash;
+        match platform.nth_child(instance, directory, cursor, skip)? {
+            Some(start) if among(&start) => platform.nth_child(instance, directory, cursor, skip + 1),
+            start => Ok(start),
+        }
+    }
 }
 
 async fn document(platform: &Platform, caller: &Caller, file: &File) -> Result<Document, Failure> {
@@ -199,11 +196,13 @@ async fn show(
     params: Params,
 ) -> Result<Document, Failure> {
     let file = access::by_id(&platform, &caller, Verb::Get, &id)?;
+    access::present(&platform, &caller, &file).await?;
     paged_document(&platform, &caller, &file, Page::of(&params)?).await
 }
 
 async fn show_path(State(platform): State<Platform>, caller: Caller, params: Params) -> Result<Document, Failure> {
     let file = access::by_path(&platform, &caller, Verb::Get, &params)?;
+    access::present(&platform, &caller, &file).await?;
     paged_document(&platform, &caller, &file, Page::of(&params)?).await
 }
 

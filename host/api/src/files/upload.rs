@@ -12,8 +12,7 @@ use http::{HeaderMap, StatusCode};
 use konnector_manifest::Verb;
 use konnector_platform::Platform;
 use konnector_platform::doctype::{FILES, METADATA};
-use konnector_platform::file::{File, Kind, NewContent, ROOT_ID};
-use konnector_store::BlobInfo;
+use konnector_platform::file::{File, Kind, NewContent, ROOT_ID, WrittenContent};
 
 use super::{access, document, parameters};
 use crate::error::Failure;
@@ -84,6 +83,11 @@ async fn create_file(
     let name = &konnector_platform::file::valid_name(name)?;
     let directory = directory?;
     let new = parameters::new_content(platform, caller, params, headers, (directory.id.clone(), name.clone()))?;
+    if let Some(lost) = access::lost_child(platform, caller, &directory, name).await? {
+        let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
+        let new = NewContent { id: lost.id, seen: lost.rev, mime, ..new };
+        return Ok(platform.overwrite_file(&caller.instance, &new, &blob).await?);
+    }
     platform.check_name_free(&caller.instance, &directory.id, name)?;
     let (blob, mime) = receive(platform, caller, name, params, headers, body).await?;
     Ok(platform.create_file(&caller.instance, &NewContent { mime, ..new }, &blob).await?)
@@ -132,18 +136,20 @@ async fn receive(
     params: &Params,
     headers: &HeaderMap,
     body: Body,
-) -> Result<(BlobInfo, String), Failure> {
+) -> Result<(WrittenContent, String), Failure> {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     // Only where the request does not say it itself (Cozy API, files).
     let announced = length.or(params.number("Size")?.map(|size| size as u64));
-    let left = platform.space_left(&caller.instance).await?;
-    if announced.is_some_and(|size| size > left) {
-        let message = format!("the file has {} bytes, the space that is left is {left}", announced.unwrap_or_default());
-        return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
-    }
     let digest = content_md5(headers)?;
     let given = parameters::media_type(headers.get(CONTENT_TYPE))?;
     let mut content = platform.begin_content(&caller.instance).await?;
+    if let Some(size) = announced
+        && content.announce(size).is_err()
+    {
+        let left = platform.space_left(&caller.instance).await?;
+        let message = format!("the file has {size} bytes, the space that is left is {left}");
+        return Err(Failure::request(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
     let mut parts = body.into_data_stream();
     loop {
         let part = tokio::time::timeout(PATIENCE, parts.next()).await.map_err(|_| {

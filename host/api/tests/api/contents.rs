@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, RANGE};
 use http_body_util::BodyExt as _;
 use konnector_api::{Passphrase, ServerInfo};
 use konnector_platform::doctype::VERSIONS;
+use konnector_platform::token::Audience;
 use konnector_store::{BlobId, Fsck, Progress};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -166,4 +167,33 @@ async fn a_backup_that_lacks_a_content_fails_and_says_which() {
     assert!(broken.is_none(), "the connection breaks off");
     let error = outcome().await["error"].as_str().expect("an error").to_owned();
     assert!(error.contains(&format!("io.cozy.files/{id}")) && error.contains("is damaged: its SHA-256"), "{error}");
+}
+
+/// A konnector finds a file whose content is lost by none of its ways, as through its other doors, and saves it again.
+#[tokio::test]
+async fn a_konnector_saves_again_what_is_lost() {
+    for how in [Damage::Missing, Damage::Cut, Damage::Grown] {
+        let api = Api::new().await;
+        api.install("bank", json!({ "files": { "type": "io.cozy.files" } })).await;
+        let (person, konnector) = (api.token("*"), api.token_of(Audience::Konnector, "bank", ""));
+        let id = uploaded(&api, "a.bin", b"first".to_vec()).await;
+        let create = |token: &str| Call::post("/files/?Type=file&Name=a.bin").token(token).text("first");
+        assert_eq!(api.send(create(&konnector)).await.status, 409, "it is there");
+        damage(&api, &blob(&api, &id), how).await;
+        for path in [
+            format!("/files/{id}"),
+            "/files/metadata?Path=/a.bin".to_owned(),
+            format!("/files/download/{id}"),
+            "/files/download?Path=/a.bin".to_owned(),
+        ] {
+            assert_eq!(api.send(Call::get(&path).token(&konnector)).await.status, 404, "{how:?} {path}");
+        }
+        assert_eq!(api.send(Call::get(&format!("/files/{id}")).token(&person)).await.status, 200, "people see it");
+        assert_eq!(api.send(create(&person)).await.status, 409);
+        let again = api.send(create(&konnector)).await;
+        assert_eq!((again.status, again.id()), (201, id.clone()), "{how:?}");
+        assert_eq!(api.send(create(&konnector)).await.status, 409, "it is there again");
+        let content = api.send(Call::get(&format!("/files/download/{id}")).token(&konnector)).await;
+        assert_eq!((content.status, content.text()), (200, "first"));
+    }
 }

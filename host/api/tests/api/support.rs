@@ -169,6 +169,7 @@ impl Api {
             encrypted: false,
             trashed: false,
             restore_path: None,
+            restore_name: None,
             metadata: Map::new(),
             referenced_by: Vec::new(),
             cozy_metadata: Map::new(),

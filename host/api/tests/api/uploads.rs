@@ -1,5 +1,6 @@
 //! `/files`, what clients send and change.
 
+use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
@@ -7,7 +8,10 @@ use http::header::{CONTENT_TYPE, DATE, IF_MATCH};
 use http::{HeaderName, header::CONTENT_LENGTH};
 use konnector_platform::doctype::METADATA;
 use konnector_platform::file::{ROOT_ID, TRASH_ID};
+use konnector_platform::instance::InstancePatch;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::io::ReaderStream;
 
 use crate::support::{Api, Call};
 
@@ -484,4 +488,50 @@ async fn tags_have_a_bound() {
     let refused = api.send(call.token(&api.token("io.cozy.files")).text("foo")).await;
     assert_eq!(refused.status, 422, "{refused}");
     assert!(refused.told().contains("a file has at most 100"), "{refused}");
+}
+
+/// What is on its way counts, announced or not, until it is stored or given up.
+#[tokio::test]
+async fn uploads_at_the_same_time_stay_within_the_quota() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let used = api.platform.disk_usage(&api.alice).await.expect("a number");
+    let quota = InstancePatch { disk_quota: Some(used + 10), ..InstancePatch::default() };
+    let alice = api.platform.change_instance(&api.alice, &quota).await.expect("changed");
+    let left = async || api.platform.space_left(&alice).await.expect("a number");
+    let create = |name: &str| Call::post(&format!("/files/?Type=file&Name={name}")).token(&token);
+    for announced in [true, false] {
+        let (mut client, body) = tokio::io::duplex(64);
+        let slow = create("slow").text(Body::from_stream(ReaderStream::new(body)));
+        let slow = if announced { slow.header(CONTENT_LENGTH, "6") } else { slow };
+        let others = async {
+            client.write_all(b"12345").await.expect("sent");
+            while left().await > 5 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(api.send(create("large").header(CONTENT_LENGTH, "6").text("123456")).await.status, 413);
+            assert_eq!(api.send(create("large").text("123456")).await.status, 413);
+            let small = api.send(create("small").text("1234")).await;
+            assert_eq!(small.status, 201, "{small}");
+            client.write_all(b"6").await.expect("sent");
+            drop(client);
+            small.id()
+        };
+        let (stored, small) = tokio::join!(api.send(slow), others);
+        assert_eq!((stored.status, left().await), (201, 0), "{stored}");
+        for id in [stored.id(), small] {
+            api.send(Call::delete(&format!("/files/{id}")).token(&token)).await;
+        }
+        assert_eq!(api.send(Call::delete("/files/trash").token(&token)).await.status, 204);
+        assert_eq!(left().await, 10);
+        // A client that goes leaves nothing behind.
+        let (client, body) = tokio::io::duplex(64);
+        let call = create("gone").header(CONTENT_LENGTH, "10").text(Body::from_stream(ReaderStream::new(body)));
+        let given_up = tokio::select! {
+            answer = api.send(call) => Some(answer.status),
+            () = async { while left().await > 0 { tokio::task::yield_now().await } } => None,
+        };
+        drop(client);
+        assert_eq!((given_up, left().await), (None, 10));
+    }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{File, Reference, address};
 use crate::doctype::FILES;
 use crate::instance::Instance;
-use crate::stored::Object;
+use crate::stored::{Object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 /// Bytes of a file's `metadata`.
@@ -95,19 +95,16 @@ impl Platform {
     ///
     /// [`Error::NotFound`]; [`Error::Conflict`] when a hundred names are taken, or others keep changing the directory;
     pub(crate) async fn place_file(&self, instance: &Instance, id: &str, directory: &File, name: &str) -> Result<File> {
-        for last in [false, false, true] {
+        retry_on_conflict(|| async {
             let file = self.file(instance, id)?;
             if file.dir_id == directory.id && file.name == name {
                 return Ok(file);
             }
             let free = self.free_name(instance, &directory.id, name)?;
-            match self.move_file(instance, &file, directory, &free, None).await {
-                Ok(()) => return self.file(instance, id),
-                Err(error) if error.is_conflict() && !last => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::Conflict(format!("the directory of '{name}' is being changed by somebody else")))
+            self.move_file(instance, &file, directory, &free, None).await?;
+            self.file(instance, id)
+        })
+        .await
     }
 
     /// Changes a file's document; `change` answers whether there is anything to write.

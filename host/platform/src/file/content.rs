@@ -1,13 +1,13 @@
 //! Content: from a finished blob to a visible file, in one commit.
 
-use konnector_store::{BlobInfo, Changes, Error as StoreError, Rev, VerifiedReader};
+use konnector_store::{BlobInfo, Changes, Rev, VerifiedReader};
 
 use super::replace::Keep;
 use super::{CHILDREN, Content, File, Kind, Reference, address, child_key, made, numbered};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
-use crate::stored::{Object, Stored, new_id, object};
+use crate::stored::{Object, Stored, new_id, object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 /// How many names are tried before giving up: `bill (100).pdf`.
@@ -84,15 +84,12 @@ impl Platform {
         if let Some(found) = self.stored::<File>(&at)? {
             return self.replace_content(instance, new, blob, found.seen_at(new.seen.as_ref())?).await;
         }
-        // Tried again when somebody else takes the name between the look and the commit.
-        for last in [false, false, true] {
+        // Somebody else may take the name between the look and the commit.
+        retry_on_conflict(|| async {
             let name = self.free_name(instance, &new.dir_id, &new.name)?;
-            match self.create_content(instance, new, &name, blob).await {
-                Err(error) if error.is_conflict() && !last => {}
-                done => return done,
-            }
-        }
-        Err(Error::Conflict(format!("the directory of '{}' is being changed by somebody else", new.name)))
+            self.create_content(instance, new, &name, blob).await
+        })
+        .await
     }
 
     /// Creates a file with exactly this name from content that was written.
@@ -132,9 +129,7 @@ impl Platform {
                 changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
                 file.name = self.free_name(instance, &new.dir_id, &new.name)?;
                 file.dir_id.clone_from(&new.dir_id);
-                file.trashed = false;
-                file.restore_path = None;
-                file.cozy_metadata.retain(|name, _| !matches!(name.as_str(), "trashedAt" | "trashedBy"));
+                file.leave_trash();
                 changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
             }
             file.set_content(blob, new.mime.clone());
@@ -185,6 +180,7 @@ impl Platform {
             encrypted: new.encrypted,
             trashed: false,
             restore_path: None,
+            restore_name: None,
             metadata: new.metadata.clone(),
             referenced_by: new.references.clone(),
             cozy_metadata,
@@ -223,7 +219,7 @@ impl Platform {
     pub(crate) async fn is_sound(&self, content: &Content) -> Result<bool> {
         match self.store.check_content(&content.link()).await {
             Ok(()) => Ok(true),
-            Err(error @ (StoreError::BlobNotFound { .. } | StoreError::Corrupt { .. })) => {
+            Err(error) if error.is_content_lost() => {
                 tracing::error!(%error, "a content is not what was written");
                 Ok(false)
             }
@@ -239,8 +235,20 @@ impl Platform {
     pub(crate) async fn is_there(&self, content: &Content) -> Result<bool> {
         match self.store.blobs().size(&content.blob).await {
             Ok(size) => Ok(size == content.size),
-            Err(StoreError::BlobNotFound { .. }) => Ok(false),
+            Err(error) if error.is_content_lost() => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the content of a file is there; a directory lacks none.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails in another way.
+    pub async fn has_content(&self, file: &File) -> Result<bool> {
+        match &file.content {
+            Some(content) => self.is_there(content).await,
+            None => Ok(true),
         }
     }
 

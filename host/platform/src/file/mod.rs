@@ -2,12 +2,14 @@
 
 mod archive;
 mod change;
+mod commit;
 mod content;
 mod left;
 mod link;
 mod moving;
 mod name;
 mod patch;
+mod place;
 mod reach;
 mod reference;
 mod replace;
@@ -34,12 +36,13 @@ pub use content::NewContent;
 pub use link::Target;
 pub use name::{MAX_NAME, numbered, safe_name, safe_name_within, valid_name};
 pub use patch::{FilePatch, unique_tags};
+pub(crate) use place::{Trees, misplaced};
 pub use reference::ReferencePage;
 pub use seen::check_seen;
 pub use upload::{NewDirectory, uploaded_by};
 pub(crate) use usage::Usage;
 pub use version::Version;
-pub use writer::{ContentWriter, NotWritten};
+pub use writer::{ContentWriter, NotWritten, WrittenContent};
 
 use crate::doctype::{FILES, KONNECTORS};
 use crate::instance::Instance;
@@ -107,6 +110,9 @@ pub struct File {
     /// Path of the directory that it lay in before it was put into the trash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore_path: Option<String>,
+    /// Its name before it was put into the trash, where another one had that there.
+    #[serde(rename = "_restore_name", default, skip_serializing_if = "Option::is_none")]
+    pub restore_name: Option<String>,
     /// What its maker says of it.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Object,
@@ -210,6 +216,7 @@ impl File {
             encrypted: false,
             trashed: false,
             restore_path: None,
+            restore_name: None,
             metadata: Object::new(),
             referenced_by: Vec::new(),
             cozy_metadata: made(now, domain),

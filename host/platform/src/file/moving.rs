@@ -8,7 +8,7 @@ use super::{CHILDREN, File, Kind, child_key};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 /// Directories below one that is moved: their paths are changed in the same commit.
@@ -20,8 +20,9 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when one of them is gone, [`Error::Conflict`] when somebody else changes one of them at the same time,
-    /// [`Error::TooLarge`] when a directory would be nested too deeply or has too many below it.
+    /// [`Error::NotFound`] when one of them is gone or in the trash, [`Error::Conflict`] when others keep changing one of them,
+    /// [`Error::Precondition`] when a directory would lie in itself, [`Error::TooLarge`] when it would be nested too deeply or has too many
+    /// below it.
     pub(crate) async fn move_file(
         &self,
         instance: &Instance,
@@ -30,34 +31,65 @@ impl Platform {
         name: &str,
         over: Option<&File>,
     ) -> Result<()> {
-        let mut changes = Changes::new();
-        let mut changed = Vec::new();
-        match over {
-            Some(there) if there.kind == Kind::File => return self.merge(instance, file, there).await,
-            Some(there) => {
-                let found = self.current(instance, &there.id)?;
-                changed.extend(self.stage_trash(instance, found, &Object::new(), &mut changes)?);
+        retry_on_conflict(|| async {
+            let mut changes = Changes::new();
+            let mut changed = Vec::new();
+            match over {
+                Some(there) if there.kind == Kind::File => return self.merge(instance, file, there).await,
+                Some(there) => {
+                    // What came into it since it was looked at must not vanish with it.
+                    if !self.children(instance, &there.id, None, 1)?.is_empty() {
+                        return Err(Error::BadRequest(format!("the directory '{}' is not empty", there.name)));
+                    }
+                    let found = self.current(instance, &there.id)?;
+                    changed.extend(self.stage_trash(instance, found, &Object::new(), &mut changes)?);
+                }
+                None => {}
             }
-            None => {}
+            let to = self.open_directory(instance, &to.id)?;
+            let found = self.current(instance, &file.id)?;
+            let rev = found.rev.clone();
+            let mut moved = found.named();
+            changed.extend(self.stage_place(instance, &mut moved, &to, name.to_owned(), &mut changes)?);
+            moved.updated_at = self.clock.now();
+            changes.put(instance.doc(&FILES, moved.id.as_str()), &rev, object(&moved)?);
+            changed.push(moved);
+            self.commit(changes).await?;
+            self.publish_updated(instance, &changed)
+        })
+        .await
+    }
+
+    /// Gives a file or directory another place; returns the directories below it, whose paths change with its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::move_file`].
+    pub(super) fn stage_place(
+        &self,
+        instance: &Instance,
+        file: &mut File,
+        to: &File,
+        name: String,
+        changes: &mut Changes,
+    ) -> Result<Vec<File>> {
+        if to.id == file.id || self.above(instance, to)?.iter().any(|above| above.id == file.id) {
+            return Err(Error::Precondition {
+                name: "dir-id",
+                message: format!("the directory '{}' cannot lie in itself", file.name),
+            });
         }
-        let found = self.current(instance, &file.id)?;
-        let rev = found.rev.clone();
-        let mut moved = found.named();
-        changes.release(&instance.id, CHILDREN, child_key(&moved.dir_id, &moved.name));
-        moved.dir_id.clone_from(&to.id);
-        name.clone_into(&mut moved.name);
-        moved.updated_at = self.clock.now();
-        if moved.kind == Kind::Directory {
-            let path = tree::join(to.path.as_deref().unwrap_or("/"), name);
-            changed.extend(self.stage_paths(instance, &moved.id, &path, &mut changes)?);
-            moved.path = Some(path);
+        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+        file.dir_id.clone_from(&to.id);
+        file.name = name;
+        changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        if file.kind == Kind::File {
+            return Ok(Vec::new());
         }
-        changes.unique(&instance.id, CHILDREN, child_key(&to.id, name), &moved.id);
-        let at = instance.doc(&FILES, moved.id.as_str());
-        changes.put(at, &rev, object(&moved)?);
-        changed.push(moved);
-        self.commit(changes).await?;
-        self.publish_updated(instance, &changed)
+        let path = tree::join(to.path.as_deref().unwrap_or("/"), &file.name);
+        let below = self.stage_paths(instance, &file.id, &path, changes)?;
+        file.path = Some(path);
+        Ok(below)
     }
 
     /// The content of one file becomes that of another, and the one is no more.
@@ -85,15 +117,10 @@ impl Platform {
     }
 
     /// The directories below one, with the paths that they have when it is called `path`.
-    pub(super) fn stage_paths(
-        &self,
-        instance: &Instance,
-        id: &str,
-        path: &str,
-        changes: &mut Changes,
-    ) -> Result<Vec<File>> {
+    fn stage_paths(&self, instance: &Instance, id: &str, path: &str, changes: &mut Changes) -> Result<Vec<File>> {
         let mut changed = Vec::new();
         let mut todo = vec![(id.to_owned(), path.to_owned())];
+        let top = id;
         while let Some((id, path)) = todo.pop() {
             if path.matches('/').count() > DEEPEST || todo.len() + changed.len() > MOST_DIRECTORIES {
                 return Err(Error::TooLarge(format!(
@@ -105,7 +132,8 @@ impl Platform {
                 let page = self.children(instance, &id, after.as_deref(), 500)?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.name.clone());
-                for child in page.into_iter().filter(|child| child.kind == Kind::Directory) {
+                // Where a damaged tree has it below itself, its move mends that.
+                for child in page.into_iter().filter(|child| child.kind == Kind::Directory && child.id != top) {
                     let found = self.current(instance, &child.id)?;
                     let rev = found.rev.clone();
                     let mut directory = found.named();

@@ -4,10 +4,11 @@ use chrono::{DateTime, Utc};
 use konnector_store::{Changes, Rev};
 use serde_json::json;
 
-use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, child_key, tree, valid_name};
+use super::place::no_directory;
+use super::{File, Kind, ROOT_ID, TRASH_ID, valid_name};
 use crate::doctype::FILES;
 use crate::instance::Instance;
-use crate::stored::{Object, object};
+use crate::stored::{Object, object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 /// A change. What is `None` stays as it is.
@@ -46,19 +47,22 @@ impl Platform {
         seen: Option<&Rev>,
         patch: &FilePatch,
     ) -> Result<File> {
-        let at = instance.doc(&FILES, id);
-        let missing = || Error::NotFound(format!("there is no file '{id}'"));
-        let found = self.stored::<File>(&at)?.ok_or_else(missing)?.seen_at(seen)?;
-        let rev = found.rev.clone();
-        let mut file = found.named();
-        let (mut changes, mut others) = (Changes::new(), Changes::new());
-        let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
-        patch.apply(&mut file, self.clock.now())?;
-        changes.put(at.clone(), &rev, object(&file)?).then(others);
-        file.rev = Some(self.commit_seen(&at, seen, changes).await?);
-        changed.push(file.clone());
-        self.publish_updated(instance, &changed)?;
-        Ok(file)
+        let at = &instance.doc(&FILES, id);
+        retry_on_conflict(|| async {
+            let missing = || Error::NotFound(format!("there is no file '{id}'"));
+            let found = self.stored::<File>(at)?.ok_or_else(missing)?.seen_at(seen)?;
+            let rev = found.rev.clone();
+            let mut file = found.named();
+            let (mut changes, mut others) = (Changes::new(), Changes::new());
+            let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
+            patch.apply(&mut file, self.clock.now())?;
+            changes.put(at.clone(), &rev, object(&file)?).then(others);
+            file.rev = Some(self.commit_seen(at, seen, changes).await?);
+            changed.push(file.clone());
+            self.publish_updated(instance, &changed)?;
+            Ok(file)
+        })
+        .await
     }
 
     /// The directories whose paths change with that of the file.
@@ -81,23 +85,8 @@ impl Platform {
             return Err(Error::BadRequest(format!("'{}' is in the trash; restore it first", file.name)));
         }
         let to = self.open_directory(instance, &dir_id)?;
-        if to.id == file.id || self.above(instance, &to)?.iter().any(|above| above.id == file.id) {
-            return Err(Error::Precondition {
-                name: "dir-id",
-                message: format!("the directory '{}' cannot lie in itself", file.name),
-            });
-        }
         self.check_name_free(instance, &dir_id, &name)?;
-        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
-        (file.name, file.dir_id) = (name, dir_id);
-        changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
-        if file.kind == Kind::File {
-            return Ok(Vec::new());
-        }
-        let path = tree::join(to.path.as_deref().unwrap_or("/"), &file.name);
-        let changed = self.stage_paths(instance, &file.id, &path, changes)?;
-        file.path = Some(path);
-        Ok(changed)
+        self.stage_place(instance, file, &to, name, changes)
     }
 
     /// A directory that things can be put into.
@@ -108,9 +97,7 @@ impl Platform {
     pub fn open_directory(&self, instance: &Instance, id: &str) -> Result<File> {
         match self.file(instance, id) {
             Ok(found) if found.kind == Kind::Directory && !found.trashed && found.id != TRASH_ID => Ok(found),
-            Ok(_) | Err(Error::NotFound(_)) => {
-                Err(Error::NotFound(format!("there is no directory '{id}' that something can be put into")))
-            }
+            Ok(_) | Err(Error::NotFound(_)) => Err(no_directory(id)),
             Err(error) => Err(error),
         }
     }

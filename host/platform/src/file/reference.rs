@@ -5,13 +5,12 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use konnector_store::{Changes, DocRef, InstanceId, Written};
+use konnector_store::{Changes, DocRef, InstanceId};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::usage::{Growth, grow};
 use super::{File, Reference};
-use crate::doctype::{FILES, SETTINGS, VERSIONS};
+use crate::doctype::{FILES, SETTINGS};
 use crate::instance::Instance;
 use crate::stored::Object;
 use crate::{Error, Platform, Result};
@@ -69,36 +68,33 @@ fn keys(id: &str, body: Option<&Object>) -> Result<BTreeSet<String>> {
     Ok(references.iter().map(|reference| reference.prefix() + &end).collect())
 }
 
-impl Platform {
-    /// Adds to some changes what the files among them mean for the index; answers by how much the files of instances grow.
-    pub(crate) fn stage_files(&self, changes: &mut Changes) -> Result<Growth> {
-        let (mut moved, mut growth) = (Vec::new(), Growth::new());
-        for written in changes.documents() {
-            let Written { document, body, .. } = written;
-            if document.doctype != *FILES && document.doctype != *VERSIONS {
-                continue;
-            }
-            let before = self.before(written)?;
-            grow(&mut growth, &document.instance, before.as_ref(), body);
-            if document.doctype == *VERSIONS {
-                continue;
-            }
-            let (before, after) = (keys(&document.id, before.as_ref())?, keys(&document.id, body)?);
-            if before != after {
-                moved.push((document.clone(), before, after));
-            }
-        }
-        for (document, before, after) in moved {
-            for key in before.difference(&after) {
-                changes.release(&document.instance, REFERENCES, key);
-            }
-            for key in after.difference(&before) {
-                changes.unique(&document.instance, REFERENCES, key, document.id.as_str());
-            }
-        }
-        Ok(growth)
+/// What a written file means for the index.
+#[derive(Debug)]
+pub(super) struct Moved {
+    document: DocRef,
+    before: BTreeSet<String>,
+    after: BTreeSet<String>,
+}
+
+impl Moved {
+    /// For a file that was `before` and is `after`.
+    pub(super) fn of(document: &DocRef, before: Option<&Object>, after: Option<&Object>) -> Result<Self> {
+        let (before, after) = (keys(&document.id, before)?, keys(&document.id, after)?);
+        Ok(Self { document: document.clone(), before, after })
     }
 
+    /// Adds it to the commit that writes the file.
+    pub(super) fn stage(&self, changes: &mut Changes) {
+        for key in self.before.difference(&self.after) {
+            changes.release(&self.document.instance, REFERENCES, key);
+        }
+        for key in self.after.difference(&self.before) {
+            changes.unique(&self.document.instance, REFERENCES, key, self.document.id.as_str());
+        }
+    }
+}
+
+impl Platform {
     /// Makes the index of a store that was written before there was one. What fails is tried again at the next start.
     pub(crate) async fn ensure_references(&self) {
         let done = DocRef::new(&InstanceId::global(), &SETTINGS, REFERENCES);

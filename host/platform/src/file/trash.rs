@@ -8,7 +8,7 @@ use super::{CHILDREN, File, Kind, ROOT_ID, TRASH_ID, TRASH_PATH, check_seen, chi
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
-use crate::stored::{Object, Stored, object};
+use crate::stored::{Object, Stored, object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 /// Files that are deleted in one commit.
@@ -18,6 +18,19 @@ impl File {
     /// Whether a path lies below the trash.
     pub(super) fn is_below_trash(path: &str) -> bool {
         path.strip_prefix(TRASH_PATH).is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The name that it has outside of the trash.
+    fn original_name(&self) -> &str {
+        self.restore_name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// No longer says that it lies in the trash.
+    pub(super) fn leave_trash(&mut self) {
+        self.trashed = false;
+        self.restore_path = None;
+        self.restore_name = None;
+        self.cozy_metadata.retain(|name, _| !matches!(name.as_str(), "trashedAt" | "trashedBy"));
     }
 }
 
@@ -39,13 +52,16 @@ impl Platform {
     /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what lies there already,
     /// and for the root and the trash themselves.
     pub async fn trash(&self, instance: &Instance, id: &str, seen: Option<&Rev>, by: &Object) -> Result<File> {
-        let found = self.present(instance, id)?.seen_at(seen)?;
-        if self.file(instance, id)?.trashed {
-            return Err(Error::BadRequest(format!("'{id}' is in the trash already")));
-        }
-        let mut changes = Changes::new();
-        let changed = self.stage_trash(instance, found, by, &mut changes)?;
-        self.commit_placed(instance, seen, changes, changed).await
+        retry_on_conflict(|| async {
+            let found = self.present(instance, id)?.seen_at(seen)?;
+            if self.file(instance, id)?.trashed {
+                return Err(Error::BadRequest(format!("'{id}' is in the trash already")));
+            }
+            let mut changes = Changes::new();
+            let changed = self.stage_trash(instance, found, by, &mut changes)?;
+            self.commit_placed(instance, seen, changes, changed).await
+        })
+        .await
     }
 
     /// Commits another place of a file, which is the last of those that are `changed`.
@@ -81,8 +97,11 @@ impl Platform {
         changes: &mut Changes,
     ) -> Result<Vec<File>> {
         let parent = self.file(instance, &found.value.dir_id)?;
+        let trash = self.file(instance, TRASH_ID)?;
         let now = self.clock.now();
-        self.stage_place(instance, found, (TRASH_ID, TRASH_PATH), changes, |file| {
+        let name = found.value.name.clone();
+        self.stage_into(instance, found, &trash, &name, changes, |file| {
+            file.restore_name = (file.name != name).then(|| name.clone());
             file.restore_path = parent.path.clone();
             file.trashed = true;
             file.cozy_metadata.insert("trashedAt".to_owned(), json!(now));
@@ -92,32 +111,24 @@ impl Platform {
         })
     }
 
-    /// Gives a file another place, under its own name or, where that is taken, with a number. What `change` does to it is in the same commit.
-    fn stage_place(
+    /// Puts a file into another directory, under a name or, where that is taken, with a number. What `change` does to it is in the same commit.
+    fn stage_into(
         &self,
         instance: &Instance,
         found: Stored<File>,
-        (dir_id, dir_path): (&str, &str),
+        to: &File,
+        name: &str,
         changes: &mut Changes,
         change: impl FnOnce(&mut File),
     ) -> Result<Vec<File>> {
         let rev = found.rev.clone();
-        let mut file = found.named();
-        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
-        file.name = self.free_name(instance, dir_id, &file.name)?;
-        dir_id.clone_into(&mut file.dir_id);
+        let (mut file, mut others) = (found.named(), Changes::new());
+        let name = self.free_name(instance, &to.id, name)?;
+        let mut changed = self.stage_place(instance, &mut file, to, name, &mut others)?;
         file.updated_at = self.clock.now();
         file.touch(file.updated_at);
         change(&mut file);
-        changes.unique(&instance.id, CHILDREN, child_key(dir_id, &file.name), &file.id);
-        let (mut changed, mut below) = (Vec::new(), Changes::new());
-        if file.kind == Kind::Directory {
-            let path = tree::join(dir_path, &file.name);
-            changed = self.stage_paths(instance, &file.id, &path, &mut below)?;
-            file.path = Some(path);
-        }
-        let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at.clone(), &rev, object(&file)?).then(below);
+        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?).then(others);
         changed.push(file);
         Ok(changed)
     }
@@ -129,21 +140,19 @@ impl Platform {
     ///
     /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash.
     pub async fn restore_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<File> {
-        let file = self.file(instance, id)?;
-        if !file.trashed {
-            return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
-        }
-        let directory = self.ensure_directory(instance, &self.origin(instance, &file)?).await?;
-        let found = self.present(instance, id)?.seen_at(seen)?;
-        let mut changes = Changes::new();
-        let to = (directory.id.as_str(), directory.path.as_deref().unwrap_or("/"));
-        let changed = self.stage_place(instance, found, to, &mut changes, |file| {
-            file.restore_path = None;
-            file.trashed = false;
-            file.cozy_metadata.shift_remove("trashedAt");
-            file.cozy_metadata.shift_remove("trashedBy");
-        })?;
-        self.commit_placed(instance, seen, changes, changed).await
+        retry_on_conflict(|| async {
+            let file = self.file(instance, id)?;
+            if !file.trashed {
+                return Err(Error::BadRequest(format!("'{}' is not in the trash", file.name)));
+            }
+            let directory = self.ensure_directory(instance, &self.origin(instance, &file)?).await?;
+            let found = self.present(instance, id)?.seen_at(seen)?;
+            let name = found.value.original_name().to_owned();
+            let mut changes = Changes::new();
+            let changed = self.stage_into(instance, found, &directory, &name, &mut changes, File::leave_trash)?;
+            self.commit_placed(instance, seen, changes, changed).await
+        })
+        .await
     }
 
     /// Path of the directory that something in the trash came from: its own, or below that of the directory which was put there.
@@ -156,7 +165,7 @@ impl Platform {
         }
         names.reverse();
         let start = path.filter(|path| !File::is_below_trash(path)).unwrap_or_else(|| "/".to_owned());
-        Ok(names.into_iter().fold(start, |path, directory| tree::join(&path, &directory.name)))
+        Ok(names.into_iter().fold(start, |path, directory| tree::join(&path, directory.original_name())))
     }
 
     /// Deletes a file, or a directory with what is in it, for good; `seen` is the revision that may be deleted.
@@ -168,15 +177,18 @@ impl Platform {
     /// [`Error::NotFound`]; [`Error::Precondition`] when it was changed since it was seen; [`Error::BadRequest`] for what is not in the trash;
     /// [`Error::Conflict`] when something of it is being changed.
     pub async fn destroy_file(&self, instance: &Instance, id: &str, seen: Option<&Rev>) -> Result<()> {
-        let file = self.file(instance, id)?;
-        check_seen(&file, seen)?;
-        if !file.trashed {
-            return Err(Error::BadRequest(format!(
-                "'{}' is not in the trash; only what is there can be deleted",
-                file.name
-            )));
-        }
-        self.destroy(instance, vec![file]).await
+        retry_on_conflict(|| async {
+            let file = self.file(instance, id)?;
+            check_seen(&file, seen)?;
+            if !file.trashed {
+                return Err(Error::BadRequest(format!(
+                    "'{}' is not in the trash; only what is there can be deleted",
+                    file.name
+                )));
+            }
+            self.destroy(instance, vec![file]).await
+        })
+        .await
     }
 
     /// Deletes everything in the trash for good.
@@ -186,11 +198,15 @@ impl Platform {
     /// When the store fails.
     pub async fn empty_trash(&self, instance: &Instance) -> Result<()> {
         loop {
-            let page = self.children(instance, TRASH_ID, None, STEP)?;
-            if page.is_empty() {
+            let is_empty = retry_on_conflict(|| async {
+                let page = self.children(instance, TRASH_ID, None, STEP)?;
+                let is_empty = page.is_empty();
+                self.destroy(instance, page).await?;
+                Ok(is_empty)
+            });
+            if is_empty.await? {
                 return Ok(());
             }
-            self.destroy(instance, page).await?;
         }
     }
 

@@ -6,7 +6,7 @@ use super::{CHILDREN, File, Kind, ROOT_ID, child_key, valid_name};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
-use crate::stored::{new_id, object};
+use crate::stored::{new_id, object, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 /// How deep directories may be nested.
@@ -34,7 +34,11 @@ fn names(path: &str) -> Result<Vec<String>> {
 
 impl Platform {
     /// The child of a directory with this name.
-    pub(crate) fn child(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<Option<File>> {
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub fn child(&self, instance: &Instance, dir_id: &str, name: &str) -> Result<Option<File>> {
         match self.store.lookup(&instance.id, CHILDREN, &child_key(dir_id, name))? {
             Some(id) => self.file(instance, &id).map(Some),
             None => Ok(None),
@@ -113,11 +117,40 @@ impl Platform {
     ///
     /// [`Error::Conflict`] when a file has the name of one of them.
     pub async fn ensure_directory(&self, instance: &Instance, path: &str) -> Result<File> {
-        let mut directory = self.file(instance, ROOT_ID)?;
-        for name in names(path)? {
-            directory = self.ensure_child(instance, &directory, &name).await?;
-        }
-        Ok(directory)
+        let root = self.file(instance, ROOT_ID)?;
+        self.ensure_below(instance, &root, &names(path)?).await
+    }
+
+    /// The same, and whether it was made by this call: whatever was there before is the user's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::ensure_directory`].
+    pub(crate) async fn ensure_own_directory(&self, instance: &Instance, path: &str) -> Result<(File, bool)> {
+        let mut names = names(path)?;
+        let Some(last) = names.pop() else { return Ok((self.file(instance, ROOT_ID)?, false)) };
+        let (root, names, last) = (self.file(instance, ROOT_ID)?, &names, &last);
+        retry_on_conflict(|| async {
+            let above = self.ensure_below(instance, &root, names).await?;
+            self.ensure_child(instance, &above, last).await
+        })
+        .await
+    }
+
+    /// The directory that these names lead to from another one, created with its ancestors where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::ensure_directory`]; [`Error::NotFound`] when the one that it begins from is gone.
+    pub(crate) async fn ensure_below(&self, instance: &Instance, top: &File, names: &[String]) -> Result<File> {
+        retry_on_conflict(|| async {
+            let mut directory = self.file(instance, &top.id)?;
+            for name in names {
+                (directory, _) = self.ensure_child(instance, &directory, name).await?;
+            }
+            Ok(directory)
+        })
+        .await
     }
 
     /// Creates a directory in another one.
@@ -158,19 +191,18 @@ impl Platform {
         Ok(directory)
     }
 
-    async fn ensure_child(&self, instance: &Instance, parent: &File, name: &str) -> Result<File> {
-        // Twice: the second look finds what somebody else created between the first look and our commit.
-        for last in [false, true] {
-            match self.child(instance, &parent.id, name)? {
-                Some(child) if child.kind == Kind::Directory => return Ok(child),
-                Some(_) => return Err(Error::Conflict(format!("'{name}' is a file, not a directory"))),
-                None => {}
-            }
-            match self.create_directory(instance, parent, name).await {
-                Err(error) if error.is_conflict() && !last => {}
-                done => return done,
-            }
+    /// A directory in another one, and whether it was made by this call.
+    async fn ensure_child(&self, instance: &Instance, parent: &File, name: &str) -> Result<(File, bool)> {
+        match self.child(instance, &parent.id, name)? {
+            Some(child) if child.kind == Kind::Directory => return Ok((child, false)),
+            Some(_) => return Err(Error::Conflict(format!("'{name}' is a file, not a directory"))),
+            None => {}
         }
-        Err(Error::Conflict(format!("the directory '{name}' is being changed by somebody else")))
+        let made = self.create_directory(instance, parent, name).await.map_err(|error| match error {
+            // It was there a moment ago; the next look tells where the way goes now.
+            Error::NotFound(_) => Error::Conflict(format!("the directory of '{name}' is being moved by somebody else")),
+            other => other,
+        });
+        Ok((made?, true))
     }
 }

@@ -5,22 +5,12 @@ use konnector_store::{BlobInfo, ContentLink};
 use serde_json::json;
 
 use super::name::copied;
-use super::{File, Kind, NewContent, NotWritten, valid_name};
+use super::{File, Kind, NewContent, NotWritten, WrittenContent, valid_name};
 use crate::instance::Instance;
-use crate::stored::{Object, new_id};
+use crate::stored::{Object, new_id, retry_on_conflict};
 use crate::{Error, Platform, Result};
 
 impl Platform {
-    /// Bytes that the instance's quota leaves.
-    ///
-    /// # Errors
-    ///
-    /// When the store fails.
-    pub async fn space_left(&self, instance: &Instance) -> Result<u64> {
-        let quota = instance.disk_quota.unwrap_or(self.config.disk_quota);
-        Ok(quota.saturating_sub(self.disk_usage(instance).await?))
-    }
-
     /// Refuses a name that is taken, before content comes for it.
     ///
     /// # Errors
@@ -94,10 +84,11 @@ impl Platform {
     }
 
     /// A content of its own that is the same as a file's.
-    pub(super) async fn copy_content(&self, instance: &Instance, file: &File) -> Result<BlobInfo> {
+    pub(super) async fn copy_content(&self, instance: &Instance, file: &File) -> Result<WrittenContent> {
         let nothing = || Error::NotFound(format!("'{}' is a directory and has no content", file.name));
         let blob = file.blob().ok_or_else(nothing)?;
-        if blob.size > self.space_left(instance).await? {
+        let mut reservation = self.reservation(instance).await?;
+        if !reservation.reserve(blob.size) {
             return Err(NotWritten::Full.into());
         }
         // What is damaged is not multiplied.
@@ -109,7 +100,7 @@ impl Platform {
             })
             .await?;
         let id = self.store.blobs().duplicate(&blob.id).await?;
-        Ok(BlobInfo { id, ..blob })
+        Ok(WrittenContent { info: BlobInfo { id, ..blob }, reservation })
     }
 
     /// Makes a directory, with exactly this name.
@@ -119,14 +110,17 @@ impl Platform {
     /// [`Error::NotFound`] for the directory it is to lie in; [`Error::Parameter`] for a name that is none; [`Error::Conflict`] when the name
     /// is taken.
     pub async fn new_directory(&self, instance: &Instance, dir_id: &str, new: NewDirectory) -> Result<File> {
-        let name = &valid_name(&new.name)?;
-        let parent = self.open_directory(instance, dir_id)?;
-        self.check_name_free(instance, &parent.id, name)?;
-        let mut directory = self.draft_directory(instance, &parent, name)?;
-        directory.date(new.created_at, new.updated_at, self.clock.now())?;
-        directory.tags = new.tags;
-        directory.cozy_metadata.extend(new.origin);
-        self.store_directory(instance, directory).await
+        let (name, new) = (&valid_name(&new.name)?, &new);
+        retry_on_conflict(|| async {
+            let parent = self.open_directory(instance, dir_id)?;
+            self.check_name_free(instance, &parent.id, name)?;
+            let mut directory = self.draft_directory(instance, &parent, name)?;
+            directory.date(new.created_at, new.updated_at, self.clock.now())?;
+            directory.tags.clone_from(&new.tags);
+            directory.cozy_metadata.extend(new.origin.clone());
+            self.store_directory(instance, directory).await
+        })
+        .await
     }
 
     /// Content that no file came to have is removed; should that fail, the sweep of orphans finds it.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use konnector_store::{Changes, InstanceId, Rev};
+use konnector_store::InstanceId;
 use serde_json::Value;
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::{File, Kind};
 use crate::doctype::{FILES, VERSIONS};
@@ -23,15 +23,68 @@ struct Gauge {
     /// Held to read by each commit from before it is made until it is counted, and to write while everything is counted: so each content is
     /// counted once.
     gate: Arc<RwLock<()>>,
-    bytes: Mutex<Option<u64>>,
+    room: Mutex<Room>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// Bytes of files and versions; `None` until they are counted.
+    used: Option<u64>,
+    /// Bytes of contents that are being written and that no file has yet.
+    reserved: u64,
 }
 
 /// By how many bytes the files of instances grow with a commit.
 pub(crate) type Growth = BTreeMap<InstanceId, i64>;
 
 impl Gauge {
-    fn bytes(&self) -> MutexGuard<'_, Option<u64>> {
-        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of a content that is being written, kept free for it until a file has it or it is given up. What a crash leaves of it is nothing.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    gauge: Arc<Gauge>,
+    /// Of the instance, used and reserved.
+    quota: u64,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Keeps at least so many bytes free; `false`, and nothing changes, when there are not so many.
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let mut room = self.gauge.room();
+        let reserved = room.reserved.saturating_add(more);
+        let fits = more == 0 || room.used.unwrap_or_default().saturating_add(reserved) <= self.quota;
+        if fits {
+            room.reserved = reserved;
+            self.bytes += more;
+        }
+        fits
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut room = self.gauge.room();
+        room.reserved = room.reserved.saturating_sub(self.bytes);
+    }
+}
+
+/// Growth that is counted once its commit is made.
+pub(super) struct Counting(Vec<(Arc<Gauge>, i64, OwnedRwLockReadGuard<()>)>);
+
+impl Counting {
+    /// Counts it.
+    pub(super) fn done(self) {
+        for (gauge, by, _held) in self.0 {
+            if let Some(used) = gauge.room().used.as_mut() {
+                *used = used.saturating_add_signed(by);
+            }
+        }
     }
 }
 
@@ -39,6 +92,17 @@ impl Usage {
     fn gauge(&self, instance: &InstanceId) -> Arc<Gauge> {
         let mut gauges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(gauges.entry(instance.clone()).or_default())
+    }
+
+    /// Waits for the end of a count of everything, and holds the next one off until the growth of a commit is counted.
+    pub(super) async fn count(&self, growth: Growth) -> Counting {
+        let mut counting = Vec::with_capacity(growth.len());
+        for (instance, by) in growth {
+            let gauge = self.gauge(&instance);
+            let held = Arc::clone(&gauge.gate).read_owned().await;
+            counting.push((gauge, by, held));
+        }
+        Counting(counting)
     }
 
     /// Forgets an instance that is gone.
@@ -63,30 +127,31 @@ fn size(body: Option<&Object>) -> i64 {
 }
 
 impl Platform {
-    /// Makes changes and counts their growth. Goes on to the end when whoever asked for it no longer waits: what is stored is counted.
-    pub(crate) async fn commit_counted(&self, changes: Changes, growth: Growth) -> Result<Vec<Rev>> {
-        let platform = self.clone();
-        let committed = self.tasks().spawn(async move {
-            let mut gauges = Vec::with_capacity(growth.len());
-            for (instance, by) in growth {
-                let gauge = platform.usage.gauge(&instance);
-                let held = Arc::clone(&gauge.gate).read_owned().await;
-                gauges.push((gauge, by, held));
-            }
-            let revs = platform.store.commit(changes).await?;
-            for (gauge, by, _held) in gauges {
-                if let Some(bytes) = gauge.bytes().as_mut() {
-                    *bytes = bytes.saturating_add_signed(by);
-                }
-            }
-            Ok(revs)
-        });
-        committed.await.unwrap_or(Err(konnector_store::Error::Closed.into()))
+    /// Bytes that the instance's quota leaves beside the files, and the contents that are being written.
+    ///
+    /// # Errors
+    ///
+    /// When the store fails.
+    pub async fn space_left(&self, instance: &Instance) -> Result<u64> {
+        let used = self.disk_usage(instance).await?;
+        let reserved = self.usage.gauge(&instance.id).room().reserved;
+        Ok(self.quota(instance).saturating_sub(used).saturating_sub(reserved))
+    }
+
+    /// Begins to keep bytes free for a content of an instance.
+    pub(super) async fn reservation(&self, instance: &Instance) -> Result<Reservation> {
+        // Counted, so that what is used is known from now on.
+        self.disk_usage(instance).await?;
+        Ok(Reservation { gauge: self.usage.gauge(&instance.id), quota: self.quota(instance), bytes: 0 })
+    }
+
+    fn quota(&self, instance: &Instance) -> u64 {
+        instance.disk_quota.unwrap_or(self.config.disk_quota)
     }
 
     /// Whether the user's space has room for anything.
     pub(crate) async fn has_room(&self, instance: &Instance) -> Result<bool> {
-        Ok(self.disk_usage(instance).await? < instance.disk_quota.unwrap_or(self.config.disk_quota))
+        Ok(self.disk_usage(instance).await? < self.quota(instance))
     }
 
     /// Bytes that the files of an instance take, with their versions. The first time after a start, every one of them is looked at.
@@ -96,17 +161,19 @@ impl Platform {
     /// When the store fails.
     pub async fn disk_usage(&self, instance: &Instance) -> Result<u64> {
         let gauge = self.usage.gauge(&instance.id);
-        if let Some(bytes) = *gauge.bytes() {
-            return Ok(bytes);
+        let known = gauge.room().used;
+        if let Some(used) = known {
+            return Ok(used);
         }
         let _held = gauge.gate.write().await;
-        if let Some(bytes) = *gauge.bytes() {
-            return Ok(bytes);
+        let known = gauge.room().used;
+        if let Some(used) = known {
+            return Ok(used);
         }
         let (platform, id) = (self.clone(), instance.id.clone());
         let counted = self.tasks().spawn_blocking(move || platform.count_usage(&id));
         let counted = counted.await.unwrap_or(Err(konnector_store::Error::Closed.into()))?;
-        *gauge.bytes() = Some(counted);
+        gauge.room().used = Some(counted);
         Ok(counted)
     }
 

@@ -1,9 +1,12 @@
 //! Content on its way into the store: held to the user's quota, its media type found out while it passes by.
 
+use std::ops::Deref;
+
 use bytes::Bytes;
 use konnector_sandbox::sniff::media_type;
 use konnector_store::{BlobInfo, BlobWriter};
 
+use super::usage::Reservation;
 use crate::instance::Instance;
 use crate::{Platform, Result};
 
@@ -21,26 +24,51 @@ pub enum NotWritten {
 /// Content that is being written.
 pub struct ContentWriter {
     writer: Box<dyn BlobWriter>,
-    platform: Platform,
-    instance: Instance,
+    reservation: Reservation,
     head: Vec<u8>,
     size: u64,
 }
 
+/// Content that was written and that no file refers to yet. Its bytes count against the quota: keep it until a file has it.
+#[derive(Debug)]
+pub struct WrittenContent {
+    pub(super) info: BlobInfo,
+    #[expect(dead_code, reason = "given back when it is dropped")]
+    pub(super) reservation: Reservation,
+}
+
+impl Deref for WrittenContent {
+    type Target = BlobInfo;
+
+    fn deref(&self) -> &BlobInfo {
+        &self.info
+    }
+}
+
 impl Platform {
-    /// Begins to take content, of as many bytes as the instance's quota leaves: others may take of them at any time.
+    /// Begins to take content, of as many bytes as the instance's quota leaves. What was taken is reserved until a file has it, so that
+    /// uploads at the same time do not exceed the quota together.
     ///
     /// # Errors
     ///
     /// When the store fails.
     pub async fn begin_content(&self, instance: &Instance) -> Result<ContentWriter> {
+        let reservation = self.reservation(instance).await?;
         let writer = self.store.blobs().create().await?;
-        let (platform, instance) = (self.clone(), instance.clone());
-        Ok(ContentWriter { writer, platform, instance, head: Vec::new(), size: 0 })
+        Ok(ContentWriter { writer, reservation, head: Vec::new(), size: 0 })
     }
 }
 
 impl ContentWriter {
+    /// Reserves as many bytes as are to come; more may come all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWritten::Full`].
+    pub fn announce(&mut self, size: u64) -> Result<(), NotWritten> {
+        if self.reservation.reserve(size) { Ok(()) } else { Err(NotWritten::Full) }
+    }
+
     /// Takes a part. Cancel safety: none; after a dropped call every further one fails.
     ///
     /// # Errors
@@ -48,9 +76,7 @@ impl ContentWriter {
     /// See [`NotWritten`].
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), NotWritten> {
         self.size += chunk.len() as u64;
-        if self.size > self.platform.space_left(&self.instance).await.map_err(NotWritten::Failed)? {
-            return Err(NotWritten::Full);
-        }
+        self.announce(self.size)?;
         let missing = HEAD.saturating_sub(self.head.len()).min(chunk.len());
         self.head.extend_from_slice(chunk.get(..missing).unwrap_or_default());
         self.writer.write(chunk).await.map_err(|error| NotWritten::Failed(error.into()))
@@ -66,7 +92,7 @@ impl ContentWriter {
     /// # Errors
     ///
     /// When the store fails.
-    pub async fn finish(self) -> Result<BlobInfo> {
-        Ok(self.writer.finish().await?)
+    pub async fn finish(self) -> Result<WrittenContent> {
+        Ok(WrittenContent { info: self.writer.finish().await?, reservation: self.reservation })
     }
 }

@@ -50,6 +50,7 @@ impl Platform {
     async fn erase(&self, instance: &InstanceId) -> Result<()> {
         self.store.erase(&Schema, instance).await?;
         self.usage.forget(instance);
+        self.trees.forget(instance);
         let at = erasure(instance);
         let Some(note) = self.store.get(&at)? else { return Ok(()) };
         let mut changes = Changes::new();

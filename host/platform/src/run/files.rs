@@ -14,7 +14,7 @@ use konnector_sandbox::capability::{
 };
 use konnector_store::Error as StoreError;
 
-use super::folder::RunFolder;
+use super::folder::{RunFolder, names};
 use super::{Scope, denied, told};
 use crate::doctype::FILES;
 use crate::file::{self, File, Kind, safe_name};
@@ -89,10 +89,9 @@ impl RunFiles {
         Ok(file)
     }
 
-    /// The path of a folder below the account's.
+    /// The path that a folder below the account's had when the run began.
     fn path(&self, folder: &str) -> String {
-        let names = folder.split('/').filter(|name| !name.is_empty()).map(safe_name);
-        names.fold(self.folder.path().to_owned(), |path, name| format!("{path}/{name}"))
+        names(folder).fold(self.folder.path().to_owned(), |path, name| format!("{path}/{name}"))
     }
 }
 
@@ -141,12 +140,12 @@ impl Files for RunFiles {
 
     async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
         self.check(Verb::Post)?;
-        let (path, name) = (self.path(&target.folder), safe_name(&target.name));
+        let name = safe_name(&target.name);
         let id = match &target.key {
             Some(key) => self.scope.keyed_id(KEYED, key),
-            None => self.scope.keyed_id(BY_PATH, &format!("{path}/{name}")),
+            None => self.scope.keyed_id(BY_PATH, &format!("{}/{name}", self.path(&target.folder))),
         };
-        Ok(Box::new(RunUpload::begin((&self.scope, &self.folder), path, name, id, target).await?))
+        Ok(Box::new(RunUpload::begin((&self.scope, &self.folder), name, id, target).await?))
     }
 
     async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {
@@ -157,7 +156,7 @@ impl Files for RunFiles {
                 // It got other content after its document was read, and this one is gone.
                 Err(crate::Error::Store(StoreError::BlobNotFound { .. }))
                     if last > 0 && !self.scope.platform.still_has(&self.scope.instance, &file).map_err(told)? => {}
-                Err(crate::Error::Store(error @ (StoreError::BlobNotFound { .. } | StoreError::Corrupt { .. }))) => {
+                Err(crate::Error::Store(error)) if error.is_content_lost() => {
                     tracing::error!(%error, "a content is not what was written");
                     return Err(Error::NotFound(format!("the content of '{}' is lost; save it again", file.name)));
                 }
@@ -207,13 +206,13 @@ impl Files for RunFiles {
         if file.kind == Kind::Directory {
             return Err(Error::Invalid("which: a folder cannot be moved, only a file".to_owned()));
         }
-        let path = scope.platform.path_of(&scope.instance, &file).map_err(told)?;
-        if file.trashed || !path.starts_with(&format!("{}/", self.folder.path())) {
-            let folder = self.folder.path();
+        let top = self.folder.find(scope).await.map_err(told)?.map(|top| top.id);
+        let above = scope.platform.above(&scope.instance, &file).map_err(told)?;
+        if file.trashed || !above.iter().any(|directory| Some(&directory.id) == top.as_ref()) {
+            let (path, folder) = (scope.platform.path_of(&scope.instance, &file).map_err(told)?, self.folder.path());
             return Err(Error::Denied(format!("the file {path} is outside of {folder}: its user put it there")));
         }
-        self.folder.ensure(scope).await.map_err(told)?;
-        let directory = scope.platform.ensure_directory(&scope.instance, &self.path(folder)).await.map_err(told)?;
+        let directory = self.folder.ensure_below(scope, folder).await.map_err(told)?;
         let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name)).await;
         scope.file(&moved.map_err(told)?)
     }
@@ -238,20 +237,17 @@ impl Files for RunFiles {
 
     async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
         self.check(Verb::Post)?;
-        let (scope, path) = (&self.scope, self.path(folder));
-        self.folder.ensure(scope).await.map_err(told)?;
-        let directory = scope.platform.ensure_directory(&scope.instance, &path).await.map_err(told)?;
-        Ok(Folder { id: directory.id, path: directory.path.unwrap_or(path) })
+        let directory = self.folder.ensure_below(&self.scope, folder).await.map_err(told)?;
+        Ok(Folder { id: directory.id, path: directory.path.unwrap_or_default() })
     }
 
     async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
         self.check(Verb::Get)?;
         let (scope, limit) = (&self.scope, usize::try_from(limit).unwrap_or(usize::MAX));
-        let directory = match scope.platform.file_by_path(&scope.instance, &self.path(folder)) {
-            Ok(found) if found.kind == Kind::Directory => found,
-            Ok(found) => return Err(Error::Invalid(format!("folder: '{}' is a file", found.name))),
-            Err(crate::Error::NotFound(_)) => return Ok(Listing { entries: Vec::new(), next: None }),
-            Err(error) => return Err(told(error)),
+        let directory = match self.folder.find_below(scope, folder).await.map_err(told)? {
+            Some(found) if found.kind == Kind::Directory => found,
+            Some(found) => return Err(Error::Invalid(format!("folder: '{}' is a file", found.name))),
+            None => return Ok(Listing { entries: Vec::new(), next: None }),
         };
         let children =
             scope.platform.children(&scope.instance, &directory.id, cursor.as_deref(), limit).map_err(told)?;

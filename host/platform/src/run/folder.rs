@@ -2,7 +2,7 @@
 
 use konnector_manifest::Manifest;
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use super::Scope;
@@ -20,14 +20,28 @@ const DEFAULT_PATH: &str = "defaultFolderPath";
 #[derive(Debug)]
 pub struct RunFolder {
     path: String,
-    made: OnceCell<File>,
+    /// Held by whoever makes it, so that others wait for it.
+    known: Mutex<Known>,
+}
+
+/// What a run knows of its folder.
+#[derive(Debug, Default)]
+struct Known {
+    /// Its id, once it is there: the user may move it while the run goes on.
+    id: Option<String>,
+    /// The id that the account and its triggers were told.
+    remembered: Option<String>,
 }
 
 impl RunFolder {
     /// The directory that the job names, else the only one that refers to the konnector and the account, else the account's own, else
     /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). Writes nothing.
     pub fn of(scope: &Scope, manifest: &Manifest) -> Result<Self> {
-        Ok(Self { path: destination(scope, manifest)?, made: OnceCell::new() })
+        let (path, id) = match destination(scope, manifest)? {
+            Destination::Directory { id, path } => (path, Some(id)),
+            Destination::Path(path) => (path, None),
+        };
+        Ok(Self { path, known: Mutex::new(Known { id, remembered: None }) })
     }
 
     /// Its path when the run began.
@@ -35,28 +49,74 @@ impl RunFolder {
         &self.path
     }
 
+    /// The folder where it is now. `None` when it is not there: not made yet, or removed by the user.
+    pub async fn find(&self, scope: &Scope) -> Result<Option<File>> {
+        let Scope { platform, instance, .. } = scope;
+        let found = match &self.known.lock().await.id {
+            Some(id) => platform.open_directory(instance, id),
+            None => platform.file_by_path(instance, &self.path),
+        };
+        match found {
+            Ok(found) if found.kind == Kind::Directory => Ok(Some(found)),
+            Ok(_) | Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the folder where it is missing, and marks it then as the konnector's; the account and its triggers remember it, so that it is
-    /// recognised wherever the user moves it. Cancel-safe.
-    pub async fn ensure(&self, scope: &Scope) -> Result<&File> {
-        self.made
-            .get_or_try_init(|| async {
-                // A folder that was there is the user's, whatever made the konnector save to it: marked, it would be open to the konnector.
-                let is_new =
-                    matches!(scope.platform.file_by_path(&scope.instance, &self.path), Err(Error::NotFound(_)));
-                let mut directory = scope.platform.ensure_directory(&scope.instance, &self.path).await?;
-                if let Some(account) = &scope.account {
-                    if !is_new {
-                        remember(scope, account, &directory.id, &self.path).await?;
-                        return Ok(directory);
-                    }
-                    let mark = Mark { slug: scope.konnector.slug.as_ref(), account: &account.id };
-                    directory =
-                        scope.platform.mark_folder(&scope.instance, &directory, &references(scope), mark).await?;
-                    remember(scope, account, &directory.id, &self.path).await?;
-                }
-                Ok(directory)
-            })
-            .await
+    /// recognised wherever the user moves it, in the middle of a run as well. One that the user removed is made again. Cancel-safe.
+    pub async fn ensure(&self, scope: &Scope) -> Result<File> {
+        let mut known = self.known.lock().await;
+        let there = match &known.id {
+            Some(id) => match scope.platform.open_directory(&scope.instance, id) {
+                Ok(there) => Some(there),
+                Err(Error::NotFound(_)) => None,
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
+        let directory = match there {
+            Some(there) => there,
+            None => self.make(scope).await?,
+        };
+        known.id = Some(directory.id.clone());
+        if let Some(account) = &scope.account
+            && known.remembered != known.id
+        {
+            remember(scope, account, &directory.id, &self.path).await?;
+            known.remembered = Some(directory.id.clone());
+        }
+        Ok(directory)
+    }
+
+    async fn make(&self, scope: &Scope) -> Result<File> {
+        let Scope { platform, instance, konnector, .. } = scope;
+        let (directory, is_new) = platform.ensure_own_directory(instance, &self.path).await?;
+        match &scope.account {
+            Some(account) if is_new => {
+                let mark = Mark { slug: konnector.slug.as_ref(), account: &account.id };
+                platform.mark_folder(instance, &directory, &references(scope), mark).await
+            }
+            // A folder that was there is the user's, whatever made the konnector save to it: marked, it would be open to the konnector.
+            _ => Ok(directory),
+        }
+    }
+
+    /// A folder in it, made where it is missing.
+    pub async fn ensure_below(&self, scope: &Scope, folder: &str) -> Result<File> {
+        let names: Vec<String> = names(folder).collect();
+        let top = self.ensure(scope).await?;
+        scope.platform.ensure_below(&scope.instance, &top, &names).await
+    }
+
+    /// A file or folder in it. `None` when it is not there.
+    pub async fn find_below(&self, scope: &Scope, folder: &str) -> Result<Option<File>> {
+        let mut found = self.find(scope).await?;
+        for name in names(folder) {
+            let Some(directory) = found else { break };
+            found = scope.platform.child(&scope.instance, &directory.id, &name)?;
+        }
+        Ok(found)
     }
 
     /// Puts the id of the folder into a job's message that wants one.
@@ -72,26 +132,45 @@ impl RunFolder {
     }
 }
 
-fn destination(scope: &Scope, manifest: &Manifest) -> Result<String> {
-    if let Some(path) = named_by_job(&scope.platform, scope)? {
-        return Ok(path);
+/// The names of a way below the folder.
+pub fn names(folder: &str) -> impl Iterator<Item = String> {
+    folder.split('/').filter(|name| !name.is_empty()).map(file::safe_name)
+}
+
+/// Where a run writes.
+enum Destination {
+    /// A directory that is there.
+    Directory { id: String, path: String },
+    /// One that may be there.
+    Path(String),
+}
+
+impl Destination {
+    fn of(directory: File) -> Option<Self> {
+        Some(Self::Directory { id: directory.id, path: directory.path? })
     }
-    if let Some(path) = referring(scope)? {
-        return Ok(path);
+}
+
+fn destination(scope: &Scope, manifest: &Manifest) -> Result<Destination> {
+    if let Some(named) = named_by_job(&scope.platform, scope)? {
+        return Ok(named);
+    }
+    if let Some(referring) = referring(scope)? {
+        return Ok(referring);
     }
     if let Some(account) = &scope.account {
         let set = [DEFAULT_PATH, "folderPath"].iter().find_map(|name| account.body.get(*name)?.as_str());
         if let Some(path) = set.filter(|path| path.starts_with('/') && !path.starts_with(TRASH_PATH)) {
-            return Ok(path.trim_end_matches('/').to_owned());
+            return Ok(Destination::Path(path.trim_end_matches('/').to_owned()));
         }
     }
     let administrative = if scope.instance.locale == "fr" { "Administratif" } else { "Administrative" };
     let konnector = file::safe_name(&title_case(&manifest.name));
     let path = format!("/{administrative}/{konnector}");
-    Ok(match &scope.account {
+    Ok(Destination::Path(match &scope.account {
         None => path,
         Some(account) => format!("{path}/{}", account_folder(account.name().unwrap_or(&account.id), &account.id)),
-    })
+    }))
 }
 
 /// Each word with a capital first letter and small ones behind it, as Cozy names the folder of a konnector (`cases.Title`).
@@ -127,7 +206,7 @@ fn source_identifier(scope: &Scope) -> Option<&str> {
 }
 
 /// The directory that refers to the konnector and to no other account, if there is exactly one.
-fn referring(scope: &Scope) -> Result<Option<String>> {
+fn referring(scope: &Scope) -> Result<Option<Destination>> {
     let own = references(scope);
     let Some(konnector) = own.first() else { return Ok(None) };
     let page = scope.platform.referring_files(&scope.instance, konnector, None, MOST_DIRECTORIES)?;
@@ -136,7 +215,7 @@ fn referring(scope: &Scope) -> Result<Option<String>> {
         let file = scope.platform.file(&scope.instance, &id)?;
         let other = file.referenced_by.iter().any(|named| named.doctype == SOURCE_IDENTIFIER && !own.contains(named));
         if file.kind == Kind::Directory && !file.trashed && !other {
-            found.extend(file.path);
+            found.extend(Destination::of(file));
         }
     }
     Ok(found.pop().filter(|_| found.is_empty()))
@@ -175,10 +254,10 @@ async fn remember(scope: &Scope, account: &Account, id: &str, path: &str) -> Res
         .await
 }
 
-fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<String>> {
+fn named_by_job(platform: &Platform, scope: &Scope) -> Result<Option<Destination>> {
     let Some(id) = scope.job.argument(FOLDER).filter(|id| !id.is_empty()) else { return Ok(None) };
     match platform.file(&scope.instance, id) {
-        Ok(directory) if directory.kind == Kind::Directory && !directory.trashed => Ok(directory.path),
+        Ok(directory) if directory.kind == Kind::Directory && !directory.trashed => Ok(Destination::of(directory)),
         Ok(_) | Err(Error::NotFound(_)) => Ok(None),
         Err(error) => Err(error),
     }

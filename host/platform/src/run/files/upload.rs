@@ -14,13 +14,12 @@ use super::super::{Scope, told};
 use super::reference;
 use crate::file::{ContentWriter, NotWritten};
 use crate::file::{File, NewContent, Reference};
-use crate::stored::Object;
+use crate::stored::{Object, retry_on_conflict};
 
 /// An upload that is not finished.
 pub(super) struct RunUpload {
     scope: Arc<Scope>,
     folder: Arc<RunFolder>,
-    path: String,
     name: String,
     id: String,
     target: Target,
@@ -29,10 +28,9 @@ pub(super) struct RunUpload {
 }
 
 impl RunUpload {
-    /// Begins one. `path` is that of the directory, in the folder of the run or below it.
+    /// Begins one.
     pub(super) async fn begin(
         (scope, folder): (&Arc<Scope>, &Arc<RunFolder>),
-        path: String,
         name: String,
         id: String,
         target: Target,
@@ -40,7 +38,7 @@ impl RunUpload {
         let references = target.references.iter().map(reference).collect::<Result<_, _>>()?;
         let content = scope.platform.begin_content(&scope.instance).await.map_err(told)?;
         let (scope, folder) = (Arc::clone(scope), Arc::clone(folder));
-        Ok(Self { scope, folder, path, name, id, target, references, content })
+        Ok(Self { scope, folder, name, id, target, references, content })
     }
 
     /// The file's `metadata`.
@@ -74,7 +72,7 @@ impl Upload for RunUpload {
 
     async fn commit(self: Box<Self>) -> Result<Stored, Error> {
         let (before, metadata) = (self.before()?, self.metadata());
-        let Self { scope, folder, path, name, id, target, references, content } = *self;
+        let Self { scope, folder, name, id, target, references, content } = *self;
         // What the author says goes before what the content shows.
         let mime = target.mime.unwrap_or_else(|| content.mime(&name));
         let blob = content.finish().await.map_err(told)?;
@@ -87,7 +85,8 @@ impl Upload for RunUpload {
             return Ok(Stored { file: scope.file(file)?, written: Written::Unchanged });
         }
         let written = if before.is_some() { Written::Updated } else { Written::Created };
-        let new = New { path, name, id, mime, created_at: target.created_at, metadata, references };
+        let below = target.folder;
+        let new = New { below, name, id, mime, created_at: target.created_at, metadata, references };
         match scope.store_content(&folder, before.as_ref(), new, &blob).await {
             Ok(file) => Ok(Stored { file: scope.file(&file)?, written }),
             Err(error) => {
@@ -99,8 +98,10 @@ impl Upload for RunUpload {
 }
 
 /// What becomes a file.
+#[derive(Clone)]
 struct New {
-    path: String,
+    /// The folder it lies in, below that of the run.
+    below: String,
     name: String,
     id: String,
     mime: String,
@@ -120,16 +121,23 @@ impl Scope {
         if let Some(file) = before {
             self.check_file(&[Verb::Put], file).map_err(told)?;
         }
-        folder.ensure(self).await.map_err(told)?;
-        let directory = self.platform.ensure_directory(&self.instance, &new.path).await.map_err(told)?;
-        let new = NewContent {
-            created_at: new.created_at.and_then(DateTime::from_timestamp_millis),
-            metadata: new.metadata,
-            references: new.references,
-            origin: self.origin(),
-            ..NewContent::new(new.id, directory.id, new.name, new.mime)
-        };
-        self.platform.commit_content(&self.instance, &new, blob).await.map_err(told)
+        // The user may move, trash or delete the folder and the file at any time: then both are looked for again.
+        let stored = retry_on_conflict(|| async {
+            let directory = folder.ensure_below(self, &new.below).await?;
+            let new = new.clone();
+            let content = NewContent {
+                created_at: new.created_at.and_then(DateTime::from_timestamp_millis),
+                metadata: new.metadata,
+                references: new.references,
+                origin: self.origin(),
+                ..NewContent::new(new.id, directory.id, new.name, new.mime)
+            };
+            self.platform.commit_content(&self.instance, &content, blob).await.map_err(|error| match error {
+                crate::Error::NotFound(what) => crate::Error::Conflict(what),
+                other => other,
+            })
+        });
+        stored.await.map_err(told)
     }
 
     /// Removes content that no file came to have; should that fail, the sweep of orphans finds it.

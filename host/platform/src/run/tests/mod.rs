@@ -7,6 +7,7 @@ mod folder;
 mod log;
 mod oauth;
 mod progress;
+mod races;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 use konnector_egress::log_limit;
 use konnector_manifest::Verb;
 use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
-use konnector_store::Error as StoreError;
 
 use super::Scope;
 use crate::Error;
@@ -299,7 +298,7 @@ fn told(error: Error) -> TreeError {
 /// The same for a content that is to be read: one that is missing or damaged is absent, so that the konnector fetches it again.
 fn missing(error: Error) -> TreeError {
     match error {
-        Error::Store(error @ (StoreError::BlobNotFound { .. } | StoreError::Corrupt { .. })) => {
+        Error::Store(error) if error.is_content_lost() => {
             tracing::error!(%error, "a content is not what was written");
             TreeError::NotFound
         }

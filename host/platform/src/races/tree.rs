@@ -1,0 +1,439 @@
+//! Many change the tree at the same time: whatever comes of each, the tree stays one.
+//!
+//! Tasks of one thread plan their changes all at once, each on what it sees, and commit one after the other: no plan knows of another.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::file::{FilePatch, Kind, NewDirectory, ROOT_ID, TRASH_ID};
+use crate::stored::Stored;
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A change. Numbers choose among the files that there are when it begins.
+#[derive(Debug, Clone)]
+enum Change {
+    Directory {
+        within: usize,
+        name: &'static str,
+    },
+    Ensure {
+        names: Vec<&'static str>,
+    },
+    File {
+        within: usize,
+        name: &'static str,
+    },
+    Copy {
+        what: usize,
+        within: usize,
+    },
+    Move {
+        what: usize,
+        to: usize,
+    },
+    Rename {
+        what: usize,
+        name: &'static str,
+    },
+    /// As a run moves, which may be over something.
+    Place {
+        what: usize,
+        to: usize,
+        name: &'static str,
+    },
+    Trash {
+        what: usize,
+    },
+    Restore {
+        what: usize,
+    },
+    Destroy {
+        what: usize,
+    },
+    EmptyTrash,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let (n, name) = (0..12_usize, proptest::sample::select(&NAMES[..]));
+    prop_oneof![
+        4 => (n.clone(), name.clone()).prop_map(|(within, name)| Change::Directory { within, name }),
+        1 => proptest::collection::vec(name.clone(), 1..4).prop_map(|names| Change::Ensure { names }),
+        2 => (n.clone(), name.clone()).prop_map(|(within, name)| Change::File { within, name }),
+        1 => (n.clone(), n.clone()).prop_map(|(what, within)| Change::Copy { what, within }),
+        6 => (n.clone(), n.clone()).prop_map(|(what, to)| Change::Move { what, to }),
+        2 => (n.clone(), name.clone()).prop_map(|(what, name)| Change::Rename { what, name }),
+        2 => (n.clone(), n.clone(), name).prop_map(|(what, to, name)| Change::Place { what, to, name }),
+        2 => n.clone().prop_map(|what| Change::Trash { what }),
+        1 => n.clone().prop_map(|what| Change::Restore { what }),
+        1 => n.prop_map(|what| Change::Destroy { what }),
+        1 => Just(Change::EmptyTrash),
+    ]
+}
+
+impl Site {
+    /// All files and directories but the trash, in the order of their making.
+    fn files(&self) -> Vec<File> {
+        let listed = self.platform.store.list(&self.instance.id, &FILES, None, 1_000).unwrap();
+        let read = |document| Stored::<File>::read(&FILES, document).unwrap();
+        let files = listed.into_iter().map(|document| File { id: document.id.clone(), ..read(document).value });
+        files.filter(|file| file.id != TRASH_ID).collect()
+    }
+
+    async fn blob(&self, content: &'static str) -> konnector_store::BlobInfo {
+        let mut writer = self.platform.store.blobs().create().await.unwrap();
+        writer.write(content.into()).await.unwrap();
+        writer.finish().await.unwrap()
+    }
+
+    /// Makes a change.
+    async fn make(&self, files: &[File], change: Change) -> Result<(), Error> {
+        let (platform, instance) = (&self.platform, &self.instance);
+        let file = |n: usize| &files[n % files.len()];
+        let patch = |patch: FilePatch, what: usize| async move {
+            platform.patch_file(instance, &file(what).id, None, &patch).await.map(drop)
+        };
+        match change {
+            Change::Directory { within, name } => {
+                let new = NewDirectory { name: name.to_owned(), ..NewDirectory::default() };
+                platform.new_directory(instance, &file(within).id, new).await.map(drop)
+            }
+            Change::Ensure { names } => {
+                platform.ensure_directory(instance, &format!("/{}", names.join("/"))).await.map(drop)
+            }
+            Change::File { within, name } => {
+                let new = NewContent::fresh(file(within).id.clone(), name.to_owned(), "text/plain".to_owned());
+                platform.create_file(instance, &new, &self.blob("content").await).await.map(drop)
+            }
+            Change::Copy { what, within } => {
+                platform.copy_file(instance, file(what), None, Some(&file(within).id)).await.map(drop)
+            }
+            Change::Move { what, to } => {
+                patch(FilePatch { dir_id: Some(file(to).id.clone()), ..FilePatch::default() }, what).await
+            }
+            Change::Rename { what, name } => {
+                patch(FilePatch { name: Some(name.to_owned()), ..FilePatch::default() }, what).await
+            }
+            Change::Place { what, to, name } => {
+                if file(what).id == ROOT_ID || file(to).kind == Kind::File {
+                    return Ok(());
+                }
+                let over = platform.child(instance, &file(to).id, name)?;
+                let over = over.filter(|over| over.kind == file(what).kind && over.id != file(what).id);
+                platform.move_file(instance, file(what), file(to), name, over.as_ref()).await
+            }
+            Change::Trash { what } => platform.trash(instance, &file(what).id, None, &Object::new()).await.map(drop),
+            Change::Restore { what } => platform.restore_file(instance, &file(what).id, None).await.map(drop),
+            Change::Destroy { what } => platform.destroy_file(instance, &file(what).id, None).await,
+            Change::EmptyTrash => platform.empty_trash(instance).await,
+        }
+    }
+
+    /// Makes changes at the same time; returns what came of each.
+    async fn race(self: &Arc<Self>, changes: Vec<Change>) -> Vec<Result<(), Error>> {
+        let files = Arc::new(self.files());
+        let mut racing = JoinSet::new();
+        let count = changes.len();
+        for (number, change) in changes.into_iter().enumerate() {
+            let (site, files) = (Arc::clone(self), Arc::clone(&files));
+            racing.spawn(async move { (number, site.make(&files, change).await) });
+        }
+        let ended: BTreeMap<usize, Result<(), Error>> = racing.join_all().await.into_iter().collect();
+        assert_eq!(ended.len(), count);
+        ended.into_values().collect()
+    }
+
+    /// Every path is that of the directory above with the name behind, nothing lies in itself, no two of a directory have one name.
+    async fn assert_tree(&self) {
+        let files = self.files();
+        let trash = self.platform.file(&self.instance, TRASH_ID).unwrap();
+        let by_id: BTreeMap<&str, &File> = files.iter().chain([&trash]).map(|file| (file.id.as_str(), file)).collect();
+        let mut places = HashSet::new();
+        for file in by_id.values().filter(|file| file.id != ROOT_ID) {
+            assert!(places.insert((&file.dir_id, &file.name)), "two are called {} in {}", file.name, file.dir_id);
+            let directory = by_id.get(file.dir_id.as_str());
+            let directory = directory.unwrap_or_else(|| panic!("'{}' lies in nothing", file.name));
+            let above = directory.path.as_deref().unwrap_or_else(|| panic!("'{}' lies in a file", file.name));
+            if file.kind == Kind::Directory {
+                let path = format!("{}/{}", above.trim_end_matches('/'), file.name);
+                assert_eq!(file.path.as_deref(), Some(path.as_str()));
+            }
+            let (mut at, mut steps) = (*file, 0);
+            while at.id != ROOT_ID {
+                at = by_id[at.dir_id.as_str()];
+                steps += 1;
+                assert!(steps < 100, "'{}' lies in itself", file.name);
+            }
+        }
+        self.assert_clean().await;
+    }
+}
+
+/// A runtime of one thread, for what blocks with one more.
+fn alone<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_tree_stays_one_whoever_changes_it_at_the_same_time(
+        rounds in proptest::collection::vec(proptest::collection::vec(change(), 1..6), 1..12),
+    ) {
+        alone(async {
+            let site = Arc::new(Site::new().await);
+            site.platform.ensure_directory(&site.instance, "/a/b/c").await.unwrap();
+            site.platform.ensure_directory(&site.instance, "/d/a").await.unwrap();
+            for round in rounds {
+                let told = format!("{round:?}");
+                for ended in site.race(round).await {
+                    let known = matches!(
+                        ended,
+                        Ok(()) | Err(Error::NotFound(_) | Error::Conflict(_) | Error::BadRequest(_)
+                            | Error::Precondition { .. } | Error::TooLarge(_) | Error::Parameter { .. })
+                    );
+                    assert!(known, "{ended:?} of {told}");
+                }
+                site.assert_tree().await;
+            }
+        });
+    }
+}
+
+/// A site with some directories, of which each is told by its path.
+async fn planted(paths: &[&str]) -> (Arc<Site>, impl Fn(&str) -> usize) {
+    let site = Arc::new(Site::new().await);
+    for path in paths {
+        site.platform.ensure_directory(&site.instance, path).await.unwrap();
+    }
+    let files = site.files();
+    let numbered = move |path: &str| files.iter().position(|file| file.path.as_deref() == Some(path)).unwrap();
+    (site, numbered)
+}
+
+#[tokio::test]
+async fn two_directories_that_are_moved_into_each_other_make_no_cycle() {
+    let (site, at) = planted(&["/a", "/b"]).await;
+    let ended = site
+        .race(vec![Change::Move { what: at("/a"), to: at("/b") }, Change::Move { what: at("/b"), to: at("/a") }])
+        .await;
+    assert!(matches!(&ended[..], [Ok(()), Err(Error::Precondition { name: "dir-id", .. })]), "{ended:?}");
+    site.assert_tree().await;
+    assert!(site.platform.file_by_path(&site.instance, "/b/a").is_ok());
+}
+
+/// Whoever comes second finds the directory where it is then.
+#[tokio::test]
+async fn what_is_made_beside_the_move_of_a_directory_lies_in_it() {
+    let (site, at) = planted(&["/a/b", "/d"]).await;
+    let ended = site
+        .race(vec![
+            Change::Move { what: at("/a"), to: at("/d") },
+            Change::Directory { within: at("/a/b"), name: "c" },
+            Change::File { within: at("/a/b"), name: "d" },
+            Change::Rename { what: at("/a/b"), name: "e" },
+        ])
+        .await;
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    site.assert_tree().await;
+    for path in ["/d/a/e/c", "/d/a/e/d"] {
+        site.platform.file_by_path(&site.instance, path).unwrap();
+    }
+    // And the other way round.
+    let (site, at) = planted(&["/a/b", "/d"]).await;
+    let ended = site
+        .race(vec![Change::Directory { within: at("/a/b"), name: "c" }, Change::Move { what: at("/a"), to: at("/d") }])
+        .await;
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    site.assert_tree().await;
+    site.platform.file_by_path(&site.instance, "/d/a/b/c").unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_into_a_directory_beside_its_removal_is_refused() {
+    let (site, at) = planted(&["/a/b"]).await;
+    let what = at("/a");
+    let ended = site
+        .race(vec![
+            Change::Trash { what },
+            Change::File { within: at("/a/b"), name: "c" },
+            Change::Directory { within: what, name: "c" },
+        ])
+        .await;
+    assert!(matches!(&ended[..], [Ok(()), Err(Error::NotFound(_)), Err(Error::NotFound(_))]), "{ended:?}");
+    site.assert_tree().await;
+    // It goes although something in it comes back meanwhile.
+    let b = site.files().into_iter().position(|file| file.name == "b").unwrap();
+    let ended = site.race(vec![Change::Restore { what: b }, Change::Destroy { what }]).await;
+    let [restored, Ok(())] = &ended[..] else { panic!("{ended:?}") };
+    let is_there = site.files().iter().any(|file| file.name == "b");
+    assert_eq!(restored.is_ok(), is_there, "{ended:?}");
+    site.assert_tree().await;
+}
+
+/// What is put into the trash comes back to where its directory was moved.
+#[tokio::test]
+async fn a_file_that_is_trashed_beside_the_move_of_its_directory_remembers_the_right_one() {
+    let (site, at) = planted(&["/a", "/d"]).await;
+    let (a, d) = (at("/a"), at("/d"));
+    site.race(vec![Change::File { within: a, name: "c" }]).await;
+    let file = site.platform.file_by_path(&site.instance, "/a/c").unwrap();
+    let c = site.files().iter().position(|other| other.id == file.id).unwrap();
+    let ended = site.race(vec![Change::Move { what: a, to: d }, Change::Trash { what: c }]).await;
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    let file = site.platform.file(&site.instance, &file.id).unwrap();
+    assert_eq!(file.restore_path.as_deref(), Some("/d/a"));
+}
+
+/// The longest name loses no end to the number that it has in the trash.
+#[tokio::test]
+async fn a_restored_file_has_its_own_name_again() {
+    let (site, at) = planted(&["/a/x", "/b/x"]).await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    let long: &'static str = format!("{}.pdf", "l".repeat(251)).leak();
+    for within in [at("/a"), at("/b")] {
+        site.race(vec![Change::File { within, name: long }]).await.into_iter().for_each(Result::unwrap);
+    }
+    for name in [long, "x"] {
+        let mut ids = Vec::new();
+        for directory in ["a", "b"] {
+            let file = platform.file_by_path(instance, &format!("/{directory}/{name}")).unwrap();
+            platform.trash(instance, &file.id, None, &Object::new()).await.unwrap();
+            ids.push(file.id);
+        }
+        let numbered = platform.file(instance, &ids[1]).unwrap();
+        assert_ne!(numbered.name, name);
+        assert!(
+            !json!(crate::stored::public(crate::stored::object(&numbered).unwrap()))
+                .to_string()
+                .contains("restore_name")
+        );
+        let restored = platform.restore_file(instance, &ids[1], None).await.unwrap();
+        assert_eq!((restored.name.as_str(), restored.restore_name), (name, None));
+        // Another one took the name meanwhile.
+        let b = platform.file_by_path(instance, "/b").unwrap();
+        platform
+            .patch_file(
+                instance,
+                &ids[1],
+                None,
+                &FilePatch { dir_id: Some(ROOT_ID.to_owned()), ..FilePatch::default() },
+            )
+            .await
+            .unwrap();
+        platform
+            .patch_file(instance, &ids[1], None, &FilePatch { dir_id: Some(b.id), ..FilePatch::default() })
+            .await
+            .unwrap();
+        platform.restore_file(instance, &ids[0], None).await.unwrap();
+    }
+    // What lay in a directory that had a number in the trash comes back to the directory's own name.
+    let file = site.platform.ensure_directory(instance, "/b/x/below").await.unwrap();
+    for path in ["/a/x", "/b/x"] {
+        let directory = platform.file_by_path(instance, path).unwrap();
+        platform.trash(instance, &directory.id, None, &Object::new()).await.unwrap();
+    }
+    platform.restore_file(instance, &file.id, None).await.unwrap();
+    assert_eq!(platform.file_by_path(instance, "/b/x/below").unwrap().id, file.id);
+    site.assert_tree().await;
+}
+
+/// Nothing comes into an instance beside its removal.
+#[tokio::test]
+async fn an_upload_that_ends_after_its_instance_is_refused() {
+    let site = Site::new().await;
+    let (platform, instance) = (&site.platform, &site.instance);
+    let former = site.file("former.txt", &["one"]).await;
+    let new = NewContent::fresh(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
+    let [blob, other] = [site.blob("late").await, site.blob("later").await];
+    platform.delete_instance("ada.example").await.unwrap();
+    let late = platform.create_file(instance, &new, &blob).await;
+    assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
+    let new = NewContent { id: former.id, ..new };
+    let late = platform.overwrite_file(instance, &new, &other).await;
+    assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
+    let job = platform.push_job(instance, client_job()).await;
+    assert!(matches!(job, Err(Error::NotFound(_))), "{job:?}");
+    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.store.blobs().list().await.unwrap().is_empty());
+    site.assert_clean().await;
+}
+
+/// The same when it was planned while the instance was there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_commits_beside_the_removal_of_its_instance_is_refused() {
+    let site = Site::new().await;
+    let (platform, instance) = (site.platform.clone(), site.instance.clone());
+    let blob = site.blob("late").await;
+    let new = NewContent::fresh(ROOT_ID.to_owned(), "a.txt".to_owned(), "text/plain".to_owned());
+    // It is removed after the upload found its directory for the last time.
+    let (remover, runtime) = (platform.clone(), tokio::runtime::Handle::current());
+    site.kv.before_commit(move || {
+        tokio::task::block_in_place(|| runtime.block_on(remover.delete_instance("ada.example"))).unwrap();
+    });
+    let late = platform.create_file(&instance, &new, &blob).await;
+    assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
+    assert!(platform.store.doctypes(&instance.id).unwrap().is_empty());
+    assert!(platform.store.blobs().list().await.unwrap().is_empty());
+    site.assert_clean().await;
+}
+
+/// What an earlier version, or a hand, left in a bad state is found, and mended by the move that the check advises.
+#[tokio::test]
+async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
+    let (site, at) = planted(&["/a/x", "/b", "/c", "/d/e"]).await;
+    let (platform, instance, files) = (&site.platform, &site.instance, site.files());
+    let id = |path: &str| files[at(path)].id.clone();
+    site.race(vec![Change::File { within: at("/d"), name: "d" }]).await.into_iter().for_each(Result::unwrap);
+    // Behind the platform's back: a lies in b and b in a, c says another path, d is gone.
+    let mut changes = Changes::new();
+    for (path, to, said) in
+        [("/a", id("/b"), "/b/a"), ("/b", id("/a"), "/a/b"), ("/c", ROOT_ID.to_owned(), "/elsewhere")]
+    {
+        let file = &files[at(path)];
+        let mut found = platform.store.get(&instance.doc(&FILES, file.id.as_str())).unwrap().unwrap();
+        let name = &file.name;
+        changes.release(&instance.id, "files.children", format!("{ROOT_ID}/{name}"));
+        changes.unique(&instance.id, "files.children", format!("{to}/{name}"), file.id.as_str());
+        found.body.insert("dir_id".to_owned(), json!(to));
+        found.body.insert("path".to_owned(), json!(said));
+        changes.put(instance.doc(&FILES, file.id.as_str()), &found.rev, found.body);
+    }
+    let gone = platform.store.get(&instance.doc(&FILES, id("/d"))).unwrap().unwrap();
+    changes.release(&instance.id, "files.children", format!("{ROOT_ID}/d"));
+    changes.delete(instance.doc(&FILES, id("/d")), &gone.rev);
+    platform.store.commit(changes).await.unwrap();
+
+    let mut found = Vec::new();
+    let told = &mut |event: konnector_store::Progress<'_>| {
+        if let konnector_store::Progress::Found(problem) = event {
+            found.push((problem.to_string(), problem.advice()));
+        }
+    };
+    platform.store.fsck(&Schema, Fsck { deep: false, repair: false }, told).await.unwrap();
+    let mut reasons: Vec<_> =
+        found.iter().map(|(problem, _)| problem.rsplit_once(": ").unwrap().1.to_owned()).collect();
+    reasons.sort();
+    let missing = format!("the directory '{}' that it lies in is not there", id("/d"));
+    let below = "its path is '/a/x', but it lies at '/b/a/x'";
+    let elsewhere = "its path is '/elsewhere', but it lies at '/c'";
+    let expected = ["it lies in itself", "it lies in itself", below, elsewhere, &missing, &missing];
+    assert_eq!(reasons, expected);
+    let advice = "move it into a directory that is there, which writes its path anew (PATCH /files/ID)";
+    assert!(found.iter().all(|(_, told)| *told == advice), "{found:?}");
+
+    let mend = platform.ensure_directory(instance, "/mended").await.unwrap();
+    let lost = site.files().into_iter().filter(|file| file.dir_id == id("/d")).map(|file| file.id);
+    for what in [id("/a"), id("/c")].into_iter().chain(lost) {
+        let moved = FilePatch { dir_id: Some(mend.id.clone()), ..FilePatch::default() };
+        platform.patch_file(instance, &what, None, &moved).await.unwrap();
+    }
+    site.assert_tree().await;
+    for path in ["/mended/a/x", "/mended/a/b", "/mended/c", "/mended/d", "/mended/e"] {
+        platform.file_by_path(instance, path).unwrap();
+    }
+}
