@@ -8,7 +8,7 @@
 //! nothing that the answer does not show.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::{Duration, Instant};
@@ -89,19 +89,26 @@ impl EchoBudget {
     }
 }
 
-/// What one answer costs should it show a secret. Booked at most once.
+/// What the answers to a request and its redirects cost should one show a secret. No byte is booked twice.
 #[derive(Debug, Clone)]
 pub(super) struct EchoCharge {
     budget: EchoBudget,
     bytes: u64,
-    booked: Arc<AtomicBool>,
+    booked: Arc<AtomicU64>,
 }
 
 impl EchoCharge {
+    /// The same charge for the next redirect, whose request holds so many bytes of the guest.
+    pub(super) fn grow(&mut self, bytes: u64) {
+        self.bytes = self.bytes.max(bytes);
+    }
+
     /// The answer shows a secret.
     pub(super) fn book(&self) {
-        if !self.booked.swap(true, Ordering::Relaxed) {
-            self.budget.book(self.bytes);
+        // A counter that guards nothing but itself: no ordering with other memory is needed.
+        let booked = self.booked.fetch_max(self.bytes, Ordering::Relaxed);
+        if self.bytes > booked {
+            self.budget.book(self.bytes - booked);
         }
     }
 }
@@ -116,7 +123,9 @@ mod tests {
         let (budget, secrets) = (budgets.of(Some("a/1")), ["password".to_owned()]);
         let charge = budget.charge(MAX_TEXT_BESIDE_ECHO - 1);
         charge.book();
-        charge.clone().book();
+        let mut next = charge.clone();
+        next.grow(10);
+        next.book();
         budget.check(&secrets).unwrap();
         budget.charge(1).book();
         drop(budget);

@@ -30,7 +30,6 @@ mod guess;
 mod ledger;
 pub mod log_limit;
 mod mask;
-mod multipart;
 mod own;
 pub mod pace;
 mod paced;

@@ -77,7 +77,11 @@ pub(super) struct Sending<'a> {
 /// What the answers to a request and its redirects may repeat.
 #[derive(Default)]
 struct Repeatable {
-    /// Names of secrets.
+    /// Names of the secrets in these requests.
+    sent: Vec<String>,
+    /// Those that the guest wrote into one of the requests itself.
+    written: Vec<String>,
+    /// The others, which are hidden.
     secrets: Vec<String>,
     /// For the first answer that does.
     charge: Option<EchoCharge>,
@@ -363,11 +367,18 @@ impl Run {
         if secrets.hidden(&names)?.is_guarded() {
             self.echoes.check(&names)?;
         }
-        names.retain(|name| !carried.secrets.contains(name));
+        // Also what went with an earlier request: this request may hold a guess that the one before it did not, in a cookie of its path.
+        names.append(&mut carried.sent);
+        names.sort();
+        names.dedup();
         let guest = GuestText { draft: own, carried: sent, cookies: &cookies };
-        carried.charge.get_or_insert_with(|| self.echoes.charge(guest.size(&secrets)));
+        let size = guest.size(&secrets);
+        carried.charge.get_or_insert_with(|| self.echoes.charge(size)).grow(size);
         let unknown = Guesses::of(guest, &secrets, &names).await?.unknown(&names);
-        carried.secrets.extend(unknown);
+        let was_written = |name: &String| carried.written.contains(name) || !unknown.contains(name);
+        carried.written = names.iter().filter(|name| was_written(name)).cloned().collect();
+        carried.secrets = unknown.into_iter().filter(|name| !carried.written.contains(name)).collect();
+        carried.sent = names;
         Ok(())
     }
 

@@ -154,6 +154,32 @@ async fn a_guess_in_a_secret_or_a_cookie_comes_back_as_it_is() {
     }
 }
 
+/// A cookie that only the address behind a redirect is sent tells no more than one that the first address is sent.
+#[tokio::test]
+async fn a_guess_in_a_cookie_behind_a_redirect_comes_back_as_it_is() {
+    for status in [302, 303, 307] {
+        let server = Server::start(move |seen| match seen.target.as_str() {
+            "/dump" => ok(&format!("<p>{}</p>", seen.header("cookie").unwrap_or_default())),
+            _ => redirect(status, "/dump"),
+        })
+        .await;
+        for guess in ["471100", "471101", "000000.471100.000001"] {
+            let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
+            let word = fixture.secrets.placeholder("pin").unwrap();
+            let session = fixture.session();
+            session.set_cookie(&server.url("a.example", "/dump"), &format!("g={guess}; Path=/dump")).unwrap();
+            let form = || Request::post(server.url("a.example", "/x"), FORM, format!("p={word}"));
+            assert_eq!(text(&session.send(form()).await.unwrap()), format!("<p>g={guess}</p>"), "{status}");
+            let mut stream = session.open(form()).await.unwrap();
+            let mut body = Vec::new();
+            while let Some(part) = stream.chunk().await.unwrap() {
+                body.extend(part);
+            }
+            assert_eq!(String::from_utf8_lossy(&body), format!("<p>g={guess}</p>"), "{status}");
+        }
+    }
+}
+
 /// A vendor that shows the PIN, and only the PIN, tells with each answer whether it is among the digits beside it.
 #[tokio::test]
 async fn guesses_beside_a_secret_that_is_shown_are_few() {
