@@ -180,8 +180,13 @@ impl Blobs for DiskBlobs {
                         continue;
                     }
                     for entry in shard.open_dir()?.entries()? {
+                        let entry = entry?;
+                        // Not a content, and `remove` could not remove it.
+                        if entry.file_type()?.is_dir() {
+                            continue;
+                        }
                         // Other names are not ours: an operator's own file, a temporary file of a backup tool.
-                        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok()));
+                        ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<BlobId>().ok()));
                     }
                 }
                 Ok(ids)

@@ -219,7 +219,14 @@ impl Store {
         let solved = match remedy.filter(|_| repair) {
             None => false,
             Some(Remedy::Write(batch)) => self.kv().commit(batch).await? == Committed::Applied,
-            Some(Remedy::RemoveBlob(blob)) => self.blobs().remove(&blob).await.map(|()| true)?,
+            Some(Remedy::RemoveBlob(blob)) => match self.blobs().remove(&blob).await {
+                Ok(()) => true,
+                // It stays a finding: a content that nothing needs keeps neither the other repairs nor the server from going on.
+                Err(error) => {
+                    tracing::warn!(%blob, %error, "a content that nothing needs cannot be removed; remove it by hand");
+                    false
+                }
+            },
         };
         seen(if solved { Seen::Repaired(&problem) } else { Seen::Finding(&problem) });
         Ok(())

@@ -354,6 +354,11 @@ async fn contents_are_looked_for_and_with_deep_read() {
     insta::assert_snapshot!(named(run(&store, check(true, true)).await.1), @"no document refers to blob <unused>: it is removed");
     assert!(!path(unused).exists());
 
+    // What is not a content, and cannot be removed like one, stops nothing.
+    std::fs::create_dir(path(unused)).unwrap();
+    assert_eq!(run(&store, check(true, true)).await.1, [""; 0]);
+    std::fs::remove_dir(path(unused)).unwrap();
+
     std::fs::write(path(content), "a receipz").unwrap();
     assert_eq!(run(&store, check(false, false)).await.1, [""; 0], "the size is right");
     let mut told = run(&store, check(true, false)).await.1;
