@@ -294,3 +294,27 @@ async fn files_are_found() {
     let refused = api.send(Call::post("/files/_find").token(&token).json(&query)).await;
     assert_eq!(refused.status, 400, "{refused}");
 }
+
+/// Whatever can be made can be thrown away, and comes back.
+#[tokio::test]
+async fn the_deepest_directory_goes_into_the_trash_and_back() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.files");
+    let mut parents = vec![String::new()];
+    loop {
+        let parent = parents.last().expect("a directory");
+        let made = api.send(Call::post(&format!("/files/{parent}?Type=directory&Name=d")).token(&token)).await;
+        if made.status != 201 {
+            assert_eq!(made.status, 413, "{made}");
+            break;
+        }
+        parents.push(made.id());
+    }
+    assert_eq!(parents.len(), 33);
+    let trashed = api.send(Call::delete(&format!("/files/{}", parents[1])).token(&token)).await;
+    assert_eq!(trashed.status, 200, "{trashed}");
+    let restored = api.send(Call::post(&format!("/files/trash/{}", parents[1])).token(&token)).await;
+    assert_eq!(restored.status, 200, "{restored}");
+    let deepest = api.send(Call::get(&format!("/files/{}", parents[32])).token(&token)).await.json();
+    assert_eq!(deepest["data"]["attributes"]["path"], "/d".repeat(32));
+}

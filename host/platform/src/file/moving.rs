@@ -4,7 +4,7 @@ use konnector_store::Changes;
 
 use super::replace::{Keep, Replaced};
 use super::tree::{self, DEEPEST};
-use super::{CHILDREN, File, Kind, child_key};
+use super::{CHILDREN, File, Kind, TRASH_PATH, child_key};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::realtime::Happened;
@@ -122,9 +122,16 @@ impl Platform {
         let mut todo = vec![(id.to_owned(), path.to_owned())];
         let top = id;
         while let Some((id, path)) = todo.pop() {
-            if path.matches('/').count() > DEEPEST || todo.len() + changed.len() > MOST_DIRECTORIES {
+            // The trash is a level of its own: whatever can be made can be thrown away.
+            let deepest = DEEPEST + usize::from(path.starts_with(TRASH_PATH));
+            if path.matches('/').count() > deepest {
                 return Err(Error::TooLarge(format!(
-                    "directories may be nested {DEEPEST} deep, and one with more than {MOST_DIRECTORIES} below it cannot be moved"
+                    "the directory '{path}' would be nested more than {deepest} deep"
+                )));
+            }
+            if todo.len() + changed.len() > MOST_DIRECTORIES {
+                return Err(Error::TooLarge(format!(
+                    "the directory has more than {MOST_DIRECTORIES} directories below it; move or delete some of them first"
                 )));
             }
             let mut after: Option<String> = None;

@@ -246,7 +246,7 @@ pub(crate) fn misplaced(
         return Ok(None);
     }
     let mut above = directory;
-    for _ in 0..super::tree::DEEPEST {
+    for _ in 0..=super::tree::DEEPEST {
         if above.dir_id == document.id {
             return Ok(Some("it lies in itself".to_owned()));
         }
