@@ -8,7 +8,8 @@
 //! use konnector_query::{Cost, Selector};
 //! use serde_json::json;
 //!
-//! let selector = Selector::parse(&json!({ "amount": { "$gt": 10 } })).unwrap();
+//! let selector = json!({ "amount": { "$gt": 10 } });
+//! let selector = Selector::parse(selector.as_object().unwrap()).unwrap();
 //! assert!(selector.matches(&json!({ "amount": 12 }), &mut Cost::default()).unwrap());
 //! ```
 
