@@ -18,6 +18,7 @@ use crate::bodies;
 use crate::compute::threads;
 use crate::credentials;
 use crate::error::Failure;
+use crate::shape;
 
 /// Bytes of a body that are read in less time than it takes to hand them to another thread.
 const SMALL_BODY: usize = 16 << 10;
@@ -176,7 +177,7 @@ impl Params {
     pub fn object(&self, name: &'static str) -> Result<Option<Map>, Failure> {
         let parse = |value: &str| {
             serde_json::from_str(value)
-                .map_err(|error| Failure::bad_request(format!("the parameter {name} is no JSON object: {error}")))
+                .map_err(|error| Failure::bad_request(format!("the parameter {name} {}", shape::reason(&error))))
         };
         self.filled(name).map(parse).transpose()
     }
@@ -226,7 +227,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             })?;
             serde_json::from_slice(&body)
                 .map(Self)
-                .map_err(|error| Error::BadRequest(format!("the body is no JSON object: {error}")))
+                .map_err(|error| Error::BadRequest(format!("the body {}", shape::reason(&error))))
         };
         Ok(if length > SMALL_BODY { threads().run(read).await? } else { read()? })
     }

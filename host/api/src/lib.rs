@@ -31,6 +31,7 @@ mod realtime;
 mod registry;
 mod server;
 mod settings;
+mod shape;
 mod shelf;
 mod sse;
 mod triggers;

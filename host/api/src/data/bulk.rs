@@ -12,7 +12,7 @@ use konnector_store::{Map, Rev, weight};
 use serde_json::{Value, json};
 
 use super::revisions::Last;
-use super::{check_id, doctype, revision};
+use super::{check_id, check_special_fields, doctype, revision};
 use crate::error::{Failure, couch};
 use crate::extract::{Caller, JsonObject, Params};
 use crate::openapi::{Describe as _, Kind};
@@ -70,7 +70,11 @@ async fn write(
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Post, &doctype)?;
     writable(&doctype)?;
-    let new_edits = body.get("new_edits") != Some(&Value::Bool(false));
+    let new_edits = match body.get("new_edits") {
+        None => true,
+        Some(Value::Bool(new_edits)) => *new_edits,
+        Some(_) => return Err(Failure::bad_request("new_edits is true or false")),
+    };
     let mut results = Vec::new();
     for document in documents(&mut body)? {
         if !new_edits {
@@ -100,6 +104,7 @@ async fn write_one(
     if let Some(id) = &id {
         check_id(id)?;
     }
+    check_special_fields(&document)?;
     let rev = document.get("_rev").and_then(Value::as_str).map(revision).transpose()?;
     let deleted = document.shift_remove("_deleted") == Some(Value::Bool(true));
     let written = match (id, rev) {
@@ -118,6 +123,7 @@ async fn write_one(
 /// Stores a document with the revision that it has in another database.
 async fn replicate(platform: &Platform, caller: &Caller, doctype: &Doctype, mut document: Map) -> Result<(), Failure> {
     let Caller { instance, principal } = caller;
+    check_special_fields(&document)?;
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     let (Some(id), Some(rev)) = (text("_id"), text("_rev")) else {
         return Err(Failure::bad_request("with new_edits: false, each document has an _id and a _rev"));

@@ -90,6 +90,35 @@ fn check_id(id: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Refuses a document whose special fields have the wrong type: read as if they were absent, they would make a change of another kind.
+fn check_special_fields(body: &Map) -> Result<(), Failure> {
+    for (name, expected) in [("_id", "a text"), ("_rev", "a text"), ("_deleted", "true or false")] {
+        let is_valid = match (name, body.get(name)) {
+            (_, None) => true,
+            ("_deleted", Some(value)) => value.is_boolean(),
+            (_, Some(value)) => value.is_string(),
+        };
+        if !is_valid {
+            let reason = format!("{name} is not {expected}");
+            return Err(Failure::document(StatusCode::BAD_REQUEST, "doc_validation", reason));
+        }
+    }
+    Ok(())
+}
+
+/// The same where nothing can be deleted.
+fn check_is_no_deletion(body: &Map) -> Result<(), Failure> {
+    check_special_fields(body)?;
+    match body.get("_deleted") {
+        Some(Value::Bool(true)) => Err(Failure::document(
+            StatusCode::BAD_REQUEST,
+            "doc_validation",
+            "_deleted is true; send DELETE with the rev of the document to delete it",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A document with the members that `CouchDB` and Cozy add.
 fn shown(doctype: &Doctype, document: Document) -> Map {
     let Document { id, rev, body } = document;
@@ -152,6 +181,7 @@ async fn create(
 ) -> Result<(StatusCode, Json<Value>), Failure> {
     let doctype = doctype(&name)?;
     caller.check_any(Verb::Post, &doctype)?;
+    check_is_no_deletion(&body)?;
     if body.get("_id").is_some_and(|id| id.as_str() != Some("")) {
         return Err(Failure::bad_request("document _id should be empty"));
     }
@@ -197,6 +227,7 @@ async fn write(
 ) -> Result<Json<Value>, Failure> {
     let doctype = doctype(&name)?;
     check_id(&id)?;
+    check_is_no_deletion(&body)?;
     let write = Write::of(&body, &id)?;
     caller.check_any(write.verb(), &doctype)?;
     let Caller { instance, principal } = &caller;

@@ -27,6 +27,7 @@ use crate::error::Failure;
 use crate::extract::{Attributes, Caller, Params};
 use crate::jsonapi::{Document, Resource};
 use crate::openapi::{Content, Describe as _, Events, Kind};
+use crate::shape;
 
 /// The error of a client's job that ended badly without one.
 const UNTOLD: &str = "UNKNOWN_ERROR";
@@ -126,8 +127,9 @@ impl Options {
     const NANOSECONDS: u64 = 1_000_000_000;
 
     fn read(options: Value) -> Result<JobOptions, Failure> {
-        let Self { max_exec_count, timeout } = serde_json::from_value(options).map_err(|error| {
-            Failure::attribute("options", format!("max_exec_count and timeout (in seconds) are numbers: {error}"))
+        let Self { max_exec_count, timeout } = shape::read(options).map_err(|error| {
+            let hint = "max_exec_count and timeout (in seconds) are whole numbers";
+            Failure::attribute("options", format!("{}; {hint}", error.of("options")))
         })?;
         Ok(JobOptions { max_exec_count, timeout: timeout.map(|seconds| seconds.saturating_mul(Self::NANOSECONDS)) })
     }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::error::Failure;
 use crate::extract::{Caller, Params};
+use crate::shape;
 
 #[derive(Debug, Deserialize)]
 struct Line {
@@ -36,9 +37,12 @@ pub async fn write(
     body: Bytes,
 ) -> Result<StatusCode, Failure> {
     let slug = author(&caller, slug)?;
-    let lines: Vec<Line> = serde_json::from_slice(&body).map_err(|error| {
+    let lines = serde_json::from_slice(&body)
+        .map_err(|error| format!("the body {}", shape::reason(&error)))
+        .and_then(|body| shape::read::<Vec<Line>>(body).map_err(|error| error.of("the body")));
+    let lines = lines.map_err(|error| {
         Failure::bad_request(format!(
-            "the body is no array of lines such as {{\"timestamp\": …, \"level\": \"info\", \"msg\": …}}: {error}"
+            "{error}; send a list of lines such as {{\"timestamp\": …, \"level\": \"info\", \"msg\": …}}"
         ))
     })?;
     let levels = lines.iter().map(|line| level(&line.level)).collect::<Result<Vec<_>, _>>()?;

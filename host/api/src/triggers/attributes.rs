@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::error::Failure;
 use crate::extract::Attributes;
+use crate::shape;
 
 /// What a new trigger is made from.
 pub fn new_trigger(body: &mut Attributes, created_by: &str) -> Result<NewTrigger, Failure> {
@@ -84,7 +85,8 @@ fn one_of<T: DeserializeOwned>(
 
 /// Limits of a trigger's jobs; the timeout is in nanoseconds here, unlike that of a pushed job (cozy-stack).
 fn options(options: Value) -> Result<JobOptions, Failure> {
-    serde_json::from_value(options).map_err(|error| {
-        Failure::attribute("options", format!("max_exec_count and timeout (in nanoseconds) are numbers: {error}"))
+    shape::read(options).map_err(|error| {
+        let hint = "max_exec_count and timeout (in nanoseconds) are whole numbers";
+        Failure::attribute("options", format!("{}; {hint}", error.of("options")))
     })
 }

@@ -214,3 +214,42 @@ async fn what_one_request_reads_is_bounded() {
     assert_eq!(many.status, 413, "{}", many.told());
     insta::assert_snapshot!(many.json()["reason"].as_str().expect("a sentence"), @"docs: these documents take more than 32 MiB of memory; ask for fewer at a time");
 }
+
+/// Read as if they were absent, they would empty the document or make another one.
+#[tokio::test]
+async fn special_fields_of_the_wrong_type_change_nothing() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.things");
+    let made = api.send(Call::put("/data/io.cozy.things/one").token(&token).json(&json!({ "name": "one" }))).await;
+    let rev = made.json()["rev"].as_str().expect("a revision").to_owned();
+    let document = |name: &str, value: Value| {
+        let mut document = json!({ "_id": "one", "_rev": rev, "name": "two" });
+        document[name] = value;
+        document
+    };
+    let wrong = [
+        document("_deleted", json!("true")),
+        document("_deleted", json!(1)),
+        document("_rev", json!(5)),
+        document("_id", json!(5)),
+    ];
+    let count = wrong.len();
+    let answer =
+        api.send(Call::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&json!({ "docs": wrong }))).await;
+    let answer = answer.json();
+    assert_eq!(
+        answer.as_array().expect("a list").iter().filter(|one| one["error"].is_string()).count(),
+        count,
+        "{answer}"
+    );
+    for body in [document("_deleted", json!(true)), document("_deleted", json!("true")), document("_rev", json!(5))] {
+        let refused = api.send(Call::put("/data/io.cozy.things/one").token(&token).json(&body)).await;
+        assert_eq!(refused.status, 400, "{refused}");
+    }
+    let odd = json!({ "docs": [], "new_edits": 5 });
+    assert_eq!(api.send(Call::post("/data/io.cozy.things/_bulk_docs").token(&token).json(&odd)).await.status, 400);
+    let kept = api.send(Call::get("/data/io.cozy.things/one").token(&token)).await.json();
+    assert_eq!((kept["name"].as_str(), kept["_rev"].as_str()), (Some("one"), Some(rev.as_str())));
+    let all = api.send(Call::get("/data/io.cozy.things/_all_docs").token(&token)).await.json();
+    assert_eq!(all["rows"].as_array().expect("rows").len(), 1, "{all}");
+}

@@ -174,8 +174,8 @@ async fn a_backup_that_lacks_a_content_fails_and_says_which() {
 async fn a_konnector_saves_again_what_is_lost() {
     for how in [Damage::Missing, Damage::Cut, Damage::Grown] {
         let api = Api::new().await;
-        api.install("bank", json!({ "files": { "type": "io.cozy.files" } })).await;
-        let (person, konnector) = (api.token("*"), api.token_of(Audience::Konnector, "bank", ""));
+        api.install("saver", json!({ "files": { "type": "io.cozy.files" } })).await;
+        let (person, konnector) = (api.token("*"), api.token_of(Audience::Konnector, "saver", ""));
         let id = uploaded(&api, "a.bin", b"first".to_vec()).await;
         let create = |token: &str| Call::post("/files/?Type=file&Name=a.bin").token(token).text("first");
         assert_eq!(api.send(create(&konnector)).await.status, 409, "it is there");

@@ -112,8 +112,8 @@ async fn j18_what_is_no_job_never_reaches_its_worker() {
     insta::assert_snapshot!(api.told(calls).await, @r#"
     POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
     POST /jobs/queue/konnector → 400 Bad Request: the arguments of a konnector's job are an object with 'konnector' (a slug) and, if it needs one, 'account' (an id)
-    POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): max_exec_count and timeout (in seconds) are numbers: invalid type: string "long", expected u64
-    POST /jobs/queue/konnector → 400 Bad Request: the body is no JSON object: EOF while parsing an object at line 1 column 1
+    POST /jobs/queue/konnector → 422 Invalid Attribute (/data/attributes/options): options: timeout is the text "long"; expected is a whole number that is not negative; max_exec_count and timeout (in seconds) are whole numbers
+    POST /jobs/queue/konnector → 400 Bad Request: the body is not valid JSON: EOF while parsing an object at line 1 column 1
     POST /jobs/queue/konnector → 400 Bad Request: JSON input is malformed or is missing mandatory fields
     "#);
 }

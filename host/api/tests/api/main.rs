@@ -26,6 +26,7 @@ mod git;
 mod jobs;
 mod konnectors;
 mod maintenance;
+mod malformed;
 mod manifests;
 mod oci;
 mod openapi;
