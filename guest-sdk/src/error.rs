@@ -297,6 +297,8 @@ mod tests {
         }
         let cases = [
             (DownloadError::Status(503), Error::vendor_down("the address answered 503 Service Unavailable")),
+            (DownloadError::Status(202), Error::vendor_down("the address answered 202 Accepted")),
+            (DownloadError::Status(206), Error::vendor_changed("the address answered 206 Partial Content")),
             (DownloadError::Status(404), Error::vendor_changed("the address answered 404 Not Found")),
             (DownloadError::Status(429), Error::RateLimited(None)),
             (

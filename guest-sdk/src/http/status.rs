@@ -11,13 +11,17 @@ pub(crate) fn status_error(status: u16, retry_after: Option<Duration>, subject: 
         401 => Error::BadCredentials(text),
         429 => Error::RateLimited(retry_after),
         503 if retry_after.is_some() => Error::VendorMaintenance(text),
-        408 | 425 | 500..=599 => Error::VendorDown(text),
+        // 202: what was asked for is being made, and another try may bring it.
+        202 | 408 | 425 | 500..=599 => Error::VendorDown(text),
         _ => Error::VendorChanged(text),
     }
 }
 
 fn described(status: u16) -> String {
     let reason = match status {
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

@@ -23,6 +23,10 @@ async fn server() -> String {
                 Some("/half.pdf") => ("200 OK", format!("%PDF-1.7\n{}", "x".repeat(100_000))),
                 Some("/login.pdf") => ("200 OK", "<!DOCTYPE html><html><title>Sign in</title></html>".to_owned()),
                 Some("/empty.pdf") => ("200 OK", String::new()),
+                Some("/part.txt") => ("206 Partial Content\r\ncontent-range: bytes 0-4/99", "hello".to_owned()),
+                Some("/all.txt") => ("206 Partial Content\r\ncontent-range: bytes 0-4/5", "hello".to_owned()),
+                Some("/later.txt") => ("202 Accepted", "come back later".to_owned()),
+                Some("/nothing.txt") => ("204 No Content", String::new()),
                 _ => ("404 Not Found", "no such bill".to_owned()),
             };
             let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
@@ -58,6 +62,19 @@ async fn a_bill_is_stored_and_a_login_page_is_not() {
     assert_eq!(world.files.open.load(std::sync::atomic::Ordering::SeqCst), 0);
     assert_eq!((ended.receipt.files.created, ended.receipt.file_bytes, ended.receipt.requests), (1, 200_018, 5));
     assert_eq!(ended.receipt.hosts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_part_of_a_file_is_not_stored() {
+    let mut world = World::default();
+    download(&mut world, &["part.txt", "later.txt", "nothing.txt", "all.txt"]).await;
+    insta::assert_snapshot!(world.log(), @r"
+    Info: part.txt: DownloadError::Status(206)
+    Info: later.txt: DownloadError::Status(202)
+    Info: nothing.txt: DownloadError::Status(204)
+    Info: all.txt: /Administration/Bank101/all.txt application/pdf 5 bytes Outcome::Created
+    ");
+    assert_eq!(world.files.stored.lock().unwrap().keys().collect::<Vec<_>>(), ["all.txt"]);
 }
 
 #[tokio::test]

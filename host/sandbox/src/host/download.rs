@@ -36,7 +36,7 @@ pub(super) async fn download(context: &Context, request: Request, to: wit::Targe
     let promise = Promise::of(&target);
     let mut upload = context.begin_upload(target).await?;
     let mut stream = context.capabilities.http.open(request).await?;
-    if !(200..300).contains(&stream.status()) {
+    if !promises_whole(stream.status(), &stream.headers()) {
         return Err(NotStored::Status(stream.status()));
     }
     let mut beginning = BytesMut::new();
@@ -63,4 +63,68 @@ pub(super) async fn download(context: &Context, request: Request, to: wit::Targe
         return Err(NotStored::Http(HttpError::Protocol(text)));
     }
     Ok(upload.commit().await?)
+}
+
+/// Whether the body of an answer is the whole file. One that is accepted (202) has none yet, and a part (206) is none, whoever asked for it.
+fn promises_whole(status: u16, headers: &[(String, String)]) -> bool {
+    let mut ranges = headers.iter().filter(|(name, _)| name == "content-range");
+    match status {
+        200 | 201 | 203 => true,
+        206 => ranges.next().filter(|_| ranges.next().is_none()).is_some_and(|(_, range)| covers_all(range)),
+        _ => false,
+    }
+}
+
+/// Whether a `Content-Range` (RFC 9110 §14.4) is that of all bytes.
+fn covers_all(range: &str) -> bool {
+    let numbers = || {
+        let (unit, range) = range.trim().split_once(' ')?;
+        let (first, rest) = range.split_once('-')?;
+        let (last, length) = rest.split_once('/')?;
+        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
+        unit.eq_ignore_ascii_case("bytes").then_some((number(first)?, number(last)?, number(length)?))
+    };
+    numbers().is_some_and(|(first, last, length)| first == 0 && last.checked_add(1) == Some(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_no_file() {
+        let whole = |status: u16, ranges: &[&str]| {
+            let headers: Vec<_> =
+                ranges.iter().map(|range| ("content-range".to_owned(), (*range).to_owned())).collect();
+            promises_whole(status, &headers)
+        };
+        for status in [200, 201, 203] {
+            assert!(whole(status, &[]), "{status}");
+        }
+        for status in [199, 202, 204, 205, 206, 207, 226, 300, 304, 404, 503] {
+            assert!(!whole(status, &[]), "{status}");
+        }
+        for range in ["bytes 0-98/99", "Bytes 0-0/1"] {
+            assert!(whole(206, &[range]), "{range}");
+            assert!(!whole(202, &[range]), "{range}");
+        }
+        for range in [
+            "bytes 0-4/99",
+            "bytes 1-98/99",
+            "bytes 0-98/*",
+            "bytes */99",
+            "bytes 0-98/98",
+            "bytes 0-+98/99",
+            "bytes 0--1/0",
+            "bytes -98/99",
+            "bytes 0-18446744073709551615/18446744073709551616",
+            "items 0-98/99",
+            "bytes=0-98/99",
+            "0-98/99",
+            "",
+        ] {
+            assert!(!whole(206, &[range]), "{range}");
+        }
+        assert!(!whole(206, &["bytes 0-98/99", "bytes 0-4/99"]));
+    }
 }
