@@ -75,13 +75,14 @@ impl Shortest {
 /// A value as it stands in texts, and in logs, which show it one line at a time and without control characters. Each form once; none for a
 /// value that is too short.
 pub(crate) fn forms(value: &str, shortest: Shortest) -> Vec<Form> {
-    let lines = value.split(['\n', '\r']).map(clean).chain([clean(value)]);
-    tidy(value, encodings(value).chain(lines.map(String::into_bytes)).map(Form::new).collect(), shortest)
+    let lines = |value: &str| value.split(['\n', '\r']).map(clean).chain([clean(value)]).collect::<Vec<_>>();
+    let written = |value: &Zeroizing<String>| encodings(value).chain(lines(value).into_iter().map(String::into_bytes));
+    tidy(value, cases(value).iter().flat_map(written).map(Form::new).collect(), shortest)
 }
 
 /// The forms that hold the whole value.
 pub(crate) fn whole_forms(value: &str, shortest: Shortest) -> Vec<Form> {
-    tidy(value, encodings(value).map(Form::new).collect(), shortest)
+    tidy(value, cases(value).iter().flat_map(|value| encodings(value)).map(Form::new).collect(), shortest)
 }
 
 fn tidy(value: &str, mut forms: Vec<Form>, shortest: Shortest) -> Vec<Form> {
@@ -92,6 +93,15 @@ fn tidy(value: &str, mut forms: Vec<Form>, shortest: Shortest) -> Vec<Form> {
     forms.sort_by(|one, other| one.as_slice().cmp(other));
     forms.dedup();
     forms
+}
+
+/// The value, and it in lower and in upper case, where that is more than the finder ignores by itself.
+fn cases(value: &str) -> Vec<Zeroizing<String>> {
+    let mut cases = vec![Zeroizing::new(value.to_owned())];
+    if !value.is_ascii() {
+        cases.extend([value.to_lowercase(), value.to_uppercase()].map(Zeroizing::new));
+    }
+    cases
 }
 
 fn encodings(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {

@@ -128,6 +128,23 @@ fn spellings_that_are_no_list() {
 }
 
 #[test]
+fn letters_of_any_alphabet_compare_without_case() {
+    for (secret, text) in [
+        ("grün-Wald", "GRÜN-WALD"),
+        ("GRÜN-WALD", "grün-wald"),
+        ("grün-Wald", "GR&Uuml;N-WALD"),
+        ("grün-Wald", r"GR\u00dcN-WALD"),
+        ("grün-Wald", "GR%DCN-WALD"),
+        ("straße-ö", "STRASSE-Ö"),
+        ("пароль", "ПАРОЛЬ"),
+    ] {
+        assert_eq!(hide(secret, &format!("a={text}&b")), format!("a={WORD}&b"), "{text}");
+    }
+    let koi8 = encoding_rs::KOI8_R.encode("ПАРОЛЬ").0.into_owned();
+    assert_eq!(hidden(&finder(&["пароль"]), &[&koi8]), WORD.as_bytes());
+}
+
+#[test]
 fn bytes_of_utf16_keep_their_places() {
     for big in [false, true] {
         for text in ["<p>Hunter22-é</p>", "<p>Hunter22-&eacute;</p>", r#"{"Hunter\u0032\u0032-\u00e9"}"#] {
