@@ -71,7 +71,10 @@ async fn change(
         let directory = platform.open_directory(&caller.instance, dir_id);
         let name = patch.name.as_deref().unwrap_or(&file.name);
         access::new_child(platform, caller, dir_id, directory.as_ref().ok(), (file.kind, name))?;
+        directory?;
     }
+    let changed = patch.placed(&file);
+    platform.check_gain(&caller.instance, &caller.principal.permissions, &file, &changed)?;
     let file = platform.patch_file(&caller.instance, &file.id, seen, &patch).await?;
     Ok(document(platform, caller, &file).await?.into_response())
 }
@@ -150,8 +153,11 @@ pub async fn restore(
     params: Params,
     headers: HeaderMap,
 ) -> Result<Document, Failure> {
-    access::by_id(&platform, &caller, Verb::Post, &id)?;
+    let file = access::by_id(&platform, &caller, Verb::Post, &id)?;
     let seen = parameters::seen(&headers, &params)?;
+    if file.trashed {
+        platform.check_restored_gain(&caller.instance, &caller.principal.permissions, &file)?;
+    }
     let file = platform.restore_file(&caller.instance, &id, seen.as_ref()).await?;
     document(&platform, &caller, &file).await
 }

@@ -298,3 +298,89 @@ async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
     assert_eq!(get(&format!("/jobs/{other}")).await.json()["data"]["attributes"]["state"], "queued");
     assert_eq!(api.platform.store.lookup(&api.alice.id, "permissions.shortcodes", "abcdefghijkl").expect("read"), None);
 }
+
+/// A konnector that may read, make and move any file, and has a folder of its own, where it may do everything.
+async fn mover() -> (Api, String, String) {
+    let api = Api::new().await;
+    let rules = json!({
+        "files": { "type": "io.cozy.files", "verbs": ["GET", "POST", "PATCH"] },
+        "referenced folders": {
+            "type": "io.cozy.files", "description": "Works in the folders that refer to this konnector",
+            "selector": "referenced_by", "values": ["io.cozy.konnectors/mover"],
+        },
+        "drafts": { "type": "io.cozy.files", "selector": "tags", "values": ["draft"] },
+        "scratch": { "type": "io.cozy.files", "selector": "name", "values": ["scratch.txt"] },
+    });
+    api.install("mover", rules).await;
+    let own = api.platform.ensure_directory(&api.alice, "/Own").await.expect("a directory").id;
+    let mark = json!({ "data": [{ "type": "io.cozy.konnectors", "id": "io.cozy.konnectors/mover" }] });
+    let mark = Call::post(&format!("/files/{own}/relationships/referenced_by")).token(&api.token("*")).json(&mark);
+    assert_eq!(api.send(mark).await.status, 200);
+    let token = api.token_of(Audience::Konnector, "mover", "");
+    (api, token, own)
+}
+
+/// A rule that lets a konnector move a file does not let it replace or delete it by way of its own folder.
+#[tokio::test]
+async fn a_konnector_gains_nothing_by_a_move() {
+    let (api, token, own) = mover().await;
+    api.file("will", "/Papers", "will.html", b"mine").await;
+    api.file("bill", "/Own", "bill.html", b"its own").await;
+    let papers = api.platform.ensure_directory(&api.alice, "/Papers").await.expect("a directory").id;
+    let below = api.platform.ensure_directory(&api.alice, "/Own/2026").await.expect("a directory").id;
+    let call = |call: Call| api.send(call.token(&token));
+    let change = |id: &str, attributes: Value| call(Call::patch(&format!("/files/{id}")).attributes(attributes));
+    for (id, attributes) in [
+        ("will", json!({ "dir_id": own })),
+        ("will", json!({ "dir_id": below, "name": "other.html" })),
+        ("will", json!({ "name": "scratch.txt" })),
+        ("will", json!({ "tags": ["tax", "draft"] })),
+        (papers.as_str(), json!({ "dir_id": own })),
+        (papers.as_str(), json!({ "tags": ["draft"] })),
+    ] {
+        let refused = change(id, attributes.clone()).await;
+        assert_eq!(refused.status, 403, "{attributes}: {refused}");
+    }
+    let by_path = Call::patch("/files/metadata?Path=/Papers/will.html").attributes(json!({ "dir_id": own }));
+    insta::assert_snapshot!(call(by_path).await.told(), @"403 'will.html' cannot be moved or changed so: the permissions would then allow PUT on it, which they do not now; copy it instead, or ask for a rule that allows PUT on it where it is");
+    for refused in [Call::put("/files/will").text("forged"), Call::delete("/files/will")] {
+        assert_eq!(call(refused).await.status, 403);
+    }
+    // What gives it nothing it may still do, and with its own files everything.
+    for (id, attributes) in [
+        ("will", json!({ "name": "testament.html", "tags": ["kept"] })),
+        (papers.as_str(), json!({ "name": "Documents" })),
+        ("bill", json!({ "dir_id": below })),
+        ("bill", json!({ "dir_id": own, "name": "2026.html" })),
+        (below.as_str(), json!({ "name": "2027" })),
+        ("bill", json!({ "dir_id": papers })),
+    ] {
+        let done = change(id, attributes.clone()).await;
+        assert_eq!(done.status, 200, "{attributes}: {done}");
+    }
+    let copy = call(Call::post(&format!("/files/will/copy?DirID={own}"))).await;
+    assert_eq!(copy.status, 201, "{copy}");
+    // The owner may move it there.
+    let moved = json!({ "dir_id": own, "name": "moved.html" });
+    let moved = Call::patch("/files/will").token(&api.token("*")).attributes(moved);
+    assert_eq!(api.send(moved).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_konnector_gains_nothing_by_a_restore() {
+    let (api, token, own) = mover().await;
+    api.file("in-own", "/Own/2026", "a.html", b"a").await;
+    api.file("in-papers", "/Papers", "b.html", b"b").await;
+    for id in ["in-own", "in-papers"] {
+        let trashed = api.send(Call::delete(&format!("/files/{id}")).token(&api.token("*"))).await;
+        assert_eq!(trashed.status, 200, "{trashed}");
+    }
+    let restore = |id: &str| api.send(Call::post(&format!("/files/trash/{id}")).token(&token));
+    assert_eq!(restore("in-own").await.status, 403);
+    // Its directory is gone, and would be made again in the folder of the konnector.
+    let below = api.platform.file_by_path(&api.alice, "/Own/2026").expect("a directory").id;
+    assert_ne!(below, own);
+    assert_eq!(api.send(Call::delete(&format!("/files/{below}")).token(&api.token("*"))).await.status, 200);
+    assert_eq!(restore("in-own").await.status, 403);
+    assert_eq!(restore("in-papers").await.status, 200);
+}

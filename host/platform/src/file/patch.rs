@@ -107,6 +107,17 @@ impl Platform {
 const MAX_TAGS: usize = 100;
 
 impl FilePatch {
+    /// A file with what the patch changes of its place, name and tags, at which rules look.
+    #[must_use]
+    pub fn placed(&self, file: &File) -> File {
+        File {
+            name: self.name.clone().unwrap_or_else(|| file.name.clone()),
+            dir_id: self.dir_id.clone().unwrap_or_else(|| file.dir_id.clone()),
+            tags: self.tags.clone().unwrap_or_else(|| file.tags.clone()),
+            ..file.clone()
+        }
+    }
+
     fn apply(&self, file: &mut File, now: DateTime<Utc>) -> Result<()> {
         if let Some(tags) = &self.tags {
             file.tags = unique_tags(tags)?;

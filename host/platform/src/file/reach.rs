@@ -11,7 +11,7 @@ use super::{File, Kind};
 use crate::doctype::FILES;
 use crate::instance::Instance;
 use crate::stored::{Object, object, public};
-use crate::{Platform, Result};
+use crate::{Error, Platform, Result};
 
 /// Directories above a file that are looked at; deeper ones cannot be made.
 const DEEPEST: usize = 64;
@@ -30,20 +30,82 @@ impl Platform {
         if verbs.is_empty() {
             return Ok(false);
         }
-        let allows = |file: &File, itself: bool| -> Result<bool> {
-            let faces = faces(file, itself)?;
-            let allowed = |verb: &Verb| faces.iter().any(|face| rules.allows_document(*verb, &FILES, &file.id, face));
-            Ok(verbs.iter().any(allowed))
-        };
-        if allows(file, true)? {
+        if is_allowed(rules, &verbs, file, true)? {
             return Ok(true);
         }
         for directory in self.above(instance, file)? {
-            if allows(&directory, false)? {
+            if is_allowed(rules, &verbs, &directory, false)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether rules allow a verb on everything in a directory, because of the directory or of those above it.
+    fn reaches_below(&self, instance: &Instance, rules: &Permissions, verb: Verb, directory: &File) -> Result<bool> {
+        if rules.allows_type(verb, &FILES) || is_allowed(rules, &[verb], directory, false)? {
+            return Ok(true);
+        }
+        for above in self.above(instance, directory)? {
+            if is_allowed(rules, &[verb], &above, false)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Refuses a move, or another change of a file, that would let the rules allow more on the file, or on what lies in it: whoever may only
+    /// move a file must not come to replace or delete it by that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] names the verb; otherwise as [`Platform::reaches`].
+    pub fn check_gain(&self, instance: &Instance, rules: &Permissions, before: &File, after: &File) -> Result<()> {
+        let mut after = after.clone();
+        let is_moved = (&after.dir_id, &after.name) != (&before.dir_id, &before.name);
+        // The root lies in no directory.
+        if is_moved && after.kind == Kind::Directory && !after.dir_id.is_empty() {
+            let above = self.file(instance, &after.dir_id)?;
+            after.path = Some(join(above.path.as_deref().unwrap_or("/"), &after.name));
+        }
+        for verb in Verb::EACH {
+            let is_gained =
+                |reaches: &dyn Fn(&File) -> Result<bool>| Ok::<_, Error>(reaches(&after)? && !reaches(before)?);
+            let gains = is_gained(&|file| self.reaches(instance, rules, &[verb], file))?
+                || (before.kind == Kind::Directory
+                    && is_gained(&|file| self.reaches_below(instance, rules, verb, file))?);
+            if gains {
+                return Err(Error::Forbidden(format!(
+                    "'{}' cannot be moved or changed so: the permissions would then allow {verb} on it, which they do not now; \
+                     copy it instead, or ask for a rule that allows {verb} on it where it is",
+                    before.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for what leaves the trash: it comes to lie in the directory that it was in, or below the deepest one of its path that is
+    /// still there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::check_gain`].
+    pub fn check_restored_gain(&self, instance: &Instance, rules: &Permissions, file: &File) -> Result<()> {
+        let origin = self.origin(instance, file)?;
+        let mut path = origin.as_str();
+        let directory = loop {
+            match self.file_by_path(instance, if path.is_empty() { "/" } else { path }) {
+                Ok(directory) => break directory,
+                Err(Error::NotFound(_)) if !path.is_empty() => {
+                    path = path.rsplit_once('/').map(|(above, _)| above).unwrap_or_default();
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let name = file.original_name().to_owned();
+        let restored = File { dir_id: directory.id, name, ..file.clone() };
+        self.check_gain(instance, rules, file, &restored)
     }
 
     /// Whether rules allow to create something in a directory.
@@ -107,6 +169,13 @@ impl Platform {
             }
         }
     }
+}
+
+/// Whether rules allow one of some verbs on a file, or on what lies in a directory, because of it alone.
+fn is_allowed(rules: &Permissions, verbs: &[Verb], file: &File, itself: bool) -> Result<bool> {
+    let faces = faces(file, itself)?;
+    let allowed = |verb: &Verb| faces.iter().any(|face| rules.allows_document(*verb, &FILES, &file.id, face));
+    Ok(verbs.iter().any(allowed))
 }
 
 /// What selectors may look at. A rule compares texts, so a file with several tags or references shows each in a face of its own.

@@ -21,7 +21,7 @@ impl File {
     }
 
     /// The name that it has outside of the trash.
-    fn original_name(&self) -> &str {
+    pub(super) fn original_name(&self) -> &str {
         self.restore_name.as_deref().unwrap_or(&self.name)
     }
 
@@ -156,7 +156,7 @@ impl Platform {
     }
 
     /// Path of the directory that something in the trash came from: its own, or below that of the directory which was put there.
-    fn origin(&self, instance: &Instance, file: &File) -> Result<String> {
+    pub(super) fn origin(&self, instance: &Instance, file: &File) -> Result<String> {
         let above = self.above(instance, file)?;
         let names = above.iter().take_while(|directory| directory.id != TRASH_ID);
         let (mut path, mut names): (_, Vec<&File>) = (file.restore_path.clone(), names.collect());

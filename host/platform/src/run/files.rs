@@ -213,7 +213,10 @@ impl Files for RunFiles {
             return Err(Error::Denied(format!("the file {path} is outside of {folder}: its user put it there")));
         }
         let directory = self.folder.ensure_below(scope, folder).await.map_err(told)?;
-        let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &safe_name(name)).await;
+        let name = safe_name(name);
+        let there = File { dir_id: directory.id.clone(), name: name.clone(), ..file.clone() };
+        scope.check_gain(&file, &there).map_err(told)?;
+        let moved = scope.platform.place_file(&scope.instance, &file.id, &directory, &name).await;
         scope.file(&moved.map_err(told)?)
     }
 

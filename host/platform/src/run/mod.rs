@@ -86,6 +86,16 @@ impl Scope {
         Ok(self.permissions.check_document(verb, &FILES, &file.id, &crate::stored::object(file)?)?)
     }
 
+    /// Refuses a move by which the konnector could do more with a file than before. Its own folders count as well: what the capabilities do not
+    /// allow there, its token does.
+    fn check_gain(&self, before: &File, after: &File) -> Result<()> {
+        let rules = self.platform.konnector_permissions(&self.instance, &self.konnector.slug)?;
+        for rules in [&rules, &self.permissions] {
+            self.platform.check_gain(&self.instance, rules, before, after)?;
+        }
+        Ok(())
+    }
+
     /// Who made a document or file, as `cozyMetadata` tells it.
     fn origin(&self) -> serde_json::Map<String, serde_json::Value> {
         let mut origin = serde_json::Map::new();

@@ -5,6 +5,7 @@ mod documents;
 mod files;
 mod folder;
 mod log;
+mod moves;
 mod oauth;
 mod progress;
 mod races;

@@ -221,6 +221,12 @@ impl Tree for RunTree {
         if to_directory.id == moved.id || self.is_below(&to_directory, &moved)? {
             return Err(TreeError::Invalid);
         }
+        // A file that replaces another one takes its place with all that is said of it.
+        let after = match &there {
+            Some(there) if there.kind == Kind::File => there.clone(),
+            _ => File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() },
+        };
+        self.scope.check_gain(&moved, &after).map_err(told)?;
         let done = platform.move_file(instance, &moved, &to_directory, to.name, there.as_ref()).await;
         done.map_err(if there.is_some() { told } else { taken })
     }

@@ -1,0 +1,115 @@
+//! What a run may do with a file does not become more by a move.
+
+use konnector_sandbox::capability::{Destination, Files as _, Place, Tree as _, TreeError};
+
+use super::*;
+use crate::file::{File, Reference};
+use crate::run::tree::RunTree;
+
+const TOP: &str = "/Administrative/Bank101/account";
+
+/// A run that may read, make and move all files; what it may do with a directory besides is up to the caller.
+struct Mover {
+    run: Run,
+    papers: File,
+    own: File,
+}
+
+impl Mover {
+    async fn new() -> Self {
+        let mut run = Run::free().await;
+        let scope = Arc::get_mut(&mut run.scope).unwrap();
+        let papers = scope.platform.ensure_directory(&scope.instance, &format!("{TOP}/papers")).await.unwrap();
+        let own = scope.platform.ensure_directory(&scope.instance, &format!("{TOP}/own")).await.unwrap();
+        let rules = json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST", "PATCH"] } });
+        scope.permissions = Permissions::from_manifest(&object(rules)).unwrap();
+        Self { run, papers, own }
+    }
+
+    /// The manifest gives every verb on `own`.
+    async fn by_manifest() -> Self {
+        let mut mover = Self::new().await;
+        let scope = Arc::get_mut(&mut mover.run.scope).unwrap();
+        let mut rules = scope.permissions.to_manifest();
+        rules.insert("own".to_owned(), json!({ "type": "io.cozy.files", "values": [mover.own.id] }));
+        scope.permissions = Permissions::from_manifest(&rules).unwrap();
+        mover
+    }
+
+    /// `own` is the konnector's for another account, so that its token gives every verb on it.
+    async fn by_reference() -> Self {
+        let mover = Self::new().await;
+        let Scope { platform, instance, konnector, permissions, .. } = &*mover.run.scope;
+        let mut changes = Changes::new();
+        platform.stage_permissions(instance, &konnector.slug, permissions, &mut changes).unwrap();
+        platform.commit(changes).await.unwrap();
+        platform.allow_referenced_folders(instance, &konnector.slug).await.unwrap();
+        let reference = |doctype: &str, id: &str| Reference { doctype: doctype.to_owned(), id: id.to_owned() };
+        let mark = [
+            reference("io.cozy.konnectors", &konnector.doc_id()),
+            reference("io.cozy.accounts.sourceAccountIdentifier", "bob"),
+        ];
+        platform.add_references(instance, &mover.own.id, &mark).await.unwrap();
+        mover
+    }
+
+    async fn save(&self, directory: &File, name: &str) -> File {
+        let tree = RunTree::new(&self.run.scope).unwrap();
+        let mut draft = tree.draft().await.unwrap();
+        draft.write(name.to_owned().into()).await.unwrap();
+        let to = Destination::New { directory: directory.id.clone(), name: name.to_owned() };
+        draft.commit(&to).await.unwrap();
+        self.child(directory, name).unwrap()
+    }
+
+    fn child(&self, directory: &File, name: &str) -> Option<File> {
+        self.run.scope.platform.child(&self.run.scope.instance, &directory.id, name).unwrap()
+    }
+
+    async fn rename(&self, (from, name): (&File, &str), (to, new): (&File, &str)) -> Result<(), TreeError> {
+        let tree = RunTree::new(&self.run.scope).unwrap();
+        tree.rename(Place { directory: &from.id, name }, Place { directory: &to.id, name: new }).await
+    }
+}
+
+#[tokio::test]
+async fn a_run_gains_nothing_by_a_move() {
+    for mover in [Mover::by_manifest().await, Mover::by_reference().await] {
+        let files = mover.run.files();
+        let mine = mover.save(&mover.papers, "mine.txt").await;
+        let bill = mover.save(&mover.own, "bill.txt").await;
+        let refused = text(files.move_file(&id(mine.id.as_str()), "own", "mine.txt").await);
+        assert!(refused.contains("would then allow PUT on it"), "{refused}");
+        assert_eq!(mover.child(&mover.papers, "mine.txt").unwrap().id, mine.id);
+        files.move_file(&id(mine.id.as_str()), "papers/2026", "mine.txt").await.unwrap();
+        files.move_file(&id(bill.id.as_str()), "own/2026", "bill.txt").await.unwrap();
+        files.move_file(&id(bill.id.as_str()), "papers", "bill.txt").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_run_gains_nothing_by_a_rename() {
+    for mover in [Mover::by_manifest().await, Mover::by_reference().await] {
+        let Mover { run, papers, own } = &mover;
+        let mine = mover.save(papers, "mine.txt").await;
+        mover.save(own, "bill.txt").await;
+        let (platform, instance) = (&run.scope.platform, &run.scope.instance);
+        let inner = platform.create_directory(instance, papers, "inner").await.unwrap();
+        platform.create_directory(instance, own, "empty").await.unwrap();
+        for (name, new) in [
+            ("mine.txt", "mine.txt"),
+            // In place of another one.
+            ("mine.txt", "bill.txt"),
+            ("inner", "inner"),
+        ] {
+            let refused = mover.rename((papers, name), (own, new)).await;
+            assert!(matches!(&refused, Err(TreeError::Denied(why)) if why.contains("would then allow")), "{refused:?}");
+        }
+        assert!(mover.rename((papers, "inner"), (own, "empty")).await.is_err());
+        assert_eq!(mover.child(papers, "mine.txt").unwrap().id, mine.id);
+        // Where it gains nothing it may.
+        mover.rename((papers, "mine.txt"), (&inner, "yours.txt")).await.unwrap();
+        mover.rename((own, "bill.txt"), (own, "2026.txt")).await.unwrap();
+        mover.rename((own, "2026.txt"), (papers, "2026.txt")).await.unwrap();
+    }
+}
