@@ -345,6 +345,7 @@ impl Platform {
         if *doctype == *ACCOUNTS {
             changes_hands = self.check_changed_account(instance, principal, (id, &before.body), &mut body)?;
             self.seal_account(instance, id, &mut body)?;
+            self.check_replaced_secrets(instance, principal, (id, &before.body), &body)?;
             // A konnector that keeps a new token is not the user who acted.
             resumes = principal.konnector().is_none() && Self::login_changed(&before.body, &body);
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use http::header::{LOCATION, SET_COOKIE};
+use konnector_platform::doctype::KONNECTORS;
 use konnector_platform::token::Audience;
+use konnector_store::Changes;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -456,7 +458,7 @@ async fn d13_who_sees_the_secrets_of_an_account() {
     assert!(stolen.status == 400 && stolen.text().contains("credentials_encrypted cannot be taken"), "{stolen}");
     // A konnector's own change is answered in clear.
     let mut clear = service.clear(&id).await;
-    clear["auth"]["password"] = json!("s3cret too");
+    clear["auth"]["token"] = json!("s3cret too");
     let put = api.send(Call::put(&format!("/data/io.cozy.accounts/{id}")).token(&konnector).json(&clear)).await;
     assert!(put.status == 200 && put.text().contains("s3cret too"), "{put}");
     // Sealed twice, it is another text.
@@ -477,4 +479,88 @@ async fn d13_a_password_is_clear_to_the_konnector_alone() {
     let calls = [get().token(&api.token_of(Audience::Konnector, "service", "")), get().token(&client)];
     let sealed = regex::Regex::new(r"sealed-v2\.[\w.-]+").expect("a pattern");
     insta::assert_snapshot!(sealed.replace_all(&api.transcript(calls).await, "<sealed>"));
+}
+
+/// Through the API as through `secrets.put`: what the user typed stays, unless the field says that the vendor rotates it.
+#[tokio::test]
+async fn a_konnector_does_not_replace_what_the_user_typed() {
+    let api = Api::new().await;
+    for slug in ["bank101", "budget"] {
+        api.install(slug, json!({ "accounts": { "type": "io.cozy.accounts" } })).await;
+    }
+    let at = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank101");
+    let mut found = api.platform.store.get(&at).expect("read").expect("a konnector");
+    let fields = json!({
+        "login": { "type": "text" }, "pin": { "type": "password" }, "key": { "type": "password", "rotates": true },
+    });
+    found.body.insert("fields".to_owned(), fields);
+    let mut changes = Changes::new();
+    changes.put(at, &found.rev, found.body);
+    api.platform.store.commit(changes).await.expect("stored");
+    let typed = json!({ "login": "ada", "password": "p4ssword", "pin": "1234", "key": "k3y" });
+    let account = json!({ "account_type": "bank101", "shared_with": ["budget"], "auth": typed });
+    let made = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&account)).await;
+    assert_eq!(made.status, 201, "{made}");
+    let path = format!("/data/io.cozy.accounts/{}", made.json()["id"].as_str().expect("an id"));
+    let konnector = api.token_of(Audience::Konnector, "bank101", "");
+    let read = async |token: &str| api.send(Call::get(&path).token(token)).await.json();
+    let put = async |token: &str, body: &Value| api.send(Call::put(&path).token(token).json(body)).await;
+    let before = read(&konnector).await;
+    assert_eq!(before["auth"], typed);
+
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut body = before.clone();
+        change(&mut body);
+        body
+    };
+    let without = |name: &'static str| {
+        changed(&move |body| drop(body["auth"].as_object_mut().map(|auth| auth.shift_remove(name))))
+    };
+    let refused = [
+        changed(&|body| body["auth"]["password"] = json!("replaced")),
+        changed(&|body| body["auth"]["pin"] = json!("replaced")),
+        changed(&|body| body["auth"]["pin"] = Value::Null),
+        changed(&|body| body["auth"]["pin"] = json!(1234.5)),
+        changed(&|body| body["auth"] = json!({ "login": "ada" })),
+        changed(&|body| body["auth"] = json!([])),
+        // It would hide what the user typed.
+        changed(&|body| body["data"] = json!({ "auth": { "pin": "shadow" } })),
+        changed(&|body| body["oauth"] = json!({ "password": "shadow" })),
+        without("password"),
+        without("pin"),
+    ];
+    for body in &refused {
+        let answer = put(&konnector, body).await;
+        assert_eq!(answer.status, 403, "{body}: {answer}");
+        let bulk = Call::post("/data/io.cozy.accounts/_bulk_docs").token(&konnector).json(&json!({ "docs": [body] }));
+        let bulk = api.send(bulk).await;
+        assert!(bulk.text().contains("the user types this secret"), "{bulk}");
+    }
+    assert_eq!(read(&konnector).await, before);
+    let answer = put(&konnector, &refused[1]).await;
+    assert!(answer.text().contains("auth.pin: the user types this secret"), "{answer}");
+
+    // The form of its own konnector counts for one that it is shared with, whose own says nothing.
+    let guest = api.token_of(Audience::Konnector, "budget", "");
+    let mut seen = read(&guest).await;
+    seen["auth"]["pin"] = json!("replaced");
+    assert_eq!(put(&guest, &seen).await.status, 403);
+
+    // What rotates, what nobody typed, and what comes back as it was.
+    let mut body = before.clone();
+    body["auth"]["key"] = json!("rotated");
+    body["auth"]["login"] = json!("ada@example.org");
+    body["oauth"] = json!({ "access_token": "given" });
+    let answer = put(&konnector, &body).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    let mut sealed = read(&api.client_token("io.cozy.accounts").await).await;
+    sealed["state"] = json!("sent back sealed");
+    let answer = put(&konnector, &sealed).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    let mut after = read(&konnector).await;
+    assert_eq!((&after["auth"]["pin"], &after["auth"]["key"]), (&json!("1234"), &json!("rotated")));
+    // The user replaces what they like.
+    after["auth"]["pin"] = json!("4321");
+    let answer = put(&api.token("*"), &after).await;
+    assert_eq!(answer.status, 200, "{answer}");
 }

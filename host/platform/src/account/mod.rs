@@ -12,7 +12,7 @@ use serde_json::Value;
 
 pub use access::{ForeignAccount, Grant, Place};
 pub(crate) use access::{admits, owner};
-pub(crate) use secrets::{Keys, is_in_use, is_session, seal_anew};
+pub(crate) use secrets::{Keys, is_in_use, is_session, seal_anew, where_it_rotates};
 
 use crate::doctype::ACCOUNTS;
 use crate::instance::Instance;
@@ -62,8 +62,14 @@ pub struct Account {
 
 /// Where secrets stand in an account.
 fn places(body: &Object) -> impl Iterator<Item = &Object> {
+    named_places(body).map(|(_, members)| members)
+}
+
+/// The same, each with its name.
+fn named_places(body: &Object) -> impl Iterator<Item = (&'static str, &Object)> {
     let below = body.get(DATA).and_then(|data| data.get(AUTH));
-    [body.get(AUTH), body.get(OAUTH), below].into_iter().flatten().filter_map(Value::as_object)
+    let all = [(AUTH, body.get(AUTH)), (OAUTH, body.get(OAUTH)), ("data.auth", below)];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?.as_object()?)))
 }
 
 /// The same, to change them.

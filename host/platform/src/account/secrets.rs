@@ -1,13 +1,17 @@
 //! How the secrets of an account are sealed and opened. They are bound to the account's own konnector: where the account becomes another
 //! one's, they open no more. The cookies of a session are bound to the konnector that keeps them.
 
+use std::collections::BTreeMap;
+
+use konnector_manifest::Manifest;
 use konnector_store::{InstanceId, MasterKey, SecretContext};
 use serde_json::{Value, json};
 
 use super::access::{admits, owner};
-use super::{Account, Grant, SECRETS, SESSION, STATE, clear_name, places, places_mut, sealed_name};
+use super::{Account, Grant, SECRETS, SESSION, STATE, clear_name, named_places, places, places_mut, sealed_name};
 use crate::instance::Instance;
 use crate::stored::Object;
+use crate::token::Principal;
 use crate::{Error, Platform, Result};
 
 /// Between the name of a member that a run keeps and the slug of a konnector which the account is shared with.
@@ -148,11 +152,73 @@ impl Platform {
 
     /// The fields that the konnector's manifest declares as passwords.
     fn declared_secrets(&self, instance: &Instance, body: &Object) -> Vec<String> {
-        let slug = owner(body).parse().ok();
-        slug.and_then(|slug| self.konnector(instance, &slug).ok())
-            .and_then(|konnector| konnector.manifest().ok())
+        self.manifest_of(instance, owner(body))
             .map(|manifest| manifest.secret_fields().map(str::to_owned).collect())
             .unwrap_or_default()
+    }
+
+    fn manifest_of(&self, instance: &Instance, slug: &str) -> Option<Manifest> {
+        self.konnector(instance, &slug.parse().ok()?).ok()?.manifest().ok()
+    }
+
+    /// Whether a konnector may replace a secret of an account. Of one that is shared with it, the form of the konnector which the account belongs
+    /// to says as well what the user typed.
+    pub(crate) fn may_replace_secret(
+        &self,
+        instance: &Instance,
+        manifest: &Manifest,
+        account: &Object,
+        name: &str,
+    ) -> bool {
+        manifest.may_replace_secret(name)
+            && self.manifest_of(instance, owner(account)).is_none_or(|owner| owner.may_replace_secret(name))
+    }
+
+    /// Refuses a konnector that replaces or removes a secret which the user typed; `body` is what it makes of the account, sealed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`] names the field.
+    pub(crate) fn check_replaced_secrets(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        (id, before): (&str, &Object),
+        body: &Object,
+    ) -> Result<()> {
+        let Some(slug) = principal.konnector() else { return Ok(()) };
+        let (former, given) = (self.clear_secrets(instance, id, before), self.clear_secrets(instance, id, body));
+        let manifest = self.manifest_of(instance, slug);
+        for (place, name) in former.keys().chain(given.keys()) {
+            let key = &(*place, name.clone());
+            let may = |manifest: &Manifest| self.may_replace_secret(instance, manifest, before, name);
+            if former.get(key) != given.get(key) && !manifest.as_ref().is_some_and(may) {
+                return Err(Error::Forbidden(format!(
+                    "{place}.{name}: the user types this secret, so a konnector can neither set nor remove it; send it back as it was, or, {}",
+                    where_it_rotates(name)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The secrets of an account with their values, by the place and the name. One that cannot be opened has its sealed text.
+    fn clear_secrets(&self, instance: &Instance, id: &str, body: &Object) -> BTreeMap<(&'static str, String), String> {
+        let declared = self.declared_secrets(instance, body);
+        let mut secrets = BTreeMap::new();
+        for (place, members) in named_places(body) {
+            for (member, value) in members.iter().filter(|(_, value)| !value.is_null()) {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                if let Some(name) = clear_name(member) {
+                    let context = context(&instance.id, id, owner(body), name);
+                    let clear = self.open_secret(&context, &text).unwrap_or(text);
+                    secrets.insert((place, name.to_owned()), clear);
+                } else if SECRETS.contains(&member.as_str()) || declared.contains(member) {
+                    secrets.entry((place, member.clone())).or_insert(text);
+                }
+            }
+        }
+        secrets
     }
 
     /// Replaces the sealed members by the clear ones, for those who may see them.
@@ -237,6 +303,14 @@ impl Platform {
         }
         Ok(())
     }
+}
+
+/// What the author of a konnector does about a secret that the vendor rotates.
+pub(crate) fn where_it_rotates(name: &str) -> String {
+    let name = Value::from(name);
+    format!(
+        r#"where the vendor rotates it, declare in the manifest: "fields": {{ {name}: {{ "type": "password", "rotates": true }} }}"#
+    )
 }
 
 impl Grant {

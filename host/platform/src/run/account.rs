@@ -9,7 +9,7 @@ use konnector_sandbox::capability::{Account, AccountInfo, Error, Object, Secrets
 use serde_json::Value;
 
 use super::{Scope, told};
-use crate::account::Grant;
+use crate::account::{Grant, where_it_rotates};
 
 /// Bytes of a saved state.
 const LARGEST_STATE: usize = 64 << 10;
@@ -106,12 +106,18 @@ impl Secrets for RunSecrets {
     }
 
     fn check_put(&self, name: &str) -> Result<(), Error> {
-        if self.manifest.may_replace_secret(name) {
+        let Scope { platform, instance, account, .. } = &*self.scope;
+        let may = match account {
+            Some(account) => platform.may_replace_secret(instance, &self.manifest, &account.body, name),
+            None => self.manifest.may_replace_secret(name),
+        };
+        if may {
             return Ok(());
         }
-        let name = Value::from(name);
         Err(Error::Denied(format!(
-            r#"the user types the secret {name}, so it is not replaced; where the vendor rotates it, declare in the manifest: "fields": {{ {name}: {{ "type": "password", "rotates": true }} }}"#
+            "the user types the secret {}, so it is not replaced; {}",
+            Value::from(name),
+            where_it_rotates(name)
         )))
     }
 
