@@ -489,6 +489,23 @@ impl Platform {
         self.jobs_of(instance, entries)
     }
 
+    /// Reads the newest jobs of a trigger, at most `limit`, one at a time for as long as `visit` says so.
+    pub(crate) fn each_trigger_job(
+        &self,
+        instance: &Instance,
+        trigger: &str,
+        limit: usize,
+        mut visit: impl FnMut(&Job) -> bool,
+    ) -> Result<()> {
+        for (_, id) in self.store.lookup_prefix(&instance.id, BY_TRIGGER, &format!("{trigger}/"), None, limit)? {
+            let job = self.stored::<Job>(&instance.doc(&JOBS, id))?.map(named);
+            if job.is_some_and(|job| !visit(&job)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// How many jobs of a trigger have not ended, counted up to `most`.
     pub(crate) fn live_jobs_of(&self, instance: &Instance, trigger: &str, most: usize) -> Result<usize> {
         Ok(self.store.lookup_prefix(&instance.id, LIVE_BY_TRIGGER, &format!("{trigger}/"), None, most)?.len())

@@ -7,6 +7,7 @@ use konnector_manifest::Slug;
 use konnector_store::Changes;
 
 use super::at;
+use crate::doctype::JOBS;
 use crate::instance::Instance;
 use crate::job::{Job, State};
 use crate::realtime::Happened;
@@ -16,8 +17,8 @@ use crate::{Error, Platform, Result};
 
 /// How long one account's cleaning is waited for; afterwards the konnector goes all the same.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Between two looks at a job.
-const PAUSE: Duration = Duration::from_millis(100);
+/// A job's end is heard of; this is for one that ended on another node.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What became of a request to delete a konnector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,7 @@ impl Platform {
     ///
     /// [`Error::Unavailable`] when it fails, or the server stops.
     pub(crate) async fn wait_for_clean_up(&self, instance: &Instance, job: &Job) -> Result<()> {
+        let mut events = self.bus.subscribe(&instance.id);
         let ended = async {
             loop {
                 let job = self.job(instance, &job.id)?;
@@ -93,7 +95,14 @@ impl Platform {
                         let reason = reason.trim_end_matches('.');
                         return Err(Error::Unavailable(format!("the job {} that cleans up failed: {reason}", job.id)));
                     }
-                    State::Queued | State::Running => tokio::time::sleep(PAUSE).await,
+                    State::Queued | State::Running => {
+                        let changed = async {
+                            // After missed events nobody knows, so the job is looked at.
+                            while events.recv().await.is_ok_and(|event| event.doctype != *JOBS || event.id != job.id) {}
+                        };
+                        // Both are good reasons to look again.
+                        let _ = tokio::time::timeout(RECHECK_INTERVAL, changed).await;
+                    }
                 }
             }
         };

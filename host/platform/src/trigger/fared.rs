@@ -6,10 +6,13 @@ use serde::Serialize;
 use super::life::{Occasions, Pause};
 use crate::doctype::TRIGGERS;
 use crate::instance::Instance;
-use crate::job::State;
+use crate::job::{Job, State};
 use crate::{Platform, Result};
 
-/// How a trigger has fared, from its newest 50 jobs.
+/// How many jobs of a trigger tell how it has fared (cozy-stack's limit).
+const MAX_JOBS: usize = 50;
+
+/// How a trigger has fared, from its newest jobs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TriggerState {
     /// Of which trigger.
@@ -56,6 +59,40 @@ pub struct TriggerState {
     pub occasions: Occasions,
 }
 
+impl TriggerState {
+    /// Adds the job before those that were added.
+    fn add(&mut self, job: &Job) {
+        if job.superseded_by.is_some() {
+            return;
+        }
+        self.status.get_or_insert(job.state);
+        if self.last_executed_job_id.is_none() && job.started_at.is_some() {
+            self.last_execution = job.started_at;
+            self.last_executed_job_id = Some(job.id.clone());
+        }
+        if self.last_successful_job_id.is_none() && job.state == State::Done {
+            self.last_success = job.started_at;
+            self.last_successful_job_id = Some(job.id.clone());
+        }
+        if self.last_failed_job_id.is_none() && job.state == State::Errored {
+            self.last_failure = job.started_at;
+            self.last_failed_job_id = Some(job.id.clone());
+            self.last_error.clone_from(&job.error);
+        }
+        if self.last_manual_job_id.is_none() && job.manual_execution {
+            self.last_manual_execution = job.started_at;
+            self.last_manual_job_id = Some(job.id.clone());
+        }
+    }
+
+    /// Whether earlier jobs change nothing.
+    fn is_complete(&self) -> bool {
+        [&self.last_executed_job_id, &self.last_successful_job_id, &self.last_failed_job_id, &self.last_manual_job_id]
+            .iter()
+            .all(|id| id.is_some())
+    }
+}
+
 impl Platform {
     /// When a trigger is due next.
     ///
@@ -68,8 +105,12 @@ impl Platform {
 
     /// When the newest of a trigger's last 50 jobs that went well began.
     pub(crate) fn last_success(&self, instance: &Instance, id: &str) -> Result<Option<DateTime<Utc>>> {
-        let jobs = self.trigger_jobs(instance, id, 50)?;
-        Ok(jobs.iter().filter(|job| job.state == State::Done).find_map(|job| job.started_at))
+        let mut started = None;
+        self.each_trigger_job(instance, id, MAX_JOBS, |job| {
+            started = job.started_at.filter(|_| job.state == State::Done);
+            started.is_none()
+        })?;
+        Ok(started)
     }
 
     /// How a trigger has fared.
@@ -79,41 +120,25 @@ impl Platform {
     /// [`Error::NotFound`] when there is none with this id.
     pub fn trigger_state(&self, instance: &Instance, id: &str) -> Result<TriggerState> {
         let trigger = self.trigger(instance, id)?;
-        let mut jobs = self.trigger_jobs(instance, id, 50)?;
-        jobs.retain(|job| job.superseded_by.is_none());
         let mut state = TriggerState {
             trigger_id: id.to_owned(),
-            status: Some(if trigger.life.is_unusable() {
-                State::Errored
-            } else {
-                jobs.first().map_or(State::Done, |job| job.state)
-            }),
+            status: None,
             paused: trigger.life.paused.clone(),
             locked_until: trigger.life.lock(self.clock.now()),
             occasions: trigger.life.occasions,
             next_execution: self.trigger_due(instance, id)?,
             ..TriggerState::default()
         };
-        if let Some(newest) = jobs.iter().find(|job| job.started_at.is_some()) {
-            state.last_execution = newest.started_at;
-            state.last_executed_job_id = Some(newest.id.clone());
-        }
-        if let Some(success) = jobs.iter().find(|job| job.state == State::Done) {
-            state.last_success = success.started_at;
-            state.last_successful_job_id = Some(success.id.clone());
-        }
-        if let Some(failure) = jobs.iter().find(|job| job.state == State::Errored) {
-            state.last_failure = failure.started_at;
-            state.last_failed_job_id = Some(failure.id.clone());
-            state.last_error.clone_from(&failure.error);
-        }
+        // One at a time, and no further than needed: a list of triggers asks this for each.
+        self.each_trigger_job(instance, id, MAX_JOBS, |job| {
+            state.add(job);
+            !state.is_complete()
+        })?;
         if trigger.life.is_unusable() {
+            state.status = Some(State::Errored);
             state.last_error = trigger.life.paused.map(|pause| pause.code);
         }
-        if let Some(manual) = jobs.iter().find(|job| job.manual_execution) {
-            state.last_manual_execution = manual.started_at;
-            state.last_manual_job_id = Some(manual.id.clone());
-        }
+        state.status.get_or_insert(State::Done);
         Ok(state)
     }
 }
