@@ -79,15 +79,21 @@ mod tests {
     #[test]
     fn a_run_that_saves_nothing_of_what_it_was_given_fails() {
         use crate::parse::{Currency, amount_in, date};
-        use crate::save::{Bill, save_bills};
+        use crate::save::{Bill, Item, save_bills, save_documents};
         use crate::testing::Host;
-        fn bills(_: Context) -> crate::Result<crate::save::Saved> {
+        fn bills(_: Context) -> crate::Result<Report> {
             let client = crate::http::Client::new("https://a.example")?;
             let bill = |number: usize| -> crate::Result<Bill> {
                 let file = crate::Url::parse(&format!("https://a.example/{number}.pdf"))?;
                 Ok(Bill::new("Bank 101", amount_in(Currency::EUR, "5")?, date("03/11/2026")?, file))
             };
-            save_bills(&client, [bill(1)?, bill(2)?])
+            // It is no bill, and counts for none.
+            let mut report = Report::from(save_documents(
+                "io.cozy.identities",
+                [Item::new("me", serde_json::json!({ "name": "Ada" }))?],
+            )?);
+            report.add(save_bills(&client, [bill(1)?, bill(2)?])?);
+            Ok(report)
         }
         let host = Host::new();
         let Err(Failure::VendorChanged(text)) = start(&[], bills, job()) else { panic!("it went well") };

@@ -2,12 +2,12 @@ use crate::bindings::exports::konnector::host::run::{Problem, Report as WitRepor
 use crate::save::Saved;
 use crate::{Error, Result};
 
-/// How a run went that did not fail: what could not be saved while the rest was. Where saves failed with everything that they were given, the
-/// run fails, with the first reason.
+/// How a run went that did not fail: what could not be saved while the rest was. Where no bill and no file that it had to save could be
+/// saved, the run fails with the first reason, whatever documents it saved beside them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
     problems: Vec<(String, String)>,
-    saved: usize,
+    kept: usize,
     failed: usize,
     reason: Option<Error>,
 }
@@ -26,7 +26,7 @@ impl Report {
 
     /// Takes over the problems of a save.
     pub fn add(&mut self, saved: Saved) {
-        self.saved += saved.created + saved.updated + saved.unchanged;
+        self.kept += saved.kept;
         self.failed += saved.failed;
         self.reason = self.reason.take().or(saved.reason);
         self.problems.extend(saved.problems);
@@ -35,7 +35,7 @@ impl Report {
     /// The report for the host, or the failure of a run in which nothing could be saved.
     pub(crate) fn conclude(self) -> Result<WitReport> {
         match self.reason {
-            Some(reason) if self.saved == 0 => Err(reason.during(match self.failed {
+            Some(reason) if self.kept == 0 => Err(reason.during(match self.failed {
                 1 => "the only item could not be saved".to_owned(),
                 failed => format!("none of {failed} items could be saved; the first"),
             })),

@@ -81,7 +81,7 @@ impl Run<'_> {
     fn write(&mut self) -> Result<()> {
         let files = std::mem::take(&mut self.files);
         for (written, file) in write(DOCTYPE, &std::mem::take(&mut self.items))?.into_iter().zip(files) {
-            self.saved.count(written.outcome);
+            self.saved.count_item(written.outcome);
             self.refer(file, written.id)?;
         }
         Ok(())

@@ -29,7 +29,7 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
     let (total, mut saved, mut patience) = (files.len(), Saved::default(), Patience::new());
     for (done, (file, known)) in files.iter().zip(known).enumerate() {
         if known.is_some() && !file.replaces {
-            saved.count(Outcome::Unchanged);
+            saved.count_item(Outcome::Unchanged);
             continue;
         }
         if is_time_up() {
@@ -39,7 +39,7 @@ pub fn save_files(client: &Client, files: impl IntoIterator<Item = File>) -> Res
         let label = file.label();
         progress(done, total, &label);
         match patience.fetch(client, &file.source, &file.target()) {
-            Ok(stored) => saved.count(stored.outcome),
+            Ok(stored) => saved.count_item(stored.outcome),
             Err(error) if error.concerns_one_item() => saved.problem(&label, error),
             Err(error) => return Err(error),
         }

@@ -14,7 +14,9 @@ pub struct Saved {
     /// How many were left for the next run, for want of time.
     pub postponed: usize,
     pub(crate) problems: Vec<(String, String)>,
-    /// How many could not be saved; what is postponed does not count.
+    /// Bills and files that are there as they should be. Documents alone are saved together or not at all, so they do not count.
+    pub(crate) kept: usize,
+    /// Bills and files that could not be saved; what is postponed does not count.
     pub(crate) failed: usize,
     /// Why the first of them could not.
     pub(crate) reason: Option<Error>,
@@ -34,6 +36,7 @@ impl Saved {
         self.unchanged += other.unchanged;
         self.postponed += other.postponed;
         self.problems.extend(other.problems);
+        self.kept += other.kept;
         self.failed += other.failed;
         self.reason = self.reason.take().or(other.reason);
     }
@@ -44,6 +47,12 @@ impl Saved {
             Outcome::Updated => self.updated += 1,
             Outcome::Unchanged => self.unchanged += 1,
         }
+    }
+
+    /// The same for what comes with a file, and may fail while others are saved.
+    pub(super) fn count_item(&mut self, outcome: Outcome) {
+        self.count(outcome);
+        self.kept += 1;
     }
 
     pub(super) fn problem(&mut self, item: &str, error: Error) {
