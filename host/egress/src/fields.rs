@@ -8,12 +8,14 @@ use konnector_manifest::RequestPart;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::multipart::{self, MultipartError};
+
 /// Text bodies that have fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Syntax {
     Form,
     Json,
-    /// With this boundary.
+    /// With this `Content-Type`.
     Multipart(String),
 }
 
@@ -42,17 +44,21 @@ impl Place {
 }
 
 /// For each word the field that it fills; `None` for a word that stands elsewhere, beside other text, or more than once.
-pub(super) fn places(syntax: &Syntax, body: &[u8], words: &[String]) -> Vec<Option<Place>> {
+///
+/// # Errors
+///
+/// A multipart form could be read in another way, too.
+pub(super) fn places(syntax: &Syntax, body: &[u8], words: &[String]) -> Result<Vec<Option<Place>>, MultipartError> {
     let filled = match syntax {
         Syntax::Form => form(body),
         Syntax::Json => json(body),
-        Syntax::Multipart(boundary) => multipart(body, boundary),
+        Syntax::Multipart(content_type) => multipart(content_type, body, words)?,
     };
     let place = |word: &String| {
         let mut found = filled.iter().filter(|(value, _)| value == word);
         found.next().filter(|_| found.next().is_none()).map(|(_, place)| place.clone())
     };
-    words.iter().map(place).collect()
+    Ok(words.iter().map(place).collect())
 }
 
 fn form(body: &[u8]) -> Vec<(String, Place)> {
@@ -87,27 +93,15 @@ fn walk(value: &Value, pointer: &mut String, key: &str, found: &mut Vec<(String,
     }
 }
 
-/// RFC 7578. A part counts when it has one `Content-Disposition` of the plain form, and nothing in it can be read in two ways.
-fn multipart(body: &[u8], boundary: &str) -> Vec<(String, Place)> {
-    let Ok(text) = std::str::from_utf8(body) else { return Vec::new() };
-    let (framed, delimiter) = (format!("\r\n{text}"), format!("\r\n--{boundary}"));
-    let mut parts = framed.split(delimiter.as_str());
-    if parts.next().is_none_or(|preamble| !preamble.is_empty()) {
-        return Vec::new();
+/// Every word must be the whole content of a part, whichever secrets it stands for: nothing in a part is escaped, and a value that the guest
+/// gave could write a head.
+fn multipart(content_type: &str, body: &[u8], words: &[String]) -> Result<Vec<(String, Place)>, MultipartError> {
+    let parts = multipart::parts(content_type, body)?;
+    if !words.iter().all(|word| parts.iter().any(|part| part.content == word)) {
+        return Err(MultipartError::Placeholder);
     }
-    parts.filter_map(|part| read_part(part.strip_prefix("\r\n")?)).collect()
-}
-
-fn read_part(part: &str) -> Option<(String, Place)> {
-    let (head, content) = part.split_once("\r\n\r\n")?;
-    let mut dispositions = head.split("\r\n").filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.trim().eq_ignore_ascii_case("content-disposition").then(|| value.trim())
-    });
-    let disposition = dispositions.next().filter(|_| dispositions.next().is_none())?;
-    let name = disposition.strip_prefix("form-data; name=\"")?.strip_suffix('"')?;
-    let plain = !name.is_empty() && !name.contains(['"', '\\', '%', ';']) && !name.contains(char::is_control);
-    plain.then(|| (content.to_owned(), Place::Field(name.to_owned())))
+    let filled = |part: &multipart::Part<'_>| Some((part.content.to_owned(), Place::Field(part.field?.to_owned())));
+    Ok(parts.iter().filter_map(filled).collect())
 }
 
 #[cfg(test)]
@@ -115,7 +109,7 @@ mod tests {
     use super::*;
 
     fn found(syntax: &Syntax, body: &str) -> Option<String> {
-        let [place] = places(syntax, body.as_bytes(), &["WORD".to_owned()]).try_into().unwrap();
+        let [place] = places(syntax, body.as_bytes(), &["WORD".to_owned()]).unwrap().try_into().unwrap();
         place.map(|place| place.name().to_owned())
     }
 
@@ -140,23 +134,17 @@ mod tests {
 
     #[test]
     fn a_part_of_a_multipart_body() {
-        let of = |head: &str, content: &str| {
-            let body = format!("--x\r\n{head}\r\n\r\n{content}\r\n--x\r\n\r\nother\r\n--x--\r\n");
-            found(&Syntax::Multipart("x".to_owned()), &body)
+        let syntax = Syntax::Multipart("multipart/form-data; boundary=x".to_owned());
+        let of = |name: &str, content: &str, words: &[&str]| {
+            let body = format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n--x--\r\n");
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            places(&syntax, body.as_bytes(), &words)
         };
-        let disposition = "Content-Disposition: form-data; name=\"pwd\"";
-        assert_eq!(of(disposition, "WORD").as_deref(), Some("pwd"));
-        assert_eq!(of(&format!("content-type: text/plain\r\n{disposition}"), "WORD").as_deref(), Some("pwd"));
-        for (head, content) in [
-            (disposition, "WORD "),
-            (disposition, "WORD\r\n"),
-            (&format!("{disposition}\r\n{disposition}"), "WORD"),
-            ("Content-Disposition: form-data; name=\"pwd\"; filename=\"a\"", "WORD"),
-            ("Content-Disposition: form-data; name=\"pw%64\"", "WORD"),
-            ("Content-Disposition: form-data; name=pwd", "WORD"),
-            ("X: y", "WORD"),
-        ] {
-            assert_eq!(of(head, content), None, "{head} {content}");
+        assert_eq!(of("pwd", "WORD", &["WORD"]), Ok(vec![Some(Place::Field("pwd".to_owned()))]));
+        assert_eq!(of("pw%64", "WORD", &["WORD"]), Ok(vec![None]));
+        for (name, content) in [("pwd", "WORD "), ("pwd", "WORD\r\n"), ("OTHER", "WORD"), ("pwd", "WORDOTHER")] {
+            let refused = of(name, content, &["WORD", "OTHER"]);
+            assert_eq!(refused, Err(MultipartError::Placeholder), "{name} {content}");
         }
     }
 }

@@ -30,6 +30,7 @@ mod guess;
 mod ledger;
 pub mod log_limit;
 mod mask;
+mod multipart;
 mod own;
 pub mod pace;
 mod paced;

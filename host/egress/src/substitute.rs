@@ -13,6 +13,7 @@ use super::error::HttpError;
 use super::fields::{Place, Syntax, places};
 use super::form;
 use super::ledger::Carried;
+use super::multipart::MultipartError;
 use super::request::{ContentType, Draft, content_type};
 use super::secret::{Secret, Snapshot, random_word};
 use super::veil::{json_escape, xml_escape};
@@ -156,11 +157,36 @@ impl<B: Binding> Filling<'_, B> {
         let words = found.iter().map(|_| random_word().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
         let mut next = words.iter();
         let marked = self.secrets.replace_each(body, |_| next.next().cloned().unwrap_or_default());
-        let places = syntax.map_or_else(|| vec![None; words.len()], |syntax| places(&syntax, &marked, &words));
+        let places = match &syntax {
+            Some(syntax) => places(syntax, &marked, &words),
+            None => Ok(vec![None; words.len()]),
+        };
+        let places = places.map_err(|error| self.refuse_form(found, error))?;
+        if let Some(Syntax::Multipart(_)) = syntax
+            && let Some(secret) = found.iter().find(|secret| secret.value.expose().contains(['\r', '\n', '\0']))
+        {
+            return Err(HttpError::Invalid(format!(
+                "body: the secret {} holds a line break, which could begin another part of a multipart form; send it in a form or JSON body",
+                secret.name
+            )));
+        }
         for (secret, place) in found.iter().zip(&places) {
             self.check_place(secret, place.as_ref().map(|place: &Place| (place.part(), place.name())))?;
         }
         Ok(())
+    }
+
+    /// For a multipart form in which a vendor might find other fields.
+    fn refuse_form(&self, found: &[&Secret], error: MultipartError) -> HttpError {
+        let bound = found.iter().find_map(|secret| match self.scopes.get(&secret.name) {
+            Some(scope @ SecretScope::Fields(_)) => Some((secret, scope.names())),
+            _ => None,
+        });
+        let bound = bound.map(|(secret, fields)| {
+            let name = serde_json::Value::from(secret.name.as_str());
+            format!("the manifest binds the secret {name} to the fields {fields}, and ")
+        });
+        self.binding.misplaced(format!("{}the multipart form is ambiguous: {error}", bound.unwrap_or_default()))
     }
 
     /// Refuses a secret that may not stand in this part of the request; `None`: in no part that has a name.
@@ -195,7 +221,7 @@ fn writer(content_type: &ContentType, secret: &Secret, draft: &Draft) -> Result<
             (Box::new(move |value: &str| form::write(value, charset)), Some(Syntax::Form))
         }
         // The parts of a form are not escaped (RFC 7578).
-        "multipart/form-data" => (Box::new(str::to_owned), boundary(&draft.headers).map(Syntax::Multipart)),
+        "multipart/form-data" => (Box::new(str::to_owned), Some(Syntax::Multipart(only_content_type(&draft.headers)))),
         "text/plain" => (Box::new(str::to_owned), None),
         _ if content_type.is_json() => (Box::new(json_escape), Some(Syntax::Json)),
         _ if content_type.is_xml() => (Box::new(xml_escape), None),
@@ -210,15 +236,11 @@ fn writer(content_type: &ContentType, secret: &Secret, draft: &Draft) -> Result<
     })
 }
 
-/// The parameter `boundary` of a `Content-Type` that stands there once.
-fn boundary(headers: &HeaderMap) -> Option<String> {
+/// The `Content-Type` that stands there once; empty where it does not.
+fn only_content_type(headers: &HeaderMap) -> String {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let value = values.next().filter(|_| values.next().is_none())?.to_str().ok()?;
-    let mut parameters = value.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
-    let (_, value) = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("boundary"))?;
-    let value = value.trim();
-    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-    (!value.is_empty() && !value.contains(['"', '\\'])).then(|| value.to_owned())
+    let only = values.next().filter(|_| values.next().is_none());
+    only.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// What is inside of `Authorization: Basic …` (RFC 7617).
@@ -431,6 +453,41 @@ mod tests {
         let refusal = |request| fixture.fill_fields(request, &fields).err().unwrap().to_string();
         insta::assert_snapshot!(refusal(form(format!("q={word}"))), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd", and it stands in "q"; add "q" to the "fields" of the secret in the rule"#);
         insta::assert_snapshot!(refusal(Request::post(url, "text/plain", word.clone())), @r#"the manifest binds the secret "password" to the fields "/user/0", "header:authorization", "pwd"; its placeholder must be the whole value of one of them in a form, a multipart form or a JSON body"#);
+    }
+
+    #[test]
+    fn a_bound_secret_goes_into_no_ambiguous_multipart_form() {
+        let table = SecretTable::new([("password".to_owned(), "s3cret-value".to_owned())]).unwrap();
+        table.put("token", "a\r\nContent-Disposition: form-data; name=\"q\"").unwrap();
+        let (password, token) = (table.placeholder("password").unwrap(), table.placeholder("token").unwrap());
+        let scope = |name: &str| match name {
+            "password" => Ok(SecretScope::Fields(["pwd".to_owned()].into())),
+            _ => Ok(SecretScope::Anywhere),
+        };
+        let fill = |content_type: &str, body: String| {
+            let draft = Draft::new(Request::post("https://a.example/", content_type, body)).unwrap();
+            fill(&draft, &table.snapshot(), &Bound(scope)).map(|filled| filled.secrets.substitutions)
+        };
+        let plain = "multipart/form-data; boundary=x";
+        let part = |name: &str, extra: &str, content: &str| {
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"{extra}\r\n\r\n{content}\r\n")
+        };
+        let login = part("pwd", "", &password);
+        assert_eq!(fill(plain, format!("{login}--x--")), Ok(1));
+        let refusal = |content_type: &str, body: String| fill(content_type, body).unwrap_err().to_string();
+        insta::assert_snapshot!(refusal("multipart/form-data; x=\"; boundary=y; y=\"; boundary=x", format!("{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: Content-Type is not valid; send multipart/form-data with one boundary of at most 70 letters, digits, "+", "-", "." and "_", and no other parameter but charset=utf-8"#);
+        insta::assert_snapshot!(refusal(plain, format!("{password}\r\n{login}--x--")), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: the body has text around its parts, or no end; begin it with the first boundary and end it with the last one"#);
+        let twice = "\r\nContent-Disposition: form-data; name=\"q\"";
+        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", twice, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: part 1 has another header than Content-Disposition and Content-Type, or one of them twice; leave it out"#);
+        let typed = format!("\r\nContent-Type: text/{token}");
+        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("pwd", &typed, &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and the multipart form is ambiguous: a placeholder is not the whole value of a part; send nothing beside it"#);
+        insta::assert_snapshot!(refusal(plain, format!("{}{login}--x--", part("q", "", &token))), @"body: the secret token holds a line break, which could begin another part of a multipart form; send it in a form or JSON body");
+        insta::assert_snapshot!(refusal(plain, format!("{}--x--", part("q", "", &password))), @r#"the manifest binds the secret "password" to the fields "pwd", and it stands in "q"; add "q" to the "fields" of the secret in the rule"#);
+        assert_eq!(
+            fill("multipart/form-data; boundary=y", format!("--x\r\n{token}\r\n--x--")),
+            Ok(1),
+            "an unbound one goes anywhere"
+        );
     }
 
     #[test]
