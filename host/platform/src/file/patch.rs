@@ -159,7 +159,8 @@ impl File {
         updated_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Result<()> {
-        self.updated_at = updated_at.unwrap_or(now);
+        // A bill may have a date to come: who says only when it was created means nothing earlier.
+        self.updated_at = updated_at.unwrap_or_else(|| created_at.map_or(now, |created| created.max(now)));
         self.created_at = created_at.unwrap_or(self.created_at.min(self.updated_at));
         self.check_dates()
     }
