@@ -87,7 +87,7 @@ mod tests {
                 let file = crate::Url::parse(&format!("https://a.example/{number}.pdf"))?;
                 Ok(Bill::new("Bank 101", amount_in(Currency::EUR, "5")?, date("03/11/2026")?, file))
             };
-            // It is no bill, and counts for none.
+            // It is not a bill and does not count as one.
             let mut report = Report::from(save_documents(
                 "io.cozy.identities",
                 [Item::new("me", serde_json::json!({ "name": "Ada" }))?],

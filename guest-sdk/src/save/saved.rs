@@ -49,7 +49,7 @@ impl Saved {
         }
     }
 
-    /// The same for what comes with a file, and may fail while others are saved.
+    /// Counts a bill or a file, each of which may fail while others are saved.
     pub(super) fn count_item(&mut self, outcome: Outcome) {
         self.count(outcome);
         self.kept += 1;

@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(read(&stranger(1), "12").await.err(), Some(BodyError::Busy), "its share is used up");
         let second = read(&stranger(2), "12345").await.expect("the share of another one");
         assert_eq!(read(&stranger(3), "1").await.err(), Some(BodyError::Busy), "strangers have their share together");
-        // Whoever has a token has room all the same.
+        // Callers with a token still find room.
         let mut known = Charge::new(&budget, Sender::Instance(InstanceId::new()));
         known.grow(8).expect("within its share");
         assert_eq!(known.grow(1), Err(BodyError::Busy));

@@ -52,7 +52,7 @@ pub fn off_thread<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> Api
     routes.layer(middleware::from_fn(handle_known))
 }
 
-/// The same for routes that take no token, because their path holds a secret.
+/// The same for routes without a token: a secret in their path authenticates the caller.
 pub fn off_thread_without_token<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> ApiRouter<S> {
     routes.layer(middleware::from_fn(handle_any))
 }

@@ -94,7 +94,7 @@ impl FromRequestParts<Platform> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
-        // Whoever looked after the body has looked at the token already.
+        // The token was checked before the body was read.
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
