@@ -50,6 +50,33 @@ impl SecretBinding {
             Some(path) => pattern.below(path),
         }
     }
+
+    /// Whether it lets the secret go to every path that `other` does.
+    pub(super) fn covers_path_of(&self, other: &Self) -> bool {
+        let Some(own) = &self.path else { return true };
+        other.path.as_deref().is_some_and(|path| is_below_prefix(path, own))
+    }
+
+    /// Whether it lets the secret go into every part of a request that `claimed`, one of [`Self::fields`], stands for; `None`: every part.
+    pub(super) fn covers_field(&self, claimed: Option<&str>) -> bool {
+        self.fields.is_empty() || claimed.is_some_and(|claimed| self.fields.iter().any(|own| covers(own, claimed)))
+    }
+}
+
+/// Whether a field of a binding stands for every part of a request that another one stands for, see [`SecretScope::allows`].
+fn covers(own: &str, claimed: &str) -> bool {
+    match (own.strip_prefix(HEADER), claimed.strip_prefix(HEADER)) {
+        (Some(own), Some(claimed)) => own.eq_ignore_ascii_case(claimed),
+        (None, None) => own == claimed || (!own.starts_with('/') && last_key(claimed).as_deref() == Some(own)),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// The key of an object to which a JSON pointer leads; `None` where it may be a place in a list as well.
+fn last_key(pointer: &str) -> Option<String> {
+    let (_, last) = pointer.strip_prefix('/')?.rsplit_once('/').unwrap_or(("", pointer.get(1..)?));
+    let is_place = last.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_place).then(|| last.replace("~1", "/").replace("~0", "~"))
 }
 
 /// The parts of one request that may carry a secret.

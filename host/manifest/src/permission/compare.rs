@@ -20,7 +20,8 @@ impl Permissions {
     /// The rules of this set that allow something which `old` does not: new ones, and old ones that became wider.
     pub fn additions(&self, old: &Self) -> Vec<&Rule> {
         let (named, named_in_old) = (is_named(&self.0), is_named(&old.0));
-        let granted = |claim: &Claim| old.0.iter().any(|own| own.grants(claim, named_in_old));
+        let grants: Vec<Grant<'_>> = old.0.iter().map(|rule| Grant::of(rule, named_in_old)).collect();
+        let granted = |claim: &Claim<'_>| grants.iter().any(|grant| grant.allows(claim));
         self.0.iter().filter(|rule| !claims(rule, named).iter().all(granted)).collect()
     }
 }
@@ -33,6 +34,8 @@ struct Claim<'a> {
     selector: Option<&'a str>,
     /// `None`: the whole type.
     value: Option<&'a str>,
+    /// Hosts that are spelled out: what `value` matches, and for a secret only the part of it that the secret goes to.
+    pattern: Option<HostPattern>,
     secret: SecretClaim<'a>,
 }
 
@@ -46,123 +49,148 @@ enum SecretClaim<'a> {
 
 /// `named` says whether a rule of the set names secrets.
 fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
-    let methods: Vec<Option<Method>> = match (&rule.kind, rule.verbs.names()) {
+    let claim = |method: &Option<Method>, value, pattern: Option<&HostPattern>, secret| Claim {
+        kind: &rule.kind,
+        method: method.clone(),
+        selector: rule.selector.as_deref(),
+        value,
+        pattern: pattern.cloned(),
+        secret,
+    };
+    let methods = methods(rule);
+    if rule.values.is_empty() {
+        return methods.iter().map(|method| claim(method, None, None, SecretClaim::None)).collect();
+    }
+    let mut claims = Vec::new();
+    for value in &rule.values {
+        let pattern = pattern(rule, value);
+        let carried = Carried::by(rule, value, named);
+        for method in &methods {
+            let secret = if carried == Carried::Every { SecretClaim::Every } else { SecretClaim::None };
+            claims.push(claim(method, Some(value), pattern.as_ref(), secret));
+        }
+        let Carried::Named(bindings) = carried else { continue };
+        for binding in bindings {
+            let reached = match &pattern {
+                Some(pattern) => binding.narrow(pattern).map(Some),
+                None => Some(None),
+            };
+            // No path of this value lies below the one of the binding.
+            let Some(reached) = reached else { continue };
+            for method in methods.iter().flat_map(|method| common(method.as_ref(), binding)) {
+                let parts: Vec<Option<&str>> = match binding.fields.as_slice() {
+                    [] => vec![None],
+                    fields => fields.iter().map(|field| Some(field.as_str())).collect(),
+                };
+                let one = |part| claim(&method, Some(value), reached.as_ref(), SecretClaim::One(binding, part));
+                claims.extend(parts.into_iter().map(one));
+            }
+        }
+    }
+    claims
+}
+
+/// The methods of a rule; `None` stands for all.
+fn methods(rule: &Rule) -> Vec<Option<Method>> {
+    match (&rule.kind, rule.verbs.names()) {
         (RuleKind::Doctype(_), _) => rule.verbs.iter().map(|verb| Some(Method::Verb(verb))).collect(),
         (RuleKind::Http, None) => vec![None],
         (RuleKind::Http, Some(names)) => names.map(|name| name.parse().ok()).collect(),
-    };
-    let values: Vec<Option<&str>> = match rule.values.as_slice() {
-        [] => vec![None],
-        values => values.iter().map(|value| Some(value.as_str())).collect(),
-    };
-    let selector = rule.selector.as_deref();
-    let places = methods.iter().flat_map(|method| values.iter().map(move |value| (method, *value)));
-    places
-        .flat_map(|(method, value)| {
-            // Rules that name one secret each grant what a rule that names them all claims.
-            let secrets = match value.map(|value| Carried::by(rule, value, named)) {
-                Some(Carried::Every) => vec![SecretClaim::Every],
-                Some(Carried::Named(bindings)) => {
-                    let carried = bindings.iter().filter(|binding| carries(binding, method.as_ref(), value));
-                    std::iter::once(SecretClaim::None).chain(carried.flat_map(one_by_one)).collect()
-                }
-                None => vec![SecretClaim::None],
-            };
-            secrets.into_iter().map(move |secret| Claim {
-                kind: &rule.kind,
-                method: method.clone(),
-                selector,
-                value,
-                secret,
-            })
-        })
-        .collect()
-}
-
-/// Whether a secret goes along with some request of this method to this value.
-fn carries(binding: &SecretBinding, method: Option<&Method>, value: Option<&str>) -> bool {
-    let pattern = value.and_then(|value| value.parse::<HostPattern>().ok());
-    method.is_none_or(|method| binding.methods.contains_method(method.as_str()))
-        && pattern.is_none_or(|pattern| binding.narrow(&pattern).is_some())
-}
-
-fn one_by_one(binding: &SecretBinding) -> Vec<SecretClaim<'_>> {
-    if binding.fields.is_empty() {
-        return vec![SecretClaim::One(binding, None)];
     }
-    binding.fields.iter().map(|field| SecretClaim::One(binding, Some(field))).collect()
 }
 
-impl Rule {
+/// The methods with which a secret goes along, of one that its rule allows, or of all.
+fn common(method: Option<&Method>, binding: &SecretBinding) -> Vec<Option<Method>> {
+    let Some(names) = binding.methods.names() else { return vec![method.cloned()] };
+    match method {
+        None => names.map(|name| name.parse().ok()).collect(),
+        Some(method) if binding.methods.contains_method(method.as_str()) => vec![Some(method.clone())],
+        // GET allows HEAD, so that a secret that goes with HEAD alone goes along.
+        Some(Method::Verb(Verb::Get)) if binding.methods.contains_method("HEAD") => {
+            vec![Some(Method::Other("HEAD".to_owned()))]
+        }
+        Some(_) => Vec::new(),
+    }
+}
+
+/// What a value of a rule matches; `None` where it names no hosts itself.
+fn pattern(rule: &Rule, value: &str) -> Option<HostPattern> {
+    if rule.kind != RuleKind::Http || rule.selector.is_some() {
+        return None;
+    }
+    value.parse().ok()
+}
+
+/// A rule that may grant a claim.
+struct Grant<'a> {
+    rule: &'a Rule,
+    /// For each value, what it matches and what goes along.
+    values: Vec<(&'a str, Option<HostPattern>, Carried<'a>)>,
+}
+
+impl<'a> Grant<'a> {
     /// `named` says whether a rule of this rule's set names secrets.
-    fn grants(&self, claim: &Claim, named: bool) -> bool {
-        if self.is_everything() {
+    fn of(rule: &'a Rule, named: bool) -> Self {
+        let value = |value: &'a String| (value.as_str(), pattern(rule, value), Carried::by(rule, value, named));
+        Self { rule, values: rule.values.iter().map(value).collect() }
+    }
+
+    fn allows(&self, claim: &Claim<'_>) -> bool {
+        if self.rule.is_everything() {
             return true;
         }
-        match (&self.kind, claim.kind) {
+        let verbs = &self.rule.verbs;
+        match (&self.rule.kind, claim.kind) {
             (RuleKind::Doctype(own), RuleKind::Doctype(claimed)) => {
-                own.covers(claimed) && claim.verb().is_some_and(|verb| self.verbs.contains(verb)) && self.holds(claim)
+                own.covers(claimed) && claim.verb().is_some_and(|verb| verbs.contains(verb)) && self.holds(claim)
             }
             (RuleKind::Http, RuleKind::Http) => {
-                let method = match &claim.method {
-                    None => self.verbs.is_all(),
-                    Some(method) => self.verbs.contains_method(method.as_str()),
-                };
+                let method =
+                    claim.method.as_ref().map_or(verbs.is_all(), |method| verbs.contains_method(method.as_str()));
                 method
-                    && self.values.iter().any(|own| {
-                        self.reaches_host_of(own, claim) && claim.secret_is_within(Carried::by(self, own, named))
+                    && self.rule.selector.as_deref() == claim.selector
+                    && self.values.iter().any(|(own, pattern, carried)| {
+                        claim.is_reached_by(own, pattern.as_ref()) && claim.is_carried_by(*carried)
                     })
             }
             (RuleKind::Doctype(_), RuleKind::Http) | (RuleKind::Http, RuleKind::Doctype(_)) => false,
         }
     }
 
-    fn holds(&self, claim: &Claim) -> bool {
-        self.is_whole_type()
-            || (self.selector.as_deref() == claim.selector
-                && claim.value.is_some_and(|value| self.values.iter().any(|own| own == value)))
-    }
-
-    /// For one value of a rule on hosts: the same field of the account, or a pattern that covers the claimed one.
-    fn reaches_host_of(&self, own: &str, claim: &Claim) -> bool {
-        let pattern = |text: &str| text.parse::<HostPattern>().ok();
-        let spelled_out = self.selector.is_none() && claim.selector.is_none();
-        let covers = |claimed: &str| Some(pattern(own)?.covers(&pattern(claimed)?));
-        self.selector.as_deref() == claim.selector
-            && claim.value.is_some_and(|value| own == value || (spelled_out && covers(value).unwrap_or_default()))
+    fn holds(&self, claim: &Claim<'_>) -> bool {
+        self.rule.is_whole_type()
+            || (self.rule.selector.as_deref() == claim.selector
+                && claim.value.is_some_and(|value| self.values.iter().any(|(own, ..)| *own == value)))
     }
 }
 
 impl Claim<'_> {
-    /// Whether the secret that is claimed goes along in another rule, too, which reaches the hosts of the claim.
-    fn secret_is_within(&self, other: Carried<'_>) -> bool {
-        let (binding, field) = match (&self.secret, other) {
-            (SecretClaim::None, _) | (_, Carried::Every) => return true,
-            (SecretClaim::Every, Carried::Named(_)) => return false,
-            (SecretClaim::One(binding, field), Carried::Named(_)) => (binding, field),
-        };
-        let Carried::Named(others) = other else { return true };
-        others.iter().any(|own| {
-            let methods = match &self.method {
-                // Any method that the claimed binding lets through.
-                None => own.methods.is_all() || own.methods == binding.methods,
-                Some(method) => own.methods.contains_method(method.as_str()),
-            };
-            let fields = own.fields.is_empty() || field.is_some_and(|field| own.fields.iter().any(|own| own == field));
-            own.name == binding.name && methods && fields && self.path_is_within(binding, own)
-        })
+    /// Whether a value of a rule on hosts reaches what is claimed: the same field of the account, or a pattern that covers the claimed one.
+    fn is_reached_by(&self, own: &str, pattern: Option<&HostPattern>) -> bool {
+        match (pattern, &self.pattern) {
+            (Some(own), Some(claimed)) => own.covers(claimed),
+            (None, None) => self.value == Some(own),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
-    fn path_is_within(&self, claimed: &SecretBinding, own: &SecretBinding) -> bool {
-        let pattern =
-            self.value.filter(|_| self.selector.is_none()).and_then(|value| value.parse::<HostPattern>().ok());
-        match pattern {
-            None => own.path.is_none() || own.path == claimed.path,
-            Some(pattern) => match (claimed.narrow(&pattern), own.narrow(&pattern)) {
-                (Some(claimed), Some(own)) => own.covers(&claimed),
-                (None, _) => true,
-                (Some(_), None) => false,
-            },
+    /// Whether the secret that is claimed goes along in another rule, too, which reaches the hosts of the claim.
+    fn is_carried_by(&self, carried: Carried<'_>) -> bool {
+        match (&self.secret, carried) {
+            (SecretClaim::None, _) | (_, Carried::Every) => true,
+            (SecretClaim::Every, Carried::Named(_)) => false,
+            (SecretClaim::One(claimed, field), Carried::Named(bindings)) => bindings.iter().any(|own| {
+                own.name == claimed.name
+                    && self
+                        .method
+                        .as_ref()
+                        .map_or(own.methods.is_all(), |method| own.methods.contains_method(method.as_str()))
+                    && own.covers_field(*field)
+                    && match &self.pattern {
+                        Some(pattern) => own.narrow(pattern).as_ref() == Some(pattern),
+                        None => own.covers_path_of(claimed),
+                    }
+            }),
         }
     }
 

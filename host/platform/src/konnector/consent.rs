@@ -36,7 +36,7 @@ pub(super) struct ConsentScope {
 /// Something that a version does and the version before it did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Growth {
-    /// The rules differ; these are new or wider.
+    /// These rules are new or wider.
     Rules(Vec<String>),
     /// The program now sees passwords.
     ReadsSecrets,
@@ -51,7 +51,6 @@ pub(super) enum Growth {
 impl fmt::Display for Growth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rules(rules) if rules.is_empty() => f.write_str("its permissions change"),
             Self::Rules(rules) => write!(f, "its permissions grow: {}", listed(rules, "; ")),
             Self::ReadsSecrets => f.write_str("it reads the passwords of its accounts, not only uses them"),
             Self::ReadableField(name) => write!(f, "it reads the field '{name}', which was secret before"),
@@ -96,12 +95,13 @@ impl ConsentScope {
         }
     }
 
-    /// What a person must accept before this version replaces `old`; empty when they accepted all of it before. Rules count as soon as
-    /// they differ, as at Cozy; everything else when it grows.
+    /// What a person must accept before this version replaces `old`; empty when they accepted all of it before. A version that does less
+    /// needs no consent, unlike at Cozy, where rules count as soon as they differ: nobody should keep the wider version for want of an answer.
     pub(super) fn beyond(&self, old: &Self) -> Vec<Growth> {
         let mut growth = Vec::new();
-        if !self.rules.same_as(&old.rules) {
-            growth.push(Growth::Rules(self.rules.additions(&old.rules).into_iter().map(shown).collect()));
+        let wider: Vec<String> = self.rules.additions(&old.rules).into_iter().map(shown).collect();
+        if !wider.is_empty() {
+            growth.push(Growth::Rules(wider));
         }
         if self.reads_secrets && !old.reads_secrets {
             growth.push(Growth::ReadsSecrets);

@@ -53,12 +53,6 @@ fn each_part_of_what_was_accepted_waits_when_it_grows() {
         ("a field in the clear", typed(&with("/fields/pin/type", json!("text")), false)),
         ("a secret that may be replaced", typed(&with("/fields/pin/rotates", json!(true)), false)),
         ("a field that is left out", typed(&with("/fields", json!({ "login": { "type": "text" } })), false)),
-        ("a secret for more of a host", {
-            let secrets = json!({ "password": { "fields": ["pass"] } });
-            let narrow = typed(&with("/permissions/vendor/secrets", secrets), false);
-            assert_ne!(typed(&old, false).beyond(&narrow), []);
-            narrow
-        }),
         ("terms", typed(&terms, false)),
     ];
     let shown: Vec<String> = grown
@@ -77,7 +71,6 @@ fn each_part_of_what_was_accepted_waits_when_it_grows() {
     a field in the clear: it reads the field 'pin', which was secret before
     a secret that may be replaced: it may replace the secret 'pin' that you typed
     a field that is left out: it may replace the secret 'pin' that you typed
-    a secret for more of a host: its permissions change
     terms: it has other terms: shop 2
     ");
 }
@@ -95,6 +88,38 @@ fn what_was_accepted_before_does_not_wait() {
     assert_eq!(typed(&certified, false).beyond(&typed(&rules, false)), []);
     assert_eq!(typed(&fields, false).beyond(&typed(&rules, false)), []);
     assert_eq!(typed(&rules, false).beyond(&typed(&rules, true)), [], "reading less");
+    assert_eq!(typed(&json!({}), false).beyond(&typed(&rules, false)), [], "fewer rules");
+}
+
+#[test]
+fn a_secret_for_less_of_a_host_does_not_wait_and_for_more_of_it_does() {
+    let with = |values: Value, secrets: Value| {
+        typed(&json!({ "permissions": { "vendor": { "type": "http", "values": values, "secrets": secrets } } }), false)
+    };
+    let wide = with(
+        json!(["https://*.bank.example", "https://bank.example/a"]),
+        json!({ "password": { "methods": ["POST", "PUT"], "fields": ["pwd", "header:X-Key"] } }),
+    );
+    let star = json!(["https://*.bank.example"]);
+    for (values, binding) in [
+        (star.clone(), json!({ "methods": ["POST", "PUT"], "fields": ["pwd", "header:X-Key"] })),
+        (json!(["https://www.bank.example/login"]), json!({ "methods": ["POST"], "fields": ["/user/pwd"] })),
+        (star.clone(), json!({ "methods": ["PUT"], "fields": ["header:x-key"] })),
+        (star.clone(), json!({ "path": "/login", "methods": ["POST"], "fields": ["pwd"] })),
+    ] {
+        let narrow = with(values, json!({ "password": binding }));
+        assert_eq!(narrow.beyond(&wide), [], "{binding}");
+        assert_ne!(wide.beyond(&narrow), [], "{binding}");
+    }
+    for (values, binding) in [
+        (star.clone(), json!({ "methods": ["POST"] })),
+        (star.clone(), json!({ "fields": ["pwd"] })),
+        (star.clone(), json!({ "methods": ["POST"], "fields": ["pin"] })),
+        (star, json!({ "path": "/login", "methods": ["PATCH"], "fields": ["pwd"] })),
+        (json!(["https://bank.example"]), json!({ "methods": ["POST"], "fields": ["pwd"] })),
+    ] {
+        assert_ne!(with(values, json!({ "password": binding })).beyond(&wide), [], "sideways: {binding}");
+    }
 }
 
 /// Long lists from a manifest do not make a long sentence.
