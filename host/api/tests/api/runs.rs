@@ -53,6 +53,28 @@ async fn a_konnector_that_logs_in_is_pushed_with_an_account() {
     let body = json!({ "account_type": "shop", "auth": { "login": "ada" } });
     let account = api.send(Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&body)).await.json();
     assert_eq!(push(json!({ "konnector": "shop", "account": account["id"] })).await.status, 202);
+    let trigger = |message: Value| {
+        let new = json!({ "type": "@cron", "arguments": "0 0 13 * * *", "worker": "konnector", "message": message });
+        api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(new))
+    };
+    let refused = trigger(json!({ "konnector": "shop" })).await;
+    assert_eq!(
+        (refused.status, &refused.json()["errors"][0]["source"]["pointer"]),
+        (422, &json!("/data/attributes/message/account")),
+        "{refused}"
+    );
+    let made = trigger(json!({ "konnector": "shop", "account": account["id"] })).await;
+    assert_eq!(made.status, 201, "{made}");
+    let patch = json!({ "message": { "konnector": "shop" } });
+    let path = format!("/jobs/triggers/{}", made.id());
+    let refused = api.send(Call::patch(&path).token(&api.token("*")).attributes(patch)).await;
+    assert_eq!(refused.status, 422, "{refused}");
+    // A client runs these itself.
+    let new = json!({ "type": "@client", "arguments": "", "worker": "client", "message": { "konnector": "shop" } });
+    let made = api.send(Call::post("/jobs/triggers").token(&api.token("*")).attributes(new)).await;
+    assert_eq!(made.status, 201, "{made}");
+    let unknown = trigger(json!({ "konnector": "shop", "account": "of-a-user-who-left" })).await;
+    assert_eq!(unknown.status, 201, "an account that does not exist is for the run to find out: {unknown}");
 }
 
 /// Lets an hour pass: then a run that failed by a fault is tried again.

@@ -154,22 +154,32 @@ impl Platform {
         }
     }
 
-    /// Refuses the message of a job that names no account for a konnector which logs into one. What is not installed is for the run to find out.
+    /// Refuses the message of a job or trigger that names no account for a konnector which logs into one. A konnector that is not installed is
+    /// for the run to find out.
     ///
     /// # Errors
     ///
-    /// [`Error::Attribute`].
-    pub(crate) fn check_login(&self, instance: &Instance, message: &Value) -> Result<()> {
+    /// [`Error::Attribute`], or [`Error::Parameter`] where the account would have been a parameter.
+    pub(crate) fn check_login(&self, instance: &Instance, message: &Value, place: Place) -> Result<()> {
         let slug = message.get("konnector").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
         let (Some(slug), None) = (slug, self.account_of_message(instance, message)) else { return Ok(()) };
         match self.konnector(instance, &slug) {
             Ok(konnector) if konnector.manifest()?.fields.is_empty() => Ok(()),
             Ok(_) => {
-                let message = format!(
-                    "the konnector '{slug}' logs into an account, and the arguments name none; list its accounts with \
-                     `konnector accounts ls`, or add one with `konnector accounts add {slug}`"
+                let advice = format!(
+                    "list its accounts with `konnector accounts ls`, or add one with `konnector accounts add {slug}`"
                 );
-                Err(Error::Attribute { name: "arguments/account", message })
+                let sentence =
+                    |what: &str| format!("the konnector '{slug}' logs into an account, and {what}; {advice}");
+                Err(match place {
+                    Place::Arguments => {
+                        Error::Attribute { name: "arguments/account", message: sentence("the arguments name none") }
+                    }
+                    Place::Message => {
+                        Error::Attribute { name: "message/account", message: sentence("the message names none") }
+                    }
+                    Place::Parameter => Error::Parameter { name: "AccountID", message: sentence("none is named") },
+                })
             }
             Err(Error::NotFound(_)) => Ok(()),
             Err(error) => Err(error),

@@ -404,7 +404,9 @@ impl Platform {
     /// maintenance.
     pub async fn push_job(&self, instance: &Instance, request: JobRequest) -> Result<Job> {
         self.check_account(instance, &request.message, Place::Arguments)?;
-        self.check_login(instance, &request.message)?;
+        if request.worker != CLIENT_WORKER {
+            self.check_login(instance, &request.message, Place::Arguments)?;
+        }
         if let Some(maintenance) = self.maintenance_of(instance, &request.message)? {
             maintenance.admit(request.cause == Cause::Manual)?;
         }

@@ -12,6 +12,7 @@ use super::step::Event;
 use super::{Trigger, unknown};
 use crate::account::Place;
 use crate::instance::Instance;
+use crate::job::CLIENT_WORKER;
 use crate::realtime::Happened;
 use crate::stored::object;
 use crate::{Error, Platform, Result};
@@ -101,6 +102,9 @@ impl Platform {
             patch.clone().apply(&mut turn.trigger)?;
             turn.trigger.check_message()?;
             self.check_account(instance, &turn.trigger.message, Place::Message)?;
+            if patch.message.is_some() && turn.trigger.worker != CLIENT_WORKER {
+                self.check_login(instance, &turn.trigger.message, Place::Message)?;
+            }
             if let Some(slug) = &patch.by_konnector {
                 turn.trigger.check_runs(slug)?;
                 if patch.changes_pace() {

@@ -79,7 +79,8 @@ impl Platform {
     /// # Errors
     ///
     /// See [`Plan::parse`]; [`Error::NotFound`] for an unknown worker, [`Error::ForeignAccount`] for an account that its konnector may not use;
-    /// [`Error::Forbidden`], [`Error::Attribute`] or [`Error::NotYet`] for more than a konnector may plan.
+    /// [`Error::Attribute`] for none where its konnector logs into one; [`Error::Forbidden`], [`Error::Attribute`] or [`Error::NotYet`] for
+    /// more than a konnector may plan.
     pub async fn create_trigger(&self, instance: &Instance, new: NewTrigger) -> Result<Trigger> {
         let now = self.clock.now();
         let zone_is_given = new.time_zone.is_some();
@@ -117,6 +118,10 @@ impl Platform {
         }
         trigger.check_message()?;
         self.check_account(instance, &trigger.message, Place::Message)?;
+        // The jobs of a `@client` are run by a client, which has its own way to log in.
+        if trigger.worker != CLIENT_WORKER {
+            self.check_login(instance, &trigger.message, Place::Message)?;
+        }
         if let Some(slug) = &trigger.made_by {
             trigger.check_runs(slug)?;
             trigger.check_pace(instance, now)?;
@@ -157,10 +162,6 @@ impl Platform {
     ) -> Result<Trigger> {
         let konnector = self.konnector(instance, slug)?;
         let manifest = konnector.manifest()?;
-        if account.is_none() && !manifest.fields.is_empty() {
-            let message = format!("{slug} logs into an account; say which one it runs for");
-            return Err(Error::Parameter { name: "AccountID", message });
-        }
         let members = [
             ("account", account.map(Value::from)),
             ("konnector", Some(json!(slug))),
@@ -169,6 +170,7 @@ impl Platform {
         let message = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
         let message = Value::Object(message);
         self.check_account(instance, &message, Place::Parameter)?;
+        self.check_login(instance, &message, Place::Parameter)?;
         let arguments = crontab::generate(&manifest, slug.as_ref(), instance.id.as_str(), account.unwrap_or_default());
         let new = NewTrigger {
             kind: "@cron".to_owned(),
