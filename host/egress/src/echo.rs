@@ -2,10 +2,12 @@
 //! send again, and not the value.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, header};
 
 use super::echo_budget::EchoCharge;
+use super::session::line_size;
 use super::veil::{Finder, Form, Piece, Shortest, Veil, forms, write_word};
+use crate::pace::Pace;
 
 /// Forms of fewer bytes are not looked for: in an answer they would be found by chance, and the answer would be damaged.
 pub(super) const SHORTEST: Shortest = Shortest::Bytes(6);
@@ -94,12 +96,14 @@ impl Echo {
         self.again().map_or_else(|| text.to_vec(), |echo| echo.whole(text))
     }
 
-    /// Charges for what the headers of the answer show.
-    pub(super) fn look_at(&self, headers: &HeaderMap) {
-        for (name, value) in headers {
-            self.hide_bytes(name.as_str().as_bytes());
-            self.hide_bytes(value.as_bytes());
+    /// Bytes of the answer's headers as the guest sees them; charges for the secrets in them. Without the length of the body, which is hidden.
+    pub(super) async fn shown_size(&self, headers: &HeaderMap) -> u64 {
+        let (mut size, mut pace) = (0, Pace::default());
+        for (name, value) in headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH) {
+            size += line_size(self.hide_bytes(name.as_str().as_bytes()).len(), self.hide_bytes(value.as_bytes()).len());
+            pace.did(name.as_str().len() + value.len()).await;
         }
+        size
     }
 
     fn whole(mut self, text: &[u8]) -> Vec<u8> {

@@ -24,10 +24,11 @@ use super::ledger::Carried;
 use super::mask::MASKED;
 use super::own::OwnApi;
 use super::request::{Draft, Outgoing};
-use super::session::{Run, Sending, Session, closed, head_size, no_body};
+use super::session::{Run, Sending, Session, closed, head_size, no_body, sizes};
 use super::stream::Deadline;
 use super::substitute::Filled;
 use super::upload::{Progress, Upload, Written};
+use crate::pace::Pace;
 
 /// Shortest limit of time that a guest can set; zero means this, too.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -166,8 +167,9 @@ impl Exchange<'_> {
         let Written { unknown, bytes: written } = progress.close(&secrets.names);
         let echo = run.secrets.snapshot().hidden(&unknown)?.echo(&Some(run.echoes.charge(beside + written)));
         if let Some(echo) = &echo {
-            hide(echo, response.headers_mut(), origin)?;
+            hide(echo, response.headers_mut(), origin).await?;
         }
+        run.received_head(origin, response.headers(), sizes(response.headers()))?;
         Ok(self.answer(
             response.map(|body| body.map_err(move |error| translate(&error, &of)).boxed_unsync()),
             echo,
@@ -193,6 +195,7 @@ impl Exchange<'_> {
         let request = own_request(draft, *length, api, upload.boxed_unsync())?;
         let response = deadline.total(api.call(request)).await?;
         run.answered(origin, response.status(), response.headers())?;
+        run.received_head(origin, response.headers(), sizes(response.headers()))?;
         Ok(self.answer(response, None, vec![place]))
     }
 
@@ -236,7 +239,7 @@ fn own_request(
 }
 
 /// The same for the headers. The length may not be that of what is handed on.
-fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
+async fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         return Err(HttpError::Protocol(format!(
@@ -244,7 +247,9 @@ fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpEr
         )));
     }
     headers.remove(header::CONTENT_LENGTH);
+    let mut pace = Pace::default();
     for value in headers.values_mut() {
+        pace.did(value.len()).await;
         let hidden = HeaderValue::from_bytes(&echo.hide_bytes(value.as_bytes()));
         *value = hidden.unwrap_or_else(|_| HeaderValue::from_static(MASKED));
     }

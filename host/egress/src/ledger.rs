@@ -84,7 +84,7 @@ pub struct HostRecord {
     pub private: u64,
     /// Bytes sent.
     pub bytes_up: u64,
-    /// Bytes received, bodies after decompression.
+    /// Bytes received, bodies after decompression, as the guest sees them.
     pub bytes_down: u64,
 }
 
@@ -120,9 +120,8 @@ impl HostRecord {
         self
     }
 
-    /// Enters the head of an answer.
-    pub(super) fn answered(&mut self, status: u16, bytes: u64) {
-        self.bytes_down += bytes;
+    /// Enters the status of an answer.
+    pub(super) fn answered(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
 }
@@ -183,7 +182,8 @@ mod tests {
         let mut ledger = Ledger::default();
         let record = ledger.host("https://a.example");
         record.sent("GET", 100, &Carried { names: vec!["password".to_owned()], substitutions: 2 });
-        record.answered(200, 50);
+        record.answered(200);
+        record.bytes_down += 50;
         record.refused(Refusal::SecretNotBound);
         insta::assert_json_snapshot!(ledger.records(), @r#"
         [

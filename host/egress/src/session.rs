@@ -241,10 +241,6 @@ impl Session {
         loop {
             let answer = self.run.exchange(&draft, &own, deadline, &mut carried).await;
             let answer = answer.map_err(|error| self.run.hidden(error, &carried.secrets))?;
-            if let Some(echo) = &answer.echo {
-                // A guest need not read a header to learn what it says: a cookie can be asked for later, a redirect leads to the next page.
-                echo.look_at(answer.raw_headers());
-            }
             let next = if follows { self.run.redirected(&draft, &answer) } else { Ok(None) };
             let Some(next) = next.map_err(|error| self.run.hidden(error, &carried.secrets))? else {
                 answer.refuse_unreadable()?;
@@ -326,6 +322,14 @@ impl Run {
         let limit = self.gate.timeouts.headers;
         let answered = |execute| deadline.within(limit, Phase::Headers, execute);
         let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
+        let echo = self.secrets.snapshot().hidden(&carried.secrets)?.echo(&carried.charge);
+        let bytes = match &echo {
+            // This charges for what they show, too. A guest need not read a header to learn what it says: a cookie can be asked for later, a
+            // redirect leads to the next page.
+            Some(echo) => echo.shown_size(response.headers()).await,
+            None => sizes(response.headers()),
+        };
+        self.received_head(origin, response.headers(), bytes)?;
         lock(&self.jar).store(response.headers(), &draft.url, &carried.secrets);
         let (Parts { status, mut headers, .. }, body) = response.into_parts();
         Ok(Stream {
@@ -333,7 +337,7 @@ impl Run {
             body: WireBody::new(body, &mut headers),
             headers,
             pace: Pace::default(),
-            echo: self.secrets.snapshot().hidden(&carried.secrets)?.echo(&carried.charge),
+            echo,
             waiting: Bytes::new(),
             url: draft.url.to_string(),
             origin: origin.to_owned(),
@@ -416,7 +420,7 @@ impl Run {
         Ok([take(own).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?])
     }
 
-    /// Sends a request that was permitted, and enters it and the head of its answer. `answered` bounds the wait.
+    /// Sends a request that was permitted, and enters it and the status of its answer. `answered` bounds the wait.
     pub(super) async fn dispatch<W>(
         &self,
         site: &Site,
@@ -444,12 +448,25 @@ impl Run {
         Ok(response)
     }
 
-    /// Enters the head of an answer, and refuses one that is too large.
+    /// Enters the status of an answer, and refuses one that two readers could take for different answers.
     pub(super) fn answered(&self, origin: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), HttpError> {
-        let bytes = sizes(headers);
-        self.ledger(|ledger| ledger.host(origin).answered(status.as_u16(), bytes));
+        self.ledger(|ledger| ledger.host(origin).answered(status.as_u16()));
+        check_framing(headers, origin)
+    }
+
+    /// Enters the headers of an answer, and refuses those that are too large. `bytes` is their size as the guest sees them: the difference would
+    /// be the length of a secret, which the budget or the error would tell.
+    pub(super) fn received_head(&self, origin: &str, headers: &HeaderMap, bytes: u64) -> Result<(), HttpError> {
+        self.ledger(|ledger| ledger.host(origin).bytes_down += bytes);
         self.meter.down(bytes)?;
-        check_head(headers, bytes, origin)
+        let (most_bytes, most) = MAX_HEADERS;
+        if bytes > u64::from(most_bytes) || headers.len() > most {
+            return Err(HttpError::Protocol(format!(
+                "the answer of {origin} has {} headers with {bytes} bytes, the limits are {most} and {most_bytes}",
+                headers.len()
+            )));
+        }
+        Ok(())
     }
 
     /// Enters that a name, or an address, led to nobody who may be contacted.
@@ -532,15 +549,8 @@ pub(super) fn closed(_: tokio::sync::AcquireError) -> HttpError {
     HttpError::Other("the gate is closed".to_owned())
 }
 
-/// Refuses the head of an answer that is too large, or that two readers could take for different answers (RFC 9112 §6.3).
-fn check_head(headers: &HeaderMap, bytes: u64, origin: &str) -> Result<(), HttpError> {
-    let (most_bytes, most) = MAX_HEADERS;
-    if bytes > u64::from(most_bytes) || headers.len() > most {
-        return Err(HttpError::Protocol(format!(
-            "the answer of {origin} has {} headers with {bytes} bytes, the limits are {most} and {most_bytes}",
-            headers.len()
-        )));
-    }
+/// Refuses an answer that two readers could take for different answers (RFC 9112 §6.3).
+fn check_framing(headers: &HeaderMap, origin: &str) -> Result<(), HttpError> {
     let encoding = headers.get(header::TRANSFER_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(HttpError::Protocol(format!(
@@ -556,8 +566,13 @@ fn check_head(headers: &HeaderMap, bytes: u64, origin: &str) -> Result<(), HttpE
 }
 
 /// Bytes of headers as HTTP/1.1 writes them.
-fn sizes(headers: &HeaderMap) -> u64 {
-    headers.iter().map(|(name, value)| (name.as_str().len() + value.len() + 4) as u64).sum()
+pub(super) fn sizes(headers: &HeaderMap) -> u64 {
+    headers.iter().map(|(name, value)| line_size(name.as_str().len(), value.len())).sum()
+}
+
+/// Bytes of one header with a name and a value of these sizes.
+pub(super) const fn line_size(name: usize, value: usize) -> u64 {
+    (name + value + 4) as u64
 }
 
 /// Bytes of a request as the guest wrote it.

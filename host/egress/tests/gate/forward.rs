@@ -239,6 +239,25 @@ async fn a_secret_that_comes_back_is_its_placeholder_again() {
     insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the answer of http://a.example:PORT is compressed, which a request that holds a secret does not accept");
 }
 
+#[tokio::test]
+async fn the_size_of_headers_does_not_depend_on_the_value() {
+    let server = Server::start(|seen| {
+        let key = seen.header("x-key").unwrap();
+        answer(200, &[("X-Echo", key), ("X-Padding", &"x".repeat((64 << 10) - 300))], "")
+    })
+    .await;
+    let mut seen = Vec::new();
+    for value in ["s3cret-value".to_owned(), "a-much-longer-value".repeat(30)] {
+        let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", &value);
+        let word = fixture.secrets.placeholder("token").unwrap();
+        let session = fixture.session();
+        let url = server.url("a.example", "/");
+        get(&session, &url, &[("x-key", &word)]).await.unwrap();
+        seen.push(record(&session, &url).bytes_down);
+    }
+    assert_eq!(seen[0], seen[1]);
+}
+
 /// Also where the guess is in a body that comes as a stream.
 #[tokio::test]
 async fn a_guess_comes_back_as_it_is() {

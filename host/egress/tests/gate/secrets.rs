@@ -242,6 +242,42 @@ async fn numbers_do_not_depend_on_the_value() {
     assert_eq!(seen[0], seen[1]);
 }
 
+/// Not of the headers either, whatever is beside it in them: a vendor that shows in one what was sent would else be a scale.
+#[tokio::test]
+async fn the_size_of_headers_does_not_depend_on_the_value() {
+    // Less what a placeholder takes.
+    let most = (64 << 10) - 31;
+    for padding in [10, most - 1_000, most - 300, most, 70_000] {
+        let mut seen = Vec::new();
+        for value in ["hunter22".to_owned(), "a-much-longer-password".repeat(30)] {
+            let server = Server::start(move |seen| {
+                answer(200, &[("X-Echo", &seen.body), ("X-Padding", &"x".repeat(padding))], "")
+            })
+            .await;
+            let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", &value);
+            let word = fixture.secrets.placeholder("password").unwrap();
+            let session = fixture.session();
+            let url = server.url("a.example", "/");
+            let form = || Request::post(url.clone(), FORM, format!("p={word}"));
+            let shown = |text: String| text.replace(&word, "WORD").replace(&server.port().to_string(), "PORT");
+            let answer = match session.send(form()).await {
+                Ok(answer) => shown(format!("{:?}", answer.headers)),
+                Err(error) => shown(error.to_string()),
+            };
+            let used = record(&session, &url).bytes_down;
+            // Exactly what the guest saw was taken from its budget.
+            let fixture = fixture.budget(|budget| budget.bytes_down = 2 * used - 1);
+            let session = fixture.session();
+            let first = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
+            let second = session.send(form()).await.map(drop).map_err(|error| shown(error.to_string()));
+            assert!(used > (64 << 10) || matches!(&second, Err(error) if error.contains("used up")), "{second:?}");
+            seen.push((answer, used, first, second));
+        }
+        assert_eq!(seen[0], seen[1], "{padding}");
+        assert_eq!(seen[0].2.is_ok(), padding < most, "{padding}");
+    }
+}
+
 #[tokio::test]
 async fn a_page_in_any_spelling_shows_the_placeholder() {
     fn wide(text: &str) -> Vec<u8> {
