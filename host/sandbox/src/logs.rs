@@ -1,5 +1,8 @@
 //! Everything a run says: lines of the `log` interface, and of standard output and error. All of it is cleaned, masked, held to one
 //! budget, and handed to [`capability::Log`](crate::capability::Log).
+//!
+//! What is counted, and where a line and its fields are cut, depends on the bytes that the guest gave and on nothing else. With masked texts
+//! the budget would tell a guest whether a text holds a secret, or how long one is.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -36,6 +39,14 @@ struct Inner {
     lines: u64,
     line_bytes: usize,
     panic: Mutex<Panic>,
+}
+
+/// The fields of one line that are kept.
+#[derive(Debug, Default)]
+struct Fields {
+    readable: Vec<(String, String)>,
+    /// Bytes of the guest that stand for them.
+    counted: usize,
 }
 
 /// What a guest says before it aborts: its standard library on standard error, or the SDK's panic hook as a log line.
@@ -75,7 +86,10 @@ impl Logs {
     pub(crate) async fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
         let mut pace = Pace::default();
         let panicked = level == Level::Error && message.starts_with(PANICKED);
-        let mut fields = if self.0.is_full() { Vec::new() } else { self.readable_fields(fields, &mut pace).await };
+        let first = message.split_once('\n').map_or(message, |(first, _)| first);
+        let room = self.0.line_bytes - self.0.counted(first);
+        let mut fields =
+            if self.0.is_full() { Fields::default() } else { self.readable_fields(fields, room, &mut pace).await };
         let mut rest = Some(message);
         while let Some(text) = rest {
             if self.0.is_full() && !panicked {
@@ -93,18 +107,19 @@ impl Logs {
         }
     }
 
-    /// As many fields as one line has room for, if its message left all of it.
-    async fn readable_fields(&self, fields: Vec<(String, String)>, pace: &mut Pace) -> Vec<(String, String)> {
-        let mut room = self.0.line_bytes;
-        let mut kept = Vec::with_capacity(fields.len().min(FIELDS_PER_LINE));
+    /// As many fields as there is room for.
+    async fn readable_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut Pace) -> Fields {
+        let mut kept = Fields::default();
         for (name, value) in fields.into_iter().take(FIELDS_PER_LINE) {
-            let readable = (self.readable(&name, room), self.readable(&value, room));
-            pace.did((name.len() + value.len()).min(2 * self.0.window())).await;
-            room = room.saturating_sub(readable.0.len() + readable.1.len());
-            kept.push(readable);
-            if room == 0 {
+            if name.len() > room || (name.len() == room && !value.is_empty()) {
                 break;
             }
+            let for_value = room - name.len();
+            kept.readable.push((self.readable(&name, room), self.readable(&value, for_value)));
+            pace.did((name.len() + value.len()).min(2 * self.0.window())).await;
+            let counted = name.len() + value.len().min(for_value);
+            kept.counted += counted;
+            room -= counted;
         }
         kept
     }
@@ -116,7 +131,7 @@ impl Logs {
 
     /// Takes one line, or counts it as dropped; answers whether it was taken.
     pub(crate) fn line(&self, level: Level, message: &str) -> bool {
-        self.record(level, message, Vec::new())
+        self.record(level, message, Fields::default())
     }
 
     /// Takes the beginning of a line, whose rest is not known any more.
@@ -125,15 +140,15 @@ impl Logs {
             return self.0.drop_line();
         }
         let message = self.0.readable(beginning, self.0.line_bytes, true);
-        self.0.keep(level, message, Vec::new())
+        self.0.keep(level, message, self.0.counted(beginning), Fields::default())
     }
 
     /// The same with fields that are readable already.
-    fn record(&self, level: Level, message: &str, fields: Vec<(String, String)>) -> bool {
+    fn record(&self, level: Level, message: &str, fields: Fields) -> bool {
         if self.0.is_full() {
             return self.0.drop_line();
         }
-        self.0.keep(level, self.readable(message, self.0.line_bytes), fields)
+        self.0.keep(level, self.readable(message, self.0.line_bytes), self.0.counted(message), fields)
     }
 
     /// At most `limit` bytes of a text of the guest, without secrets and without control characters. Of a long text only the beginning is
@@ -183,21 +198,17 @@ impl Inner {
         false
     }
 
-    fn keep(&self, level: Level, message: String, fields: Vec<(String, String)>) -> bool {
-        let mut room = self.line_bytes.saturating_sub(message.len());
-        let mut kept = Vec::with_capacity(fields.len());
-        for (name, value) in fields {
-            if name.len() > room || (name.len() == room && !value.is_empty()) {
-                break;
-            }
-            let value = text::cut(value, room - name.len());
-            room -= (name.len() + value.len()).min(room);
-            kept.push((name, value));
-        }
+    /// Bytes of a line or a part of it that count: those that the guest gave, and of a long one those that may be shown.
+    fn counted(&self, text: &str) -> usize {
+        text.len().min(self.line_bytes)
+    }
+
+    /// Hands on a message that is readable and for which `counted` bytes of the guest stand.
+    fn keep(&self, level: Level, message: String, counted: usize, fields: Fields) -> bool {
         self.meter.log_lines.add(1);
         // One byte for the line itself, so that empty lines cost something too.
-        self.meter.log_bytes.add((self.line_bytes - room) as u64 + 1);
-        self.log.line(LogLine { after: self.clock.since_start(), level, message, fields: kept });
+        self.meter.log_bytes.add((counted + fields.counted) as u64 + 1);
+        self.log.line(LogLine { after: self.clock.since_start(), level, message, fields: fields.readable });
         true
     }
 
@@ -328,6 +339,38 @@ pub(crate) mod tests {
         assert!(lines[0].message.len() <= 20);
         let (name, value) = &lines[1].fields[0];
         assert!(lines[1].message.len() + name.len() + value.len() <= 20, "{value}");
+    }
+
+    /// A guess that is right uses up as much as one that is wrong, wherever it stands, and a long secret as much as a short one.
+    #[tokio::test]
+    async fn what_is_used_up_does_not_depend_on_a_secret() {
+        let limits = Limits { log_line_bytes: 60, log_bytes: 600, ..Limits::default() };
+        let guess = "correct horse battery";
+        let observed = async |secret: &str| {
+            let (logs, kept, meter) = logs(&limits);
+            logs.0.secrets.put("key", secret).unwrap();
+            let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            let mut taken = Vec::new();
+            let mut note = |was_taken| {
+                taken.push((was_taken, meter.log_lines.get(), meter.log_bytes.get(), meter.log_lines_dropped.get()));
+            };
+            for _ in 0..3 {
+                note(logs.line(Level::Info, guess));
+                note(logs.line(Level::Info, &format!("{}{guess}", "-".repeat(50))));
+                note(logs.beginning(Level::Info, &format!("{guess}{guess}{guess}")));
+                logs.message(Level::Info, guess, vec![field(guess, guess), field("a", guess), field("b", "")]).await;
+                note(true);
+                logs.message(Level::Info, &format!("{guess}\n{guess}"), vec![field("a", &guess.repeat(3))]).await;
+                note(true);
+            }
+            let fields: Vec<usize> = kept.0.lock().unwrap().iter().map(|line| line.fields.len()).collect();
+            (taken, fields)
+        };
+        let wrong = observed("another one").await;
+        assert!(wrong.0.iter().any(|(was_taken, ..)| !was_taken), "the budget is used up: {wrong:?}");
+        for secret in [guess, "correct", "horse battery", "corr"] {
+            assert_eq!(observed(secret).await, wrong, "{secret}");
+        }
     }
 
     /// A message of many megabytes costs what its beginning costs, and shows no part of a secret where it is cut.
