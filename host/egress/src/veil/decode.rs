@@ -1,10 +1,13 @@
-//! How texts are written inside of other texts: percent encoding, character references of HTML, escapes of JSON and JavaScript, and bytes
-//! of UTF-16. A decoder takes a text one byte at a time and hands on what a reader sees, with the place of each byte in the original.
+//! How texts are written inside of other texts: percent encoding, character references of HTML, escapes of JSON and JavaScript, bytes of
+//! UTF-16, and lines. A decoder takes a text one byte at a time and hands on what a reader sees, with the place of each byte in the original.
 
 use web_atoms::NAMED_ENTITIES;
 
 /// Longest escape that is read, in bytes: numeric references may begin with any number of zeros, and nobody writes that many.
 const MAX_ESCAPE: usize = 48;
+
+/// Null bytes in a row that are passed over. UTF-32 has up to five between two characters; a run without an end would keep what stands before it.
+const MAX_NULLS: usize = 8;
 
 /// Longest name of a character reference that needs no semicolon: `frac12`.
 const MAX_LEGACY: usize = 6;
@@ -30,22 +33,31 @@ pub(super) enum Coding {
     Html,
     /// `\/`, `\u002f`, `\x2f`, `\u{2f}`.
     Json,
+    /// Line breaks inside of what is one word, and the indentation behind them: Base64 in lines (RFC 2045 §6.8, RFC 7468).
+    Lines,
 }
 
 impl Coding {
-    /// What every escape begins with.
-    pub(super) const fn mark(self) -> u8 {
+    /// Whether an escape begins with this byte.
+    pub(super) const fn is_mark(self, byte: u8) -> bool {
         match self {
-            Self::Wide => 0,
-            Self::Percent => b'%',
-            Self::Html => b'&',
-            Self::Json => b'\\',
+            Self::Wide => byte == 0,
+            Self::Percent => byte == b'%',
+            Self::Html => byte == b'&',
+            Self::Json => byte == b'\\',
+            Self::Lines => matches!(byte, b'\r' | b'\n'),
         }
+    }
+
+    /// Whether its escapes stand for nothing.
+    pub(super) const fn is_skipped(self) -> bool {
+        matches!(self, Self::Wide | Self::Lines)
     }
 
     fn read(self, escape: &[u8]) -> Step {
         match self {
-            Self::Wide => Step::Decoded(1, Text::default()),
+            Self::Wide => skip(escape, MAX_NULLS, |byte| byte == 0),
+            Self::Lines => skip(escape, MAX_ESCAPE, |byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')),
             Self::Percent => percent(escape),
             Self::Html => html(escape),
             Self::Json => json(escape),
@@ -93,6 +105,15 @@ impl Text {
             character.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| text.push(byte));
         }
         text
+    }
+}
+
+/// A run of bytes that stand for nothing. It ends before the first other byte; of one that is too long, the last byte stays.
+fn skip(escape: &[u8], most: usize, is_skipped: impl Fn(u8) -> bool) -> Step {
+    match escape.last() {
+        Some(last) if !is_skipped(*last) => Step::Decoded(escape.len() - 1, Text::default()),
+        Some(last) if escape.len() > most => Step::Decoded(escape.len(), Text::of_byte(*last)),
+        _ => Step::Unfinished,
     }
 }
 
@@ -238,7 +259,7 @@ impl Decoder {
 
     /// Takes a symbol; hands on those that are complete, each with whether an escape stood for it.
     pub(super) fn push(&mut self, symbol: Symbol, out: &mut impl FnMut(Symbol, bool)) {
-        if self.pending.is_empty() && symbol.byte != self.coding.mark() {
+        if self.pending.is_empty() && !self.coding.is_mark(symbol.byte) {
             return out(symbol, false);
         }
         self.pending.push(symbol);

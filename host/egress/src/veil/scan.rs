@@ -14,9 +14,9 @@ use super::decode::{Coding, Decoder, Symbol};
 const PIECE: usize = 128;
 
 /// What a text may be written in, the outermost coding first. The codings of one level, and two of them inside of each other: JSON in an
-/// attribute of HTML, percent encoding in JSON. Each of them also as UTF-16.
-pub(super) const READINGS: [&[Coding]; 25] = {
-    use Coding::{Html, Json, Percent, Wide};
+/// attribute of HTML, percent encoding in JSON. Each of them also as UTF-16. Lines in one of the codings, or as they are.
+pub(super) const READINGS: [&[Coding]; 30] = {
+    use Coding::{Html, Json, Lines, Percent, Wide};
     [
         &[Percent],
         &[Html],
@@ -43,6 +43,11 @@ pub(super) const READINGS: [&[Coding]; 25] = {
         &[Wide, Json, Percent],
         &[Wide, Json, Html],
         &[Wide, Json, Json],
+        &[Lines],
+        &[Percent, Lines],
+        &[Html, Lines],
+        &[Json, Lines],
+        &[Wide, Lines],
     ]
 };
 
@@ -130,26 +135,48 @@ const fn fold(byte: u8) -> u8 {
 #[derive(Debug, Clone)]
 struct Track {
     state: StateID,
-    /// Where the last symbols begin, since nothing was begun: a form that is being found begins at one of them.
-    starts: VecDeque<u64>,
+    /// The last symbols, since nothing was begun: a form that is being found begins at one of them.
+    starts: VecDeque<Start>,
+    /// Where the last symbol ended.
+    end: u64,
+}
+
+/// Where a symbol begins in the original.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    place: u64,
+    /// The same, or sooner where bytes before it stand for nothing.
+    after_last: u64,
 }
 
 impl Track {
+    const fn new(finder: &Finder) -> Self {
+        Self { state: finder.root, starts: VecDeque::new(), end: 0 }
+    }
+
     fn step(&mut self, finder: &Finder, symbol: Symbol, found: &mut Vec<Found>) {
         self.state = finder.automaton.next_state(Anchored::No, self.state, fold(symbol.byte));
+        let after_last = symbol.start.min(std::mem::replace(&mut self.end, symbol.end));
         if self.state == finder.root {
             return self.starts.clear();
         }
         if self.starts.len() == PIECE {
             self.starts.pop_front();
         }
-        self.starts.push_back(symbol.start);
+        self.starts.push_back(Start { place: symbol.start, after_last });
         if finder.automaton.is_match(self.state)
             && let Some(hit) = finder.hits.get(&self.state)
             && let Some(start) = self.starts.len().checked_sub(hit.length).and_then(|first| self.starts.get(first))
         {
-            note(found, Found { start: *start, end: symbol.end, owner: hit.owner, first: hit.first });
+            // A piece that continues a form touches the one before it, whatever stands for nothing between them.
+            let start = if hit.first { start.place } else { start.after_last };
+            note(found, Found { start, end: symbol.end, owner: hit.owner, first: hit.first });
         }
+    }
+
+    /// Before this place nothing will be found.
+    fn open(&self) -> Option<u64> {
+        self.starts.front().map(|start| start.after_last)
     }
 }
 
@@ -187,7 +214,7 @@ impl Awake {
 
     /// Where something begins that is not known to its end.
     fn open(&self) -> Option<u64> {
-        self.pending().chain(self.track.starts.front().copied()).min()
+        self.pending().chain(self.track.open()).min()
     }
 }
 
@@ -208,12 +235,7 @@ impl Scanner {
             READINGS.iter().position(|known| *known == rest)
         };
         let reading = |codings: &&'static [Coding]| Reading { codings, inner: inner(codings), awake: None };
-        Self {
-            position: 0,
-            plain: Track { state: finder.root, starts: VecDeque::new() },
-            readings: READINGS.iter().map(reading).collect(),
-            awake: 0,
-        }
+        Self { position: 0, plain: Track::new(finder), readings: READINGS.iter().map(reading).collect(), awake: 0 }
     }
 
     /// Reads on; adds what is found.
@@ -247,11 +269,11 @@ impl Scanner {
     /// What begins before this place has been found.
     pub(super) fn complete(&self) -> u64 {
         let readings = self.readings.iter().filter_map(|reading| reading.awake.as_ref()?.open());
-        readings.chain(self.plain.starts.front().copied()).min().unwrap_or(self.position)
+        readings.chain(self.plain.open()).min().unwrap_or(self.position)
     }
 
     fn take(&mut self, finder: &Finder, symbol: Symbol, found: &mut Vec<Found>) {
-        if matches!(symbol.byte, 0 | b'%' | b'&' | b'\\') {
+        if matches!(symbol.byte, 0 | b'%' | b'&' | b'\\' | b'\r' | b'\n') {
             self.wake(finder, symbol.byte);
         }
         self.plain.step(finder, symbol, found);
@@ -260,7 +282,7 @@ impl Scanner {
         }
         for reading in &mut self.readings {
             let Some(awake) = &mut reading.awake else { continue };
-            if reading.codings.first() == Some(&Coding::Wide) && symbol.byte == 0 {
+            if reading.codings.first().is_some_and(|coding| coding.is_skipped() && coding.is_mark(symbol.byte)) {
                 awake.escaped = symbol.end;
             }
             let Awake { track, decoders, escaped } = awake;
@@ -282,19 +304,19 @@ impl Scanner {
 
     /// Begins the readings whose escapes begin with this byte.
     fn wake(&mut self, finder: &Finder, mark: u8) {
-        if mark == Coding::Wide.mark() && self.awake == 0 && self.plain.state == finder.root {
+        if matches!(mark, 0 | b'\r' | b'\n') && self.awake == 0 && self.plain.state == finder.root {
             return;
         }
         for index in 0..self.readings.len() {
             let Some(reading) = self.readings.get(index) else { continue };
-            let Some(outermost) = reading.codings.first().filter(|coding| coding.mark() == mark) else { continue };
+            let Some(outermost) = reading.codings.first().filter(|coding| coding.is_mark(mark)) else { continue };
             if reading.awake.is_some() {
                 continue;
             }
             let (track, mut decoders) = self.state_of(reading.inner, reading.codings.get(1..).unwrap_or_default());
-            // A null byte between other things is nothing.
+            // A null byte or a line break between other things is nothing.
             let idle = track.state == finder.root && decoders.iter().all(|decoder| decoder.pending().is_none());
-            if *outermost == Coding::Wide && idle {
+            if outermost.is_skipped() && idle {
                 continue;
             }
             decoders.insert(0, Decoder::new(*outermost));

@@ -193,12 +193,95 @@ fn what_is_no_escape_stays() {
     assert_eq!(hide("a\\nbcd", "a\\nbcd"), WORD);
 }
 
+/// Base64 in lines, as mails, keys and some APIs have it; also where the lines are in JSON, in an attribute or in a form.
+#[test]
+fn base64_in_lines_is_found() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let secret = "Correct-Horse+Battery/Staple";
+    let finder = finder(&[secret]);
+    for before in 40..80 {
+        let text = STANDARD.encode(format!("{}:{secret}:{}", "u".repeat(before), "v".repeat(40)));
+        for (width, end) in
+            [(76, "\r\n"), (76, "\n"), (64, "\n"), (20, "\r\n"), (4, "\n"), (76, "\r\n\t"), (64, "\n    ")]
+        {
+            let lines: Vec<&str> =
+                text.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+            let page = format!("<pre>\n{}\n</pre>\n", lines.join(end));
+            for page in [
+                page.clone(),
+                write(Way::Json, &page, &[0]).replace('\n', "\\n").replace('\r', "\\r"),
+                page.replace('\n', "&#10;").replace('\r', "&#xd;"),
+                page.replace('\n', "%0A").replace('\r', "%0d"),
+            ] {
+                let shown = hidden(&finder, &[page.as_bytes()]);
+                let again: Vec<&[u8]> = page.as_bytes().chunks(7).collect();
+                assert_eq!(shown, hidden(&finder, &again));
+                let shown = String::from_utf8(shown).unwrap();
+                assert_eq!(shown.matches(WORD).count(), 1, "{page}\n{shown}");
+                assert!(shown.starts_with("<pre>") && shown.contains("/pre>"), "{shown}");
+                let unfolded: String = shown.chars().filter(|byte| !byte.is_ascii_whitespace()).collect();
+                assert!(!unfolded.contains(&STANDARD.encode(secret)[4..12]), "{shown}");
+            }
+        }
+        let utf16 = hidden(
+            &finder,
+            &[&wide(
+                &text
+                    .as_bytes()
+                    .chunks(76)
+                    .map(|line| format!("{}\r\n", String::from_utf8_lossy(line)))
+                    .collect::<String>(),
+                false,
+            )],
+        );
+        assert_eq!(
+            utf16.windows(WORD.len() * 2 - 1).filter(|part| part.iter().copied().step_by(2).eq(WORD.bytes())).count(),
+            1
+        );
+    }
+    // One word for one secret, however many lines it has.
+    let long: String = (0..500).map(|number| format!("{number:x}-")).collect();
+    let text = STANDARD.encode(&long);
+    let lines: Vec<&str> = text.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    assert_eq!(hide(&long, &format!("a {} b", lines.join("\r\n"))).matches(WORD).count(), 1);
+    let utf16 = hidden(&self::finder(&[&long]), &[&wide(&long, false)]);
+    assert_eq!(utf16.len(), 2 * WORD.len(), "one word as UTF-16, too");
+}
+
+#[test]
+fn lines_of_other_texts_stay() {
+    let text = "one\r\n  two\n\n\nthree hunt\n\ter2 hunter\n";
+    assert_eq!(hide("hunter22", text), text);
+    assert_eq!(hide("hunter22", "a\nhunter22\nb hunt\n\n hunter22\n"), format!("a\n{WORD}\nb hunt\n\n {WORD}\n"));
+}
+
 /// However a text is made, little of it is kept.
 #[test]
 fn little_is_held_back() {
     let secret = "a%&\\".repeat(40);
     let finder = finder(&[&secret, "aaaaaaaa"]);
-    for unit in ["%", "&", "\\", "&#0", "&#x", "%u", "\\u{", "a%&\\", "a", "\0", "\0a\0%", "\\ud800", "&am", "%25"] {
+    for unit in [
+        "\n",
+        " ",
+        "\r\n\t",
+        "a\n%\n&\n\\\n",
+        "a\r\n  ",
+        "%",
+        "&",
+        "\\",
+        "&#0",
+        "&#x",
+        "%u",
+        "\\u{",
+        "a%&\\",
+        "a",
+        "\0",
+        "\0a\0%",
+        "\\ud800",
+        "&am",
+        "%25",
+    ] {
         let text = unit.repeat((1 << 16) / unit.len());
         let (mut veil, mut shown) = (Veil::new(&finder), 0);
         for part in text.as_bytes().chunks(4096) {
@@ -208,6 +291,15 @@ fn little_is_held_back() {
         assert!(veil.held.len() < 16 << 10, "{unit}: {} bytes are held", veil.held.len());
         veil.finish(&mut |_| shown += 1);
         assert!(shown > 0, "{unit}");
+    }
+    // Behind the beginning of a secret.
+    for unit in ["\n", "\r\n", "\n ", "\0", "\\n", "&#10;", "%0a", "\n\0"] {
+        let mut veil = Veil::new(&finder);
+        let text = format!("a%&{}", unit.repeat((1 << 16) / unit.len()));
+        for part in text.as_bytes().chunks(4096) {
+            veil.push(part, &mut |_| {});
+            assert!(veil.held.len() < 16 << 10, "{unit:?}: {} bytes are held", veil.held.len());
+        }
     }
 }
 
