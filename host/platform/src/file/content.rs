@@ -1,6 +1,7 @@
 //! Content: from a finished blob to a visible file, in one commit.
 
 use konnector_store::{BlobInfo, Changes, Rev, VerifiedReader};
+use serde_json::{Value, json};
 
 use super::replace::Keep;
 use super::{CHILDREN, Content, File, Kind, Reference, address, child_key, made, numbered};
@@ -12,6 +13,9 @@ use crate::{Error, Platform, Result};
 
 /// How many names are tried before giving up: `bill (100).pdf`.
 const MOST_NUMBERS: u32 = 100;
+
+/// Fields of `cozyMetadata` that go with the content.
+const UPLOAD_FIELDS: [&str; 3] = ["uploadedAt", "uploadedBy", "uploadedOn"];
 
 /// A file that is to be created, or to get new content.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +128,7 @@ impl Platform {
     ) -> Result<File> {
         let now = self.clock.now();
         let trashed = self.file(instance, &found.id)?.trashed;
-        self.replace(instance, found, new.seen.as_ref(), Keep::ByAge, |file, changes| {
+        self.replace(instance, found, new.seen.as_ref(), Keep::ByRule, |file, changes| {
             if trashed {
                 changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
                 file.name = self.free_name(instance, &new.dir_id, &new.name)?;
@@ -264,7 +268,46 @@ fn has_content(file: &File) -> Result<&Content> {
     file.content.as_ref().ok_or_else(none)
 }
 
+/// `uploadedBy` of a content; the app that creates a file uploads its content, too.
+fn uploader(origin: &Object) -> Option<Value> {
+    if let Some(by) = origin.get("uploadedBy") {
+        return Some(by.clone());
+    }
+    let mut by = Object::from_iter([("slug".to_owned(), origin.get("createdByApp")?.clone())]);
+    if let Some(version) = origin.get("createdByAppVersion") {
+        by.insert("version".to_owned(), version.clone());
+    }
+    Some(Value::Object(by))
+}
+
 impl File {
+    /// Slug of the app or konnector that wrote the present content, if known.
+    pub(super) fn writer(&self) -> Option<&str> {
+        let uploaded = self.cozy_metadata.get("uploadedBy").and_then(|by| by.get("slug"));
+        uploaded.or_else(|| self.cozy_metadata.get("createdByApp"))?.as_str()
+    }
+
+    /// Who uploaded the present content, when and where: fields of `cozyMetadata`.
+    pub(super) fn upload(&self) -> Object {
+        let metadata = &self.cozy_metadata;
+        let mut upload: Object =
+            UPLOAD_FIELDS.iter().filter_map(|name| Some(((*name).to_owned(), metadata.get(*name)?.clone()))).collect();
+        if let Some(slug) = self.writer().filter(|_| !upload.contains_key("uploadedBy")) {
+            upload.insert("uploadedBy".to_owned(), json!({ "slug": slug }));
+        }
+        upload
+    }
+
+    /// Takes over what [`File::upload`] returned for another content.
+    pub(super) fn set_upload(&mut self, upload: &Object) {
+        for name in UPLOAD_FIELDS {
+            match upload.get(name) {
+                Some(value) => self.cozy_metadata.insert(name.to_owned(), value.clone()),
+                None => self.cozy_metadata.shift_remove(name),
+            };
+        }
+    }
+
     /// Notes that content came. Which account a file is from is said once (Cozy API, files).
     fn was_uploaded(&mut self, origin: &Object, now: chrono::DateTime<chrono::Utc>, domain: &str) {
         for name in ["sourceAccount", "sourceAccountIdentifier"] {
@@ -274,11 +317,13 @@ impl File {
                 self.cozy_metadata.insert(name.to_owned(), value.clone());
             }
         }
-        if let Some(by) = origin.get("uploadedBy") {
-            self.cozy_metadata.insert("uploadedBy".to_owned(), by.clone());
-        }
-        self.cozy_metadata.insert("uploadedAt".to_owned(), serde_json::json!(now));
-        self.cozy_metadata.insert("uploadedOn".to_owned(), serde_json::json!(address(domain)));
+        match uploader(origin) {
+            Some(by) => self.cozy_metadata.insert("uploadedBy".to_owned(), by),
+            // Whoever wrote the former content did not write this one.
+            None => self.cozy_metadata.shift_remove("uploadedBy"),
+        };
+        self.cozy_metadata.insert("uploadedAt".to_owned(), json!(now));
+        self.cozy_metadata.insert("uploadedOn".to_owned(), json!(address(domain)));
         self.touch(now);
     }
 }

@@ -97,14 +97,16 @@ impl Platform {
         let (from, into) = (self.current(instance, &from.id)?, self.current(instance, &into.id)?);
         let (from_rev, now) = (from.rev.clone(), self.clock.now());
         let from = from.named();
+        let upload = from.upload();
         let gone = instance.doc(&FILES, from.id.as_str());
         let key = child_key(&from.dir_id, &from.name);
         let (mut staged, mut versions) = (Changes::new(), Replaced::default());
         // In the same commit: one that conflicts leaves the file with all its versions.
         self.stage_removed(instance, self.versions(instance, &from.id)?, &mut staged, &mut versions)?;
-        let merged = self.replace(instance, into, None, Keep::ByAge, |file, changes| {
+        let merged = self.replace(instance, into, None, Keep::ByRule, |file, changes| {
             (file.content, file.size, file.md5sum) = (from.content, from.size, from.md5sum);
             (file.mime, file.class, file.encrypted) = (from.mime, from.class, from.encrypted);
+            file.set_upload(&upload);
             file.updated_at = now;
             changes.release(&instance.id, CHILDREN, key);
             changes.delete(gone.clone(), &from_rev).then(staged);

@@ -12,15 +12,15 @@ use crate::{Platform, Result};
 
 /// Contents of a file, the present one among them (cozy-stack, `max_number_of_versions_to_keep`). Versions with tags may make it more.
 const MOST: usize = 20;
-/// A content that replaces another one sooner than this after the last version was made leaves no version, unless it has tags
-/// (cozy-stack, `min_delay_between_two_versions`).
+/// A content that replaces another one of the same writer sooner than this after the last version was made leaves no version, unless it
+/// has tags (cozy-stack, `min_delay_between_two_versions`).
 const APART: TimeDelta = TimeDelta::minutes(15);
 
 /// Whether a replaced content becomes a version.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Keep {
-    /// When the last version is old enough, or tags say so.
-    ByAge,
+    /// When somebody else wrote the new content, the last version is old enough, or tags say so.
+    ByRule,
     /// In place of this version, whose content the file gets.
     InPlaceOf(Box<Version>),
 }
@@ -32,10 +32,13 @@ pub(super) struct Replaced {
     happened: Vec<(DocRef, Happened, Object)>,
 }
 
-/// Whether a content that is replaced now is kept by its age; `versions` are in the order of their making.
-fn is_kept(versions: &[Version], tagged: bool, now: DateTime<Utc>) -> bool {
+/// Whether the content of `before` is kept when that of `after` replaces it now; `versions` are in the order of their making.
+///
+/// The delay between versions thins out the saves of one writer. What somebody else wrote is kept in any case: a konnector that saves a
+/// file again cannot know that the user edited it meanwhile.
+fn is_kept(versions: &[Version], before: &File, after: &File, now: DateTime<Utc>) -> bool {
     let last = versions.last().and_then(Version::made_at);
-    tagged || last.is_none_or(|last| now - last >= APART)
+    !before.tags.is_empty() || before.writer() != after.writer() || last.is_none_or(|last| now - last >= APART)
 }
 
 /// Which versions go, when the replaced content is kept or not.
@@ -59,7 +62,7 @@ impl Platform {
         let mut file = found.named();
         let (before, mut changes, mut others) = (file.clone(), Changes::new(), Changes::new());
         change(&mut file, &mut others)?;
-        let replaced = self.stage_replaced(instance, &before, &rev, keep, &mut others).await?;
+        let replaced = self.stage_replaced(instance, (&before, &file), &rev, keep, &mut others).await?;
         let at = instance.doc(&FILES, file.id.as_str());
         changes.put(at.clone(), &rev, object(&file)?).then(others);
         file.rev = Some(self.commit_seen(&at, seen, changes).await?);
@@ -68,23 +71,23 @@ impl Platform {
         Ok(file)
     }
 
-    /// Hands the content that a file had over to a version, or gives it up, and those that are too many. What is missing or damaged becomes no
+    /// Hands the content that a file had before over to a version, or gives it up, and those that are too many. What is missing or damaged becomes no
     /// version, which nobody could read.
     async fn stage_replaced(
         &self,
         instance: &Instance,
-        file: &File,
+        (before, after): (&File, &File),
         rev: &Rev,
         keep: Keep,
         changes: &mut Changes,
     ) -> Result<Replaced> {
         let now = self.clock.now();
-        let Some(version) = Version::of(file, rev, now) else { return Ok(Replaced::default()) };
-        let mut versions = self.versions(instance, &file.id)?;
+        let Some(version) = Version::of(before, rev, now) else { return Ok(Replaced::default()) };
+        let mut versions = self.versions(instance, &before.id)?;
         versions.reverse();
         let mut replaced = Replaced::default();
         let keep = match keep {
-            Keep::ByAge => is_kept(&versions, !file.tags.is_empty(), now),
+            Keep::ByRule => is_kept(&versions, before, after, now),
             Keep::InPlaceOf(other) => {
                 versions.retain(|version| version.id != other.id);
                 self.stage_removed(instance, [*other], changes, &mut replaced)?;
@@ -136,12 +139,28 @@ mod tests {
     use super::*;
     use crate::file::Kind;
 
-    /// Versions made so many minutes ago; a tagged one is negative.
-    fn versions(ago: &[i64]) -> Vec<Version> {
+    fn file() -> File {
         let file = File::directory("f", "d", "n", "/n", DateTime::UNIX_EPOCH, "alice.example");
         let blob = uuid::Uuid::nil().into();
         let content = Content { blob, sha256: String::new(), size: 0 };
-        let file = File { kind: Kind::File, content: Some(content), ..file };
+        File { kind: Kind::File, content: Some(content), ..file }
+    }
+
+    /// A file whose `cozyMetadata` says so of its creator and of the writer of its content.
+    fn written(created_by: Option<&str>, uploaded_by: Option<&str>) -> File {
+        let mut file = file();
+        if let Some(slug) = created_by {
+            file.cozy_metadata.insert("createdByApp".to_owned(), slug.into());
+        }
+        if let Some(slug) = uploaded_by {
+            file.cozy_metadata.insert("uploadedBy".to_owned(), serde_json::json!({ "slug": slug }));
+        }
+        file
+    }
+
+    /// Versions made so many minutes ago; a tagged one is negative.
+    fn versions(ago: &[i64]) -> Vec<Version> {
+        let file = file();
         let make = |minutes: &i64| {
             let made = now() - TimeDelta::minutes(minutes.abs());
             let rev = "1-00000000000000000000000000000000".parse().expect("a revision");
@@ -174,12 +193,32 @@ mod tests {
             (tagged, false, true, 7),
         ];
         for (ago, tags, kept, gone) in table {
-            assert_eq!(is_kept(&versions(&ago), tags, now()), kept, "{ago:?}");
+            let tags = if tags { vec!["important".to_owned()] } else { Vec::new() };
+            let before = File { tags, ..file() };
+            assert_eq!(is_kept(&versions(&ago), &before, &file(), now()), kept, "{ago:?}");
             let outdated = outdated(versions(&ago), kept);
             assert_eq!(outdated.len(), gone, "{ago:?}");
             assert!(outdated.iter().all(|version| version.tags.is_empty()), "{ago:?}");
             let oldest = versions(&ago).into_iter().filter(|version| version.tags.is_empty()).take(gone);
             assert_eq!(outdated, oldest.collect::<Vec<_>>(), "{ago:?}");
+        }
+    }
+
+    #[test]
+    fn a_content_of_another_writer_is_kept_whatever_its_age() {
+        let table = [
+            (written(Some("bank"), Some("bank")), written(Some("bank"), Some("bank")), false),
+            (written(Some("bank"), Some("drive")), written(Some("bank"), Some("bank")), true),
+            (written(Some("bank"), Some("bank")), written(Some("bank"), Some("drive")), true),
+            (written(Some("bank"), Some("drive")), written(Some("bank"), Some("drive")), false),
+            // Files that were saved before runs said who uploaded them.
+            (written(Some("bank"), None), written(Some("bank"), Some("bank")), false),
+            (written(Some("bank"), None), written(Some("bank"), Some("drive")), true),
+            (written(None, None), written(None, None), false),
+        ];
+        for (before, after, kept) in table {
+            let case = (before.writer(), after.writer());
+            assert_eq!(is_kept(&versions(&[1]), &before, &after, now()), kept, "{case:?}");
         }
     }
 }

@@ -61,13 +61,10 @@ pub struct Version {
 impl Version {
     /// The content that a file has, which is about to be replaced. `None` for a directory.
     pub(super) fn of(file: &File, rev: &Rev, now: DateTime<Utc>) -> Option<Self> {
-        let uploads = ["uploadedAt", "uploadedBy", "uploadedOn"];
         let mut cozy_metadata = super::made(now, "");
         cozy_metadata.shift_remove("createdOn");
         cozy_metadata.insert("uploadedAt".to_owned(), json!(file.updated_at));
-        cozy_metadata.extend(
-            uploads.iter().filter_map(|name| Some(((*name).to_owned(), file.cozy_metadata.get(*name)?.clone()))),
-        );
+        cozy_metadata.extend(file.upload());
         let related = json!({ "data": { "_id": file.id, "_type": FILES.as_str() } });
         Some(Self {
             id: format!("{}/{rev}", file.id),
@@ -106,12 +103,7 @@ impl Version {
             content: Some(self.content),
             ..file
         };
-        for name in ["uploadedAt", "uploadedBy", "uploadedOn"] {
-            match self.cozy_metadata.get(name) {
-                Some(value) => file.cozy_metadata.insert(name.to_owned(), value.clone()),
-                None => file.cozy_metadata.shift_remove(name),
-            };
-        }
+        file.set_upload(&self.cozy_metadata);
         file
     }
 

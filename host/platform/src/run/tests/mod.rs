@@ -9,6 +9,7 @@ mod moves;
 mod oauth;
 mod progress;
 mod races;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
