@@ -212,7 +212,7 @@ async fn what_no_rule_reaches_is_not_there() {
     info: write /files/Hidden/new.txt new: NotFound
     warn: /files: the manifest has no rule for POST on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
     info: mkdir /files/new: PermissionDenied
-    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    warn: /files: the manifest has no rule for PATCH on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PATCH"] }
     info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
     info: rename /files/Hidden /files/Shown/deep/h: NotFound
     warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
@@ -224,7 +224,7 @@ async fn what_no_rule_reaches_is_not_there() {
     let mut directories = site.client.documents("io.cozy.files").await;
     directories.retain(|file| file["name"] == "Shown");
     let shown = directories[0]["_id"].clone();
-    let rule = json!({ "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT"], "values": [shown] });
+    let rule = json!({ "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT", "PATCH"], "values": [shown] });
     let (log, _) = site.run("folder", rule, everything.clone()).await;
     insta::assert_snapshot!(log, @r#"
     info: walk /files: "/files/Shown/ /files/Shown/deep/ /files/Shown/deep/other.txt /files/Shown/deep/this.txt"
@@ -239,7 +239,7 @@ async fn what_no_rule_reaches_is_not_there() {
     info: write /files/Hidden/new.txt new: NotFound
     warn: /files: the manifest allows POST on some documents of io.cozy.files only, not on the whole type; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["POST"] }
     info: mkdir /files/new: PermissionDenied
-    warn: /files: the manifest has no rule for PUT on the document "<id of this.txt>" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"], "values": ["<id of this.txt>"] }
+    warn: /files: the manifest has no rule for PATCH on the document "<id of this.txt>" of io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PATCH"], "values": ["<id of this.txt>"] }
     info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
     info: rename /files/Hidden /files/Shown/deep/h: NotFound
     warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
@@ -269,9 +269,9 @@ async fn what_no_rule_reaches_is_not_there() {
     info: write /files/Shown/deep/new.txt new: PermissionDenied
     info: write /files/Hidden/new.txt new: ""
     info: mkdir /files/new: ""
-    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    warn: /files: the manifest has no rule for PATCH on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PATCH"] }
     info: rename /files/Shown/deep/this.txt /files/stolen.txt: PermissionDenied
-    warn: /files: the manifest has no rule for PUT on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PUT"] }
+    warn: /files: the manifest has no rule for PATCH on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["PATCH"] }
     info: rename /files/Hidden /files/Shown/deep/h: PermissionDenied
     warn: /files: the manifest has no rule for DELETE on io.cozy.files; add to "permissions": "files2": { "type": "io.cozy.files", "verbs": ["DELETE"] }
     info: remove /files/Shown/deep/this.txt: PermissionDenied

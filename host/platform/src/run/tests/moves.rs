@@ -103,7 +103,10 @@ async fn a_run_gains_nothing_by_a_rename() {
             ("inner", "inner"),
         ] {
             let refused = mover.rename((papers, name), (own, new)).await;
-            assert!(matches!(&refused, Err(TreeError::Denied(why)) if why.contains("would then allow")), "{refused:?}");
+            // The run's own rules do not let it write into the konnector's folder.
+            let refusals = ["would then allow", "no rule for PUT on io.cozy.files"];
+            let is_refusal = |why: &str| refusals.iter().any(|refusal| why.contains(refusal));
+            assert!(matches!(&refused, Err(TreeError::Denied(why)) if is_refusal(why)), "{refused:?}");
         }
         assert!(mover.rename((papers, "inner"), (own, "empty")).await.is_err());
         assert_eq!(mover.child(papers, "mine.txt").unwrap().id, mine.id);
@@ -112,4 +115,34 @@ async fn a_run_gains_nothing_by_a_rename() {
         mover.rename((own, "bill.txt"), (own, "2026.txt")).await.unwrap();
         mover.rename((own, "2026.txt"), (papers, "2026.txt")).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn contents_take_put_and_names_take_patch() {
+    let mut mover = Mover::new().await;
+    let papers = mover.papers.clone();
+    let file = mover.save(&papers, "a.txt").await;
+    mover.save(&papers, "b.txt").await;
+    let write = async |mover: &Mover| {
+        let tree = RunTree::new(&mover.run.scope).unwrap();
+        let to = Destination::Existing(file.id.clone());
+        tree.check_write(&to).await?;
+        let mut draft = tree.draft().await?;
+        draft.write("another content".into()).await?;
+        draft.commit(&to).await.map(drop)
+    };
+    let lacks = |done: Result<(), TreeError>, verb: &str| match done {
+        Err(TreeError::Denied(why)) => assert!(why.contains(&format!("no rule for {verb} on io.cozy.files")), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    lacks(write(&mover).await, "PUT");
+    mover.rename((&papers, "a.txt"), (&papers, "c.txt")).await.unwrap();
+    // The file that has the name gets another content.
+    lacks(mover.rename((&papers, "c.txt"), (&papers, "b.txt")).await, "PUT");
+
+    let rules = json!({ "files": { "type": "io.cozy.files", "verbs": ["GET", "POST", "PUT"] } });
+    let scope = Arc::get_mut(&mut mover.run.scope).unwrap();
+    scope.permissions = Permissions::from_manifest(&object(rules)).unwrap();
+    write(&mover).await.unwrap();
+    lacks(mover.rename((&papers, "c.txt"), (&papers, "d.txt")).await, "PATCH");
 }

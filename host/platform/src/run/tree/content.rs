@@ -8,7 +8,7 @@ use konnector_sandbox::capability::{Content, Destination, Draft, Node, Quota, Tr
 use konnector_store::{BlobInfo, ContentLink, VerifiedReader};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{CHANGE, RunTree, taken, told};
+use super::{RunTree, WRITE, taken, told};
 use crate::Error;
 use crate::file::{ContentWriter, NotWritten};
 use crate::file::{File, Kind, NewContent};
@@ -129,7 +129,7 @@ async fn create(
 async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Result<(File, Written), TreeError> {
     let scope = &tree.scope;
     let before = tree.file(id).await?;
-    tree.check(CHANGE, &before)?;
+    tree.check(WRITE, &before)?;
     // The same content heals one that is missing or damaged.
     if let Some(old) = before.content.as_ref().filter(|old| old.sha256 == hex::encode(blob.sha256))
         && scope.platform.is_sound(old).await.map_err(told)?

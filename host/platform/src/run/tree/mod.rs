@@ -19,8 +19,10 @@ use crate::file::{File, Kind, MAX_NAME, ROOT_ID, TRASH_ID, safe_name_within};
 
 /// Children that are looked up at a time.
 const PAGE: usize = 100;
-/// Whoever may change a file may write and rename it.
-const CHANGE: &[Verb] = &[Verb::Put, Verb::Patch];
+/// Replaces the content of a file, as `PUT /files/:id` does.
+const WRITE: &[Verb] = &[Verb::Put];
+/// Gives a file or directory another name or place, as `PATCH /files/:id` does.
+const MOVE: &[Verb] = &[Verb::Patch];
 
 /// The directory `/files`.
 #[derive(Clone)]
@@ -175,7 +177,7 @@ impl Tree for RunTree {
             Destination::New { directory, name } => {
                 self.check_new(&self.directory(directory).await?, name, Kind::File, None)
             }
-            Destination::Existing(id) => self.check(CHANGE, &self.file(id).await?),
+            Destination::Existing(id) => self.check(WRITE, &self.file(id).await?),
         }
     }
 
@@ -199,19 +201,19 @@ impl Tree for RunTree {
         if there.as_ref().is_some_and(|there| there.id == moved.id) {
             return Ok(());
         }
-        self.check(CHANGE, &moved)?;
+        self.check(MOVE, &moved)?;
         match &there {
             None => {
                 let moved = File { dir_id: to_directory.id.clone(), name: to.name.to_owned(), ..moved.clone() };
                 check_name(to.name)?;
                 // It must not leave what the rules reach, nor come to where they reach nothing.
-                self.check(CHANGE, &moved)?;
+                self.check(MOVE, &moved)?;
             }
             Some(there) if self.is_below(&moved, there)? => return Err(TreeError::NotEmpty),
             Some(there) => match (moved.kind, there.kind) {
                 (Kind::Directory, Kind::File) => return Err(TreeError::NotDirectory),
                 (Kind::File, Kind::Directory) => return Err(TreeError::IsDirectory),
-                (Kind::File, Kind::File) => self.check(CHANGE, there)?,
+                (Kind::File, Kind::File) => self.check(WRITE, there)?,
                 (Kind::Directory, Kind::Directory) => {
                     self.check(&[Verb::Delete], there)?;
                     self.check_empty(there)?;
