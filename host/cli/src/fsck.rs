@@ -13,7 +13,7 @@ use crate::output::{Output, done, warning};
 
 const EXAMPLES: &str = "Examples:
   konnector fsck                       look at ./data; changes nothing
-  konnector fsck --deep                read every file too, and compare it with its checksum
+  konnector fsck --deep                read every file and job log too, and compare it with its checksum
   konnector fsck --repair              write indexes and queues anew where they are wrong, remove what belongs to nothing
 
 Documents and files are never changed. A server that was not stopped in order does this by itself at its next start, without --deep.
@@ -26,7 +26,7 @@ const LISTED: usize = 1000;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Read every file, and compare it with its checksum.
+    /// Read every file and job log, and compare it with its checksum.
     #[arg(long)]
     deep: bool,
     /// Repair what can be repaired.

@@ -11,7 +11,7 @@ pub(crate) const INDEXES: [&str; 4] = [LIVE, BY_TRIGGER, LIVE_BY_TRIGGER, RETRY]
 impl Job {
     /// Its log, and its keys while it lives and after.
     pub(crate) fn links(&self, id: &str) -> Links {
-        let log = self.log.map(|blob| ContentLink { blob, size: None, sha256: None });
+        let log = self.log.map(|blob| ContentLink { blob, size: None, sha256: self.log_checksum.clone() });
         let live = matches!(self.state, State::Queued | State::Running);
         let mut unique = Vec::new();
         if live {

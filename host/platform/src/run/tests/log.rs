@@ -1,6 +1,8 @@
 use konnector_sandbox::capability::{Level, Log as _, LogLine};
+use konnector_store::{Fsck, Progress};
 
 use super::*;
+use crate::Schema;
 use crate::job::Job;
 use crate::run::log::JobLog;
 
@@ -23,5 +25,14 @@ async fn a_log_that_is_not_what_was_kept_says_so() {
     assert_eq!(read(Some(hex::encode(kept.sha256))).await, ["saved"]);
     assert_eq!(read(None).await, ["saved"], "a log of before there were checksums");
     let damaged = read(Some("00".repeat(32))).await;
+    let mut problems = Vec::new();
+    let told = &mut |event: Progress<'_>| {
+        if let Progress::Found(problem) = event {
+            problems.push(problem.to_string());
+        }
+    };
+    platform.store.fsck(&Schema, Fsck { deep: true, repair: false }, told).await.unwrap();
+    let names_it = |problem: &String| problem.contains(&at.id) && problem.contains("instead of 0000");
+    assert!(problems.iter().any(names_it), "{problems:?}");
     assert_eq!(damaged, ["this log is damaged on the disk: lines of it may be changed or missing", "saved"]);
 }
