@@ -138,6 +138,13 @@ impl Params {
         self.text(name).filter(|value| !value.is_empty())
     }
 
+    /// With more parameters; of equal names, its own count.
+    #[must_use]
+    pub fn and(mut self, more: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.0.extend(more);
+        self
+    }
+
     /// All parameters but one.
     pub fn but(&self, name: &str) -> Vec<(String, String)> {
         self.0.iter().filter(|(own, _)| own != name).cloned().collect()

@@ -39,6 +39,9 @@ impl Missing {
     }
 }
 
+/// Documents on a page, which is held in memory.
+const MAX_PAGE_SIZE: usize = 1_000;
+
 /// One page of the documents of a type.
 #[derive(Debug, Clone)]
 pub struct DocumentPage {
@@ -46,6 +49,17 @@ pub struct DocumentPage {
     pub documents: Vec<Document>,
     /// Id after which the next page starts.
     pub next: Option<String>,
+}
+
+impl DocumentPage {
+    /// Lists never show secrets, to nobody (cozy-stack, account documents).
+    fn listed(page: konnector_store::Page) -> Self {
+        let konnector_store::Page { documents, more } = page;
+        let next = documents.last().filter(|_| more).map(|document| document.id.clone());
+        let documents =
+            documents.into_iter().map(|Document { id, rev, body }| Document { id, rev, body: public(body) }).collect();
+        Self { documents, next }
+    }
 }
 
 /// Refuses what `/data` may not read.
@@ -182,13 +196,25 @@ impl Platform {
     ) -> Result<DocumentPage> {
         readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        let limit = limit.clamp(1, 1_000);
-        let konnector_store::Page { documents, more } = self.store.page(&instance.id, doctype, after, limit)?;
-        let next = documents.last().filter(|_| more).map(|document| document.id.clone());
-        // Lists never show secrets, to nobody (cozy-stack, account documents).
-        let documents =
-            documents.into_iter().map(|Document { id, rev, body }| Document { id, rev, body: public(body) }).collect();
-        Ok(DocumentPage { documents, next })
+        Ok(DocumentPage::listed(self.store.page(&instance.id, doctype, after, limit.clamp(1, MAX_PAGE_SIZE))?))
+    }
+
+    /// The same from the last id down, from before `before` on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::list_documents`].
+    pub fn list_documents_back(
+        &self,
+        instance: &Instance,
+        principal: &Principal,
+        doctype: &Doctype,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<DocumentPage> {
+        readable(doctype)?;
+        principal.check_type(Verb::Get, doctype)?;
+        Ok(DocumentPage::listed(self.store.page_back(&instance.id, doctype, before, limit.clamp(1, MAX_PAGE_SIZE))?))
     }
 
     /// How many documents of a type there are.

@@ -1,17 +1,21 @@
 //! `_all_docs`: the documents of a type as `CouchDB` lists them. Without a limit these are all, so the answer is written while they are read.
 
+use std::cmp::Ordering;
+
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
+use aide::transform::TransformOperation;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::document::DocumentPage;
-use konnector_query::{Projection, QueryError, field_path};
+use konnector_query::{Direction, Projection, QueryError, field_path};
 use konnector_store::Document;
 use serde_json::{Value, json};
 
@@ -28,25 +32,123 @@ const PIECE_SIZE: usize = 256 << 10;
 /// Ids in one request, at most.
 const MOST_KEYS: usize = 10_000;
 
+/// Parameters of `CouchDB` that would change the answer and that this server does not support. `false` asks for nothing. All others that are
+/// not known are left alone, as at `CouchDB`: clients send what its views know (`stable`, `update`, …).
+const UNSUPPORTED: [&str; 5] = ["update_seq", "reduce", "group", "group_level", "queries"];
+
 /// The routes of this module.
 pub fn routes() -> ApiRouter<Platform> {
     let all = get_with(all, |op| {
-        op.summary("The documents of a type as CouchDB lists them")
-            .query("limit", Kind::Number, "How many; all of them unless told")
-            .query("skip", Kind::Number, "Documents to leave out")
-            .query("startkey", Kind::Text, "The id to begin with, as JSON")
-            .query("include_docs", Kind::Flag, "Whether the documents are there, too")
+        asked(op.summary("The documents of a type as CouchDB lists them"))
+            .query("keys", Kind::Text, "A JSON array of at most 10,000 ids: the documents with these, in their order")
             .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
             .answers::<200, Json<Value>>("The documents, and how many there are in all")
     })
     .post_with(of_keys, |op| {
-        op.summary("The documents of a type with some ids, or all")
-            .query("include_docs", Kind::Flag, "Whether the documents are there, too")
+        asked(op.summary("The documents of a type with some ids, or all"))
             .query("Fields", Kind::Text, "The members of the documents that are wanted, with commas between them")
             .member("keys", Kind::Texts, "The ids, at most 10,000")
             .answers::<200, Json<Value>>("The documents in the order of the ids")
     });
     ApiRouter::new().api_route("/data/{doctype}/_all_docs", all)
+}
+
+/// The parameters that both methods take.
+fn asked(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    let parameters = [
+        ("limit", Kind::Number, "How many; all of them unless told"),
+        ("skip", Kind::Number, "Documents to leave out"),
+        ("descending", Kind::Flag, "From the last id to the first"),
+        ("startkey", Kind::Text, "The id to begin with, as JSON"),
+        ("endkey", Kind::Text, "The id to end with, as JSON"),
+        ("inclusive_end", Kind::Flag, "Whether the document with the id endkey is one of them; yes unless told"),
+        ("key", Kind::Text, "The id of the only document that is wanted, as JSON"),
+        ("include_docs", Kind::Flag, "Whether the documents are there, too"),
+    ];
+    parameters.into_iter().fold(op, |op, (name, kind, what)| op.query(name, kind, what))
+}
+
+fn malformed(message: impl Into<String>) -> Failure {
+    Failure::document(StatusCode::BAD_REQUEST, "query_parse_error", message)
+}
+
+/// A flag as `CouchDB` reads it: what is neither true nor false is refused.
+fn flag(params: &Params, name: &'static str, absent: bool) -> Result<bool, Failure> {
+    match params.filled(name) {
+        None => Ok(absent),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(value) => Err(malformed(format!("the parameter {name} is true or false, not '{value}'"))),
+    }
+}
+
+/// A key is JSON, therefore a text in quotes; without them it is taken as it stands.
+fn key(params: &Params, names: &[&str]) -> Option<String> {
+    let text = names.iter().find_map(|name| params.filled(name))?;
+    Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()))
+}
+
+/// Which documents are asked for, and in which order.
+struct Query {
+    rows: Rows,
+    range: Range,
+    direction: Direction,
+    skip: usize,
+    limit: usize,
+}
+
+impl Query {
+    fn parse(doctype: Doctype, params: &Params) -> Result<Self, Failure> {
+        let refused = UNSUPPORTED.into_iter().find(|name| params.filled(name).is_some_and(|value| value != "false"));
+        if let Some(name) = refused {
+            return Err(malformed(format!("{name}: this server does not support this parameter; leave it out")));
+        }
+        let descending = flag(params, "descending", false)?;
+        let (from, to) = match key(params, &["key"]) {
+            Some(key) => (Some(key.clone()), Some(key)),
+            None => (key(params, &["startkey", "start_key"]), key(params, &["endkey", "end_key"])),
+        };
+        let inclusive_end = params.filled("key").is_some() || flag(params, "inclusive_end", true)?;
+        let direction = if descending { Direction::Backward } else { Direction::Forward };
+        Ok(Self {
+            rows: Rows::parse(doctype, params)?,
+            range: Range { from, to, inclusive_end, direction },
+            direction,
+            skip: params.number("skip")?.unwrap_or_default(),
+            limit: params.number("limit")?.unwrap_or(usize::MAX),
+        })
+    }
+}
+
+/// Which ids are listed.
+struct Range {
+    from: Option<String>,
+    to: Option<String>,
+    inclusive_end: bool,
+    direction: Direction,
+}
+
+impl Range {
+    fn compare(&self, id: &str, other: &str) -> Ordering {
+        match self.direction {
+            Direction::Forward => id.cmp(other),
+            Direction::Backward => other.cmp(id),
+        }
+    }
+
+    /// Whether an id comes before the range, in the order of the list.
+    fn begins_after(&self, id: &str) -> bool {
+        self.from.as_deref().is_some_and(|from| self.compare(id, from).is_lt())
+    }
+
+    /// Whether an id comes after the range.
+    fn ends_before(&self, id: &str) -> bool {
+        self.to.as_deref().is_some_and(|to| match self.compare(id, to) {
+            Ordering::Less => false,
+            Ordering::Equal => !self.inclusive_end,
+            Ordering::Greater => true,
+        })
+    }
 }
 
 /// How rows look.
@@ -62,7 +164,7 @@ impl Rows {
         let fields = params.list("Fields");
         let fields = fields.iter().map(|field| field_path(field)).collect::<Result<Vec<_>, QueryError>>();
         let fields = Projection::new(&fields.map_err(konnector_platform::Error::from)?);
-        let documents = params.flag("include_docs", false) || !fields.is_everything();
+        let documents = flag(params, "include_docs", false)? || !fields.is_everything();
         Ok(Self { doctype, documents, fields })
     }
 
@@ -80,13 +182,9 @@ impl Rows {
 struct Listing {
     platform: Platform,
     caller: Caller,
-    rows: Rows,
-    /// The id to begin with.
-    from: String,
-    skip: usize,
-    limit: usize,
+    query: Query,
     /// The document that was read last.
-    after: Option<String>,
+    last: Option<String>,
     /// How many documents came before the first row.
     offset: usize,
     written: usize,
@@ -98,30 +196,37 @@ impl Listing {
     /// The next piece of the answer. All documents are gone through, for their number.
     fn piece(&mut self) -> Result<String, Failure> {
         let Caller { instance, principal } = &self.caller;
-        let after = self.after.as_deref();
-        let page = self.platform.list_documents(instance, principal, &self.rows.doctype, after, STEP)?;
+        let Query { rows, range, direction, skip, limit } = &mut self.query;
+        let last = self.last.as_deref();
+        let page = match direction {
+            Direction::Forward => self.platform.list_documents(instance, principal, &rows.doctype, last, STEP)?,
+            Direction::Backward => self.platform.list_documents_back(instance, principal, &rows.doctype, last, STEP)?,
+        };
         let DocumentPage { documents, next } = page;
-        let mut piece = if after.is_none() { "{\"rows\":[".to_owned() } else { String::new() };
+        let mut piece = if last.is_none() { "{\"rows\":[".to_owned() } else { String::new() };
         self.total += documents.len();
         for document in documents {
-            if document.id < self.from {
+            if range.ends_before(&document.id) {
+                continue;
+            }
+            if range.begins_after(&document.id) {
                 self.offset += 1;
-            } else if self.skip > 0 {
-                self.skip -= 1;
+            } else if *skip > 0 {
+                *skip -= 1;
                 self.offset += 1;
-            } else if self.written < self.limit {
+            } else if self.written < *limit {
                 if self.written > 0 {
                     piece.push(',');
                 }
                 self.written += 1;
-                piece.push_str(&self.rows.row(document).to_string());
+                piece.push_str(&rows.row(document).to_string());
             }
         }
         if next.is_none() {
             self.ended = true;
             piece.push_str(&format!("],\"offset\":{},\"total_rows\":{}}}", self.offset, self.total));
         }
-        self.after = next;
+        self.last = next;
         Ok(piece)
     }
 }
@@ -135,27 +240,56 @@ async fn all(
 ) -> Result<Response, Failure> {
     let doctype = doctype(&name)?;
     caller.check_type(Verb::Get, &doctype)?;
-    let mut listing = Listing {
-        platform,
-        caller,
-        rows: Rows::parse(doctype, &params)?,
-        from: start_key(&params).unwrap_or_default(),
-        skip: params.number("skip")?.unwrap_or_default(),
-        limit: params.number("limit")?.unwrap_or(usize::MAX),
-        after: None,
-        offset: 0,
-        written: 0,
-        total: 0,
-        ended: false,
-    };
-    // What can be refused is refused before anything is answered.
-    let first = listing.piece()?;
+    let keys = params.filled("keys").map(serde_json::from_str::<Value>).transpose();
+    let keys = keys.map_err(|_| no_keys())?;
+    answer(platform, caller, doctype, &params, keys)
+}
+
+/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without, it is
+/// as GET, which is how Cozy's oldest client asks for all of them. The body may hold the other parameters, too; those of the query string
+/// come first.
+async fn of_keys(
+    State(platform): State<Platform>,
+    caller: Caller,
+    Path(name): Path<String>,
+    params: Params,
+    JsonObject(mut body): JsonObject,
+) -> Result<Response, Failure> {
+    let doctype = doctype(&name)?;
+    caller.check_type(Verb::Get, &doctype)?;
+    let keys = body.shift_remove("keys");
+    let others = body.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, value.to_string()));
+    answer(platform, caller, doctype, &params.and(others), keys)
+}
+
+fn no_keys() -> Failure {
+    malformed("keys: expected is a list of ids, as in [\"one\", \"two\"]")
+}
+
+fn answer(
+    platform: Platform,
+    caller: Caller,
+    doctype: Doctype,
+    params: &Params,
+    keys: Option<Value>,
+) -> Result<Response, Failure> {
+    let query = Query::parse(doctype, params)?;
     let headers = [(CONTENT_TYPE, "application/json")];
-    if listing.ended {
-        return Ok((headers, first).into_response());
-    }
-    let next = |listing: &mut Listing| if listing.ended { Ok(None) } else { listing.piece().map(Some) };
-    Ok((headers, pieces(first, listing, next)).into_response())
+    let Some(keys) = keys else {
+        let mut listing =
+            Listing { platform, caller, query, last: None, offset: 0, written: 0, total: 0, ended: false };
+        // What can be refused is refused before anything is answered.
+        let first = listing.piece()?;
+        if listing.ended {
+            return Ok((headers, first).into_response());
+        }
+        let next = |listing: &mut Listing| if listing.ended { Ok(None) } else { listing.piece().map(Some) };
+        return Ok((headers, pieces(first, listing, next)).into_response());
+    };
+    let mut named = Named::parse(platform, caller, query, keys)?;
+    // What can be refused is refused before anything is answered.
+    let first = named.piece()?.unwrap_or_default();
+    Ok((headers, pieces(first, named, Named::piece)).into_response())
 }
 
 /// A body that is written piece by piece, on threads for such work.
@@ -179,51 +313,40 @@ fn pieces<T: Send + 'static>(
     Body::from_stream(rest)
 }
 
-/// `startkey` is JSON, therefore a text in quotes; without them it is taken as it stands.
-fn start_key(params: &Params) -> Option<String> {
-    let text = params.filled("startkey").or_else(|| params.filled("start_key"))?;
-    Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned()))
-}
-
-/// `POST /data/:type/_all_docs` with `keys`: the documents with these ids, in the order of these. Without, it is
-/// as GET, which is how Cozy's oldest client asks for all of them.
-async fn of_keys(
-    State(platform): State<Platform>,
-    caller: Caller,
-    Path(name): Path<String>,
-    params: Params,
-    JsonObject(body): JsonObject,
-) -> Result<Response, Failure> {
-    if !body.contains_key("keys") {
-        return all(State(platform), caller, Path(name), params).await;
-    }
-    let doctype = doctype(&name)?;
-    caller.check_type(Verb::Get, &doctype)?;
-    let keys = body.get("keys").and_then(Value::as_array).filter(|keys| keys.len() <= MOST_KEYS);
-    let keys =
-        keys.ok_or_else(|| Failure::bad_request(format!("keys: expected is a list of at most {MOST_KEYS} ids")))?;
-    let mut named =
-        Named { platform, caller, rows: Rows::parse(doctype, &params)?, keys: keys.clone().into_iter(), begun: false };
-    // What can be refused is refused before anything is answered.
-    let first = named.piece()?.unwrap_or_default();
-    Ok(([(CONTENT_TYPE, "application/json")], pieces(first, named, Named::piece)).into_response())
-}
-
 /// An answer about some ids that is being written.
 struct Named {
     platform: Platform,
     caller: Caller,
     rows: Rows,
     keys: std::vec::IntoIter<Value>,
+    /// How many keys were asked for.
+    total: usize,
     begun: bool,
 }
 
 impl Named {
+    fn parse(platform: Platform, caller: Caller, query: Query, keys: Value) -> Result<Self, Failure> {
+        let Query { rows, range, direction, skip, limit } = query;
+        let Value::Array(mut keys) = keys else { return Err(no_keys()) };
+        let total = keys.len();
+        if total > MOST_KEYS {
+            return Err(malformed(format!("keys: {total} ids; one request takes at most {MOST_KEYS}, send several")));
+        }
+        if range.from.is_some() || range.to.is_some() {
+            return Err(malformed("keys: give either these, or key, or startkey and endkey"));
+        }
+        if direction == Direction::Backward {
+            keys.reverse();
+        }
+        let keys: Vec<Value> = keys.into_iter().skip(skip).take(limit).collect();
+        Ok(Self { platform, caller, rows, keys: keys.into_iter(), total, begun: false })
+    }
+
     /// The next piece of the answer; nothing at its end.
     fn piece(&mut self) -> Result<Option<String>, Failure> {
         let mut piece = String::new();
         if !self.begun {
-            piece = format!("{{\"total_rows\":{},\"offset\":0,\"rows\":[", self.keys.len());
+            piece = format!("{{\"total_rows\":{},\"offset\":0,\"rows\":[", self.total);
         } else if self.keys.as_slice().is_empty() {
             return Ok(None);
         }

@@ -197,6 +197,77 @@ async fn all_docs_are_all() {
     assert_eq!(some["rows"].as_array().map(Vec::len), Some(1_200));
 }
 
+#[tokio::test]
+async fn all_docs_takes_the_parameters_of_couchdb() {
+    let api = Api::new().await;
+    let token = api.token("io.cozy.bills");
+    let docs: Vec<Value> = ["a", "b", "c", "d", "e"].iter().map(|id| json!({ "_id": id })).collect();
+    api.send(Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }))).await;
+    let path = |query: &str| format!("{BILLS}/_all_docs?{query}");
+    let list = async |call: Call| {
+        let answer = api.send(call.token(&token)).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        let answer = answer.json();
+        let rows = answer["rows"].as_array().expect("rows").iter();
+        let ids: String = rows.map(|row| row["id"].as_str().unwrap_or("-")).collect();
+        format!("{ids} {} {}", answer["offset"], answer["total_rows"])
+    };
+    for (query, expected) in [
+        ("", "abcde 0 5"),
+        ("startkey=%22b%22&endkey=%22d%22", "bcd 1 5"),
+        ("start_key=%22b%22&end_key=%22d%22&inclusive_end=false", "bc 1 5"),
+        ("endkey=%22c%22&limit=2", "ab 0 5"),
+        ("key=%22c%22", "c 2 5"),
+        ("key=%22x%22", " 5 5"),
+        ("descending=true", "edcba 0 5"),
+        ("descending=true&startkey=%22d%22&endkey=%22b%22", "dcb 1 5"),
+        ("descending=true&startkey=%22d%22&endkey=%22b%22&inclusive_end=false&skip=1", "c 2 5"),
+        ("startkey=%22d%22&endkey=%22b%22", " 2 5"),
+        ("keys=%5B%22d%22,%22x%22,%22a%22%5D", "d-a 0 3"),
+        ("keys=%5B%22d%22,%22x%22,%22a%22%5D&descending=true&skip=1&limit=1", "- 0 3"),
+        ("update_seq=false&stable=true&update=true&_nonce=1", "abcde 0 5"),
+    ] {
+        assert_eq!(list(Call::get(&path(query))).await, expected, "{query}");
+    }
+    let of = |body: Value| Call::post(&path("limit=2")).json(&body);
+    assert_eq!(list(of(json!({ "startkey": "b", "limit": 4, "descending": null }))).await, "bc 1 5");
+    assert_eq!(list(of(json!({ "keys": ["e", "d", "c"] }))).await, "ed 0 3");
+    let get = |query: &str| Call::get(&path(query)).token(&token);
+    let refusals = [
+        get("descending=yes"),
+        get("include_docs=1"),
+        get("limit=many"),
+        get("update_seq=true"),
+        get("group_level=1"),
+        get("keys=one"),
+        get("keys=%5B%22a%22%5D&key=%22a%22"),
+        of(json!({ "queries": [] })).token(&token),
+        of(json!({ "keys": vec!["a"; 10_001] })).token(&token),
+    ];
+    let mut reasons = Vec::new();
+    for call in refusals {
+        let answer = api.send(call).await;
+        assert_eq!(answer.status, 400, "{answer}");
+        let reason = answer.json();
+        reasons.push(format!(
+            "{}: {}",
+            reason["error"].as_str().expect("a name"),
+            reason["reason"].as_str().expect("a sentence")
+        ));
+    }
+    insta::assert_snapshot!(reasons.join("\n"), @r#"
+    query_parse_error: the parameter descending is true or false, not 'yes'
+    query_parse_error: the parameter include_docs is true or false, not '1'
+    bad_request: the parameter limit is a number, 'many' is none
+    query_parse_error: update_seq: this server does not support this parameter; leave it out
+    query_parse_error: group_level: this server does not support this parameter; leave it out
+    query_parse_error: keys: expected is a list of ids, as in ["one", "two"]
+    query_parse_error: keys: give either these, or key, or startkey and endkey
+    query_parse_error: queries: this server does not support this parameter; leave it out
+    query_parse_error: keys: 10001 ids; one request takes at most 10000, send several
+    "#);
+}
+
 /// A few bytes of a request must not become gigabytes of an answer.
 #[tokio::test]
 async fn what_one_request_reads_is_bounded() {
