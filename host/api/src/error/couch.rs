@@ -43,6 +43,7 @@ fn body(failure: &Failure) -> Value {
 pub fn name(failure: &Failure) -> &'static str {
     match (failure.about, failure.status) {
         (About::Document(name), _) => name,
+        (_, StatusCode::FORBIDDEN) => "forbidden",
         (_, StatusCode::NOT_FOUND) => "not_found",
         (_, StatusCode::CONFLICT) => "conflict",
         (_, StatusCode::PAYLOAD_TOO_LARGE) => "document_too_large",

@@ -268,6 +268,21 @@ async fn all_docs_takes_the_parameters_of_couchdb() {
     "#);
 }
 
+#[tokio::test]
+async fn a_document_that_may_not_be_written_is_forbidden() {
+    let api = Api::new().await;
+    let put = Call::put(&format!("{BILLS}/one")).token(&api.token("*")).json(&json!({ "n": 1 }));
+    let rev = api.send(put).await.json()["rev"].clone();
+    let docs = json!([{ "_id": "one", "_rev": rev, "n": 2 }, { "_id": "two" }, { "_id": "one", "_rev": rev, "_deleted": true }]);
+    let token = api.token("io.cozy.bills:POST");
+    let call = Call::post(&format!("{BILLS}/_bulk_docs")).token(&token).json(&json!({ "docs": docs }));
+    let rows = api.send(call).await.json();
+    let errors: Vec<_> = rows.as_array().expect("rows").iter().map(|row| (&row["id"], &row["error"])).collect();
+    let (one, two, forbidden) = (json!("one"), json!("two"), json!("forbidden"));
+    assert_eq!(errors, [(&one, &forbidden), (&two, &Value::Null), (&one, &forbidden)]);
+    assert!(rows[0]["reason"].as_str().is_some_and(|reason| reason.contains("io.cozy.bills:PUT")), "{rows}");
+}
+
 /// A few bytes of a request must not become gigabytes of an answer.
 #[tokio::test]
 async fn what_one_request_reads_is_bounded() {
