@@ -3,13 +3,20 @@
 
 pub mod operator;
 
+use std::sync::Arc;
+
+use aide::OperationInput;
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
+use aide::generate::GenContext;
+use aide::openapi::Operation;
 use aide::transform::TransformOperation;
 use askama::Template;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use konnector_manifest::Slug;
 use konnector_platform::grant::{TokenRequest, Wish};
@@ -151,35 +158,49 @@ fn own(
     Ok((platform.oauth_client_by_token(instance, id, &token)?, token))
 }
 
-async fn show(
-    State(platform): State<Platform>,
-    Host(instance): Host,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Value>, Failure> {
-    let (client, registration) = own(&platform, &instance, &id, &headers)?;
+/// A client about its own registration. Its token is checked before the body is read.
+struct Registration {
+    instance: Arc<Instance>,
+    client: Stored<OAuthClient>,
+    token: String,
+}
+
+impl FromRequestParts<Platform> for Registration {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, platform: &Platform) -> Result<Self, Failure> {
+        let Host(instance) = Host::from_request_parts(parts, platform).await?;
+        let unreadable = |error: PathRejection| Failure::bad_request(error.body_text());
+        let Path(id) = Path::<String>::from_request_parts(parts, platform).await.map_err(unreadable)?;
+        let (client, token) = own(platform, &instance, &id, &parts.headers)?;
+        Ok(Self { instance, client, token })
+    }
+}
+
+impl OperationInput for Registration {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        Host::operation_input(ctx, operation);
+        Path::<String>::operation_input(ctx, operation);
+    }
+}
+
+async fn show(Registration { client, token: registration, .. }: Registration) -> Result<Json<Value>, Failure> {
     Ok(Json(shown(&Registered { client, secret: None, registration })))
 }
 
 async fn change(
     State(platform): State<Platform>,
-    Host(instance): Host,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    Registration { instance, client, .. }: Registration,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Failure> {
-    let (client, _) = own(&platform, &instance, &id, &headers)?;
     Ok(Json(shown(&platform.change_oauth_client(&instance, client, body).await?)))
 }
 
 async fn unregister(
     State(platform): State<Platform>,
-    Host(instance): Host,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    Registration { instance, client, .. }: Registration,
 ) -> Result<StatusCode, Failure> {
-    let (client, _) = own(&platform, &instance, &id, &headers)?;
-    platform.remove_oauth_client(&instance, &id, &client.rev).await?;
+    platform.remove_oauth_client(&instance, &client.id, &client.rev).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
