@@ -49,9 +49,14 @@ pub fn routes() -> ApiRouter<Platform> {
     });
     let one = delete_with(uninstall, |op| {
         op.summary("Uninstalls a konnector")
+            .description(
+                "Clients that accept exactly text/event-stream get a stream instead, with the status 200: cleaning while it cleans up its \
+                 accounts, deleted once it is gone, or error where it stays installed.",
+            )
             .query("Force", Kind::Flag, "Also when it fails to clean up after its accounts")
             .answers::<204, ()>("It is gone")
             .answers::<202, ()>("It goes once it has cleaned up its accounts")
+            .answers::<200, Events>("A stream of what happens")
     });
     let trigger = post_with(create_trigger, |op| {
         op.summary("Makes the trigger that runs a konnector as often as its manifest says")
@@ -282,7 +287,7 @@ async fn answer(
     headers: &HeaderMap,
     start: impl Future<Output = konnector_platform::Result<Installing>> + Send + 'static,
 ) -> Result<Response, Failure> {
-    if headers.get(ACCEPT).is_some_and(|accept| accept == sse::MEDIA_TYPE) {
+    if wants_events(headers) {
         return Ok(sse::response(stream::once(start).flat_map(move |started| match started {
             Ok(Installing { rev, events, .. }) => {
                 let (platform, instance) = (platform.clone(), instance.clone());
@@ -319,13 +324,37 @@ async fn uninstall(
     caller: Caller,
     Path(slug): Path<String>,
     params: Params,
-) -> Result<StatusCode, Failure> {
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     check_managing(&platform, &caller, Verb::Delete, None)?;
-    let (konnector, _) = installed(&platform, &caller, &slug)?;
-    Ok(match platform.delete_konnector(&caller.instance, &konnector.slug, params.flag("Force", false)).await? {
-        Deleted::Now => StatusCode::NO_CONTENT,
-        Deleted::AfterItsAccounts => StatusCode::ACCEPTED,
+    let (Konnector { slug, .. }, _) = installed(&platform, &caller, &slug)?;
+    let deleted = platform.delete_konnector(&caller.instance, &slug, params.flag("Force", false)).await?;
+    if !wants_events(&headers) {
+        return Ok(match deleted {
+            Deleted::Now => StatusCode::NO_CONTENT.into_response(),
+            Deleted::AfterItsAccounts(_) => StatusCode::ACCEPTED.into_response(),
+        });
+    }
+    let about = json!({ "slug": slug });
+    let gone = sse::Event::json("deleted", &about);
+    Ok(match deleted {
+        Deleted::Now => sse::response(stream::once(ready(gone))),
+        Deleted::AfterItsAccounts(outcome) => {
+            let end = async move {
+                match outcome.await {
+                    Ok(Ok(())) => gone,
+                    Ok(Err(error)) => sse::Event::failure(&error.into()),
+                    Err(_) => sse::Event::error("the server stops; uninstall the konnector again once it runs"),
+                }
+            };
+            sse::response(stream::once(ready(sse::Event::json("cleaning", &about))).chain(stream::once(end)))
+        }
     })
+}
+
+/// Clients that accept exactly this get a stream of what happens.
+fn wants_events(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).is_some_and(|accept| accept == sse::MEDIA_TYPE)
 }
 
 async fn icon(State(platform): State<Platform>, caller: Caller, Path(slug): Path<String>) -> Result<Response, Failure> {

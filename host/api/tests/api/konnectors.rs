@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use konnector_platform::doctype::KONNECTORS;
 use konnector_platform::token::Audience;
+use konnector_store::Changes;
 use serde_json::json;
 
 use crate::support::{Api, Call, bundle, component, manifest, program};
@@ -483,5 +485,65 @@ async fn a_list_is_read_while_konnectors_are_uninstalled() {
     });
     for answer in api.storm(calls.collect::<Vec<_>>()).await {
         assert!(matches!(answer.status, 200 | 204), "{answer}");
+    }
+}
+
+/// The names of the events of an uninstallation of `bank`, with the text of an error.
+async fn uninstalled(api: &Api, query: &str) -> Vec<String> {
+    let call = Call::delete(&format!("/konnectors/bank{query}")).token(&api.token("*")).accept("text/event-stream");
+    let answer = api.send(call).await;
+    assert_eq!((answer.status, answer.header(CONTENT_TYPE)), (200, "text/event-stream"), "{answer}");
+    let events = answer.text().split("\r\n\r\n").filter(|event| !event.is_empty());
+    let names = events.map(|event| {
+        let (name, data) = event.trim_start_matches("event: ").split_once("\r\ndata: ").expect("an event");
+        if name == "error" { data.to_owned() } else { name.to_owned() }
+    });
+    names.collect()
+}
+
+async fn add_account(api: &Api) {
+    let call = Call::post("/data/io.cozy.accounts/").token(&api.token("*")).json(&json!({ "account_type": "bank" }));
+    let answer = api.send(call).await;
+    assert_eq!(answer.status, 201, "{answer}");
+}
+
+#[tokio::test]
+async fn an_uninstallation_can_be_followed() {
+    let api = Api::new().await;
+    assert_eq!(uninstalled(&api, "").await, ["deleted"]);
+    let api = Api::new().await;
+    add_account(&api).await;
+    assert_eq!(uninstalled(&api, "").await, ["cleaning", "deleted"]);
+    let gone = api.send(Call::get("/konnectors/bank").token(&api.token("*"))).await;
+    assert_eq!(gone.status, 404, "{gone}");
+}
+
+#[tokio::test]
+async fn who_follows_an_uninstallation_is_told_why_the_konnector_stays() {
+    let api = Api::new().await;
+    let at = api.alice.doc(&KONNECTORS, "io.cozy.konnectors/bank");
+    let konnector = api.platform.store.get(&at).expect("read").expect("the konnector");
+    let mut body = konnector.body;
+    body.insert("on_delete_account".to_owned(), json!("onDeleteAccount.js"));
+    let mut changes = Changes::new();
+    changes.put(at, &konnector.rev, body);
+    api.platform.store.commit(changes).await.expect("stored");
+    for (query, last) in [("", "that cleans up failed"), ("?Force=true", "deleted")] {
+        if query.is_empty() {
+            add_account(&api).await;
+        }
+        let cancelled = async {
+            let job = async || {
+                let queue = api.send(Call::get("/jobs/queue/konnector").token(&api.token("*"))).await.json();
+                queue["data"][0]["id"].as_str().map(str::to_owned)
+            };
+            api.until(true, async || job().await.is_some()).await;
+            let path = format!("/jobs/{}/cancel", job().await.expect("a job"));
+            let answer = api.send(Call::post(&path).token(&api.token("*")).attributes(json!({}))).await;
+            assert_eq!(answer.status, 202, "{answer}");
+        };
+        let (events, ()) = tokio::join!(uninstalled(&api, query), cancelled);
+        assert_eq!(events.len(), 2, "{events:?}");
+        assert!(events[0] == "cleaning" && events[1].contains(last), "{events:?}");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use konnector_manifest::Slug;
 use konnector_store::Changes;
+use tokio::sync::oneshot;
 
 use super::at;
 use crate::doctype::JOBS;
@@ -21,12 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What became of a request to delete a konnector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Deleted {
     /// It is gone.
     Now,
-    /// It had accounts: they are deleted first, then it goes.
-    AfterItsAccounts,
+    /// It had accounts: they are deleted first, then it goes. Deleting goes on when this is dropped; when the server stops, nothing comes.
+    AfterItsAccounts(oneshot::Receiver<Result<()>>),
 }
 
 impl Platform {
@@ -46,12 +47,16 @@ impl Platform {
             return Ok(Deleted::Now);
         }
         let (platform, instance, slug) = (self.clone(), instance.clone(), slug.clone());
+        let (sender, outcome) = oneshot::channel();
         self.tasks().spawn(async move {
-            if let Err(error) = platform.clean_and_uninstall(&instance, &slug, &accounts, force).await {
+            let done = platform.clean_and_uninstall(&instance, &slug, &accounts, force).await;
+            if let Err(error) = &done {
                 tracing::error!(%slug, %error, "the konnector stays installed: its accounts could not be cleaned");
             }
+            // Most clients do not wait for it.
+            drop(sender.send(done));
         });
-        Ok(Deleted::AfterItsAccounts)
+        Ok(Deleted::AfterItsAccounts(outcome))
     }
 
     async fn clean_and_uninstall(
