@@ -4,12 +4,15 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use reqwest::Response;
+use reqwest::header::{ETAG, HeaderMap};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::client::{Connection, Session, flat, flat_list, segment};
 use crate::draft::Draft;
 use crate::error::{Error, Result, file, io};
-use crate::output::{Output, Rows, bytes, cell, date, done, print_json};
+use crate::output::{Output, Rows, bytes, cell, date, done, print_json, warning};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -121,7 +124,7 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
     if !force && target.exists() {
         return Err(exists(&target));
     }
-    let mut answer = session.download("files/download", &[("Path", path)]).await?;
+    let answer = session.download("files/download", &[("Path", path)]).await?;
     let to_output = target == Path::new("-");
     if to_output && stdout().is_terminal() {
         return Err(Error::usage(
@@ -129,33 +132,64 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
             "pipe it into a program, or name a file with -o",
         ));
     }
-    // A broken download leaves no half file under the name.
-    let mut beside = (!to_output).then(|| Draft::private(&target)).transpose()?;
-    let mut size = 0;
+    if to_output {
+        receive(answer, |part| stdout().write_all(part).map_err(io("writing to standard output"))).await?;
+        return Ok(());
+    }
+    let size = save(answer, &target, force).await?;
+    output.show(&json!({ "path": path, "file": target, "size": size }), || {
+        done(&format!("{} ({})", target.display(), bytes(size)));
+    });
+    Ok(())
+}
+
+/// Writes a download to a file; returns its size. A download that breaks or is damaged leaves no file under the name.
+async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
+    let mut draft = Draft::private(target)?;
+    let size = receive(answer, |part| draft.as_file().write_all(part).map_err(file("write", target))).await?;
+    if force {
+        draft.replace(target)?;
+    } else {
+        draft.keep(target).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(target),
+            _ => file("write", target)(error),
+        })?;
+    }
+    Ok(size)
+}
+
+/// Hands over a download part by part and compares the whole with the checksum that the server sent; returns its size.
+async fn receive(mut answer: Response, mut write: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    let expected = checksum(answer.headers());
+    let (mut hash, mut size) = (Sha256::new(), 0);
     loop {
         let part =
             answer.chunk().await.map_err(|error| Error::failed(format!("the download broke: {error}"), "try again"))?;
         let Some(part) = part else { break };
         size += part.len() as u64;
-        match &mut beside {
-            Some(draft) => draft.as_file().write_all(&part).map_err(file("write", &target))?,
-            None => stdout().write_all(&part).map_err(io("writing to standard output"))?,
+        hash.update(&part);
+        write(&part)?;
+    }
+    let found = hex::encode(hash.finalize());
+    match expected {
+        Some(expected) if expected != found => Err(Error::failed(
+            format!("the download is damaged: the SHA-256 of what arrived is {found}, the server's is {expected}"),
+            "try again; if it fails again, look at the server's files with `konnector fsck --deep`",
+        )),
+        Some(_) => Ok(size),
+        None => {
+            warning("the download was not compared with a checksum: the server sent none");
+            Ok(size)
         }
     }
-    if let Some(beside) = beside {
-        if force {
-            beside.replace(&target)?;
-        } else {
-            beside.keep(&target).map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => exists(&target),
-                _ => file("write", &target)(error),
-            })?;
-        }
-        output.show(&json!({ "path": path, "file": target, "size": size }), || {
-            done(&format!("{} ({})", target.display(), bytes(size)));
-        });
-    }
-    Ok(())
+}
+
+/// The SHA-256 of a download, which is its `ETag`. A proxy that compresses makes the tag a weak one, of the same content.
+fn checksum(headers: &HeaderMap) -> Option<String> {
+    let tag = headers.get(ETAG)?.to_str().ok()?;
+    let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+    let is_checksum = tag.len() == 64 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_checksum.then(|| tag.to_ascii_lowercase())
 }
 
 fn exists(target: &Path) -> Error {
@@ -163,4 +197,47 @@ fn exists(target: &Path) -> Error {
         format!("{} is there already", target.display()),
         "name another file with -o, or replace it with --force",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn download(etag: &str, content: &'static str) -> Response {
+        let answer = http::Response::builder().header("etag", etag).body(content);
+        Response::from(answer.expect("a response"))
+    }
+
+    /// An `ETag` as the server makes it.
+    fn tag(content: &str) -> String {
+        format!("\"{}\"", hex::encode(Sha256::digest(content)))
+    }
+
+    #[tokio::test]
+    async fn a_damaged_download_leaves_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = folder.path().join("bill.pdf");
+        let damaged = async |force| save(download(&tag("a bill"), "a bull"), &target, force).await;
+        let error = damaged(false).await.expect_err("damaged").to_string();
+        assert!(error.starts_with("the download is damaged: the SHA-256 of what arrived is "), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 0);
+
+        let whole = save(download(&tag("a bill"), "a bill"), &target, false).await;
+        assert_eq!(whole.expect("whole"), 6);
+        damaged(true).await.expect_err("damaged");
+        assert_eq!(fs::read(&target).expect("the file"), b"a bill", "what was there stays");
+        assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 1);
+    }
+
+    #[test]
+    fn a_tag_that_is_no_checksum_is_not_compared() {
+        let of = |tag: &str| checksum(&HeaderMap::from_iter([(ETAG, tag.parse().expect("a header"))]));
+        let known = "0A".repeat(32);
+        assert_eq!(of(&format!("\"{known}\"")), Some(known.to_ascii_lowercase()));
+        assert_eq!(of(&format!("W/\"{known}\"")), Some(known.to_ascii_lowercase()));
+        assert_eq!(of("\"5-abc\""), None);
+        assert_eq!(checksum(&HeaderMap::new()), None);
+    }
 }
