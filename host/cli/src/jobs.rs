@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Session, flat, segment};
 use crate::error::Result;
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, note, print_json_line};
+use crate::output::{Output, Rows, cell, date, note, print_json_line, printable};
 use crate::receipt;
 
 /// See the module.
@@ -162,14 +162,22 @@ fn show(output: Output, job: &Value) {
     });
 }
 
+/// The lines of a kept log; one that is not a JSON object, as in a damaged log, as it stands.
+fn log_lines(text: &str) -> impl Iterator<Item = Result<Value, &str>> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| serde_json::from_str(line).ok().filter(Value::is_object).ok_or(line))
+}
+
 async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
     let text = session.text(&format!("jobs/{}/log", segment(id))).await?;
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     if output.json {
         // One object a line, as they are kept: for programs that read a stream.
-        lines.for_each(|line| print_json_line(&line));
+        log_lines(&text).for_each(|line| print_json_line(&line.unwrap_or_else(|text| json!({ "message": text }))));
     } else {
-        lines.for_each(|line| say!("{}", follow::log_line(&line)));
+        log_lines(&text).for_each(|line| match line {
+            Ok(line) => say!("{}", follow::log_line(&line)),
+            Err(text) => say!("{}", printable(text)),
+        });
         let job = read(session, id).await?;
         if job.get("next_attempt_at").is_some() {
             let retry = cell(job.get("retried_as"));
@@ -177,4 +185,16 @@ async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_not_json_is_shown_as_it_stands() {
+        let text = "{\"message\":\"first\"}\n{\"message\":\"sec\n\nplain\n5\n";
+        let lines: Vec<_> = log_lines(text).collect();
+        assert_eq!(lines, [Ok(json!({ "message": "first" })), Err("{\"message\":\"sec"), Err("plain"), Err("5")]);
+    }
 }
