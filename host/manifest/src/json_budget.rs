@@ -51,6 +51,9 @@ pub struct JsonBudget {
 impl JsonBudget {
     /// For a call of a guest whose texts have this many bytes together. The host holds two copies of the values at the most, so all of it
     /// stays below four times the bytes and 16 MiB.
+    ///
+    /// A run does not pay for that from its memory: a guest makes one call at a time, and the values are dropped when it returns, so this is all
+    /// that a run can hold. Only the metadata of an upload outlives its call; the run's memory is charged with it.
     #[must_use]
     pub const fn of_call(bytes: usize) -> Self {
         Self { limit: MIN_HEAP.saturating_add(bytes), used: 0 }
@@ -73,6 +76,12 @@ impl JsonBudget {
     /// [`OverBudget`].
     pub fn check(&mut self, text: &[u8]) -> Result<(), OverBudget> {
         self.scan().feed(text)
+    }
+
+    /// Bytes that the values of the texts take in memory, at most.
+    #[must_use]
+    pub const fn used(&self) -> usize {
+        self.used
     }
 
     const fn spend(&mut self, bytes: usize) -> Result<(), OverBudget> {

@@ -99,6 +99,8 @@ pub enum Quota {
     Uploads,
     /// Files open at one time.
     OpenFiles,
+    /// Memory of the run, which unfinished uploads take with their metadata.
+    Memory,
     /// Secrets, and their bytes, that a run may know.
     Secrets,
     /// Questions to the user, and the time that is waited for answers, in this run.
@@ -114,6 +116,7 @@ impl std::fmt::Display for Quota {
             Self::FileBytes => "bytes written to files",
             Self::Uploads => "unfinished uploads",
             Self::OpenFiles => "open files",
+            Self::Memory => "memory",
             Self::Secrets => "secrets",
             Self::Questions => "questions to the user",
         })

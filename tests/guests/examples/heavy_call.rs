@@ -46,6 +46,28 @@ fn run(job: Job) -> Result<Report, Failure> {
             format!("{} secrets", taken.min(1))
         }
         "account.save-state" => format!("{:?}", account::save_state(&text())),
+        "account.save-state json" => format!("{:?}", account::save_state(&format!("[{}0]", text()))),
+        "documents.find values" => {
+            let value = |share: usize| format!("[{}0]", unit.repeat(bytes / share / unit.len()));
+            let between = documents::Between {
+                lower: documents::Bound::Included(value(16)),
+                upper: documents::Bound::Excluded(value(16)),
+            };
+            let mut query = by(&["a", "b", "c", "d", "e", "f", "g", "h"], &[], documents::Range::Between(between));
+            query.equal = (0..7).map(|_| value(8)).collect();
+            format!("{:?}", documents::find("io.cozy.bills", &query).map(drop))
+        }
+        "files.held" => {
+            let mut held = Vec::new();
+            loop {
+                let mut to = target(&format!("{}", held.len()));
+                to.metadata = format!("{{\"a\":[{}0]}}", text());
+                match files::begin_upload(&to) {
+                    Ok(upload) => held.push(upload),
+                    Err(error) => break format!("{} {error:?}", held.len()),
+                }
+            }
+        }
         "documents.save" => {
             let item = documents::Item { key: "1".to_owned(), body: format!("{{\"a\":[{}0]}}", text()) };
             format!("{:?}", documents::save("io.cozy.bills", &[item]).map(|saved| saved.len()))

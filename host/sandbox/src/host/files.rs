@@ -13,7 +13,7 @@ pub(super) use convert::target;
 
 use super::argument::{MAX_CURSOR, MAX_NAME, check, check_locator, check_locators, check_some};
 use super::promise::Promise;
-use super::{Answer, Context, Host, answer, check_batch, check_limit, object};
+use super::{Answer, Context, Host, answer, check_batch, check_limit, json_weight, object};
 use crate::bindings::konnector::host::files as wit;
 use crate::bindings::konnector::host::types::Locator;
 use crate::capability::{Error, Listing, OpenFile, Quota, Target, Upload};
@@ -44,9 +44,14 @@ impl Context {
     /// Begins an upload for the guest to hold, within the number that it may hold at one time.
     async fn hold_upload(&self, to: wit::Target) -> Result<OpenUpload, Error> {
         let slot = self.begin_uploading()?;
+        let weight = convert::weight(&to);
         let target = target(to)?;
+        let mut memory = self.memory.charge();
+        if !memory.resize(weight) {
+            return Err(Error::QuotaExceeded(Quota::Memory));
+        }
         let promise = Promise::of(&target);
-        Ok(OpenUpload::new(self.begin_upload(target).await?, promise, slot))
+        Ok(OpenUpload::new(self.begin_upload(target).await?, promise, slot, memory))
     }
 
     async fn hold_content(&self, which: Locator) -> Result<OpenContent, Error> {

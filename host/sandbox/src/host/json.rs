@@ -19,6 +19,14 @@ pub(super) fn object(argument: &str, text: &str) -> Result<Map<String, Value>, E
     members(argument, json(argument, text)?)
 }
 
+/// Bytes that the values of a text take in memory, at most; something beyond the limit for one that cannot be read.
+pub(super) fn weight(text: &str) -> usize {
+    let mut budget = JsonBudget::of_call(text.len());
+    // A text over the budget is refused when it is read.
+    let _ = budget.check(text.as_bytes());
+    budget.used()
+}
+
 /// The documents of one call.
 pub(super) struct Documents {
     budget: JsonBudget,

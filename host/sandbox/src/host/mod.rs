@@ -38,7 +38,7 @@ use konnector_egress::SecretTable;
 use argument::brief;
 pub(crate) use files::Slot;
 pub(crate) use handles::Handles;
-use json::{json, object};
+use json::{json, object, weight as json_weight};
 
 /// What the store of one run holds.
 pub(crate) struct Host {

@@ -1,7 +1,7 @@
 //! Between the contract's records and the host's.
 
 use super::super::argument::{MAX_KIND, MAX_MIME, MAX_NAME, check, check_some};
-use super::{METADATA, check_batch, object, wit};
+use super::{METADATA, check_batch, json_weight, object, wit};
 use crate::capability::{Details, Entry, Error, File, Folder, Listing, Object, Reference, Stored, Target};
 
 /// Reads the target of a file.
@@ -24,6 +24,15 @@ pub(in crate::host) fn target(to: wit::Target) -> Result<Target, Error> {
         metadata,
         references: references(to.references)?,
     })
+}
+
+/// Bytes that a target takes in memory, at most.
+pub(super) fn weight(to: &wit::Target) -> u64 {
+    /// A reference besides its texts.
+    const REFERENCE: usize = size_of::<Reference>() + 64;
+    let texts = to.folder.len() + to.name.len() + to.key.as_ref().map_or(0, String::len);
+    let references: usize = to.references.iter().map(|one| one.kind.len() + one.id.len() + REFERENCE).sum();
+    (texts + json_weight(&to.metadata) + references) as u64
 }
 
 /// Reads references.

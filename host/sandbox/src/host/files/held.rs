@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::capability::{Error, OpenFile, Quota, Upload};
 use crate::host::promise::{BEGINNING, Promise};
+use crate::memory::Charge;
 
 /// One of those that a run may hold; dropping it frees it.
 #[derive(Debug)]
@@ -33,11 +34,13 @@ pub struct OpenUpload {
     promise: Option<Promise>,
     beginning: Vec<u8>,
     _slot: Slot,
+    /// For the target, which is kept until the file is there.
+    _memory: Charge,
 }
 
 impl OpenUpload {
-    pub(super) fn new(upload: Box<dyn Upload>, promise: Promise, slot: Slot) -> Self {
-        Self { upload: Some(upload), promise: Some(promise), beginning: Vec::new(), _slot: slot }
+    pub(super) fn new(upload: Box<dyn Upload>, promise: Promise, slot: Slot, memory: Charge) -> Self {
+        Self { upload: Some(upload), promise: Some(promise), beginning: Vec::new(), _slot: slot, _memory: memory }
     }
 
     /// Looks at what is about to be written, as at what is downloaded.
