@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
+use super::echo::SLICE;
 use super::veil::{Finder, Piece, Shortest, Veil, forms};
 
 /// What stands in the place of a secret.
@@ -40,17 +41,61 @@ impl Mask {
             Self::Words(finder) => finder,
             Self::Everything => return Cow::Borrowed(MASKED),
         };
-        let (mut veil, mut masked, mut found) = (Veil::new(finder), BytesMut::with_capacity(text.len()), false);
-        let mut show = |piece: Piece<'_>| match piece {
-            Piece::Text(text) => masked.extend_from_slice(text),
-            Piece::Secret { .. } => {
-                found = true;
-                masked.extend_from_slice(MASKED.as_bytes());
-            }
+        let mut masked = Masked::new(finder, text.len());
+        masked.push(text.as_bytes());
+        masked.finish().map_or(Cow::Borrowed(text), Cow::Owned)
+    }
+
+    /// The same for a longer text, with pauses for other tasks.
+    pub(super) async fn apply_in_slices(&self, text: &str) -> String {
+        let finder = match self {
+            Self::Nothing => return text.to_owned(),
+            Self::Words(finder) => finder,
+            Self::Everything => return MASKED.to_owned(),
         };
-        veil.push(text.as_bytes(), &mut show);
-        veil.finish(&mut show);
-        if found { Cow::Owned(String::from_utf8_lossy(&masked).into_owned()) } else { Cow::Borrowed(text) }
+        let mut masked = Masked::new(finder, text.len());
+        for (number, slice) in text.as_bytes().chunks(SLICE).enumerate() {
+            if number > 0 {
+                tokio::task::yield_now().await;
+            }
+            masked.push(slice);
+        }
+        masked.finish().unwrap_or_else(|| text.to_owned())
+    }
+}
+
+/// A text that is being masked.
+struct Masked {
+    veil: Veil,
+    shown: BytesMut,
+    found: bool,
+}
+
+impl Masked {
+    fn new(finder: &Finder, length: usize) -> Self {
+        Self { veil: Veil::new(finder), shown: BytesMut::with_capacity(length), found: false }
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        let Self { veil, shown, found } = self;
+        veil.push(part, &mut |piece| show(piece, shown, found));
+    }
+
+    /// `None` if nothing was found.
+    fn finish(mut self) -> Option<String> {
+        let Self { veil, shown, found } = &mut self;
+        veil.finish(&mut |piece| show(piece, shown, found));
+        self.found.then(|| String::from_utf8_lossy(&self.shown).into_owned())
+    }
+}
+
+fn show(piece: Piece<'_>, shown: &mut BytesMut, found: &mut bool) {
+    match piece {
+        Piece::Text(text) => shown.extend_from_slice(text),
+        Piece::Secret { .. } => {
+            *found = true;
+            shown.extend_from_slice(MASKED.as_bytes());
+        }
     }
 }
 

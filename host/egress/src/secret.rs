@@ -299,6 +299,12 @@ impl SecretTable {
         self.snapshot().mask().apply(text)
     }
 
+    /// The same with pauses for other tasks: a text of some 100 KiB can take long, if it consists of escapes.
+    pub async fn mask_in_slices(&self, text: &str) -> String {
+        let snapshot = self.snapshot();
+        snapshot.mask().apply_in_slices(text).await
+    }
+
     pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -100,7 +100,13 @@ impl Logs {
             if panicked {
                 self.0.notice_panic(line);
             }
-            self.record(level, line, std::mem::take(&mut fields));
+            let fields = std::mem::take(&mut fields);
+            if self.0.is_full() {
+                self.0.drop_line();
+            } else {
+                let readable = self.0.readable_in_slices(line, self.0.line_bytes).await;
+                self.0.keep(level, readable, self.0.counted(line), fields);
+            }
             // Whatever is written of a line, its beginning was worked through.
             pace.did(LINE_COST + line.len().min(self.0.window())).await;
             rest = after;
@@ -115,7 +121,8 @@ impl Logs {
                 break;
             }
             let for_value = room - name.len();
-            kept.readable.push((self.readable(&name, room), self.readable(&value, for_value)));
+            let readable = self.0.readable_in_slices(&name, room).await;
+            kept.readable.push((readable, self.0.readable_in_slices(&value, for_value).await));
             pace.did((name.len() + value.len()).min(2 * self.0.window())).await;
             let counted = name.len() + value.len().min(for_value);
             kept.counted += counted;
@@ -131,7 +138,11 @@ impl Logs {
 
     /// Takes one line, or counts it as dropped; answers whether it was taken.
     pub(crate) fn line(&self, level: Level, message: &str) -> bool {
-        self.record(level, message, Fields::default())
+        if self.0.is_full() {
+            return self.0.drop_line();
+        }
+        let readable = self.readable(message, self.0.line_bytes);
+        self.0.keep(level, readable, self.0.counted(message), Fields::default())
     }
 
     /// Takes the beginning of a line, whose rest is not known any more.
@@ -141,14 +152,6 @@ impl Logs {
         }
         let message = self.0.readable(beginning, self.0.line_bytes, true);
         self.0.keep(level, message, self.0.counted(beginning), Fields::default())
-    }
-
-    /// The same with fields that are readable already.
-    fn record(&self, level: Level, message: &str, fields: Fields) -> bool {
-        if self.0.is_full() {
-            return self.0.drop_line();
-        }
-        self.0.keep(level, self.readable(message, self.0.line_bytes), self.0.counted(message), fields)
     }
 
     /// At most `limit` bytes of a text of the guest, without secrets and without control characters. Of a long text only the beginning is
@@ -224,13 +227,17 @@ impl Inner {
     /// length of the longest secret, and as much is taken off from the end of what comes out.
     fn readable(&self, text: &str, limit: usize, is_cut: bool) -> String {
         let longest = self.secrets.longest();
-        let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_MARGIN)));
-        let beginning = text.get(..end).unwrap_or(text);
+        let beginning = beginning(text, limit, longest);
         let readable = self.secrets.mask(&text::clean(beginning)).into_owned();
-        if !is_cut && beginning.len() == text.len() {
-            return text::cut(readable, limit);
-        }
-        text::cut_short(readable, longest, limit)
+        shorten(readable, longest, limit, is_cut || beginning.len() < text.len())
+    }
+
+    /// The same with pauses for other tasks.
+    async fn readable_in_slices(&self, text: &str, limit: usize) -> String {
+        let longest = self.secrets.longest();
+        let beginning = beginning(text, limit, longest);
+        let readable = self.secrets.mask_in_slices(&text::clean(beginning)).await;
+        shorten(readable, longest, limit, beginning.len() < text.len())
     }
 
     fn notice_panic(&self, line: &str) {
@@ -244,6 +251,16 @@ impl Inner {
             *panic = Panic::Said { message: readable(), place: std::mem::take(place) };
         }
     }
+}
+
+/// What is looked at of a text: more than is shown, by the length of the longest secret.
+fn beginning(text: &str, limit: usize, longest: usize) -> &str {
+    let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_MARGIN)));
+    text.get(..end).unwrap_or(text)
+}
+
+fn shorten(readable: String, longest: usize, limit: usize, is_cut: bool) -> String {
+    if is_cut { text::cut_short(readable, longest, limit) } else { text::cut(readable, limit) }
 }
 
 #[cfg(test)]
