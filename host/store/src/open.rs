@@ -34,6 +34,7 @@ pub use fingerprint::key_fingerprint;
 pub(crate) use fingerprint::note_key;
 pub(crate) use format::FORMAT;
 use format::{MIGRATIONS, Migration, Plan};
+use lock::FolderLock;
 
 /// How to open a data folder.
 #[derive(Debug, Clone)]
@@ -67,7 +68,7 @@ pub(crate) struct Session {
     /// When it was opened.
     pub(crate) opened_at: DateTime<Utc>,
     dir: PathBuf,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Session {

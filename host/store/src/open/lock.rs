@@ -6,11 +6,25 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Takes the lock of a data folder; dropping the file, or the end of the process, releases it.
+/// The lock on a data folder. Dropping it, or the end of the process, releases it.
+///
+/// The kernel ties the lock to the open file, and a child process that is being started holds a copy of that file until it executes its
+/// program. So the lock is released by name: closing our copy alone would leave the folder locked for that moment.
+pub(super) struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock on the data folder is released only when its file is closed");
+        }
+    }
+}
+
+/// Takes the lock of a data folder.
 ///
 /// # Errors
 /// [`Error::Locked`] when another process has it.
-pub(super) fn take(dir: &Path) -> Result<File> {
+pub(super) fn take(dir: &Path) -> Result<FolderLock> {
     let path = dir.join("LOCK");
     let mut file = File::options()
         .create(true)
@@ -35,5 +49,22 @@ pub(super) fn take(dir: &Path) -> Result<File> {
         writeln!(file, "{}", std::process::id())
     };
     name(&mut file).map_err(Error::io("write", path))?;
-    Ok(file)
+    Ok(FolderLock(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_in_a_child_process_does_not_keep_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = take(dir.path()).unwrap();
+        // What `fork` leaves in a child until `exec`.
+        let copy = lock.0.try_clone().unwrap();
+        assert!(matches!(take(dir.path()), Err(Error::Locked { .. })));
+        drop(lock);
+        take(dir.path()).unwrap();
+        drop(copy);
+    }
 }
