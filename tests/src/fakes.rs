@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use konnector_egress::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_manifest::Permissions;
-use konnector_sandbox::capability::{Capabilities, Error, Log, LogLine, OwnApi, Progress, Question, Secrets};
+use konnector_sandbox::capability::{Capabilities, Error, InternalApi, Log, LogLine, Progress, Question, Secrets};
 use konnector_sandbox::{Cause, Job, Limits};
 use serde_json::{Map, Value, json};
 
@@ -37,7 +37,7 @@ pub struct World {
     /// The operator's settings of the network for a gate of its own; without them, loopback may be contacted.
     pub gate: Option<GateOptions>,
     /// Our own API.
-    pub api: Option<Arc<dyn OwnApi>>,
+    pub api: Option<Arc<dyn InternalApi>>,
 }
 
 impl World {
@@ -65,7 +65,7 @@ impl World {
             _ => Map::new(),
         };
         let rules =
-            Permissions::from_manifest(&rules).and_then(|rules| rules.http(&Map::new())).expect("correct rules");
+            Permissions::from_manifest(&rules).and_then(|rules| rules.http_rules(&Map::new())).expect("correct rules");
         let session =
             gate.session(SessionOptions { rules, cookies: None, budget: self.limits.http, secrets, account: None });
         Capabilities {

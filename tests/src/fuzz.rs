@@ -120,7 +120,7 @@ pub fn manifest(data: &[u8]) {
         assert_eq!(Permissions::from_manifest(rules).as_ref(), Ok(&manifest.permissions));
     }
     // The account may be empty; that is no reason to fail or to allow more.
-    if let Ok(rules) = manifest.permissions.http(&Map::new()) {
+    if let Ok(rules) = manifest.permissions.http_rules(&Map::new()) {
         assert!(rules.check("GET", &Url::parse("https://nobody-named-this.invalid/").expect("a URL")).is_err());
     }
 }

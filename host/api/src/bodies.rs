@@ -47,7 +47,7 @@ impl Sender {
     fn of(extensions: &Extensions) -> Self {
         match extensions.get::<Caller>() {
             Some(caller) => Self::Instance(caller.instance.id.clone()),
-            None => Self::Stranger(ClientAddress::of_request(extensions)),
+            None => Self::Stranger(ClientAddress::for_request(extensions)),
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, Uri};
-use konnector_manifest::json_budget::{JsonBudget, OverBudget};
+use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded};
 use konnector_manifest::{Doctype, Slug, Verb};
 use konnector_platform::instance::Instance;
 use konnector_platform::token::Principal;
@@ -228,9 +228,9 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
         let length = body.len();
         let read = move || {
             let _charge = charge;
-            JsonBudget::of_request(body.len()).check(&body).map_err(|error| match error {
-                OverBudget::Depth => Error::BadRequest(format!("the body is {error}")),
-                OverBudget::Heap { .. } => Error::TooLarge(format!("the body: {error}")),
+            JsonBudget::for_request(body.len()).check(&body).map_err(|error| match error {
+                JsonBudgetExceeded::Depth => Error::BadRequest(format!("the body is {error}")),
+                JsonBudgetExceeded::Heap { .. } => Error::TooLarge(format!("the body: {error}")),
             })?;
             serde_json::from_slice(&body)
                 .map(Self)

@@ -9,7 +9,7 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use konnector_egress::HttpError;
 use konnector_platform::{Platform, PublicApi};
-use konnector_sandbox::capability::OwnBody;
+use konnector_sandbox::capability::InternalBody;
 
 use crate::compute::OfKonnector;
 use crate::error::Failure;
@@ -39,7 +39,7 @@ fn is_closed(path: &str) -> bool {
 
 #[async_trait]
 impl PublicApi for InProcess {
-    async fn answer(&self, platform: &Platform, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
+    async fn answer(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
         let response = if is_closed(request.uri().path()) {
             Failure::forbidden("a konnector cannot do this: its reach ends with its run").into_response()
         } else {

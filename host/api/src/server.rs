@@ -60,7 +60,7 @@ impl ClientAddress {
 
     /// That of a request.
     #[must_use]
-    pub fn of_request(extensions: &Extensions) -> Self {
+    pub fn for_request(extensions: &Extensions) -> Self {
         extensions.get().copied().unwrap_or_else(Self::unknown)
     }
 

@@ -30,7 +30,7 @@ pub enum Command {
         /// The type.
         doctype: String,
         /// Members, by dots where they lie deeper.
-        #[arg(value_name = "MEMBER=VALUE", required = true)]
+        #[arg(value_name = "FIELD_BYTES=VALUE", required = true)]
         condition: Vec<String>,
     },
 }
@@ -93,7 +93,10 @@ struct Condition<'a> {
 impl<'a> Condition<'a> {
     fn parse(text: &'a str) -> Result<Self> {
         let (path, value) = text.split_once('=').ok_or_else(|| {
-            Error::usage(format!("'{text}' has no ="), "write a condition as MEMBER=VALUE, for example vendor=Bank101")
+            Error::usage(
+                format!("'{text}' has no ="),
+                "write a condition as FIELD_BYTES=VALUE, for example vendor=Bank101",
+            )
         })?;
         Ok(Self { path: path.split('.').collect(), value })
     }

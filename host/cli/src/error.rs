@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use konnector_manifest::untrusted::cut;
+use konnector_manifest::untrusted::truncate_middle;
 
 use crate::output::{Mark, escaped, mark_on_stderr};
 
@@ -46,12 +46,18 @@ const KEY_DOES_NOT_FIT: u8 = 78;
 impl Error {
     /// Wrong usage.
     pub fn usage(message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::Usage { message: cut(message.into(), MAX_SIZE), advice: cut(advice.into(), MAX_SIZE) }
+        Self::Usage {
+            message: truncate_middle(message.into(), MAX_SIZE),
+            advice: truncate_middle(advice.into(), MAX_SIZE),
+        }
     }
 
     /// A failure with advice.
     pub fn failed(message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::Failed { message: cut(message.into(), MAX_SIZE), advice: cut(advice.into(), MAX_SIZE) }
+        Self::Failed {
+            message: truncate_middle(message.into(), MAX_SIZE),
+            advice: truncate_middle(advice.into(), MAX_SIZE),
+        }
     }
 
     /// A failure whose text says what to do.

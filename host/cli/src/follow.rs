@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Event, Session, flat, segment};
 use crate::error::{Error, Result};
-use crate::output::{Mark, Output, cell, done, mark_on_stderr, printable, to_stderr};
+use crate::output::{Mark, Output, cell, done, mark_on_stderr, to_printable, to_stderr};
 use crate::receipt;
 
 /// Watches a job until it ends and prints its receipt. The exit code is that of the job.
@@ -30,12 +30,12 @@ pub async fn to_the_end(session: &Session, output: Output, job: &Value) -> Resul
         } else {
             let code = cell(ended.get("error"));
             let message = cell(ended.get("error_message"));
-            mark_on_stderr(Mark::Failed, &printable(&format!("job {id} failed: {code}")));
-            to_stderr(&format!("  {}", printable(&message)));
+            mark_on_stderr(Mark::Failed, &to_printable(&format!("job {id} failed: {code}")));
+            to_stderr(&format!("  {}", to_printable(&message)));
         }
         for problem in ended.get("problems").and_then(Value::as_array).into_iter().flatten() {
             let (item, message) = (cell(problem.get("item")), cell(problem.get("message")));
-            crate::output::warning(&printable(&format!("{item}: {message}")));
+            crate::output::warning(&to_printable(&format!("{item}: {message}")));
         }
         if let Some(receipt) = receipt::of(&ended) {
             receipt::print(&receipt);
@@ -51,8 +51,8 @@ fn log_parts(line: &Value) -> (String, String, String) {
     let fields = line.get("fields").and_then(Value::as_object);
     let fields: String =
         fields.into_iter().flatten().map(|(name, value)| format!(" {name}={}", cell(Some(value)))).collect();
-    let text = printable(&format!("{}{fields}", cell(line.get("message")))).into_owned();
-    (format!("{seconds:>8.3} s  "), printable(&format!("{level:<5}")).into_owned(), text)
+    let text = to_printable(&format!("{}{fields}", cell(line.get("message")))).into_owned();
+    (format!("{seconds:>8.3} s  "), to_printable(&format!("{level:<5}")).into_owned(), text)
 }
 
 /// A line of a log.
@@ -104,7 +104,7 @@ impl Live {
 
     /// Shows what is done at this moment.
     pub fn status(&self, text: &str) {
-        self.bar.set_message(printable(text).into_owned());
+        self.bar.set_message(to_printable(text).into_owned());
     }
 
     /// Shows an event of a job.
@@ -159,7 +159,7 @@ impl Live {
     /// The vendor wants a one-time code: asks for it where somebody is there; nothing otherwise.
     pub async fn code(&self, question: &Value) -> Result<Option<String>> {
         let (medium, hint) = (cell(question.get("medium")), cell(question.get("hint")));
-        self.line(&printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
+        self.line(&to_printable(&format!("the vendor asks for a one-time code ({medium}) {hint}")));
         if self.quiet || !stdin().is_terminal() {
             self.line("nobody is here to type it; set twoFACode of the account");
             return Ok(None);

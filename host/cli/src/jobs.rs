@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::client::{Connection, Session, flat, segment};
 use crate::error::Result;
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, note, print_json_line, printable};
+use crate::output::{Output, Rows, cell, date, note, print_json_line, to_printable};
 use crate::receipt;
 
 /// See the module.
@@ -150,7 +150,7 @@ fn show(output: Output, job: &Value) {
     output.show(job, || {
         for (name, value) in job.as_object().into_iter().flatten() {
             if !IN_WORDS.contains(&name.as_str()) && !value.is_null() {
-                say!("{name:<16} {}", crate::output::printable(&cell(Some(value))));
+                say!("{name:<16} {}", crate::output::to_printable(&cell(Some(value))));
             }
         }
         if let Some(partial) = partial(job) {
@@ -176,7 +176,7 @@ async fn logs(session: &Session, output: Output, id: &str) -> Result<()> {
     } else {
         log_lines(&text).for_each(|line| match line {
             Ok(line) => say!("{}", follow::log_line(&line)),
-            Err(text) => say!("{}", printable(text)),
+            Err(text) => say!("{}", to_printable(text)),
         });
         let job = read(session, id).await?;
         if job.get("next_attempt_at").is_some() {

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use konnector_manifest::untrusted::is_printable;
-pub use konnector_manifest::untrusted::{printable, printable_lines};
+pub use konnector_manifest::untrusted::{to_printable, to_printable_lines};
 use owo_colors::{OwoColorize as _, Stream};
 use serde_json::Value;
 
@@ -54,12 +54,12 @@ impl Mark {
 /// Prints a line on standard output; see `say!`. Whoever wrote parts of it, nothing of it drives the terminal: the colours of this program
 /// are those of [`Mark`] and of headings alone.
 pub fn line(text: fmt::Arguments<'_>) {
-    on_stdout(&printable_lines(&text.to_string()));
+    on_stdout(&to_printable_lines(&text.to_string()));
 }
 
 /// The same with a mark before it.
 pub fn marked_line(mark: Mark, text: &str) {
-    on_stdout(&format!("{} {}", mark.coloured(Stream::Stdout), printable_lines(text)));
+    on_stdout(&format!("{} {}", mark.coloured(Stream::Stdout), to_printable_lines(text)));
 }
 
 fn on_stdout(text: &str) {
@@ -73,12 +73,12 @@ fn on_stdout(text: &str) {
 
 /// Prints a line on standard error, cleaned in the same way.
 pub fn to_stderr(text: &str) {
-    eprintln!("{}", printable_lines(text));
+    eprintln!("{}", to_printable_lines(text));
 }
 
 /// The same with a mark before it.
 pub fn mark_on_stderr(mark: Mark, text: &str) {
-    eprintln!("{} {}", mark.coloured(Stream::Stderr), printable_lines(text));
+    eprintln!("{} {}", mark.coloured(Stream::Stderr), to_printable_lines(text));
 }
 
 /// How to print.
@@ -134,7 +134,7 @@ pub fn escaped(json: &str) -> String {
 
 /// A remark for people.
 pub fn note(text: &str) {
-    eprintln!("{}", printable_lines(text).if_supports_color(Stream::Stderr, |text| text.dimmed()));
+    eprintln!("{}", to_printable_lines(text).if_supports_color(Stream::Stderr, |text| text.dimmed()));
 }
 
 /// Something that went well, for people.
@@ -149,7 +149,7 @@ pub fn warning(text: &str) {
 
 /// What to do about an error or a warning above.
 pub fn advice(text: &str) {
-    eprintln!("  {} {}", Mark::Advice.coloured(Stream::Stderr), printable_lines(text));
+    eprintln!("  {} {}", Mark::Advice.coloured(Stream::Stderr), to_printable_lines(text));
 }
 
 /// Rows under a heading.
@@ -177,7 +177,7 @@ impl Rows {
 
     /// Adds a row.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) -> &mut Self {
-        self.table.add_row(cells.into_iter().map(|cell| printable(&cell.into()).into_owned()));
+        self.table.add_row(cells.into_iter().map(|cell| to_printable(&cell.into()).into_owned()));
         self.empty = false;
         self
     }
@@ -197,7 +197,7 @@ impl Rows {
     /// The table as text, without colours.
     pub fn render(&self) -> String {
         let lines: Vec<_> = self.table.lines().map(|line| line.trim_end().to_owned()).collect();
-        printable_lines(&lines.join("\n")).into_owned()
+        to_printable_lines(&lines.join("\n")).into_owned()
     }
 
     /// Prints the table. The heading is coloured only now, because the table counts characters.

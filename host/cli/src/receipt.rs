@@ -61,7 +61,7 @@ fn render(receipt: &Receipt) -> String {
             Rows::new(["host", "requests", "answers", "refused", "secrets", "up", "down"]).right(5).right(6);
         for host in &receipt.hosts {
             hosts.row([
-                format!("{}{}", host.host, if host.own { " (this server)" } else { "" }),
+                format!("{}{}", host.host, if host.internal { " (this server)" } else { "" }),
                 counts(&host.methods),
                 counts(&host.statuses),
                 counts(&host.refusals),

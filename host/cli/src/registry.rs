@@ -7,7 +7,7 @@ use konnector_platform::konnector::{LeftOut, Shelf};
 use tokio::net::TcpListener;
 
 use crate::error::{Error, Result, io};
-use crate::output::{note, printable, warning};
+use crate::output::{note, to_printable, warning};
 
 /// See the module.
 #[derive(Debug, Subcommand)]
@@ -37,8 +37,8 @@ Example:
 
 /// Says what its owner should look at, which may be long after the start.
 fn left_out(LeftOut { path, reason, advice }: &LeftOut) {
-    warning(&format!("{} is not offered: {}", path.display(), printable(reason)));
-    crate::output::advice(&printable(advice));
+    warning(&format!("{} is not offered: {}", path.display(), to_printable(reason)));
+    crate::output::advice(&to_printable(advice));
 }
 
 /// Runs a command.

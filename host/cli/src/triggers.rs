@@ -14,7 +14,7 @@ use crate::accounts;
 use crate::client::{Connection, Session, flat, flat_list, segment};
 use crate::error::Result;
 use crate::follow;
-use crate::output::{Output, Rows, cell, date, done, note, printable};
+use crate::output::{Output, Rows, cell, date, done, note, to_printable};
 use sentence::{schedule, sentence};
 use when::{Settings, When};
 
@@ -82,7 +82,7 @@ pub async fn run(connection: &Connection, output: Output, command: Command) -> R
             attributes.extend(cron.map(|crontab| ("arguments".to_owned(), json!(crontab))));
             session.send_attributes(Method::PATCH, &path(&id), &json!(attributes)).await?;
             let trigger = flat(&session.get(&path(&id), &[]).await?);
-            output.show(&trigger, || done(&printable(&sentence(&trigger, Utc::now()))));
+            output.show(&trigger, || done(&to_printable(&sentence(&trigger, Utc::now()))));
         }
         Command::Ls => list(&session, output).await?,
         Command::Show { id } => {
@@ -149,7 +149,7 @@ async fn add(
     let trigger = flat(&session.get(&path(&cell(flat(&answer).get("id"))), &[]).await.unwrap_or(answer));
     output.show(&trigger, || {
         let sentence = sentence(&trigger, Utc::now());
-        done(&printable(&format!("trigger {} is added: {sentence}", cell(trigger.get("id")))));
+        done(&to_printable(&format!("trigger {} is added: {sentence}", cell(trigger.get("id")))));
         if let Some(address) = webhook(&trigger) {
             note(&format!("whoever knows this address can call it: {address}"));
         }
@@ -164,7 +164,7 @@ fn webhook(trigger: &Value) -> Option<String> {
 
 /// A trigger for people.
 fn show(trigger: &Value) {
-    say!("{}", printable(&sentence(trigger, Utc::now())));
+    say!("{}", to_printable(&sentence(trigger, Utc::now())));
     let mut rows = Rows::new(["", ""]);
     let state = trigger.get("current_state");
     let of_state = |name: &str| state.and_then(|state| state.get(name));

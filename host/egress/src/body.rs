@@ -11,19 +11,19 @@ use http_body::Frame;
 use http_body_util::{BodyDataStream, BodyExt as _};
 use hyper::body::Incoming;
 
-use super::coding::{Decoder, codings, wire};
+use super::client_error::to_http_error;
+use super::content_coding::{ContentDecoder, codings, encoded_reader};
 use super::error::HttpError;
-use super::failure::translate;
 
 /// A body that has not been read yet.
-pub(super) enum Body {
+pub(super) enum WireBody {
     /// As it comes.
     Plain(Incoming),
     /// Compressed on its way.
-    Compressed(Box<Decoder>),
+    Compressed(Box<ContentDecoder>),
 }
 
-impl Body {
+impl WireBody {
     /// The body of an answer. What described its compression is taken out of `headers`, when the compression is one that is undone.
     pub(super) fn new(body: Incoming, headers: &mut HeaderMap) -> Self {
         let Some(codings) = codings(headers).filter(|codings| !codings.is_empty()) else { return Self::Plain(body) };
@@ -38,14 +38,14 @@ impl Body {
             }
             Err(error) => Err(io::Error::other(error)),
         });
-        Self::Compressed(Box::new(Decoder::chain(&codings, wire(counted), &network)))
+        Self::Compressed(Box::new(ContentDecoder::chain(&codings, encoded_reader(counted), &network)))
     }
 
     /// The next part; `None` at the end. Cancel-safe.
     pub(super) async fn chunk(&mut self, origin: &str) -> Result<Option<Bytes>, HttpError> {
         match self {
             Self::Plain(body) => loop {
-                let frame = body.frame().await.transpose().map_err(|error| translate(&error, origin))?;
+                let frame = body.frame().await.transpose().map_err(|error| to_http_error(&error, origin))?;
                 match frame.map(Frame::into_data) {
                     Some(Ok(data)) => return Ok(Some(data)),
                     // Trailers.
@@ -53,18 +53,18 @@ impl Body {
                     None => return Ok(None),
                 }
             },
-            Self::Compressed(decoder) => decoder.read().await.map_err(|error| decoding(&error, origin)),
+            Self::Compressed(decoder) => decoder.read().await.map_err(|error| decoding_error(&error, origin)),
         }
     }
 }
 
 /// A decoder hands on what went wrong below it.
-fn decoding(error: &io::Error, origin: &str) -> HttpError {
+fn decoding_error(error: &io::Error, origin: &str) -> HttpError {
     let cause = error.get_ref();
     if let Some(cause) = cause.and_then(|cause| cause.downcast_ref::<hyper::Error>()) {
-        return translate(cause, origin);
+        return to_http_error(cause, origin);
     }
-    match cause.and_then(|cause| cause.downcast_ref::<super::coding::Bomb>()) {
+    match cause.and_then(|cause| cause.downcast_ref::<super::content_coding::DecompressionBomb>()) {
         Some(bomb) => HttpError::Protocol(format!("the compressed body from {origin} {bomb}")),
         None => HttpError::Protocol(format!("the body from {origin} is not compressed as its headers say: {error}")),
     }

@@ -56,19 +56,19 @@ impl Meter {
         &self.budget
     }
 
-    pub(super) fn request(&self) -> Result<(), HttpError> {
+    pub(super) fn count_request(&self) -> Result<(), HttpError> {
         charge(&self.requests, 1, self.budget.requests, "requests")
     }
 
-    pub(super) fn up(&self, bytes: u64) -> Result<(), HttpError> {
+    pub(super) fn count_sent(&self, bytes: u64) -> Result<(), HttpError> {
         charge(&self.bytes_up, bytes, self.budget.bytes_up, "bytes to send")
     }
 
-    pub(super) fn substitutions(&self, count: u64) -> Result<(), HttpError> {
+    pub(super) fn count_substitutions(&self, count: u64) -> Result<(), HttpError> {
         charge(&self.substitutions, count, MAX_SUBSTITUTIONS, "placeholders to replace")
     }
 
-    pub(super) fn down(&self, bytes: u64) -> Result<(), HttpError> {
+    pub(super) fn count_received(&self, bytes: u64) -> Result<(), HttpError> {
         charge(&self.bytes_down, bytes, self.budget.bytes_down, "bytes to receive")
     }
 }
@@ -87,15 +87,15 @@ mod tests {
     #[test]
     fn a_budget_can_be_used_up_exactly() {
         let meter = Meter::new(HttpBudget { requests: 2, bytes_up: 10, bytes_down: u64::MAX, body_limit: 0 });
-        meter.request().unwrap();
-        meter.request().unwrap();
-        insta::assert_snapshot!(meter.request().unwrap_err(), @"this run's budget of 2 requests is used up");
-        meter.up(9).unwrap();
-        insta::assert_snapshot!(meter.up(2).unwrap_err(), @"this run's budget of 10 bytes to send is used up");
-        meter.up(1).unwrap();
-        meter.substitutions(MAX_SUBSTITUTIONS).unwrap();
-        insta::assert_snapshot!(meter.substitutions(1).unwrap_err(), @"this run's budget of 20000 placeholders to replace is used up");
-        meter.down(u64::MAX).unwrap();
-        assert!(meter.down(1).is_err(), "the counter does not wrap around");
+        meter.count_request().unwrap();
+        meter.count_request().unwrap();
+        insta::assert_snapshot!(meter.count_request().unwrap_err(), @"this run's budget of 2 requests is used up");
+        meter.count_sent(9).unwrap();
+        insta::assert_snapshot!(meter.count_sent(2).unwrap_err(), @"this run's budget of 10 bytes to send is used up");
+        meter.count_sent(1).unwrap();
+        meter.count_substitutions(MAX_SUBSTITUTIONS).unwrap();
+        insta::assert_snapshot!(meter.count_substitutions(1).unwrap_err(), @"this run's budget of 20000 placeholders to replace is used up");
+        meter.count_received(u64::MAX).unwrap();
+        assert!(meter.count_received(1).is_err(), "the counter does not wrap around");
     }
 }

@@ -3,7 +3,7 @@
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
 /// How many bytes of a document are searched for its own statement of the encoding (HTML Standard, "prescan a byte stream").
-const PRESCAN: usize = 1024;
+const PRESCAN_BYTES: usize = 1024;
 
 /// A `Content-Type`, taken apart.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,8 +56,8 @@ impl ContentType {
 pub(super) fn decode(body: &[u8], content_type: &ContentType) -> (String, &'static Encoding) {
     let (encoding, mark) = Encoding::for_bom(body).unwrap_or_else(|| {
         let label = content_type.charset.as_deref().map(str::as_bytes);
-        let known = label.and_then(Encoding::for_label).or_else(|| declared(body, content_type));
-        (known.unwrap_or_else(|| undeclared(body, content_type)), 0)
+        let known = label.and_then(Encoding::for_label).or_else(|| declared_encoding(body, content_type));
+        (known.unwrap_or_else(|| default_encoding(body, content_type)), 0)
     });
     let text = encoding.decode_without_bom_handling(body.get(mark..).unwrap_or_default()).0.into_owned();
     (text, encoding)
@@ -65,7 +65,7 @@ pub(super) fn decode(body: &[u8], content_type: &ContentType) -> (String, &'stat
 
 /// The encoding of a text that names none: UTF-8 where it must be (JSON, XML) or can be, else windows-1252, the default of browsers
 /// (HTML Standard, "encoding sniffing algorithm"). A page of ASCII alone is the same in both; its forms are sent in the default.
-fn undeclared(body: &[u8], content_type: &ContentType) -> &'static Encoding {
+fn default_encoding(body: &[u8], content_type: &ContentType) -> &'static Encoding {
     let is_always_utf8 =
         content_type.is_json() || content_type.is_xml() || content_type.subtype() == "x-www-form-urlencoded";
     let is_default = content_type.essence == "text/html" && body.is_ascii();
@@ -73,8 +73,8 @@ fn undeclared(body: &[u8], content_type: &ContentType) -> &'static Encoding {
     if is_utf8 { UTF_8 } else { WINDOWS_1252 }
 }
 
-fn declared(body: &[u8], content_type: &ContentType) -> Option<&'static Encoding> {
-    let head = body.get(..PRESCAN).unwrap_or(body);
+fn declared_encoding(body: &[u8], content_type: &ContentType) -> Option<&'static Encoding> {
+    let head = body.get(..PRESCAN_BYTES).unwrap_or(body);
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let in_html = || content_type.is_html().then(|| html_charset(&head)).flatten();
     let in_xml = || content_type.is_xml().then(|| xml_charset(&head)).flatten();
@@ -97,7 +97,7 @@ fn html_charset(head: &str) -> Option<&str> {
         let (tag, after) = rest.split_at(end);
         if let Some(attributes) = tag.strip_prefix("<meta")
             && attributes.starts_with(|next: char| next.is_ascii_whitespace() || next == '/')
-            && let Some(value) = assigned(attributes, "charset")
+            && let Some(value) = attribute_value(attributes, "charset")
         {
             return Some(value);
         }
@@ -112,11 +112,11 @@ fn html_charset(head: &str) -> Option<&str> {
 /// `<?xml version="1.0" encoding="…"?>`; `head` is in lower case.
 fn xml_charset(head: &str) -> Option<&str> {
     let declaration = head.strip_prefix("<?xml")?;
-    assigned(declaration.get(..declaration.find("?>")?)?, "encoding")
+    attribute_value(declaration.get(..declaration.find("?>")?)?, "encoding")
 }
 
 /// The value in `name = "value"`, `name='value'` or `name=value`.
-fn assigned<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+fn attribute_value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = text;
     loop {
         rest = rest.get(rest.find(name)? + name.len()..)?;
@@ -177,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(text(format!("{page}é").as_bytes(), "text/html"), format!("{page}é"));
         }
-        let late = format!("{}<meta charset=windows-1252>é", " ".repeat(PRESCAN));
+        let late = format!("{}<meta charset=windows-1252>é", " ".repeat(PRESCAN_BYTES));
         assert_eq!(text(late.as_bytes(), "text/html"), late);
         assert_eq!(text("<meta charset=utf-16le>é".as_bytes(), "text/html"), "<meta charset=utf-16le>é");
     }

@@ -10,26 +10,26 @@ use url::Url;
 use super::cookie_date::expiration;
 
 /// Largest jar, serialised.
-pub const MAX_JAR: usize = 256 << 10;
+pub const MAX_COOKIE_JAR_BYTES: usize = 256 << 10;
 
 /// Largest name and value of a cookie together (RFC 6265bis §5.6).
-const MAX_COOKIE: usize = 4096;
+const MAX_COOKIE_BYTES: usize = 4096;
 
 /// Cookies of one account.
 #[derive(Debug, Default)]
-pub(super) struct Jar {
+pub(super) struct CookieJar {
     store: CookieStore,
     /// For cookies of answers to requests with secrets their names: such a cookie may repeat a value. A cookie that the guest set, or that
     /// came with another answer, is not among them.
-    secrets: HashMap<Key, Vec<String>>,
+    secrets: HashMap<CookieKey, Vec<String>>,
 }
 
 /// Domain, path and name of a cookie.
-type Key = (String, String, String);
+type CookieKey = (String, String, String);
 
 /// A cookie that a request would carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Matching {
+pub(super) struct MatchingCookie {
     pub(super) name: String,
     pub(super) value: String,
     /// Names of the secrets that the vendor may have put into it.
@@ -37,16 +37,16 @@ pub(super) struct Matching {
 }
 
 /// Member of a saved cookie for the names of secrets.
-const SECRETS: &str = "konnector_secrets";
+const SECRETS_FIELD: &str = "konnector_secrets";
 
-impl Jar {
-    /// Reads what [`Jar::save`] wrote, without what has expired since. A jar that cannot be read is an empty one: the konnector logs in anew.
+impl CookieJar {
+    /// Reads what [`CookieJar::save`] wrote, without what has expired since. A jar that cannot be read is an empty one: the konnector logs in anew.
     pub(super) fn load(saved: &[u8]) -> Self {
-        if saved.len() > MAX_JAR {
+        if saved.len() > MAX_COOKIE_JAR_BYTES {
             tracing::warn!(bytes = saved.len(), "a saved cookie jar is too large and is forgotten");
             return Self::default();
         }
-        match read(saved) {
+        match parse_jar(saved) {
             Ok(jar) => jar,
             Err(error) => {
                 // Not the error's own text, which may quote a cookie.
@@ -62,11 +62,11 @@ impl Jar {
 
     /// All cookies that have not expired, those for the vendor's session included; `None` when there are none.
     pub(super) fn save(&self) -> Option<Vec<u8>> {
-        let cookies: Vec<_> = self.store.iter_unexpired().filter_map(|cookie| self.saved(cookie)).collect();
+        let cookies: Vec<_> = self.store.iter_unexpired().filter_map(|cookie| self.cookie_to_json(cookie)).collect();
         if cookies.is_empty() {
             return None;
         }
-        serde_json::to_vec(&cookies).ok().filter(|saved| saved.len() <= MAX_JAR)
+        serde_json::to_vec(&cookies).ok().filter(|saved| saved.len() <= MAX_COOKIE_JAR_BYTES)
     }
 
     pub(super) fn clear(&mut self) {
@@ -74,10 +74,10 @@ impl Jar {
         self.secrets.clear();
     }
 
-    fn saved(&self, cookie: &Cookie<'_>) -> Option<Value> {
+    fn cookie_to_json(&self, cookie: &Cookie<'_>) -> Option<Value> {
         let mut saved = serde_json::to_value(cookie).ok()?;
         if let (Some(secrets), Some(members)) = (self.secrets.get(&key(cookie)), saved.as_object_mut()) {
-            members.insert(SECRETS.to_owned(), secrets.clone().into());
+            members.insert(SECRETS_FIELD.to_owned(), secrets.clone().into());
         }
         Some(saved)
     }
@@ -94,9 +94,9 @@ impl Jar {
                 cookie.name().to_owned(),
             );
             let used = used.get_or_insert_with(|| self.size());
-            let replaced = self.store.get(&domain, &path, &name).map_or(0, serialised);
-            let size = serialised(&cookie);
-            if !cookie.is_expired() && used.saturating_sub(replaced) + size > MAX_JAR {
+            let replaced = self.store.get(&domain, &path, &name).map_or(0, serialized_size);
+            let size = serialized_size(&cookie);
+            if !cookie.is_expired() && used.saturating_sub(replaced) + size > MAX_COOKIE_JAR_BYTES {
                 tracing::debug!(%domain, name, "a cookie does not fit into the jar");
                 continue;
             }
@@ -120,7 +120,7 @@ impl Jar {
         }
     }
 
-    /// Takes one cookie as [`Jar::store`] does; answers whether an address may set it.
+    /// Takes one cookie as [`CookieJar::store`] does; answers whether an address may set it.
     pub(super) fn set(&mut self, line: HeaderValue, url: &Url) -> bool {
         if parse(&line, url).is_none() {
             return false;
@@ -130,10 +130,10 @@ impl Jar {
     }
 
     /// The cookies for an address, longer paths first (RFC 6265 §5.4).
-    pub(super) fn matching(&self, url: &Url) -> Vec<Matching> {
+    pub(super) fn matching(&self, url: &Url) -> Vec<MatchingCookie> {
         let mut stored = self.store.matches(url);
         stored.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
-        let matching = |cookie: &&Cookie<'_>| Matching {
+        let matching = |cookie: &&Cookie<'_>| MatchingCookie {
             name: cookie.name().to_owned(),
             value: cookie.value().to_owned(),
             secrets: self.secrets.get(&key(cookie)).cloned().unwrap_or_default(),
@@ -142,7 +142,7 @@ impl Jar {
     }
 
     /// The header `Cookie` of a request, those of the guest's own header added; where both have a name, the guest's counts.
-    pub(super) fn header(&self, url: &Url, own: Option<&HeaderValue>) -> Option<HeaderValue> {
+    pub(super) fn cookie_header(&self, url: &Url, own: Option<&HeaderValue>) -> Option<HeaderValue> {
         let own = own.map(HeaderValue::as_bytes).unwrap_or_default();
         let own: Vec<&[u8]> =
             own.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).collect();
@@ -162,24 +162,24 @@ impl Jar {
     }
 
     fn size(&self) -> usize {
-        self.store.iter_unexpired().map(serialised).sum()
+        self.store.iter_unexpired().map(serialized_size).sum()
     }
 }
 
-fn read(saved: &[u8]) -> Result<Jar, serde_json::Error> {
+fn parse_jar(saved: &[u8]) -> Result<CookieJar, serde_json::Error> {
     let (mut cookies, mut secrets) = (Vec::new(), HashMap::new());
     for mut saved in serde_json::from_slice::<Vec<Value>>(saved)? {
-        let names = saved.as_object_mut().and_then(|members| members.remove(SECRETS));
+        let names = saved.as_object_mut().and_then(|members| members.remove(SECRETS_FIELD));
         let cookie: Cookie<'static> = serde_json::from_value(saved)?;
         if let Some(names) = names {
             secrets.insert(key(&cookie), serde_json::from_value(names)?);
         }
         cookies.push(Ok::<_, serde_json::Error>(cookie));
     }
-    Ok(Jar { store: CookieStore::from_cookies(cookies, false)?, secrets })
+    Ok(CookieJar { store: CookieStore::from_cookies(cookies, false)?, secrets })
 }
 
-fn key(cookie: &Cookie<'_>) -> Key {
+fn key(cookie: &Cookie<'_>) -> CookieKey {
     let domain = cookie.domain.as_cow().unwrap_or_default().into_owned();
     (domain, cookie.path.to_string(), cookie.name().to_owned())
 }
@@ -189,7 +189,7 @@ fn name_of(pair: &[u8]) -> &[u8] {
 }
 
 /// Bytes in the saved jar, the comma behind it included.
-fn serialised(cookie: &Cookie<'_>) -> usize {
+fn serialized_size(cookie: &Cookie<'_>) -> usize {
     serde_json::to_vec(cookie).map_or(usize::MAX / 2, |saved| saved.len() + 1)
 }
 
@@ -197,7 +197,7 @@ fn parse(line: &HeaderValue, url: &Url) -> Option<Cookie<'static>> {
     let line = String::from_utf8_lossy(line.as_bytes());
     let expires = expiration(&line);
     let raw = RawCookie::parse(line).ok()?.into_owned();
-    if raw.name().len() + raw.value().len() > MAX_COOKIE || !prefix_holds(&raw, url) {
+    if raw.name().len() + raw.value().len() > MAX_COOKIE_BYTES || !is_name_prefix_valid(&raw, url) {
         return None;
     }
     let mut cookie = Cookie::try_from_raw_cookie(&raw, url).ok()?.into_owned();
@@ -221,7 +221,7 @@ fn is_public_suffix(domain: &str) -> bool {
 }
 
 /// RFC 6265bis §4.1.3: what the names `__Secure-…` and `__Host-…` promise.
-fn prefix_holds(cookie: &RawCookie<'_>, url: &Url) -> bool {
+fn is_name_prefix_valid(cookie: &RawCookie<'_>, url: &Url) -> bool {
     let name = cookie.name().to_ascii_lowercase();
     let secure = cookie.secure() == Some(true) && url.scheme() == "https";
     if name.starts_with("__host-") {
@@ -241,13 +241,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn jar(from: &str, lines: &[&str]) -> Jar {
-        let mut jar = Jar::default();
+    fn jar(from: &str, lines: &[&str]) -> CookieJar {
+        let mut jar = CookieJar::default();
         set(&mut jar, from, lines);
         jar
     }
 
-    fn set(jar: &mut Jar, from: &str, lines: &[&str]) {
+    fn set(jar: &mut CookieJar, from: &str, lines: &[&str]) {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(header::SET_COOKIE, line.parse().unwrap());
@@ -255,9 +255,9 @@ mod tests {
         jar.store(&headers, &url(from), &[]);
     }
 
-    fn sent(jar: &Jar, to: &str, own: Option<&str>) -> String {
+    fn sent(jar: &CookieJar, to: &str, own: Option<&str>) -> String {
         let own = own.map(|own| HeaderValue::from_str(own).unwrap());
-        jar.header(&url(to), own.as_ref()).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        jar.cookie_header(&url(to), own.as_ref()).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
                 header::SET_COOKIE,
                 HeaderValue::from_bytes(format!("a=1; Domain={domain}").as_bytes()).unwrap(),
             );
-            let mut jar = Jar::default();
+            let mut jar = CookieJar::default();
             jar.store(&headers, &url("https://shop.xn--55qx5d.cn/"), &[]);
             assert_eq!(sent(&jar, "https://other.xn--55qx5d.cn/", None), "", "{domain}");
         }
@@ -351,14 +351,14 @@ mod tests {
             sent(&jar, "https://a.example/a/b/c", Some("both=mine; extra=4")),
             "deep=2; root=1; both=mine; extra=4"
         );
-        assert_eq!(sent(&Jar::default(), "https://a.example/", Some(" ; ")), "");
+        assert_eq!(sent(&CookieJar::default(), "https://a.example/", Some(" ; ")), "");
     }
 
     #[test]
     fn saving_keeps_session_cookies_and_drops_expired_ones() {
         let mut jar = jar("https://a.example/", &["session=1", "lasting=2; Max-Age=3600", "gone=3; Max-Age=3600"]);
         set(&mut jar, "https://a.example/", &["gone=; Max-Age=0"]);
-        let again = Jar::load(&jar.save().unwrap());
+        let again = CookieJar::load(&jar.save().unwrap());
         let all = sent(&again, "https://a.example/", None);
         assert!(all.contains("session=1") && all.contains("lasting=2") && !all.contains("gone"), "{all}");
         let mut again = again;
@@ -377,10 +377,10 @@ mod tests {
             let mut jar = jar("https://a.example/", &["sid=1; Path=/", "other=2; Path=/"]);
             set(&mut jar, "https://a.example/", &[&format!("sid=; Path=/; Expires={end}")]);
             assert_eq!(sent(&jar, "https://a.example/", None), "other=2", "{end}");
-            assert_eq!(sent(&Jar::load(&jar.save().unwrap()), "https://a.example/", None), "other=2", "{end}");
+            assert_eq!(sent(&CookieJar::load(&jar.save().unwrap()), "https://a.example/", None), "other=2", "{end}");
         }
         let lasting = jar("https://a.example/", &["sid=1; Path=/; Expires=Fri, 1 Jan 2100 1:00:00 GMT"]);
-        assert_eq!(sent(&Jar::load(&lasting.save().unwrap()), "https://a.example/", None), "sid=1");
+        assert_eq!(sent(&CookieJar::load(&lasting.save().unwrap()), "https://a.example/", None), "sid=1");
     }
 
     #[test]
@@ -388,12 +388,12 @@ mod tests {
         let home = url("https://a.example/");
         let line = |line: &str| HeaderMap::from_iter([(header::SET_COOKIE, line.parse().unwrap())]);
         let marks =
-            |jar: &Jar| jar.matching(&home).into_iter().map(|cookie| cookie.secrets.concat()).collect::<String>();
-        let mut jar = Jar::default();
+            |jar: &CookieJar| jar.matching(&home).into_iter().map(|cookie| cookie.secrets.concat()).collect::<String>();
+        let mut jar = CookieJar::default();
         for (secrets, expected) in [(&["password".to_owned()][..], "password"), (&[], "")] {
             jar.store(&line("a=1; Path=/"), &home, secrets);
             assert_eq!(marks(&jar), expected);
-            assert_eq!(marks(&Jar::load(&jar.save().unwrap())), expected);
+            assert_eq!(marks(&CookieJar::load(&jar.save().unwrap())), expected);
         }
         jar.store(&line("a=1; Path=/"), &home, &["password".to_owned()]);
         assert!(jar.set("a=1; Path=/".parse().unwrap(), &home));
@@ -402,19 +402,19 @@ mod tests {
 
     #[test]
     fn a_jar_that_cannot_be_read_is_empty() {
-        for saved in [&b""[..], b"{", b"[1]", b"[{\"raw_cookie\":\"x\"}]", &vec![b' '; MAX_JAR + 1]] {
-            assert_eq!(Jar::load(saved).save(), None);
+        for saved in [&b""[..], b"{", b"[1]", b"[{\"raw_cookie\":\"x\"}]", &vec![b' '; MAX_COOKIE_JAR_BYTES + 1]] {
+            assert_eq!(CookieJar::load(saved).save(), None);
         }
     }
 
     #[test]
     fn it_never_grows_beyond_its_limit() {
-        let mut jar = Jar::default();
+        let mut jar = CookieJar::default();
         for number in 0..200 {
             set(&mut jar, "https://a.example/", &[&format!("c{number}={}", "\"".repeat(3_000))]);
         }
-        assert!(jar.save().unwrap().len() <= MAX_JAR);
-        set(&mut jar, "https://b.example/", &[&format!("c={}", "x".repeat(MAX_COOKIE))]);
+        assert!(jar.save().unwrap().len() <= MAX_COOKIE_JAR_BYTES);
+        set(&mut jar, "https://b.example/", &[&format!("c={}", "x".repeat(MAX_COOKIE_BYTES))]);
         assert_eq!(sent(&jar, "https://b.example/", None), "");
     }
 }

@@ -17,7 +17,7 @@ use super::error::HttpError;
 
 /// Bytes that an account's requests may hold beside a shown secret within [`WINDOW`]. A login form with its hidden fields has a few thousand;
 /// the PIN of six digits that is among the guesses after a day is one in sixteen.
-pub const MAX_TEXT_BESIDE_ECHO: u64 = 64 << 10;
+pub const MAX_ECHOED_REQUEST_BYTES: u64 = 64 << 10;
 
 /// Time after which the charges of an account are forgotten.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,7 +31,7 @@ pub(super) struct EchoBudgets(Mutex<HashMap<String, EchoBudget>>);
 
 impl EchoBudgets {
     /// The budget of an account; one of its own for a run without an account.
-    pub(super) fn of(&self, account: Option<&str>) -> EchoBudget {
+    pub(super) fn for_account(&self, account: Option<&str>) -> EchoBudget {
         let Some(account) = account else { return EchoBudget::default() };
         let mut budgets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(budget) = budgets.get(account) {
@@ -51,10 +51,10 @@ impl EchoBudgets {
 
 /// What an account has left. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct EchoBudget(Arc<Mutex<Option<Spent>>>);
+pub(super) struct EchoBudget(Arc<Mutex<Option<WindowUsage>>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Spent {
+struct WindowUsage {
     since: Instant,
     bytes: u64,
 }
@@ -67,25 +67,25 @@ impl EchoBudget {
 
     /// Refuses a request with these secrets when the budget is used up.
     pub(super) fn check(&self, secrets: &[String]) -> Result<(), HttpError> {
-        if self.spent() < MAX_TEXT_BESIDE_ECHO {
+        if self.spent() < MAX_ECHOED_REQUEST_BYTES {
             return Ok(());
         }
         Err(HttpError::QuotaExceeded(format!(
-            "the vendor shows {} in its answers, and this account's requests held more than {MAX_TEXT_BESIDE_ECHO} bytes beside it within 24 hours; bind the secret to the path and the field of the login in the manifest, or send less beside it",
+            "the vendor shows {} in its answers, and this account's requests held more than {MAX_ECHOED_REQUEST_BYTES} bytes beside it within 24 hours; bind the secret to the path and the field of the login in the manifest, or send less beside it",
             secrets.join(", ")
         )))
     }
 
     /// For an answer to a request with so many bytes of the guest.
     pub(super) fn charge(&self, bytes: u64) -> EchoCharge {
-        EchoCharge { budget: self.clone(), bytes, booked: Arc::default() }
+        EchoCharge { budget: self.clone(), bytes, applied: Arc::default() }
     }
 
-    fn book(&self, bytes: u64) {
+    fn spend(&self, bytes: u64) {
         let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = guard.filter(|spent| spent.since.elapsed() < WINDOW);
-        let spent = spent.unwrap_or(Spent { since: Instant::now(), bytes: 0 });
-        *guard = Some(Spent { bytes: spent.bytes.saturating_add(bytes), ..spent });
+        let spent = spent.unwrap_or(WindowUsage { since: Instant::now(), bytes: 0 });
+        *guard = Some(WindowUsage { bytes: spent.bytes.saturating_add(bytes), ..spent });
     }
 }
 
@@ -94,21 +94,21 @@ impl EchoBudget {
 pub(super) struct EchoCharge {
     budget: EchoBudget,
     bytes: u64,
-    booked: Arc<AtomicU64>,
+    applied: Arc<AtomicU64>,
 }
 
 impl EchoCharge {
     /// The same charge for the next redirect, whose request holds so many bytes of the guest.
-    pub(super) fn grow(&mut self, bytes: u64) {
+    pub(super) fn raise_to(&mut self, bytes: u64) {
         self.bytes = self.bytes.max(bytes);
     }
 
     /// The answer shows a secret.
-    pub(super) fn book(&self) {
+    pub(super) fn apply(&self) {
         // A counter that guards nothing but itself: no ordering with other memory is needed.
-        let booked = self.booked.fetch_max(self.bytes, Ordering::Relaxed);
+        let booked = self.applied.fetch_max(self.bytes, Ordering::Relaxed);
         if self.bytes > booked {
-            self.budget.book(self.bytes - booked);
+            self.budget.spend(self.bytes - booked);
         }
     }
 }
@@ -120,30 +120,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_account_is_charged_for_a_day() {
         let budgets = EchoBudgets::default();
-        let (budget, secrets) = (budgets.of(Some("a/1")), ["password".to_owned()]);
-        let charge = budget.charge(MAX_TEXT_BESIDE_ECHO - 1);
-        charge.book();
+        let (budget, secrets) = (budgets.for_account(Some("a/1")), ["password".to_owned()]);
+        let charge = budget.charge(MAX_ECHOED_REQUEST_BYTES - 1);
+        charge.apply();
         let mut next = charge.clone();
-        next.grow(10);
-        next.book();
+        next.raise_to(10);
+        next.apply();
         budget.check(&secrets).unwrap();
-        budget.charge(1).book();
+        budget.charge(1).apply();
         drop(budget);
-        assert!(budgets.of(Some("a/1")).check(&secrets).is_err(), "the next run goes on");
-        budgets.of(Some("a/2")).check(&secrets).unwrap();
-        budgets.of(None).check(&secrets).unwrap();
+        assert!(budgets.for_account(Some("a/1")).check(&secrets).is_err(), "the next run goes on");
+        budgets.for_account(Some("a/2")).check(&secrets).unwrap();
+        budgets.for_account(None).check(&secrets).unwrap();
         tokio::time::advance(WINDOW).await;
-        budgets.of(Some("a/1")).check(&secrets).unwrap();
+        budgets.for_account(Some("a/1")).check(&secrets).unwrap();
     }
 
     #[tokio::test]
     async fn the_heaviest_are_remembered() {
         let budgets = EchoBudgets::default();
-        budgets.of(Some("heavy")).charge(MAX_TEXT_BESIDE_ECHO).book();
+        budgets.for_account(Some("heavy")).charge(MAX_ECHOED_REQUEST_BYTES).apply();
         for number in 0..MAX_ACCOUNTS + 10 {
-            budgets.of(Some(&number.to_string())).charge(1).book();
+            budgets.for_account(Some(&number.to_string())).charge(1).apply();
         }
         assert!(budgets.0.lock().unwrap().len() <= MAX_ACCOUNTS);
-        assert!(budgets.of(Some("heavy")).check(&[]).is_err());
+        assert!(budgets.for_account(Some("heavy")).check(&[]).is_err());
     }
 }

@@ -6,19 +6,19 @@ use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
 /// Largest form that is written in another encoding, in bytes: those of people are far smaller, and all of it is held several times.
-pub(super) const MAX_FORM: usize = 1 << 20;
+pub(super) const MAX_FORM_BYTES: usize = 1 << 20;
 
 /// The name of the field whose value is the form's encoding, when the form leaves it empty.
 const CHARSET_FIELD: &[u8] = b"_charset_";
 
 /// The encoding that a form with these labels is sent in: the first that is known, as in the attribute `accept-charset`; else UTF-8.
-pub(super) fn encoding(labels: &str) -> &'static Encoding {
+pub(super) fn choose_encoding(labels: &str) -> &'static Encoding {
     let known = labels.split_ascii_whitespace().find_map(|label| Encoding::for_label(label.as_bytes()));
     known.unwrap_or(UTF_8).output_encoding()
 }
 
 /// A value as it is written into a form.
-pub(super) fn write(text: &str, encoding: &'static Encoding) -> String {
+pub(super) fn encode_value(text: &str, encoding: &'static Encoding) -> String {
     // What the encoding lacks becomes a numeric character reference: this is what `encode` is for.
     let encoded = Zeroizing::new(encoding.encode(text).0.into_owned());
     byte_serialize(&encoded).collect()
@@ -33,23 +33,23 @@ pub(super) fn transcode(form: &[u8], encoding: &'static Encoding) -> String {
         }
         let mut parts = pair.splitn(2, |byte| *byte == b'=');
         let (name, value) = (parts.next().unwrap_or_default(), parts.next());
-        push(&mut transcoded, name, encoding);
+        push_transcoded(&mut transcoded, name, encoding);
         if let Some(value) = value {
             transcoded.push('=');
             if value.is_empty() && name.eq_ignore_ascii_case(CHARSET_FIELD) {
                 transcoded.push_str(encoding.name());
             }
-            push(&mut transcoded, value, encoding);
+            push_transcoded(&mut transcoded, value, encoding);
         }
     }
     transcoded
 }
 
-fn push(form: &mut String, written: &[u8], encoding: &'static Encoding) {
+fn push_transcoded(form: &mut String, written: &[u8], encoding: &'static Encoding) {
     let written: Vec<u8> = written.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     let bytes: Vec<u8> = percent_decode(&written).collect();
     match std::str::from_utf8(&bytes) {
-        Ok(text) => form.push_str(&write(text, encoding)),
+        Ok(text) => form.push_str(&encode_value(text, encoding)),
         Err(_) => form.extend(byte_serialize(&bytes)),
     }
 }
@@ -87,12 +87,12 @@ mod tests {
 
     #[test]
     fn the_first_label_that_is_known_counts() {
-        assert_eq!(encoding("iso-8859-1"), WINDOWS_1252);
-        assert_eq!(encoding(" unknown\tLATIN1 utf-8"), WINDOWS_1252);
-        assert_eq!(encoding("unknown"), UTF_8);
-        assert_eq!(encoding(""), UTF_8);
+        assert_eq!(choose_encoding("iso-8859-1"), WINDOWS_1252);
+        assert_eq!(choose_encoding(" unknown\tLATIN1 utf-8"), WINDOWS_1252);
+        assert_eq!(choose_encoding("unknown"), UTF_8);
+        assert_eq!(choose_encoding(""), UTF_8);
         // No form is sent in an encoding that is not for output.
-        assert_eq!(encoding("utf-16le"), UTF_8);
+        assert_eq!(choose_encoding("utf-16le"), UTF_8);
     }
 
     proptest! {

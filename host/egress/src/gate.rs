@@ -14,11 +14,11 @@ use tokio::sync::Semaphore;
 use super::address::{AddressFilter, AddressRule};
 use super::echo_budget::EchoBudgets;
 use super::error::{HttpError, SetupError};
-use super::resolve::{Resolver, SystemResolver, vetted};
+use super::resolve::{Resolver, SystemResolver, resolve_vetted};
 use super::session::{Session, SessionOptions};
 
 /// TLS sessions that a run remembers, to resume them.
-const TLS_SESSIONS: usize = 32;
+const MAX_TLS_SESSIONS: usize = 32;
 
 /// How long the parts of an exchange may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Timeouts {
     /// The whole exchange, when the request names no time.
     pub total: Duration,
     /// The longest time that a request may name for [`Session::send`]; the shortest is one second.
-    pub total_ceiling: Duration,
+    pub max_total: Duration,
     /// The whole exchange for [`Session::open`], as default and as ceiling: a large file takes its time.
     pub stream: Duration,
 }
@@ -44,7 +44,7 @@ impl Default for Timeouts {
             headers: Duration::from_secs(30),
             idle: Duration::from_secs(30),
             total: Duration::from_secs(60),
-            total_ceiling: Duration::from_secs(120),
+            max_total: Duration::from_secs(120),
             stream: Duration::from_secs(15 * 60),
         }
     }
@@ -62,11 +62,11 @@ pub struct GateOptions {
     /// `User-Agent` of requests that name none.
     pub user_agent: String,
     /// Exchanges at one time in the whole process.
-    pub connections: usize,
+    pub max_exchanges: usize,
     /// Exchanges at one time of one run.
-    pub connections_per_run: usize,
+    pub max_exchanges_per_run: usize,
     /// Exchanges at one time of one run with one origin.
-    pub connections_per_host: usize,
+    pub max_exchanges_per_origin: usize,
     /// Where addresses come from.
     pub resolver: Arc<dyn Resolver>,
 }
@@ -78,9 +78,9 @@ impl Default for GateOptions {
             extra_roots: Vec::new(),
             timeouts: Timeouts::default(),
             user_agent: concat!("konnector/", env!("CARGO_PKG_VERSION")).to_owned(),
-            connections: 256,
-            connections_per_run: 16,
-            connections_per_host: 6,
+            max_exchanges: 256,
+            max_exchanges_per_run: 16,
+            max_exchanges_per_origin: 6,
             resolver: Arc::new(SystemResolver),
         }
     }
@@ -89,17 +89,17 @@ impl Default for GateOptions {
 /// The door to the network; one per process. Cheap to clone.
 #[derive(Clone)]
 pub struct Gate {
-    shared: Arc<Shared>,
+    shared: Arc<GateState>,
 }
 
-pub(super) struct Shared {
+pub(super) struct GateState {
     pub(super) filter: Arc<AddressFilter>,
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) timeouts: Timeouts,
     pub(super) user_agent: HeaderValue,
-    pub(super) exchanges: Arc<Semaphore>,
-    pub(super) per_run: usize,
-    pub(super) per_host: usize,
+    pub(super) exchange_permits: Arc<Semaphore>,
+    pub(super) max_exchanges_per_run: usize,
+    pub(super) max_exchanges_per_origin: usize,
     pub(super) echo_budgets: EchoBudgets,
     tls: Arc<ClientConfig>,
 }
@@ -114,20 +114,20 @@ impl Gate {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots(options.extra_roots)?)
+            .with_root_certificates(root_store(options.extra_roots)?)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.resumption = Resumption::disabled();
         let user_agent =
             HeaderValue::from_str(&options.user_agent).map_err(|_| SetupError::UserAgent(options.user_agent))?;
-        let shared = Shared {
+        let shared = GateState {
             filter: Arc::new(AddressFilter::new(options.allowed_private)),
             resolver: options.resolver,
             timeouts: options.timeouts,
             user_agent,
-            exchanges: Arc::new(Semaphore::new(options.connections.clamp(1, Semaphore::MAX_PERMITS))),
-            per_run: options.connections_per_run.clamp(1, Semaphore::MAX_PERMITS),
-            per_host: options.connections_per_host.clamp(1, Semaphore::MAX_PERMITS),
+            exchange_permits: Arc::new(Semaphore::new(options.max_exchanges.clamp(1, Semaphore::MAX_PERMITS))),
+            max_exchanges_per_run: options.max_exchanges_per_run.clamp(1, Semaphore::MAX_PERMITS),
+            max_exchanges_per_origin: options.max_exchanges_per_origin.clamp(1, Semaphore::MAX_PERMITS),
             echo_budgets: EchoBudgets::default(),
             tls: tls.into(),
         };
@@ -139,9 +139,9 @@ impl Gate {
     /// # Errors
     ///
     /// [`HttpError::AddressProhibited`] when there are only others, [`HttpError::Unreachable`] when the name is unknown.
-    pub async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
-        let Shared { resolver, filter, .. } = &*self.shared;
-        vetted(resolver.as_ref(), filter, host.trim_matches(['[', ']']), port).await.map_err(HttpError::from)
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, HttpError> {
+        let GateState { resolver, filter, .. } = &*self.shared;
+        resolve_vetted(resolver.as_ref(), filter, host.trim_matches(['[', ']']), port).await.map_err(HttpError::from)
     }
 
     /// The door for one run.
@@ -159,21 +159,21 @@ impl fmt::Debug for Gate {
     }
 }
 
-impl Shared {
+impl GateState {
     /// TLS for one run: the trusted certificates are shared, the tickets by which a server would recognise a client are not.
-    pub(super) fn tls_for_one_run(&self) -> ClientConfig {
+    pub(super) fn run_tls_config(&self) -> ClientConfig {
         let mut tls = ClientConfig::clone(&self.tls);
-        tls.resumption = Resumption::in_memory_sessions(TLS_SESSIONS);
+        tls.resumption = Resumption::in_memory_sessions(MAX_TLS_SESSIONS);
         tls
     }
 
     /// TLS without any memory of servers.
-    pub(super) const fn tls(&self) -> &Arc<ClientConfig> {
+    pub(super) const fn tls_config(&self) -> &Arc<ClientConfig> {
         &self.tls
     }
 }
 
-fn roots(extra: Vec<CertificateDer<'static>>) -> Result<RootCertStore, SetupError> {
+fn root_store(extra: Vec<CertificateDer<'static>>) -> Result<RootCertStore, SetupError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for (position, certificate) in (1..).zip(extra) {
         roots.add(certificate).map_err(|error| SetupError::RootCertificate { position, reason: error.to_string() })?;

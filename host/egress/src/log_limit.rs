@@ -12,7 +12,7 @@ tokio::task_local! {
 }
 
 /// Does the work of one run, within which [`admit`] counts.
-pub async fn limited<T>(job: &str, work: impl Future<Output = T>) -> T {
+pub async fn with_log_limit<T>(job: &str, work: impl Future<Output = T>) -> T {
     let counted = async {
         let done = work.await;
         let more = LINES.with(Cell::get).saturating_sub(MAX_LINES);
@@ -25,7 +25,7 @@ pub async fn limited<T>(job: &str, work: impl Future<Output = T>) -> T {
 }
 
 /// Whether a line about what this run does may be written, which then has to be done. Always so outside of a run.
-pub fn admit() -> bool {
+pub fn may_log() -> bool {
     let count = |lines: &Cell<u32>| {
         lines.set(lines.get().saturating_add(1));
         lines.get() <= MAX_LINES
@@ -39,8 +39,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_run_may_cause_a_few_lines() {
-        let admitted = async || (0..1_000).filter(|_| admit()).count();
-        let of_runs = futures_util::join!(limited("a", admitted()), limited("b", admitted()));
+        let admitted = async || (0..1_000).filter(|_| may_log()).count();
+        let of_runs = futures_util::join!(with_log_limit("a", admitted()), with_log_limit("b", admitted()));
         assert_eq!(of_runs, (MAX_LINES as usize, MAX_LINES as usize));
         assert_eq!(admitted().await, 1_000, "what no run causes is always told");
     }

@@ -4,32 +4,33 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::echo::SLICE;
-use super::veil::{Finder, Piece, Shortest, Veil, forms};
+use super::secret_redactor::SLICE_BYTES;
+use super::secret_replacer::{MinLength, SecretFinder, SecretReplacer, Segment, encoded_forms};
 
 /// What stands in the place of a secret.
 pub const MASKED: &str = "[masked]";
 
 /// Values of fewer characters are not masked: they would make a text unreadable and could be guessed from what is left. Nor are parts of a
 /// Base64 text of fewer: they occur by chance.
-const SHORTEST: Shortest = Shortest::Characters(4);
+const MIN_FORM_LENGTH: MinLength = MinLength::Characters(4);
 
 /// Looks for a set of values.
 #[derive(Debug)]
 pub(super) enum Mask {
     /// There is nothing to hide.
     Nothing,
-    Words(Finder),
+    Secrets(SecretFinder),
     /// The values are too large to be looked for (gigabytes), so no text is shown at all.
     Everything,
 }
 
 impl Mask {
     pub(super) fn new<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
-        let forms: Vec<_> = values.into_iter().flat_map(|value| forms(value, SHORTEST)).map(|form| (0, form)).collect();
-        match Finder::new(&forms) {
+        let forms: Vec<_> =
+            values.into_iter().flat_map(|value| encoded_forms(value, MIN_FORM_LENGTH)).map(|form| (0, form)).collect();
+        match SecretFinder::new(&forms) {
             Ok(None) => Self::Nothing,
-            Ok(Some(finder)) => Self::Words(finder),
+            Ok(Some(finder)) => Self::Secrets(finder),
             Err(_) => Self::Everything,
         }
     }
@@ -38,7 +39,7 @@ impl Mask {
     pub(super) fn apply<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let finder = match self {
             Self::Nothing => return Cow::Borrowed(text),
-            Self::Words(finder) => finder,
+            Self::Secrets(finder) => finder,
             Self::Everything => return Cow::Borrowed(MASKED),
         };
         let mut masked = Masked::new(finder, text.len());
@@ -50,11 +51,11 @@ impl Mask {
     pub(super) async fn apply_in_slices(&self, text: &str) -> String {
         let finder = match self {
             Self::Nothing => return text.to_owned(),
-            Self::Words(finder) => finder,
+            Self::Secrets(finder) => finder,
             Self::Everything => return MASKED.to_owned(),
         };
         let mut masked = Masked::new(finder, text.len());
-        for (number, slice) in text.as_bytes().chunks(SLICE).enumerate() {
+        for (number, slice) in text.as_bytes().chunks(SLICE_BYTES).enumerate() {
             if number > 0 {
                 tokio::task::yield_now().await;
             }
@@ -66,14 +67,14 @@ impl Mask {
 
 /// A text that is being masked.
 struct Masked {
-    veil: Veil,
+    veil: SecretReplacer,
     shown: BytesMut,
     found: bool,
 }
 
 impl Masked {
-    fn new(finder: &Finder, length: usize) -> Self {
-        Self { veil: Veil::new(finder), shown: BytesMut::with_capacity(length), found: false }
+    fn new(finder: &SecretFinder, length: usize) -> Self {
+        Self { veil: SecretReplacer::new(finder), shown: BytesMut::with_capacity(length), found: false }
     }
 
     fn push(&mut self, part: &[u8]) {
@@ -89,10 +90,10 @@ impl Masked {
     }
 }
 
-fn show(piece: Piece<'_>, shown: &mut BytesMut, found: &mut bool) {
+fn show(piece: Segment<'_>, shown: &mut BytesMut, found: &mut bool) {
     match piece {
-        Piece::Text(text) => shown.extend_from_slice(text),
-        Piece::Secret { .. } => {
+        Segment::Text(text) => shown.extend_from_slice(text),
+        Segment::Secret { .. } => {
             *found = true;
             shown.extend_from_slice(MASKED.as_bytes());
         }
@@ -107,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
     use url::form_urlencoded;
 
-    use super::super::veil::{json_escape, xml_escape};
+    use super::super::secret_replacer::{json_escape, xml_escape};
     use super::*;
 
     fn masked(secret: &str, text: &str) -> String {
@@ -168,7 +169,7 @@ mod tests {
     }
 
     /// How programs write texts.
-    const WAYS: [fn(&str) -> String; 8] = [
+    const WRITERS: [fn(&str) -> String; 8] = [
         str::to_owned,
         |text| hex::encode(text),
         |text| hex::encode_upper(text),
@@ -200,8 +201,8 @@ mod tests {
 
         /// In whatever way a program writes it, wherever in a line it stands.
         #[test]
-        fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", way in 0..WAYS.len()) {
-            let written = WAYS[way](&format!("{before}{secret}{after}"));
+        fn no_encoding_brings_a_secret_through(secret in "\\PC{4,24}", before in "[a-z ]{0,9}", after in "[a-z ]{0,9}", way in 0..WRITERS.len()) {
+            let written = WRITERS[way](&format!("{before}{secret}{after}"));
             prop_assert!(masked(&secret, &written).contains(MASKED), "{written}");
         }
 

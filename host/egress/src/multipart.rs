@@ -4,13 +4,13 @@
 use thiserror::Error;
 
 /// Longest boundary (RFC 2046 §5.1.1).
-const MAX_BOUNDARY: usize = 70;
+const MAX_BOUNDARY_LENGTH: usize = 70;
 
 /// Why a body is not a multipart form that has one meaning only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum MultipartError {
     #[error(
-        "Content-Type is not valid; send multipart/form-data with one boundary of at most {MAX_BOUNDARY} letters, digits, \"+\", \"-\", \".\" and \
+        "Content-Type is not valid; send multipart/form-data with one boundary of at most {MAX_BOUNDARY_LENGTH} letters, digits, \"+\", \"-\", \".\" and \
          \"_\", and no other parameter but charset=utf-8"
     )]
     ContentType,
@@ -51,7 +51,7 @@ pub(super) struct Part<'a> {
 }
 
 /// The parts of a body with this `Content-Type`.
-pub(super) fn parts<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, MultipartError> {
+pub(super) fn parse_parts<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'a>>, MultipartError> {
     let boundary = boundary(content_type).ok_or(MultipartError::ContentType)?;
     let text = std::str::from_utf8(body).map_err(|_| MultipartError::NotUtf8)?;
     let inside = text.strip_prefix(&format!("--{boundary}\r\n"));
@@ -64,7 +64,7 @@ pub(super) fn parts<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'
 
 /// The parameter of a `Content-Type`. Its characters mean nothing to any reader, in quotes or not.
 fn boundary(content_type: &str) -> Option<&str> {
-    let (media_type, parameters) = take_apart(content_type)?;
+    let (media_type, parameters) = parse_header_value(content_type)?;
     let is_known = |(name, value): &(String, &str)| match name.as_str() {
         "boundary" => true,
         "charset" => value.eq_ignore_ascii_case("utf-8"),
@@ -75,7 +75,7 @@ fn boundary(content_type: &str) -> Option<&str> {
     }
     let boundary = find(&parameters, "boundary")?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte);
-    ((1..=MAX_BOUNDARY).contains(&boundary.len()) && boundary.bytes().all(is_plain)).then_some(boundary)
+    ((1..=MAX_BOUNDARY_LENGTH).contains(&boundary.len()) && boundary.bytes().all(is_plain)).then_some(boundary)
 }
 
 fn read_part<'a>(part: &'a str, boundary: &str, number: usize) -> Result<Part<'a>, MultipartError> {
@@ -100,7 +100,7 @@ fn read_part<'a>(part: &'a str, boundary: &str, number: usize) -> Result<Part<'a
             return Err(MultipartError::Header(number));
         }
     }
-    if !media_type.is_none_or(is_single) {
+    if !media_type.is_none_or(is_single_part) {
         return Err(MultipartError::Nested(number));
     }
     let field = disposition.and_then(read_disposition).ok_or(MultipartError::Disposition(number))?;
@@ -108,8 +108,8 @@ fn read_part<'a>(part: &'a str, boundary: &str, number: usize) -> Result<Part<'a
 }
 
 /// Whether what has this media type has no parts.
-fn is_single(media_type: &str) -> bool {
-    take_apart(media_type).and_then(|(essence, _)| essence.split_once('/')).is_some_and(|(kind, subtype)| {
+fn is_single_part(media_type: &str) -> bool {
+    parse_header_value(media_type).and_then(|(essence, _)| essence.split_once('/')).is_some_and(|(kind, subtype)| {
         is_token(kind)
             && is_token(subtype)
             && !["multipart", "message"].iter().any(|other| kind.eq_ignore_ascii_case(other))
@@ -118,7 +118,7 @@ fn is_single(media_type: &str) -> bool {
 
 /// The field, see [`Part::field`]; `None` for another disposition than that of a form.
 fn read_disposition(disposition: &str) -> Option<Option<&str>> {
-    let (kind, parameters) = take_apart(disposition)?;
+    let (kind, parameters) = parse_header_value(disposition)?;
     let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
     if !kind.eq_ignore_ascii_case("form-data") || !matches!(names.as_slice(), ["name"] | ["name", "filename"]) {
         return None;
@@ -133,7 +133,7 @@ fn read_disposition(disposition: &str) -> Option<Option<&str>> {
 }
 
 /// `value; name=token; name="quoted"`: what stands first, and the parameters, each once, with their names in lower case.
-fn take_apart(header: &str) -> Option<(&str, Vec<(String, &str)>)> {
+fn parse_header_value(header: &str) -> Option<(&str, Vec<(String, &str)>)> {
     let (first, mut rest) = header.split_at(header.find(';').unwrap_or(header.len()));
     let mut parameters = Vec::new();
     while !rest.is_empty() {
@@ -186,7 +186,7 @@ mod tests {
 
     fn field(head: &str) -> Result<Option<String>, MultipartError> {
         let body = body(head, "WORD");
-        let parts = parts(TYPE, body.as_bytes())?;
+        let parts = parse_parts(TYPE, body.as_bytes())?;
         Ok(parts.iter().find(|part| part.content == "WORD").and_then(|part| part.field).map(str::to_owned))
     }
 
@@ -212,9 +212,9 @@ mod tests {
             "Multipart/Form-Data ; charset=UTF-8; BOUNDARY=\"x\"",
             "multipart/form-data; boundary=x; charset=\"utf-8\"",
         ] {
-            assert_eq!(parts(content_type, body.as_bytes()).map(|parts| parts.len()), Ok(2), "{content_type}");
+            assert_eq!(parse_parts(content_type, body.as_bytes()).map(|parts| parts.len()), Ok(2), "{content_type}");
         }
-        assert_eq!(parts(TYPE, body.trim_end().as_bytes()).map(|parts| parts.len()), Ok(2));
+        assert_eq!(parse_parts(TYPE, body.trim_end().as_bytes()).map(|parts| parts.len()), Ok(2));
     }
 
     #[test]
@@ -252,10 +252,10 @@ mod tests {
             "multipart/form-data; charset=boundary; boundary=x",
             "multipart/form-data; boundary=x (comment)",
         ] {
-            let refused = parts(content_type, whole.as_bytes());
+            let refused = parse_parts(content_type, whole.as_bytes());
             assert_eq!(refused, Err(MultipartError::ContentType), "{content_type}");
         }
-        let long = "x".repeat(MAX_BOUNDARY + 1);
+        let long = "x".repeat(MAX_BOUNDARY_LENGTH + 1);
         assert_eq!(boundary(&format!("multipart/form-data; boundary={long}")), None);
     }
 
@@ -316,7 +316,7 @@ mod tests {
     fn a_frame_with_two_meanings() {
         use MultipartError::{Boundary, Frame, Head, NotUtf8};
         let whole = body(DISPOSITION, "WORD");
-        let of = |body: &str| parts(TYPE, body.as_bytes()).map(|parts| parts.len());
+        let of = |body: &str| parse_parts(TYPE, body.as_bytes()).map(|parts| parts.len());
         for (text, error) in [
             (format!("WORD\r\n{whole}"), Frame),
             (format!("\r\n{whole}"), Frame),
@@ -337,7 +337,7 @@ mod tests {
         ] {
             assert_eq!(of(&text), Err(error), "{text:?}");
         }
-        assert_eq!(parts(TYPE, &[whole.as_bytes(), b"\xff"].concat()), Err(NotUtf8));
+        assert_eq!(parse_parts(TYPE, &[whole.as_bytes(), b"\xff"].concat()), Err(NotUtf8));
     }
 
     proptest! {

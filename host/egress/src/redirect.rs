@@ -2,16 +2,16 @@
 
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
-use super::echo::Echo;
 use super::error::HttpError;
-use super::request::{Draft, normalise};
-use super::secret::Snapshot;
+use super::request::{RequestTemplate, normalize_url};
+use super::secret::SecretSnapshot;
+use super::secret_redactor::SecretRedactor;
 
 /// Redirects that are followed for one request.
 pub const MAX_REDIRECTS: usize = 10;
 
 /// Headers that describe the body, and go when it goes.
-const OF_THE_BODY: [HeaderName; 5] = [
+const BODY_HEADERS: [HeaderName; 5] = [
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::CONTENT_LANGUAGE,
@@ -20,20 +20,20 @@ const OF_THE_BODY: [HeaderName; 5] = [
 ];
 
 /// The request to make next.
-pub(super) struct Next {
-    pub(super) draft: Draft,
+pub(super) struct RedirectRequest {
+    pub(super) template: RequestTemplate,
     /// Headers with credentials that do not go along.
-    pub(super) dropped: u64,
+    pub(super) dropped_credentials: u64,
 }
 
 /// The request to make next; `None` when the answer is no redirect.
-pub(super) fn next(
-    draft: &Draft,
+pub(super) fn redirect_request(
+    draft: &RequestTemplate,
     status: StatusCode,
     headers: &HeaderMap,
-    secrets: &Snapshot,
-    echo: Option<&Echo>,
-) -> Result<Option<Next>, HttpError> {
+    secrets: &SecretSnapshot,
+    echo: Option<&SecretRedactor>,
+) -> Result<Option<RedirectRequest>, HttpError> {
     let becomes_get = match status.as_u16() {
         301 | 302 => draft.method == Method::POST,
         303 => !matches!(draft.method, Method::GET | Method::HEAD),
@@ -41,7 +41,7 @@ pub(super) fn next(
         _ => return Ok(None),
     };
     let Some(location) = headers.get(header::LOCATION) else { return Ok(None) };
-    let shown = echo.map(|echo| echo.hide_bytes(location.as_bytes()));
+    let shown = echo.map(|echo| echo.redact_bytes(location.as_bytes()));
     let location = String::from_utf8_lossy(location.as_bytes());
     let unusable = |reason: String| {
         HttpError::Protocol(format!(
@@ -56,11 +56,11 @@ pub(super) fn next(
             url.scheme()
         )));
     }
-    let url = normalise(url).map_err(|error| unusable(error.to_string()))?;
+    let url = normalize_url(url).map_err(|error| unusable(error.to_string()))?;
     if let (Some(echo), Some(shown)) = (echo, shown) {
         // A value that the vendor writes as it is, and that is not the same as a part of an address, would no longer be recognised there.
         let same = draft.url.join(&String::from_utf8_lossy(&shown)).is_ok_and(|shown| {
-            normalise(shown).is_ok_and(|shown| shown.as_str().eq_ignore_ascii_case(&echo.hide(url.as_str())))
+            normalize_url(shown).is_ok_and(|shown| shown.as_str().eq_ignore_ascii_case(&echo.redact(url.as_str())))
         });
         if !same {
             return Err(unusable("its address shows a secret that is not encoded for an address".to_owned()));
@@ -77,7 +77,7 @@ pub(super) fn next(
     if becomes_get {
         next.method = Method::GET;
         next.body = None;
-        for name in OF_THE_BODY {
+        for name in BODY_HEADERS {
             next.headers.remove(name);
         }
     }
@@ -88,7 +88,7 @@ pub(super) fn next(
         }
     }
     next.url = url;
-    Ok(Some(Next { draft: next, dropped }))
+    Ok(Some(RedirectRequest { template: next, dropped_credentials: dropped }))
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
     use super::super::secret::SecretTable;
     use super::*;
 
-    fn follow(request: Request, status: u16, location: &str) -> Result<Option<Draft>, HttpError> {
+    fn follow(request: Request, status: u16, location: &str) -> Result<Option<RequestTemplate>, HttpError> {
         follow_with(&SecretTable::default(), request, status, location)
     }
 
@@ -106,11 +106,12 @@ mod tests {
         request: Request,
         status: u16,
         location: &str,
-    ) -> Result<Option<Draft>, HttpError> {
+    ) -> Result<Option<RequestTemplate>, HttpError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::LOCATION, location.parse().unwrap());
         let status = StatusCode::from_u16(status).unwrap();
-        Ok(next(&Draft::new(request).unwrap(), status, &headers, &table.snapshot(), None)?.map(|next| next.draft))
+        Ok(redirect_request(&RequestTemplate::new(request).unwrap(), status, &headers, &table.snapshot(), None)?
+            .map(|next| next.template))
     }
 
     fn post() -> Request {
@@ -143,9 +144,9 @@ mod tests {
         for status in [200, 300, 304, 305, 306, 404] {
             assert!(follow(post(), status, "/x").unwrap().is_none(), "{status}");
         }
-        let draft = Draft::new(post()).unwrap();
+        let draft = RequestTemplate::new(post()).unwrap();
         assert!(
-            next(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot(), None)
+            redirect_request(&draft, StatusCode::FOUND, &HeaderMap::new(), &SecretTable::default().snapshot(), None)
                 .unwrap()
                 .is_none()
         );

@@ -9,27 +9,27 @@ use url::Url;
 
 pub(super) use super::charset::ContentType;
 use super::charset::decode;
-use super::coding::ACCEPTED;
+use super::content_coding::ACCEPT_ENCODING;
 use super::error::HttpError;
 use super::form;
 
 /// Longest URL in bytes.
-const MAX_URL: usize = 8 << 10;
+const MAX_URL_LENGTH: usize = 8 << 10;
 
 /// Largest sum of a request's header names and values in bytes, and their largest number.
-const MAX_HEADERS: (usize, usize) = (64 << 10, 100);
+const MAX_REQUEST_HEADERS: (usize, usize) = (64 << 10, 100);
 
 /// The media type of a form.
-const FORM: &str = "application/x-www-form-urlencoded";
+const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
 
 /// Bytes of the labels of a form's encodings: all that the Encoding Standard knows for one encoding are fewer.
-const MAX_LABELS: usize = 1 << 10;
+const MAX_CHARSET_LABELS_BYTES: usize = 1 << 10;
 
 /// Longest method.
-pub const MAX_METHOD: usize = 32;
+pub const MAX_METHOD_LENGTH: usize = 32;
 
 /// Headers that belong to the connection or to the gate (RFC 9110 §7.6.1; RFC 9112 §6), besides everything that begins with `proxy-`.
-const RESERVED: [&str; 11] = [
+const RESERVED_HEADERS: [&str; 11] = [
     "connection",
     "content-length",
     "cookie2",
@@ -45,7 +45,7 @@ const RESERVED: [&str; 11] = [
 
 /// Headers that mean one thing, of which a second one would be read by some and not by others (RFC 9110 §5.3). The gate sets the rest of
 /// their kind itself.
-const SINGLE: [&str; 9] = [
+const SINGLE_VALUE_HEADERS: [&str; 9] = [
     "authorization",
     "content-encoding",
     "content-location",
@@ -59,7 +59,7 @@ const SINGLE: [&str; 9] = [
 
 /// How the answer's body is wanted: the WIT enum `http.body-form`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Expect {
+pub enum BodyFormat {
     /// Text for textual media types, bytes for others.
     #[default]
     Auto,
@@ -83,7 +83,7 @@ pub struct Request {
     /// Labels of the encoding that a form is written in: the body, if there is one, else the query.
     pub form_charset: Option<String>,
     /// How the answer's body is wanted.
-    pub expect: Expect,
+    pub body_format: BodyFormat,
     /// Whether the gate follows redirects.
     pub follow_redirects: bool,
     /// For the whole exchange; [`Timeouts`](super::Timeouts) has the default and the limits.
@@ -112,21 +112,21 @@ impl Request {
 
 /// A decoded body: the WIT variant `http.body`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
+pub enum DecodedBody {
     /// Decoded text.
     Text(String),
     /// Bytes as they came, after decompression.
     Bytes(Bytes),
 }
 
-impl Body {
+impl DecodedBody {
     /// The body, and the name of the encoding that its text was written in.
-    pub(super) fn new(bytes: Bytes, expect: Expect, headers: &HeaderMap) -> (Self, Option<&'static str>) {
+    pub(super) fn decode(bytes: Bytes, expect: BodyFormat, headers: &HeaderMap) -> (Self, Option<&'static str>) {
         let content_type = content_type(headers);
         let text = match expect {
-            Expect::Auto => content_type.is_textual(),
-            Expect::Text => true,
-            Expect::Bytes => false,
+            BodyFormat::Auto => content_type.is_textual(),
+            BodyFormat::Text => true,
+            BodyFormat::Bytes => false,
         };
         if !text {
             return (Self::Bytes(bytes), None);
@@ -146,14 +146,14 @@ pub struct Response {
     /// Names, in lower case, and values, in the order of the answer.
     pub headers: Vec<(String, String)>,
     /// Body.
-    pub body: Body,
+    pub body: DecodedBody,
     /// The encoding that a text was written in (Encoding Standard).
     pub charset: Option<&'static str>,
 }
 
 /// A request that passed the checks of its form. Placeholders are still in it.
 #[derive(Debug, Clone)]
-pub(super) struct Draft {
+pub(super) struct RequestTemplate {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
@@ -162,31 +162,31 @@ pub(super) struct Draft {
     pub(super) form_charset: &'static Encoding,
 }
 
-impl Draft {
+impl RequestTemplate {
     pub(super) fn new(request: Request) -> Result<Self, HttpError> {
         let url = parse_url(&request.url)?;
         let body_length = request.body.as_ref().map_or(0, Bytes::len);
         let mut headers = parse_headers(&request.headers, &url, body_length)?;
-        headers.insert(header::ACCEPT_ENCODING, ACCEPTED);
+        headers.insert(header::ACCEPT_ENCODING, ACCEPT_ENCODING);
         let draft =
             Self { method: parse_method(&request.method)?, headers, body: request.body, url, form_charset: UTF_8 };
         match request.form_charset {
-            Some(labels) if labels.len() > MAX_LABELS => {
-                Err(invalid(format!("form-charset: {} bytes, the limit is {MAX_LABELS}", labels.len())))
+            Some(labels) if labels.len() > MAX_CHARSET_LABELS_BYTES => {
+                Err(invalid(format!("form-charset: {} bytes, the limit is {MAX_CHARSET_LABELS_BYTES}", labels.len())))
             }
-            Some(labels) => draft.in_charset(form::encoding(&labels)),
+            Some(labels) => draft.with_charset(form::choose_encoding(&labels)),
             None => Ok(draft),
         }
     }
 
     /// The form written in an encoding.
-    fn in_charset(mut self, charset: &'static Encoding) -> Result<Self, HttpError> {
+    fn with_charset(mut self, charset: &'static Encoding) -> Result<Self, HttpError> {
         let form = self.body.as_deref().unwrap_or_else(|| self.url.query().unwrap_or_default().as_bytes());
-        if form.len() > form::MAX_FORM {
+        if form.len() > form::MAX_FORM_BYTES {
             return Err(invalid(format!(
                 "form-charset: the form has {} bytes, the limit is {}",
                 form.len(),
-                form::MAX_FORM
+                form::MAX_FORM_BYTES
             )));
         }
         let written = form::transcode(form, charset);
@@ -194,13 +194,13 @@ impl Draft {
             if self.url.query().is_some() {
                 self.url.set_query(Some(&written));
             }
-            if self.url.as_str().len() > MAX_URL {
-                return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", self.url.as_str().len())));
+            if self.url.as_str().len() > MAX_URL_LENGTH {
+                return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", self.url.as_str().len())));
             }
-        } else if content_type(&self.headers).essence == FORM {
+        } else if content_type(&self.headers).essence == FORM_MEDIA_TYPE {
             self.body = Some(written.into());
         } else {
-            return Err(invalid(format!("form-charset: the Content-Type of the body is not {FORM}")));
+            return Err(invalid(format!("form-charset: the Content-Type of the body is not {FORM_MEDIA_TYPE}")));
         }
         self.form_charset = charset;
         Ok(self)
@@ -209,12 +209,12 @@ impl Draft {
 
 /// A request as an HTTP client inside of a guest makes it, and the bytes that its `Content-Length` promises.
 #[derive(Debug, Clone)]
-pub(super) struct Outgoing {
-    pub(super) draft: Draft,
-    pub(super) length: Option<u64>,
+pub(super) struct StreamingRequest {
+    pub(super) template: RequestTemplate,
+    pub(super) content_length: Option<u64>,
 }
 
-impl Outgoing {
+impl StreamingRequest {
     /// Takes only what means the same to everybody on the way: a URL with scheme, authority and a path that begins with `/`; a `Host` that
     /// repeats the authority; one `Content-Length` of digits.
     pub(super) fn new(parts: http::request::Parts) -> Result<Self, HttpError> {
@@ -237,7 +237,7 @@ impl Outgoing {
                         "headers: host is not {authority}, where the request goes; leave it out"
                     )));
                 }
-                header::CONTENT_LENGTH => match (length, digits(value)) {
+                header::CONTENT_LENGTH => match (length, parse_digits(value)) {
                     (None, Some(bytes)) => length = Some(bytes),
                     _ => return Err(invalid("headers: content-length must be one number".to_owned())),
                 },
@@ -247,18 +247,18 @@ impl Outgoing {
                 _ => append(&mut headers, name.clone(), value.clone())?,
             }
         }
-        let draft = Draft {
+        let draft = RequestTemplate {
             method: parse_method(parts.method.as_str())?,
             url: parse_url(&parts.uri.to_string())?,
             headers,
             body: None,
             form_charset: UTF_8,
         };
-        Ok(Self { draft, length })
+        Ok(Self { template: draft, content_length: length })
     }
 }
 
-fn digits(value: &HeaderValue) -> Option<u64> {
+fn parse_digits(value: &HeaderValue) -> Option<u64> {
     value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
 }
 
@@ -267,7 +267,7 @@ fn invalid(text: String) -> HttpError {
 }
 
 fn parse_method(text: &str) -> Result<Method, HttpError> {
-    let short = Some(text).filter(|text| text.len() <= MAX_METHOD);
+    let short = Some(text).filter(|text| text.len() <= MAX_METHOD_LENGTH);
     let method = short.and_then(|text| Method::from_bytes(text.to_ascii_uppercase().as_bytes()).ok());
     let method = method.ok_or_else(|| invalid("method: not an HTTP method; write GET, POST and so on".to_owned()))?;
     match method.as_str() {
@@ -278,16 +278,16 @@ fn parse_method(text: &str) -> Result<Method, HttpError> {
 
 /// An absolute URL without user, fragment and trailing dot, its host in the form that every later check and the connection itself see.
 pub(super) fn parse_url(text: &str) -> Result<Url, HttpError> {
-    if text.len() > MAX_URL {
-        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", text.len())));
+    if text.len() > MAX_URL_LENGTH {
+        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", text.len())));
     }
     let url = Url::parse(text)
         .map_err(|error| invalid(format!("url: {error}; an absolute http or https URL is expected")))?;
-    normalise(url)
+    normalize_url(url)
 }
 
 /// See [`parse_url`]; for a URL that is already taken apart.
-pub(super) fn normalise(mut url: Url) -> Result<Url, HttpError> {
+pub(super) fn normalize_url(mut url: Url) -> Result<Url, HttpError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(invalid(format!("url: the scheme is {}, expected is http or https", url.scheme())));
     }
@@ -303,8 +303,8 @@ pub(super) fn normalise(mut url: Url) -> Result<Url, HttpError> {
     if url.domain().is_some_and(|host| host.split('.').any(str::is_empty)) {
         return Err(invalid("url: the host has an empty label, two dots in a row".to_owned()));
     }
-    if url.as_str().len() > MAX_URL {
-        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL}", url.as_str().len())));
+    if url.as_str().len() > MAX_URL_LENGTH {
+        return Err(invalid(format!("url: {} bytes, the limit is {MAX_URL_LENGTH}", url.as_str().len())));
     }
     Ok(url)
 }
@@ -317,7 +317,7 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
         let parsed = HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| invalid(format!("headers: {name:?} is not a header name (RFC 9110 §5.1)")))?;
         if is_reserved(&parsed) {
-            if says_nothing_new(&parsed, value, url, body_length) {
+            if is_redundant(&parsed, value, url, body_length) {
                 continue;
             }
             return Err(invalid(format!("headers: {parsed} is set by the host; leave it out")));
@@ -334,7 +334,7 @@ fn parse_headers(headers: &[(String, String)], url: &Url, body_length: usize) ->
 }
 
 fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), HttpError> {
-    if SINGLE.contains(&name.as_str()) && headers.contains_key(&name) {
+    if SINGLE_VALUE_HEADERS.contains(&name.as_str()) && headers.contains_key(&name) {
         return Err(invalid(format!("headers: {name} is there twice; send it once")));
     }
     headers.append(name, value);
@@ -342,7 +342,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Resu
 }
 
 fn check_sizes(number: usize, size: usize) -> Result<(), HttpError> {
-    let (most_bytes, most) = MAX_HEADERS;
+    let (most_bytes, most) = MAX_REQUEST_HEADERS;
     if size > most_bytes || number > most {
         let text = format!("headers: {number} with {size} bytes, the limits are {most} and {most_bytes} bytes");
         return Err(invalid(text));
@@ -351,11 +351,11 @@ fn check_sizes(number: usize, size: usize) -> Result<(), HttpError> {
 }
 
 fn is_reserved(name: &HeaderName) -> bool {
-    RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
+    RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
 }
 
 /// Programs ported from elsewhere name the host and the length out of habit: what is true anyway does no harm.
-fn says_nothing_new(name: &HeaderName, value: &str, url: &Url, body_length: usize) -> bool {
+fn is_redundant(name: &HeaderName, value: &str, url: &Url, body_length: usize) -> bool {
     match name.as_str() {
         "host" => url.host_str().is_some_and(|host| {
             let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -373,7 +373,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> ContentType {
 }
 
 /// Headers as a guest reads them. A value that is not UTF-8 is taken for ISO 8859-1, which HTTP once prescribed.
-pub(super) fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn decode_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &HeaderValue| match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => text.to_owned(),
         Err(_) => encoding_rs::mem::decode_latin1(value.as_bytes()).into_owned(),
@@ -388,7 +388,7 @@ mod tests {
     use super::*;
 
     fn refused(request: Request) -> String {
-        Draft::new(request).unwrap_err().to_string()
+        RequestTemplate::new(request).unwrap_err().to_string()
     }
 
     #[test]
@@ -411,14 +411,14 @@ mod tests {
         let twice =
             |name: &str| Request::get("https://bank.example/").header(name, "a").header(&name.to_uppercase(), "b");
         insta::assert_snapshot!(refused(twice("content-type")), @"headers: content-type is there twice; send it once");
-        SINGLE.iter().for_each(|name| drop(refused(twice(name))));
-        let draft = Draft::new(twice("accept-language")).unwrap();
+        SINGLE_VALUE_HEADERS.iter().for_each(|name| drop(refused(twice(name))));
+        let draft = RequestTemplate::new(twice("accept-language")).unwrap();
         assert_eq!(draft.headers.get_all("accept-language").iter().count(), 2);
         let (mut parts, ()) = http::Request::get("https://bank.example/").body(()).unwrap().into_parts();
         for value in ["Bearer a", "Bearer b"] {
             parts.headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
         }
-        assert!(Outgoing::new(parts).is_err());
+        assert!(StreamingRequest::new(parts).is_err());
     }
 
     #[test]
@@ -440,8 +440,8 @@ mod tests {
         ] {
             assert!(parse_url(text).is_err(), "{text}");
         }
-        assert!(parse_url(&format!("https://a.example/{}", "x".repeat(MAX_URL))).is_err());
-        assert!(parse_url(&format!("https://a.example/{}", "\u{e9}".repeat(MAX_URL / 3))).is_err());
+        assert!(parse_url(&format!("https://a.example/{}", "x".repeat(MAX_URL_LENGTH))).is_err());
+        assert!(parse_url(&format!("https://a.example/{}", "\u{e9}".repeat(MAX_URL_LENGTH / 3))).is_err());
     }
 
     #[test]
@@ -455,7 +455,7 @@ mod tests {
             ("Cookie2", "x"),
             ("TE", "trailers"),
             ("Upgrade", "websocket"),
-            ("Expect", "100-continue"),
+            ("BodyFormat", "100-continue"),
         ] {
             let text = refused(Request::post("https://a.example/", "text/plain", "abc").header(name, value));
             assert_eq!(text, format!("headers: {} is set by the host; leave it out", name.to_ascii_lowercase()));
@@ -465,8 +465,8 @@ mod tests {
             .header("Content-Length", "3")
             .header("Connection", "keep-alive")
             .header("Accept-Encoding", "br");
-        let headers = Draft::new(harmless).unwrap().headers;
-        assert_eq!((headers.len(), &headers["accept-encoding"]), (2, &ACCEPTED));
+        let headers = RequestTemplate::new(harmless).unwrap().headers;
+        assert_eq!((headers.len(), &headers["accept-encoding"]), (2, &ACCEPT_ENCODING));
     }
 
     #[test]
@@ -486,7 +486,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_line_break_gets_through(name in "[a-zA-Z]{1,8}", value in "(\\PC|\r|\n|\0){0,20}") {
-            if let Ok(draft) = Draft::new(Request::get("https://a.example/").header(&name, &value)) {
+            if let Ok(draft) = RequestTemplate::new(Request::get("https://a.example/").header(&name, &value)) {
                 for value in draft.headers.values() {
                     prop_assert!(!value.as_bytes().iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
                 }

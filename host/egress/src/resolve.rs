@@ -35,7 +35,7 @@ impl Resolver for SystemResolver {
 
 /// Why a name has no address that may be dialled.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAddress {
+pub(super) enum ResolveError {
     #[error(
         "{host} leads to no public address, and private addresses are not contacted; the operator can allow single ones with --allow-address"
     )]
@@ -44,11 +44,11 @@ pub(super) enum NoAddress {
     Unknown { host: String, reason: String },
 }
 
-impl From<NoAddress> for HttpError {
-    fn from(reason: NoAddress) -> Self {
+impl From<ResolveError> for HttpError {
+    fn from(reason: ResolveError) -> Self {
         match reason {
-            NoAddress::Prohibited { .. } => Self::AddressProhibited(reason.to_string()),
-            NoAddress::Unknown { .. } => Self::Unreachable(reason.to_string()),
+            ResolveError::Prohibited { .. } => Self::AddressProhibited(reason.to_string()),
+            ResolveError::Unknown { .. } => Self::Unreachable(reason.to_string()),
         }
     }
 }
@@ -64,38 +64,38 @@ pub(super) struct VettedResolver {
 
 impl Service<Name> for VettedResolver {
     type Response = vec::IntoIter<SocketAddr>;
-    type Error = NoAddress;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAddress>> + Send>>;
+    type Error = ResolveError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, ResolveError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoAddress>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ResolveError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
         let Self { resolver, filter, port } = self.clone();
         Box::pin(async move {
-            let addresses = vetted(resolver.as_ref(), &filter, name.as_str(), port).await?;
+            let addresses = resolve_vetted(resolver.as_ref(), &filter, name.as_str(), port).await?;
             Ok(addresses.into_iter())
         })
     }
 }
 
-pub(super) async fn vetted(
+pub(super) async fn resolve_vetted(
     resolver: &dyn Resolver,
     filter: &AddressFilter,
     host: &str,
     port: u16,
-) -> Result<Vec<SocketAddr>, NoAddress> {
-    let unknown = |reason: String| NoAddress::Unknown { host: host.to_owned(), reason };
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let unknown = |reason: String| ResolveError::Unknown { host: host.to_owned(), reason };
     let all = resolver.resolve(host).await.map_err(|error| unknown(error.to_string()))?;
     if all.is_empty() {
         return Err(unknown("it has no address".to_owned()));
     }
     let (permitted, refused): (Vec<_>, Vec<_>) =
         all.into_iter().map(|address| SocketAddr::new(address, port)).partition(|address| filter.permits(*address));
-    if !refused.is_empty() && crate::log_limit::admit() {
+    if !refused.is_empty() && crate::log_limit::may_log() {
         // For the operator only: a guest must not learn the addresses of the network it runs in.
         tracing::warn!(host, port, ?refused, "a name led to addresses that are not public");
     }
-    if permitted.is_empty() { Err(NoAddress::Prohibited { host: host.to_owned() }) } else { Ok(permitted) }
+    if permitted.is_empty() { Err(ResolveError::Prohibited { host: host.to_owned() }) } else { Ok(permitted) }
 }

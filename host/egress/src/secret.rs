@@ -8,20 +8,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use memchr::memmem;
 use zeroize::Zeroizing;
 
-use super::echo::{Hidden, SHORTEST};
 use super::error::{HttpError, SetupError};
 use super::mask::Mask;
-use super::veil::{Finder, whole_forms};
-use crate::pace::{PORTION, Pace};
+use super::secret_redactor::{MIN_FORM_LENGTH, RedactionLayers};
+use super::secret_replacer::{SecretFinder, whole_value_forms};
+use crate::yield_budget::{YIELD_INTERVAL_BYTES, YieldBudget};
 
 /// What every placeholder begins with; a person who meets one in a log can look it up.
-const PREFIX: &str = "ksecret";
+const PLACEHOLDER_PREFIX: &str = "ksecret";
 
 /// Random characters of a placeholder: 142 bits.
-const RANDOM: usize = 24;
+const PLACEHOLDER_RANDOM_LENGTH: usize = 24;
 
 /// How many bytes one byte of a value may be written with: percent signs that are escaped again, references to characters in HTML.
-const LONGEST_FORM: usize = 12;
+const MAX_ENCODED_BYTES_PER_BYTE: usize = 12;
 
 const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -44,7 +44,7 @@ impl SecretValue {
 /// Who gave a value. What the guest gave the host itself, it knows: hiding it from the guest would protect nothing, and tell whether a guess
 /// is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum SecretOrigin {
     /// The user, or a provider.
     Account,
     /// The konnector, in an earlier run.
@@ -60,15 +60,15 @@ pub(super) struct Secret {
     /// A word of letters and digits: the same in a URL, in JSON, XML and Base64's input.
     pub(super) placeholder: String,
     pub(super) value: SecretValue,
-    origin: Origin,
+    origin: SecretOrigin,
 }
 
 /// A value that was replaced: it may still be valid, and it may still be in a text.
 #[derive(Clone)]
-struct Retired {
+struct RetiredSecret {
     name: String,
     value: SecretValue,
-    origin: Origin,
+    origin: SecretOrigin,
 }
 
 /// The secrets of one run. Placeholders are new for each run and each secret, so that one from another run stands for nothing.
@@ -76,21 +76,21 @@ struct Retired {
 /// `Debug` shows names only.
 #[derive(Default)]
 pub struct SecretTable {
-    state: RwLock<Arc<Snapshot>>,
+    state: RwLock<Arc<SecretSnapshot>>,
 }
 
 /// A table as it is at one moment.
 #[derive(Default)]
-pub(super) struct Snapshot {
+pub(super) struct SecretSnapshot {
     secrets: Vec<Secret>,
-    retired: Vec<Retired>,
+    retired: Vec<RetiredSecret>,
     /// Made when it is first needed: a run that waits should hold little.
     mask: OnceLock<Mask>,
     /// What was last hidden, and for which names: most requests of a run carry the same secret.
-    hidden: Mutex<Option<(Vec<String>, Hidden)>>,
+    cached_layers: Mutex<Option<(Vec<String>, RedactionLayers)>>,
 }
 
-impl Snapshot {
+impl SecretSnapshot {
     fn values(&self) -> impl Iterator<Item = &SecretValue> {
         self.secrets.iter().map(|secret| &secret.value).chain(self.retired.iter().map(|retired| &retired.value))
     }
@@ -106,24 +106,25 @@ impl Snapshot {
 
     /// The first secret whose placeholder occurs in a text of any length. Yields while it looks.
     pub(super) async fn find_in_large(&self, text: &[u8]) -> Option<&Secret> {
-        let (mut start, mut pace) = (0, Pace::default());
+        let (mut start, mut pace) = (0, YieldBudget::default());
         while start < text.len() {
             // Long enough for a placeholder that begins at the end of the portion.
-            let end = text.len().min(start + PORTION + PREFIX.len() + RANDOM);
+            let end =
+                text.len().min(start + YIELD_INTERVAL_BYTES + PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH);
             let portion = text.get(start..end).unwrap_or_default();
             if let Some(place) = self.occurrences(portion).next().map(|(place, _)| place) {
                 let rest = portion.get(place.start..).unwrap_or_default();
                 return self.secrets.iter().find(|secret| rest.starts_with(secret.placeholder.as_bytes()));
             }
-            start += PORTION;
-            pace.did(PORTION + 1).await;
+            start += YIELD_INTERVAL_BYTES;
+            pace.consume(YIELD_INTERVAL_BYTES + 1).await;
         }
         None
     }
 
     /// The same, with the places.
     fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a Secret)> {
-        let words = (!self.secrets.is_empty()).then(|| memmem::find_iter(text, PREFIX));
+        let words = (!self.secrets.is_empty()).then(|| memmem::find_iter(text, PLACEHOLDER_PREFIX));
         words.into_iter().flatten().filter_map(|start| {
             let rest = text.get(start..)?;
             let secret = self.secrets.iter().find(|secret| rest.starts_with(secret.placeholder.as_bytes()))?;
@@ -132,44 +133,46 @@ impl Snapshot {
     }
 
     /// What hides these secrets, replaced values included, in answers.
-    pub(super) fn hidden(&self, names: &[String]) -> Result<Hidden, HttpError> {
+    pub(super) fn redaction_layers(&self, names: &[String]) -> Result<RedactionLayers, HttpError> {
         if names.is_empty() {
-            return Ok(Hidden::default());
+            return Ok(RedactionLayers::default());
         }
-        let mut last = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.cached_layers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, hidden)) = last.as_ref().filter(|(known, _)| known == names) {
             return Ok(hidden.clone());
         }
         let (mut unknown, mut known) = (Vec::new(), Vec::new());
         for (name, value, origin) in self.named_values() {
             let word = self.secrets.iter().find(|secret| secret.name == name && names.contains(&secret.name));
-            let layer = if origin == Origin::Account { &mut unknown } else { &mut known };
+            let layer = if origin == SecretOrigin::Account { &mut unknown } else { &mut known };
             layer.extend(word.map(|secret| (value, secret.placeholder.as_str())));
         }
-        let hidden = Hidden::new(unknown, known)
+        let hidden = RedactionLayers::new(unknown, known)
             .map_err(|error| HttpError::Other(format!("secrets cannot be hidden: {error}")))?;
         *last = Some((names.to_vec(), hidden.clone()));
         Ok(hidden)
     }
 
-    fn named_values(&self) -> impl Iterator<Item = (&str, &str, Origin)> {
+    fn named_values(&self) -> impl Iterator<Item = (&str, &str, SecretOrigin)> {
         let current = self.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose(), secret.origin));
         current.chain(self.retired.iter().map(|old| (old.name.as_str(), old.value.expose(), old.origin)))
     }
 
     /// Of these secrets those that the guest cannot know, each with what finds its values in a text of the guest. A longer value than
     /// 128 bytes is not guessed.
-    pub(super) fn guesses(&self, names: &[String]) -> Result<Vec<(String, Finder)>, HttpError> {
-        const LONGEST_GUESS: usize = 128;
+    pub(super) fn guess_finders(&self, names: &[String]) -> Result<Vec<(String, SecretFinder)>, HttpError> {
+        const MAX_GUESS_BYTES: usize = 128;
         let mut guesses = Vec::new();
         for name in names {
             let values = self.named_values().filter(|(known, value, origin)| {
-                known == name && *origin == Origin::Account && value.len() <= LONGEST_GUESS
+                known == name && *origin == SecretOrigin::Account && value.len() <= MAX_GUESS_BYTES
             });
-            let forms: Vec<_> =
-                values.flat_map(|(_, value, _)| whole_forms(value, SHORTEST)).map(|form| (0, form)).collect();
-            let finder =
-                Finder::new(&forms).map_err(|error| HttpError::Other(format!("secrets cannot be found: {error}")))?;
+            let forms: Vec<_> = values
+                .flat_map(|(_, value, _)| whole_value_forms(value, MIN_FORM_LENGTH))
+                .map(|form| (0, form))
+                .collect();
+            let finder = SecretFinder::new(&forms)
+                .map_err(|error| HttpError::Other(format!("secrets cannot be found: {error}")))?;
             guesses.extend(finder.map(|finder| (name.clone(), finder)));
         }
         Ok(guesses)
@@ -177,19 +180,19 @@ impl Snapshot {
 
     /// The values, replaced ones included, that the guest gave the host for these secrets.
     pub(super) fn known_values(&self, names: &[String]) -> impl Iterator<Item = &str> {
-        let known = |(name, _, origin): &(&str, &str, Origin)| {
-            *origin != Origin::Account && names.iter().any(|carried| carried == name)
+        let known = |(name, _, origin): &(&str, &str, SecretOrigin)| {
+            *origin != SecretOrigin::Account && names.iter().any(|carried| carried == name)
         };
         self.named_values().filter(known).map(|(_, value, _)| value)
     }
 
     /// The text with every placeholder replaced by what `write` makes of the value. Wiped when it is dropped.
     pub(super) fn replace(&self, text: &[u8], write: impl Fn(&str) -> String) -> Zeroizing<Vec<u8>> {
-        self.replace_each(text, |secret| write(secret.value.expose()))
+        self.replace_with(text, |secret| write(secret.value.expose()))
     }
 
     /// The same for something else than the value.
-    pub(super) fn replace_each(&self, text: &[u8], mut write: impl FnMut(&Secret) -> String) -> Zeroizing<Vec<u8>> {
+    pub(super) fn replace_with(&self, text: &[u8], mut write: impl FnMut(&Secret) -> String) -> Zeroizing<Vec<u8>> {
         let written: Vec<_> = self.find(text).map(|secret| Zeroizing::new(write(secret))).collect();
         // Room for all, so that no half-filled copy is left behind when the text grows.
         let grown: usize = written.iter().map(|written| written.len()).sum();
@@ -214,7 +217,7 @@ impl SecretTable {
     pub fn new(secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
         let table = Self::default();
         for (name, value) in secrets {
-            table.set(&name, &Zeroizing::new(value), Origin::Account)?;
+            table.set(&name, &Zeroizing::new(value), SecretOrigin::Account)?;
         }
         Ok(table)
     }
@@ -224,9 +227,12 @@ impl SecretTable {
     /// # Errors
     ///
     /// The operating system gives no random numbers.
-    pub fn with_kept(self, secrets: impl IntoIterator<Item = (String, String)>) -> Result<Self, SetupError> {
+    pub fn with_konnector_secrets(
+        self,
+        secrets: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, SetupError> {
         for (name, value) in secrets {
-            self.set(&name, &Zeroizing::new(value), Origin::EarlierRun)?;
+            self.set(&name, &Zeroizing::new(value), SecretOrigin::EarlierRun)?;
         }
         Ok(self)
     }
@@ -237,41 +243,45 @@ impl SecretTable {
     ///
     /// The operating system gives no random numbers.
     pub fn put(&self, name: &str, value: &str) -> Result<(), SetupError> {
-        self.set(name, value, Origin::ThisRun)
+        self.set(name, value, SecretOrigin::ThisRun)
     }
 
-    fn set(&self, name: &str, value: &str, origin: Origin) -> Result<(), SetupError> {
-        let (placeholder, value) = (random_word()?, SecretValue::new(value.to_owned()));
+    fn set(&self, name: &str, value: &str, origin: SecretOrigin) -> Result<(), SetupError> {
+        let (placeholder, value) = (random_placeholder()?, SecretValue::new(value.to_owned()));
         let mut guard = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let (mut secrets, mut retired) = (guard.secrets.clone(), guard.retired.clone());
         match secrets.iter_mut().find(|secret| secret.name == name) {
             // Only for a value that the guest gave before. For another one, that it costs nothing would tell that it was guessed.
-            Some(secret) if secret.origin == Origin::ThisRun && secret.value.expose() == value.expose() => {
+            Some(secret) if secret.origin == SecretOrigin::ThisRun && secret.value.expose() == value.expose() => {
                 return Ok(());
             }
             Some(secret) => {
                 let old = std::mem::replace(&mut secret.value, value);
-                retired.push(Retired { name: name.to_owned(), value: old, origin: secret.origin });
+                retired.push(RetiredSecret { name: name.to_owned(), value: old, origin: secret.origin });
                 secret.origin = origin;
             }
             None => secrets.push(Secret { name: name.to_owned(), placeholder, value, origin }),
         }
-        *guard = Arc::new(Snapshot { secrets, retired, ..Snapshot::default() });
+        *guard = Arc::new(SecretSnapshot { secrets, retired, ..SecretSnapshot::default() });
         Ok(())
     }
 
     /// What the table has taken, replaced values included, in bytes; a short value counts as 1 KiB, because looking for it has a cost, too.
-    pub fn weight(&self) -> usize {
+    pub fn scan_cost(&self) -> usize {
         self.snapshot().values().map(|value| value.expose().len().max(1 << 10)).sum()
     }
 
     /// Bytes of the longest way to write a value, about. Where a text is cut, as much of a secret may be left that is not recognised.
-    pub fn longest(&self) -> usize {
-        self.snapshot().values().map(|value| value.expose().len().saturating_mul(LONGEST_FORM)).max().unwrap_or(0)
+    pub fn max_encoded_length(&self) -> usize {
+        self.snapshot()
+            .values()
+            .map(|value| value.expose().len().saturating_mul(MAX_ENCODED_BYTES_PER_BYTE))
+            .max()
+            .unwrap_or(0)
     }
 
     /// The name of a secret whose placeholder occurs in a text.
-    pub fn placeholder_in(&self, text: &str) -> Option<String> {
+    pub fn find_placeholder(&self, text: &str) -> Option<String> {
         self.snapshot().find(text.as_bytes()).next().map(|secret| secret.name.clone())
     }
 
@@ -305,7 +315,7 @@ impl SecretTable {
         snapshot.mask().apply_in_slices(text).await
     }
 
-    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> Arc<SecretSnapshot> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -316,15 +326,19 @@ impl fmt::Debug for SecretTable {
     }
 }
 
-pub(super) fn random_word() -> Result<String, SetupError> {
-    let mut word = PREFIX.to_owned();
-    while word.len() < PREFIX.len() + RANDOM {
-        let mut bytes = [0; 2 * RANDOM];
+pub(super) fn random_placeholder() -> Result<String, SetupError> {
+    let mut word = PLACEHOLDER_PREFIX.to_owned();
+    while word.len() < PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH {
+        let mut bytes = [0; 2 * PLACEHOLDER_RANDOM_LENGTH];
         getrandom::fill(&mut bytes)?;
         // A byte beyond the last multiple of 62 would make some characters likelier than others.
         let characters =
             bytes.iter().filter(|byte| **byte < 248).filter_map(|byte| ALPHABET.get(usize::from(byte % 62)));
-        word.extend(characters.take(PREFIX.len() + RANDOM - word.len()).map(|character| char::from(*character)));
+        word.extend(
+            characters
+                .take(PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH - word.len())
+                .map(|character| char::from(*character)),
+        );
     }
     Ok(word)
 }
@@ -337,12 +351,20 @@ mod tests {
     async fn a_placeholder_is_found_wherever_it_stands_in_a_large_text() {
         let table = table();
         let (snapshot, word) = (table.snapshot(), table.placeholder("pin").unwrap());
-        for start in [0, 1, PORTION - 31, PORTION - 1, PORTION, PORTION + 1, 3 * PORTION - 31] {
-            let mut text = vec![b'k'; 3 * PORTION];
+        for start in [
+            0,
+            1,
+            YIELD_INTERVAL_BYTES - 31,
+            YIELD_INTERVAL_BYTES - 1,
+            YIELD_INTERVAL_BYTES,
+            YIELD_INTERVAL_BYTES + 1,
+            3 * YIELD_INTERVAL_BYTES - 31,
+        ] {
+            let mut text = vec![b'k'; 3 * YIELD_INTERVAL_BYTES];
             text[start..start + word.len()].copy_from_slice(word.as_bytes());
             assert_eq!(snapshot.find_in_large(&text).await.map(|secret| secret.name.as_str()), Some("pin"), "{start}");
         }
-        assert!(snapshot.find_in_large(PREFIX.repeat(PORTION).as_bytes()).await.is_none());
+        assert!(snapshot.find_in_large(PLACEHOLDER_PREFIX.repeat(YIELD_INTERVAL_BYTES).as_bytes()).await.is_none());
     }
 
     fn table() -> SecretTable {
@@ -354,7 +376,9 @@ mod tests {
     fn placeholders_are_words_that_nobody_can_guess() {
         let (one, two) = (table(), table());
         let word = one.placeholder("password").unwrap();
-        assert!(word.starts_with(PREFIX) && word.len() == PREFIX.len() + RANDOM);
+        assert!(
+            word.starts_with(PLACEHOLDER_PREFIX) && word.len() == PLACEHOLDER_PREFIX.len() + PLACEHOLDER_RANDOM_LENGTH
+        );
         assert!(word.chars().all(|character| character.is_ascii_alphanumeric()));
         assert_ne!(one.placeholder("password"), one.placeholder("pin"));
         assert_ne!(one.placeholder("password"), two.placeholder("password"));
@@ -369,13 +393,13 @@ mod tests {
         assert_eq!(table.placeholder("password"), word);
         assert_eq!(table.reveal("password").unwrap().expose(), "correct horse");
         assert_eq!(table.mask("hunter22, correct horse"), "[masked], [masked]");
-        assert_eq!(table.weight(), 3 << 10);
+        assert_eq!(table.scan_cost(), 3 << 10);
         table.put("password", "correct horse").unwrap();
-        assert_eq!(table.weight(), 3 << 10, "nothing was replaced");
+        assert_eq!(table.scan_cost(), 3 << 10, "nothing was replaced");
         let (right, wrong) = (self::table(), self::table());
         right.put("pin", "1234").unwrap();
         wrong.put("pin", "1235").unwrap();
-        assert_eq!(right.weight(), wrong.weight(), "a guess costs the same");
+        assert_eq!(right.scan_cost(), wrong.scan_cost(), "a guess costs the same");
         table.put("token", "tok-en").unwrap();
         assert_eq!(table.names(), ["password", "pin", "token"]);
         assert_eq!(table.mask("1234 tok-en"), "[masked] [masked]");

@@ -14,33 +14,33 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpInfo;
 use hyper_util::client::legacy::{self, ResponseFuture};
-use konnector_manifest::{Denied, HttpRules, SecretScope};
+use konnector_manifest::{HttpRules, PermissionDenied, SecretScope};
 use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
 
 use super::address::is_public;
-use super::body::Body as WireBody;
+use super::body::WireBody;
 use super::budget::{HttpBudget, Meter};
-use super::cookies::{Jar, Matching};
+use super::client_error::to_http_error;
+use super::cookies::{CookieJar, MatchingCookie};
 use super::echo_budget::{EchoBudget, EchoCharge};
 use super::error::{HttpError, Phase};
-use super::failure::translate;
-use super::gate::Shared;
-use super::guess::{Guesses, GuestText};
-use super::ledger::{Carried, HostRecord, Ledger, Refusal};
-use super::redirect::{self, MAX_REDIRECTS, Next};
-use super::request::{Body, Draft, Request, Response};
+use super::gate::GateState;
+use super::guess::{GuessDetector, GuestText};
+use super::network_usage::{DenialReason, HostRecord, NetworkUsage, SentSecrets};
+use super::origin_pool::{MAX_RESPONSE_HEADERS, OriginPool, OutboundBody, check_ip_literal};
+use super::redirect::{self, MAX_REDIRECTS, RedirectRequest};
+use super::request::{DecodedBody, Request, RequestTemplate, Response};
+use super::response_stream::{Deadline, MinRate, ResponseStream};
 use super::secret::SecretTable;
-use super::site::{MAX_HEADERS, Sent, Site, check_literal};
-use super::stream::{Deadline, Pace, Stream};
-use super::substitute::{Binding, Filled, check_large, fill};
+use super::substitute::{FilledRequest, SecretPolicy, check_large_body, fill};
 
-/// Shortest time for a whole exchange; a request that names less, zero among it, gets this.
-const SHORTEST_TOTAL: Duration = Duration::from_secs(1);
+/// MinLength time for a whole exchange; a request that names less, zero among it, gets this.
+const MIN_TOTAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Origins whose connections are kept at one time.
-const MAX_SITES: usize = 32;
+const MAX_ORIGIN_POOLS: usize = 32;
 
 /// What one run may contact, and with what.
 pub struct SessionOptions {
@@ -53,75 +53,75 @@ pub struct SessionOptions {
     /// The account's secrets.
     pub secrets: Arc<SecretTable>,
     /// What tells the account from all others of the process; `None` for a run without one. Sessions of one account share the limit
-    /// [`MAX_TEXT_BESIDE_ECHO`](super::MAX_TEXT_BESIDE_ECHO).
+    /// [`MAX_ECHOED_REQUEST_BYTES`](super::MAX_ECHOED_REQUEST_BYTES).
     pub account: Option<String>,
 }
 
 /// The network of one run. Cheap to clone; its methods may be called at the same time.
 #[derive(Clone)]
 pub struct Session {
-    pub(super) run: Arc<Run>,
+    pub(super) state: Arc<SessionState>,
 }
 
 /// The places of an exchange with the host, in the run and in the process, held until it ends.
-pub(super) type Places = [OwnedSemaphorePermit; 3];
+pub(super) type ConnectionPermits = [OwnedSemaphorePermit; 3];
 
 /// What is known of a request that is about to be sent.
-pub(super) struct Sending<'a> {
+pub(super) struct SendContext<'a> {
     pub(super) origin: &'a str,
     pub(super) bytes: u64,
     /// The secrets in it.
-    pub(super) secrets: &'a Carried,
+    pub(super) secrets: &'a SentSecrets,
 }
 
 /// What the answers to a request and its redirects may repeat.
 #[derive(Default)]
-struct Repeatable {
+struct EchoableSecrets {
     /// Names of the secrets in these requests.
     sent: Vec<String>,
     /// Those that the guest wrote into one of the requests itself.
-    written: Vec<String>,
+    written_by_guest: Vec<String>,
     /// The others, which are hidden.
-    secrets: Vec<String>,
+    redacted: Vec<String>,
     /// For the first answer that does.
     charge: Option<EchoCharge>,
 }
 
 /// A request on its way.
-pub(super) type Execute = ResponseFuture;
+pub(super) type PendingResponse = ResponseFuture;
 
-pub(super) struct Run {
-    pub(super) gate: Arc<Shared>,
+pub(super) struct SessionState {
+    pub(super) gate: Arc<GateState>,
     pub(super) meter: Meter,
     rules: HttpRules,
     pub(super) secrets: Arc<SecretTable>,
     /// Made at the first request over TLS: a run that waits should hold little.
     tls: OnceLock<Arc<ClientConfig>>,
-    jar: Mutex<Jar>,
-    ledger: Mutex<Ledger>,
-    exchanges: Arc<Semaphore>,
-    pub(super) echoes: EchoBudget,
-    sites: Mutex<HashMap<Origin, Arc<Site>>>,
+    jar: Mutex<CookieJar>,
+    usage: Mutex<NetworkUsage>,
+    exchange_permits: Arc<Semaphore>,
+    pub(super) echo_budget: EchoBudget,
+    origin_pools: Mutex<HashMap<Origin, Arc<OriginPool>>>,
     /// Requests of this run to our own API at one time.
-    pub(super) own: Arc<Semaphore>,
+    pub(super) internal_permits: Arc<Semaphore>,
 }
 
 impl Session {
-    pub(super) fn new(gate: Arc<Shared>, options: SessionOptions) -> Self {
-        let run = Run {
+    pub(super) fn new(gate: Arc<GateState>, options: SessionOptions) -> Self {
+        let run = SessionState {
             tls: OnceLock::new(),
-            exchanges: Arc::new(Semaphore::new(gate.per_run)),
-            own: Arc::new(Semaphore::new(gate.per_host)),
-            echoes: gate.echo_budgets.of(options.account.as_deref()),
+            exchange_permits: Arc::new(Semaphore::new(gate.max_exchanges_per_run)),
+            internal_permits: Arc::new(Semaphore::new(gate.max_exchanges_per_origin)),
+            echo_budget: gate.echo_budgets.for_account(options.account.as_deref()),
             gate,
             meter: Meter::new(options.budget),
             rules: options.rules,
             secrets: options.secrets,
-            jar: Mutex::new(options.cookies.as_deref().map(Jar::load).unwrap_or_default()),
-            ledger: Mutex::default(),
-            sites: Mutex::default(),
+            jar: Mutex::new(options.cookies.as_deref().map(CookieJar::load).unwrap_or_default()),
+            usage: Mutex::default(),
+            origin_pools: Mutex::default(),
         };
-        Self { run: Arc::new(run) }
+        Self { state: Arc::new(run) }
     }
 
     /// Sends a request and reads the whole answer.
@@ -132,7 +132,7 @@ impl Session {
     ///
     /// See [`HttpError`]; [`HttpError::TooLarge`] when the body is larger than [`HttpBudget::body_limit`].
     pub async fn send(&self, request: Request) -> Result<Response, HttpError> {
-        self.read(request).await
+        self.send_buffered(request).await
     }
 
     /// Sends a request and leaves the answer's body to be read in parts, up to what the run may receive.
@@ -142,10 +142,10 @@ impl Session {
     /// # Errors
     ///
     /// See [`HttpError`].
-    pub async fn open(&self, request: Request) -> Result<Stream, HttpError> {
-        let ceiling = self.run.gate.timeouts.stream;
-        let time = request.timeout.unwrap_or(ceiling).min(ceiling).max(SHORTEST_TOTAL);
-        self.follow(request, Deadline::after(time)).await
+    pub async fn open(&self, request: Request) -> Result<ResponseStream, HttpError> {
+        let ceiling = self.state.gate.timeouts.stream;
+        let time = request.timeout.unwrap_or(ceiling).min(ceiling).max(MIN_TOTAL_TIMEOUT);
+        self.send_following_redirects(request, Deadline::after(time)).await
     }
 
     /// Names and values of the cookies that a request to this address would carry. A secret that the vendor put into one is its placeholder;
@@ -155,10 +155,11 @@ impl Session {
     ///
     /// [`HttpError::Invalid`] for a malformed address, [`HttpError::Denied`] for an address that no rule allows.
     pub fn cookies_for(&self, url: &str) -> Result<Vec<(String, String)>, HttpError> {
-        let (cookies, secrets) = (lock(&self.run.jar).matching(&self.named(url)?), self.run.secrets.snapshot());
-        let shown = |cookie: Matching| {
-            let hidden = secrets.hidden(&cookie.secrets)?;
-            Ok((hidden.hide(&cookie.name), hidden.hide(&cookie.value)))
+        let (cookies, secrets) =
+            (lock(&self.state.jar).matching(&self.parse_allowed_url(url)?), self.state.secrets.snapshot());
+        let shown = |cookie: MatchingCookie| {
+            let hidden = secrets.redaction_layers(&cookie.secrets)?;
+            Ok((hidden.redact(&cookie.name), hidden.redact(&cookie.value)))
         };
         cookies.into_iter().map(shown).collect()
     }
@@ -169,18 +170,18 @@ impl Session {
     ///
     /// As [`Session::cookies_for`], and [`HttpError::Invalid`] for what no address may set.
     pub fn set_cookie(&self, url: &str, line: &str) -> Result<(), HttpError> {
-        let url = self.named(url)?;
+        let url = self.parse_allowed_url(url)?;
         let refused = || {
             HttpError::Invalid(format!("{} may not set this cookie; see RFC 6265", url.host_str().unwrap_or_default()))
         };
         let line = HeaderValue::from_str(line).map_err(|_| refused())?;
-        if lock(&self.run.jar).set(line, &url) { Ok(()) } else { Err(refused()) }
+        if lock(&self.state.jar).set(line, &url) { Ok(()) } else { Err(refused()) }
     }
 
     /// Parses an address that some rule allows to read or to post to.
-    fn named(&self, url: &str) -> Result<Url, HttpError> {
+    fn parse_allowed_url(&self, url: &str) -> Result<Url, HttpError> {
         let url = Url::parse(url).map_err(|error| HttpError::Invalid(format!("url: {error}")))?;
-        let rules = &self.run.rules;
+        let rules = &self.state.rules;
         match rules.check("GET", &url) {
             Err(denied) if rules.check("POST", &url).is_err() => Err(HttpError::Denied(denied.to_string())),
             _ => Ok(url),
@@ -188,38 +189,38 @@ impl Session {
     }
 
     /// Forgets the account's cookies.
-    pub fn forget_cookies(&self) {
-        lock(&self.run.jar).clear();
+    pub fn clear_cookies(&self) {
+        lock(&self.state.jar).clear();
     }
 
     /// The cookies to keep for the next run, those for the vendor's session included; `None` when there are none. Whoever has these bytes
     /// is logged in: keep them sealed.
     pub fn cookies(&self) -> Option<Vec<u8>> {
-        lock(&self.run.jar).save()
+        lock(&self.state.jar).save()
     }
 
     /// What was contacted so far.
-    pub fn ledger(&self) -> Vec<HostRecord> {
-        let mask = |text: &str| self.run.secrets.mask(text).into_owned();
-        lock(&self.run.ledger).records().into_iter().map(|record| record.masked(mask)).collect()
+    pub fn network_usage(&self) -> Vec<HostRecord> {
+        let mask = |text: &str| self.state.secrets.mask(text).into_owned();
+        lock(&self.state.usage).records().into_iter().map(|record| record.masked(mask)).collect()
     }
 
     /// The secrets that requests may use.
     pub fn secrets(&self) -> &Arc<SecretTable> {
-        &self.run.secrets
+        &self.state.secrets
     }
 
-    async fn read(&self, request: Request) -> Result<Response, HttpError> {
-        let times = &self.run.gate.timeouts;
-        let time = request.timeout.unwrap_or(times.total).min(times.total_ceiling).max(SHORTEST_TOTAL);
-        let expect = request.expect;
-        let mut answer = self.follow(request, Deadline::after(time)).await?;
-        let body = answer.read_all(self.run.meter.budget().body_limit).await?;
-        let (body, charset) = Body::new(body, expect, answer.raw_headers());
+    async fn send_buffered(&self, request: Request) -> Result<Response, HttpError> {
+        let times = &self.state.gate.timeouts;
+        let time = request.timeout.unwrap_or(times.total).min(times.max_total).max(MIN_TOTAL_TIMEOUT);
+        let expect = request.body_format;
+        let mut answer = self.send_following_redirects(request, Deadline::after(time)).await?;
+        let body = answer.read_all(self.state.meter.budget().body_limit).await?;
+        let (body, charset) = DecodedBody::decode(body, expect, answer.raw_headers());
         let body = match body {
             // Decoded from a charset, it may hold what its bytes do not show.
-            Body::Text(text) => Body::Text(answer.hide(text).await),
-            bytes @ Body::Bytes(_) => bytes,
+            DecodedBody::Text(text) => DecodedBody::Text(answer.redact(text).await),
+            bytes @ DecodedBody::Bytes(_) => bytes,
         };
         Ok(Response {
             status: answer.status(),
@@ -230,20 +231,24 @@ impl Session {
         })
     }
 
-    async fn follow(&self, request: Request, deadline: Deadline) -> Result<Stream, HttpError> {
+    async fn send_following_redirects(
+        &self,
+        request: Request,
+        deadline: Deadline,
+    ) -> Result<ResponseStream, HttpError> {
         let follows = request.follow_redirects;
         // The budget comes first: a request that is refused for its form is an attempt, too.
-        self.run.meter.request()?;
-        let mut draft = Draft::new(request)?;
+        self.state.meter.count_request()?;
+        let mut draft = RequestTemplate::new(request)?;
         let mut redirects = 0;
         // A page behind a redirect may repeat what was sent before it.
-        let (own, mut carried) = (draft.clone(), Repeatable::default());
+        let (own, mut carried) = (draft.clone(), EchoableSecrets::default());
         loop {
-            let answer = self.run.exchange(&draft, &own, deadline, &mut carried).await;
-            let answer = answer.map_err(|error| self.run.hidden(error, &carried.secrets))?;
-            let next = if follows { self.run.redirected(&draft, &answer) } else { Ok(None) };
-            let Some(next) = next.map_err(|error| self.run.hidden(error, &carried.secrets))? else {
-                answer.refuse_unreadable()?;
+            let answer = self.state.exchange(&draft, &own, deadline, &mut carried).await;
+            let answer = answer.map_err(|error| self.state.redact_error(error, &carried.redacted))?;
+            let next = if follows { self.state.next_redirect(&draft, &answer) } else { Ok(None) };
+            let Some(next) = next.map_err(|error| self.state.redact_error(error, &carried.redacted))? else {
+                answer.check_content_encoding()?;
                 return Ok(answer);
             };
             redirects += 1;
@@ -251,116 +256,130 @@ impl Session {
                 return Err(HttpError::TooManyRedirects);
             }
             answer.drain().await;
-            self.run.meter.request()?;
+            self.state.meter.count_request()?;
             draft = next;
         }
     }
 }
 
-impl Run {
+impl SessionState {
     /// One request and the headers of its answer; `own` is what the guest asked for, before any redirect. Adds to `carried` the secrets that
     /// the answer may repeat.
     async fn exchange(
         self: &Arc<Self>,
-        draft: &Draft,
-        own: &Draft,
+        draft: &RequestTemplate,
+        own: &RequestTemplate,
         deadline: Deadline,
-        carried: &mut Repeatable,
-    ) -> Result<Stream, HttpError> {
+        carried: &mut EchoableSecrets,
+    ) -> Result<ResponseStream, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let sent = self.try_exchange(draft, own, deadline, &origin, carried).await;
-        self.note_refusal(&origin, &sent);
+        self.record_prohibited_address(&origin, &sent);
         sent
     }
 
     /// Where an answer sends the request on to.
-    fn redirected(&self, draft: &Draft, answer: &Stream) -> Result<Option<Draft>, HttpError> {
+    fn next_redirect(
+        &self,
+        draft: &RequestTemplate,
+        answer: &ResponseStream,
+    ) -> Result<Option<RequestTemplate>, HttpError> {
         let origin = draft.url.origin().ascii_serialization();
         let status = StatusCode::from_u16(answer.status()).unwrap_or_default();
-        let next = redirect::next(draft, status, answer.raw_headers(), &self.secrets.snapshot(), answer.echo.as_ref());
-        self.ledger(|ledger| match &next {
-            Ok(Some(Next { dropped, .. })) => ledger.host(&origin).credentials_dropped += dropped,
-            Err(HttpError::Denied(_)) => ledger.host(&origin).refused(Refusal::Downgrade),
+        let next = redirect::redirect_request(
+            draft,
+            status,
+            answer.raw_headers(),
+            &self.secrets.snapshot(),
+            answer.redactor.as_ref(),
+        );
+        self.record_usage(|ledger| match &next {
+            Ok(Some(RedirectRequest { dropped_credentials: dropped, .. })) => {
+                ledger.host(&origin).credentials_dropped += dropped
+            }
+            Err(HttpError::Denied(_)) => ledger.host(&origin).record_denied(DenialReason::Downgrade),
             Ok(None) | Err(_) => {}
         });
-        Ok(next?.map(|next| next.draft))
+        Ok(next?.map(|next| next.template))
     }
 
     /// Refuses what the manifest does not allow.
-    fn denied(&self, origin: &str, reason: Refusal, denied: Denied) -> HttpError {
-        self.ledger(|ledger| ledger.host(origin).refused(reason));
+    fn deny(&self, origin: &str, reason: DenialReason, denied: PermissionDenied) -> HttpError {
+        self.record_usage(|ledger| ledger.host(origin).record_denied(reason));
         HttpError::Denied(denied.to_string())
     }
 
     async fn try_exchange(
         self: &Arc<Self>,
-        draft: &Draft,
-        own: &Draft,
+        draft: &RequestTemplate,
+        own: &RequestTemplate,
         deadline: Deadline,
         origin: &str,
-        carried: &mut Repeatable,
-    ) -> Result<Stream, HttpError> {
-        check_large(draft.body.as_ref(), &self.secrets.snapshot()).await?;
-        let Filled { mut headers, body, secrets } = self.permit(draft, origin)?;
+        carried: &mut EchoableSecrets,
+    ) -> Result<ResponseStream, HttpError> {
+        check_large_body(draft.body.as_ref(), &self.secrets.snapshot()).await?;
+        let FilledRequest { mut headers, body, secrets } = self.authorize(draft, origin)?;
         // With placeholders: how long a value is, is no business of the guest, which can read the receipt or use the budget up.
-        let bytes = draft_size(draft);
+        let bytes = request_size(draft);
         let written = headers.remove(header::COOKIE);
-        if let Some(cookies) = lock(&self.jar).header(&draft.url, written.as_ref()) {
+        if let Some(cookies) = lock(&self.jar).cookie_header(&draft.url, written.as_ref()) {
             headers.insert(header::COOKIE, cookies);
         }
-        self.note_carried(draft, own, &secrets.names, carried).await?;
+        self.track_echoable_secrets(draft, own, &secrets.names, carried).await?;
         if body.as_ref().is_none_or(Bytes::is_empty)
             && matches!(draft.method, Method::POST | Method::PUT | Method::PATCH)
         {
             // Methods that carry a body say so even when it is empty (RFC 9110 §8.6); some servers answer 411 otherwise.
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let site = self.site(&draft.url)?;
-        let places = self.places(&site.exchanges, deadline).await?;
-        let body = body.map_or_else(no_body, |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync());
-        let request = self.request(draft, headers, body)?;
+        let site = self.origin_pool(&draft.url)?;
+        let places = self.acquire_permits(&site.exchange_permits, deadline).await?;
+        let body =
+            body.map_or_else(empty_body, |bytes| Full::new(bytes).map_err(|never| match never {}).boxed_unsync());
+        let request = self.build_request(draft, headers, body)?;
         let limit = self.gate.timeouts.headers;
-        let answered = |execute| deadline.within(limit, Phase::Headers, execute);
-        let response = self.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await?;
-        let echo = self.secrets.snapshot().hidden(&carried.secrets)?.echo(&carried.charge);
+        let answered = |execute| deadline.timeout_within(limit, Phase::Headers, execute);
+        let response =
+            self.dispatch(&site, request, SendContext { origin, bytes, secrets: &secrets }, answered).await?;
+        let echo = self.secrets.snapshot().redaction_layers(&carried.redacted)?.redactor(&carried.charge);
         let bytes = match &echo {
             // This charges for what they show, too. A guest need not read a header to learn what it says: a cookie can be asked for later, a
             // redirect leads to the next page.
             Some(echo) => echo.shown_size(response.headers()).await,
-            None => sizes(response.headers()),
+            None => headers_size(response.headers()),
         };
         self.received_head(origin, response.headers(), bytes)?;
-        lock(&self.jar).store(response.headers(), &draft.url, &carried.secrets);
+        lock(&self.jar).store(response.headers(), &draft.url, &carried.redacted);
         let (Parts { status, mut headers, .. }, body) = response.into_parts();
-        Ok(Stream {
+        Ok(ResponseStream {
             status,
             body: WireBody::new(body, &mut headers),
             headers,
-            pace: Pace::default(),
-            echo,
-            waiting: Bytes::new(),
+            rate: MinRate::default(),
+            redactor: echo,
+            unprocessed: Bytes::new(),
             url: draft.url.to_string(),
             origin: origin.to_owned(),
             deadline,
             run: self.clone(),
-            _places: places,
+            _permits: places,
         })
     }
 
     /// Adds the secrets that an answer may repeat: those in the request, and those in cookies of earlier answers; not what the guest wrote
     /// into the request itself.
-    async fn note_carried(
+    async fn track_echoable_secrets(
         &self,
-        draft: &Draft,
-        own: &Draft,
+        draft: &RequestTemplate,
+        own: &RequestTemplate,
         sent: &[String],
-        carried: &mut Repeatable,
+        carried: &mut EchoableSecrets,
     ) -> Result<(), HttpError> {
         let secrets = self.secrets.snapshot();
         let (mut names, mut cookies) = (sent.to_vec(), Vec::new());
         for cookie in lock(&self.jar).matching(&draft.url) {
-            let hidden = secrets.hidden(&cookie.secrets)?;
-            if hidden.hide(&cookie.value) != cookie.value || hidden.hide(&cookie.name) != cookie.name {
+            let hidden = secrets.redaction_layers(&cookie.secrets)?;
+            if hidden.redact(&cookie.value) != cookie.value || hidden.redact(&cookie.name) != cookie.name {
                 names.extend(cookie.secrets);
             } else {
                 cookies.push(cookie);
@@ -368,41 +387,41 @@ impl Run {
         }
         names.sort();
         names.dedup();
-        if secrets.hidden(&names)?.is_guarded() {
-            self.echoes.check(&names)?;
+        if secrets.redaction_layers(&names)?.has_unknown_secrets() {
+            self.echo_budget.check(&names)?;
         }
         // Also what went with an earlier request: this request may hold a guess that the one before it did not, in a cookie of its path.
         names.append(&mut carried.sent);
         names.sort();
         names.dedup();
-        let guest = GuestText { draft: own, carried: sent, cookies: &cookies };
+        let guest = GuestText { template: own, carried: sent, cookies: &cookies };
         let size = guest.size(&secrets);
-        carried.charge.get_or_insert_with(|| self.echoes.charge(size)).grow(size);
-        let unknown = Guesses::of(guest, &secrets, &names).await?.unknown(&names);
-        let was_written = |name: &String| carried.written.contains(name) || !unknown.contains(name);
-        carried.written = names.iter().filter(|name| was_written(name)).cloned().collect();
-        carried.secrets = unknown.into_iter().filter(|name| !carried.written.contains(name)).collect();
+        carried.charge.get_or_insert_with(|| self.echo_budget.charge(size)).raise_to(size);
+        let unknown = GuessDetector::scan_request(guest, &secrets, &names).await?.secrets_not_guessed(&names);
+        let was_written = |name: &String| carried.written_by_guest.contains(name) || !unknown.contains(name);
+        carried.written_by_guest = names.iter().filter(|name| was_written(name)).cloned().collect();
+        carried.redacted = unknown.into_iter().filter(|name| !carried.written_by_guest.contains(name)).collect();
         carried.sent = names;
         Ok(())
     }
 
     /// What the manifest's rules and the vetting of addresses say, and the request with its secrets.
-    pub(super) fn permit(&self, draft: &Draft, origin: &str) -> Result<Filled, HttpError> {
+    pub(super) fn authorize(&self, draft: &RequestTemplate, origin: &str) -> Result<FilledRequest, HttpError> {
         let method = draft.method.as_str();
-        self.rules.check(method, &draft.url).map_err(|denied| self.denied(origin, Refusal::NoRule, denied))?;
-        check_literal(&draft.url, &self.gate)?;
-        let filled = fill(draft, &self.secrets.snapshot(), &Permit { run: self, draft, origin })?;
-        self.meter.substitutions(filled.secrets.substitutions)?;
+        self.rules.check(method, &draft.url).map_err(|denied| self.deny(origin, DenialReason::NoRule, denied))?;
+        check_ip_literal(&draft.url, &self.gate)?;
+        let filled = fill(draft, &self.secrets.snapshot(), &ManifestSecretPolicy { run: self, draft, origin })?;
+        self.meter.count_substitutions(filled.secrets.substitutions)?;
         Ok(filled)
     }
 
     /// The request as it is written to the connection.
-    pub(super) fn request(
+    pub(super) fn build_request(
         &self,
-        draft: &Draft,
+        draft: &RequestTemplate,
         mut headers: HeaderMap,
-        body: Sent,
-    ) -> Result<http::Request<Sent>, HttpError> {
+        body: OutboundBody,
+    ) -> Result<http::Request<OutboundBody>, HttpError> {
         headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         headers.entry(header::USER_AGENT).or_insert_with(|| self.gate.user_agent.clone());
         let uri: Uri = draft.url.as_str().parse().map_err(|error| HttpError::Invalid(format!("url: {error}")))?;
@@ -414,52 +433,62 @@ impl Run {
     }
 
     /// Waits for a place among the exchanges. The own quota before the shared one: a run that waits for itself takes nobody's place.
-    pub(super) async fn places(&self, own: &Arc<Semaphore>, deadline: Deadline) -> Result<Places, HttpError> {
-        let take =
-            async |places: &Arc<Semaphore>| deadline.total(places.clone().acquire_owned()).await?.map_err(closed);
-        Ok([take(own).await?, take(&self.exchanges).await?, take(&self.gate.exchanges).await?])
+    pub(super) async fn acquire_permits(
+        &self,
+        own: &Arc<Semaphore>,
+        deadline: Deadline,
+    ) -> Result<ConnectionPermits, HttpError> {
+        let take = async |places: &Arc<Semaphore>| {
+            deadline.timeout(places.clone().acquire_owned()).await?.map_err(gate_closed_error)
+        };
+        Ok([take(own).await?, take(&self.exchange_permits).await?, take(&self.gate.exchange_permits).await?])
     }
 
     /// Sends a request that was permitted, and enters it and the status of its answer. `answered` bounds the wait.
     pub(super) async fn dispatch<W>(
         &self,
-        site: &Site,
-        request: http::Request<Sent>,
-        Sending { origin, bytes, secrets }: Sending<'_>,
-        answered: impl FnOnce(Execute) -> W,
+        site: &OriginPool,
+        request: http::Request<OutboundBody>,
+        SendContext { origin, bytes, secrets }: SendContext<'_>,
+        answered: impl FnOnce(PendingResponse) -> W,
     ) -> Result<http::Response<Incoming>, HttpError>
     where
         W: Future<Output = Result<Result<http::Response<Incoming>, legacy::Error>, HttpError>>,
     {
-        self.meter.up(bytes)?;
+        self.meter.count_sent(bytes)?;
         let method = request.method().clone();
-        self.ledger(|ledger| ledger.host(origin).sent(method.as_str(), bytes, secrets));
+        self.record_usage(|ledger| ledger.host(origin).record_sent(method.as_str(), bytes, secrets));
         let sent = answered(site.client.request(request)).await?;
-        let response = sent.map_err(|error| translate(&error, origin)).inspect_err(|error| {
+        let response = sent.map_err(|error| to_http_error(&error, origin)).inspect_err(|error| {
             if matches!(error, HttpError::AddressProhibited(_)) {
-                self.ledger(|ledger| ledger.host(origin).not_sent(method.as_str(), bytes, secrets));
+                self.record_usage(|ledger| ledger.host(origin).undo_sent(method.as_str(), bytes, secrets));
             }
         })?;
         let dialled = response.extensions().get::<HttpInfo>();
         if dialled.is_some_and(|dialled| !is_public(dialled.remote_addr().ip())) {
-            self.ledger(|ledger| ledger.host(origin).private += 1);
+            self.record_usage(|ledger| ledger.host(origin).private += 1);
         }
-        self.answered(origin, response.status(), response.headers())?;
+        self.record_response(origin, response.status(), response.headers())?;
         Ok(response)
     }
 
     /// Enters the status of an answer, and refuses one that two readers could take for different answers.
-    pub(super) fn answered(&self, origin: &str, status: StatusCode, headers: &HeaderMap) -> Result<(), HttpError> {
-        self.ledger(|ledger| ledger.host(origin).answered(status.as_u16()));
+    pub(super) fn record_response(
+        &self,
+        origin: &str,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<(), HttpError> {
+        self.record_usage(|ledger| ledger.host(origin).record_response(status.as_u16()));
         check_framing(headers, origin)
     }
 
     /// Enters the headers of an answer, and refuses those that are too large. `bytes` is their size as the guest sees them: the difference would
     /// be the length of a secret, which the budget or the error would tell.
     pub(super) fn received_head(&self, origin: &str, headers: &HeaderMap, bytes: u64) -> Result<(), HttpError> {
-        self.ledger(|ledger| ledger.host(origin).bytes_down += bytes);
-        self.meter.down(bytes)?;
-        let (most_bytes, most) = MAX_HEADERS;
+        self.record_usage(|ledger| ledger.host(origin).bytes_down += bytes);
+        self.meter.count_received(bytes)?;
+        let (most_bytes, most) = MAX_RESPONSE_HEADERS;
         if bytes > u64::from(most_bytes) || headers.len() > most {
             return Err(HttpError::Protocol(format!(
                 "the answer of {origin} has {} headers with {bytes} bytes, the limits are {most} and {most_bytes}",
@@ -470,67 +499,67 @@ impl Run {
     }
 
     /// Enters that a name, or an address, led to nobody who may be contacted.
-    pub(super) fn note_refusal<T>(&self, origin: &str, result: &Result<T, HttpError>) {
+    pub(super) fn record_prohibited_address<T>(&self, origin: &str, result: &Result<T, HttpError>) {
         if matches!(result, Err(HttpError::AddressProhibited(_))) {
-            self.ledger(|ledger| ledger.host(origin).refused(Refusal::AddressProhibited));
+            self.record_usage(|ledger| ledger.host(origin).record_denied(DenialReason::AddressProhibited));
         }
     }
 
-    pub(super) fn site(&self, url: &Url) -> Result<Arc<Site>, HttpError> {
-        let mut sites = lock(&self.sites);
+    pub(super) fn origin_pool(&self, url: &Url) -> Result<Arc<OriginPool>, HttpError> {
+        let mut sites = lock(&self.origin_pools);
         if let Some(site) = sites.get(&url.origin()) {
             return Ok(site.clone());
         }
-        if sites.len() >= MAX_SITES {
+        if sites.len() >= MAX_ORIGIN_POOLS {
             // Those in use have a second owner.
             sites.retain(|_, site| Arc::strong_count(site) > 1);
         }
         let tls = match url.scheme() {
-            "https" => self.tls.get_or_init(|| self.gate.tls_for_one_run().into()),
-            _ => self.gate.tls(),
+            "https" => self.tls.get_or_init(|| self.gate.run_tls_config().into()),
+            _ => self.gate.tls_config(),
         };
-        let site = Arc::new(Site::new(url, &self.gate, Arc::clone(tls))?);
+        let site = Arc::new(OriginPool::new(url, &self.gate, Arc::clone(tls))?);
         sites.insert(url.origin(), site.clone());
         Ok(site)
     }
 
-    pub(super) fn ledger(&self, change: impl FnOnce(&mut Ledger)) {
-        change(&mut lock(&self.ledger));
+    pub(super) fn record_usage(&self, change: impl FnOnce(&mut NetworkUsage)) {
+        change(&mut lock(&self.usage));
     }
 
     /// The error of a hop that an answer led to: its text may repeat what the vendor was sent. What the guest itself supplied is never masked
     /// in an error, which would tell it what it guessed right.
-    fn hidden(&self, error: HttpError, carried: &[String]) -> HttpError {
-        match self.secrets.snapshot().hidden(carried) {
-            Ok(hidden) => error.map_text(|text| Cow::Owned(hidden.hide(text))),
+    fn redact_error(&self, error: HttpError, carried: &[String]) -> HttpError {
+        match self.secrets.snapshot().redaction_layers(carried) {
+            Ok(hidden) => error.map_text(|text| Cow::Owned(hidden.redact(text))),
             Err(error) => error,
         }
     }
 }
 
 /// What the manifest says of the secrets in one request.
-struct Permit<'a> {
-    run: &'a Run,
-    draft: &'a Draft,
+struct ManifestSecretPolicy<'a> {
+    run: &'a SessionState,
+    draft: &'a RequestTemplate,
     origin: &'a str,
 }
 
-impl Binding for Permit<'_> {
+impl SecretPolicy for ManifestSecretPolicy<'_> {
     fn scope(&self, secret: &str) -> Result<SecretScope, HttpError> {
         let scope = self.run.rules.check_secret(secret, self.draft.method.as_str(), &self.draft.url);
-        scope.map_err(|denied| self.run.denied(self.origin, Refusal::SecretNotBound, denied))
+        scope.map_err(|denied| self.run.deny(self.origin, DenialReason::SecretNotBound, denied))
     }
 
-    fn misplaced(&self, message: String) -> HttpError {
-        self.run.denied(self.origin, Refusal::SecretNotBound, Denied { message })
+    fn deny_placement(&self, message: String) -> HttpError {
+        self.run.deny(self.origin, DenialReason::SecretNotBound, PermissionDenied { message })
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("budget", self.run.meter.budget())
-            .field("secrets", &self.run.secrets)
+            .field("budget", self.state.meter.budget())
+            .field("secrets", &self.state.secrets)
             .finish_non_exhaustive()
     }
 }
@@ -541,11 +570,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What is sent with a request that has no body.
-pub(super) fn no_body() -> Sent {
+pub(super) fn empty_body() -> OutboundBody {
     Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
-pub(super) fn closed(_: tokio::sync::AcquireError) -> HttpError {
+pub(super) fn gate_closed_error(_: tokio::sync::AcquireError) -> HttpError {
     HttpError::Other("the gate is closed".to_owned())
 }
 
@@ -566,7 +595,7 @@ fn check_framing(headers: &HeaderMap, origin: &str) -> Result<(), HttpError> {
 }
 
 /// Bytes of headers as HTTP/1.1 writes them.
-pub(super) fn sizes(headers: &HeaderMap) -> u64 {
+pub(super) fn headers_size(headers: &HeaderMap) -> u64 {
     headers.iter().map(|(name, value)| line_size(name.as_str().len(), value.len())).sum()
 }
 
@@ -576,10 +605,10 @@ pub(super) const fn line_size(name: usize, value: usize) -> u64 {
 }
 
 /// Bytes of a request as the guest wrote it.
-pub(super) fn draft_size(draft: &Draft) -> u64 {
+pub(super) fn request_size(draft: &RequestTemplate) -> u64 {
     draft.body.as_ref().map_or(0, |body| body.len() as u64) + head_size(draft, &draft.headers)
 }
 
-pub(super) fn head_size(draft: &Draft, headers: &HeaderMap) -> u64 {
-    (draft.method.as_str().len() + draft.url.as_str().len() + 12) as u64 + sizes(headers)
+pub(super) fn head_size(draft: &RequestTemplate, headers: &HeaderMap) -> u64 {
+    (draft.method.as_str().len() + draft.url.as_str().len() + 12) as u64 + headers_size(headers)
 }

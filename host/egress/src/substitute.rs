@@ -9,83 +9,88 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use konnector_manifest::{RequestPart, SecretScope};
 use zeroize::Zeroizing;
 
+use super::body_fields::{BodyField, BodySyntax, find_fields};
 use super::error::HttpError;
-use super::fields::{Place, Syntax, places};
 use super::form;
-use super::ledger::Carried;
 use super::multipart::MultipartError;
-use super::request::{ContentType, Draft, content_type};
-use super::secret::{Secret, Snapshot, random_word};
-use super::veil::{json_escape, xml_escape};
+use super::network_usage::SentSecrets;
+use super::request::{ContentType, RequestTemplate, content_type};
+use super::secret::{Secret, SecretSnapshot, random_placeholder};
+use super::secret_replacer::{json_escape, xml_escape};
 
 /// Largest body in which placeholders are replaced, in bytes.
-pub const MAX_BODY: usize = 64 << 10;
+pub const MAX_SECRET_BODY: usize = 64 << 10;
 
 /// Placeholders in one request. A form that sets a password repeats it three times; a guest that writes hundreds is looking for a vendor that
 /// shows them in different ways.
 pub const MAX_SUBSTITUTIONS_PER_REQUEST: usize = 16;
 
 /// Headers and body with the values of secrets.
-pub(super) struct Filled {
+pub(super) struct FilledRequest {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     /// What was put.
-    pub(super) secrets: Carried,
+    pub(super) secrets: SentSecrets,
 }
 
 /// What the manifest says of secrets in one request.
-pub(super) trait Binding {
+pub(super) trait SecretPolicy {
     /// The parts of the request in which a secret may stand.
     fn scope(&self, secret: &str) -> Result<SecretScope, HttpError>;
     /// Refuses a secret that stands elsewhere; the sentence says where.
-    fn misplaced(&self, sentence: String) -> HttpError;
+    fn deny_placement(&self, sentence: String) -> HttpError;
 }
 
 /// Fills a request.
-pub(super) fn fill(draft: &Draft, secrets: &Snapshot, binding: &impl Binding) -> Result<Filled, HttpError> {
+pub(super) fn fill(
+    draft: &RequestTemplate,
+    secrets: &SecretSnapshot,
+    binding: &impl SecretPolicy,
+) -> Result<FilledRequest, HttpError> {
     if let Some(secret) = secrets.find(draft.url.as_str().as_bytes()).next() {
         return Err(HttpError::Invalid(format!(
             "url: holds the placeholder of the secret {}; URLs end up in logs, so send it in a header or in a form, JSON or XML body",
             secret.name
         )));
     }
-    let mut filling = Filling { secrets, binding, scopes: BTreeMap::new(), sent: Vec::new(), substitutions: 0 };
-    let headers = filling.headers(&draft.headers)?;
+    let mut filling =
+        RequestFiller { secrets, policy: binding, scopes: BTreeMap::new(), sent: Vec::new(), substitutions: 0 };
+    let headers = filling.fill_headers(&draft.headers)?;
     let body = match &draft.body {
-        Some(body) => Some(filling.body(body, draft)?),
+        Some(body) => Some(filling.fill_body(body, draft)?),
         None => None,
     };
-    let Filling { sent, substitutions, .. } = filling;
-    Ok(Filled { headers, body, secrets: Carried { names: sent, substitutions: substitutions as u64 } })
+    let RequestFiller { sent, substitutions, .. } = filling;
+    Ok(FilledRequest { headers, body, secrets: SentSecrets { names: sent, substitutions: substitutions as u64 } })
 }
 
 /// Refuses a placeholder in a body that is too large for one. Yields while it looks, because such a body may have any size.
-pub(super) async fn check_large(body: Option<&Bytes>, secrets: &Snapshot) -> Result<(), HttpError> {
-    let Some(body) = body.filter(|body| body.len() > MAX_BODY) else { return Ok(()) };
+pub(super) async fn check_large_body(body: Option<&Bytes>, secrets: &SecretSnapshot) -> Result<(), HttpError> {
+    let Some(body) = body.filter(|body| body.len() > MAX_SECRET_BODY) else { return Ok(()) };
     match secrets.find_in_large(body).await {
         None => Ok(()),
         Some(secret) => Err(HttpError::Invalid(format!(
-            "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_BODY}",
+            "body: holds the placeholder of the secret {} and has {} bytes; with a secret the limit is {MAX_SECRET_BODY}",
             secret.name,
             body.len()
         ))),
     }
 }
 
-struct Filling<'a, B> {
-    secrets: &'a Snapshot,
-    binding: &'a B,
+struct RequestFiller<'a, B> {
+    secrets: &'a SecretSnapshot,
+    policy: &'a B,
     scopes: BTreeMap<String, SecretScope>,
     sent: Vec<String>,
     substitutions: usize,
 }
 
-impl<B: Binding> Filling<'_, B> {
+impl<B: SecretPolicy> RequestFiller<'_, B> {
     /// Notes which secrets go along, and refuses those that may not.
-    fn permit(&mut self, found: &[&Secret]) -> Result<(), HttpError> {
+    fn authorize(&mut self, found: &[&Secret]) -> Result<(), HttpError> {
         for secret in found {
             if !self.scopes.contains_key(&secret.name) {
-                let scope = self.binding.scope(&secret.name)?;
+                let scope = self.policy.scope(&secret.name)?;
                 self.scopes.insert(secret.name.clone(), scope);
             }
             if !self.sent.contains(&secret.name) {
@@ -101,7 +106,7 @@ impl<B: Binding> Filling<'_, B> {
         Ok(())
     }
 
-    fn headers(&mut self, draft: &HeaderMap) -> Result<HeaderMap, HttpError> {
+    fn fill_headers(&mut self, draft: &HeaderMap) -> Result<HeaderMap, HttpError> {
         let mut headers = HeaderMap::with_capacity(draft.len());
         for (name, value) in draft {
             let credentials = basic_credentials(name, value);
@@ -111,9 +116,9 @@ impl<B: Binding> Filling<'_, B> {
                 headers.append(name.clone(), value.clone());
                 continue;
             };
-            self.permit(&found)?;
+            self.authorize(&found)?;
             for secret in &found {
-                self.check_place(secret, Some((RequestPart::Header(name.as_str()), &format!("header:{name}"))))?;
+                self.check_placement(secret, Some((RequestPart::Header(name.as_str()), &format!("header:{name}"))))?;
             }
             let filled = self.secrets.replace(text, str::to_owned);
             let filled = match credentials {
@@ -132,37 +137,37 @@ impl<B: Binding> Filling<'_, B> {
         Ok(headers)
     }
 
-    fn body(&mut self, body: &Bytes, draft: &Draft) -> Result<Bytes, HttpError> {
-        // Whether there is one in a large body was looked for before, see `check_large`.
-        if body.len() > MAX_BODY {
+    fn fill_body(&mut self, body: &Bytes, draft: &RequestTemplate) -> Result<Bytes, HttpError> {
+        // Whether there is one in a large body was looked for before, see `check_large_body`.
+        if body.len() > MAX_SECRET_BODY {
             return Ok(body.clone());
         }
         // One more than there may be is refused, whatever follows.
         let found: Vec<_> = self.secrets.find(body).take(MAX_SUBSTITUTIONS_PER_REQUEST + 1).collect();
         let Some(secret) = found.first() else { return Ok(body.clone()) };
-        self.permit(&found)?;
+        self.authorize(&found)?;
         let content_type = content_type(&draft.headers);
-        let (write, syntax) = writer(&content_type, secret, draft)?;
+        let (write, syntax) = value_encoder(&content_type, secret, draft)?;
         self.check_fields(body, &found, syntax)?;
         Ok(Bytes::from_owner(self.secrets.replace(body, write)))
     }
 
     /// Refuses secrets that stand elsewhere in the body than in the fields that the manifest binds them to.
-    fn check_fields(&self, body: &[u8], found: &[&Secret], syntax: Option<Syntax>) -> Result<(), HttpError> {
+    fn check_fields(&self, body: &[u8], found: &[&Secret], syntax: Option<BodySyntax>) -> Result<(), HttpError> {
         let bound = |secret: &&Secret| matches!(self.scopes.get(&secret.name), Some(SecretScope::Fields(_)));
         if !found.iter().any(bound) {
             return Ok(());
         }
         let unknown = |error| HttpError::Other(format!("secrets cannot be told apart: {error}"));
-        let words = found.iter().map(|_| random_word().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
+        let words = found.iter().map(|_| random_placeholder().map_err(unknown)).collect::<Result<Vec<_>, _>>()?;
         let mut next = words.iter();
-        let marked = self.secrets.replace_each(body, |_| next.next().cloned().unwrap_or_default());
+        let marked = self.secrets.replace_with(body, |_| next.next().cloned().unwrap_or_default());
         let places = match &syntax {
-            Some(syntax) => places(syntax, &marked, &words),
+            Some(syntax) => find_fields(syntax, &marked, &words),
             None => Ok(vec![None; words.len()]),
         };
-        let places = places.map_err(|error| self.refuse_form(found, error))?;
-        if let Some(Syntax::Multipart(_)) = syntax
+        let places = places.map_err(|error| self.ambiguous_form_error(found, error))?;
+        if let Some(BodySyntax::Multipart(_)) = syntax
             && let Some(secret) = found.iter().find(|secret| secret.value.expose().contains(['\r', '\n', '\0']))
         {
             return Err(HttpError::Invalid(format!(
@@ -171,13 +176,16 @@ impl<B: Binding> Filling<'_, B> {
             )));
         }
         for (secret, place) in found.iter().zip(&places) {
-            self.check_place(secret, place.as_ref().map(|place: &Place| (place.part(), place.name())))?;
+            self.check_placement(
+                secret,
+                place.as_ref().map(|place: &BodyField| (place.as_request_part(), place.name())),
+            )?;
         }
         Ok(())
     }
 
     /// For a multipart form in which a vendor might find other fields.
-    fn refuse_form(&self, found: &[&Secret], error: MultipartError) -> HttpError {
+    fn ambiguous_form_error(&self, found: &[&Secret], error: MultipartError) -> HttpError {
         let bound = found.iter().find_map(|secret| match self.scopes.get(&secret.name) {
             Some(scope @ SecretScope::Fields(_)) => Some((secret, scope.names())),
             _ => None,
@@ -186,17 +194,17 @@ impl<B: Binding> Filling<'_, B> {
             let name = serde_json::Value::from(secret.name.as_str());
             format!("the manifest binds the secret {name} to the fields {fields}, and ")
         });
-        self.binding.misplaced(format!("{}the multipart form is ambiguous: {error}", bound.unwrap_or_default()))
+        self.policy.deny_placement(format!("{}the multipart form is ambiguous: {error}", bound.unwrap_or_default()))
     }
 
     /// Refuses a secret that may not stand in this part of the request; `None`: in no part that has a name.
-    fn check_place(&self, secret: &Secret, place: Option<(RequestPart<'_>, &str)>) -> Result<(), HttpError> {
+    fn check_placement(&self, secret: &Secret, place: Option<(RequestPart<'_>, &str)>) -> Result<(), HttpError> {
         let Some(scope @ SecretScope::Fields(_)) = self.scopes.get(&secret.name) else { return Ok(()) };
         if place.is_some_and(|(part, _)| scope.allows(part)) {
             return Ok(());
         }
         let (name, fields) = (serde_json::Value::from(secret.name.as_str()), scope.names());
-        Err(self.binding.misplaced(match place {
+        Err(self.policy.deny_placement(match place {
             Some((_, place)) => {
                 let place = serde_json::Value::from(place);
                 format!(
@@ -211,19 +219,25 @@ impl<B: Binding> Filling<'_, B> {
     }
 }
 
-type Writer = Box<dyn Fn(&str) -> String>;
+type ValueEncoder = Box<dyn Fn(&str) -> String>;
 
 /// How a value is written into a body, and where its fields are.
-fn writer(content_type: &ContentType, secret: &Secret, draft: &Draft) -> Result<(Writer, Option<Syntax>), HttpError> {
+fn value_encoder(
+    content_type: &ContentType,
+    secret: &Secret,
+    draft: &RequestTemplate,
+) -> Result<(ValueEncoder, Option<BodySyntax>), HttpError> {
     let charset = draft.form_charset;
     Ok(match content_type.essence.as_str() {
         "application/x-www-form-urlencoded" => {
-            (Box::new(move |value: &str| form::write(value, charset)), Some(Syntax::Form))
+            (Box::new(move |value: &str| form::encode_value(value, charset)), Some(BodySyntax::Form))
         }
         // The parts of a form are not escaped (RFC 7578).
-        "multipart/form-data" => (Box::new(str::to_owned), Some(Syntax::Multipart(only_content_type(&draft.headers)))),
+        "multipart/form-data" => {
+            (Box::new(str::to_owned), Some(BodySyntax::Multipart(single_content_type(&draft.headers))))
+        }
         "text/plain" => (Box::new(str::to_owned), None),
-        _ if content_type.is_json() => (Box::new(json_escape), Some(Syntax::Json)),
+        _ if content_type.is_json() => (Box::new(json_escape), Some(BodySyntax::Json)),
         _ if content_type.is_xml() => (Box::new(xml_escape), None),
         other => {
             let other = if other.is_empty() { "not given" } else { other };
@@ -237,7 +251,7 @@ fn writer(content_type: &ContentType, secret: &Secret, draft: &Draft) -> Result<
 }
 
 /// The `Content-Type` that stands there once; empty where it does not.
-fn only_content_type(headers: &HeaderMap) -> String {
+fn single_content_type(headers: &HeaderMap) -> String {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let only = values.next().filter(|_| values.next().is_none());
     only.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
@@ -274,29 +288,29 @@ mod tests {
         Fixture { table, word }
     }
 
-    struct Bound<F>(F);
+    struct FixedPolicy<F>(F);
 
-    impl<F: Fn(&str) -> Result<SecretScope, HttpError>> Binding for Bound<F> {
+    impl<F: Fn(&str) -> Result<SecretScope, HttpError>> SecretPolicy for FixedPolicy<F> {
         fn scope(&self, secret: &str) -> Result<SecretScope, HttpError> {
             (self.0)(secret)
         }
 
-        fn misplaced(&self, sentence: String) -> HttpError {
+        fn deny_placement(&self, sentence: String) -> HttpError {
             HttpError::Denied(sentence)
         }
     }
 
     impl Fixture {
-        fn fill(&self, request: Request, bound: bool) -> Result<Filled, HttpError> {
+        fn fill(&self, request: Request, bound: bool) -> Result<FilledRequest, HttpError> {
             let scope = |name: &str| {
                 if bound { Ok(SecretScope::Anywhere) } else { Err(HttpError::Denied(format!("{name} is not bound"))) }
             };
-            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), &Bound(scope))
+            fill(&RequestTemplate::new(request).unwrap(), &self.table.snapshot(), &FixedPolicy(scope))
         }
 
-        fn fill_fields(&self, request: Request, fields: &[&str]) -> Result<Filled, HttpError> {
+        fn fill_fields(&self, request: Request, fields: &[&str]) -> Result<FilledRequest, HttpError> {
             let scope = |_: &str| Ok(SecretScope::Fields(fields.iter().map(|field| (*field).to_owned()).collect()));
-            fill(&Draft::new(request).unwrap(), &self.table.snapshot(), &Bound(scope))
+            fill(&RequestTemplate::new(request).unwrap(), &self.table.snapshot(), &FixedPolicy(scope))
         }
 
         fn body(&self, content_type: &str, template: &str) -> String {
@@ -368,10 +382,10 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_holds_no_secret() {
         let fixture = fixture("s3cret-value");
-        let check = async |body: String| check_large(Some(&body.into()), &fixture.table.snapshot()).await;
-        let refused = check(format!("{}{}", "x".repeat(MAX_BODY), fixture.word)).await.unwrap_err();
+        let check = async |body: String| check_large_body(Some(&body.into()), &fixture.table.snapshot()).await;
+        let refused = check(format!("{}{}", "x".repeat(MAX_SECRET_BODY), fixture.word)).await.unwrap_err();
         insta::assert_snapshot!(refused, @"body: holds the placeholder of the secret password and has 65567 bytes; with a secret the limit is 65536");
-        assert_eq!(check("x".repeat(MAX_BODY + 1)).await, Ok(()));
+        assert_eq!(check("x".repeat(MAX_SECRET_BODY + 1)).await, Ok(()));
         assert_eq!(check(fixture.word.clone()).await, Ok(()), "a short one is filled");
     }
 
@@ -393,15 +407,15 @@ mod tests {
         let word = |name: &str| table.placeholder(name).unwrap();
         let body = format!("{} {} {}", word("one"), word("two"), word("one"));
         let request = Request::post("https://a.example/", "text/plain", body).header("x-key", &word("three"));
-        let draft = Draft::new(request).unwrap();
+        let draft = RequestTemplate::new(request).unwrap();
         for refused in ["one", "two", "three"] {
             let scope = |name: &str| {
                 if name == refused { Err(HttpError::Denied(name.to_owned())) } else { Ok(SecretScope::Anywhere) }
             };
-            let refusal = fill(&draft, &table.snapshot(), &Bound(scope)).err();
+            let refusal = fill(&draft, &table.snapshot(), &FixedPolicy(scope)).err();
             assert_eq!(refusal, Some(HttpError::Denied(refused.to_owned())));
         }
-        let filled = fill(&draft, &table.snapshot(), &Bound(|_: &str| Ok(SecretScope::Anywhere))).unwrap();
+        let filled = fill(&draft, &table.snapshot(), &FixedPolicy(|_: &str| Ok(SecretScope::Anywhere))).unwrap();
         assert_eq!(filled.secrets.substitutions, 4);
         assert_eq!(filled.secrets.names, ["three", "one", "two"]);
         assert_eq!(filled.body.unwrap(), "value of one value of two value of one");
@@ -465,8 +479,8 @@ mod tests {
             _ => Ok(SecretScope::Anywhere),
         };
         let fill = |content_type: &str, body: String| {
-            let draft = Draft::new(Request::post("https://a.example/", content_type, body)).unwrap();
-            fill(&draft, &table.snapshot(), &Bound(scope)).map(|filled| filled.secrets.substitutions)
+            let draft = RequestTemplate::new(Request::post("https://a.example/", content_type, body)).unwrap();
+            fill(&draft, &table.snapshot(), &FixedPolicy(scope)).map(|filled| filled.secrets.substitutions)
         };
         let plain = "multipart/form-data; boundary=x";
         let part = |name: &str, extra: &str, content: &str| {
@@ -501,7 +515,7 @@ mod tests {
     #[test]
     fn without_placeholders_nothing_changes() {
         let fixture = fixture("s3cret-value");
-        let body = Bytes::from(vec![0xff; MAX_BODY + 1]);
+        let body = Bytes::from(vec![0xff; MAX_SECRET_BODY + 1]);
         let request = Request { body: Some(body.clone()), ..Request::get("https://a.example/") }
             .header("authorization", "Basic !!!");
         let filled = fixture.fill(request, false).unwrap();

@@ -2,7 +2,7 @@
 
 /// Takes out what could make a reader see something else than was written: control characters and escape sequences (ECMA-48), characters
 /// that turn the direction of text (Unicode TR 36), and those that take no space. Tabs become a space.
-pub fn clean(text: &str) -> String {
+pub fn sanitize(text: &str) -> String {
     let mut cleaned = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
@@ -47,7 +47,7 @@ fn is_invisible(character: char) -> bool {
 const ELLIPSIS: &str = "…";
 
 /// Cuts a text to at most `limit` bytes at a character, and says so with an ellipsis.
-pub fn cut(mut text: String, limit: usize) -> String {
+pub fn truncate(mut text: String, limit: usize) -> String {
     if text.len() > limit {
         text.truncate(text.floor_char_boundary(limit.saturating_sub(ELLIPSIS.len())));
         text.push_str(ELLIPSIS);
@@ -56,7 +56,7 @@ pub fn cut(mut text: String, limit: usize) -> String {
 }
 
 /// Takes `tail` bytes off the end of a text, cuts the rest to at most `limit`, and says so with an ellipsis.
-pub fn cut_short(mut text: String, tail: usize, limit: usize) -> String {
+pub fn truncate_tail(mut text: String, tail: usize, limit: usize) -> String {
     let room = text.len().saturating_sub(tail).min(limit.saturating_sub(ELLIPSIS.len()));
     text.truncate(text.floor_char_boundary(room));
     text.push_str(ELLIPSIS);
@@ -64,9 +64,9 @@ pub fn cut_short(mut text: String, tail: usize, limit: usize) -> String {
 }
 
 /// A number of bytes for a person.
-pub struct Bytes(pub u64);
+pub struct ByteSize(pub u64);
 
-impl std::fmt::Display for Bytes {
+impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             bytes if bytes < 1 << 10 => write!(f, "{bytes} bytes"),
@@ -84,36 +84,36 @@ mod tests {
 
     #[test]
     fn escape_sequences_go_with_their_parameters() {
-        assert_eq!(clean("\u{1b}[1;31mred\u{1b}[0m"), "red");
-        assert_eq!(clean("\u{1b}]0;title\u{7}after"), "after");
-        assert_eq!(clean("\u{1b}]8;;http://x\u{1b}\\link"), "link");
-        assert_eq!(clean("\u{9b}2Jafter"), "after");
-        assert_eq!(clean("\u{1b}"), "");
+        assert_eq!(sanitize("\u{1b}[1;31mred\u{1b}[0m"), "red");
+        assert_eq!(sanitize("\u{1b}]0;title\u{7}after"), "after");
+        assert_eq!(sanitize("\u{1b}]8;;http://x\u{1b}\\link"), "link");
+        assert_eq!(sanitize("\u{9b}2Jafter"), "after");
+        assert_eq!(sanitize("\u{1b}"), "");
     }
 
     #[test]
     fn direction_and_width_cannot_be_forged() {
-        assert_eq!(clean("invoice\u{202e}fdp.exe"), "invoicefdp.exe");
-        assert_eq!(clean("pass\u{200b}word"), "password");
-        assert_eq!(clean("a\rb\0c\td"), "abc d");
+        assert_eq!(sanitize("invoice\u{202e}fdp.exe"), "invoicefdp.exe");
+        assert_eq!(sanitize("pass\u{200b}word"), "password");
+        assert_eq!(sanitize("a\rb\0c\td"), "abc d");
     }
 
     #[test]
     fn ordinary_text_stays() {
         let text = "Übertrag 3 €, 请稍候 👩🏽 — “ok”";
-        assert_eq!(clean(text), text);
+        assert_eq!(sanitize(text), text);
     }
 
     proptest! {
         #[test]
         fn cleaned_text_holds_nothing_that_moves_a_cursor(text in any::<String>()) {
-            let cleaned = clean(&text);
+            let cleaned = sanitize(&text);
             prop_assert!(!cleaned.chars().any(|character| character.is_control() || is_invisible(character)));
         }
 
         #[test]
         fn cut_text_fits(text in any::<String>(), limit in 3_usize..64) {
-            prop_assert!(cut(text, limit).len() <= limit);
+            prop_assert!(truncate(text, limit).len() <= limit);
         }
     }
 }

@@ -12,66 +12,66 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
 use super::error::{HttpError, Phase};
-use super::guess::Guesses;
-use super::session::Run;
-use super::stream::Deadline;
+use super::guess::GuessDetector;
+use super::response_stream::Deadline;
+use super::session::SessionState;
 
 /// How far a body is, seen by whoever waits for the answer.
 #[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<State>>);
+pub(super) struct UploadProgress(Arc<Mutex<UploadState>>);
 
 #[derive(Debug)]
-struct State {
+struct UploadState {
     last_part: Instant,
     failure: Option<HttpError>,
-    guesses: Guesses,
+    guess_detector: GuessDetector,
     bytes: u64,
     /// What comes now was not seen when it was decided what to hide in the answer.
     closed: bool,
 }
 
 /// What a guest had written when the answer came.
-pub(super) struct Written {
+pub(super) struct UploadSummary {
     /// The secrets that are not in it.
     pub(super) unknown: Vec<String>,
     pub(super) bytes: u64,
 }
 
-impl Progress {
+impl UploadProgress {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(UploadState {
             last_part: Instant::now(),
             failure: None,
-            guesses: Guesses::default(),
+            guess_detector: GuessDetector::default(),
             bytes: 0,
             closed: false,
         })))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, UploadState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the body broke off, if the gate made it.
-    pub(super) fn failure(&self) -> Option<HttpError> {
+    pub(super) fn take_failure(&self) -> Option<HttpError> {
         self.state().failure.take()
     }
 
     /// Looks into the body for secrets that the guest wrote itself.
-    pub(super) fn watch(&self, guesses: Guesses) {
-        self.state().guesses = guesses;
+    pub(super) fn set_guess_detector(&self, guesses: GuessDetector) {
+        self.state().guess_detector = guesses;
     }
 
     /// Says what of these secrets is in the body. Nothing more of the body of a request with secrets is sent: what the guest wrote later would tell by what is
     /// hidden in the answer which of its guesses are right.
-    pub(super) fn close(&self, secrets: &[String]) -> Written {
+    pub(super) fn close(&self, secrets: &[String]) -> UploadSummary {
         let mut state = self.state();
         state.closed = !secrets.is_empty();
-        Written { unknown: state.guesses.unknown(secrets), bytes: state.bytes }
+        UploadSummary { unknown: state.guess_detector.secrets_not_guessed(secrets), bytes: state.bytes }
     }
 
     /// Waits for `work`, as long as no more than `limit` passes since the last part of the body: a large body takes its time.
-    pub(super) async fn quiet_for<T>(
+    pub(super) async fn wait_with_idle_limit<T>(
         &self,
         limit: Duration,
         deadline: Deadline,
@@ -80,7 +80,7 @@ impl Progress {
         tokio::pin!(work);
         loop {
             let before = self.state().last_part;
-            let end = deadline.sooner_of((before + limit).saturating_duration_since(Instant::now()));
+            let end = deadline.earlier_of((before + limit).saturating_duration_since(Instant::now()));
             tokio::select! {
                 biased;
                 done = &mut work => return Ok(done),
@@ -97,29 +97,35 @@ impl Progress {
 }
 
 /// A body on its way.
-pub(super) struct Upload<B> {
+pub(super) struct UploadBody<B> {
     /// `None` after it was given up.
     inner: Option<Pin<Box<B>>>,
     /// Bytes that `Content-Length` promises.
-    length: Option<u64>,
+    content_length: Option<u64>,
     sent: u64,
-    run: Arc<Run>,
+    run: Arc<SessionState>,
     origin: String,
-    progress: Progress,
+    progress: UploadProgress,
 }
 
-impl<B: Body<Data = Bytes>> Upload<B>
+impl<B: Body<Data = Bytes>> UploadBody<B>
 where
     B::Error: fmt::Display,
 {
-    pub(super) fn new(body: B, length: Option<u64>, run: Arc<Run>, origin: String, progress: Progress) -> Self {
-        Self { inner: Some(Box::pin(body)), length, sent: 0, run, origin, progress }
+    pub(super) fn new(
+        body: B,
+        length: Option<u64>,
+        run: Arc<SessionState>,
+        origin: String,
+        progress: UploadProgress,
+    ) -> Self {
+        Self { inner: Some(Box::pin(body)), content_length: length, sent: 0, run, origin, progress }
     }
 
     /// A server that reads more or less than was promised takes the rest for another request (request smuggling), so the promise is kept or
     /// the connection closed.
     fn check_length(&self, at_end: bool) -> Result<(), HttpError> {
-        match self.length {
+        match self.content_length {
             Some(length) if self.sent > length || (at_end && self.sent < length) => Err(HttpError::Invalid(format!(
                 "body: has {}{} bytes, content-length says {length}",
                 if at_end { "" } else { "at least " },
@@ -129,7 +135,7 @@ where
         }
     }
 
-    fn take(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
+    fn accept_frame(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
         let Some(data) = frame.data_ref() else {
             return Err(HttpError::Invalid("body: ends with trailers, which are not sent; leave them out".to_owned()));
         };
@@ -140,12 +146,12 @@ where
         }
         self.sent = self.sent.saturating_add(bytes);
         self.check_length(false)?;
-        self.run.meter.up(bytes)?;
-        self.run.ledger(|ledger| ledger.host(&self.origin).bytes_up += bytes);
+        self.run.meter.count_sent(bytes)?;
+        self.run.record_usage(|ledger| ledger.host(&self.origin).bytes_up += bytes);
         let mut state = self.progress.state();
         state.last_part = Instant::now();
         state.bytes += bytes;
-        state.guesses.read(frame.data_ref().map_or(&[], |data| data.as_ref()));
+        state.guess_detector.scan(frame.data_ref().map_or(&[], |data| data.as_ref()));
         drop(state);
         Ok(Some(frame))
     }
@@ -156,7 +162,7 @@ where
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Upload<B>
+impl<B: Body<Data = Bytes>> Body for UploadBody<B>
 where
     B::Error: fmt::Display,
 {
@@ -180,7 +186,7 @@ where
                     let checked = self.check_length(true);
                     return Poll::Ready(checked.err().map(|error| Err(self.fail(error))));
                 }
-                Some(Ok(frame)) => self.take(frame),
+                Some(Ok(frame)) => self.accept_frame(frame),
                 Some(Err(error)) => Err(HttpError::Other(format!("the body broke off: {error}"))),
             };
             match taken {
@@ -196,7 +202,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.length {
+        match self.content_length {
             Some(length) => SizeHint::with_exact(length.saturating_sub(self.sent)),
             None => self.inner.as_ref().map_or_else(SizeHint::default, |inner| inner.size_hint()),
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::text_form::text_form;
+use crate::string_newtype::text_form;
 
 /// The `type` of rules on hosts; therefore never a doctype.
 pub(crate) const HTTP: &str = "http";
@@ -56,9 +56,9 @@ pub enum DoctypePattern {
     /// This type alone.
     Exact(Doctype),
     /// This type and all below it, written `a.b.c.*`; at least three parts stand before the star.
-    Within(Doctype),
+    Subtree(Doctype),
     /// Every type. No manifest can say it; see [`crate::Permissions::everything`].
-    Every,
+    Any,
 }
 
 impl DoctypePattern {
@@ -66,18 +66,18 @@ impl DoctypePattern {
     pub fn matches(&self, doctype: &Doctype) -> bool {
         match self {
             Self::Exact(own) => own == doctype,
-            Self::Within(own) => doctype.is_within(own),
-            Self::Every => true,
+            Self::Subtree(own) => doctype.is_within(own),
+            Self::Any => true,
         }
     }
 
     /// Whether every type that `other` matches is matched by this pattern.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Every, _) => true,
-            (_, Self::Every) | (Self::Exact(_), Self::Within(_)) => false,
+            (Self::Any, _) => true,
+            (_, Self::Any) | (Self::Exact(_), Self::Subtree(_)) => false,
             (own, Self::Exact(doctype)) => own.matches(doctype),
-            (Self::Within(own), Self::Within(doctype)) => doctype.is_within(own),
+            (Self::Subtree(own), Self::Subtree(doctype)) => doctype.is_within(own),
         }
     }
 }
@@ -108,7 +108,7 @@ impl FromStr for DoctypePattern {
         if before.split('.').count() < 3 {
             return refuse("at least three names stand before the star, as in \"io.cozy.bank.*\"");
         }
-        Ok(Self::Within(parent))
+        Ok(Self::Subtree(parent))
     }
 }
 
@@ -116,8 +116,8 @@ impl fmt::Display for DoctypePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(doctype) => write!(f, "{doctype}"),
-            Self::Within(doctype) => write!(f, "{doctype}.*"),
-            Self::Every => f.write_str("*"),
+            Self::Subtree(doctype) => write!(f, "{doctype}.*"),
+            Self::Any => f.write_str("*"),
         }
     }
 }
@@ -189,8 +189,8 @@ mod tests {
         assert!(!covers("a.b.c.d.*", "a.b.c.*"));
         assert!(!covers("a.b.c", "a.b.c.*"));
         assert!(!covers("a.b.c.*", "a.b.cx.*"));
-        assert!(DoctypePattern::Every.covers(&pattern("a.b.c.*")));
-        assert!(!pattern("a.b.c.*").covers(&DoctypePattern::Every));
+        assert!(DoctypePattern::Any.covers(&pattern("a.b.c.*")));
+        assert!(!pattern("a.b.c.*").covers(&DoctypePattern::Any));
     }
 
     #[test]

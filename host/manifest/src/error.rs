@@ -1,27 +1,27 @@
 //! The one error of this crate.
 
-use crate::Place;
+use crate::TextPosition;
 
 /// Why a manifest, a permission set, a scope or one of their parts was refused.
 ///
-/// Every text names what was found and what to write instead. Inside a JSON document the error is wrapped in [`Error::At`], which names the
-/// field, and where the document's text is known in [`Error::In`], which names the line; the predicates ([`Error::is_syntax`], …) look
+/// Every text names what was found and what to write instead. Inside a JSON document the error is wrapped in [`Error::AtField`], which names the
+/// field, and where the document's text is known in [`Error::AtPosition`], which names the line; the predicates ([`Error::is_syntax`], …) look
 /// through both.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The error of a field of a JSON document.
     #[error("{path}: {error}")]
-    At {
+    AtField {
         /// The field, for example `permissions.bills.verbs[1]`.
         path: String,
         /// What is wrong with it.
         error: Box<Self>,
     },
     /// The error of a text, with the place of the field that it concerns.
-    #[error("line {}, column {}: {error}", place.line, place.column)]
-    In {
+    #[error("line {}, column {}: {error}", position.line, position.column)]
+    AtPosition {
         /// Where the field stands.
-        place: Place,
+        position: TextPosition,
         /// What is wrong there.
         error: Box<Self>,
     },
@@ -126,15 +126,15 @@ pub enum Error {
 
 impl Error {
     /// The same error, known to concern the field `path` of a JSON document.
-    pub(crate) fn at(self, path: impl Into<String>) -> Self {
-        Self::At { path: path.into(), error: Box::new(self) }
+    pub(crate) fn at_field(self, path: impl Into<String>) -> Self {
+        Self::AtField { path: path.into(), error: Box::new(self) }
     }
 
     /// The same error, with the place of its field in the text that was read.
-    pub(crate) fn within(self, text: &[u8]) -> Self {
-        let place = if let Self::At { path, .. } = &self { Place::of(text, path) } else { None };
+    pub(crate) fn with_position(self, text: &[u8]) -> Self {
+        let place = if let Self::AtField { path, .. } = &self { TextPosition::find(text, path) } else { None };
         match place {
-            Some(place) => Self::In { place, error: Box::new(self) },
+            Some(place) => Self::AtPosition { position: place, error: Box::new(self) },
             None => self,
         }
     }
@@ -142,7 +142,7 @@ impl Error {
     /// The line of the text that it concerns, from 1, where that is known.
     pub fn line(&self) -> Option<usize> {
         match self {
-            Self::In { place, .. } => Some(place.line),
+            Self::AtPosition { position: place, .. } => Some(place.line),
             Self::Syntax { line, .. } => Some(*line),
             _ => None,
         }
@@ -151,7 +151,7 @@ impl Error {
     /// The error itself, without the field and the place it was found in.
     pub fn cause(&self) -> &Self {
         match self {
-            Self::At { error, .. } | Self::In { error, .. } => error.cause(),
+            Self::AtField { error, .. } | Self::AtPosition { error, .. } => error.cause(),
             other => other,
         }
     }

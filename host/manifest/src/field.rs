@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::json::{Object, check_identifier, wrong_type};
+use crate::json::{ObjectReader, check_identifier, wrong_type};
 
 /// One field of the form that creates an account.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +73,7 @@ pub struct Choice {
 }
 
 impl FieldKind {
-    fn named(name: &str) -> Self {
+    fn from_name(name: &str) -> Self {
         match name {
             "text" => Self::Text,
             "password" => Self::Password,
@@ -89,7 +89,7 @@ impl FieldKind {
     }
 
     /// For old manifests that leave the type out.
-    fn guessed(field_name: &str) -> Self {
+    fn from_field_name(field_name: &str) -> Self {
         match field_name {
             "password" => Self::Password,
             "folderPath" => Self::Folder,
@@ -99,16 +99,16 @@ impl FieldKind {
 }
 
 /// All fields, those in groups after their neighbours before them, in the order written.
-pub(crate) fn read_all(fields: &Object) -> Result<Vec<Field>, Error> {
+pub(crate) fn parse_all(fields: &ObjectReader) -> Result<Vec<Field>, Error> {
     let mut all = Vec::new();
-    for (name, value) in fields.members() {
-        let field = Object::at(fields.path(name), value)?;
-        if is_group(field.members()) {
-            for (name, value) in field.members() {
-                all.push(read(name, &Object::at(field.path(name), value)?, true)?);
+    for (name, value) in fields.fields() {
+        let field = ObjectReader::new(fields.path(name), value)?;
+        if is_group(field.fields()) {
+            for (name, value) in field.fields() {
+                all.push(parse(name, &ObjectReader::new(field.path(name), value)?, true)?);
             }
         } else {
-            all.push(read(name, &field, false)?);
+            all.push(parse(name, &field, false)?);
         }
     }
     Ok(all)
@@ -119,32 +119,33 @@ fn is_group(members: &Map<String, Value>) -> bool {
     !members.is_empty() && members.values().all(Value::is_object)
 }
 
-fn read(name: &str, field: &Object, in_group: bool) -> Result<Field, Error> {
+fn parse(name: &str, field: &ObjectReader, in_group: bool) -> Result<Field, Error> {
     check_identifier("fields".to_owned(), name)?;
-    let kind = field.text("type")?.map_or_else(|| FieldKind::guessed(name), FieldKind::named);
+    let kind = field.string("type")?.map_or_else(|| FieldKind::from_field_name(name), FieldKind::from_name);
     // `role` is what real manifests say; `login: true` was used before it.
-    let identifier = field.flag("identifier")?.unwrap_or(false)
-        || field.text("role")? == Some("identifier")
-        || field.flag("login")?.unwrap_or(false);
+    let identifier = field.boolean("identifier")?.unwrap_or(false)
+        || field.string("role")? == Some("identifier")
+        || field.boolean("login")?.unwrap_or(false);
     Ok(Field {
         name: name.to_owned(),
-        required: field.flag("isRequired")?.unwrap_or(true),
+        required: field.boolean("isRequired")?.unwrap_or(true),
         identifier,
-        advanced: field.flag("advanced")?.unwrap_or(in_group),
-        secret: matches!(kind, FieldKind::Password | FieldKind::Other(_)) || field.flag("encrypted")?.unwrap_or(false),
+        advanced: field.boolean("advanced")?.unwrap_or(in_group),
+        secret: matches!(kind, FieldKind::Password | FieldKind::Other(_))
+            || field.boolean("encrypted")?.unwrap_or(false),
         kind,
-        rotates: field.flag("rotates")?.unwrap_or(false),
-        label: field.text("label")?.map(str::to_owned),
-        description: field.text("description")?.map(str::to_owned),
+        rotates: field.boolean("rotates")?.unwrap_or(false),
+        label: field.string("label")?.map(str::to_owned),
+        description: field.string("description")?.map(str::to_owned),
         default: field.get("default").cloned(),
         options: read_options(field)?,
-        min: field.count("min")?,
-        max: field.count("max")?,
-        pattern: field.text("pattern")?.map(str::to_owned),
+        min: field.integer("min")?,
+        max: field.integer("max")?,
+        pattern: field.string("pattern")?.map(str::to_owned),
     })
 }
 
-fn read_options(field: &Object) -> Result<Vec<Choice>, Error> {
+fn read_options(field: &ObjectReader) -> Result<Vec<Choice>, Error> {
     let options = field.list("options")?.map(Vec::as_slice).unwrap_or_default();
     options
         .iter()
@@ -154,12 +155,12 @@ fn read_options(field: &Object) -> Result<Vec<Choice>, Error> {
             match option {
                 Value::String(text) => Ok(Choice { name: text.clone(), value: text.clone() }),
                 Value::Object(_) => {
-                    let option = Object::at(path, option)?;
-                    let value = option.required_text("value", r#""value": "…""#)?;
-                    let name = option.text("name")?.unwrap_or(value);
+                    let option = ObjectReader::new(path, option)?;
+                    let value = option.required_string("value", r#""value": "…""#)?;
+                    let name = option.string("name")?.unwrap_or(value);
                     Ok(Choice { name: name.to_owned(), value: value.to_owned() })
                 }
-                other => Err(wrong_type("an object with name and value", other).at(path)),
+                other => Err(wrong_type("an object with name and value", other).at_field(path)),
             }
         })
         .collect()

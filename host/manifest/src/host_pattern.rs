@@ -19,19 +19,19 @@ use crate::Error;
 /// - A prefix matches whole path segments, after the path was normalised.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPattern {
-    secure: bool,
-    hosts: Hosts,
+    https: bool,
+    hosts: HostMatcher,
     port: u16,
     /// Empty, or `/segment[/…]` without a final slash.
     prefix: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Hosts {
+enum HostMatcher {
     /// A canonical host.
-    Exactly(String),
+    Exact(String),
     /// All names below this one.
-    Below(String),
+    Subdomains(String),
 }
 
 impl HostPattern {
@@ -44,30 +44,32 @@ impl HostPattern {
     /// Like [`Self::matches`], whatever the path.
     pub fn matches_host(&self, url: &Url) -> bool {
         let Some((scheme, host, port)) = origin(url) else { return false };
-        scheme == self.scheme() && port == self.port && self.hosts.contain(&host)
+        scheme == self.scheme() && port == self.port && self.hosts.matches(&host)
     }
 
     fn matches_path(&self, path: &str) -> bool {
-        self.prefix.is_empty() || (is_under(path, &self.prefix) && !may_climb(path))
+        self.prefix.is_empty() || (has_path_prefix(path, &self.prefix) && !may_escape_prefix(path))
     }
 
     /// Whether every URL that `other` matches is matched by this pattern.
     pub fn covers(&self, other: &Self) -> bool {
-        self.secure == other.secure
+        self.https == other.https
             && self.port == other.port
-            && (self.prefix.is_empty() || is_under(&other.prefix, &self.prefix))
+            && (self.prefix.is_empty() || has_path_prefix(&other.prefix, &self.prefix))
             && match (&self.hosts, &other.hosts) {
-                (own, Hosts::Exactly(host)) => own.contain(host),
-                (own @ Hosts::Below(above), Hosts::Below(domain)) => above == domain || own.contain(domain),
-                (Hosts::Exactly(_), Hosts::Below(_)) => false,
+                (own, HostMatcher::Exact(host)) => own.matches(host),
+                (own @ HostMatcher::Subdomains(above), HostMatcher::Subdomains(domain)) => {
+                    above == domain || own.matches(domain)
+                }
+                (HostMatcher::Exact(_), HostMatcher::Subdomains(_)) => false,
             }
     }
 
     /// The part of this pattern that lies at or below a path; `None` when there is none.
-    pub(crate) fn below(&self, path: &str) -> Option<Self> {
-        if is_under(&self.prefix, path) {
+    pub(crate) fn restrict_to_path(&self, path: &str) -> Option<Self> {
+        if has_path_prefix(&self.prefix, path) {
             Some(self.clone())
-        } else if is_under(path, &self.prefix) {
+        } else if has_path_prefix(path, &self.prefix) {
             Some(Self { prefix: path.to_owned(), ..self.clone() })
         } else {
             None
@@ -75,33 +77,33 @@ impl HostPattern {
     }
 
     /// The pattern for the scheme, host and port of `url` and no other; `None` unless it is a web address without credentials.
-    pub fn of_origin(url: &Url) -> Option<Self> {
+    pub fn from_origin(url: &Url) -> Option<Self> {
         let (scheme, host, port) = origin(url)?;
-        Some(Self { secure: scheme == "https", hosts: Hosts::Exactly(host), port, prefix: String::new() })
+        Some(Self { https: scheme == "https", hosts: HostMatcher::Exact(host), port, prefix: String::new() })
     }
 
     /// The host, or the name above all hosts that it stands for; without a port.
     pub fn host(&self) -> &str {
         match &self.hosts {
-            Hosts::Exactly(host) | Hosts::Below(host) => host,
+            HostMatcher::Exact(host) | HostMatcher::Subdomains(host) => host,
         }
     }
 
     /// Whether it stands for one host, and not for names under a star.
     pub const fn is_exact(&self) -> bool {
-        matches!(self.hosts, Hosts::Exactly(_))
+        matches!(self.hosts, HostMatcher::Exact(_))
     }
 
     const fn scheme(&self) -> &'static str {
-        if self.secure { "https" } else { "http" }
+        if self.https { "https" } else { "http" }
     }
 }
 
-impl Hosts {
-    fn contain(&self, host: &str) -> bool {
+impl HostMatcher {
+    fn matches(&self, host: &str) -> bool {
         match self {
-            Self::Exactly(own) => own == host,
-            Self::Below(domain) => is_below(host, domain) && public_suffix(host).len() < domain.len(),
+            Self::Exact(own) => own == host,
+            Self::Subdomains(domain) => is_subdomain(host, domain) && public_suffix(host).len() < domain.len(),
         }
     }
 }
@@ -124,17 +126,17 @@ fn origin(url: &Url) -> Option<(&str, String, u16)> {
     named.then_some((scheme, host.to_owned(), url.port_or_known_default()?))
 }
 
-fn is_below(host: &str, domain: &str) -> bool {
+fn is_subdomain(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).and_then(|labels| labels.strip_suffix('.')).is_some_and(|labels| !labels.is_empty())
 }
 
-fn is_under(path: &str, prefix: &str) -> bool {
+fn has_path_prefix(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether a path lies at or below a prefix that [`parse_prefix`] read, for every server that decodes it once more, too.
-pub(crate) fn is_below_prefix(path: &str, prefix: &str) -> bool {
-    is_under(path, prefix) && !may_climb(path)
+pub(crate) fn is_within_prefix(path: &str, prefix: &str) -> bool {
+    has_path_prefix(path, prefix) && !may_escape_prefix(path)
 }
 
 /// Reads a prefix of paths, `/segment[/…]`, into its canonical form without a final slash.
@@ -147,7 +149,7 @@ pub(crate) fn parse_prefix(text: &str) -> Result<String, &'static str> {
     }
     let url = Url::parse(&format!("https://host.example{text}")).map_err(|_| "this cannot be the path of a URL")?;
     let prefix = url.path().trim_end_matches('/');
-    if may_climb(text) || may_climb(prefix) {
+    if may_escape_prefix(text) || may_escape_prefix(prefix) {
         return Err("the path must not lead upwards");
     }
     Ok(prefix.to_owned())
@@ -155,7 +157,7 @@ pub(crate) fn parse_prefix(text: &str) -> Result<String, &'static str> {
 
 /// Whether a server that decodes the path once more could read a `..` in it. The URL standard resolves `..` and `%2e%2e`, but leaves
 /// `..%2f`, `%252e` and `..;` (a path parameter, as some Java servers read it) alone; each would leave a prefix.
-fn may_climb(path: &str) -> bool {
+fn may_escape_prefix(path: &str) -> bool {
     let mut text = path.to_owned();
     loop {
         let dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
@@ -210,17 +212,17 @@ fn parse(text: &str) -> Result<HostPattern, String> {
         return Err("the star stands only as the first label, as in \"https://*.bank.example\"".to_owned());
     }
     let prefix = url.path().trim_end_matches('/');
-    if may_climb(prefix) {
+    if may_escape_prefix(prefix) {
         return Err("the prefix must not lead upwards".to_owned());
     }
     let hosts = match wildcard {
-        None => exact_host(&url, written, host)?,
-        Some(_) => names_below(&url, host)?,
+        None => parse_exact_host(&url, written, host)?,
+        Some(_) => parse_subdomains(&url, host)?,
     };
-    Ok(HostPattern { secure: scheme == "https", hosts, port, prefix: prefix.to_owned() })
+    Ok(HostPattern { https: scheme == "https", hosts, port, prefix: prefix.to_owned() })
 }
 
-fn exact_host(url: &Url, written: &str, host: String) -> Result<Hosts, String> {
+fn parse_exact_host(url: &Url, written: &str, host: String) -> Result<HostMatcher, String> {
     let is_address = matches!(url.host(), Some(Host::Ipv4(_) | Host::Ipv6(_)));
     // "2130706433" and "0x7f.1" are 127.0.0.1 as well: a reader of the rule must see the address.
     let spelled_out =
@@ -228,28 +230,28 @@ fn exact_host(url: &Url, written: &str, host: String) -> Result<Hosts, String> {
     if is_address && !spelled_out {
         return Err(format!("write the IP address as {host}"));
     }
-    Ok(Hosts::Exactly(host))
+    Ok(HostMatcher::Exact(host))
 }
 
-fn names_below(url: &Url, domain: String) -> Result<Hosts, String> {
+fn parse_subdomains(url: &Url, domain: String) -> Result<HostMatcher, String> {
     if !matches!(url.host(), Some(Host::Domain(_))) {
         return Err("there are no names below an IP address; name each address".to_owned());
     }
     if public_suffix(&domain) == domain {
         return Err(format!("anyone can own names below {domain}, a public suffix; name each host"));
     }
-    Ok(Hosts::Below(domain))
+    Ok(HostMatcher::Subdomains(domain))
 }
 
 /// In full, except for the scheme's own port.
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (star, host) = match &self.hosts {
-            Hosts::Exactly(host) => ("", host),
-            Hosts::Below(domain) => ("*.", domain),
+            HostMatcher::Exact(host) => ("", host),
+            HostMatcher::Subdomains(domain) => ("*.", domain),
         };
         write!(f, "{}://{star}{host}", self.scheme())?;
-        if self.port != if self.secure { 443 } else { 80 } {
+        if self.port != if self.https { 443 } else { 80 } {
             write!(f, ":{}", self.port)?;
         }
         f.write_str(&self.prefix)

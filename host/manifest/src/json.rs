@@ -11,30 +11,30 @@ pub(crate) fn check_identifier(path: String, text: &str) -> Result<(), Error> {
         return Ok(());
     }
     let advice = "leave control characters out; they cannot be seen in what identifies something";
-    Err(Error::Invalid { found: Value::from(text).to_string(), advice }.at(path))
+    Err(Error::Invalid { found: Value::from(text).to_string(), advice }.at_field(path))
 }
 
 /// An object and its place in the document.
 #[derive(Clone)]
-pub(crate) struct Object<'a> {
+pub(crate) struct ObjectReader<'a> {
     path: String,
-    members: &'a Map<String, Value>,
+    fields: &'a Map<String, Value>,
 }
 
-impl<'a> Object<'a> {
+impl<'a> ObjectReader<'a> {
     /// The whole document.
     pub(crate) const fn root(members: &'a Map<String, Value>) -> Self {
-        Self { path: String::new(), members }
+        Self { path: String::new(), fields: members }
     }
 
     /// The object at `path`.
     ///
     /// # Errors
     /// [`Error::WrongType`] at `path` when it is none.
-    pub(crate) fn at(path: String, value: &'a Value) -> Result<Self, Error> {
+    pub(crate) fn new(path: String, value: &'a Value) -> Result<Self, Error> {
         match value {
-            Value::Object(members) => Ok(Self { path, members }),
-            other => Err(wrong_type("an object", other).at(path)),
+            Value::Object(members) => Ok(Self { path, fields: members }),
+            other => Err(wrong_type("an object", other).at_field(path)),
         }
     }
 
@@ -43,28 +43,28 @@ impl<'a> Object<'a> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    pub(crate) const fn members(&self) -> &'a Map<String, Value> {
-        self.members
+    pub(crate) const fn fields(&self) -> &'a Map<String, Value> {
+        self.fields
     }
 
     /// A member; null counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
-        self.members.get(name).filter(|value| !value.is_null())
+        self.fields.get(name).filter(|value| !value.is_null())
     }
 
-    pub(crate) fn text(&self, name: &str) -> Result<Option<&'a str>, Error> {
+    pub(crate) fn string(&self, name: &str) -> Result<Option<&'a str>, Error> {
         self.typed(name, "a string", Value::as_str)
     }
 
-    pub(crate) fn required_text(&self, name: &str, example: &'static str) -> Result<&'a str, Error> {
-        self.text(name)?.ok_or_else(|| Error::Missing { example }.at(self.path(name)))
+    pub(crate) fn required_string(&self, name: &str, example: &'static str) -> Result<&'a str, Error> {
+        self.string(name)?.ok_or_else(|| Error::Missing { example }.at_field(self.path(name)))
     }
 
-    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
+    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Error> {
         self.typed(name, "true or false", Value::as_bool)
     }
 
-    pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Error> {
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<u64>, Error> {
         self.typed(name, "a whole number from 0 on", Value::as_u64)
     }
 
@@ -73,16 +73,18 @@ impl<'a> Object<'a> {
     }
 
     pub(crate) fn object(&self, name: &str) -> Result<Option<Self>, Error> {
-        self.get(name).map(|value| Self::at(self.path(name), value)).transpose()
+        self.get(name).map(|value| Self::new(self.path(name), value)).transpose()
     }
 
     /// The strings of a list; an absent one is empty.
-    pub(crate) fn texts(&self, name: &str) -> Result<Vec<&'a str>, Error> {
+    pub(crate) fn strings(&self, name: &str) -> Result<Vec<&'a str>, Error> {
         let list = self.list(name)?.map(Vec::as_slice).unwrap_or_default();
         list.iter()
             .enumerate()
             .map(|(place, value)| {
-                value.as_str().ok_or_else(|| wrong_type("a string", value).at(self.path(&format!("{name}[{place}]"))))
+                value
+                    .as_str()
+                    .ok_or_else(|| wrong_type("a string", value).at_field(self.path(&format!("{name}[{place}]"))))
             })
             .collect()
     }
@@ -94,7 +96,7 @@ impl<'a> Object<'a> {
         read: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Option<T>, Error> {
         let Some(value) = self.get(name) else { return Ok(None) };
-        read(value).map(Some).ok_or_else(|| wrong_type(expected, value).at(self.path(name)))
+        read(value).map(Some).ok_or_else(|| wrong_type(expected, value).at_field(self.path(name)))
     }
 }
 

@@ -7,29 +7,29 @@
 use serde_json::{Map, Value};
 
 /// Bytes of the largest document (`CouchDB`'s default `max_document_size`).
-pub const MAX_DOCUMENT: usize = 8 << 20;
+pub const MAX_DOCUMENT_BYTES: usize = 8 << 20;
 
 /// Levels of objects and arrays in each other. `serde_json` reads 128, and what is stored or published stands inside of a few more.
 pub const MAX_DEPTH: u32 = 120;
 
 /// Heap that the values of any text may take. With it a text of ordinary members may have 300 to 800 KiB, by the length of the members; what is
 /// larger consists of long strings.
-const MIN_HEAP: usize = 8 << 20;
+const MIN_HEAP_BYTES: usize = 8 << 20;
 
 /// A value and its place in an array, which grows by doubling: twice `size_of::<Value>()`.
-const VALUE: usize = 144;
+const VALUE_BYTES: usize = 144;
 /// What a member of an object takes beyond that of a comma: its share of a hash table and of the list of members.
-const MEMBER: usize = 104;
+const FIELD_BYTES: usize = 104;
 /// An object with its hash table and room for its first members.
-const OBJECT: usize = 400;
+const OBJECT_BYTES: usize = 400;
 /// Room for the first values of an array.
-const ARRAY: usize = 288;
+const ARRAY_BYTES: usize = 288;
 /// What the allocator adds to a string.
-const STRING: usize = 32;
+const STRING_BYTES: usize = 32;
 
 /// Why a text is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OverBudget {
+pub enum JsonBudgetExceeded {
     /// It nests too deeply.
     #[error("nested deeper than {MAX_DEPTH} levels; flatten it")]
     Depth,
@@ -55,27 +55,27 @@ impl JsonBudget {
     /// A run does not pay for that from its memory: a guest makes one call at a time, and the values are dropped when it returns, so this is all
     /// that a run can hold. Only the metadata of an upload outlives its call; the run's memory is charged with it.
     #[must_use]
-    pub const fn of_call(bytes: usize) -> Self {
-        Self { limit: MIN_HEAP.saturating_add(bytes), used: 0 }
+    pub const fn for_call(bytes: usize) -> Self {
+        Self { limit: MIN_HEAP_BYTES.saturating_add(bytes), used: 0 }
     }
 
     /// For a request of a client, whose body has this many bytes. Ordinary JSON takes ten to thirty times its bytes.
     #[must_use]
-    pub const fn of_request(bytes: usize) -> Self {
-        Self { limit: MIN_HEAP.saturating_add(bytes.saturating_mul(32)), used: 0 }
+    pub const fn for_request(bytes: usize) -> Self {
+        Self { limit: MIN_HEAP_BYTES.saturating_add(bytes.saturating_mul(32)), used: 0 }
     }
 
     /// Looks at one text.
-    pub const fn scan(&mut self) -> Scan<'_> {
-        Scan { budget: self, depth: 0, within: Within::Values }
+    pub const fn scanner(&mut self) -> JsonScanner<'_> {
+        JsonScanner { budget: self, depth: 0, state: ScanState::Values }
     }
 
     /// Looks at one text, all of it at once.
     ///
     /// # Errors
-    /// [`OverBudget`].
-    pub fn check(&mut self, text: &[u8]) -> Result<(), OverBudget> {
-        self.scan().feed(text)
+    /// [`JsonBudgetExceeded`].
+    pub fn check(&mut self, text: &[u8]) -> Result<(), JsonBudgetExceeded> {
+        self.scanner().feed(text)
     }
 
     /// Bytes that the values of the texts take in memory, at most.
@@ -84,46 +84,46 @@ impl JsonBudget {
         self.used
     }
 
-    const fn spend(&mut self, bytes: usize) -> Result<(), OverBudget> {
+    const fn spend(&mut self, bytes: usize) -> Result<(), JsonBudgetExceeded> {
         self.used = self.used.saturating_add(bytes);
-        if self.used > self.limit { Err(OverBudget::Heap { limit: self.limit }) } else { Ok(()) }
+        if self.used > self.limit { Err(JsonBudgetExceeded::Heap { limit: self.limit }) } else { Ok(()) }
     }
 }
 
 /// Looks at one text, part by part.
 #[derive(Debug)]
-pub struct Scan<'a> {
+pub struct JsonScanner<'a> {
     budget: &'a mut JsonBudget,
     depth: u32,
-    within: Within,
+    state: ScanState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Within {
+enum ScanState {
     Values,
     String,
     /// Behind a backslash in a string.
     Escape,
 }
 
-impl Scan<'_> {
+impl JsonScanner<'_> {
     /// Takes the next part of the text.
     ///
     /// # Errors
-    /// [`OverBudget`], at the byte that goes over it.
-    pub fn feed(&mut self, part: &[u8]) -> Result<(), OverBudget> {
+    /// [`JsonBudgetExceeded`], at the byte that goes over it.
+    pub fn feed(&mut self, part: &[u8]) -> Result<(), JsonBudgetExceeded> {
         let mut rest = part;
         while let Some((byte, after)) = rest.split_first() {
             rest = after;
-            match self.within {
-                Within::Values => self.value(*byte)?,
-                Within::Escape => {
+            match self.state {
+                ScanState::Values => self.value(*byte)?,
+                ScanState::Escape => {
                     self.budget.spend(1)?;
-                    self.within = Within::String;
+                    self.state = ScanState::String;
                 }
-                Within::String => match byte {
-                    b'"' => self.within = Within::Values,
-                    b'\\' => self.within = Within::Escape,
+                ScanState::String => match byte {
+                    b'"' => self.state = ScanState::Values,
+                    b'\\' => self.state = ScanState::Escape,
                     _ => {
                         // The whole run of ordinary characters at once.
                         let run = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
@@ -136,16 +136,16 @@ impl Scan<'_> {
         Ok(())
     }
 
-    const fn value(&mut self, byte: u8) -> Result<(), OverBudget> {
+    const fn value(&mut self, byte: u8) -> Result<(), JsonBudgetExceeded> {
         match byte {
             b'"' => {
-                self.within = Within::String;
-                self.budget.spend(STRING)
+                self.state = ScanState::String;
+                self.budget.spend(STRING_BYTES)
             }
-            b',' => self.budget.spend(VALUE),
-            b':' => self.budget.spend(MEMBER),
-            b'{' => self.deeper(OBJECT),
-            b'[' => self.deeper(ARRAY),
+            b',' => self.budget.spend(VALUE_BYTES),
+            b':' => self.budget.spend(FIELD_BYTES),
+            b'{' => self.enter(OBJECT_BYTES),
+            b'[' => self.enter(ARRAY_BYTES),
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
                 Ok(())
@@ -154,10 +154,10 @@ impl Scan<'_> {
         }
     }
 
-    const fn deeper(&mut self, cost: usize) -> Result<(), OverBudget> {
+    const fn enter(&mut self, cost: usize) -> Result<(), JsonBudgetExceeded> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(OverBudget::Depth);
+            return Err(JsonBudgetExceeded::Depth);
         }
         self.budget.spend(cost)
     }
@@ -165,20 +165,22 @@ impl Scan<'_> {
 
 /// About what the members of an object that was read take on the heap.
 #[must_use]
-pub fn heap_of(members: &Map<String, Value>) -> usize {
+pub fn heap_bytes(members: &Map<String, Value>) -> usize {
     // A bucket is a hash, a name and a value; a table has an index and a control byte for each place, and 8/7 places for each bucket.
     let bucket = size_of::<usize>() + size_of::<String>() + size_of::<Value>();
     let places = if members.is_empty() { 0 } else { members.len().max(3).next_power_of_two() };
-    let values: usize = members.iter().map(|(name, value)| name.capacity() + heap_of_value(value)).sum();
+    let values: usize = members.iter().map(|(name, value)| name.capacity() + value_heap_bytes(value)).sum();
     places * (bucket + 2 * size_of::<usize>()) + values
 }
 
-fn heap_of_value(value: &Value) -> usize {
+fn value_heap_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.capacity(),
-        Value::Array(items) => items.capacity() * size_of::<Value>() + items.iter().map(heap_of_value).sum::<usize>(),
-        Value::Object(members) => heap_of(members),
+        Value::Array(items) => {
+            items.capacity() * size_of::<Value>() + items.iter().map(value_heap_bytes).sum::<usize>()
+        }
+        Value::Object(members) => heap_bytes(members),
     }
 }
 
@@ -189,8 +191,8 @@ mod tests {
 
     use super::*;
 
-    fn check(text: &str) -> Result<(), OverBudget> {
-        JsonBudget::of_call(text.len()).check(text.as_bytes())
+    fn check(text: &str) -> Result<(), JsonBudgetExceeded> {
+        JsonBudget::for_call(text.len()).check(text.as_bytes())
     }
 
     fn cost(text: &str) -> usize {
@@ -203,34 +205,34 @@ mod tests {
     fn bombs_are_refused_and_ordinary_documents_are_not() {
         let repeated = |part: &str, bytes: usize| format!("[{}0]", part.repeat(bytes / part.len()));
         for bomb in ["{\"a\":0},", "0,", "[],", "{},", "\"\",", "{\"a\":{\"b\":[]}},"] {
-            assert!(matches!(check(&repeated(bomb, 15 << 20)), Err(OverBudget::Heap { .. })), "{bomb}");
+            assert!(matches!(check(&repeated(bomb, 15 << 20)), Err(JsonBudgetExceeded::Heap { .. })), "{bomb}");
         }
         assert_eq!(check(&format!("{{\"text\":\"{}\"}}", "x".repeat(15 << 20))), Ok(()));
         let bill =
             r#"{"vendor":"EDF","amount":12.5,"date":"2026-11-03T00:00:00Z","currency":"EUR","groups":["energy"]},"#;
         assert_eq!(check(&repeated(bill, 300 << 10)), Ok(()));
-        assert!(JsonBudget::of_request(1 << 20).check(repeated(bill, 1 << 20).as_bytes()).is_ok());
+        assert!(JsonBudget::for_request(1 << 20).check(repeated(bill, 1 << 20).as_bytes()).is_ok());
     }
 
     #[test]
     fn depth_counts_what_is_open() {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert_eq!(check(&nested(MAX_DEPTH as usize)), Ok(()));
-        assert_eq!(check(&nested(MAX_DEPTH as usize + 1)), Err(OverBudget::Depth));
+        assert_eq!(check(&nested(MAX_DEPTH as usize + 1)), Err(JsonBudgetExceeded::Depth));
         assert_eq!(check(&"[]".repeat(500)), Ok(()));
         assert_eq!(check(r#"{"a":"[[[[\"[[[["}"#), Ok(()));
         assert!(serde_json::from_str::<Value>(&nested(MAX_DEPTH as usize)).is_ok());
-        insta::assert_snapshot!(OverBudget::Depth, @"nested deeper than 120 levels; flatten it");
-        insta::assert_snapshot!(OverBudget::Heap { limit: 9 << 20 }, @"its values would take more than 9 MiB of memory; send fewer at a time, or fewer members in each");
+        insta::assert_snapshot!(JsonBudgetExceeded::Depth, @"nested deeper than 120 levels; flatten it");
+        insta::assert_snapshot!(JsonBudgetExceeded::Heap { limit: 9 << 20 }, @"its values would take more than 9 MiB of memory; send fewer at a time, or fewer members in each");
     }
 
     #[test]
     fn texts_of_one_call_share_its_budget() {
-        let mut budget = JsonBudget::of_call(0);
-        let third = format!("\"{}\"", "x".repeat(MIN_HEAP / 3));
+        let mut budget = JsonBudget::for_call(0);
+        let third = format!("\"{}\"", "x".repeat(MIN_HEAP_BYTES / 3));
         assert_eq!(budget.check(third.as_bytes()), Ok(()));
         assert_eq!(budget.check(third.as_bytes()), Ok(()));
-        assert_eq!(budget.check(third.as_bytes()), Err(OverBudget::Heap { limit: MIN_HEAP }));
+        assert_eq!(budget.check(third.as_bytes()), Err(JsonBudgetExceeded::Heap { limit: MIN_HEAP_BYTES }));
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
@@ -255,15 +257,15 @@ mod tests {
         fn the_estimate_is_an_upper_bound(value in any_json()) {
             let text = value.to_string();
             let parsed: Value = serde_json::from_str(&text).unwrap();
-            prop_assert!(cost(&text) >= heap_of_value(&parsed), "{} < {}: {text}", cost(&text), heap_of_value(&parsed));
+            prop_assert!(cost(&text) >= value_heap_bytes(&parsed), "{} < {}: {text}", cost(&text), value_heap_bytes(&parsed));
         }
 
         #[test]
         fn parts_make_no_difference(text in "([a{}\\[\\]:,\"\\\\0])*", cut in 0_usize..40) {
-            let mut whole = JsonBudget::of_call(text.len());
-            let mut parts = JsonBudget::of_call(text.len());
+            let mut whole = JsonBudget::for_call(text.len());
+            let mut parts = JsonBudget::for_call(text.len());
             let (one, two) = text.as_bytes().split_at(cut.min(text.len()));
-            let mut scan = parts.scan();
+            let mut scan = parts.scanner();
             let fed = scan.feed(one).and_then(|()| scan.feed(two));
             prop_assert_eq!(whole.check(text.as_bytes()), fed);
             prop_assert_eq!(whole.used, parts.used);

@@ -13,10 +13,10 @@ pub mod json_budget;
 mod limit;
 mod manifest;
 mod permission;
-mod place;
 mod slug;
 mod source;
-mod text_form;
+mod string_newtype;
+mod text_position;
 pub mod untrusted;
 mod verb;
 
@@ -29,8 +29,10 @@ pub use host_pattern::HostPattern;
 pub use host_pattern::oracle;
 pub use limit::{Limit, LimitValues, Unit};
 pub use manifest::{Manifest, Terms};
-pub use permission::{Denied, HttpRules, Permissions, RequestPart, Rule, RuleKind, SecretBinding, SecretScope};
-pub use place::Place;
+pub use permission::{
+    HttpRules, PermissionDenied, Permissions, RequestPart, Rule, RuleKind, SecretBinding, SecretScope,
+};
 pub use slug::Slug;
 pub use source::{GitTransport, OciReference, Source};
+pub use text_position::TextPosition;
 pub use verb::{Verb, Verbs};

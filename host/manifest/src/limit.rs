@@ -6,7 +6,7 @@ use std::fmt;
 use crate::Error;
 use serde_json::Value;
 
-use crate::json::{Object, wrong_type};
+use crate::json::{ObjectReader, wrong_type};
 
 /// Makes [`Limit`] of one line for each: what it is, its key, its unit, the default, and the most where the operator says nothing else.
 macro_rules! limits {
@@ -41,13 +41,13 @@ macro_rules! limits {
 
             /// The most that a manifest can ask for, unless the operator says otherwise, in [`Limit::unit`].
             #[must_use]
-            pub const fn most(self) -> u64 {
+            pub const fn default_max(self) -> u64 {
                 match self { $(Self::$name => $most),+ }
             }
 
             /// What it limits, for people.
             #[must_use]
-            pub const fn what(self) -> &'static str {
+            pub const fn description(self) -> &'static str {
                 match self { $(Self::$name => $what),+ }
             }
         }
@@ -152,20 +152,20 @@ impl LimitValues {
     }
 
     /// Reads the object `limits` of a manifest. A limit that this version does not know has no effect here, so it is a warning.
-    pub(crate) fn read(object: &Object, warnings: &mut Vec<String>) -> Result<Self, Error> {
+    pub(crate) fn parse(object: &ObjectReader, warnings: &mut Vec<String>) -> Result<Self, Error> {
         let mut values = Self::default();
-        for (key, value) in object.members() {
+        for (key, value) in object.fields() {
             let path = || object.path(key);
             let Some(limit) = Limit::from_key(key) else {
-                warnings.push(format!("{}: this limit is unknown and has no effect; {}", path(), known()));
+                warnings.push(format!("{}: this limit is unknown and has no effect; {}", path(), known_limits()));
                 continue;
             };
             let result = match (value.as_u64(), value) {
                 (Some(number), _) => values.set(limit, number),
-                (None, Value::Number(other)) => Err(not_allowed(other.to_string())),
+                (None, Value::Number(other)) => Err(invalid_value(other.to_string())),
                 (None, other) => Err(wrong_type("a whole number from 1 on", other)),
             };
-            result.map_err(|error| error.at(path()))?;
+            result.map_err(|error| error.at_field(path()))?;
         }
         Ok(values)
     }
@@ -176,18 +176,18 @@ impl LimitValues {
     /// [`Error::Invalid`] for 0: no run could do anything.
     pub fn set(&mut self, limit: Limit, value: u64) -> Result<(), Error> {
         if value == 0 {
-            return Err(not_allowed("0".to_owned()));
+            return Err(invalid_value("0".to_owned()));
         }
         self.0.insert(limit, value);
         Ok(())
     }
 }
 
-const fn not_allowed(found: String) -> Error {
+const fn invalid_value(found: String) -> Error {
     Error::Invalid { found, advice: "write a whole number from 1 on, or leave it out for the default" }
 }
 
-fn known() -> String {
+fn known_limits() -> String {
     let keys: Vec<_> = Limit::ALL.iter().map(|limit| limit.key()).collect();
     format!("the limits are {}", keys.join(", "))
 }
@@ -208,7 +208,7 @@ mod tests {
     fn the_list_is_in_itself_sound() {
         for limit in Limit::ALL.iter().copied() {
             assert_eq!(Limit::from_key(limit.key()), Some(limit), "two limits have the key {limit}");
-            assert!(0 < limit.default_value() && limit.default_value() <= limit.most(), "{limit}");
+            assert!(0 < limit.default_value() && limit.default_value() <= limit.default_max(), "{limit}");
             let unit = limit.unit().to_string().to_lowercase();
             assert!(unit.is_empty() || limit.key().ends_with(&format!("_{unit}")), "{limit} names another unit");
         }
@@ -227,8 +227,8 @@ mod tests {
         };
         let guide = include_str!("../../../docs/operators.md");
         for limit in Limit::ALL {
-            let (default, most) = (digits(limit.default_value()), digits(limit.most()));
-            let row = format!("| `{limit}` | {} | {default} | {most} |", limit.what());
+            let (default, most) = (digits(limit.default_value()), digits(limit.default_max()));
+            let row = format!("| `{limit}` | {} | {default} | {most} |", limit.description());
             assert!(guide.contains(&row), "docs/operators.md lacks this row:\n{row}");
         }
     }

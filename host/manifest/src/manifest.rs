@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::field::{self, Field, FieldKind};
-use crate::json::{Object, check_identifier};
-use crate::place::without_mark;
+use crate::json::{ObjectReader, check_identifier};
+use crate::text_position::strip_byte_order_mark;
 use crate::{Error, Frequency, LimitValues, Permissions, Slug};
 
 /// What a konnector declares about itself.
@@ -41,7 +41,7 @@ pub struct Manifest {
     /// The hours of the day, from the first up to before the last, in which it is scheduled.
     pub time_interval: (u8, u8),
     /// Whether the manifest has a list `folders`; see [`Manifest::wants_folder`].
-    pub folders: bool,
+    pub has_folders: bool,
     /// The first `defaultDir` of `folders`, with its variables `$administrative`, `$photos`, `$konnector` and `$account`.
     pub default_dir: Option<String>,
     /// The terms that the user accepts; a changed version needs their consent.
@@ -76,7 +76,7 @@ impl Manifest {
     pub const DEFAULT_TIME_INTERVAL: (u8, u8) = (0, 5);
 
     /// The members that mean something: to the platform, to registries, or to clients (Cozy API, manifest). All others are kept, too.
-    pub const MEMBERS: &[&str] = &[
+    pub const KNOWN_FIELDS: &[&str] = &[
         "accept_from_flagship",
         "aggregator",
         "categories",
@@ -124,17 +124,17 @@ impl Manifest {
     /// Reads a manifest. Of duplicate keys the last one wins; null counts as absent.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; otherwise [`Error::At`] names the field, within [`Error::In`] with line
+    /// [`Error::TooLarge`]; [`Error::Syntax`] with line and column; otherwise [`Error::AtField`] names the field, within [`Error::AtPosition`] with line
     /// and column unless the field is absent.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() > Self::MAX_SIZE {
             return Err(Error::TooLarge { size: bytes.len(), limit: Self::MAX_SIZE });
         }
-        let text = without_mark(bytes);
-        let value: Value = serde_json::from_slice(text).map_err(|error| syntax(&error, text))?;
+        let text = strip_byte_order_mark(bytes);
+        let value: Value = serde_json::from_slice(text).map_err(|error| syntax_error(&error, text))?;
         match value {
-            Value::Object(raw) => Self::from_object(raw).map_err(|error| error.within(bytes)),
-            other => Err(crate::json::wrong_type("an object", &other).at("the manifest")),
+            Value::Object(raw) => Self::from_object(raw).map_err(|error| error.with_position(bytes)),
+            other => Err(crate::json::wrong_type("an object", &other).at_field("the manifest")),
         }
     }
 
@@ -143,14 +143,14 @@ impl Manifest {
     /// # Errors
     /// Like [`Manifest::parse`], except for size and syntax.
     pub fn from_object(raw: Map<String, Value>) -> Result<Self, Error> {
-        let root = Object::root(&raw);
+        let root = ObjectReader::root(&raw);
         let mut warnings = Vec::new();
         read_type(&root, &mut warnings)?;
         let permissions = match root.object("permissions")? {
-            Some(rules) => Permissions::from_manifest(rules.members())?,
+            Some(rules) => Permissions::from_manifest(rules.fields())?,
             None => Permissions::default(),
         };
-        let fields = root.object("fields")?.map(|fields| field::read_all(&fields)).transpose()?;
+        let fields = root.object("fields")?.map(|fields| field::parse_all(&fields)).transpose()?;
         for field in fields.iter().flatten() {
             if let FieldKind::Other(kind) = &field.kind {
                 warnings.push(format!(
@@ -166,21 +166,21 @@ impl Manifest {
             version: read_version(&root)?,
             component: read_path(&root, "component")?.unwrap_or_else(|| Self::DEFAULT_COMPONENT.to_owned()),
             icon: read_path(&root, "icon")?,
-            language: root.text("language")?.map(str::to_owned),
-            editor: root.text("editor")?.map(str::to_owned),
-            vendor_link: root.text("vendor_link")?.map(str::to_owned),
-            client_side: root.flag("clientSide")?.unwrap_or(false),
+            language: root.string("language")?.map(str::to_owned),
+            editor: root.string("editor")?.map(str::to_owned),
+            vendor_link: root.string("vendor_link")?.map(str::to_owned),
+            client_side: root.boolean("clientSide")?.unwrap_or(false),
             permissions,
             fields: fields.unwrap_or_default(),
-            parameters: root.object("parameters")?.map(|parameters| parameters.members().clone()),
+            parameters: root.object("parameters")?.map(|parameters| parameters.fields().clone()),
             frequency: read_frequency(&root, &mut warnings)?,
             time_interval: read_time_interval(&root)?,
-            folders: folders.is_some(),
+            has_folders: folders.is_some(),
             default_dir: read_default_dir(folders),
             terms: root.object("terms")?.map(|terms| read_terms(&terms)).transpose()?,
             limits: root
                 .object("limits")?
-                .map(|limits| LimitValues::read(&limits, &mut warnings))
+                .map(|limits| LimitValues::parse(&limits, &mut warnings))
                 .transpose()?
                 .unwrap_or_default(),
             on_delete_account: read_path(&root, "on_delete_account")?,
@@ -225,11 +225,11 @@ impl Manifest {
 
     /// Whether its triggers ask for a folder to save to: it has a list `folders`, or an advanced field `folderPath`.
     pub fn wants_folder(&self) -> bool {
-        self.folders || self.fields.iter().any(|field| field.advanced && field.name == "folderPath")
+        self.has_folders || self.fields.iter().any(|field| field.advanced && field.name == "folderPath")
     }
 }
 
-fn syntax(error: &serde_json::Error, text: &[u8]) -> Error {
+fn syntax_error(error: &serde_json::Error, text: &[u8]) -> Error {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let sentence = error.to_string();
     let (line, column) = match (error.line(), error.column()) {
@@ -243,17 +243,17 @@ fn syntax(error: &serde_json::Error, text: &[u8]) -> Error {
     Error::Syntax { line, column, reason: sentence.strip_suffix(&place).unwrap_or(&sentence).to_owned() }
 }
 
-fn read_type(root: &Object, warnings: &mut Vec<String>) -> Result<(), Error> {
-    match root.text("type")? {
-        Some("webapp") => return Err(Error::WebApp.at("type")),
+fn read_type(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<(), Error> {
+    match root.string("type")? {
+        Some("webapp") => return Err(Error::WebApp.at_field("type")),
         Some("konnector" | "node") | None => {}
         Some(other) => warnings.push(format!(r#"type: "{other}" is unknown; write "konnector""#)),
     }
     Ok(())
 }
 
-fn read_name(root: &Object) -> Result<String, Error> {
-    let name = root.required_text("name", r#""name": "My Bank""#)?;
+fn read_name(root: &ObjectReader) -> Result<String, Error> {
+    let name = root.required_string("name", r#""name": "My Bank""#)?;
     if name.trim().is_empty() {
         return Err(invalid(root, "name", "write the name that users know"));
     }
@@ -261,8 +261,8 @@ fn read_name(root: &Object) -> Result<String, Error> {
 }
 
 /// Installed konnectors live in a folder of their version.
-fn read_version(root: &Object) -> Result<String, Error> {
-    let version = root.required_text("version", r#""version": "1.0.0""#)?;
+fn read_version(root: &ObjectReader) -> Result<String, Error> {
+    let version = root.required_string("version", r#""version": "1.0.0""#)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_');
     let starts_well = version.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !starts_well || !version.chars().all(allowed) || version.len() > 128 {
@@ -271,8 +271,8 @@ fn read_version(root: &Object) -> Result<String, Error> {
     Ok(version.to_owned())
 }
 
-fn read_slug(root: &Object, warnings: &mut Vec<String>) -> Result<Option<Slug>, Error> {
-    let Some(text) = root.text("slug")? else { return Ok(None) };
+fn read_slug(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<Option<Slug>, Error> {
+    let Some(text) = root.string("slug")? else { return Ok(None) };
     check_identifier(root.path("slug"), text)?;
     match text.parse() {
         Ok(slug) => Ok(Some(slug)),
@@ -283,8 +283,8 @@ fn read_slug(root: &Object, warnings: &mut Vec<String>) -> Result<Option<Slug>, 
     }
 }
 
-fn read_frequency(root: &Object, warnings: &mut Vec<String>) -> Result<Frequency, Error> {
-    let Some(word) = root.text("frequency")? else { return Ok(Frequency::default()) };
+fn read_frequency(root: &ObjectReader, warnings: &mut Vec<String>) -> Result<Frequency, Error> {
+    let Some(word) = root.string("frequency")? else { return Ok(Frequency::default()) };
     Ok(Frequency::from_name(word).unwrap_or_else(|| {
         warnings
             .push(format!(r#"frequency: "{word}" is unknown and means weekly; use hourly, daily, weekly or monthly"#));
@@ -292,7 +292,7 @@ fn read_frequency(root: &Object, warnings: &mut Vec<String>) -> Result<Frequency
     }))
 }
 
-fn read_time_interval(root: &Object) -> Result<(u8, u8), Error> {
+fn read_time_interval(root: &ObjectReader) -> Result<(u8, u8), Error> {
     let Some(list) = root.list("time_interval")? else { return Ok(Manifest::DEFAULT_TIME_INTERVAL) };
     let hours: Option<Vec<u8>> = list.iter().map(|hour| hour.as_u64().and_then(|hour| hour.try_into().ok())).collect();
     match hours.as_deref() {
@@ -306,8 +306,8 @@ fn read_time_interval(root: &Object) -> Result<(u8, u8), Error> {
 }
 
 /// A path inside the bundle.
-fn read_path(root: &Object, name: &str) -> Result<Option<String>, Error> {
-    let Some(path) = root.text(name)?.filter(|path| !path.is_empty()) else { return Ok(None) };
+fn read_path(root: &ObjectReader, name: &str) -> Result<Option<String>, Error> {
+    let Some(path) = root.string(name)?.filter(|path| !path.is_empty()) else { return Ok(None) };
     check_identifier(root.path(name), path)?;
     let leaves = path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part == "..");
     if leaves {
@@ -320,19 +320,19 @@ fn read_default_dir(folders: Option<&Vec<Value>>) -> Option<String> {
     folders?.iter().find_map(|folder| folder.get("defaultDir")?.as_str()).map(str::to_owned)
 }
 
-fn read_terms(terms: &Object) -> Result<Terms, Error> {
-    let id = terms.required_text("id", r#""id": "my-bank-terms""#)?;
+fn read_terms(terms: &ObjectReader) -> Result<Terms, Error> {
+    let id = terms.required_string("id", r#""id": "my-bank-terms""#)?;
     check_identifier(terms.path("id"), id)?;
     Ok(Terms {
         id: id.to_owned(),
-        url: terms.text("url")?.map(str::to_owned),
-        version: terms.required_text("version", r#""version": "1""#)?.to_owned(),
+        url: terms.string("url")?.map(str::to_owned),
+        version: terms.required_string("version", r#""version": "1""#)?.to_owned(),
     })
 }
 
-fn invalid(root: &Object, name: &str, advice: &'static str) -> Error {
+fn invalid(root: &ObjectReader, name: &str, advice: &'static str) -> Error {
     let found = root.get(name).map(Value::to_string).unwrap_or_default();
-    Error::Invalid { found, advice }.at(root.path(name))
+    Error::Invalid { found, advice }.at_field(root.path(name))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::text_form::text_form;
+use crate::string_newtype::text_form;
 
 /// The name of a konnector in URLs, ids and folders: `^[a-z0-9-]+$` (Cozy API: konnectors, slugs).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -18,8 +18,8 @@ pub const fn is_printable(character: char) -> bool {
 
 /// The text in one line: what is not printable is replaced, spaces of all kinds by a space.
 #[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    replaced(text, |character| match character {
+pub fn to_printable(text: &str) -> Cow<'_, str> {
+    replace_unprintable(text, |character| match character {
         '\t' | '\n' | '\r' => ' ',
         _ => REPLACEMENT,
     })
@@ -27,15 +27,15 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// The same with its line breaks.
 #[must_use]
-pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    replaced(text, |character| match character {
+pub fn to_printable_lines(text: &str) -> Cow<'_, str> {
+    replace_unprintable(text, |character| match character {
         '\n' => '\n',
         '\t' | '\r' => ' ',
         _ => REPLACEMENT,
     })
 }
 
-fn replaced(text: &str, other: impl Fn(char) -> char) -> Cow<'_, str> {
+fn replace_unprintable(text: &str, other: impl Fn(char) -> char) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         return Cow::Borrowed(text);
     }
@@ -44,7 +44,7 @@ fn replaced(text: &str, other: impl Fn(char) -> char) -> Cow<'_, str> {
 
 /// A text of at most `max` bytes: of a longer one its beginning and its end, which often says what to do, with the number of bytes between.
 #[must_use]
-pub fn cut(text: String, max: usize) -> String {
+pub fn truncate_middle(text: String, max: usize) -> String {
     if text.len() <= max {
         return text;
     }
@@ -75,16 +75,16 @@ mod tests {
             ("a\u{2028}b\u{e0041}", "a\u{fffd}b\u{fffd}"),
             ("a\tb\r\nc", "a b  c"),
         ] {
-            assert_eq!(printable(text), shown, "{text:?}");
+            assert_eq!(to_printable(text), shown, "{text:?}");
         }
-        assert_eq!(printable_lines("a\n\u{1b}b"), "a\n\u{fffd}b");
+        assert_eq!(to_printable_lines("a\n\u{1b}b"), "a\n\u{fffd}b");
     }
 
     #[test]
     fn a_long_text_keeps_its_beginning_and_its_end() {
-        assert_eq!(cut("short".to_owned(), 5), "short");
+        assert_eq!(truncate_middle("short".to_owned(), 5), "short");
         let text = format!("begin {} end", "é".repeat(1_000));
-        let short = cut(text, 100);
+        let short = truncate_middle(text, 100);
         assert!(
             short.starts_with("begin é") && short.ends_with("é end") && short.contains(" bytes left out"),
             "{short}"
@@ -94,13 +94,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_is_longer_than_it_may_be(text in "\\PC{0,300}", max in 60_usize..200) {
-            prop_assert!(cut(text, max).len() <= max);
+            prop_assert!(truncate_middle(text, max).len() <= max);
         }
 
         #[test]
         fn nothing_that_is_not_printable_is_left(text in any::<String>()) {
-            prop_assert!(printable(&text).chars().all(is_printable));
-            prop_assert!(printable_lines(&text).chars().all(|character| character == '\n' || is_printable(character)));
+            prop_assert!(to_printable(&text).chars().all(is_printable));
+            prop_assert!(to_printable_lines(&text).chars().all(|character| character == '\n' || is_printable(character)));
         }
     }
 }

@@ -25,7 +25,7 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs, in the order in which they are written.
-    pub const EACH: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
+    pub const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
 
     /// As in a manifest: `GET`.
     pub const fn as_str(self) -> &'static str {
@@ -49,7 +49,7 @@ impl FromStr for Verb {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        Self::EACH.into_iter().find(|verb| verb.as_str() == text).ok_or_else(|| Error::Verb {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == text).ok_or_else(|| Error::Verb {
             verb: text.to_owned(),
             advice: "use GET, POST, PUT, PATCH and DELETE, or ALL alone",
         })
@@ -153,9 +153,9 @@ impl Verbs {
         self.0.is_none()
     }
 
-    /// The verbs on documents that are allowed, in the order of [`Verb::EACH`].
+    /// The verbs on documents that are allowed, in the order of [`Verb::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = Verb> {
-        Verb::EACH.into_iter().filter(|verb| self.contains(*verb))
+        Verb::ALL.into_iter().filter(|verb| self.contains(*verb))
     }
 
     /// The names as written in a manifest or a scope; `None` where all are allowed.
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(Verbs::for_documents(names.clone()).unwrap(), Verbs::ALL);
             assert_eq!(Verbs::for_hosts(names).unwrap(), Verbs::ALL);
         }
-        assert_eq!(Verbs::ALL.iter().collect::<Vec<_>>(), Verb::EACH);
+        assert_eq!(Verbs::ALL.iter().collect::<Vec<_>>(), Verb::ALL);
         assert_eq!(Verbs::ALL.to_json(), None);
     }
 

@@ -71,7 +71,7 @@ impl NewIndex {
     ///
     /// [`QueryError`], which names the member.
     pub fn parse(body: &Object) -> Result<Self, QueryError> {
-        let wrong = |name, wanted| QueryError::Member { name, wanted };
+        let wrong = |name, wanted| QueryError::Field { name, expected: wanted };
         let index = body.get("index").and_then(Value::as_object).ok_or(wrong("index", "an object with fields"))?;
         let fields = index.get("fields").and_then(Value::as_array).ok_or(wrong("index.fields", "a list of members"))?;
         let field = |field: &Value| match field {

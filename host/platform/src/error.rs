@@ -1,6 +1,6 @@
 //! Why the platform did not do what it was asked. The API turns each case into one status and one error body.
 
-use konnector_manifest::Denied;
+use konnector_manifest::PermissionDenied;
 
 use crate::account::ForeignAccount;
 
@@ -157,8 +157,8 @@ impl From<konnector_store::Error> for Error {
     }
 }
 
-impl From<Denied> for Error {
-    fn from(denied: Denied) -> Self {
+impl From<PermissionDenied> for Error {
+    fn from(denied: PermissionDenied) -> Self {
         Self::Forbidden(denied.message)
     }
 }

@@ -1,7 +1,7 @@
 //! `_find`: the documents that a selector wants, along the index that leads to them.
 
 use konnector_manifest::{Doctype, Verb};
-use konnector_query::{Cost, Direction, Plan, Projection, Query, QueryError, Selector, plan};
+use konnector_query::{Direction, Plan, Projection, Query, QueryBudget, QueryError, Selector, plan};
 use konnector_store::{Document, MAX_PAGE_BYTES, weight};
 use serde_json::{Value, json};
 
@@ -66,8 +66,8 @@ impl Platform {
         let plan = plan(&query.selector, query.sort.as_ref(), &members)?;
         let mut selector = query.selector.clone();
         let (way, direction) = match plan {
-            Plan::One(id) => return self.find_one(instance, doctype, &query, &id),
-            Plan::All(direction) => (Way::Ids, direction),
+            Plan::ById(id) => return self.find_one(instance, doctype, &query, &id),
+            Plan::FullScan(direction) => (Way::Ids, direction),
             Plan::Index { index, range, direction } => {
                 let Some(candidate) = candidates.get(index) else { return Err(QueryError::NoIndex.into()) };
                 if let Some(partial) = &candidate.partial {
@@ -108,7 +108,9 @@ impl Platform {
         let examined = u64::from(found.is_some());
         let documents: Vec<Object> = found
             .filter(|_| query.limit > 0 && query.skip == 0 && query.bookmark.is_none())
-            .map(|document| wanted(document, &query.selector, &Projection::new(&query.fields), &mut Cost::default()))
+            .map(|document| {
+                wanted(document, &query.selector, &Projection::new(&query.fields), &mut QueryBudget::default())
+            })
             .transpose()?
             .flatten()
             .into_iter()
@@ -129,12 +131,12 @@ impl Platform {
         let mut walk =
             Walk::new(self, (&instance.id, doctype), way, direction, bookmark).map_err(|error| match error {
                 konnector_store::Error::Invalid { .. } => {
-                    Error::from(QueryError::Member { name: "bookmark", wanted: "what the page before answered" })
+                    Error::from(QueryError::Field { name: "bookmark", expected: "what the page before answered" })
                 }
                 error => error.into(),
             })?;
         let (mut documents, mut skipped, mut last, mut bytes) = (Vec::new(), 0, None::<Place>, 0);
-        let (projection, mut cost) = (Projection::new(&query.fields), Cost::default());
+        let (projection, mut cost) = (Projection::new(&query.fields), QueryBudget::default());
         // Of large documents a page has fewer than were asked for; its bookmark leads on.
         while documents.len() < query.limit && bytes < MAX_PAGE_BYTES {
             cost.check_clock()?;
@@ -162,7 +164,7 @@ fn wanted(
     document: Document,
     selector: &Selector,
     projection: &Projection,
-    cost: &mut Cost,
+    cost: &mut QueryBudget,
 ) -> Result<Option<Object>, QueryError> {
     let Document { id, rev, body } = document;
     let mut members = Object::new();
@@ -174,5 +176,5 @@ fn wanted(
         return Ok(None);
     }
     let Value::Object(members) = document else { return Ok(None) };
-    Ok(Some(projection.of(members)))
+    Ok(Some(projection.apply(members)))
 }

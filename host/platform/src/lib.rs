@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use konnector_egress::Gate;
-use konnector_sandbox::capability::OwnBody;
+use konnector_sandbox::capability::InternalBody;
 use konnector_sandbox::{LimitPolicy, Sandbox};
 use konnector_store::{Changes, Lease, MasterKey, Rev, Store, Written};
 use tokio::sync::Notify;
@@ -137,7 +137,7 @@ impl Config {
 #[async_trait]
 pub trait PublicApi: Send + Sync {
     /// Answers a request in origin form whose `Host` names the instance, through this platform. Cancel-safe.
-    async fn answer(&self, platform: &Platform, request: http::Request<OwnBody>) -> http::Response<OwnBody>;
+    async fn answer(&self, platform: &Platform, request: http::Request<InternalBody>) -> http::Response<InternalBody>;
 }
 
 /// What the platform is made of.

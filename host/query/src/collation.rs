@@ -16,7 +16,7 @@ use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 
 /// How many characters of a text count.
-const CHARACTERS: usize = 1_024;
+const MAX_TEXT_CHARACTERS: usize = 1_024;
 
 const END: u8 = 0x00;
 const NULL: u8 = 0x10;
@@ -32,17 +32,17 @@ static COLLATOR: LazyLock<CollatorBorrowed<'static>> =
     LazyLock::new(|| Collator::try_new(Default::default(), CollatorOptions::default()).expect("the root collation"));
 
 /// How [`FieldPath`](crate::FieldPath) finds values; raise it when that changes, so that indexes are built anew.
-const PATH_SEMANTICS: u8 = 2;
+const PATH_SEMANTICS_VERSION: u8 = 2;
 
 /// Tells orders apart: another version of Unicode's data may sort some texts otherwise, and what was written in the old order is then
 /// worthless. So is what was written from other fields.
 pub static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
     let mut bytes = Vec::new();
     for character in '\0'..'\u{3000}' {
-        text(character.encode_utf8(&mut [0; 4]), &mut bytes);
+        append_text(character.encode_utf8(&mut [0; 4]), &mut bytes);
     }
-    number(&Number::from(1), &mut bytes);
-    bytes.push(PATH_SEMANTICS);
+    append_number(&Number::from(1), &mut bytes);
+    bytes.push(PATH_SEMANTICS_VERSION);
     let digest = Sha256::digest(&bytes);
     digest.iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
 });
@@ -52,30 +52,30 @@ pub static FINGERPRINT: LazyLock<u32> = LazyLock::new(|| {
 pub fn collate(one: &Value, other: &Value) -> Ordering {
     let bytes = |value| {
         let mut bytes = Vec::new();
-        append(value, &mut bytes);
+        append_value(value, &mut bytes);
         bytes
     };
     bytes(one).cmp(&bytes(other))
 }
 
 /// Appends a value's bytes.
-pub fn append(value: &Value, bytes: &mut Vec<u8>) {
+pub fn append_value(value: &Value, bytes: &mut Vec<u8>) {
     match value {
         Value::Null => bytes.push(NULL),
         Value::Bool(false) => bytes.push(FALSE),
         Value::Bool(true) => bytes.push(TRUE),
         Value::Number(value) => {
             bytes.push(NUMBER);
-            number(value, bytes);
+            append_number(value, bytes);
         }
         Value::String(value) => {
             bytes.push(TEXT);
-            text(value, bytes);
+            append_text(value, bytes);
         }
         Value::Array(items) => {
             bytes.push(ARRAY);
             for item in items {
-                append(item, bytes);
+                append_value(item, bytes);
             }
             bytes.push(END);
         }
@@ -83,8 +83,8 @@ pub fn append(value: &Value, bytes: &mut Vec<u8>) {
             bytes.push(OBJECT);
             for (name, value) in members {
                 bytes.push(TEXT);
-                text(name, bytes);
-                append(value, bytes);
+                append_text(name, bytes);
+                append_value(value, bytes);
             }
             bytes.push(END);
         }
@@ -98,7 +98,7 @@ pub fn append_text_prefix(prefix: &str, bytes: &mut Vec<u8>) {
     let stable = prefix.rfind(|character: char| character.is_ascii()).map_or(0, |last| last + 1);
     let stable = prefix.get(..stable).unwrap_or_default();
     let start = bytes.len();
-    text(stable, bytes);
+    append_text(stable, bytes);
     // Up to the end of the first level: what follows compares accents and case, once the letters are the same.
     let letters = bytes.iter().skip(start).take_while(|byte| **byte > LEVEL_SEPARATOR).count();
     bytes.truncate(start + letters);
@@ -108,14 +108,14 @@ pub fn append_text_prefix(prefix: &str, bytes: &mut Vec<u8>) {
 const LEVEL_SEPARATOR: u8 = 1;
 
 /// A text's collation key, which holds no zero byte, and one at its end.
-fn text(value: &str, bytes: &mut Vec<u8>) {
-    let end = value.char_indices().nth(CHARACTERS).map_or(value.len(), |(end, _)| end);
+fn append_text(value: &str, bytes: &mut Vec<u8>) {
+    let end = value.char_indices().nth(MAX_TEXT_CHARACTERS).map_or(value.len(), |(end, _)| end);
     let Ok(()) = COLLATOR.write_sort_key_to(value.get(..end).unwrap_or(value), bytes);
     bytes.push(END);
 }
 
 /// The nearest floating-point number, in bits that sort like it, and how far the number is from that one.
-fn number(value: &Number, bytes: &mut Vec<u8>) {
+fn append_number(value: &Number, bytes: &mut Vec<u8>) {
     // Zero has two signs and one place.
     let nearest = value.as_f64().unwrap_or_default() + 0.0;
     let bits = nearest.to_bits();

@@ -14,21 +14,21 @@
 //! ```
 
 pub mod collation;
-mod cost;
 mod path;
 mod plan;
+mod predicate;
 mod projection;
 mod query;
+mod query_budget;
 mod range;
 mod selector;
-mod test;
 
 pub use collation::collate;
-pub use cost::Cost;
 pub use path::{FieldPath, InvalidFieldPath, Lookup};
 pub use plan::{Plan, Sort, plan};
 pub use projection::Projection;
 pub use query::Query;
+pub use query_budget::QueryBudget;
 pub use range::{Direction, IndexRange, index_key};
 pub use selector::Selector;
 
@@ -45,12 +45,12 @@ pub enum QueryError {
     #[error("sort: {0}")]
     Sort(String),
     /// Another member of the query has no meaning.
-    #[error("{name}: expected is {wanted}")]
-    Member {
+    #[error("{name}: expected is {expected}")]
+    Field {
         /// The member.
         name: &'static str,
         /// What it should be.
-        wanted: &'static str,
+        expected: &'static str,
     },
     /// It needs more work than one query may cost.
     #[error("the query takes too much work; narrow its selector, or make an index for the members that it asks for")]
@@ -61,7 +61,7 @@ pub enum QueryError {
 }
 
 /// Names in a path: JSON that is nested deeper is not read (serde_json's limit).
-const MAX_DEPTH: usize = 128;
+const MAX_PATH_NAMES: usize = 128;
 
 /// Reads a path of a query.
 ///
@@ -70,8 +70,8 @@ const MAX_DEPTH: usize = 128;
 /// [`QueryError::Selector`] for a path with an empty name, or with too many.
 pub fn field_path(text: &str) -> Result<FieldPath, QueryError> {
     let path = FieldPath::parse(text)?;
-    if path.names().len() > MAX_DEPTH {
-        return Err(QueryError::Selector(format!("a path of fields has more than {MAX_DEPTH} names")));
+    if path.names().len() > MAX_PATH_NAMES {
+        return Err(QueryError::Selector(format!("a path of fields has more than {MAX_PATH_NAMES} names")));
     }
     Ok(path)
 }

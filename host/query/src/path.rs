@@ -87,7 +87,7 @@ impl FieldPath {
 
     /// What a document, whose id is the field `_id`, has there.
     #[must_use]
-    pub fn of<'a>(&self, body: &'a Map) -> Lookup<'a> {
+    pub fn lookup<'a>(&self, body: &'a Map) -> Lookup<'a> {
         match self.0.split_first() {
             Some((first, rest)) => body.get(first).map_or(Lookup::Missing, |value| descend(value, rest)),
             None => Lookup::Missing,
@@ -96,7 +96,7 @@ impl FieldPath {
 
     /// What a value has there.
     #[must_use]
-    pub fn below<'a>(&self, value: &'a Value) -> Lookup<'a> {
+    pub fn lookup_in<'a>(&self, value: &'a Value) -> Lookup<'a> {
         descend(value, &self.0)
     }
 }
@@ -154,7 +154,7 @@ mod tests {
             ("n", Value::Null),
         ] {
             let body = body();
-            let found = FieldPath::parse(path).expect("a path").of(&body).value();
+            let found = FieldPath::parse(path).expect("a path").lookup(&body).value();
             assert_eq!(found.cloned().unwrap_or(json!(false)), value, "{path}");
         }
     }
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_lacks_a_name_differs_from_what_has_none() {
         let body = body();
-        let lookup = |path: &str| FieldPath::parse(path).expect("a path").of(&body);
+        let lookup = |path: &str| FieldPath::parse(path).expect("a path").lookup(&body);
         for missing in ["x", "a.x", "a.b.x", "f.1.x", "x.y.z"] {
             assert_eq!(lookup(missing), Lookup::Missing, "{missing}");
         }
@@ -202,7 +202,7 @@ mod tests {
             let body: Map = [(names[0].clone(), nested)].into_iter().collect();
             let mut path = names;
             path.push(index.to_string());
-            prop_assert_eq!(FieldPath(path).of(&body), Lookup::Found(&value));
+            prop_assert_eq!(FieldPath(path).lookup(&body), Lookup::Found(&value));
         }
     }
 }

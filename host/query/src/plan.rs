@@ -7,14 +7,14 @@ use std::ops::Bound;
 use crate::{Direction, IndexRange, collate};
 use serde_json::Value;
 
-use super::test::{Comparison, Test};
+use super::predicate::{Comparison, Predicate};
 use super::{FieldPath, QueryError, Selector};
 
 /// In which order documents are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sort {
     /// The members to sort by, the most significant first.
-    pub members: Vec<FieldPath>,
+    pub fields: Vec<FieldPath>,
     /// The same for all of them.
     pub direction: Direction,
 }
@@ -23,9 +23,9 @@ pub struct Sort {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
     /// There is at most one, by its id.
-    One(String),
+    ById(String),
     /// All of the type, in the order of their ids.
-    All(Direction),
+    FullScan(Direction),
     /// A part of an index, by its place in the list that was given.
     Index {
         /// Place in the list.
@@ -68,7 +68,7 @@ impl Constraint {
         };
         match comparison {
             Comparison::Equal => self.equal = Some(value.clone()),
-            Comparison::Different => {}
+            Comparison::NotEqual => {}
             Comparison::Greater if greater(&self.lower) => self.lower = Bound::Excluded(value.clone()),
             Comparison::GreaterOrEqual if greater(&self.lower) => self.lower = Bound::Included(value.clone()),
             Comparison::Less if less(&self.upper) => self.upper = Bound::Excluded(value.clone()),
@@ -84,19 +84,19 @@ impl Selector {
     /// The members that every wanted document has, and what is known of their values.
     fn constraints(&self) -> Constraints {
         let mut found = Constraints::new();
-        collect(&self.0, &mut found);
+        collect_constraints(&self.0, &mut found);
         found
     }
 }
 
-fn collect(test: &Test, found: &mut Constraints) {
+fn collect_constraints(test: &Predicate, found: &mut Constraints) {
     match test {
-        Test::And(tests) => tests.iter().for_each(|test| collect(test, found)),
-        Test::Field(path, test) if !test.asks_for_absence() => {
+        Predicate::And(tests) => tests.iter().for_each(|test| collect_constraints(test, found)),
+        Predicate::Field(path, test) if !test.requires_absence() => {
             let constraint = found.entry(path.clone()).or_default();
             match &**test {
-                Test::Is(comparison, value) => constraint.narrow(*comparison, value),
-                Test::BeginsWith(prefix) => constraint.prefix = Some(prefix.clone()),
+                Predicate::Compare(comparison, value) => constraint.narrow(*comparison, value),
+                Predicate::BeginsWith(prefix) => constraint.prefix = Some(prefix.clone()),
                 _ => {}
             }
         }
@@ -113,31 +113,31 @@ fn collect(test: &Test, found: &mut Constraints) {
 pub fn plan(selector: &Selector, sort: Option<&Sort>, indexes: &[&[String]]) -> Result<Plan, QueryError> {
     let constraints = selector.constraints();
     let direction = sort.map_or(Direction::Forward, |sort| sort.direction);
-    let by_id = sort.is_none_or(|sort| sort.members.iter().all(FieldPath::is_id));
+    let by_id = sort.is_none_or(|sort| sort.fields.iter().all(FieldPath::is_id));
     let id = FieldPath::parse("_id")?;
     if let Some(Constraint { equal: Some(Value::String(id)), .. }) = constraints.get(&id)
         && by_id
     {
-        return Ok(Plan::One(id.clone()));
+        return Ok(Plan::ById(id.clone()));
     }
     let usable = indexes.iter().enumerate().filter_map(|(place, members)| {
         let members: Vec<FieldPath> =
             members.iter().map(|member| FieldPath::parse(member)).collect::<Result<_, _>>().ok()?;
-        let (rank, range) = serve(&members, sort, &constraints)?;
+        let (rank, range) = rank_index(&members, sort, &constraints)?;
         Some((rank, Reverse(members.len()), Reverse(place), range))
     });
     if let Some((.., Reverse(index), range)) = usable.max_by_key(|(rank, length, place, _)| (*rank, *length, *place)) {
         return Ok(Plan::Index { index, range, direction });
     }
     if by_id && constraints.keys().all(FieldPath::is_id) {
-        return Ok(Plan::All(direction));
+        return Ok(Plan::FullScan(direction));
     }
     Err(QueryError::NoIndex)
 }
 
 /// How well an index serves, and which part of it; `None` where it does not.
-fn serve(members: &[FieldPath], sort: Option<&Sort>, constraints: &Constraints) -> Option<(usize, IndexRange)> {
-    let sorted: &[FieldPath] = sort.map_or(&[], |sort| &sort.members);
+fn rank_index(members: &[FieldPath], sort: Option<&Sort>, constraints: &Constraints) -> Option<(usize, IndexRange)> {
+    let sorted: &[FieldPath] = sort.map_or(&[], |sort| &sort.fields);
     if !members.iter().all(|member| constraints.contains_key(member) || sorted.contains(member)) {
         return None;
     }
@@ -150,7 +150,7 @@ fn serve(members: &[FieldPath], sort: Option<&Sort>, constraints: &Constraints) 
     let rank = 2 * equal.len() + usize::from(next.is_some());
     let range = match next {
         None => IndexRange::equal(&equal),
-        Some(Constraint { prefix: Some(prefix), .. }) => IndexRange::prefix(&equal, prefix),
+        Some(Constraint { prefix: Some(prefix), .. }) => IndexRange::with_prefix(&equal, prefix),
         Some(Constraint { lower, upper, .. }) => IndexRange::between(&equal, lower.as_ref(), upper.as_ref()),
     };
     Some((rank, range))
@@ -170,12 +170,12 @@ mod tests {
     fn chosen(selector: Value, sort: &[&str], indexes: &[&[&str]]) -> Option<usize> {
         let selector = Selector::parse(selector.as_object().expect("an object")).expect("a selector");
         let members: Vec<_> = sort.iter().map(|member| FieldPath::parse(member).expect("a path")).collect();
-        let sort = (!members.is_empty()).then_some(Sort { members, direction: Direction::Forward });
+        let sort = (!members.is_empty()).then_some(Sort { fields: members, direction: Direction::Forward });
         let indexes: Vec<Vec<String>> = indexes.iter().map(|members| names(members)).collect();
         let indexes: Vec<&[String]> = indexes.iter().map(Vec::as_slice).collect();
         match plan(&selector, sort.as_ref(), &indexes) {
             Ok(Plan::Index { index, .. }) => Some(index),
-            Ok(Plan::One(_) | Plan::All(_)) => Some(usize::MAX),
+            Ok(Plan::ById(_) | Plan::FullScan(_)) => Some(usize::MAX),
             Err(error) => {
                 assert_eq!(error, QueryError::NoIndex);
                 None
@@ -281,7 +281,7 @@ mod tests {
             let body = json!(fields).as_object().cloned().expect("an object");
             let mut document = body.clone();
             document.insert("_id".to_owned(), json!("ab"));
-            if selector.matches(&Value::Object(document), &mut crate::Cost::default()).expect("cheap") {
+            if selector.matches(&Value::Object(document), &mut crate::QueryBudget::default()).expect("cheap") {
                 prop_assert!(range.contains(&members, "ab", &body));
             }
         }

@@ -8,19 +8,19 @@ use super::FieldPath;
 
 /// Members that are wanted, as a tree: what a document costs depends on its own size, and not on how many members are named, or how often.
 #[derive(Debug, Clone, Default)]
-pub struct Projection(Wanted);
+pub struct Projection(ProjectionNode);
 
 #[derive(Debug, Clone)]
-enum Wanted {
+enum ProjectionNode {
     /// Everything below.
-    Whole,
+    All,
     /// These members.
-    Some(HashMap<String, Self>),
+    Fields(HashMap<String, Self>),
 }
 
-impl Default for Wanted {
+impl Default for ProjectionNode {
     fn default() -> Self {
-        Self::Some(HashMap::new())
+        Self::Fields(HashMap::new())
     }
 }
 
@@ -29,9 +29,9 @@ impl Projection {
     #[must_use]
     pub fn new(paths: &[FieldPath]) -> Self {
         if paths.is_empty() {
-            return Self(Wanted::Whole);
+            return Self(ProjectionNode::All);
         }
-        let mut tree = Wanted::default();
+        let mut tree = ProjectionNode::default();
         for path in paths {
             tree.add(path.names());
         }
@@ -41,52 +41,52 @@ impl Projection {
     /// Whether all members are wanted.
     #[must_use]
     pub const fn is_everything(&self) -> bool {
-        matches!(self.0, Wanted::Whole)
+        matches!(self.0, ProjectionNode::All)
     }
 
     /// What is wanted of a document, below the same objects.
     #[must_use]
-    pub fn of(&self, body: Map<String, Value>) -> Map<String, Value> {
+    pub fn apply(&self, body: Map<String, Value>) -> Map<String, Value> {
         match &self.0 {
-            Wanted::Whole => body,
-            Wanted::Some(wanted) => of_members(wanted, body),
+            ProjectionNode::All => body,
+            ProjectionNode::Fields(wanted) => apply_to_fields(wanted, body),
         }
     }
 }
 
-impl Wanted {
+impl ProjectionNode {
     fn add(&mut self, names: &[String]) {
         match (&mut *self, names) {
-            (Self::Whole, _) => {}
-            (_, []) => *self = Self::Whole,
-            (Self::Some(wanted), [name, rest @ ..]) => wanted.entry(name.clone()).or_default().add(rest),
+            (Self::All, _) => {}
+            (_, []) => *self = Self::All,
+            (Self::Fields(wanted), [name, rest @ ..]) => wanted.entry(name.clone()).or_default().add(rest),
         }
     }
 
-    fn of(&self, value: Value) -> Option<Value> {
+    fn apply(&self, value: Value) -> Option<Value> {
         match (self, value) {
-            (Self::Whole, value) => Some(value),
-            (Self::Some(wanted), Value::Object(members)) => {
-                let found = of_members(wanted, members);
+            (Self::All, value) => Some(value),
+            (Self::Fields(wanted), Value::Object(members)) => {
+                let found = apply_to_fields(wanted, members);
                 (!found.is_empty()).then_some(Value::Object(found))
             }
             // CouchDB builds objects for the indices of arrays.
-            (Self::Some(wanted), Value::Array(items)) => {
+            (Self::Fields(wanted), Value::Array(items)) => {
                 let items = items.into_iter().enumerate().map(|(index, item)| (index.to_string(), item));
-                let found = of_members(wanted, items);
+                let found = apply_to_fields(wanted, items);
                 (!found.is_empty()).then_some(Value::Object(found))
             }
-            (Self::Some(_), _) => None,
+            (Self::Fields(_), _) => None,
         }
     }
 }
 
-fn of_members(
-    wanted: &HashMap<String, Wanted>,
+fn apply_to_fields(
+    wanted: &HashMap<String, ProjectionNode>,
     members: impl IntoIterator<Item = (String, Value)>,
 ) -> Map<String, Value> {
     let found = members.into_iter().filter_map(|(name, value)| {
-        let value = wanted.get(&name)?.of(value)?;
+        let value = wanted.get(&name)?.apply(value)?;
         Some((name, value))
     });
     found.collect()
@@ -105,7 +105,7 @@ mod tests {
 
     fn projected(document: &Value, paths: &[&str]) -> Value {
         let paths: Vec<_> = paths.iter().map(|path| FieldPath::parse(path).expect("a path")).collect();
-        Value::Object(Projection::new(&paths).of(body(document.clone())))
+        Value::Object(Projection::new(&paths).apply(body(document.clone())))
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
             let (of_found, of_document) = (body(found.clone()), body(document));
             for path in &paths {
                 let path = FieldPath::parse(path).expect("a path");
-                prop_assert_eq!(path.of(&of_found).value(), path.of(&of_document).value());
+                prop_assert_eq!(path.lookup(&of_found).value(), path.lookup(&of_document).value());
             }
             for (name, members) in body(found) {
                 for (inner, _) in body(members) {

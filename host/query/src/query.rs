@@ -5,13 +5,13 @@ use serde_json::{Map, Value};
 
 use super::{FieldPath, QueryError, Selector, Sort, field_path};
 
-/// Documents on a page where the client names no number; also where it names more than [`MOST`] (Cozy API, data system).
-const PAGE: usize = 100;
-const MOST: usize = 1_000;
+/// Documents on a page where the client names no number; also where it names more than [`MAX_LIMIT`] (Cozy API, data system).
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1_000;
 
 /// Members that may be named, to show or to sort by: documents have fewer, and an index has a few.
 const MAX_FIELDS: usize = 1_000;
-const MAX_SORTED: usize = 32;
+const MAX_SORT_FIELDS: usize = 32;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -44,34 +44,34 @@ impl Query {
         let Some(Value::Object(selector)) = body.get("selector") else {
             return Err(QueryError::Selector("it is missing, or no object; {} asks for all documents".to_owned()));
         };
-        let limit = number(body, "limit")?.unwrap_or(PAGE);
+        let limit = parse_number(body, "limit")?.unwrap_or(DEFAULT_LIMIT);
         Ok(Self {
             selector: Selector::parse(selector)?,
-            sort: sort(body.get("sort"))?,
-            limit: if limit > MOST { PAGE } else { limit },
-            skip: number(body, "skip")?.unwrap_or_default(),
-            fields: fields(body.get("fields"))?,
+            sort: parse_sort(body.get("sort"))?,
+            limit: if limit > MAX_LIMIT { DEFAULT_LIMIT } else { limit },
+            skip: parse_number(body, "skip")?.unwrap_or_default(),
+            fields: parse_fields(body.get("fields"))?,
             bookmark: body.get("bookmark").and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned),
-            use_index: use_index(body.get("use_index"))?,
+            use_index: parse_use_index(body.get("use_index"))?,
             execution_stats: body.get("execution_stats") == Some(&Value::Bool(true)),
         })
     }
 }
 
-fn number(body: &Map<String, Value>, name: &'static str) -> Result<Option<usize>, QueryError> {
+fn parse_number(body: &Map<String, Value>, name: &'static str) -> Result<Option<usize>, QueryError> {
     let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
     match body.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => number(value).map(Some).ok_or(QueryError::Member { name, wanted: "a number from 0" }),
+        Some(value) => number(value).map(Some).ok_or(QueryError::Field { name, expected: "a number from 0" }),
     }
 }
 
-fn fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
-    let wrong = || QueryError::Member { name: "fields", wanted: "a list of members" };
+fn parse_fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
+    let wrong = || QueryError::Field { name: "fields", expected: "a list of members" };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(fields)) if fields.len() > MAX_FIELDS => {
-            Err(QueryError::Member { name: "fields", wanted: "a list of at most 1000 members" })
+            Err(QueryError::Field { name: "fields", expected: "a list of at most 1000 members" })
         }
         Some(Value::Array(fields)) => {
             fields.iter().map(|field| field_path(field.as_str().ok_or_else(wrong)?)).collect()
@@ -81,31 +81,31 @@ fn fields(value: Option<&Value>) -> Result<Vec<FieldPath>, QueryError> {
 }
 
 /// `["a", "b"]` or `[{"a": "desc"}, {"b": "desc"}]`; no order at all where the list is empty.
-fn sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
+fn parse_sort(value: Option<&Value>) -> Result<Option<Sort>, QueryError> {
     let items = match value {
         None | Some(Value::Null) => return Ok(None),
-        Some(Value::Array(items)) if items.len() > MAX_SORTED => {
-            return Err(QueryError::Sort(format!("it has more than {MAX_SORTED} members")));
+        Some(Value::Array(items)) if items.len() > MAX_SORT_FIELDS => {
+            return Err(QueryError::Sort(format!("it has more than {MAX_SORT_FIELDS} members")));
         }
         Some(Value::Array(items)) => items,
         Some(_) => return Err(QueryError::Sort("it is no list".to_owned())),
     };
     let (mut members, mut directions) = (Vec::new(), Vec::new());
     for item in items {
-        let (member, direction) = sorted_by(item)?;
+        let (member, direction) = parse_sort_item(item)?;
         members.push(member);
         directions.push(direction);
     }
     match directions.split_first() {
         None => Ok(None),
         Some((first, rest)) if rest.iter().all(|direction| direction == first) => {
-            Ok(Some(Sort { members, direction: *first }))
+            Ok(Some(Sort { fields: members, direction: *first }))
         }
         Some(_) => Err(QueryError::Sort("all members are sorted in the same direction, asc or desc".to_owned())),
     }
 }
 
-fn sorted_by(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
+fn parse_sort_item(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
     let wrong = || QueryError::Sort(format!("{item} is neither a member nor like {{\"date\": \"desc\"}}"));
     let (name, direction) = match item {
         Value::String(name) => (name, Direction::Forward),
@@ -123,10 +123,10 @@ fn sorted_by(item: &Value) -> Result<(FieldPath, Direction), QueryError> {
 }
 
 /// `"ddoc"`, `["ddoc"]` or `["ddoc", "name"]`.
-fn use_index(value: Option<&Value>) -> Result<Option<(String, Option<String>)>, QueryError> {
+fn parse_use_index(value: Option<&Value>) -> Result<Option<(String, Option<String>)>, QueryError> {
     let design = |text: &str| text.strip_prefix("_design/").unwrap_or(text).to_owned();
     let wrong =
-        QueryError::Member { name: "use_index", wanted: "a design document, or a list of one and an index's name" };
+        QueryError::Field { name: "use_index", expected: "a design document, or a list of one and an index's name" };
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(name)) => Ok(Some((design(name), None))),

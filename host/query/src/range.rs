@@ -19,46 +19,46 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexRange {
     /// Values, as bytes: `from <= values < to`, without end where there is no `to`.
-    from: Vec<u8>,
-    to: Option<Vec<u8>>,
+    start: Vec<u8>,
+    end: Option<Vec<u8>>,
 }
 
 impl IndexRange {
     /// Documents whose first members have these values; all documents where there are none.
     #[must_use]
     pub fn equal(values: &[Value]) -> Self {
-        Self::starting_with(bytes(values))
+        Self::starting_with(encode_values(values))
     }
 
     /// The same, and the member behind those lies between two values.
     #[must_use]
     pub fn between(values: &[Value], lower: Bound<&Value>, upper: Bound<&Value>) -> Self {
-        let equal = bytes(values);
+        let equal = encode_values(values);
         let with = |value: &Value| {
             let mut bytes = equal.clone();
-            collation::append(value, &mut bytes);
+            collation::append_value(value, &mut bytes);
             bytes
         };
         let all = Self::starting_with(equal.clone());
         let from = match lower {
-            Bound::Unbounded => all.from,
+            Bound::Unbounded => all.start,
             Bound::Included(value) => with(value),
             // Every value's bytes are below those that come behind all that begins with them.
-            Bound::Excluded(value) => Self::starting_with(with(value)).to.unwrap_or_default(),
+            Bound::Excluded(value) => Self::starting_with(with(value)).end.unwrap_or_default(),
         };
         let to = match upper {
-            Bound::Unbounded => all.to,
-            Bound::Included(value) => Self::starting_with(with(value)).to,
+            Bound::Unbounded => all.end,
+            Bound::Included(value) => Self::starting_with(with(value)).end,
             Bound::Excluded(value) => Some(with(value)),
         };
-        Self { from, to }
+        Self { start: from, end: to }
     }
 
     /// The same, and the member behind those is a text that begins with `prefix`. Wider than that: texts whose letters are the same but for
     /// case and accents are in it, too.
     #[must_use]
-    pub fn prefix(values: &[Value], prefix: &str) -> Self {
-        let mut bytes = bytes(values);
+    pub fn with_prefix(values: &[Value], prefix: &str) -> Self {
+        let mut bytes = encode_values(values);
         collation::append_text_prefix(prefix, &mut bytes);
         Self::starting_with(bytes)
     }
@@ -67,7 +67,7 @@ impl IndexRange {
     #[must_use]
     pub fn contains(&self, fields: &[String], id: &str, body: &Map) -> bool {
         index_key(fields, id, body)
-            .is_some_and(|key| key.as_slice() >= self.from.as_slice() && self.to.as_ref().is_none_or(|to| key < *to))
+            .is_some_and(|key| key.as_slice() >= self.start.as_slice() && self.end.as_ref().is_none_or(|to| key < *to))
     }
 
     fn starting_with(prefix: Vec<u8>) -> Self {
@@ -75,19 +75,19 @@ impl IndexRange {
         // The successor of a prefix is the prefix with its last byte that can grow, grown.
         while to.pop_if(|byte| *byte == u8::MAX).is_some() {}
         let to = to.last_mut().map(|last| *last += 1).map(|()| to);
-        Self { from: prefix, to }
+        Self { start: prefix, end: to }
     }
 
     /// The first values of the range, as [`collation::append`] writes them.
     #[must_use]
-    pub fn from(&self) -> &[u8] {
-        &self.from
+    pub fn start(&self) -> &[u8] {
+        &self.start
     }
 
     /// The first values behind the range; `None` where it ends with the index.
     #[must_use]
-    pub fn to(&self) -> Option<&[u8]> {
-        self.to.as_deref()
+    pub fn end(&self) -> Option<&[u8]> {
+        self.end.as_deref()
     }
 }
 
@@ -97,18 +97,18 @@ pub fn index_key(fields: &[String], id: &str, body: &Map) -> Option<Vec<u8>> {
     let mut key = Vec::new();
     for field in fields {
         if field == "_id" {
-            collation::append(&Value::String(id.to_owned()), &mut key);
+            collation::append_value(&Value::String(id.to_owned()), &mut key);
         } else {
-            collation::append(FieldPath::parse(field).ok()?.of(body).value()?, &mut key);
+            collation::append_value(FieldPath::parse(field).ok()?.lookup(body).value()?, &mut key);
         }
     }
     Some(key)
 }
 
-fn bytes(values: &[Value]) -> Vec<u8> {
+fn encode_values(values: &[Value]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for value in values {
-        collation::append(value, &mut bytes);
+        collation::append_value(value, &mut bytes);
     }
     bytes
 }

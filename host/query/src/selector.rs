@@ -3,30 +3,30 @@
 use regex::RegexBuilder;
 use serde_json::{Map, Value};
 
-use super::test::{Comparison, Kind, Test};
-use super::{Cost, FieldPath, QueryError, field_path};
+use super::predicate::{Comparison, JsonType, Predicate};
+use super::{FieldPath, QueryBudget, QueryError, field_path};
 
 /// How deep a selector may be nested.
-const DEPTH: usize = 32;
+const MAX_DEPTH: usize = 32;
 /// How many operators and members it may have in all.
-const PARTS: usize = 1_000;
+const MAX_PARTS: usize = 1_000;
 /// How many values its lists (`$in`, `$nin`, `$all`) may have in all.
 const MAX_VALUES: usize = 10_000;
 /// How many regular expressions it may have: each takes up to a millisecond and some hundred KiB to compile.
 const MAX_REGEXES: usize = 16;
 /// Bytes of a regular expression. Those of applications have a few dozen; reading one takes time before its size is known.
-const MAX_PATTERN_SIZE: usize = 1_000;
+const MAX_PATTERN_BYTES: usize = 1_000;
 /// Bytes that a compiled regular expression may take. A class of Unicode such as `\w` takes some dozen KiB.
-const REGEX: usize = 256 << 10;
+const MAX_REGEX_BYTES: usize = 256 << 10;
 /// Bytes that one state of a compiled regular expression takes at least.
-const STATE_SIZE: usize = 24;
+const MIN_REGEX_STATE_BYTES: usize = 24;
 
 /// What `_find` calls a selector: `{"vendor": "Bank101", "amount": {"$gt": 10}}`.
 ///
 /// All operators of CouchDB 3.4 but `$text` are there. A regular expression has no look-around and no back-references, and takes time that
 /// grows with the text alone.
 #[derive(Debug, Clone)]
-pub struct Selector(pub(super) Test);
+pub struct Selector(pub(super) Predicate);
 
 impl Selector {
     /// Reads a selector.
@@ -36,11 +36,11 @@ impl Selector {
     /// [`QueryError::Selector`], which names the operator or member.
     pub fn parse(selector: &Map<String, Value>) -> Result<Self, QueryError> {
         if selector.is_empty() {
-            return Ok(Self(Test::everything()));
+            return Ok(Self(Predicate::always()));
         }
-        Ok(Self(match Parser::default().object(selector, None, 0)? {
+        Ok(Self(match SelectorParser::default().object(selector, None, 0)? {
             // CouchDB does not execute a query of nothing but an empty list (mango_cursor:maybe_noop_range).
-            Test::And(tests) if tests.is_empty() => Test::nothing(),
+            Predicate::And(tests) if tests.is_empty() => Predicate::never(),
             test => test,
         }))
     }
@@ -48,7 +48,7 @@ impl Selector {
     /// Both of two selectors.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self(Test::And(vec![self.0, other.0]))
+        Self(Predicate::And(vec![self.0, other.0]))
     }
 
     /// Whether a document is wanted. Its id is the member `_id`.
@@ -56,49 +56,49 @@ impl Selector {
     /// # Errors
     ///
     /// [`QueryError::TooExpensive`] when too little is left of the cost.
-    pub fn matches(&self, document: &Value, cost: &mut Cost) -> Result<bool, QueryError> {
-        self.0.holds(document, cost)
+    pub fn matches(&self, document: &Value, cost: &mut QueryBudget) -> Result<bool, QueryError> {
+        self.0.matches(document, cost)
     }
 }
 
 #[derive(Default)]
-struct Parser {
+struct SelectorParser {
     parts: usize,
     values: usize,
     regexes: usize,
 }
 
-fn wrong<T>(text: String) -> Result<T, QueryError> {
+fn selector_error<T>(text: String) -> Result<T, QueryError> {
     Err(QueryError::Selector(text))
 }
 
 /// An operator on the field at a path, or on the value itself.
-fn on(path: Option<&FieldPath>, test: Test) -> Test {
+fn at_path(path: Option<&FieldPath>, test: Predicate) -> Predicate {
     match path {
-        Some(path) => Test::Field(path.clone(), Box::new(test)),
+        Some(path) => Predicate::Field(path.clone(), Box::new(test)),
         None => test,
     }
 }
 
-impl Parser {
+impl SelectorParser {
     /// What is asked of the value at `path`. An empty object is a value like any other (CouchDB, `mango_selector:norm_ops`).
     fn object(
         &mut self,
         members: &Map<String, Value>,
         path: Option<&FieldPath>,
         depth: usize,
-    ) -> Result<Test, QueryError> {
-        if depth > DEPTH {
-            return wrong(format!("it is nested more than {DEPTH} deep"));
+    ) -> Result<Predicate, QueryError> {
+        if depth > MAX_DEPTH {
+            return selector_error(format!("it is nested more than {MAX_DEPTH} deep"));
         }
         if members.is_empty() {
-            return Ok(on(path, Test::Is(Comparison::Equal, Value::Object(Map::new()))));
+            return Ok(at_path(path, Predicate::Compare(Comparison::Equal, Value::Object(Map::new()))));
         }
         let mut tests = Vec::with_capacity(members.len());
         for (name, value) in members {
             self.parts += 1;
-            if self.parts > PARTS {
-                return wrong(format!("it has more than {PARTS} parts"));
+            if self.parts > MAX_PARTS {
+                return selector_error(format!("it has more than {MAX_PARTS} parts"));
             }
             tests.push(if name.starts_with('$') {
                 self.operator(name, value, path, depth + 1)?
@@ -108,17 +108,17 @@ impl Parser {
                 self.condition(value, &path, depth + 1)?
             });
         }
-        Ok(match <[Test; 1]>::try_from(tests) {
+        Ok(match <[Predicate; 1]>::try_from(tests) {
             Ok([only]) => only,
-            Err(tests) => Test::And(tests),
+            Err(tests) => Predicate::And(tests),
         })
     }
 
     /// What is asked of a field: operators, fields of it, or the value that it has.
-    fn condition(&mut self, value: &Value, path: &FieldPath, depth: usize) -> Result<Test, QueryError> {
+    fn condition(&mut self, value: &Value, path: &FieldPath, depth: usize) -> Result<Predicate, QueryError> {
         match value {
             Value::Object(members) => self.object(members, Some(path), depth),
-            value => Ok(on(Some(path), Test::Is(Comparison::Equal, value.clone()))),
+            value => Ok(at_path(Some(path), Predicate::Compare(Comparison::Equal, value.clone()))),
         }
     }
 
@@ -128,66 +128,74 @@ impl Parser {
         value: &Value,
         path: Option<&FieldPath>,
         depth: usize,
-    ) -> Result<Test, QueryError> {
+    ) -> Result<Predicate, QueryError> {
         match name {
-            "$and" => Ok(Test::And(self.list(name, value, path, depth)?)),
-            "$or" => Ok(Test::any(self.list(name, value, path, depth)?)),
-            "$nor" => Ok(Test::And(self.list(name, value, path, depth)?.into_iter().map(Test::negated).collect())),
-            "$not" => Ok(self.below(name, value, path, depth)?.negated()),
-            _ => self.terminal(name, value, depth).map(|test| on(path, test)),
+            "$and" => Ok(Predicate::And(self.list(name, value, path, depth)?)),
+            "$or" => Ok(Predicate::any_of(self.list(name, value, path, depth)?)),
+            "$nor" => {
+                Ok(Predicate::And(self.list(name, value, path, depth)?.into_iter().map(Predicate::negate).collect()))
+            }
+            "$not" => Ok(self.operand_object(name, value, path, depth)?.negate()),
+            _ => self.value_operator(name, value, depth).map(|test| at_path(path, test)),
         }
     }
 
     /// An operator that no path goes through.
-    fn terminal(&mut self, name: &str, value: &Value, depth: usize) -> Result<Test, QueryError> {
-        let is = |comparison| Ok(Test::Is(comparison, value.clone()));
+    fn value_operator(&mut self, name: &str, value: &Value, depth: usize) -> Result<Predicate, QueryError> {
+        let is = |comparison| Ok(Predicate::Compare(comparison, value.clone()));
         match name {
             "$eq" => is(Comparison::Equal),
-            "$ne" => is(Comparison::Different),
+            "$ne" => is(Comparison::NotEqual),
             "$gt" => is(Comparison::Greater),
             "$gte" => is(Comparison::GreaterOrEqual),
             "$lt" => is(Comparison::Less),
             "$lte" => is(Comparison::LessOrEqual),
-            "$elemMatch" => Ok(Test::ElementMatch(Box::new(self.below(name, value, None, depth)?))),
-            "$allMatch" => Ok(Test::AllMatch(Box::new(self.below(name, value, None, depth)?))),
-            "$keyMapMatch" => Ok(Test::KeyMatch(Box::new(self.below(name, value, None, depth)?))),
-            "$in" => Ok(Test::In(self.values(name, value)?)),
-            "$nin" => Ok(Test::In(self.values(name, value)?).negated()),
-            "$all" => Ok(Test::All(self.values(name, value)?)),
+            "$elemMatch" => Ok(Predicate::ElemMatch(Box::new(self.operand_object(name, value, None, depth)?))),
+            "$allMatch" => Ok(Predicate::AllMatch(Box::new(self.operand_object(name, value, None, depth)?))),
+            "$keyMapMatch" => Ok(Predicate::KeyMapMatch(Box::new(self.operand_object(name, value, None, depth)?))),
+            "$in" => Ok(Predicate::In(self.values(name, value)?)),
+            "$nin" => Ok(Predicate::In(self.values(name, value)?).negate()),
+            "$all" => Ok(Predicate::All(self.values(name, value)?)),
             "$exists" => match value {
-                Value::Bool(there) => Ok(Test::Exists(*there)),
-                _ => wrong("$exists takes true or false".to_owned()),
+                Value::Bool(there) => Ok(Predicate::Exists(*there)),
+                _ => selector_error("$exists takes true or false".to_owned()),
             },
-            "$type" => match value.as_str().and_then(Kind::parse) {
-                Some(kind) => Ok(Test::Type(kind)),
-                None => wrong("$type takes null, boolean, number, string, array or object".to_owned()),
+            "$type" => match value.as_str().and_then(JsonType::parse) {
+                Some(kind) => Ok(Predicate::Type(kind)),
+                None => selector_error("$type takes null, boolean, number, string, array or object".to_owned()),
             },
             "$size" => match value.as_u64() {
-                Some(size) => Ok(Test::Size(size)),
-                None => wrong("$size takes a number from 0".to_owned()),
+                Some(size) => Ok(Predicate::Size(size)),
+                None => selector_error("$size takes a number from 0".to_owned()),
             },
             "$mod" => match value.as_array().map(Vec::as_slice) {
                 Some([divisor, remainder]) => {
                     match (divisor.as_i64().filter(|number| *number != 0), remainder.as_i64()) {
-                        (Some(divisor), Some(remainder)) => Ok(Test::Mod(divisor, remainder)),
-                        _ => wrong("$mod takes two whole numbers, the first of them not 0".to_owned()),
+                        (Some(divisor), Some(remainder)) => Ok(Predicate::Mod(divisor, remainder)),
+                        _ => selector_error("$mod takes two whole numbers, the first of them not 0".to_owned()),
                     }
                 }
-                _ => wrong("$mod takes [divisor, remainder]".to_owned()),
+                _ => selector_error("$mod takes [divisor, remainder]".to_owned()),
             },
             "$beginsWith" => match value {
-                Value::String(prefix) => Ok(Test::BeginsWith(prefix.clone())),
-                _ => wrong("$beginsWith takes a text".to_owned()),
+                Value::String(prefix) => Ok(Predicate::BeginsWith(prefix.clone())),
+                _ => selector_error("$beginsWith takes a text".to_owned()),
             },
             "$regex" => self.regex(value),
-            unknown => wrong(format!("{unknown} is no operator that can be used here")),
+            unknown => selector_error(format!("{unknown} is no operator that can be used here")),
         }
     }
 
-    fn below(&mut self, name: &str, value: &Value, path: Option<&FieldPath>, depth: usize) -> Result<Test, QueryError> {
+    fn operand_object(
+        &mut self,
+        name: &str,
+        value: &Value,
+        path: Option<&FieldPath>,
+        depth: usize,
+    ) -> Result<Predicate, QueryError> {
         match value {
             Value::Object(members) => self.object(members, path, depth),
-            _ => wrong(format!("{name} takes an object")),
+            _ => selector_error(format!("{name} takes an object")),
         }
     }
 
@@ -197,36 +205,38 @@ impl Parser {
         value: &Value,
         path: Option<&FieldPath>,
         depth: usize,
-    ) -> Result<Vec<Test>, QueryError> {
-        let Value::Array(items) = value else { return wrong(format!("{name} takes a list of objects")) };
-        items.iter().map(|item| self.below(name, item, path, depth)).collect()
+    ) -> Result<Vec<Predicate>, QueryError> {
+        let Value::Array(items) = value else { return selector_error(format!("{name} takes a list of objects")) };
+        items.iter().map(|item| self.operand_object(name, item, path, depth)).collect()
     }
 
     fn values(&mut self, name: &str, value: &Value) -> Result<Vec<Value>, QueryError> {
-        let Value::Array(values) = value else { return wrong(format!("{name} takes a list of values")) };
+        let Value::Array(values) = value else { return selector_error(format!("{name} takes a list of values")) };
         self.values += values.len();
         if self.values > MAX_VALUES {
-            return wrong(format!("its lists have more than {MAX_VALUES} values"));
+            return selector_error(format!("its lists have more than {MAX_VALUES} values"));
         }
         Ok(values.clone())
     }
 
-    fn regex(&mut self, value: &Value) -> Result<Test, QueryError> {
-        let Value::String(pattern) = value else { return wrong("$regex takes a text".to_owned()) };
+    fn regex(&mut self, value: &Value) -> Result<Predicate, QueryError> {
+        let Value::String(pattern) = value else { return selector_error("$regex takes a text".to_owned()) };
         self.regexes += 1;
         if self.regexes > MAX_REGEXES {
-            return wrong(format!("it has more than {MAX_REGEXES} regular expressions"));
+            return selector_error(format!("it has more than {MAX_REGEXES} regular expressions"));
         }
-        if pattern.len() > MAX_PATTERN_SIZE {
-            return wrong(format!("$regex takes a text of at most {MAX_PATTERN_SIZE} bytes"));
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return selector_error(format!("$regex takes a text of at most {MAX_PATTERN_BYTES} bytes"));
         }
         // The smallest size that it fits into bounds the steps that it takes for a byte.
         let mut size = 8 << 10;
         loop {
-            match RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(REGEX).build() {
-                Ok(regex) => return Ok(Test::Regex(regex, (size / STATE_SIZE) as u64)),
-                Err(regex::Error::CompiledTooBig(_)) if size < REGEX => size = (size * 4).min(REGEX),
-                Err(error) => return wrong(format!("$regex: {error}")),
+            match RegexBuilder::new(pattern).size_limit(size).dfa_size_limit(MAX_REGEX_BYTES).build() {
+                Ok(regex) => return Ok(Predicate::Regex(regex, (size / MIN_REGEX_STATE_BYTES) as u64)),
+                Err(regex::Error::CompiledTooBig(_)) if size < MAX_REGEX_BYTES => {
+                    size = (size * 4).min(MAX_REGEX_BYTES)
+                }
+                Err(error) => return selector_error(format!("$regex: {error}")),
             }
         }
     }
@@ -246,10 +256,13 @@ mod tests {
     fn check(selector: Value, yes: &[Value], no: &[Value]) {
         let parsed = parse(selector.clone()).expect("a selector");
         for document in yes {
-            assert!(parsed.matches(document, &mut Cost::default()).expect("cheap"), "{selector} and {document}");
+            assert!(parsed.matches(document, &mut QueryBudget::default()).expect("cheap"), "{selector} and {document}");
         }
         for document in no {
-            assert!(!parsed.matches(document, &mut Cost::default()).expect("cheap"), "{selector} and {document}");
+            assert!(
+                !parsed.matches(document, &mut QueryBudget::default()).expect("cheap"),
+                "{selector} and {document}"
+            );
         }
     }
 
@@ -458,7 +471,7 @@ mod tests {
             (json!({ "a": { "$not": { "$regex": "([ab]*a[ab]{100}|x)*$" } } }), &json!({ "a": long })),
             (json!({ "$or": vec![json!({ "a": { "$eq": text } }); 450] }), &json!({ "a": text.replace('b', "c") })),
         ] {
-            let mut cost = Cost::new(1 << 22, std::time::Duration::from_secs(3_600));
+            let mut cost = QueryBudget::new(1 << 22, std::time::Duration::from_secs(3_600));
             let found = parse(selector.clone()).expect("a selector").matches(document, &mut cost);
             let name = selector.to_string();
             assert_eq!(found, Err(QueryError::TooExpensive), "{}", name.get(..100).unwrap_or(&name));

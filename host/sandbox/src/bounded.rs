@@ -7,7 +7,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Me
 use wasmtime_wasi_io::bindings::wasi::io::poll::Host as _;
 
 use crate::host::Host;
-use konnector_egress::MAX_METHOD;
+use konnector_egress::MAX_METHOD_LENGTH;
 
 /// As `wasmtime-wasi-http` names them.
 const HTTP_TYPES: &str = "wasi:http/types@0.2.12";
@@ -20,7 +20,7 @@ pub(crate) fn link(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     linker.instance(HTTP_TYPES)?.func_wrap(
         "[method]outgoing-request.set-method",
         |mut store, (request, method): (Resource<OutgoingRequest>, Method)| {
-            let too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD);
+            let too_long = matches!(&method, Method::Other(name) if name.len() > MAX_METHOD_LENGTH);
             let set = if too_long { Err(()) } else { store.data_mut().http().set_method(request, method)? };
             Ok((set,))
         },

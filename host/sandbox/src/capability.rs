@@ -19,7 +19,7 @@ pub use crate::bill::CpuBill;
 pub use crate::clock::CpuUsedUp;
 use crate::limits::Limits;
 use konnector_egress::Session;
-pub use konnector_egress::{OwnApi, OwnBody, SecretsShown};
+pub use konnector_egress::{InternalApi, InternalBody, MayContainSecrets};
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
@@ -44,7 +44,7 @@ pub struct Capabilities {
     /// The only way out to the network.
     pub http: Arc<Session>,
     /// Our own API, for a command component.
-    pub api: Option<Arc<dyn OwnApi>>,
+    pub api: Option<Arc<dyn InternalApi>>,
     /// What the run may use up.
     pub limits: Limits,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::job::{Cause, Job};
-use konnector_egress::OwnApi;
+use konnector_egress::InternalApi;
 
 /// Bytes of a payload from which on it is a file.
 const LARGE_PAYLOAD: usize = 100_000;
@@ -29,7 +29,7 @@ impl Environment {
     }
 
     /// For a command, whose run may still take `remaining`; without an API there is no address and no token.
-    pub(crate) fn of_command(job: &Job, api: Option<&dyn OwnApi>, remaining: Duration) -> Self {
+    pub(crate) fn of_command(job: &Job, api: Option<&dyn InternalApi>, remaining: Duration) -> Self {
         let (payload, file) = payload(job.payload.as_ref());
         let seconds = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0) + BEYOND;
         let parameters = if job.parameters.is_empty() { Value::Null } else { Value::Object(job.parameters.clone()) };

@@ -86,7 +86,7 @@ impl Limits {
     pub fn most() -> Self {
         let mut limits = Self::default();
         for limit in Limit::ALL {
-            limits.set(*limit, limit.most());
+            limits.set(*limit, limit.default_max());
         }
         limits
     }

@@ -11,8 +11,8 @@ use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::meter::Meter;
 use konnector_egress::SecretTable;
-use konnector_egress::pace::Pace;
 use konnector_egress::text;
+use konnector_egress::yield_budget::YieldBudget;
 
 /// The names and values of one line beyond this number are cut off.
 const FIELDS_PER_LINE: usize = 32;
@@ -84,7 +84,7 @@ impl Logs {
 
     /// Takes a message, which may be several lines; the fields go with the first. Yields between lines and fields.
     pub(crate) async fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
-        let mut pace = Pace::default();
+        let mut pace = YieldBudget::default();
         let panicked = level == Level::Error && message.starts_with(PANICKED);
         let first = message.split_once('\n').map_or(message, |(first, _)| first);
         let room = self.0.line_bytes - self.0.counted(first);
@@ -108,13 +108,13 @@ impl Logs {
                 self.0.keep(level, readable, self.0.counted(line), fields);
             }
             // Whatever is written of a line, its beginning was worked through.
-            pace.did(LINE_COST + line.len().min(self.0.window())).await;
+            pace.consume(LINE_COST + line.len().min(self.0.window())).await;
             rest = after;
         }
     }
 
     /// As many fields as there is room for.
-    async fn readable_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut Pace) -> Fields {
+    async fn readable_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut YieldBudget) -> Fields {
         let mut kept = Fields::default();
         for (name, value) in fields.into_iter().take(FIELDS_PER_LINE) {
             if name.len() > room || (name.len() == room && !value.is_empty()) {
@@ -123,7 +123,7 @@ impl Logs {
             let for_value = room - name.len();
             let readable = self.0.readable_in_slices(&name, room).await;
             kept.readable.push((readable, self.0.readable_in_slices(&value, for_value).await));
-            pace.did((name.len() + value.len()).min(2 * self.0.window())).await;
+            pace.consume((name.len() + value.len()).min(2 * self.0.window())).await;
             let counted = name.len() + value.len().min(for_value);
             kept.counted += counted;
             room -= counted;
@@ -166,7 +166,7 @@ impl Logs {
         if dropped > 0 {
             let Inner { bytes, lines, .. } = &*self.0;
             let message =
-                format!("{dropped} more lines dropped: a run may log {lines} lines and {}", text::Bytes(*bytes));
+                format!("{dropped} more lines dropped: a run may log {lines} lines and {}", text::ByteSize(*bytes));
             self.0.log.line(LogLine {
                 after: self.0.clock.since_start(),
                 level: Level::Warn,
@@ -217,7 +217,7 @@ impl Inner {
 
     /// Bytes of a line that are looked at.
     fn window(&self) -> usize {
-        self.line_bytes.saturating_add(self.secrets.longest().min(MAX_MARGIN))
+        self.line_bytes.saturating_add(self.secrets.max_encoded_length().min(MAX_MARGIN))
     }
 
     /// The one place where text of a guest is made fit for people. It is cut first, so that the cost does not depend on what the guest
@@ -226,17 +226,17 @@ impl Inner {
     /// Where a text is cut, the beginning of a secret may be left that is not recognised any more. So more than the limit is masked, by the
     /// length of the longest secret, and as much is taken off from the end of what comes out.
     fn readable(&self, text: &str, limit: usize, is_cut: bool) -> String {
-        let longest = self.secrets.longest();
+        let longest = self.secrets.max_encoded_length();
         let beginning = beginning(text, limit, longest);
-        let readable = self.secrets.mask(&text::clean(beginning)).into_owned();
+        let readable = self.secrets.mask(&text::sanitize(beginning)).into_owned();
         shorten(readable, longest, limit, is_cut || beginning.len() < text.len())
     }
 
     /// The same with pauses for other tasks.
     async fn readable_in_slices(&self, text: &str, limit: usize) -> String {
-        let longest = self.secrets.longest();
+        let longest = self.secrets.max_encoded_length();
         let beginning = beginning(text, limit, longest);
-        let readable = self.secrets.mask_in_slices(&text::clean(beginning)).await;
+        let readable = self.secrets.mask_in_slices(&text::sanitize(beginning)).await;
         shorten(readable, longest, limit, beginning.len() < text.len())
     }
 
@@ -260,7 +260,7 @@ fn beginning(text: &str, limit: usize, longest: usize) -> &str {
 }
 
 fn shorten(readable: String, longest: usize, limit: usize, is_cut: bool) -> String {
-    if is_cut { text::cut_short(readable, longest, limit) } else { text::cut(readable, limit) }
+    if is_cut { text::truncate_tail(readable, longest, limit) } else { text::truncate(readable, limit) }
 }
 
 #[cfg(test)]
@@ -399,10 +399,10 @@ pub(crate) mod tests {
         logs.0.secrets.put("key", &value).unwrap();
         for before in [0, 1, 50, 90, 99] {
             let line = logs.readable(&format!("{}{value}", "-".repeat(before)), 100);
-            assert_eq!(line, text::cut(format!("{}[masked]", "-".repeat(before)), 100));
+            assert_eq!(line, text::truncate(format!("{}[masked]", "-".repeat(before)), 100));
         }
         // Where the cut falls into the value, which is somewhere behind the limit, nothing of it is shown.
-        let window = 100 + logs.0.secrets.longest();
+        let window = 100 + logs.0.secrets.max_encoded_length();
         for before in (window - 1_000..window).step_by(37) {
             for fill in ["-", "\u{7}"] {
                 let line = logs.readable(&format!("{}{value}{}", fill.repeat(before), "-".repeat(100_000)), 100);

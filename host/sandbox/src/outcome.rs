@@ -16,8 +16,8 @@ use crate::logs::Logs;
 use crate::meter::Meter;
 use crate::protocol::Told;
 use crate::receipt::Receipt;
-use konnector_egress::pace::Pace;
 use konnector_egress::text;
+use konnector_egress::yield_budget::YieldBudget;
 
 /// Bytes of one text in a failure or a problem.
 const TEXT: usize = 2 << 10;
@@ -54,7 +54,7 @@ pub enum Ending {
     #[error("the run was ended because it used up its {} seconds of processor time", .0.as_secs_f64())]
     CpuBudget(Duration),
     /// It asked for more memory than it may have, and could not go on without.
-    #[error("the run was ended because it needs more than its {} of memory", text::Bytes(*.0))]
+    #[error("the run was ended because it needs more than its {} of memory", text::ByteSize(*.0))]
     Memory(u64),
     /// It fell over; the text says how.
     #[error("{0}")]
@@ -119,11 +119,11 @@ impl Judge<'_> {
     async fn report(&self, report: wit::Report) -> Report {
         let problem_count = report.problems.len() as u64;
         let more = report.problems.len().saturating_sub(PROBLEMS);
-        let mut pace = Pace::default();
+        let mut pace = YieldBudget::default();
         let mut problems = Vec::with_capacity(report.problems.len().min(PROBLEMS + 1));
         for wit::Problem { item, message } in report.problems.into_iter().take(PROBLEMS) {
             problems.push(Problem { item: self.text(&item), message: self.text(&message) });
-            pace.did(item.len() + message.len()).await;
+            pace.consume(item.len() + message.len()).await;
         }
         if more > 0 {
             problems.push(Problem { item: String::new(), message: format!("{more} more problems") });
@@ -177,7 +177,7 @@ impl Judge<'_> {
             return Ending::Trap(format!(
                 "the konnector holds resources of the host (requests, headers, bodies, streams) that do not fit into its {} of memory; drop \
                  those it is done with",
-                text::Bytes(self.limits.memory)
+                text::ByteSize(self.limits.memory)
             ));
         }
         let panic = self.logs.panic_message();
@@ -220,7 +220,7 @@ impl Judge<'_> {
             return Ending::Trap(format!(
                 "the konnector passed more than {} in one call; save documents in smaller batches, write files in parts of at \
                  most 1 MiB",
-                text::Bytes(*host_call_bytes as u64)
+                text::ByteSize(*host_call_bytes as u64)
             ));
         }
         Ending::Trap(format!("the konnector was stopped: {}", self.text(&error.root_cause().to_string())))

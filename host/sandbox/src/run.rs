@@ -187,9 +187,10 @@ impl Run {
             Err(_) => tracing::warn!("keeping the cookies of a run took too long"),
         }
         // A command reads the account through our own API, its passwords included.
-        let reads_secrets = self.program.info().reads_secrets || api.as_ref().is_some_and(|api| api.shows_secrets());
+        let reads_secrets =
+            self.program.info().reads_secrets || api.as_ref().is_some_and(|api| api.may_contain_secrets());
         let Context { meter, clock, .. } = &*self.context;
-        let receipt = Receipt::new(meter, clock, http.ledger(), &self.program, reads_secrets);
+        let receipt = Receipt::new(meter, clock, http.network_usage(), &self.program, reads_secrets);
         Ended { outcome, receipt }
     }
 }

@@ -148,7 +148,7 @@ impl Sandbox {
         let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
         let id = job.id.clone();
-        log_limit::limited(&id, run.drive(job)).await
+        log_limit::with_log_limit(&id, run.drive(job)).await
     }
 }
 

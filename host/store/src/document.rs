@@ -18,7 +18,7 @@ use crate::rev::{BodyDigest, Rev};
 use crate::view::{self, View};
 
 /// The largest document, in bytes of JSON.
-pub(crate) const LIMIT: usize = konnector_manifest::json_budget::MAX_DOCUMENT;
+pub(crate) const LIMIT: usize = konnector_manifest::json_budget::MAX_DOCUMENT_BYTES;
 /// Documents up to this size stand in the map, larger ones in a blob; the rest of an entry takes less than 512 bytes.
 const INLINE_LIMIT: usize = frame::LIMIT - 512;
 /// How deep a document may nest: JSON is read up to 128 levels, and the entry adds its own.

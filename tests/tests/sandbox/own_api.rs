@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use konnector_sandbox::capability::{CpuBill, OwnApi, OwnBody};
+use konnector_sandbox::capability::{CpuBill, InternalApi, InternalBody};
 use konnector_sandbox::{Ended, Ending, Outcome};
 use konnector_tests::fakes::World;
 use konnector_tests::guest;
@@ -34,7 +34,7 @@ fn compute(time: Duration) {
 }
 
 #[async_trait]
-impl OwnApi for Computes {
+impl InternalApi for Computes {
     fn url(&self) -> &Url {
         &self.url
     }
@@ -47,11 +47,11 @@ impl OwnApi for Computes {
         "token"
     }
 
-    fn shows_secrets(&self) -> bool {
+    fn may_contain_secrets(&self) -> bool {
         false
     }
 
-    async fn call(&self, request: hyper::Request<OwnBody>) -> hyper::Response<OwnBody> {
+    async fn call(&self, request: hyper::Request<InternalBody>) -> hyper::Response<InternalBody> {
         let (time, bill) = (self.time, request.extensions().get::<CpuBill>().expect("a bill").clone());
         match request.uri().path() {
             "/here" => compute(time),

@@ -88,7 +88,7 @@ async fn ordinary_requests_work() {
     Info: unread: 200 [content-length=300000]
     ");
     let [host] = &ended.receipt.hosts[..] else { panic!("{:?}", ended.receipt.hosts) };
-    assert_eq!((host.requests, host.statuses[&200], host.own), (5, 5, false));
+    assert_eq!((host.requests, host.statuses[&200], host.internal), (5, 5, false));
     assert!(host.bytes_up > 200_000 && host.bytes_down > 300_000, "{host:?}");
 }
 
@@ -135,7 +135,7 @@ async fn refusals_have_a_code_and_the_log_says_what_to_do() {
 async fn headers_of_the_connection_are_not_the_guests() {
     let mut world = World::default();
     let names =
-        ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Trailer", "Expect"];
+        ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Trailer", "BodyFormat"];
     let mut requests: Vec<_> = names.iter().map(|name| json!({ "name": name, "headers": [[name, "x"]] })).collect();
     requests.push(json!({ "name": "line break", "headers": [["x", "a\r\nb: c"]] }));
     requests.push(json!({ "name": "two lengths", "headers": [["content-length", "1"], ["content-length", "2"]] }));
@@ -148,7 +148,7 @@ async fn headers_of_the_connection_are_not_the_guests() {
     Info: Proxy-Authorization: header Proxy-Authorization: HeaderError::Forbidden
     Info: TE: header TE: HeaderError::Forbidden
     Info: Trailer: header Trailer: HeaderError::Forbidden
-    Info: Expect: header Expect: HeaderError::Forbidden
+    Info: BodyFormat: header BodyFormat: HeaderError::Forbidden
     Info: line break: header x: HeaderError::InvalidSyntax
     Info: two lengths: header content-length: HeaderError::InvalidSyntax
     ");

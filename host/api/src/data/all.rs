@@ -171,7 +171,7 @@ impl Rows {
     fn row(&self, document: Document) -> Value {
         let mut row = json!({ "id": document.id, "key": document.id, "value": { "rev": document.rev } });
         if let Some(members) = row.as_object_mut().filter(|_| self.documents) {
-            let wanted = self.fields.of(shown(&self.doctype, document));
+            let wanted = self.fields.apply(shown(&self.doctype, document));
             members.insert("doc".to_owned(), Value::Object(wanted));
         }
         row

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use konnector_manifest::untrusted::{cut, printable_lines};
+use konnector_manifest::untrusted::{to_printable_lines, truncate_middle};
 use konnector_platform::Error;
 use konnector_platform::account::Place;
 use konnector_query::QueryError;
@@ -39,7 +39,7 @@ pub struct Failure {
 const MAX_MESSAGE_SIZE: usize = 2_000;
 /// A message as clients read it, perhaps in a terminal.
 fn told(message: String) -> String {
-    printable_lines(&cut(message, MAX_MESSAGE_SIZE)).into_owned()
+    to_printable_lines(&truncate_middle(message, MAX_MESSAGE_SIZE)).into_owned()
 }
 
 /// Seconds after which a server with too much to do may be asked again: longer than most requests take.
@@ -226,7 +226,7 @@ const fn of_query(error: &QueryError) -> &'static str {
     match error {
         QueryError::Selector(_) => "invalid_selector",
         QueryError::Sort(_) => "unsupported_mixed_sort",
-        QueryError::Member { .. } | QueryError::TooExpensive => "bad_request",
+        QueryError::Field { .. } | QueryError::TooExpensive => "bad_request",
         QueryError::NoIndex => "no_index",
     }
 }

@@ -92,7 +92,7 @@ impl Refusal {
     pub fn frame(&self, source: &Value) -> String {
         let (status, code, title) = match self {
             Self::Method(method) => {
-                ("405 Method Not Allowed", "method not allowed", format!("The {method} method is not supported"))
+                ("405 Method Not HostRule", "method not allowed", format!("The {method} method is not supported"))
             }
             Self::Token => ("401 Unauthorized", "unauthorized", "The authentication has failed".to_owned()),
             Self::Forbidden(doctype) => {

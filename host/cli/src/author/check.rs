@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use konnector_manifest::untrusted::cut;
-use konnector_manifest::{Error, Manifest, Place, RuleKind, Verb};
+use konnector_manifest::untrusted::truncate_middle;
+use konnector_manifest::{Error, Manifest, RuleKind, TextPosition, Verb};
 use konnector_sandbox::{Cut, Kind, LimitPolicy, Sandbox};
 use serde::Serialize;
 use serde_json::json;
 
 use super::bundle;
 use crate::error::Result;
-use crate::output::{Mark, Output, bytes, done, marked_line, printable, to_stderr};
+use crate::output::{Mark, Output, bytes, done, marked_line, to_printable, to_stderr};
 use crate::serve::config::nearest;
 
 /// Arguments of `konnector check`.
@@ -44,17 +44,17 @@ pub fn run(output: Output, Arguments { folder }: &Arguments) -> Result<ExitCode>
         files(folder, manifest, &mut problems);
     }
     for problem in &mut problems {
-        problem.message = cut(std::mem::take(&mut problem.message), MAX_MESSAGE_SIZE);
+        problem.message = truncate_middle(std::mem::take(&mut problem.message), MAX_MESSAGE_SIZE);
     }
     let errors = problems.iter().filter(|problem| problem.error).count();
     let secrets = manifest.as_ref().map(secrets).unwrap_or_default();
     output.show(&json!({ "problems": problems, "errors": errors, "secrets": secrets }), || {
         for secret in &secrets {
-            say!("{}", printable(secret));
+            say!("{}", to_printable(secret));
         }
         for problem in &problems {
             let mark = if problem.error { Mark::Problem } else { Mark::Hint };
-            marked_line(mark, &printable(&format!("{}: {}", problem.place, problem.message)));
+            marked_line(mark, &to_printable(&format!("{}: {}", problem.place, problem.message)));
         }
         match (errors, &manifest) {
             (0, Some(manifest)) => done(&format!("{} {} can be installed", manifest.name, manifest.version)),
@@ -95,7 +95,7 @@ fn at(line: Option<usize>) -> String {
 
 /// The file, with the line of a field.
 fn of(text: &[u8], path: &str) -> String {
-    at(Place::of(text, path).map(|place| place.line))
+    at(TextPosition::find(text, path).map(|place| place.line))
 }
 
 fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
@@ -111,7 +111,7 @@ fn manifest(text: &[u8], problems: &mut Vec<Problem>) -> Option<Manifest> {
         Err(error) => {
             let message = match &error {
                 // The place says where.
-                Error::In { error, .. } => error.to_string(),
+                Error::AtPosition { error, .. } => error.to_string(),
                 other => other.to_string(),
             };
             problems.push(Problem { error: true, place: at(error.line()), message });
@@ -125,8 +125,8 @@ fn hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<Problem>) {
     let mut hint = |path: &str, message: String| {
         problems.push(Problem { error: false, place: of(text, path), message });
     };
-    for name in manifest.raw().keys().filter(|name| !Manifest::MEMBERS.contains(&name.as_str())) {
-        let meant = nearest(name, Manifest::MEMBERS.iter().copied());
+    for name in manifest.raw().keys().filter(|name| !Manifest::KNOWN_FIELDS.contains(&name.as_str())) {
+        let meant = nearest(name, Manifest::KNOWN_FIELDS.iter().copied());
         let advice = meant
             .map_or_else(|| "it is kept, and means nothing".to_owned(), |known| format!("did you mean \"{known}\"?"));
         hint(name, format!("{name}: this member is unknown; {advice}"));

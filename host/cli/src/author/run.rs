@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::bundle::Bundle;
 use crate::accounts;
 use crate::error::{Error, Result};
-use crate::output::{Output, cell, done, printable};
+use crate::output::{Output, cell, done, to_printable};
 use crate::receipt;
 
 use self::bench::Bench;
@@ -81,7 +81,7 @@ pub async fn run(output: Output, arguments: &Arguments) -> Result<ExitCode> {
     if went_well {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Error::failed(format!("{}: {}", cell(job.get("error")), printable(&cell(job.get("error_message")))), ""))
+    Err(Error::failed(format!("{}: {}", cell(job.get("error")), to_printable(&cell(job.get("error_message")))), ""))
 }
 
 fn parse_parameters(text: &str) -> Result<serde_json::Map<String, Value>> {

@@ -217,7 +217,7 @@ fn limits(setting: &str, given: Option<Table>) -> Result<LimitValues> {
         let wrong = || {
             Error::usage(
                 format!("{setting}.{key} is {value}, which is no whole number from 1 on"),
-                format!("for example {key} = {}", limit.most()),
+                format!("for example {key} = {}", limit.default_max()),
             )
         };
         values.set(limit, number.ok_or_else(wrong)?)?;
@@ -388,7 +388,7 @@ mod tests {
         let flags: Table = "limits = { files = 7 }".parse().unwrap();
         let LimitPolicy { most, default } = Settings::merge(file, &variable, flags).unwrap().limits;
         assert_eq!([Limit::Memory, Limit::Wall, Limit::Files].map(|limit| most.get(limit)), [1024, 900, 7]);
-        assert_eq!(most.get(Limit::Requests), Limit::Requests.most());
+        assert_eq!(most.get(Limit::Requests), Limit::Requests.default_max());
         assert_eq!((default.get(Limit::Cpu), default.get(Limit::Wall)), (30, Limit::Wall.default_value()));
     }
 

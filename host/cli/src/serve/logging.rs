@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write, stderr};
 
-use konnector_manifest::untrusted::{cut, is_printable};
+use konnector_manifest::untrusted::{is_printable, truncate_middle};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
@@ -50,7 +50,7 @@ impl CleanLines {
         let cleaned = match self.format {
             LogFormat::Text => {
                 let shown = |character| if allowed(character) { character } else { char::REPLACEMENT_CHARACTER };
-                cut(line.chars().map(shown).collect(), MAX_LINE_SIZE)
+                truncate_middle(line.chars().map(shown).collect(), MAX_LINE_SIZE)
             }
             LogFormat::Json if line.len() > MAX_LINE_SIZE => escaped(&shortened(line)),
             LogFormat::Json => escaped(line),
@@ -74,7 +74,7 @@ fn shortened(line: &str) -> String {
 
 fn shorten(value: &mut Value) {
     match value {
-        Value::String(text) => *text = cut(std::mem::take(text), MAX_TEXT_SIZE),
+        Value::String(text) => *text = truncate_middle(std::mem::take(text), MAX_TEXT_SIZE),
         Value::Array(items) => items.iter_mut().for_each(shorten),
         Value::Object(members) => members.values_mut().for_each(shorten),
         _ => {}

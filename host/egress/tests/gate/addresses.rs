@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use konnector_egress::{HttpError, Resolver};
 
 use super::fixture::{Fixture, get, record};
-use super::server::{Server, answer, ok};
+use super::server::{Server, ok, response};
 
-fn prohibited(error: &HttpError) -> bool {
+fn is_prohibited(error: &HttpError) -> bool {
     matches!(error, HttpError::AddressProhibited(_))
 }
 
@@ -23,7 +23,7 @@ async fn private_addresses_are_refused_unless_the_operator_allows_them() {
     fixture.options.allowed_private = Vec::new();
     let session = fixture.session();
     let refused = get(&session, url.clone()).await.unwrap_err();
-    assert!(prohibited(&refused), "{refused}");
+    assert!(is_prohibited(&refused), "{refused}");
     assert!(!refused.to_string().contains("127.0.0.1"), "a guest learns nothing of the network: {refused}");
     let record = record(&session, &url);
     assert_eq!((record.requests, record.denied, record.bytes_up), (0, 1, 0));
@@ -60,7 +60,7 @@ async fn an_address_instead_of_a_name_is_vetted_too() {
         "http://169.254.169.254/latest/meta-data/".into(),
     ] {
         let refused = get(&session, url.clone()).await.unwrap_err();
-        assert!(prohibited(&refused), "{url}: {refused}");
+        assert!(is_prohibited(&refused), "{url}: {refused}");
     }
     assert_eq!(server.connections(), 1);
 }
@@ -71,17 +71,17 @@ async fn of_several_addresses_only_the_permitted_ones_are_dialled() {
     let private = Server::listen(&format!("127.0.0.1:{}", server.port()), |_| ok("")).await;
     let mut fixture = Fixture::new()
         .allow(server.url("a.example", ""))
-        .name("a.example", &["127.0.0.1", "::ffff:127.0.0.1", "10.0.0.1", "127.0.0.2"]);
+        .resolve_to("a.example", &["127.0.0.1", "::ffff:127.0.0.1", "10.0.0.1", "127.0.0.2"]);
     fixture.options.allowed_private = vec!["127.0.0.2".parse().unwrap()];
     get(&fixture.session(), server.url("a.example", "/")).await.unwrap();
     assert_eq!((server.connections(), private.connections()), (1, 0));
 }
 
 /// Answers with an address that is allowed and with one that is not, by turns.
-struct Turncoat(AtomicUsize);
+struct RebindingResolver(AtomicUsize);
 
 /// Where a name server could lead who asked it twice.
-const INSIDE: [&str; 16] = [
+const PRIVATE_ADDRESSES: [&str; 16] = [
     "127.0.0.1",
     "::1",
     "::ffff:127.0.0.1",
@@ -101,10 +101,10 @@ const INSIDE: [&str; 16] = [
 ];
 
 #[async_trait]
-impl Resolver for Turncoat {
+impl Resolver for RebindingResolver {
     async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
         let turn = self.0.fetch_add(1, Ordering::SeqCst);
-        let inside = INSIDE[turn / 2 % INSIDE.len()].parse().unwrap();
+        let inside = PRIVATE_ADDRESSES[turn / 2 % PRIVATE_ADDRESSES.len()].parse().unwrap();
         Ok(vec![if turn.is_multiple_of(2) { Ipv4Addr::new(127, 0, 0, 2).into() } else { inside }])
     }
 }
@@ -112,7 +112,7 @@ impl Resolver for Turncoat {
 #[tokio::test]
 async fn a_name_that_changes_its_mind_never_leads_inside() {
     // `Connection: close`, so that every request resolves anew.
-    let outside = Server::listen("127.0.0.2:0", |_| answer(200, &[("Connection", "close")], "outside")).await;
+    let outside = Server::listen("127.0.0.2:0", |_| response(200, &[("Connection", "close")], "outside")).await;
     let port = outside.port();
     let inside = Server::listen(&format!("127.0.0.1:{port}"), |_| ok("inside")).await;
     // Not every machine that tests are run on has IPv6.
@@ -125,14 +125,14 @@ async fn a_name_that_changes_its_mind_never_leads_inside() {
     };
     let mut fixture = Fixture::new().allow(outside.url("a.example", ""));
     fixture.options.allowed_private = vec!["127.0.0.2".parse().unwrap()];
-    let resolver = Arc::new(Turncoat(AtomicUsize::new(0)));
+    let resolver = Arc::new(RebindingResolver(AtomicUsize::new(0)));
     fixture.options.resolver = resolver.clone();
     let session = fixture.session();
     for turn in 0..1_000 {
         let answer = get(&session, outside.url("a.example", "/")).await;
-        assert_eq!(answer.as_ref().err().is_some_and(prohibited), turn % 2 == 1, "{turn}: {answer:?}");
+        assert_eq!(answer.as_ref().err().is_some_and(is_prohibited), turn % 2 == 1, "{turn}: {answer:?}");
     }
-    assert_eq!((outside.seen().len(), inside.connections()), (500, 0));
+    assert_eq!((outside.requests().len(), inside.connections()), (500, 0));
     assert!(inside_too.is_none_or(|inside| inside.connections() == 0));
     assert_eq!(resolver.0.load(Ordering::SeqCst), 1_000, "one resolution per connection");
     let record = record(&session, &outside.url("a.example", "/"));
@@ -252,7 +252,7 @@ async fn what_does_not_exist_is_unreachable() {
         .allow(format!("http://a.example:{port}"))
         .allow("http://bank.invalid")
         .allow("http://empty.example")
-        .name("empty.example", &[])
+        .resolve_to("empty.example", &[])
         .session();
     for (url, expected) in [
         (format!("http://a.example:{port}/"), "cannot be reached"),

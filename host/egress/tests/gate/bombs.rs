@@ -4,11 +4,11 @@ use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use konnector_egress::{Body, HttpError, Request, Session, Stream};
+use konnector_egress::{DecodedBody, HttpError, Request, ResponseStream, Session};
 
 use super::fixture::{Fixture, get, text};
-use super::memory::bounded;
-use super::server::{Answer, Server, Step, answer, raw};
+use super::memory::with_bounded_memory;
+use super::server::{ResponseScript, ResponseStep, Server, raw, response};
 
 /// Writes this many MiB of zeros.
 fn zeros(mebibytes: usize, mut to: impl Write) {
@@ -47,8 +47,8 @@ fn bombs() -> [(&'static str, Vec<u8>); 4] {
 }
 
 /// A session without a limit of its own on bodies, and a first exchange behind it, so that only the answer is measured.
-async fn serving(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Server, Session) {
-    let empty = || super::server::answer(204, &[], "");
+async fn start_server(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
+    let empty = || super::server::response(204, &[], "");
     let server = Server::start(move |seen| if seen.target == "/" { answer() } else { empty() }).await;
     let fixture = Fixture::new().allow(server.url("a.example", ""));
     let session = fixture.budget(|budget| budget.body_limit = 1 << 30).session();
@@ -56,9 +56,9 @@ async fn serving(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Server
     (server, session)
 }
 
-async fn fetch(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Body, HttpError> {
-    let (server, session) = serving(answer).await;
-    let fetched = bounded(get(&session, server.url("a.example", "/"))).await;
+async fn fetch(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> Result<DecodedBody, HttpError> {
+    let (server, session) = start_server(answer).await;
+    let fetched = with_bounded_memory(get(&session, server.url("a.example", "/"))).await;
     fetched.map(|answer| answer.body).map_err(|error| match error {
         HttpError::Protocol(text) => {
             HttpError::Protocol(text.replace(&server.url("a.example", ""), "http://a.example"))
@@ -68,7 +68,7 @@ async fn fetch(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Bo
 }
 
 /// How much a stream lets through, and why it ends.
-async fn drain(stream: &mut Stream) -> (usize, Option<HttpError>) {
+async fn drain(stream: &mut ResponseStream) -> (usize, Option<HttpError>) {
     let mut received = 0;
     loop {
         match stream.chunk().await {
@@ -83,7 +83,7 @@ async fn drain(stream: &mut Stream) -> (usize, Option<HttpError>) {
 async fn a_bomb_of_each_kind_goes_off_in_a_box() {
     for (encoding, bomb) in bombs() {
         assert!(bomb.len() < 150_000, "{encoding}: {}", bomb.len());
-        let error = fetch(move || answer(200, &[("Content-Encoding", encoding)], &bomb)).await.unwrap_err();
+        let error = fetch(move || response(200, &[("Content-Encoding", encoding)], &bomb)).await.unwrap_err();
         assert!(matches!(error, HttpError::Protocol(_)), "{encoding}: {error:?}");
         insta::allow_duplicates! {
             insta::assert_snapshot!(error, @"the compressed body from http://a.example unfolds to more than 100 times its size");
@@ -94,7 +94,7 @@ async fn a_bomb_of_each_kind_goes_off_in_a_box() {
 #[tokio::test]
 async fn what_a_small_answer_unfolds_to_counts() {
     for (encoding, bomb) in [("gzip", gzip(2)), ("deflate", deflate(2)), ("br", brotli(2)), ("zstd", zstd(2, 20))] {
-        let server = Server::start(move |_| answer(200, &[("Content-Encoding", encoding)], &bomb)).await;
+        let server = Server::start(move |_| response(200, &[("Content-Encoding", encoding)], &bomb)).await;
         let fixture = Fixture::new().allow(server.url("a.example", ""));
         let session = fixture.budget(|budget| budget.body_limit = 1 << 20).session();
         let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
@@ -105,9 +105,9 @@ async fn what_a_small_answer_unfolds_to_counts() {
 #[tokio::test]
 async fn a_bomb_that_is_streamed_too() {
     for (encoding, bomb) in bombs() {
-        let (server, session) = serving(move || answer(200, &[("Content-Encoding", encoding)], &bomb)).await;
+        let (server, session) = start_server(move || response(200, &[("Content-Encoding", encoding)], &bomb)).await;
         let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
-        let (received, error) = bounded(drain(&mut stream)).await;
+        let (received, error) = with_bounded_memory(drain(&mut stream)).await;
         assert!(received < 16 << 20, "{encoding}: {received}");
         assert!(matches!(error, Some(HttpError::Protocol(_))), "{encoding}: {error:?}");
     }
@@ -122,7 +122,7 @@ async fn what_compresses_well_without_malice_passes() {
     for (encoding, body) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd::encode_all(table.as_bytes(), 9).unwrap())]
     {
         let headers = [("Content-Encoding", encoding), ("Content-Type", "text/html")];
-        let (server, session) = serving(move || answer(200, &headers, &body)).await;
+        let (server, session) = start_server(move || response(200, &headers, &body)).await;
         for _ in 0..2 {
             assert!(text(&get(&session, server.url("a.example", "/")).await.unwrap()) == table, "{encoding}");
         }
@@ -133,22 +133,22 @@ async fn what_compresses_well_without_malice_passes() {
 #[tokio::test]
 async fn windows_larger_than_those_of_the_standards_are_refused() {
     let large = zstd(1, 27);
-    let error = fetch(move || answer(200, &[("Content-Encoding", "zstd")], &large)).await.unwrap_err();
+    let error = fetch(move || response(200, &[("Content-Encoding", "zstd")], &large)).await.unwrap_err();
     insta::assert_snapshot!(error, @"the body from http://a.example is not compressed as its headers say: Frame requires too much memory for decoding");
-    let error = fetch(|| answer(200, &[("Content-Encoding", "br")], [0x11, 30, 0, 0])).await.unwrap_err();
+    let error = fetch(|| response(200, &[("Content-Encoding", "br")], [0x11, 30, 0, 0])).await.unwrap_err();
     insta::assert_snapshot!(error, @"the body from http://a.example is not compressed as its headers say: its window is too large");
 }
 
 #[tokio::test]
 async fn an_encoding_without_content_is_an_empty_body() {
-    let empty = Body::Bytes(Vec::new().into());
-    assert_eq!(fetch(|| answer(200, &[("Content-Encoding", "gzip")], "")).await.unwrap(), empty);
+    let empty = DecodedBody::Bytes(Vec::new().into());
+    assert_eq!(fetch(|| response(200, &[("Content-Encoding", "gzip")], "")).await.unwrap(), empty);
     let (server, session) =
-        serving(|| raw("HTTP/1.1 200 X\r\nContent-Encoding: br\r\nContent-Length: 9\r\n\r\n")).await;
+        start_server(|| raw("HTTP/1.1 200 X\r\nContent-Encoding: br\r\nContent-Length: 9\r\n\r\n")).await;
     let head = Request { method: "HEAD".into(), ..Request::get(server.url("a.example", "/")) };
     assert_eq!(session.send(head).await.unwrap().body, empty);
     // What is not known is handed on as it is, and said.
-    let (server, session) = serving(|| answer(200, &[("Content-Encoding", "compress")], "x")).await;
+    let (server, session) = start_server(|| response(200, &[("Content-Encoding", "compress")], "x")).await;
     let answer = get(&session, server.url("a.example", "/")).await.unwrap();
     assert!(answer.headers.contains(&("content-encoding".to_owned(), "compress".to_owned())));
 }
@@ -157,11 +157,12 @@ async fn an_encoding_without_content_is_an_empty_body() {
 async fn a_download_without_end_meets_the_budget_and_not_the_memory() {
     let part = format!("10000\r\n{}\r\n", "x".repeat(1 << 16)).into_bytes();
     let head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    let server = Server::start(move |_| vec![Step::Write(head.clone()), Step::Repeat(part.clone())]).await;
+    let server =
+        Server::start(move |_| vec![ResponseStep::Write(head.clone()), ResponseStep::Repeat(part.clone())]).await;
     let fixture = Fixture::new().allow(server.url("a.example", ""));
     let session = fixture.budget(|budget| budget.bytes_down = 256 << 20).session();
     let mut stream = session.open(Request::get(server.url("a.example", "/"))).await.unwrap();
-    let (received, error) = bounded(drain(&mut stream)).await;
+    let (received, error) = with_bounded_memory(drain(&mut stream)).await;
     assert!(received > 255 << 20, "{received}");
     insta::assert_snapshot!(error.unwrap(), @"this run's budget of 268435456 bytes to receive is used up");
 }
@@ -175,7 +176,8 @@ async fn heads_without_end_are_given_up() {
         ("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n1;", "extension"),
         ("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X-Trailer: z\r\n"),
     ] {
-        let steps = move || vec![Step::Write(beginning.into()), Step::Repeat(part.repeat(1_000).into_bytes())];
+        let steps =
+            move || vec![ResponseStep::Write(beginning.into()), ResponseStep::Repeat(part.repeat(1_000).into_bytes())];
         let error = fetch(steps).await.unwrap_err();
         assert!(matches!(error, HttpError::Protocol(_)), "{beginning:?}: {error:?}");
     }

@@ -3,9 +3,9 @@
 use konnector_egress::{HttpError, Request};
 
 use super::fixture::{Fixture, get, record};
-use super::server::{Server, answer, ok, redirect};
+use super::server::{Server, ok, redirect, response};
 
-fn used_up(error: &HttpError, what: &str) -> bool {
+fn is_quota_exceeded(error: &HttpError, what: &str) -> bool {
     matches!(error, HttpError::QuotaExceeded(text) if text.contains(what))
 }
 
@@ -18,13 +18,13 @@ async fn refused_attempts_and_redirects_count_as_requests() {
     get(&session, "nonsense".to_owned()).await.unwrap_err();
     get(&session, server.url("a.example", "/r")).await.unwrap();
     let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
-    assert!(used_up(&error, "5 requests"), "{error}");
-    assert_eq!(server.seen().len(), 3);
+    assert!(is_quota_exceeded(&error, "5 requests"), "{error}");
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[tokio::test]
 async fn bytes_are_counted_in_both_directions() {
-    let server = Server::start(|_| answer(200, &[], vec![b'x'; 60_000])).await;
+    let server = Server::start(|_| response(200, &[], vec![b'x'; 60_000])).await;
     let url = server.url("a.example", "/");
     let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| {
         budget.bytes_up = 1_000;
@@ -32,18 +32,18 @@ async fn bytes_are_counted_in_both_directions() {
     });
     let session = fixture.session();
     let error = session.send(Request::post(url.clone(), "text/plain", "x".repeat(1_000))).await.unwrap_err();
-    assert!(used_up(&error, "1000 bytes to send"), "{error}");
+    assert!(is_quota_exceeded(&error, "1000 bytes to send"), "{error}");
     assert_eq!(server.connections(), 0);
     get(&session, url.clone()).await.unwrap();
     let error = get(&session, url.clone()).await.unwrap_err();
-    assert!(used_up(&error, "100000 bytes to receive"), "{error}");
+    assert!(is_quota_exceeded(&error, "100000 bytes to receive"), "{error}");
     let record = record(&session, &url);
     assert!(record.bytes_up < 1_000 && record.bytes_down > 60_000, "{record:?}");
 }
 
 #[tokio::test]
 async fn a_stream_has_the_runs_budget_and_no_other_limit() {
-    let server = Server::start(|_| answer(200, &[], vec![b'x'; 100_000])).await;
+    let server = Server::start(|_| response(200, &[], vec![b'x'; 100_000])).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| {
         budget.body_limit = 10;
         budget.bytes_down = 150_000;
@@ -59,5 +59,5 @@ async fn a_stream_has_the_runs_budget_and_no_other_limit() {
     };
     assert_eq!(read().await.unwrap(), 100_000);
     let error = read().await.unwrap_err();
-    assert!(used_up(&error, "150000 bytes to receive"), "{error}");
+    assert!(is_quota_exceeded(&error, "150000 bytes to receive"), "{error}");
 }

@@ -3,14 +3,18 @@
 use konnector_egress::{Request, Session};
 
 use super::fixture::{Fixture, get, text};
-use super::server::{Server, answer, ok};
+use super::server::{Server, ok, response};
 
 async fn vendor() -> Server {
     Server::start(|seen| match seen.target.as_str() {
-        "/login" => {
-            answer(200, &[("Set-Cookie", "sid=secret; Path=/; HttpOnly"), ("Set-Cookie", "theme=dark; Max-Age=60")], "")
+        "/login" => response(
+            200,
+            &[("Set-Cookie", "sid=secret; Path=/; HttpOnly"), ("Set-Cookie", "theme=dark; Max-Age=60")],
+            "",
+        ),
+        "/logout" => {
+            response(200, &[("Set-Cookie", "sid=; Path=/; Max-Age=0"), ("Set-Cookie", "theme=; Max-Age=0")], "")
         }
-        "/logout" => answer(200, &[("Set-Cookie", "sid=; Path=/; Max-Age=0"), ("Set-Cookie", "theme=; Max-Age=0")], ""),
         _ => ok(seen.header("cookie").unwrap_or("none")),
     })
     .await
@@ -47,7 +51,7 @@ async fn accounts_do_not_share_and_a_session_can_be_forgotten() {
     let (one, two) = (fixture.session_of(&gate), fixture.session_of(&gate));
     get(&one, server.url("a.example", "/login")).await.unwrap();
     assert_eq!(shown(&two, server.url("a.example", "/")).await, "none");
-    one.forget_cookies();
+    one.clear_cookies();
     assert_eq!(shown(&one, server.url("a.example", "/")).await, "none");
 }
 
@@ -95,7 +99,7 @@ async fn the_guest_sees_and_sets_the_cookies_of_named_hosts() {
 async fn a_cookie_tells_no_guess() {
     let server = Server::start(|seen| {
         let value = seen.body.trim_start_matches("p=");
-        answer(200, &[("Set-Cookie", &format!("echo={value}; Path=/"))], "")
+        response(200, &[("Set-Cookie", &format!("echo={value}; Path=/"))], "")
     })
     .await;
     let home = server.url("a.example", "/");
@@ -125,7 +129,7 @@ async fn a_cookie_tells_no_guess() {
 #[tokio::test]
 async fn a_cookie_that_holds_a_secret_counts_as_one() {
     let server = Server::start(|seen| match seen.body.strip_prefix("p=") {
-        Some(value) => answer(200, &[("Set-Cookie", &format!("echo={value}; Path=/"))], ""),
+        Some(value) => response(200, &[("Set-Cookie", &format!("echo={value}; Path=/"))], ""),
         None => ok(seen.header("cookie").unwrap_or_default()),
     })
     .await;

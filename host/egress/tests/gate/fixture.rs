@@ -16,14 +16,14 @@ use serde_json::{Map, Value, json};
 
 /// Names that end in `.example` lead to 127.0.0.1 unless told otherwise; no other name exists.
 #[derive(Default)]
-pub struct Names {
-    told: Mutex<HashMap<String, Vec<IpAddr>>>,
+pub struct FakeResolver {
+    overrides: Mutex<HashMap<String, Vec<IpAddr>>>,
 }
 
 #[async_trait]
-impl Resolver for Names {
+impl Resolver for FakeResolver {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        if let Some(addresses) = self.told.lock().unwrap().get(host) {
+        if let Some(addresses) = self.overrides.lock().unwrap().get(host) {
             return Ok(addresses.clone());
         }
         if host.ends_with(".example") {
@@ -39,13 +39,13 @@ pub struct Fixture {
     pub cookies: Option<Vec<u8>>,
     pub secrets: Arc<SecretTable>,
     account: Vec<(String, String)>,
-    names: Arc<Names>,
+    resolver: Arc<FakeResolver>,
     rules: Vec<Value>,
 }
 
 impl Fixture {
     pub fn new() -> Self {
-        let names = Arc::new(Names::default());
+        let names = Arc::new(FakeResolver::default());
         let options = GateOptions {
             allowed_private: vec!["127.0.0.0/8".parse().unwrap()],
             resolver: names.clone(),
@@ -57,35 +57,35 @@ impl Fixture {
             cookies: None,
             secrets: Arc::default(),
             account: Vec::new(),
-            names,
+            resolver: names,
             rules: Vec::new(),
         }
     }
 
     /// A rule for all methods.
     pub fn allow(self, host: impl Into<String>) -> Self {
-        self.allow_only(&[], host)
+        self.allow_methods(&[], host)
     }
 
-    pub fn allow_only(mut self, methods: &[&str], host: impl Into<String>) -> Self {
+    pub fn allow_methods(mut self, methods: &[&str], host: impl Into<String>) -> Self {
         self.rules.push(json!({ "type": "http", "verbs": methods, "values": [host.into()] }));
         self
     }
 
     /// A rule that names secrets.
-    pub fn allow_with(self, secrets: &[&str], host: impl Into<String>) -> Self {
-        self.allow_bound(json!(secrets), host)
+    pub fn allow_secrets(self, secrets: &[&str], host: impl Into<String>) -> Self {
+        self.allow_secret_bindings(json!(secrets), host)
     }
 
     /// A rule that binds secrets.
-    pub fn allow_bound(mut self, secrets: Value, host: impl Into<String>) -> Self {
+    pub fn allow_secret_bindings(mut self, secrets: Value, host: impl Into<String>) -> Self {
         self.rules.push(json!({ "type": "http", "values": [host.into()], "secrets": secrets }));
         self
     }
 
-    pub fn name(self, host: &str, addresses: &[&str]) -> Self {
+    pub fn resolve_to(self, host: &str, addresses: &[&str]) -> Self {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        self.names.told.lock().unwrap().insert(host.to_owned(), addresses);
+        self.resolver.overrides.lock().unwrap().insert(host.to_owned(), addresses);
         self
     }
 
@@ -129,7 +129,7 @@ impl Fixture {
         for (number, rule) in self.rules.iter().enumerate() {
             manifest.insert(format!("rule{number}"), rule.clone());
         }
-        Permissions::from_manifest(&manifest).unwrap().http(&Map::new()).unwrap()
+        Permissions::from_manifest(&manifest).unwrap().http_rules(&Map::new()).unwrap()
     }
 }
 
@@ -139,14 +139,14 @@ pub async fn get(session: &Session, url: String) -> Result<Response, HttpError> 
 
 pub fn text(response: &Response) -> &str {
     match &response.body {
-        konnector_egress::Body::Text(text) => text,
-        konnector_egress::Body::Bytes(bytes) => std::str::from_utf8(bytes).unwrap(),
+        konnector_egress::DecodedBody::Text(text) => text,
+        konnector_egress::DecodedBody::Bytes(bytes) => std::str::from_utf8(bytes).unwrap(),
     }
 }
 
 pub fn record(session: &Session, url: &str) -> HostRecord {
     let origin = url::Url::parse(url).unwrap().origin().ascii_serialization();
-    session.ledger().into_iter().find(|record| record.host == origin).unwrap_or_default()
+    session.network_usage().into_iter().find(|record| record.host == origin).unwrap_or_default()
 }
 
 pub fn milliseconds(milliseconds: u64) -> Duration {

@@ -14,10 +14,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
 use super::fixture::{get, milliseconds, record, text};
-use super::identity::Secure;
-use super::memory::bounded;
+use super::identity::TlsServer;
+use super::memory::with_bounded_memory;
 
-type Asked = http::request::Parts;
+type RequestParts = http::request::Parts;
 
 async fn body(mut stream: RecvStream) -> Vec<u8> {
     let mut body = Vec::new();
@@ -29,8 +29,10 @@ async fn body(mut stream: RecvStream) -> Vec<u8> {
 }
 
 /// A server that answers each request with what `answer` makes of it and of its body.
-async fn server(answer: impl Fn(Asked, Vec<u8>) -> (Response<()>, Bytes) + Clone + Send + Sync + 'static) -> Secure {
-    Secure::start(&["h2"], move |stream| {
+async fn server(
+    answer: impl Fn(RequestParts, Vec<u8>) -> (Response<()>, Bytes) + Clone + Send + Sync + 'static,
+) -> TlsServer {
+    TlsServer::start(&["h2"], move |stream| {
         let answer = answer.clone();
         async move {
             let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -111,8 +113,8 @@ async fn secrets_cookies_and_compression_work_alike() {
 }
 
 /// What goes wrong with an answer, without the port.
-async fn failure(server: &Secure, session: &Session) -> HttpError {
-    match bounded(get(session, server.url.clone())).await.unwrap_err() {
+async fn failure(server: &TlsServer, session: &Session) -> HttpError {
+    match with_bounded_memory(get(session, server.url.clone())).await.unwrap_err() {
         HttpError::Protocol(text) => HttpError::Protocol(text.replace(&server.url, "https://a.example")),
         other => other,
     }
@@ -142,7 +144,7 @@ async fn a_length_that_lies_is_an_error() {
 
 #[tokio::test]
 async fn a_server_that_resets_whatever_it_is_asked() {
-    let server = Secure::start(&["h2"], |stream| async {
+    let server = TlsServer::start(&["h2"], |stream| async {
         let mut connection = h2::server::handshake(stream).await.unwrap();
         while let Some(Ok((_, mut respond))) = connection.accept().await {
             respond.send_reset(Reason::CANCEL);
@@ -176,9 +178,9 @@ const END_HEADERS: u8 = 4;
 const STATUS_200: &[u8] = &[0x88];
 
 /// A server that answers the first request with these frames, the last of them without end.
-async fn flooding(once: Vec<Vec<u8>>, endlessly: Vec<u8>) -> Secure {
+async fn start_flooding_server(once: Vec<Vec<u8>>, endlessly: Vec<u8>) -> TlsServer {
     let repeated = endlessly.repeat((32 << 10) / endlessly.len() + 1);
-    Secure::start(&["h2"], move |stream| flood(stream, once.concat(), repeated.clone())).await
+    TlsServer::start(&["h2"], move |stream| flood(stream, once.concat(), repeated.clone())).await
 }
 
 async fn flood(stream: TlsStream<TcpStream>, once: Vec<u8>, endlessly: Vec<u8>) {
@@ -229,7 +231,7 @@ async fn floods_of_frames_end_with_an_error_and_without_memory() {
         ("data for nobody", vec![], frame(DATA, 0, 9, &[7; 8])),
         ("a second answer", vec![answer()], answer()),
     ] {
-        let server = flooding(once, endlessly).await;
+        let server = start_flooding_server(once, endlessly).await;
         let times = |times: &mut konnector_egress::Timeouts| {
             times.headers = Duration::from_secs(1);
             times.idle = Duration::from_secs(1);

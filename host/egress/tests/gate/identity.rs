@@ -47,13 +47,13 @@ impl Identity {
 }
 
 /// A server whose connections a test handles itself.
-pub struct Secure {
+pub struct TlsServer {
     pub url: String,
     identity: Identity,
     connections: Arc<AtomicUsize>,
 }
 
-impl Secure {
+impl TlsServer {
     pub async fn start<F>(
         protocols: &[&str],
         handler: impl Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,

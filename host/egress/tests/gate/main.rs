@@ -8,20 +8,20 @@
 )]
 
 mod addresses;
-mod answers;
 mod bombs;
 mod budgets;
 mod cookies;
 mod fixture;
-mod forward;
 mod http2;
 mod identity;
 mod memory;
 mod pooling;
 mod proxies;
 mod redirects;
+mod responses;
 mod rules;
 mod secrets;
 mod server;
+mod streaming;
 mod timeouts;
 mod tls;

@@ -3,14 +3,14 @@
 use std::future::Future;
 
 /// What a hostile answer may cost.
-const ALLOWED: u64 = 16 << 20;
+const MAX_GROWTH_BYTES: u64 = 16 << 20;
 
 /// Does something, and makes sure that the process grows by less than 16 MiB.
-pub async fn bounded<T>(work: impl Future<Output = T>) -> T {
+pub async fn with_bounded_memory<T>(work: impl Future<Output = T>) -> T {
     let before = peak();
     let result = work.await;
     let grown = peak().saturating_sub(before);
-    assert!(grown < ALLOWED, "the process grew by {} KiB", grown >> 10);
+    assert!(grown < MAX_GROWTH_BYTES, "the process grew by {} KiB", grown >> 10);
     result
 }
 

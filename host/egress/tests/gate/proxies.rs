@@ -6,19 +6,19 @@ use super::fixture::{Fixture, get, text};
 use super::server::{Server, ok};
 
 /// Set in the process that makes the request: variables can only be set safely for a process that has not begun.
-const INSIDE: &str = "GATE_TEST_BEHIND_PROXY";
+const CHILD_PROCESS_VARIABLE: &str = "GATE_TEST_BEHIND_PROXY";
 
 #[tokio::test]
 async fn the_environment_names_no_proxy() {
     let server = Server::start(|_| ok("direct")).await;
-    if std::env::var_os(INSIDE).is_some() {
+    if std::env::var_os(CHILD_PROCESS_VARIABLE).is_some() {
         let session = Fixture::new().allow(server.url("a.example", "")).session();
         assert_eq!(text(&get(&session, server.url("a.example", "/")).await.unwrap()), "direct");
         return;
     }
     let proxy = format!("http://127.0.0.1:{}", server.port());
     let mut inside = Command::new(std::env::current_exe().unwrap());
-    inside.args(["--exact", "proxies::the_environment_names_no_proxy"]).env(INSIDE, "1");
+    inside.args(["--exact", "proxies::the_environment_names_no_proxy"]).env(CHILD_PROCESS_VARIABLE, "1");
     for name in ["http_proxy", "https_proxy", "all_proxy"] {
         inside.env(name, &proxy).env(name.to_ascii_uppercase(), &proxy);
     }

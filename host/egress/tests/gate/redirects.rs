@@ -3,7 +3,7 @@
 use konnector_egress::{HttpError, MAX_REDIRECTS, Request};
 
 use super::fixture::{Fixture, get, record, text};
-use super::server::{Server, answer, ok, redirect};
+use super::server::{Server, ok, redirect, response};
 
 #[tokio::test]
 async fn a_post_becomes_a_get() {
@@ -12,7 +12,7 @@ async fn a_post_becomes_a_get() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let response = session.send(Request::post(server.url("a.example", "/form"), "text/plain", "x")).await.unwrap();
     assert_eq!((text(&response), response.url.as_str()), ("done", server.url("a.example", "/done?x=1").as_str()));
-    let seen = server.last();
+    let seen = server.last_request();
     assert_eq!((seen.method.as_str(), seen.header("content-type"), seen.body.as_str()), ("GET", None, ""));
     assert_eq!(server.connections(), 1, "the connection is used again");
     let record = record(&session, &server.url("a.example", "/"));
@@ -41,10 +41,10 @@ async fn a_chain_has_an_end() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let response = get(&session, server.url("a.example", &format!("/{MAX_REDIRECTS}"))).await.unwrap();
     assert_eq!(text(&response), "end");
-    let before = server.seen().len();
+    let before = server.requests().len();
     let error = get(&session, server.url("a.example", &format!("/{}", MAX_REDIRECTS + 1))).await.unwrap_err();
     assert_eq!(error, HttpError::TooManyRedirects);
-    assert_eq!(server.seen().len() - before, MAX_REDIRECTS + 1);
+    assert_eq!(server.requests().len() - before, MAX_REDIRECTS + 1);
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn a_loop_is_a_chain_without_end() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let error = get(&session, server.url("a.example", "/a")).await.unwrap_err();
     insta::assert_snapshot!(error, @"more than 10 redirects");
-    assert_eq!(server.seen().len(), MAX_REDIRECTS + 1);
+    assert_eq!(server.requests().len(), MAX_REDIRECTS + 1);
     assert_eq!(server.connections(), 1);
 }
 
@@ -72,7 +72,7 @@ async fn a_redirect_leads_to_web_pages_only() {
         let session = Fixture::new().allow(server.url("a.example", "")).session();
         let error = get(&session, server.url("a.example", "/")).await.unwrap_err();
         assert!(matches!(error, HttpError::Protocol(_)), "{location}: {error:?}");
-        assert_eq!(server.seen().len(), 1);
+        assert_eq!(server.requests().len(), 1);
     }
 }
 
@@ -102,7 +102,7 @@ async fn a_private_address_is_not_reached_by_redirect() {
         let mut fixture = Fixture::new()
             .allow(server.url("a.example", ""))
             .allow(target.trim_end_matches("/latest/meta-data/").trim_end_matches('/'))
-            .name("a.example", &["127.0.0.2"]);
+            .resolve_to("a.example", &["127.0.0.2"]);
         fixture.options.allowed_private = vec!["127.0.0.2".parse().unwrap()];
         let error = get(&fixture.session(), server.url("a.example", "/")).await.unwrap_err();
         assert!(matches!(error, HttpError::AddressProhibited(_)), "{target}: {error}");
@@ -121,8 +121,8 @@ async fn credentials_stay_with_their_origin() {
         .header("Cookie", "own=1")
         .header("X-Kept", "1");
     session.send(request).await.unwrap();
-    assert_eq!(server.last().header("cookie"), Some("own=1"));
-    let seen = other.last();
+    assert_eq!(server.last_request().header("cookie"), Some("own=1"));
+    let seen = other.last_request();
     assert_eq!((seen.header("authorization"), seen.header("cookie"), seen.header("x-kept")), (None, None, Some("1")));
     assert_eq!((seen.method.as_str(), seen.body.as_str()), ("POST", "kept"));
     assert_eq!(record(&session, &server.url("a.example", "/")).credentials_dropped, 2);
@@ -131,7 +131,7 @@ async fn credentials_stay_with_their_origin() {
 #[tokio::test]
 async fn cookies_of_a_redirect_are_kept() {
     let server = Server::start(|seen| match seen.target.as_str() {
-        "/login" => answer(302, &[("Location", "/home"), ("Set-Cookie", "sid=7; Path=/")], ""),
+        "/login" => response(302, &[("Location", "/home"), ("Set-Cookie", "sid=7; Path=/")], ""),
         _ => ok(seen.header("cookie").unwrap_or("none")),
     })
     .await;

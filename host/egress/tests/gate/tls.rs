@@ -16,13 +16,13 @@ use super::server::{Server, ok};
 const ANSWER: &str = "HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\nsecure";
 
 /// A server on a thread of its own, which gives one answer to every request.
-struct Secure {
+struct BlockingTlsServer {
     url: String,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
 }
 
-impl Secure {
+impl BlockingTlsServer {
     fn start(identity: &Identity, answer: impl Into<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://a.example:{}", listener.local_addr().unwrap().port());
@@ -51,7 +51,7 @@ impl Secure {
 #[tokio::test]
 async fn a_certificate_that_the_operator_trusts_is_accepted() {
     let identity = Identity::new("a.example");
-    let server = Secure::start(&identity, ANSWER);
+    let server = BlockingTlsServer::start(&identity, ANSWER);
     let mut fixture = Fixture::new().allow(&*server.url);
     fixture.options.extra_roots = vec![identity.certificate];
     let session = fixture.session();
@@ -69,7 +69,7 @@ async fn any_other_certificate_is_not() {
     for (identity, trusted) in
         [(&own, None), (&own, Some(&twin)), (&misnamed, Some(&misnamed)), (&expired, Some(&expired))]
     {
-        let server = Secure::start(identity, ANSWER);
+        let server = BlockingTlsServer::start(identity, ANSWER);
         let mut fixture = Fixture::new().allow(&*server.url);
         fixture.options.extra_roots = trusted.into_iter().map(|trusted| trusted.certificate.clone()).collect();
         let error = get(&fixture.session(), server.url.clone()).await.unwrap_err();
@@ -106,7 +106,7 @@ async fn a_server_that_does_not_speak_tls_is_named_as_such() {
 #[tokio::test]
 async fn a_body_without_length_ends_with_the_alert_that_closes_the_connection() {
     for (says_goodbye, expected) in [(true, Some("part")), (false, None)] {
-        let server = super::identity::Secure::start(&[], move |mut stream| async move {
+        let server = super::identity::TlsServer::start(&[], move |mut stream| async move {
             assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
             stream.write_all(b"HTTP/1.0 200 OK\r\n\r\npart").await.unwrap();
             stream.flush().await.unwrap();
@@ -126,8 +126,10 @@ async fn https_never_leads_to_http() {
     let plain = Server::start(|_| ok("")).await;
     let location = plain.url("a.example", "/");
     let identity = Identity::new("a.example");
-    let server =
-        Secure::start(&identity, format!("HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+    let server = BlockingTlsServer::start(
+        &identity,
+        format!("HTTP/1.1 302 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"),
+    );
     let mut fixture = Fixture::new().allow(&*server.url).allow(plain.url("a.example", ""));
     fixture.options.extra_roots = vec![identity.certificate];
     let error = get(&fixture.session(), server.url.clone()).await.unwrap_err();

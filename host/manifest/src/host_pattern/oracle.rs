@@ -6,7 +6,7 @@ use super::HostPattern;
 
 /// Where a rule lets a URL through that lies outside of what is written in the rule: another scheme, host, port or path prefix, or a user
 /// name. `None` when the two agree, when the rule says no, and when either text cannot be read.
-pub fn trespass(rule: &str, url: &str) -> Option<String> {
+pub fn find_violation(rule: &str, url: &str) -> Option<String> {
     let (pattern, url) = (rule.parse::<HostPattern>().ok()?, Url::parse(url).ok()?);
     if !pattern.matches(&url) {
         return None;

@@ -302,8 +302,8 @@ fn pieces() -> impl Strategy<Value = String> {
 #[test]
 fn the_second_opinion_has_eyes() {
     // A rule for one host, and what would be let through if prefixes of texts were compared.
-    assert_eq!(oracle::trespass("https://bank.example/api", "https://bank.example/api/x"), None);
-    assert_eq!(oracle::trespass("*.bank.example", "https://www.bank.example./"), None);
+    assert_eq!(oracle::find_violation("https://bank.example/api", "https://bank.example/api/x"), None);
+    assert_eq!(oracle::find_violation("*.bank.example", "https://www.bank.example./"), None);
     assert!(matches("*.bank.example", "https://www.bank.example./"));
 }
 
@@ -351,7 +351,7 @@ proptest! {
     /// Whatever a rule and a URL are made of, a yes means that the `url` crate finds exactly the rule's scheme, host, port and path prefix.
     #[test]
     fn a_yes_means_what_the_rule_says(rule in pieces(), url in pieces()) {
-        prop_assert_eq!(oracle::trespass(&rule, &url), None);
+        prop_assert_eq!(oracle::find_violation(&rule, &url), None);
     }
 
     /// The same for URLs that resemble the rule: independent ones are hardly ever let through.
@@ -361,7 +361,7 @@ proptest! {
         let cut = url.floor_char_boundary(cut.min(url.len()));
         let (head, rest) = url.split_at(cut);
         for url in [format!("{head}{inserted}{rest}"), format!("{head}{inserted}"), format!("{url}{tail}"), format!("{head}{tail}{rest}")] {
-            prop_assert_eq!(oracle::trespass(&rule, &url), None);
+            prop_assert_eq!(oracle::find_violation(&rule, &url), None);
         }
     }
 

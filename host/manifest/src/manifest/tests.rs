@@ -31,7 +31,7 @@ fn a_present_day_manifest() {
     assert_eq!(manifest.terms.as_ref().map(|terms| terms.version.as_str()), Some("2"));
     assert_eq!(manifest.identifier_field(), Some("login"));
     assert_eq!(manifest.secret_fields().collect::<Vec<_>>(), ["password"]);
-    assert!(manifest.wants_folder() && !manifest.folders && !manifest.client_side);
+    assert!(manifest.wants_folder() && !manifest.has_folders && !manifest.client_side);
     assert_eq!(manifest.warnings(), <[String; 0]>::default());
 
     let names: Vec<_> =
@@ -50,7 +50,7 @@ fn a_present_day_manifest() {
     assert!(
         manifest.permissions.allows_type(Verb::Put, &bills) && !manifest.permissions.allows_type(Verb::Delete, &bills)
     );
-    let rules = manifest.permissions.http(&Map::new()).expect("hosts");
+    let rules = manifest.permissions.http_rules(&Map::new()).expect("hosts");
     assert_eq!(rules.check("POST", &Url::parse("https://www.bank101.example/login").expect("url")), Ok(()));
 }
 
@@ -63,7 +63,7 @@ fn a_server_that_the_user_names() {
     assert_eq!(manifest.time_interval, (0, 5));
     assert_eq!(manifest.default_dir.as_deref(), Some("$administrative/$konnector/$account"));
     assert!(manifest.wants_folder());
-    let rules = manifest.permissions.http(&object(json!({"url": "https://dav.example/dav"}))).expect("hosts");
+    let rules = manifest.permissions.http_rules(&object(json!({"url": "https://dav.example/dav"}))).expect("hosts");
     assert_eq!(rules.check("PROPFIND", &Url::parse("https://dav.example/dav/me").expect("url")), Ok(()));
     assert!(rules.check("PROPFIND", &Url::parse("https://dav.other.example/").expect("url")).is_err());
 }

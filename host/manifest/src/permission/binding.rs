@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::host_pattern::{is_below_prefix, parse_prefix};
-use crate::json::{Object, wrong_type};
+use crate::host_pattern::{is_within_prefix, parse_prefix};
+use crate::json::{ObjectReader, wrong_type};
 use crate::{Error, HostPattern, Verbs};
 
 /// Marks the name of a header among [`SecretBinding::fields`].
-const HEADER: &str = "header:";
+const HEADER_PREFIX: &str = "header:";
 
 /// One secret that a rule on hosts sends along. The rule itself binds it to hosts and methods; a binding can be narrower.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,33 +28,33 @@ pub struct SecretBinding {
 
 impl SecretBinding {
     /// A binding that is as wide as its rule.
-    pub fn of(name: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), path: None, methods: Verbs::ALL, fields: Vec::new() }
     }
 
     /// Whether it is as wide as its rule.
-    fn is_plain(&self) -> bool {
+    fn is_unrestricted(&self) -> bool {
         self.path.is_none() && self.methods.is_all() && self.fields.is_empty()
     }
 
     /// Whether a request that the rule allows may carry the secret, in some part.
     pub(super) fn allows(&self, method: &str, url: &Url) -> bool {
         self.methods.contains_method(method)
-            && self.path.as_deref().is_none_or(|path| is_below_prefix(url.path(), path))
+            && self.path.as_deref().is_none_or(|path| is_within_prefix(url.path(), path))
     }
 
     /// The hosts and paths of `pattern` to which the secret goes; `None` when no path of the pattern lies below the binding's.
     pub(super) fn narrow(&self, pattern: &HostPattern) -> Option<HostPattern> {
         match &self.path {
             None => Some(pattern.clone()),
-            Some(path) => pattern.below(path),
+            Some(path) => pattern.restrict_to_path(path),
         }
     }
 
     /// Whether it lets the secret go to every path that `other` does.
     pub(super) fn covers_path_of(&self, other: &Self) -> bool {
         let Some(own) = &self.path else { return true };
-        other.path.as_deref().is_some_and(|path| is_below_prefix(path, own))
+        other.path.as_deref().is_some_and(|path| is_within_prefix(path, own))
     }
 
     /// Whether it lets the secret go into every part of a request that `claimed`, one of [`Self::fields`], stands for; `None`: every part.
@@ -65,7 +65,7 @@ impl SecretBinding {
 
 /// Whether a field of a binding stands for every part of a request that another one stands for, see [`SecretScope::allows`].
 fn covers(own: &str, claimed: &str) -> bool {
-    match (own.strip_prefix(HEADER), claimed.strip_prefix(HEADER)) {
+    match (own.strip_prefix(HEADER_PREFIX), claimed.strip_prefix(HEADER_PREFIX)) {
         (Some(own), Some(claimed)) => own.eq_ignore_ascii_case(claimed),
         (None, None) => own == claimed || (!own.starts_with('/') && last_key(claimed).as_deref() == Some(own)),
         (Some(_), None) | (None, Some(_)) => false,
@@ -92,9 +92,9 @@ pub enum SecretScope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestPart<'a> {
     /// A field of a form, by name.
-    Field(&'a str),
+    FormField(&'a str),
     /// A member of a JSON body.
-    Member {
+    JsonField {
         /// RFC 6901.
         pointer: &'a str,
         /// The key of the closest object.
@@ -108,11 +108,11 @@ impl SecretScope {
     /// Whether the secret may stand in this part.
     pub fn allows(&self, part: RequestPart<'_>) -> bool {
         let Self::Fields(fields) = self else { return true };
-        fields.iter().any(|field| match (field.strip_prefix(HEADER), part) {
+        fields.iter().any(|field| match (field.strip_prefix(HEADER_PREFIX), part) {
             (Some(name), RequestPart::Header(header)) => name.eq_ignore_ascii_case(header),
-            (None, RequestPart::Field(name)) => !field.starts_with('/') && field == name,
-            (None, RequestPart::Member { pointer, .. }) if field.starts_with('/') => field == pointer,
-            (None, RequestPart::Member { key, .. }) => field == key,
+            (None, RequestPart::FormField(name)) => !field.starts_with('/') && field == name,
+            (None, RequestPart::JsonField { pointer, .. }) if field.starts_with('/') => field == pointer,
+            (None, RequestPart::JsonField { key, .. }) => field == key,
             (Some(_), _) | (None, RequestPart::Header(_)) => false,
         })
     }
@@ -130,42 +130,43 @@ impl SecretScope {
 }
 
 /// Reads `["password"]`, or `{"password": {"path": "/login", "methods": ["POST"], "fields": ["pwd"]}}`.
-pub(super) fn read(rule: &Object) -> Result<Vec<SecretBinding>, Error> {
+pub(super) fn parse(rule: &ObjectReader) -> Result<Vec<SecretBinding>, Error> {
     match rule.get("secrets") {
         None => Ok(Vec::new()),
-        Some(Value::Array(_)) => Ok(rule.texts("secrets")?.into_iter().map(SecretBinding::of).collect()),
+        Some(Value::Array(_)) => Ok(rule.strings("secrets")?.into_iter().map(SecretBinding::new).collect()),
         Some(Value::Object(bindings)) => bindings
             .iter()
-            .map(|(name, binding)| read_one(name, &Object::at(rule.path(&format!("secrets.{name}")), binding)?))
+            .map(|(name, binding)| parse_one(name, &ObjectReader::new(rule.path(&format!("secrets.{name}")), binding)?))
             .collect(),
-        Some(other) => Err(wrong_type("a list or an object", other).at(rule.path("secrets"))),
+        Some(other) => Err(wrong_type("a list or an object", other).at_field(rule.path("secrets"))),
     }
 }
 
-fn read_one(name: &str, binding: &Object) -> Result<SecretBinding, Error> {
+fn parse_one(name: &str, binding: &ObjectReader) -> Result<SecretBinding, Error> {
     let known = ["path", "methods", "fields"];
-    if let Some(other) = binding.members().keys().find(|member| !known.contains(&member.as_str())) {
+    if let Some(other) = binding.fields().keys().find(|member| !known.contains(&member.as_str())) {
         // A binding that is misspelt would be wider than its author thinks.
         let found = Value::from(other.as_str()).to_string();
-        return Err(
-            Error::Invalid { found, advice: "a secret is bound by path, methods and fields" }.at(binding.path(other))
-        );
+        return Err(Error::Invalid { found, advice: "a secret is bound by path, methods and fields" }
+            .at_field(binding.path(other)));
     }
-    let path = binding.text("path")?.map(|path| {
-        parse_prefix(path)
-            .map_err(|advice| Error::Invalid { found: Value::from(path).to_string(), advice }.at(binding.path("path")))
+    let path = binding.string("path")?.map(|path| {
+        parse_prefix(path).map_err(|advice| {
+            Error::Invalid { found: Value::from(path).to_string(), advice }.at_field(binding.path("path"))
+        })
     });
-    let fields = binding.texts("fields")?.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    if fields.iter().any(|field| field.strip_prefix(HEADER).unwrap_or(field).is_empty()) {
+    let fields = binding.strings("fields")?.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    if fields.iter().any(|field| field.strip_prefix(HEADER_PREFIX).unwrap_or(field).is_empty()) {
         let found = Value::from(fields).to_string();
         let advice =
             r#"name the fields that may carry the secret, as in ["pwd"], ["/user/pwd"] or ["header:X-Api-Key"]"#;
-        return Err(Error::Invalid { found, advice }.at(binding.path("fields")));
+        return Err(Error::Invalid { found, advice }.at_field(binding.path("fields")));
     }
     Ok(SecretBinding {
         name: name.to_owned(),
         path: path.transpose()?.filter(|path| !path.is_empty()),
-        methods: Verbs::for_hosts(binding.texts("methods")?).map_err(|error| error.at(binding.path("methods")))?,
+        methods: Verbs::for_hosts(binding.strings("methods")?)
+            .map_err(|error| error.at_field(binding.path("methods")))?,
         fields,
     })
 }
@@ -175,7 +176,7 @@ pub(super) fn to_json(bindings: &[SecretBinding]) -> Option<Value> {
     if bindings.is_empty() {
         return None;
     }
-    if bindings.iter().all(SecretBinding::is_plain) {
+    if bindings.iter().all(SecretBinding::is_unrestricted) {
         return Some(bindings.iter().map(|binding| binding.name.as_str()).collect());
     }
     let one = |binding: &SecretBinding| {

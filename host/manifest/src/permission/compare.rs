@@ -1,7 +1,7 @@
 //! Comparing permission sets by what they allow.
 
+use super::allowed_secrets::{AllowedSecrets, any_names_secrets};
 use super::binding::SecretBinding;
-use super::carried::{Carried, is_named};
 use super::{Permissions, Rule, RuleKind};
 use crate::verb::Method;
 use crate::{HostPattern, Verb};
@@ -13,13 +13,13 @@ impl Permissions {
     }
 
     /// Whether both sets allow the same, whatever the order, titles and descriptions of their rules.
-    pub fn same_as(&self, other: &Self) -> bool {
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
         self.is_subset_of(other) && other.is_subset_of(self)
     }
 
     /// The rules of this set that allow something which `old` does not: new ones, and old ones that became wider.
     pub fn additions(&self, old: &Self) -> Vec<&Rule> {
-        let (named, named_in_old) = (is_named(&self.0), is_named(&old.0));
+        let (named, named_in_old) = (any_names_secrets(&self.0), any_names_secrets(&old.0));
         let grants: Vec<Grant<'_>> = old.0.iter().map(|rule| Grant::of(rule, named_in_old)).collect();
         let granted = |claim: &Claim<'_>| grants.iter().any(|grant| grant.allows(claim));
         self.0.iter().filter(|rule| !claims(rule, named).iter().all(granted)).collect()
@@ -42,7 +42,7 @@ struct Claim<'a> {
 /// What a claim says of secrets.
 enum SecretClaim<'a> {
     None,
-    Every,
+    All,
     /// One secret in one part of a request; `None`: in any.
     One(&'a SecretBinding, Option<&'a str>),
 }
@@ -64,12 +64,12 @@ fn claims(rule: &Rule, named: bool) -> Vec<Claim<'_>> {
     let mut claims = Vec::new();
     for value in &rule.values {
         let pattern = pattern(rule, value);
-        let carried = Carried::by(rule, value, named);
+        let carried = AllowedSecrets::for_rule(rule, value, named);
         for method in &methods {
-            let secret = if carried == Carried::Every { SecretClaim::Every } else { SecretClaim::None };
+            let secret = if carried == AllowedSecrets::All { SecretClaim::All } else { SecretClaim::None };
             claims.push(claim(method, Some(value), pattern.as_ref(), secret));
         }
-        let Carried::Named(bindings) = carried else { continue };
+        let AllowedSecrets::Named(bindings) = carried else { continue };
         for binding in bindings {
             let reached = match &pattern {
                 Some(pattern) => binding.narrow(pattern).map(Some),
@@ -125,13 +125,14 @@ fn pattern(rule: &Rule, value: &str) -> Option<HostPattern> {
 struct Grant<'a> {
     rule: &'a Rule,
     /// For each value, what it matches and what goes along.
-    values: Vec<(&'a str, Option<HostPattern>, Carried<'a>)>,
+    values: Vec<(&'a str, Option<HostPattern>, AllowedSecrets<'a>)>,
 }
 
 impl<'a> Grant<'a> {
     /// `named` says whether a rule of this rule's set names secrets.
     fn of(rule: &'a Rule, named: bool) -> Self {
-        let value = |value: &'a String| (value.as_str(), pattern(rule, value), Carried::by(rule, value, named));
+        let value =
+            |value: &'a String| (value.as_str(), pattern(rule, value), AllowedSecrets::for_rule(rule, value, named));
         Self { rule, values: rule.values.iter().map(value).collect() }
     }
 
@@ -142,7 +143,9 @@ impl<'a> Grant<'a> {
         let verbs = &self.rule.verbs;
         match (&self.rule.kind, claim.kind) {
             (RuleKind::Doctype(own), RuleKind::Doctype(claimed)) => {
-                own.covers(claimed) && claim.verb().is_some_and(|verb| verbs.contains(verb)) && self.holds(claim)
+                own.covers(claimed)
+                    && claim.verb().is_some_and(|verb| verbs.contains(verb))
+                    && self.covers_values(claim)
             }
             (RuleKind::Http, RuleKind::Http) => {
                 let method =
@@ -157,8 +160,8 @@ impl<'a> Grant<'a> {
         }
     }
 
-    fn holds(&self, claim: &Claim<'_>) -> bool {
-        self.rule.is_whole_type()
+    fn covers_values(&self, claim: &Claim<'_>) -> bool {
+        self.rule.covers_whole_type()
             || (self.rule.selector.as_deref() == claim.selector
                 && claim.value.is_some_and(|value| self.values.iter().any(|(own, ..)| *own == value)))
     }
@@ -175,11 +178,11 @@ impl Claim<'_> {
     }
 
     /// Whether the secret that is claimed goes along in another rule, too, which reaches the hosts of the claim.
-    fn is_carried_by(&self, carried: Carried<'_>) -> bool {
+    fn is_carried_by(&self, carried: AllowedSecrets<'_>) -> bool {
         match (&self.secret, carried) {
-            (SecretClaim::None, _) | (_, Carried::Every) => true,
-            (SecretClaim::Every, Carried::Named(_)) => false,
-            (SecretClaim::One(claimed, field), Carried::Named(bindings)) => bindings.iter().any(|own| {
+            (SecretClaim::None, _) | (_, AllowedSecrets::All) => true,
+            (SecretClaim::All, AllowedSecrets::Named(_)) => false,
+            (SecretClaim::One(claimed, field), AllowedSecrets::Named(bindings)) => bindings.iter().any(|own| {
                 own.name == claimed.name
                     && self
                         .method

@@ -9,34 +9,34 @@ use crate::{Doctype, HostPattern, Verb};
 /// No rule allows it. The text names the rule to add to the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Denied {
+pub struct PermissionDenied {
     /// A sentence for the author of the konnector.
     pub message: String,
 }
 
-pub(super) fn on_type(permissions: &Permissions, verb: Verb, doctype: &Doctype) -> Denied {
+pub(super) fn on_type(permissions: &Permissions, verb: Verb, doctype: &Doctype) -> PermissionDenied {
     let missing = if permissions.allows_any(verb, doctype) {
         format!("the manifest allows {verb} on some documents of {doctype} only, not on the whole type")
     } else {
         format!("the manifest has no rule for {verb} on {doctype}")
     };
-    sentence(&missing, permissions, doctype, &document_rule(verb, doctype, None))
+    with_proposed_rule(&missing, permissions, doctype, &document_rule(verb, doctype, None))
 }
 
-pub(super) fn on_document(permissions: &Permissions, verb: Verb, doctype: &Doctype, id: &str) -> Denied {
+pub(super) fn on_document(permissions: &Permissions, verb: Verb, doctype: &Doctype, id: &str) -> PermissionDenied {
     if permissions.allows_any(verb, doctype) {
         let id = quoted(id);
         let missing = format!("the manifest has no rule for {verb} on the document {id} of {doctype}");
-        return sentence(&missing, permissions, doctype, &document_rule(verb, doctype, Some(&id)));
+        return with_proposed_rule(&missing, permissions, doctype, &document_rule(verb, doctype, Some(&id)));
     }
     let missing = format!("the manifest has no rule for {verb} on {doctype}");
-    sentence(&missing, permissions, doctype, &document_rule(verb, doctype, None))
+    with_proposed_rule(&missing, permissions, doctype, &document_rule(verb, doctype, None))
 }
 
 /// `titles` are those of all rules of the set; `narrowed` says that a rule names the host, for other paths.
-pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url) -> Denied {
+pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url) -> PermissionDenied {
     let method = method.to_ascii_uppercase();
-    let Some(origin) = HostPattern::of_origin(url) else {
+    let Some(origin) = HostPattern::from_origin(url) else {
         return not_a_web_address(url);
     };
     let with_path = || format!("{origin}{}", url.path().trim_end_matches('/'));
@@ -48,7 +48,7 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
     let address = address.unwrap_or_else(|| origin.to_string());
     let title = unused_title("vendor", |title| titles.iter().any(|used| used == title));
     let rule = format!(r#"{{ "type": "http", "verbs": [{}], "values": [{}] }}"#, quoted(&method), quoted(&address));
-    Denied {
+    PermissionDenied {
         message: format!(
             r#"the manifest has no rule for {method} on {address}; add to "permissions": {}: {rule}"#,
             quoted(&title)
@@ -57,9 +57,9 @@ pub(super) fn on_host(titles: &[String], narrowed: bool, method: &str, url: &Url
 }
 
 /// `elsewhere` says that the rule sends the secret along with other paths or methods.
-pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) -> Denied {
+pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) -> PermissionDenied {
     let (secret, method) = (quoted(secret), method.to_ascii_uppercase());
-    let Some(origin) = HostPattern::of_origin(url) else {
+    let Some(origin) = HostPattern::from_origin(url) else {
         return not_a_web_address(url);
     };
     let message = if elsewhere {
@@ -72,17 +72,17 @@ pub(super) fn on_secret(secret: &str, elsewhere: bool, method: &str, url: &Url) 
             r#"the manifest sends the secret {secret} with no {method} to {origin}; add to the rule that allows it: "secrets": [{secret}]"#
         )
     };
-    Denied { message }
+    PermissionDenied { message }
 }
 
-fn not_a_web_address(url: &Url) -> Denied {
+fn not_a_web_address(url: &Url) -> PermissionDenied {
     let message = match (url.scheme(), url.host_str()) {
         ("http" | "https", Some(host)) => {
             format!("the address of {host} carries a user name or a password; send them in the Authorization header")
         }
         (scheme, _) => format!("konnectors reach http and https addresses only, not {scheme}"),
     };
-    Denied { message }
+    PermissionDenied { message }
 }
 
 fn document_rule(verb: Verb, doctype: &Doctype, id: Option<&str>) -> String {
@@ -90,10 +90,10 @@ fn document_rule(verb: Verb, doctype: &Doctype, id: Option<&str>) -> String {
     format!(r#"{{ "type": "{doctype}", "verbs": ["{verb}"]{values} }}"#)
 }
 
-fn sentence(missing: &str, permissions: &Permissions, doctype: &Doctype, rule: &str) -> Denied {
+fn with_proposed_rule(missing: &str, permissions: &Permissions, doctype: &Doctype, rule: &str) -> PermissionDenied {
     let used = |title: &str| permissions.rules().iter().any(|rule| rule.title == title);
     let title = quoted(&unused_title(doctype.last_part(), used));
-    Denied { message: format!(r#"{missing}; add to "permissions": {title}: {rule}"#) }
+    PermissionDenied { message: format!(r#"{missing}; add to "permissions": {title}: {rule}"#) }
 }
 
 /// `wanted`, or `wanted2`, `wanted3`, … when it is taken.

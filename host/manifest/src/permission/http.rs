@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use url::Url;
 
+use super::allowed_secrets::{self, AllowedSecrets};
 use super::binding::{SecretBinding, SecretScope};
-use super::carried::{self, Carried};
-use super::rule::ACCOUNT;
-use super::{Denied, Rule, RuleKind, denied};
+use super::rule::ACCOUNT_SELECTOR;
+use super::{PermissionDenied, Rule, RuleKind, denied};
 use crate::{Error, HostPattern, Verbs};
 
 /// The hosts that one run may reach, and how. Without a rule, none.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HttpRules {
-    allowed: Vec<Allowed>,
+    rules: Vec<HostRule>,
     /// Every host, for the server's own requests.
-    everywhere: bool,
+    allows_all: bool,
     /// Fields of the account that a rule follows and that hold nothing yet.
     empty_fields: Vec<String>,
     /// Of all rules of the set, so that a proposal does not collide.
@@ -24,20 +24,20 @@ pub struct HttpRules {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Allowed {
+struct HostRule {
     methods: Verbs,
     hosts: HostPattern,
-    secrets: Bound,
+    secrets: HostSecrets,
 }
 
-/// [`Carried`], without the rule.
+/// [`AllowedSecrets`], without the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Bound {
-    Every,
+enum HostSecrets {
+    All,
     Named(Vec<SecretBinding>),
 }
 
-impl Allowed {
+impl HostRule {
     fn allows(&self, method: &str, url: &Url) -> bool {
         self.methods.contains_method(method) && self.hosts.matches(url)
     }
@@ -48,12 +48,12 @@ impl HttpRules {
     ///
     /// # Errors
     /// The sentence names the rule to add. A URL that carries a user name or password is refused whatever the rules.
-    pub fn check(&self, method: &str, url: &Url) -> Result<(), Denied> {
-        if self.everywhere || self.allowed.iter().any(|rule| rule.allows(method, url)) {
+    pub fn check(&self, method: &str, url: &Url) -> Result<(), PermissionDenied> {
+        if self.allows_all || self.rules.iter().any(|rule| rule.allows(method, url)) {
             return Ok(());
         }
-        let narrowed = self.allowed.iter().any(|rule| rule.hosts.matches_host(url))
-            && !self.allowed.iter().any(|rule| rule.hosts.matches(url));
+        let narrowed = self.rules.iter().any(|rule| rule.hosts.matches_host(url))
+            && !self.rules.iter().any(|rule| rule.hosts.matches(url));
         let mut denied = denied::on_host(&self.titles, narrowed, method, url);
         for field in &self.empty_fields {
             denied.message.push_str(&format!(r#" (a rule follows the account's field "{field}", which is empty)"#));
@@ -62,13 +62,13 @@ impl HttpRules {
     }
 
     /// Allows every host, and none of them a secret: for requests of the server itself, whose redirects may lead anywhere.
-    pub fn everywhere() -> Self {
-        Self { everywhere: true, ..Self::default() }
+    pub fn allow_all() -> Self {
+        Self { allows_all: true, ..Self::default() }
     }
 
     /// No host can be reached.
     pub fn is_empty(&self) -> bool {
-        self.allowed.is_empty() && !self.everywhere
+        self.rules.is_empty() && !self.allows_all
     }
 
     /// Whether a secret of the account may go along with a request, and in which parts of it. It takes one rule that allows the request and
@@ -77,10 +77,10 @@ impl HttpRules {
     ///
     /// # Errors
     /// The sentence says what to add to the rule.
-    pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<SecretScope, Denied> {
+    pub fn check_secret(&self, secret: &str, method: &str, url: &Url) -> Result<SecretScope, PermissionDenied> {
         let (mut fields, mut elsewhere) = (BTreeSet::new(), false);
-        for rule in self.allowed.iter().filter(|rule| rule.allows(method, url)) {
-            let Bound::Named(bindings) = &rule.secrets else { return Ok(SecretScope::Anywhere) };
+        for rule in self.rules.iter().filter(|rule| rule.allows(method, url)) {
+            let HostSecrets::Named(bindings) = &rule.secrets else { return Ok(SecretScope::Anywhere) };
             for binding in bindings.iter().filter(|binding| binding.name == secret) {
                 if !binding.allows(method, url) {
                     elsewhere = true;
@@ -99,28 +99,28 @@ impl HttpRules {
 
     /// The hosts, as patterns.
     pub fn hosts(&self) -> impl Iterator<Item = &HostPattern> {
-        self.allowed.iter().map(|rule| &rule.hosts)
+        self.rules.iter().map(|rule| &rule.hosts)
     }
 }
 
 pub(super) fn resolve(rules: &[Rule], account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
     let titles = rules.iter().map(|rule| rule.title.clone()).collect();
-    let named = carried::is_named(rules);
+    let named = allowed_secrets::any_names_secrets(rules);
     let mut resolved = HttpRules { titles, ..HttpRules::default() };
     for rule in rules.iter().filter(|rule| rule.kind == RuleKind::Http) {
         for value in &rule.values {
             let hosts = match rule.selector.as_deref() {
                 None => Some(value.parse()?),
-                Some(ACCOUNT) => account_host(value, account_fields)?,
+                Some(ACCOUNT_SELECTOR) => account_host(value, account_fields)?,
                 Some(_) => None,
             };
             match hosts {
                 Some(hosts) => {
-                    let secrets = match Carried::by(rule, value, named) {
-                        Carried::Every => Bound::Every,
-                        Carried::Named(names) => Bound::Named(names.to_vec()),
+                    let secrets = match AllowedSecrets::for_rule(rule, value, named) {
+                        AllowedSecrets::All => HostSecrets::All,
+                        AllowedSecrets::Named(names) => HostSecrets::Named(names.to_vec()),
                     };
-                    resolved.allowed.push(Allowed { methods: rule.verbs.clone(), hosts, secrets });
+                    resolved.rules.push(HostRule { methods: rule.verbs.clone(), hosts, secrets });
                 }
                 None => resolved.empty_fields.push(value.clone()),
             }
@@ -145,7 +145,7 @@ fn account_host(field: &str, account_fields: &Map<String, Value>) -> Result<Opti
     if url.host_str().is_some_and(|host| host.contains('*')) {
         return refuse("it must name one host, without a star");
     }
-    match HostPattern::of_origin(&url) {
+    match HostPattern::from_origin(&url) {
         Some(hosts) => Ok(Some(hosts)),
         None if matches!(url.scheme(), "http" | "https") => refuse("it must not hold a user name or a password"),
         None => refuse("it must begin with https:// or http://"),

@@ -1,7 +1,7 @@
 //! What a konnector, an app or a token may do.
 
+mod allowed_secrets;
 mod binding;
-mod carried;
 mod compare;
 mod denied;
 mod http;
@@ -10,7 +10,7 @@ mod scope;
 mod set;
 
 pub use binding::{RequestPart, SecretBinding, SecretScope};
-pub use denied::Denied;
+pub use denied::PermissionDenied;
 pub use http::HttpRules;
 pub use rule::{Rule, RuleKind};
 pub use set::Permissions;

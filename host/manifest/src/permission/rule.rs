@@ -4,11 +4,11 @@ use serde_json::{Map, Value};
 
 use super::binding::{self, SecretBinding};
 use crate::doctype::HTTP;
-use crate::json::Object;
+use crate::json::ObjectReader;
 use crate::{Doctype, DoctypePattern, Error, HostPattern, Verb, Verbs};
 
 /// The only selector of a rule on hosts: its values name fields of the account.
-pub(super) const ACCOUNT: &str = "account";
+pub(super) const ACCOUNT_SELECTOR: &str = "account";
 
 /// One rule of a permission set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Rule {
     pub kind: RuleKind,
     /// What it allows.
     pub verbs: Verbs,
-    /// Documents: the field that `values` are compared with; without it they are ids. Hosts: `account`, then `values` name fields of the
+    /// Documents: the field that `values` are compared with; without it they are ids. HostMatcher: `account`, then `values` name fields of the
     /// account that hold an address.
     pub selector: Option<String>,
     /// Documents: the rule is limited to these; empty means the whole type. Hosts: the host patterns, never empty.
@@ -41,7 +41,7 @@ pub enum RuleKind {
 
 impl Rule {
     /// A rule that allows `verbs` on a whole type.
-    pub fn on_type(title: impl Into<String>, doctype: impl Into<DoctypePattern>, verbs: Verbs) -> Self {
+    pub fn for_doctype(title: impl Into<String>, doctype: impl Into<DoctypePattern>, verbs: Verbs) -> Self {
         Self {
             title: title.into(),
             kind: RuleKind::Doctype(doctype.into()),
@@ -54,17 +54,17 @@ impl Rule {
     }
 
     /// Whether this rule allows `verb` on some documents of `doctype`.
-    pub fn concerns(&self, verb: Verb, doctype: &Doctype) -> bool {
+    pub fn applies_to(&self, verb: Verb, doctype: &Doctype) -> bool {
         matches!(&self.kind, RuleKind::Doctype(pattern) if pattern.matches(doctype)) && self.verbs.contains(verb)
     }
 
     /// Whether this rule holds for a whole doctype, not only for some of its documents.
-    pub fn is_whole_type(&self) -> bool {
+    pub fn covers_whole_type(&self) -> bool {
         matches!(self.kind, RuleKind::Doctype(_)) && self.values.is_empty()
     }
 
     /// Whether the values of this rule reach a document. A selector compares a top-level field as text; a missing field never matches.
-    pub(super) fn reaches(&self, id: &str, body: &Map<String, Value>) -> bool {
+    pub(super) fn matches_document(&self, id: &str, body: &Map<String, Value>) -> bool {
         if self.values.is_empty() {
             return true;
         }
@@ -85,30 +85,30 @@ impl Rule {
     /// # Errors
     /// Names the field: a missing or illegal `type`, an unknown verb, a wrong JSON type, a selector without values, a bad host, secrets that
     /// are none.
-    pub(super) fn from_json(title: &str, rule: &Object) -> Result<Self, Error> {
-        let kind_name = rule.required_text("type", r#""type": "io.cozy.bills""#)?;
-        let names = rule.texts("verbs")?;
+    pub(super) fn from_json(title: &str, rule: &ObjectReader) -> Result<Self, Error> {
+        let kind_name = rule.required_string("type", r#""type": "io.cozy.bills""#)?;
+        let names = rule.strings("verbs")?;
         let (kind, verbs) = if kind_name == HTTP {
             (RuleKind::Http, Verbs::for_hosts(names))
         } else {
-            let pattern = kind_name.parse().map_err(|error: Error| error.at(rule.path("type")))?;
+            let pattern = kind_name.parse().map_err(|error: Error| error.at_field(rule.path("type")))?;
             (RuleKind::Doctype(pattern), Verbs::for_documents(names))
         };
         let read = Self {
             title: title.to_owned(),
             kind,
-            verbs: verbs.map_err(|error| error.at(rule.path("verbs")))?,
-            selector: rule.text("selector")?.filter(|selector| !selector.is_empty()).map(str::to_owned),
-            values: rule.texts("values")?.into_iter().map(str::to_owned).collect(),
-            secrets: binding::read(rule)?,
-            description: rule.text("description")?.map(str::to_owned),
+            verbs: verbs.map_err(|error| error.at_field(rule.path("verbs")))?,
+            selector: rule.string("selector")?.filter(|selector| !selector.is_empty()).map(str::to_owned),
+            values: rule.strings("values")?.into_iter().map(str::to_owned).collect(),
+            secrets: binding::parse(rule)?,
+            description: rule.string("description")?.map(str::to_owned),
         };
         read.check_values(rule)?;
         read.check_secrets(rule)?;
         Ok(read)
     }
 
-    fn check_secrets(&self, rule: &Object) -> Result<(), Error> {
+    fn check_secrets(&self, rule: &ObjectReader) -> Result<(), Error> {
         let Some(written) = rule.get("secrets") else { return Ok(()) };
         let advice = if self.kind != RuleKind::Http {
             "only a rule of type http says where secrets go"
@@ -117,22 +117,22 @@ impl Rule {
         } else {
             return self.check_paths(rule);
         };
-        Err(Error::Invalid { found: written.to_string(), advice }.at(rule.path("secrets")))
+        Err(Error::Invalid { found: written.to_string(), advice }.at_field(rule.path("secrets")))
     }
 
     /// A path that no value of the rule reaches would send the secret nowhere.
-    fn check_paths(&self, rule: &Object) -> Result<(), Error> {
+    fn check_paths(&self, rule: &ObjectReader) -> Result<(), Error> {
         let patterns = || self.values.iter().filter_map(|value| value.parse::<HostPattern>().ok());
         let nowhere = |secret: &&SecretBinding| patterns().all(|pattern| secret.narrow(&pattern).is_none());
         let Some(secret) = self.secrets.iter().filter(|_| self.selector.is_none()).find(nowhere) else { return Ok(()) };
         let found = Value::from(secret.path.clone()).to_string();
         let advice = r#"write a path that one of "values" reaches"#;
-        Err(Error::Invalid { found, advice }.at(rule.path(&format!("secrets.{}.path", secret.name))))
+        Err(Error::Invalid { found, advice }.at_field(rule.path(&format!("secrets.{}.path", secret.name))))
     }
 
-    fn check_values(&self, rule: &Object) -> Result<(), Error> {
+    fn check_values(&self, rule: &ObjectReader) -> Result<(), Error> {
         let invalid = |field: &str, found: &str, advice| {
-            Err(Error::Invalid { found: Value::from(found).to_string(), advice }.at(rule.path(field)))
+            Err(Error::Invalid { found: Value::from(found).to_string(), advice }.at_field(rule.path(field)))
         };
         if self.values.is_empty() {
             let example = match (&self.kind, &self.selector) {
@@ -140,19 +140,21 @@ impl Rule {
                 (RuleKind::Doctype(_), Some(_)) => "the values that the selector compares with",
                 (RuleKind::Doctype(_), None) => return Ok(()),
             };
-            return Err(Error::Missing { example }.at(rule.path("values")));
+            return Err(Error::Missing { example }.at_field(rule.path("values")));
         }
         if self.values.iter().any(String::is_empty) {
             return invalid("values", "", "leave empty values out");
         }
         match (&self.kind, self.selector.as_deref()) {
-            (RuleKind::Doctype(_), _) | (RuleKind::Http, Some(ACCOUNT)) => Ok(()),
+            (RuleKind::Doctype(_), _) | (RuleKind::Http, Some(ACCOUNT_SELECTOR)) => Ok(()),
             (RuleKind::Http, Some(other)) => {
                 invalid("selector", other, r#"a rule on hosts has no selector but "account""#)
             }
             (RuleKind::Http, None) => {
                 for (place, value) in self.values.iter().enumerate() {
-                    value.parse::<HostPattern>().map_err(|error| error.at(rule.path(&format!("values[{place}]"))))?;
+                    value
+                        .parse::<HostPattern>()
+                        .map_err(|error| error.at_field(rule.path(&format!("values[{place}]"))))?;
                 }
                 Ok(())
             }

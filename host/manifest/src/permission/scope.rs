@@ -11,7 +11,7 @@ const SEPARATORS: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b':').add(b'%');
 
 impl Permissions {
     /// Reads a scope such as `io.cozy.files io.cozy.bills:GET:id1,id2` (Cozy API: permissions, grammar); `*` alone is
-    /// [`Permissions::everything`]. The rules are titled `rule0`, `rule1`, … In values and selectors `%3A`, `%2C`, `%20` and `%25` stand for
+    /// [`Permissions::everything`]. The rules are titled `rule0`, `rule1`, … AtPosition values and selectors `%3A`, `%2C`, `%20` and `%25` stand for
     /// the separators.
     ///
     /// # Errors
@@ -23,7 +23,9 @@ impl Permissions {
         let rules = scope
             .split_ascii_whitespace()
             .enumerate()
-            .map(|(number, text)| read(number, text).map_err(|reason| Error::Scope { rule: text.to_owned(), reason }))
+            .map(|(number, text)| {
+                parse_rule(number, text).map_err(|reason| Error::Scope { rule: text.to_owned(), reason })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if rules.is_empty() {
             let reason = "it names no type; write one, as in \"io.cozy.files\"".to_owned();
@@ -34,11 +36,11 @@ impl Permissions {
 
     /// The shortest scope that reads as this set, titles and descriptions aside. Rules on hosts are left out: no token reaches the network.
     pub fn to_scope(&self) -> String {
-        self.0.iter().filter_map(write).collect::<Vec<_>>().join(" ")
+        self.0.iter().filter_map(format_rule).collect::<Vec<_>>().join(" ")
     }
 }
 
-fn read(number: usize, text: &str) -> Result<Rule, String> {
+fn parse_rule(number: usize, text: &str) -> Result<Rule, String> {
     let mut parts = text.split(':');
     let kind = parts.next().unwrap_or_default();
     let (verbs, values, selector) = (parts.next(), parts.next(), parts.next());
@@ -72,7 +74,7 @@ fn unescape(text: &str) -> Result<String, String> {
     percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| format!("{text} is not UTF-8"))
 }
 
-fn write(rule: &Rule) -> Option<String> {
+fn format_rule(rule: &Rule) -> Option<String> {
     let RuleKind::Doctype(pattern) = &rule.kind else { return None };
     let verbs = rule.verbs.names().map(|names| names.collect::<Vec<_>>().join(","));
     let mut text = pattern.to_string();

@@ -4,8 +4,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::http::{self, HttpRules};
-use super::{Denied, Rule, RuleKind, denied};
-use crate::json::{Object, check_identifier};
+use super::{PermissionDenied, Rule, RuleKind, denied};
+use crate::json::{ObjectReader, check_identifier};
 use crate::{Doctype, DoctypePattern, Error, Verb, Verbs};
 
 /// An ordered set of rules. What no rule allows is denied.
@@ -24,7 +24,7 @@ impl Permissions {
             .iter()
             .map(|(title, rule)| {
                 check_identifier("permissions".to_owned(), title)?;
-                Rule::from_json(title, &Object::at(format!("permissions.{title}"), rule)?)
+                Rule::from_json(title, &ObjectReader::new(format!("permissions.{title}"), rule)?)
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -43,7 +43,7 @@ impl Permissions {
 
     /// Every verb on every doctype: the owner, never a konnector. It names no hosts, since only konnectors reach the network.
     pub fn everything() -> Self {
-        Self(vec![Rule::on_type("everything", DoctypePattern::Every, Verbs::ALL)])
+        Self(vec![Rule::for_doctype("everything", DoctypePattern::Any, Verbs::ALL)])
     }
 
     /// Whether one rule allows every verb on every doctype.
@@ -58,24 +58,24 @@ impl Permissions {
 
     /// Whether `verb` is allowed on a whole type: needed by all that lists or searches.
     pub fn allows_type(&self, verb: Verb, doctype: &Doctype) -> bool {
-        self.0.iter().any(|rule| rule.concerns(verb, doctype) && rule.is_whole_type())
+        self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.covers_whole_type())
     }
 
     /// Whether `verb` is allowed on some documents of a type.
     pub fn allows_any(&self, verb: Verb, doctype: &Doctype) -> bool {
-        self.0.iter().any(|rule| rule.concerns(verb, doctype))
+        self.0.iter().any(|rule| rule.applies_to(verb, doctype))
     }
 
     /// Whether `verb` is allowed on one document, by a rule on its type, its id or one of its fields.
     pub fn allows_document(&self, verb: Verb, doctype: &Doctype, id: &str, body: &Map<String, Value>) -> bool {
-        self.0.iter().any(|rule| rule.concerns(verb, doctype) && rule.reaches(id, body))
+        self.0.iter().any(|rule| rule.applies_to(verb, doctype) && rule.matches_document(id, body))
     }
 
     /// Like [`Self::allows_type`].
     ///
     /// # Errors
     /// The sentence names the rule to add.
-    pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), Denied> {
+    pub fn check_type(&self, verb: Verb, doctype: &Doctype) -> Result<(), PermissionDenied> {
         if self.allows_type(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
 
@@ -83,7 +83,7 @@ impl Permissions {
     ///
     /// # Errors
     /// The sentence names the rule to add.
-    pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), Denied> {
+    pub fn check_any(&self, verb: Verb, doctype: &Doctype) -> Result<(), PermissionDenied> {
         if self.allows_any(verb, doctype) { Ok(()) } else { Err(denied::on_type(self, verb, doctype)) }
     }
 
@@ -97,7 +97,7 @@ impl Permissions {
         doctype: &Doctype,
         id: &str,
         body: &Map<String, Value>,
-    ) -> Result<(), Denied> {
+    ) -> Result<(), PermissionDenied> {
         if self.allows_document(verb, doctype, id, body) {
             Ok(())
         } else {
@@ -111,19 +111,19 @@ impl Permissions {
     /// # Errors
     /// [`Error::AccountAddress`] when such a field holds something else than a web address; [`Error::Host`] when a rule was built by hand
     /// with a bad host.
-    pub fn http(&self, account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
+    pub fn http_rules(&self, account_fields: &Map<String, Value>) -> Result<HttpRules, Error> {
         http::resolve(&self.0, account_fields)
     }
 
     /// Whether the account says which hosts may be reached.
-    pub fn follows_account(&self) -> bool {
+    pub fn has_account_hosts(&self) -> bool {
         self.0.iter().any(|rule| rule.kind == RuleKind::Http && rule.selector.is_some())
     }
 }
 
 impl Rule {
     pub(super) fn is_everything(&self) -> bool {
-        self.kind == RuleKind::Doctype(DoctypePattern::Every) && self.verbs.is_all() && self.is_whole_type()
+        self.kind == RuleKind::Doctype(DoctypePattern::Any) && self.verbs.is_all() && self.covers_whole_type()
     }
 }
 

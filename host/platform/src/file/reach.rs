@@ -68,7 +68,7 @@ impl Platform {
             let above = self.file(instance, &after.dir_id)?;
             after.path = Some(join(above.path.as_deref().unwrap_or("/"), &after.name));
         }
-        for verb in Verb::EACH {
+        for verb in Verb::ALL {
             let is_gained =
                 |reaches: &dyn Fn(&File) -> Result<bool>| Ok::<_, Error>(reaches(&after)? && !reaches(before)?);
             let gains = is_gained(&|file| self.reaches(instance, rules, &[verb], file))?

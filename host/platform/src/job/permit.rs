@@ -80,7 +80,7 @@ impl Platform {
     fn hosts(&self, instance: &Instance, message: &Value) -> Option<Hosts> {
         let slug: Slug = argument(message, "konnector")?.parse().ok()?;
         let permissions = self.konnector_permissions(instance, &slug).ok()?;
-        let of_account = permissions.follows_account();
+        let of_account = permissions.has_account_hosts();
         let fields = match argument(message, "account").filter(|_| of_account) {
             Some(account) => {
                 let account = self.account(instance, account).ok().filter(|account| account.admits(&slug));
@@ -88,7 +88,7 @@ impl Platform {
             }
             None => serde_json::Map::new(),
         };
-        let rules = permissions.http(&fields).ok()?;
+        let rules = permissions.http_rules(&fields).ok()?;
         let mut names: Vec<String> = rules.hosts().map(|pattern| pattern.host().to_owned()).collect();
         names.sort();
         names.dedup();

@@ -4,7 +4,7 @@
 use std::str::FromStr as _;
 
 use bytes::Bytes;
-use konnector_manifest::untrusted::cut;
+use konnector_manifest::untrusted::truncate_middle;
 use konnector_manifest::{Manifest, Permissions, Slug, Source};
 use konnector_sandbox::Sandbox;
 use konnector_store::{BlobId, Changes, Error as StoreError};
@@ -181,7 +181,7 @@ impl Platform {
                     InstallEvent::State(Box::new(konnector))
                 }
                 Err(error) => {
-                    let error = cut(error.to_string(), MAX_ERROR_SIZE);
+                    let error = truncate_middle(error.to_string(), MAX_ERROR_SIZE);
                     tracing::warn!(%slug, error, "the konnector could not be installed");
                     failed.state = KonnectorState::Errored;
                     failed.error = Some(error.clone());

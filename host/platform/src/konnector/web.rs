@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use konnector_egress::{
-    Body, Expect, HttpBudget, HttpError, MAX_REDIRECTS, Request, Response, SecretTable, Session, SessionOptions,
+    BodyFormat, DecodedBody, HttpBudget, HttpError, MAX_REDIRECTS, Request, Response, SecretTable, Session,
+    SessionOptions,
 };
 use konnector_manifest::HttpRules;
 use url::Url;
@@ -26,10 +27,10 @@ pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> 
 }
 
 /// The bytes of a body.
-pub(super) fn bytes(body: Body) -> Bytes {
+pub(super) fn bytes(body: DecodedBody) -> Bytes {
     match body {
-        Body::Bytes(bytes) => bytes,
-        Body::Text(text) => text.into(),
+        DecodedBody::Bytes(bytes) => bytes,
+        DecodedBody::Text(text) => text.into(),
     }
 }
 
@@ -37,7 +38,7 @@ impl Platform {
     /// A way out to any host, for at most so many bytes in all.
     pub(super) fn errand(&self, largest: u64) -> Session {
         self.gate.session(SessionOptions {
-            rules: HttpRules::everywhere(),
+            rules: HttpRules::allow_all(),
             cookies: None,
             budget: HttpBudget {
                 requests: 4 + MAX_REDIRECTS as u64,
@@ -80,7 +81,7 @@ pub(super) fn get(url: &Url, headers: &[(&str, &str)], patience: Duration) -> Re
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         body: None,
         form_charset: None,
-        expect: Expect::Bytes,
+        body_format: BodyFormat::Bytes,
         follow_redirects: true,
         timeout: Some(patience),
     }

@@ -1,7 +1,7 @@
 //! Whether a request may do what it wants to, and what to do where it may not: a konnector lacks a rule of its manifest, everybody else a
 //! part of the token's scope.
 
-use konnector_manifest::{Denied, Doctype, Verb};
+use konnector_manifest::{Doctype, PermissionDenied, Verb};
 
 use crate::doctype::JOBS;
 use crate::document::writable;
@@ -68,7 +68,7 @@ impl Principal {
         Ok(())
     }
 
-    fn told(&self, checked: Result<(), Denied>, verb: Verb, doctype: &Doctype) -> Result<()> {
+    fn told(&self, checked: Result<(), PermissionDenied>, verb: Verb, doctype: &Doctype) -> Result<()> {
         checked.map_err(|denied| match self.konnector() {
             Some(_) => denied.into(),
             None => {

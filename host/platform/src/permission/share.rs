@@ -258,7 +258,7 @@ impl Platform {
             for share in self.shares(instance, &document.doctype)? {
                 for rule in share.value.rules()?.rules() {
                     if rule.selector.is_none() && rule.values.contains(&document.id) {
-                        verbs.extend(Verb::EACH.iter().filter(|verb| rule.concerns(**verb, &document.doctype)));
+                        verbs.extend(Verb::ALL.iter().filter(|verb| rule.applies_to(**verb, &document.doctype)));
                     }
                 }
             }

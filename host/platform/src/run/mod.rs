@@ -17,9 +17,9 @@ use std::sync::atomic::AtomicBool;
 
 use konnector_egress::log_limit;
 use konnector_egress::{SecretTable, SessionOptions};
-use konnector_manifest::json_budget::MAX_DOCUMENT;
+use konnector_manifest::json_budget::MAX_DOCUMENT_BYTES;
 use konnector_manifest::{Manifest, Permissions, Verb};
-use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, OwnApi, Quota};
+use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, InternalApi, Quota};
 use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
 use konnector_store::{BlobInfo, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
@@ -151,7 +151,7 @@ impl Run {
             limits.wall = limits.wall.min(timeout);
         }
         let http = platform.gate.session(SessionOptions {
-            rules: permissions.http(&fields)?,
+            rules: permissions.http_rules(&fields)?,
             cookies: cookies.clone(),
             budget: limits.http,
             secrets: Arc::new(secret_table(&manifest, account.as_deref(), secrets.clone())?),
@@ -171,7 +171,7 @@ impl Run {
         });
         let folder = RunFolder::of(&scope, &manifest)?;
         folder.correct(&scope, &mut run_job.message).await?;
-        let api: Option<Arc<dyn OwnApi>> = match program.info().kind {
+        let api: Option<Arc<dyn InternalApi>> = match program.info().kind {
             Kind::Typed { .. } => None,
             Kind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope), lease)?)),
         };
@@ -215,7 +215,7 @@ fn secret_table(manifest: &Manifest, account: Option<&Account>, secrets: Vec<(St
         !declared && !given && manifest.may_replace_secret(name)
     };
     let (kept, given): (Vec<_>, Vec<_>) = secrets.into_iter().partition(|(name, _)| kept(name));
-    SecretTable::new(given).and_then(|table| table.with_kept(kept)).map_err(Error::Gate)
+    SecretTable::new(given).and_then(|table| table.with_konnector_secrets(kept)).map_err(Error::Gate)
 }
 
 fn run_job(platform: &Platform, instance: &Instance, job: &Job, manifest: &Manifest) -> Result<RunJob> {
@@ -319,7 +319,7 @@ fn refused(error: konnector_store::Error) -> CapabilityError {
     match error {
         error if error.is_full() => CapabilityError::QuotaExceeded(Quota::Storage),
         // Names that are too long come as this error, too, and there the sentence says more.
-        Store::TooLarge { limit, .. } if limit == MAX_DOCUMENT => CapabilityError::TooLarge(limit as u64),
+        Store::TooLarge { limit, .. } if limit == MAX_DOCUMENT_BYTES => CapabilityError::TooLarge(limit as u64),
         Store::NotFound { .. } => CapabilityError::NotFound(error.to_string()),
         Store::TooLarge { .. } | Store::Invalid { .. } => CapabilityError::Invalid(error.to_string()),
         other => failed(&Error::Store(other)),
@@ -327,13 +327,13 @@ fn refused(error: konnector_store::Error) -> CapabilityError {
 }
 
 fn failed(error: &Error) -> CapabilityError {
-    if log_limit::admit() {
+    if log_limit::may_log() {
         tracing::error!(%error, "a capability failed");
     }
     CapabilityError::Internal("the server could not do it; its log says why".to_owned())
 }
 
 /// The same for a permission that is missing.
-fn denied(denied: konnector_manifest::Denied) -> CapabilityError {
+fn denied(denied: konnector_manifest::PermissionDenied) -> CapabilityError {
     CapabilityError::Denied(denied.message)
 }

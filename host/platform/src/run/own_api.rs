@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::HeaderValue;
 use konnector_manifest::Verb;
-use konnector_sandbox::capability::{OwnApi, OwnBody, SecretsShown};
+use konnector_sandbox::capability::{InternalApi, InternalBody, MayContainSecrets};
 use konnector_store::Lease;
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -42,7 +42,7 @@ impl RunApi {
 }
 
 #[async_trait]
-impl OwnApi for RunApi {
+impl InternalApi for RunApi {
     fn url(&self) -> &Url {
         &self.url
     }
@@ -55,15 +55,15 @@ impl OwnApi for RunApi {
         &self.token
     }
 
-    fn shows_secrets(&self) -> bool {
+    fn may_contain_secrets(&self) -> bool {
         self.scope.account.is_some() && self.scope.permissions.allows_any(Verb::Get, &ACCOUNTS)
     }
 
-    async fn call(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
+    async fn call(&self, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
         let account = names_account(request.uri().path());
         let mut response = self.public.answer(&self.scope.platform, request).await;
         if account && response.status().is_success() {
-            response.extensions_mut().insert(SecretsShown);
+            response.extensions_mut().insert(MayContainSecrets);
         }
         response
     }

@@ -7,7 +7,7 @@ use super::*;
 
 fn bytes(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    append(value, &mut bytes);
+    append_value(value, &mut bytes);
     bytes
 }
 

@@ -88,7 +88,7 @@ fn judge(Answer { status, code, said }: Answer, limits: CompileLimits) -> Result
         return Ok(code);
     }
     // A part of it may be the component's own names.
-    let said = text::cut(text::clean(said.trim()), TOLD);
+    let said = text::truncate(text::sanitize(said.trim()), TOLD);
     let signal = status.signal().and_then(rustix::process::Signal::from_named_raw);
     Err(match (status.code(), signal) {
         (_, Some(rustix::process::Signal::XCPU)) => Error::CompileLimit(CompileLimit::Cpu(limits.cpu)),

@@ -70,10 +70,10 @@ pub enum CompileLimit {
 impl fmt::Display for CompileLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Memory(bytes) => write!(f, "{} of memory", text::Bytes(*bytes)),
+            Self::Memory(bytes) => write!(f, "{} of memory", text::ByteSize(*bytes)),
             Self::Cpu(time) => write!(f, "{} seconds of processor time", time.as_secs()),
             Self::Wall(time) => write!(f, "{} seconds", time.as_secs_f64()),
-            Self::Code(bytes) => write!(f, "{} of machine code", text::Bytes(*bytes)),
+            Self::Code(bytes) => write!(f, "{} of machine code", text::ByteSize(*bytes)),
         }
     }
 }

@@ -55,7 +55,7 @@ impl preopens::Host for Host {
         if let Some(mount) = &self.filesystem.files {
             match mount.root().await {
                 Ok(root) => directories.push((Directory::User(root), "/files")),
-                Err(Failure::Code(code)) if konnector_egress::log_limit::admit() => {
+                Err(Failure::Code(code)) if konnector_egress::log_limit::may_log() => {
                     tracing::warn!(?code, "the user's files cannot be reached");
                 }
                 Err(Failure::Code(_)) => {}

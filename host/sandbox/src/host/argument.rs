@@ -42,5 +42,5 @@ pub(super) fn check_locators<'a>(which: impl IntoIterator<Item = &'a Locator>) -
 
 /// Cuts the text of an error: it may repeat what the guest said.
 pub(super) fn brief(text: String) -> String {
-    konnector_egress::text::cut(text, MAX_ERROR)
+    konnector_egress::text::truncate(text, MAX_ERROR)
 }

@@ -7,7 +7,7 @@ use super::download::{self, NotStored};
 use super::{Halt, Host, brief, error_for_guest};
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http as wit;
-use konnector_egress::{Body, Expect, HttpError, Phase, Request};
+use konnector_egress::{BodyFormat, DecodedBody, HttpError, Phase, Request};
 
 /// Bytes of a cookie with its attributes: browsers take 4,096 for name and value, and 1,024 for each attribute (RFC 6265bis §5.6).
 const MAX_COOKIE: usize = 8 << 10;
@@ -24,8 +24,8 @@ impl wit::Host for Host {
                 charset: response.charset.map(str::to_owned),
                 headers: response.headers.into_iter().map(|(name, value)| wit::Header { name, value }).collect(),
                 body: match response.body {
-                    Body::Text(text) => wit::Body::Text(text),
-                    Body::Bytes(bytes) => wit::Body::Bytes(bytes.into()),
+                    DecodedBody::Text(text) => wit::Body::Text(text),
+                    DecodedBody::Bytes(bytes) => wit::Body::Bytes(bytes.into()),
                 },
             }),
             Some(Err(error)) => Err(error.into()),
@@ -64,7 +64,7 @@ impl wit::Host for Host {
     }
 
     fn clear_cookies(&mut self) -> wasmtime::Result<()> {
-        self.context.capabilities.http.forget_cookies();
+        self.context.capabilities.http.clear_cookies();
         Ok(())
     }
 }
@@ -86,10 +86,10 @@ impl From<wit::Request> for Request {
             headers: request.headers.into_iter().map(|header| (header.name, header.value)).collect(),
             body: request.body.map(Into::into),
             form_charset: request.form_charset,
-            expect: match request.response_body {
-                wit::BodyForm::ByMediaType => Expect::Auto,
-                wit::BodyForm::Text => Expect::Text,
-                wit::BodyForm::Bytes => Expect::Bytes,
+            body_format: match request.response_body {
+                wit::BodyForm::ByMediaType => BodyFormat::Auto,
+                wit::BodyForm::Text => BodyFormat::Text,
+                wit::BodyForm::Bytes => BodyFormat::Bytes,
             },
             follow_redirects: request.follow_redirects,
             timeout: request.timeout_ms.map(|milliseconds| Duration::from_millis(u64::from(milliseconds))),

@@ -1,15 +1,15 @@
 //! JSON of the guest. Every text goes through here: it is measured before anything is built from it, see
 //! [`json_budget`](konnector_manifest::json_budget).
 
-use konnector_manifest::json_budget::{JsonBudget, MAX_DOCUMENT, OverBudget};
+use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded, MAX_DOCUMENT_BYTES};
 use serde_json::{Map, Value};
 
 use crate::capability::Error;
-use konnector_egress::pace::{PORTION, Pace};
+use konnector_egress::yield_budget::{YIELD_INTERVAL_BYTES, YieldBudget};
 
 /// Reads a short text, one with a limit of its own in the contract. `argument` names it in the error.
 pub(super) fn json(argument: &str, text: &str) -> Result<Value, Error> {
-    let checked = JsonBudget::of_call(text.len()).check(text.as_bytes());
+    let checked = JsonBudget::for_call(text.len()).check(text.as_bytes());
     checked.map_err(|error| over_budget(argument, error))?;
     parse(argument, text)
 }
@@ -21,7 +21,7 @@ pub(super) fn object(argument: &str, text: &str) -> Result<Map<String, Value>, E
 
 /// Bytes that the values of a text take in memory, at most; something beyond the limit for one that cannot be read.
 pub(super) fn weight(text: &str) -> usize {
-    let mut budget = JsonBudget::of_call(text.len());
+    let mut budget = JsonBudget::for_call(text.len());
     // A text over the budget is refused when it is read.
     let _ = budget.check(text.as_bytes());
     budget.used()
@@ -30,32 +30,32 @@ pub(super) fn weight(text: &str) -> usize {
 /// The documents of one call.
 pub(super) struct Documents {
     budget: JsonBudget,
-    pace: Pace,
+    pace: YieldBudget,
 }
 
 impl Documents {
     /// Of these sizes.
     pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Self {
-        Self { budget: JsonBudget::of_call(sizes.sum()), pace: Pace::default() }
+        Self { budget: JsonBudget::for_call(sizes.sum()), pace: YieldBudget::default() }
     }
 
     /// Reads the next one. It yields while it does so.
     pub(super) async fn read(&mut self, argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
-        if text.len() > MAX_DOCUMENT {
-            return Err(Error::TooLarge(MAX_DOCUMENT as u64));
+        if text.len() > MAX_DOCUMENT_BYTES {
+            return Err(Error::TooLarge(MAX_DOCUMENT_BYTES as u64));
         }
-        let mut scan = self.budget.scan();
-        for part in text.as_bytes().chunks(PORTION) {
+        let mut scan = self.budget.scanner();
+        for part in text.as_bytes().chunks(YIELD_INTERVAL_BYTES) {
             scan.feed(part).map_err(|error| over_budget(argument, error))?;
-            self.pace.did(part.len()).await;
+            self.pace.consume(part.len()).await;
         }
         let read = members(argument, parse(argument, text)?)?;
-        self.pace.did(text.len()).await;
+        self.pace.consume(text.len()).await;
         Ok(read)
     }
 }
 
-fn over_budget(argument: &str, error: OverBudget) -> Error {
+fn over_budget(argument: &str, error: JsonBudgetExceeded) -> Error {
     Error::Invalid(format!("{argument}: {error}"))
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn documents_are_held_to_their_size_and_share_a_budget() {
-        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_DOCUMENT));
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_DOCUMENT_BYTES));
         let mut documents = Documents::new([large.len()].into_iter());
         assert_eq!(documents.read("body", &large).await, Err(Error::TooLarge(8 << 20)));
         let many = format!("{{\"a\":[{}0]}}", "0,".repeat(40_000));

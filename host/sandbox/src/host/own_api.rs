@@ -8,12 +8,12 @@ use url::Url;
 
 use super::Context;
 use crate::bill::CpuBill;
-use konnector_egress::{OwnApi, OwnBody};
+use konnector_egress::{InternalApi, InternalBody};
 
 /// The API with the bill of a run.
 pub(super) struct Billed<'a> {
     context: &'a Context,
-    api: &'a dyn OwnApi,
+    api: &'a dyn InternalApi,
 }
 
 impl Context {
@@ -23,7 +23,7 @@ impl Context {
 }
 
 #[async_trait]
-impl OwnApi for Billed<'_> {
+impl InternalApi for Billed<'_> {
     fn url(&self) -> &Url {
         self.api.url()
     }
@@ -36,11 +36,11 @@ impl OwnApi for Billed<'_> {
         self.api.token()
     }
 
-    fn shows_secrets(&self) -> bool {
-        self.api.shows_secrets()
+    fn may_contain_secrets(&self) -> bool {
+        self.api.may_contain_secrets()
     }
 
-    async fn call(&self, mut request: http::Request<OwnBody>) -> Response<OwnBody> {
+    async fn call(&self, mut request: http::Request<InternalBody>) -> Response<InternalBody> {
         let bill = CpuBill::new(self.context.meter.clone(), self.context.capabilities.limits.cpu);
         request.extensions_mut().insert(bill.clone());
         match bill.watch(self.api.call(request)).await {
@@ -50,7 +50,7 @@ impl OwnApi for Billed<'_> {
     }
 }
 
-fn too_costly() -> Response<OwnBody> {
+fn too_costly() -> Response<InternalBody> {
     let text = r#"{"errors":[{"status":"503","title":"Service Unavailable","detail":"the request takes too much processor time; ask for less at a time"}]}"#;
     let mut response =
         Response::new(Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync());

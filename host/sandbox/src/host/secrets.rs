@@ -29,7 +29,7 @@ impl wit::Host for Host {
             if value.len() as u64 > VALUE {
                 return Err(Error::TooLarge(VALUE));
             }
-            match self.context.secrets().placeholder_in(&value) {
+            match self.context.secrets().find_placeholder(&value) {
                 // The vendor answered the value that it was sent: a refresh token that stays the same.
                 Some(_) if self.context.secrets().placeholder(&name).as_ref() == Some(&value) => return Ok(()),
                 // Under another name it could go to other hosts.
@@ -39,7 +39,7 @@ impl wit::Host for Host {
                 None => {}
             }
             self.context.capabilities.secrets.check_put(&name)?;
-            if self.context.secrets().weight() + value.len() > VALUES {
+            if self.context.secrets().scan_cost() + value.len() > VALUES {
                 return Err(Error::QuotaExceeded(Quota::Secrets));
             }
             // Masked before it is kept: from here on the value may turn up in what the vendor answers.

@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{
 
 use super::{Context, Host};
 use crate::capability::Level;
-use konnector_egress::{HttpError, OwnApi, Patience, Phase, SecretsShown};
+use konnector_egress::{HttpError, InternalApi, MayContainSecrets, Phase, RequestTimeouts};
 
 /// Bytes of all headers of one request or answer, as `wasi:http` counts them.
 const FIELDS: usize = 64 << 10;
@@ -81,7 +81,7 @@ impl WasiHttpHooks for Hooks {
                 context.told(HttpError::QuotaExceeded(text))
             })?;
             let answer = context.forward(request, patience(options)).await.map_err(|error| context.told(error))?;
-            if answer.extensions().get::<SecretsShown>().is_some() {
+            if answer.extensions().get::<MayContainSecrets>().is_some() {
                 context.meter.secrets_revealed.add(1);
             }
             let logged = Arc::clone(&context);
@@ -103,14 +103,14 @@ impl Context {
     async fn forward(
         &self,
         request: http::Request<WasiBody>,
-        patience: Patience,
-    ) -> std::result::Result<http::Response<konnector_egress::ForwardBody>, HttpError> {
+        patience: RequestTimeouts,
+    ) -> std::result::Result<http::Response<konnector_egress::StreamingBody>, HttpError> {
         let own = self.own_api();
-        let own = own.as_ref().map(|api| api as &dyn OwnApi);
+        let own = own.as_ref().map(|api| api as &dyn InternalApi);
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(HttpError::Other("the run is being ended".to_owned())),
-            answer = self.capabilities.http.forward(request, patience, own) => answer,
+            answer = self.capabilities.http.send_streaming(request, patience, own) => answer,
         }
     }
 
@@ -121,9 +121,9 @@ impl Context {
     }
 }
 
-fn patience(options: Option<RequestOptions>) -> Patience {
+fn patience(options: Option<RequestOptions>) -> RequestTimeouts {
     let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = options.unwrap_or_default();
-    Patience { connect: connect_timeout, first_byte: first_byte_timeout, between_bytes: between_bytes_timeout }
+    RequestTimeouts { connect: connect_timeout, first_byte: first_byte_timeout, between_bytes: between_bytes_timeout }
 }
 
 fn code(error: HttpError) -> Error {

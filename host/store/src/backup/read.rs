@@ -8,7 +8,7 @@ use super::crypt::Opener;
 use super::record::{Reader, Record};
 use super::{BackupHeader, BackupReader, BackupSummary};
 use crate::blob::BlobId;
-use crate::document::LIMIT as MAX_DOCUMENT;
+use crate::document::LIMIT as MAX_DOCUMENT_BYTES;
 use crate::error::{Error, Result};
 use crate::fsck::Schema;
 use crate::kv::{Batch, Committed};
@@ -133,9 +133,9 @@ async fn blob(
         Into::Check(_) => None,
     };
     let mut bytes = matches!(into, Into::Check(contents) if contents.is_body(&id)).then(Vec::new);
-    if bytes.is_some() && size > MAX_DOCUMENT as u64 {
+    if bytes.is_some() && size > MAX_DOCUMENT_BYTES as u64 {
         return Err(Error::backup(format!(
-            "the document in blob {id} has {size} bytes, and none is larger than {MAX_DOCUMENT}"
+            "the document in blob {id} has {size} bytes, and none is larger than {MAX_DOCUMENT_BYTES}"
         )));
     }
     let (mut left, mut hash) = (size, Sha256::new());

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 
 /// Whether values lie in a range. Of what is longer than an entry holds, only the beginning counts.
 pub(super) fn holds(range: &IndexRange, values: &[u8]) -> bool {
-    values >= comparable(range.from())
-        && range.to().is_none_or(|to| {
+    values >= comparable(range.start())
+        && range.end().is_none_or(|to| {
             let end = comparable(to);
             values < end || (end.len() < to.len() && values.starts_with(end))
         })

@@ -80,8 +80,8 @@ impl Scan<'_> {
     fn keys(&self) -> Range {
         let key = |values: &[u8]| [self.prefix.as_slice(), values.get(..IN_KEY).unwrap_or(values)].concat();
         let all = Range::starting_with(self.prefix.clone());
-        let mut keys = Range { from: key(self.range.from()), to: all.to };
-        if let Some(to) = self.range.to() {
+        let mut keys = Range { from: key(self.range.start()), to: all.to };
+        if let Some(to) = self.range.end() {
             keys.to = if to.len() > IN_KEY { Range::starting_with(key(to)).to } else { key(to) };
         }
         if let Some(Position(place)) = self.after {

@@ -374,7 +374,7 @@ proptest! {
                 if first.len() < of.len() {
                     ranges.push(IndexRange::between(&first, Bound::Included(&lower), Bound::Excluded(&upper)));
                     ranges.push(IndexRange::between(&first, Bound::Excluded(&lower), Bound::Included(&upper)));
-                    ranges.push(IndexRange::prefix(&first, "same "));
+                    ranges.push(IndexRange::with_prefix(&first, "same "));
                 }
                 for range in ranges {
                     let mut expected = brute_force(&store, of, &range);

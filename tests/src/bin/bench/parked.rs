@@ -140,7 +140,7 @@ pub fn row(runs: usize) {
     let program = runtime.block_on(sandbox.prepare(&waiting(&url), cache.path())).expect("prepared");
     let gate = Gate::new(GateOptions {
         allowed_private: vec!["127.0.0.1".parse().expect("an address")],
-        connections: runs,
+        max_exchanges: runs,
         ..GateOptions::default()
     })
     .expect("a gate");

@@ -77,11 +77,11 @@ fn a_wildcard_reaches_the_types_below() {
 #[test]
 fn everything_is_every_verb_on_every_type_and_no_host() {
     let everything = Permissions::everything();
-    for verb in Verb::EACH {
+    for verb in Verb::ALL {
         assert!(everything.allows_type(verb, &doctype("org.any.thing")));
     }
     assert!(everything.is_everything());
-    assert!(everything.http(&Map::new()).unwrap().is_empty());
+    assert!(everything.http_rules(&Map::new()).unwrap().is_empty());
     assert!(!set(json!({"files": {"type": "io.cozy.files"}})).is_everything());
 }
 

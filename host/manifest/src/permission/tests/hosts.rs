@@ -14,7 +14,7 @@ fn vendor() -> HttpRules {
         "bills": {"type": "io.cozy.bills"},
         "vendor": {"type": "http", "verbs": ["GET"], "values": ["https://www.bank101.example", "https://*.cdn.bank101.example/static"]},
     }))
-    .http(&Map::new())
+    .http_rules(&Map::new())
     .unwrap()
 }
 
@@ -38,8 +38,9 @@ fn methods_and_hosts_are_named() {
 
 #[test]
 fn without_a_rule_there_is_no_network() {
-    let rules =
-        set(json!({"bills": {"type": "io.cozy.bills"}})).http(&object(json!({"url": "https://x.example"}))).unwrap();
+    let rules = set(json!({"bills": {"type": "io.cozy.bills"}}))
+        .http_rules(&object(json!({"url": "https://x.example"})))
+        .unwrap();
     assert!(rules.is_empty());
     assert!(rules.check("GET", &url("https://x.example/")).is_err());
     assert!(HttpRules::default().check("GET", &url("https://x.example/")).is_err());
@@ -52,7 +53,7 @@ fn server() -> Permissions {
 #[test]
 fn a_rule_can_follow_the_account() {
     for written in ["https://cloud.example:8443/remote.php?x", "cloud.example:8443", " https://cloud.example:8443 "] {
-        let rules = server().http(&object(json!({"url": written, "other": "https://evil.example"}))).unwrap();
+        let rules = server().http_rules(&object(json!({"url": written, "other": "https://evil.example"}))).unwrap();
         assert_eq!(rules.check("PROPFIND", &url("https://cloud.example:8443/any/path")), Ok(()), "{written}");
         for other in [
             "https://cloud.example/",
@@ -64,14 +65,14 @@ fn a_rule_can_follow_the_account() {
         }
         assert!(rules.check("GET", &url("https://cloud.example:8443/")).is_err());
     }
-    let plain = server().http(&object(json!({"url": "http://192.168.1.4:5000"}))).unwrap();
+    let plain = server().http_rules(&object(json!({"url": "http://192.168.1.4:5000"}))).unwrap();
     assert_eq!(plain.check("PROPFIND", &url("http://192.168.1.4:5000/dav")), Ok(()));
 }
 
 #[test]
 fn an_empty_field_of_the_account_allows_nothing() {
     for fields in [json!({}), json!({"url": null}), json!({"url": ""}), json!({"url": " "})] {
-        assert!(server().http(&object(fields.clone())).unwrap().is_empty(), "{fields}");
+        assert!(server().http_rules(&object(fields.clone())).unwrap().is_empty(), "{fields}");
     }
 }
 
@@ -85,7 +86,7 @@ fn a_bad_field_of_the_account_is_named_without_its_value() {
         json!("https://*.example"),
     ]
     .into_iter()
-    .map(|value| server().http(&object(json!({"url": value}))).unwrap_err())
+    .map(|value| server().http_rules(&object(json!({"url": value}))).unwrap_err())
     .inspect(|error| assert!(matches!(error, Error::AccountAddress { field, .. } if field == "url")))
     .map(|error| error.to_string())
     .collect();
@@ -109,7 +110,8 @@ fn denials_name_the_rule_to_add() {
     insta::assert_snapshot!(denied("GET", "ftp://www.bank101.example/"), @"konnectors reach http and https addresses only, not ftp");
     let first = HttpRules::default().check("POST", &url("https://www.bank101.example/")).unwrap_err();
     insta::assert_snapshot!(first, @r#"the manifest has no rule for POST on https://www.bank101.example; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["https://www.bank101.example"] }"#);
-    let waiting = server().http(&Map::new()).unwrap().check("PROPFIND", &url("https://cloud.example/")).unwrap_err();
+    let waiting =
+        server().http_rules(&Map::new()).unwrap().check("PROPFIND", &url("https://cloud.example/")).unwrap_err();
     insta::assert_snapshot!(waiting, @r#"the manifest has no rule for PROPFIND on https://cloud.example; add to "permissions": "vendor": { "type": "http", "verbs": ["PROPFIND"], "values": ["https://cloud.example"] } (a rule follows the account's field "url", which is empty)"#);
 }
 
@@ -124,11 +126,11 @@ proptest! {
         let base = json!({
             "vendor": {"type": "http", "verbs": ["GET"], "values": ["https://www.bank101.example", "https://*.cdn.bank101.example/static"]},
         });
-        let Err(denied) = set(base.clone()).http(&Map::new()).unwrap().check(method, &url) else { return Ok(()) };
+        let Err(denied) = set(base.clone()).http_rules(&Map::new()).unwrap().check(method, &url) else { return Ok(()) };
         let (_, rule) = denied.message.split_once(r#"add to "permissions": "#).expect("a proposal");
         let mut proposed: Map<String, Value> = serde_json::from_str(&format!("{{{rule}}}")).expect("JSON");
         proposed.extend(object(base));
         prop_assert_eq!(proposed.len(), 2, "the title was taken");
-        prop_assert!(set(Value::Object(proposed)).http(&Map::new()).unwrap().check(method, &url).is_ok());
+        prop_assert!(set(Value::Object(proposed)).http_rules(&Map::new()).unwrap().check(method, &url).is_ok());
     }
 }

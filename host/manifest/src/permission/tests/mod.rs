@@ -1,7 +1,7 @@
-mod comparing;
+mod compare;
 mod documents;
 mod hosts;
-mod refusals;
+mod parse_errors;
 mod scopes;
 mod secrets;
 

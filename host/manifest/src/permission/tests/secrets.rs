@@ -7,7 +7,7 @@ use crate::{Permissions, RequestPart, SecretScope};
 /// Whether a secret goes along.
 fn goes(rules: &Value, secret: &str, method: &str, url: &str) -> bool {
     let fields = object(json!({ "url": "https://cloud.example", "plain": "http://nas.example:5000" }));
-    let rules = set(rules.clone()).http(&fields).unwrap();
+    let rules = set(rules.clone()).http_rules(&fields).unwrap();
     rules.check_secret(secret, method, &Url::parse(url).unwrap()).is_ok()
 }
 
@@ -66,8 +66,9 @@ fn named_ones_go_where_they_are_named_and_nowhere_else() {
 
 #[test]
 fn a_refusal_says_what_to_add() {
-    let rules =
-        set(json!({"cdn": {"type": "http", "values": ["https://*.bank.example"]}})).http(&object(json!({}))).unwrap();
+    let rules = set(json!({"cdn": {"type": "http", "values": ["https://*.bank.example"]}}))
+        .http_rules(&object(json!({})))
+        .unwrap();
     let refusal =
         |url: &str| rules.check_secret("password", "post", &Url::parse(url).unwrap()).unwrap_err().to_string();
     insta::assert_snapshot!(refusal("https://a.bank.example:8443/x?y"), @r#"the manifest sends the secret "password" with no POST to https://a.bank.example:8443; add to the rule that allows it: "secrets": ["password"]"#);
@@ -158,26 +159,26 @@ fn a_binding_is_narrower_than_its_rule() {
 
 #[test]
 fn fields_name_the_parts_of_a_request() {
-    let rules = set(login()).http(&object(json!({}))).unwrap();
+    let rules = set(login()).http_rules(&object(json!({}))).unwrap();
     let url = Url::parse("https://www.bank.example/login").unwrap();
     let scope = |secret: &str| rules.check_secret(secret, "POST", &url).unwrap();
     assert_eq!(scope("token"), SecretScope::Anywhere);
     let password = scope("password");
     for part in [
-        RequestPart::Field("pwd"),
-        RequestPart::Member { pointer: "/user/pwd", key: "pwd" },
-        RequestPart::Member { pointer: "/0/pwd/1", key: "pwd" },
+        RequestPart::FormField("pwd"),
+        RequestPart::JsonField { pointer: "/user/pwd", key: "pwd" },
+        RequestPart::JsonField { pointer: "/0/pwd/1", key: "pwd" },
         RequestPart::Header("x-key"),
     ] {
         assert!(password.allows(part), "{part:?}");
         assert!(scope("token").allows(part));
     }
     for part in [
-        RequestPart::Field("q"),
-        RequestPart::Field("PWD"),
-        RequestPart::Field("/user/pwd"),
-        RequestPart::Field("header:X-Key"),
-        RequestPart::Member { pointer: "/user/q", key: "q" },
+        RequestPart::FormField("q"),
+        RequestPart::FormField("PWD"),
+        RequestPart::FormField("/user/pwd"),
+        RequestPart::FormField("header:X-Key"),
+        RequestPart::JsonField { pointer: "/user/q", key: "q" },
         RequestPart::Header("pwd"),
         RequestPart::Header("authorization"),
     ] {
@@ -188,7 +189,7 @@ fn fields_name_the_parts_of_a_request() {
         "a": {"type": "http", "values": ["https://www.bank.example"], "secrets": {"password": {"fields": ["a"]}}},
         "b": {"type": "http", "values": ["https://www.bank.example/login"], "secrets": {"password": {"fields": ["b"]}}},
     });
-    let both = set(two).http(&object(json!({}))).unwrap().check_secret("password", "POST", &url).unwrap();
+    let both = set(two).http_rules(&object(json!({}))).unwrap().check_secret("password", "POST", &url).unwrap();
     assert_eq!(both.names(), r#""a", "b""#);
 }
 
@@ -224,7 +225,7 @@ fn bindings_are_checked_and_written_back() {
 
 #[test]
 fn a_refusal_of_a_binding_names_it() {
-    let rules = set(login()).http(&object(json!({}))).unwrap();
+    let rules = set(login()).http_rules(&object(json!({}))).unwrap();
     let url = Url::parse("https://www.bank.example/search?q").unwrap();
     insta::assert_snapshot!(rules.check_secret("password", "POST", &url).unwrap_err().to_string(), @r#"the manifest binds the secret "password" to other paths or methods than POST https://www.bank.example/search; widen "path" or "methods" of the secret in the rule"#);
 }

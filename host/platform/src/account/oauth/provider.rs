@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Duration as Period;
-use konnector_egress::{Body, Expect, HttpBudget, Request, SecretTable, SessionOptions};
+use konnector_egress::{BodyFormat, DecodedBody, HttpBudget, Request, SecretTable, SessionOptions};
 use konnector_manifest::HttpRules;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ impl Platform {
         }
         let mut request = Request {
             headers: vec![("accept".to_owned(), "application/json".to_owned())],
-            expect: Expect::Bytes,
+            body_format: BodyFormat::Bytes,
             timeout: Some(PATIENCE),
             // A redirect would take the credentials elsewhere.
             follow_redirects: false,
@@ -104,7 +104,7 @@ impl Platform {
             request = request.header("authorization", &format!("Basic {pair}"));
         }
         let session = self.gate.session(SessionOptions {
-            rules: HttpRules::everywhere(),
+            rules: HttpRules::allow_all(),
             cookies: None,
             budget: HttpBudget { requests: 1, bytes_up: LARGEST, bytes_down: LARGEST, body_limit: LARGEST },
             secrets: Arc::new(SecretTable::default()),
@@ -115,8 +115,8 @@ impl Platform {
         let response =
             response.map_err(|error| Error::Provider(format!("the provider {origin} cannot be reached: {error}")))?;
         let body = match &response.body {
-            Body::Bytes(bytes) => bytes.as_ref(),
-            Body::Text(text) => text.as_bytes(),
+            DecodedBody::Bytes(bytes) => bytes.as_ref(),
+            DecodedBody::Text(text) => text.as_bytes(),
         };
         let mut members: Object = serde_json::from_slice(body).unwrap_or_default();
         let error = members.shift_remove("error").as_ref().and_then(Value::as_str).map(str::to_owned);

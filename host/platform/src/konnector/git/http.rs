@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
-use konnector_egress::{Expect, Request, Session};
+use konnector_egress::{BodyFormat, Request, Session};
 use tokio::runtime::Handle;
 
 use super::super::web::bytes;
@@ -63,7 +63,7 @@ fn request(method: &str, url: &str, headers: impl IntoIterator<Item = impl AsRef
         headers: headers.into_iter().filter_map(|line| pair(line.as_ref().to_owned())).collect(),
         body: None,
         form_charset: None,
-        expect: Expect::Bytes,
+        body_format: BodyFormat::Bytes,
         follow_redirects: true,
         timeout: Some(PATIENCE),
     }

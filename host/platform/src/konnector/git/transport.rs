@@ -42,7 +42,7 @@ impl Platform {
     pub(super) async fn way(&self, transport: GitTransport, url: &Url) -> Result<Way, String> {
         let vetted = async |port: u16| {
             let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(port));
-            self.gate.addresses(host, port).await.map_err(|error| error.to_string())
+            self.gate.resolve(host, port).await.map_err(|error| error.to_string())
         };
         let url = url.clone();
         Ok(match transport {

@@ -71,7 +71,7 @@ fn range_of(query: &Query) -> IndexRange {
     match &query.range {
         Range::Any => IndexRange::equal(&query.equal),
         Range::Between(lower, upper) => IndexRange::between(&query.equal, lower.as_ref(), upper.as_ref()),
-        Range::Prefix(prefix) => IndexRange::prefix(&query.equal, prefix),
+        Range::Prefix(prefix) => IndexRange::with_prefix(&query.equal, prefix),
     }
 }
 
@@ -79,7 +79,7 @@ fn range_of(query: &Query) -> IndexRange {
 fn matches(query: &Query, document: &konnector_store::Document) -> bool {
     let value = |path: &String| match path.as_str() {
         "_id" => Some(Value::String(document.id.clone())),
-        path => FieldPath::parse(path).ok()?.of(&document.body).value().cloned(),
+        path => FieldPath::parse(path).ok()?.lookup(&document.body).value().cloned(),
     };
     let mut paths = query.index.iter();
     let equal = query

@@ -1,6 +1,6 @@
 //! Writes of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
 
-use konnector_manifest::json_budget::heap_of;
+use konnector_manifest::json_budget::heap_bytes;
 use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{Change, Error, Item, Object, Saved, Written};
 use konnector_store::{Changes, Document, Rev};
@@ -159,7 +159,7 @@ async fn plan_all<T: Sync>(
     let (mut stored, mut portion) = (0, 0);
     for item in items {
         let plan = plan(item)?;
-        let heap = heap_of(&plan.body);
+        let heap = heap_bytes(&plan.body);
         if plan.before.is_some() {
             if stored > 0 && stored + heap > MAX_STORED {
                 return Err(Error::Invalid(format!(

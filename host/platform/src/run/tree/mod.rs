@@ -47,12 +47,12 @@ struct What {
 /// It is shown to whoever reads its directory.
 static LISTED: What = What { verbs: &[Verb::Get], ways: |ways| &ways.listed };
 /// It is found by whoever knows its name; a konnector that may only create files must be able to say where.
-static NAMED: What = What { verbs: &Verb::EACH, ways: |ways| &ways.named };
+static NAMED: What = What { verbs: &Verb::ALL, ways: |ways| &ways.named };
 
 impl RunTree {
     /// `None` when no rule is about files.
     pub fn new(scope: &Arc<Scope>) -> Option<Self> {
-        let some_rule = Verb::EACH.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
+        let some_rule = Verb::ALL.iter().any(|verb| scope.permissions.allows_any(*verb, &FILES));
         some_rule.then(|| Self { scope: Arc::clone(scope), ways: Arc::default() })
     }
 
@@ -295,7 +295,7 @@ fn told(error: Error) -> TreeError {
             TreeError::Invalid
         }
         other => {
-            if log_limit::admit() {
+            if log_limit::may_log() {
                 tracing::error!(error = %other, "the user's files failed");
             }
             TreeError::Other("the server could not do it; its log says why".to_owned())

@@ -9,20 +9,20 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, timeout_at};
 
-use super::body::Body;
-use super::echo::{Echo, SLICE};
+use super::body::WireBody;
 use super::error::{HttpError, Phase};
-use super::request::readable;
-use super::session::{Places, Run};
+use super::request::decode_headers;
+use super::secret_redactor::{SLICE_BYTES, SecretRedactor};
+use super::session::{ConnectionPermits, SessionState};
 
 /// Largest part of a redirect's body that is read so that its connection can be used again, and how long that may take.
-const DRAIN: (u64, Duration) = (32 << 10, Duration::from_millis(300));
+const DRAIN_LIMITS: (u64, Duration) = (32 << 10, Duration::from_millis(300));
 
 /// A body that brings fewer bytes than this in [`Timeouts::idle`](super::Timeouts::idle) stands still.
-const SLOWEST: u64 = 1_000;
+const MIN_BYTES_PER_IDLE_TIMEOUT: u64 = 1_000;
 
 /// More than any exchange may take; a setting beyond it could not be added to the clock.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The moment by which an exchange must have ended.
 #[derive(Debug, Clone, Copy)]
@@ -30,24 +30,24 @@ pub(super) struct Deadline(Instant);
 
 impl Deadline {
     pub(super) fn after(time: Duration) -> Self {
-        Self(Instant::now() + time.min(LONGEST))
+        Self(Instant::now() + time.min(MAX_TIMEOUT))
     }
 
     /// Waits for `work`, at most for `limit`, and never beyond the deadline. Which of the two passed is what the error says.
-    pub(super) async fn within<T>(
+    pub(super) async fn timeout_within<T>(
         self,
         limit: Duration,
         phase: Phase,
         work: impl Future<Output = T>,
     ) -> Result<T, HttpError> {
-        let end = Instant::now() + limit.min(LONGEST);
+        let end = Instant::now() + limit.min(MAX_TIMEOUT);
         let phase = if self.0 <= end { Phase::Total } else { phase };
         timeout_at(self.0.min(end), work).await.map_err(|_| HttpError::Timeout(phase))
     }
 
     /// The moment itself, or the end of `limit` from now if that comes sooner.
-    pub(super) fn sooner_of(self, limit: Duration) -> Instant {
-        self.0.min(Instant::now() + limit.min(LONGEST))
+    pub(super) fn earlier_of(self, limit: Duration) -> Instant {
+        self.0.min(Instant::now() + limit.min(MAX_TIMEOUT))
     }
 
     /// Whether it has passed.
@@ -56,29 +56,29 @@ impl Deadline {
     }
 
     /// Waits for `work`, never beyond the deadline.
-    pub(super) async fn total<T>(self, work: impl Future<Output = T>) -> Result<T, HttpError> {
+    pub(super) async fn timeout<T>(self, work: impl Future<Output = T>) -> Result<T, HttpError> {
         timeout_at(self.0, work).await.map_err(|_| HttpError::Timeout(Phase::Total))
     }
 }
 
 /// An answer whose body arrives in parts. Dropping it closes the connection, unless the body was read to its end.
-pub struct Stream {
+pub struct ResponseStream {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) body: Body,
-    pub(super) pace: Pace,
+    pub(super) body: WireBody,
+    pub(super) rate: MinRate,
     /// Hides the secrets that the request carried, should the answer repeat them.
-    pub(super) echo: Option<Echo>,
+    pub(super) redactor: Option<SecretRedactor>,
     /// Of the body, what was not looked at yet.
-    pub(super) waiting: Bytes,
+    pub(super) unprocessed: Bytes,
     pub(super) url: String,
     pub(super) origin: String,
     pub(super) deadline: Deadline,
-    pub(super) run: Arc<Run>,
-    pub(super) _places: Places,
+    pub(super) run: Arc<SessionState>,
+    pub(super) _permits: ConnectionPermits,
 }
 
-impl Stream {
+impl ResponseStream {
     /// Status.
     pub fn status(&self) -> u16 {
         self.status.as_u16()
@@ -86,22 +86,24 @@ impl Stream {
 
     /// Where the answer came from, after redirects.
     pub fn url(&self) -> Cow<'_, str> {
-        self.echo.as_ref().map_or(Cow::Borrowed(&self.url), |echo| Cow::Owned(echo.hide(&self.url)))
+        self.redactor.as_ref().map_or(Cow::Borrowed(&self.url), |echo| Cow::Owned(echo.redact(&self.url)))
     }
 
     /// Names, in lower case, and values. What described the compression is gone, as the compression is.
     pub fn headers(&self) -> Vec<(String, String)> {
-        let headers = readable(&self.headers);
-        let Some(echo) = &self.echo else { return headers };
+        let headers = decode_headers(&self.headers);
+        let Some(echo) = &self.redactor else { return headers };
         let told = headers.into_iter().filter(|(name, _)| name != header::CONTENT_LENGTH.as_str());
-        told.map(|(name, value)| (echo.hide(&name), echo.hide(&value))).collect()
+        told.map(|(name, value)| (echo.redact(&name), echo.redact(&value))).collect()
     }
 
     /// Refuses a body in which a secret could not be seen.
-    pub(super) fn refuse_unreadable(&self) -> Result<(), HttpError> {
+    pub(super) fn check_content_encoding(&self) -> Result<(), HttpError> {
         let coding = self.headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes().trim_ascii());
         match coding {
-            Some(coding) if self.echo.is_some() && !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") => {
+            Some(coding)
+                if self.redactor.is_some() && !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") =>
+            {
                 Err(HttpError::Protocol(format!(
                     "the answer of {} is compressed in a way that is not undone, and the request held a secret, which the answer may repeat",
                     self.origin
@@ -112,16 +114,16 @@ impl Stream {
     }
 
     /// A text that was made of the body, without secrets.
-    pub(super) async fn hide(&mut self, text: String) -> String {
-        let Some(mut echo) = self.echo.as_ref().and_then(Echo::again) else { return text };
-        let mut shown = BytesMut::from(echo.push_in_slices(text.as_bytes()).await);
+    pub(super) async fn redact(&mut self, text: String) -> String {
+        let Some(mut echo) = self.redactor.as_ref().and_then(SecretRedactor::restart) else { return text };
+        let mut shown = BytesMut::from(echo.push_with_yields(text.as_bytes()).await);
         shown.extend_from_slice(&echo.finish());
         String::from_utf8_lossy(&shown).into_owned()
     }
 
     /// Bytes of the body, where the answer says so, the body is not compressed, and no secret is hidden in it. Not a promise.
     pub fn content_length(&self) -> Option<u64> {
-        if self.echo.is_some() {
+        if self.redactor.is_some() {
             return None;
         }
         self.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
@@ -136,28 +138,28 @@ impl Stream {
     /// cannot be decompressed, or unfolds to far more than came.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         let chunk = self.next_chunk().await;
-        chunk.map_err(|error| match &self.echo {
-            Some(echo) => error.map_text(|text| Cow::Owned(echo.hide(text))),
+        chunk.map_err(|error| match &self.redactor {
+            Some(echo) => error.map_text(|text| Cow::Owned(echo.redact(text))),
             None => error,
         })
     }
 
     async fn next_chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {
-            let ended = if self.waiting.is_empty() {
+            let ended = if self.unprocessed.is_empty() {
                 let part = self.next_part().await?;
-                if self.echo.is_none() {
+                if self.redactor.is_none() {
                     self.meter(part.as_ref().map_or(0, Bytes::len))?;
                     return Ok(part);
                 }
                 // It waits in `self`, so that nothing is lost when this future is dropped at the pause below.
-                part.map(|part| self.waiting = part).is_none()
+                part.map(|part| self.unprocessed = part).is_none()
             } else {
                 tokio::task::yield_now().await;
                 false
             };
-            let Some(echo) = &mut self.echo else { return Ok(None) };
-            let slice = self.waiting.split_to(self.waiting.len().min(SLICE));
+            let Some(echo) = &mut self.redactor else { return Ok(None) };
+            let slice = self.unprocessed.split_to(self.unprocessed.len().min(SLICE_BYTES));
             let shown = if ended { echo.finish() } else { echo.push(&slice) };
             // What is counted is what the guest sees: the difference would be the length of a secret.
             self.meter(shown.len())?;
@@ -168,19 +170,19 @@ impl Stream {
     }
 
     async fn next_part(&mut self) -> Result<Option<Bytes>, HttpError> {
-        let limit = self.pace.left(self.run.gate.timeouts.idle);
+        let limit = self.rate.remaining(self.run.gate.timeouts.idle);
         let start = Instant::now();
-        let chunk = self.deadline.within(limit, Phase::Body, self.body.chunk(&self.origin)).await??;
+        let chunk = self.deadline.timeout_within(limit, Phase::Body, self.body.chunk(&self.origin)).await??;
         if let Some(chunk) = &chunk {
             let bytes = chunk.len() as u64;
-            self.pace.came(start.elapsed(), bytes);
+            self.rate.record(start.elapsed(), bytes);
         }
         Ok(chunk)
     }
 
     fn meter(&self, bytes: usize) -> Result<(), HttpError> {
-        self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes as u64);
-        self.run.meter.down(bytes as u64)
+        self.run.record_usage(|ledger| ledger.host(&self.origin).bytes_down += bytes as u64);
+        self.run.meter.count_received(bytes as u64)
     }
 
     pub(super) fn raw_headers(&self) -> &HeaderMap {
@@ -204,7 +206,7 @@ impl Stream {
 
     /// Reads a short body away, so that the connection can be used again. What does not come at once is given up with the connection.
     pub(super) async fn drain(mut self) {
-        let (limit, time) = DRAIN;
+        let (limit, time) = DRAIN_LIMITS;
         // Nobody waits for this body: whatever goes wrong, the connection is closed, and the next request opens another.
         let _ = tokio::time::timeout(time, self.read_all(limit)).await;
     }
@@ -212,27 +214,27 @@ impl Stream {
 
 /// How fast a body comes. What counts is the time in which the gate waits for it: whoever reads slowly is no fault of the server.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct MinRate {
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
+impl MinRate {
     /// How long the next part may take.
-    fn left(&self, idle: Duration) -> Duration {
+    fn remaining(&self, idle: Duration) -> Duration {
         idle.saturating_sub(self.waited)
     }
 
-    fn came(&mut self, waited: Duration, bytes: u64) {
+    fn record(&mut self, waited: Duration, bytes: u64) {
         self.waited += waited;
         self.bytes += bytes;
-        if self.bytes >= SLOWEST {
+        if self.bytes >= MIN_BYTES_PER_IDLE_TIMEOUT {
             *self = Self::default();
         }
     }
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for ResponseStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Stream").field("status", &self.status()).field("origin", &self.origin).finish_non_exhaustive()
     }

@@ -7,30 +7,31 @@ use hyper_util::client::legacy;
 use tower::timeout::error::Elapsed;
 
 use super::error::{HttpError, Phase};
-use super::resolve::NoAddress;
+use super::resolve::ResolveError;
 
 /// Why an exchange with `origin` failed.
-pub(super) fn translate(error: &(dyn Error + 'static), origin: &str) -> HttpError {
+pub(super) fn to_http_error(error: &(dyn Error + 'static), origin: &str) -> HttpError {
     // The body of a request fails with one of these.
     if let Some(own) = find::<HttpError>(error) {
         return own.clone();
     }
-    if let Some(cause) = find::<NoAddress>(error) {
+    if let Some(cause) = find::<ResolveError>(error) {
         let text = cause.to_string();
         return match cause {
-            NoAddress::Prohibited { .. } => HttpError::AddressProhibited(text),
-            NoAddress::Unknown { .. } => HttpError::Unreachable(text),
+            ResolveError::Prohibited { .. } => HttpError::AddressProhibited(text),
+            ResolveError::Unknown { .. } => HttpError::Unreachable(text),
         };
     }
     let connecting = find::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
-    let io = |kind| causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| io.kind() == kind);
+    let io =
+        |kind| error_chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|io| io.kind() == kind);
     if find::<Elapsed>(error).is_some() || (connecting && io(io::ErrorKind::TimedOut)) {
         return HttpError::Timeout(Phase::Connect);
     }
     if let Some(cause) = find::<rustls::Error>(error) {
         return HttpError::Tls(format!("no secure connection with {origin}: {cause}"));
     }
-    let cause = deepest(error);
+    let cause = root_cause(error);
     if connecting {
         return if io(io::ErrorKind::UnexpectedEof) {
             HttpError::Tls(format!("no secure connection with {origin}: it hung up during the handshake"))
@@ -43,15 +44,15 @@ pub(super) fn translate(error: &(dyn Error + 'static), origin: &str) -> HttpErro
 
 /// The first error of a type in the chain of causes.
 fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    causes(error).find_map(|cause| cause.downcast_ref())
+    error_chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-fn deepest(error: &(dyn Error + 'static)) -> String {
-    causes(error).last().map(ToString::to_string).unwrap_or_default()
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    error_chain(error).last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// The error, its cause, the cause of that, and so on. `source` of an [`io::Error`] is the cause of what it wraps, and would pass that over.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+fn error_chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),

@@ -2,36 +2,36 @@ use bytes::BytesMut;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
-use super::decode::{Coding, Decoder, Symbol};
-use super::scan::READINGS;
+use super::decode::{Symbol, TextCoding, TextDecoder};
+use super::scan::DECODING_CHAINS;
 use super::*;
 
 const WORD: &str = "wordword";
 
 /// How the characters of a text are written; what must be escaped always is.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum EscapeStyle {
     Percent,
     Html,
     Json,
 }
 
 /// Writes a text in one way, each character in a form that `choices` picks.
-fn write(way: Way, text: &str, choices: &[u8]) -> String {
+fn write(way: EscapeStyle, text: &str, choices: &[u8]) -> String {
     let mut written = String::new();
     for (place, character) in text.chars().enumerate() {
         let choice = choices[place % choices.len()];
         let code = u32::from(character);
         let escape = match (way, choice % 6) {
-            (Way::Percent, 0) if character != '%' && character != '+' => character.to_string(),
-            (Way::Percent, 1) if character == ' ' => "+".to_owned(),
-            (Way::Percent, 2) if code < 0x1_0000 => format!("%u{code:04x}"),
-            (Way::Percent, 3) if character.is_ascii() => format!("%{code:02x}"),
-            (Way::Percent, _) => utf8_percent_encode(&character.to_string(), EVERYTHING).to_string(),
-            (Way::Html, 0 | 1) if character != '&' => character.to_string(),
-            (Way::Html, 2) => format!("&#x{code:X};"),
-            (Way::Html, 3) => format!("&#x000{code:x};"),
-            (Way::Html, 4) => match character {
+            (EscapeStyle::Percent, 0) if character != '%' && character != '+' => character.to_string(),
+            (EscapeStyle::Percent, 1) if character == ' ' => "+".to_owned(),
+            (EscapeStyle::Percent, 2) if code < 0x1_0000 => format!("%u{code:04x}"),
+            (EscapeStyle::Percent, 3) if character.is_ascii() => format!("%{code:02x}"),
+            (EscapeStyle::Percent, _) => utf8_percent_encode(&character.to_string(), EVERYTHING).to_string(),
+            (EscapeStyle::Html, 0 | 1) if character != '&' => character.to_string(),
+            (EscapeStyle::Html, 2) => format!("&#x{code:X};"),
+            (EscapeStyle::Html, 3) => format!("&#x000{code:x};"),
+            (EscapeStyle::Html, 4) => match character {
                 '&' => "&amp;".to_owned(),
                 '<' => "&LT;".to_owned(),
                 '"' => "&quot;".to_owned(),
@@ -41,12 +41,14 @@ fn write(way: Way, text: &str, choices: &[u8]) -> String {
                 'é' => "&eacute;".to_owned(),
                 _ => format!("&#0{code};"),
             },
-            (Way::Html, _) => format!("&#{code};"),
-            (Way::Json, 0 | 1) if !matches!(character, '"' | '\\') => character.to_string(),
-            (Way::Json, 2) if matches!(character, '"' | '\\' | '/') => format!("\\{character}"),
-            (Way::Json, 3) => format!("\\u{{{code:x}}}"),
-            (Way::Json, 4) if code < 0x100 => format!("\\x{code:02x}"),
-            (Way::Json, _) => character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04X}")).collect(),
+            (EscapeStyle::Html, _) => format!("&#{code};"),
+            (EscapeStyle::Json, 0 | 1) if !matches!(character, '"' | '\\') => character.to_string(),
+            (EscapeStyle::Json, 2) if matches!(character, '"' | '\\' | '/') => format!("\\{character}"),
+            (EscapeStyle::Json, 3) => format!("\\u{{{code:x}}}"),
+            (EscapeStyle::Json, 4) if code < 0x100 => format!("\\x{code:02x}"),
+            (EscapeStyle::Json, _) => {
+                character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04X}")).collect()
+            }
         };
         written.push_str(&escape);
     }
@@ -60,20 +62,22 @@ fn wide(text: &str, big: bool) -> Vec<u8> {
     text.encode_utf16().flat_map(bytes).collect()
 }
 
-fn finder(secrets: &[&str]) -> Finder {
+fn finder(secrets: &[&str]) -> SecretFinder {
     let forms: Vec<_> = secrets
         .iter()
         .enumerate()
-        .flat_map(|(owner, secret)| forms(secret, Shortest::Bytes(4)).into_iter().map(move |form| (owner, form)))
+        .flat_map(|(owner, secret)| {
+            encoded_forms(secret, MinLength::Bytes(4)).into_iter().map(move |form| (owner, form))
+        })
         .collect();
-    Finder::new(&forms).unwrap().unwrap()
+    SecretFinder::new(&forms).unwrap().unwrap()
 }
 
-fn hidden(finder: &Finder, parts: &[&[u8]]) -> Vec<u8> {
-    let (mut veil, mut shown) = (Veil::new(finder), BytesMut::new());
-    let mut take = |piece: Piece<'_>| match piece {
-        Piece::Text(text) => shown.extend_from_slice(text),
-        Piece::Secret { gap, .. } => write_word(WORD, gap, &mut shown),
+fn hidden(finder: &SecretFinder, parts: &[&[u8]]) -> Vec<u8> {
+    let (mut veil, mut shown) = (SecretReplacer::new(finder), BytesMut::new());
+    let mut take = |piece: Segment<'_>| match piece {
+        Segment::Text(text) => shown.extend_from_slice(text),
+        Segment::Secret { null_padding: gap, .. } => write_placeholder(WORD, gap, &mut shown),
     };
     parts.iter().for_each(|part| veil.push(part, &mut take));
     veil.finish(&mut take);
@@ -81,9 +85,9 @@ fn hidden(finder: &Finder, parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// What a reader sees who decodes these codings, the outermost first.
-fn decoded(codings: &[Coding], text: &[u8]) -> Vec<u8> {
+fn decoded(codings: &[TextCoding], text: &[u8]) -> Vec<u8> {
     codings.iter().fold(text.to_vec(), |text, coding| {
-        let (mut decoder, mut read) = (Decoder::new(*coding), Vec::new());
+        let (mut decoder, mut read) = (TextDecoder::new(*coding), Vec::new());
         let mut take = |symbol: Symbol, _| read.push(symbol.byte);
         for byte in text {
             decoder.push(Symbol { byte, start: 0, end: 0 }, &mut take);
@@ -96,7 +100,7 @@ fn decoded(codings: &[Coding], text: &[u8]) -> Vec<u8> {
 /// Whether four characters of a secret that follow each other can be read in a text, in some reading.
 fn leaks(secret: &str, text: &[u8]) -> bool {
     let characters: Vec<_> = secret.char_indices().map(|(place, _)| place).chain([secret.len()]).collect();
-    let readings = READINGS.iter().copied().chain([&[][..]]).map(|codings| decoded(codings, text));
+    let readings = DECODING_CHAINS.iter().copied().chain([&[][..]]).map(|codings| decoded(codings, text));
     readings.into_iter().any(|reading| {
         characters.windows(5).any(|places| {
             let part = &secret.as_bytes()[places[0]..places[4]];
@@ -180,7 +184,7 @@ fn a_long_secret_is_one_region() {
     let secret: String = (0..3_000).map(|number| format!("{number:x}-")).collect();
     assert_eq!(hide(&secret, &format!("a{secret}b")), format!("a{WORD}b"));
     assert_eq!(hide(&secret, &format!("a{secret}{secret}b")), format!("a{WORD}{WORD}b"));
-    let escaped = write(Way::Json, &secret, &[0, 2, 4, 5]);
+    let escaped = write(EscapeStyle::Json, &secret, &[0, 2, 4, 5]);
     assert_eq!(hide(&secret, &format!("a{escaped}b")), format!("a{WORD}b"));
 }
 
@@ -210,7 +214,7 @@ fn base64_in_lines_is_found() {
             let page = format!("<pre>\n{}\n</pre>\n", lines.join(end));
             for page in [
                 page.clone(),
-                write(Way::Json, &page, &[0]).replace('\n', "\\n").replace('\r', "\\r"),
+                write(EscapeStyle::Json, &page, &[0]).replace('\n', "\\n").replace('\r', "\\r"),
                 page.replace('\n', "&#10;").replace('\r', "&#xd;"),
                 page.replace('\n', "%0A").replace('\r', "%0d"),
             ] {
@@ -283,28 +287,28 @@ fn little_is_held_back() {
         "%25",
     ] {
         let text = unit.repeat((1 << 16) / unit.len());
-        let (mut veil, mut shown) = (Veil::new(&finder), 0);
+        let (mut veil, mut shown) = (SecretReplacer::new(&finder), 0);
         for part in text.as_bytes().chunks(4096) {
             veil.push(part, &mut |_| shown += 1);
-            assert!(veil.held.len() < 300 << 10 && veil.found.len() < 20_000, "{unit}");
+            assert!(veil.buffer.len() < 300 << 10 && veil.matches.len() < 20_000, "{unit}");
         }
-        assert!(veil.held.len() < 16 << 10, "{unit}: {} bytes are held", veil.held.len());
+        assert!(veil.buffer.len() < 16 << 10, "{unit}: {} bytes are held", veil.buffer.len());
         veil.finish(&mut |_| shown += 1);
         assert!(shown > 0, "{unit}");
     }
     // Behind the beginning of a secret.
     for unit in ["\n", "\r\n", "\n ", "\0", "\\n", "&#10;", "%0a", "\n\0"] {
-        let mut veil = Veil::new(&finder);
+        let mut veil = SecretReplacer::new(&finder);
         let text = format!("a%&{}", unit.repeat((1 << 16) / unit.len()));
         for part in text.as_bytes().chunks(4096) {
             veil.push(part, &mut |_| {});
-            assert!(veil.held.len() < 16 << 10, "{unit:?}: {} bytes are held", veil.held.len());
+            assert!(veil.buffer.len() < 16 << 10, "{unit:?}: {} bytes are held", veil.buffer.len());
         }
     }
 }
 
-fn way() -> impl Strategy<Value = Way> {
-    prop_oneof![Just(Way::Percent), Just(Way::Html), Just(Way::Json)]
+fn way() -> impl Strategy<Value = EscapeStyle> {
+    prop_oneof![Just(EscapeStyle::Percent), Just(EscapeStyle::Html), Just(EscapeStyle::Json)]
 }
 
 /// Texts whose letters no secret has.

@@ -10,22 +10,22 @@ use crate::HostPattern;
 /// every host that is spelled out, in the manifest or by the user in the account, and none to names under a star: those the author need
 /// not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carried<'a> {
+pub(super) enum AllowedSecrets<'a> {
     /// All of the account.
-    Every,
+    All,
     /// These.
     Named(&'a [SecretBinding]),
 }
 
-impl<'a> Carried<'a> {
+impl<'a> AllowedSecrets<'a> {
     /// `named` says whether a rule of the set names secrets, see [`is_named`].
-    pub(super) fn by(rule: &'a Rule, value: &str, named: bool) -> Self {
+    pub(super) fn for_rule(rule: &'a Rule, value: &str, named: bool) -> Self {
         let spelled_out = || rule.selector.is_some() || value.parse::<HostPattern>().is_ok_and(|host| host.is_exact());
-        if !named && rule.kind == RuleKind::Http && spelled_out() { Self::Every } else { Self::Named(&rule.secrets) }
+        if !named && rule.kind == RuleKind::Http && spelled_out() { Self::All } else { Self::Named(&rule.secrets) }
     }
 }
 
 /// Whether some rule names secrets.
-pub(super) fn is_named(rules: &[Rule]) -> bool {
+pub(super) fn any_names_secrets(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| !rule.secrets.is_empty())
 }

@@ -9,16 +9,16 @@ use url::Url;
 use super::error::HttpError;
 
 /// A body on its way to or from our own API.
-pub type OwnBody = UnsyncBoxBody<Bytes, HttpError>;
+pub type InternalBody = UnsyncBoxBody<Bytes, HttpError>;
 
 /// What an answer carries, as an extension, that can hold passwords of the run's account; it is counted for the receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SecretsShown;
+pub struct MayContainSecrets;
 
 /// Our own public API for one instance, answered inside of the process: there is no connection, and nothing is resolved. What may be done
 /// is what the token in a request says, as for any other client.
 #[async_trait]
-pub trait OwnApi: Send + Sync {
+pub trait InternalApi: Send + Sync {
     /// Where it is reached: scheme, host, port and a slash (`COZY_URL`).
     fn url(&self) -> &Url;
     /// The `Host` that leads to the instance.
@@ -26,7 +26,7 @@ pub trait OwnApi: Send + Sync {
     /// The konnector's token (`COZY_CREDENTIALS`).
     fn token(&self) -> &str;
     /// Whether its answers can hold the account's passwords.
-    fn shows_secrets(&self) -> bool;
+    fn may_contain_secrets(&self) -> bool;
     /// Answers a request in origin form. Cancel-safe as far as a connection that is cut off would be.
-    async fn call(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody>;
+    async fn call(&self, request: http::Request<InternalBody>) -> http::Response<InternalBody>;
 }

@@ -6,21 +6,21 @@ use serde_json::value::RawValue;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct TextPosition {
     /// From 1.
     pub line: usize,
     /// From 1, in bytes.
     pub column: usize,
 }
 
-impl Place {
+impl TextPosition {
     /// Where the value of a field begins, for a path such as `permissions.bills.verbs[1]`; that of the nearest field above it where the
     /// rest of the path is absent. `None` where the text has nothing of it, or is no JSON.
-    pub fn of(text: &[u8], path: &str) -> Option<Self> {
-        let text = std::str::from_utf8(without_mark(text)).ok()?;
+    pub fn find(text: &[u8], path: &str) -> Option<Self> {
+        let text = std::str::from_utf8(strip_byte_order_mark(text)).ok()?;
         let (mut value, mut path) = (serde_json::from_str::<&RawValue>(text).ok()?, path);
         let whole = value;
-        while let Some((inner, rest)) = step(value, path) {
+        while let Some((inner, rest)) = descend(value, path) {
             (value, path) = (inner, rest);
         }
         if std::ptr::eq(value, whole) {
@@ -35,12 +35,12 @@ impl Place {
 }
 
 /// Some editors put a byte order mark first.
-pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+pub(crate) fn strip_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// The value that the first part of a path leads to, and the other parts.
-fn step<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'text RawValue, &'path str)> {
+fn descend<'text, 'path>(value: &'text RawValue, path: &'path str) -> Option<(&'text RawValue, &'path str)> {
     if path.is_empty() {
         return None;
     }
@@ -79,8 +79,8 @@ mod tests {
   "name": "é", "bills": null
 }"#;
 
-    fn at(line: usize, column: usize) -> Option<Place> {
-        Some(Place { line, column })
+    fn at(line: usize, column: usize) -> Option<TextPosition> {
+        Some(TextPosition { line, column })
     }
 
     #[test]
@@ -99,10 +99,10 @@ mod tests {
             ("names", None),
             ("", None),
         ] {
-            assert_eq!(Place::of(TEXT.as_bytes(), path), place, "{path}");
-            assert_eq!(Place::of(format!("\u{feff}{TEXT}").as_bytes(), path), place, "{path}");
+            assert_eq!(TextPosition::find(TEXT.as_bytes(), path), place, "{path}");
+            assert_eq!(TextPosition::find(format!("\u{feff}{TEXT}").as_bytes(), path), place, "{path}");
         }
-        assert_eq!(Place::of(b"{\"name\": 1,}", "name"), None);
+        assert_eq!(TextPosition::find(b"{\"name\": 1,}", "name"), None);
     }
 
     /// All places of a value, by path.
@@ -145,7 +145,7 @@ mod tests {
             let mut all = Vec::new();
             places(&document, String::new(), &mut all);
             for (path, value) in all {
-                let place = Place::of(text.as_bytes(), &path).expect("a place");
+                let place = TextPosition::find(text.as_bytes(), &path).expect("a place");
                 let line_start: usize = text.split_inclusive('\n').take(place.line - 1).map(str::len).sum();
                 let there = &text[line_start + place.column - 1..];
                 let first = serde_json::Deserializer::from_str(there).into_iter::<Value>().next();

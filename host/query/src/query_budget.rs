@@ -15,28 +15,28 @@ const MAX_TIME: Duration = Duration::from_secs(10);
 /// Units of work between two looks at the clock: a few milliseconds.
 const CLOCK_INTERVAL: u64 = 1 << 22;
 /// What a comparison costs, however small the values are.
-const COMPARISON: u64 = 32;
+const MIN_COMPARISON_WORK: u64 = 32;
 /// Steps of a regular expression in one text. They cannot be interrupted, and take about a second at worst.
-const MAX_STEPS: u64 = 1 << 28;
+const MAX_REGEX_STEPS: u64 = 1 << 28;
 
 /// What is left of it.
 #[derive(Debug)]
-pub struct Cost {
-    work: u64,
-    until_clock: u64,
-    until: Instant,
+pub struct QueryBudget {
+    remaining_work: u64,
+    work_until_clock_check: u64,
+    deadline: Instant,
 }
 
-impl Default for Cost {
+impl Default for QueryBudget {
     /// That of one query, which begins now.
     fn default() -> Self {
         Self::new(MAX_WORK, MAX_TIME)
     }
 }
 
-impl Cost {
+impl QueryBudget {
     pub(super) fn new(work: u64, time: Duration) -> Self {
-        Self { work, until_clock: CLOCK_INTERVAL, until: Instant::now() + time }
+        Self { remaining_work: work, work_until_clock_check: CLOCK_INTERVAL, deadline: Instant::now() + time }
     }
 
     /// Counts work that is about to be done.
@@ -45,9 +45,9 @@ impl Cost {
     ///
     /// [`QueryError::TooExpensive`] when it is too much.
     pub(super) fn spend(&mut self, work: u64) -> Result<(), QueryError> {
-        self.work = self.work.checked_sub(work).ok_or(QueryError::TooExpensive)?;
-        if let Some(left) = self.until_clock.checked_sub(work) {
-            self.until_clock = left;
+        self.remaining_work = self.remaining_work.checked_sub(work).ok_or(QueryError::TooExpensive)?;
+        if let Some(left) = self.work_until_clock_check.checked_sub(work) {
+            self.work_until_clock_check = left;
             return Ok(());
         }
         self.check_clock()
@@ -55,16 +55,16 @@ impl Cost {
 
     /// Counts a comparison with a value.
     pub(super) fn spend_comparison(&mut self, wanted: &Value) -> Result<(), QueryError> {
-        self.spend(weight(wanted))
+        self.spend(comparison_work(wanted))
     }
 
     /// Counts a search of a regular expression that takes `states` steps for each byte at worst.
     pub(super) fn spend_search(&mut self, text: &str, states: u64) -> Result<(), QueryError> {
-        if (text.len() as u64).saturating_mul(states) > MAX_STEPS {
+        if (text.len() as u64).saturating_mul(states) > MAX_REGEX_STEPS {
             return Err(QueryError::TooExpensive);
         }
         // Most searches take a few steps for each byte; the clock sees the others.
-        self.spend(COMPARISON + text.len() as u64 * 4)
+        self.spend(MIN_COMPARISON_WORK + text.len() as u64 * 4)
     }
 
     /// Looks at the clock; to be called between two documents, each of which may take long to read.
@@ -73,19 +73,21 @@ impl Cost {
     ///
     /// [`QueryError::TooExpensive`] when the query has taken too long.
     pub fn check_clock(&mut self) -> Result<(), QueryError> {
-        self.until_clock = CLOCK_INTERVAL;
-        if Instant::now() > self.until { Err(QueryError::TooExpensive) } else { Ok(()) }
+        self.work_until_clock_check = CLOCK_INTERVAL;
+        if Instant::now() > self.deadline { Err(QueryError::TooExpensive) } else { Ok(()) }
     }
 }
 
 /// What a comparison with a value costs at most, whatever the other one is.
-fn weight(value: &Value) -> u64 {
-    COMPARISON
+fn comparison_work(value: &Value) -> u64 {
+    MIN_COMPARISON_WORK
         + match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
             Value::String(text) => text.len() as u64,
-            Value::Array(items) => items.iter().map(weight).sum(),
-            Value::Object(members) => members.iter().map(|(name, value)| name.len() as u64 + weight(value)).sum(),
+            Value::Array(items) => items.iter().map(comparison_work).sum(),
+            Value::Object(members) => {
+                members.iter().map(|(name, value)| name.len() as u64 + comparison_work(value)).sum()
+            }
         }
 }
 
@@ -95,18 +97,18 @@ mod tests {
 
     #[test]
     fn work_and_time_have_an_end() {
-        let mut little = Cost::new(100, MAX_TIME);
+        let mut little = QueryBudget::new(100, MAX_TIME);
         little.spend(100).expect("that much is there");
         assert_eq!(little.spend(1), Err(QueryError::TooExpensive));
 
-        let mut late = Cost::new(u64::MAX, Duration::ZERO);
+        let mut late = QueryBudget::new(u64::MAX, Duration::ZERO);
         assert_eq!(late.check_clock(), Err(QueryError::TooExpensive));
         assert_eq!(late.spend(CLOCK_INTERVAL + 1), Err(QueryError::TooExpensive));
     }
 
     #[test]
     fn a_search_that_cannot_be_interrupted_is_short() {
-        let mut cost = Cost::default();
+        let mut cost = QueryBudget::default();
         cost.spend_search(&"x".repeat(1_000), 1_000).expect("short");
         assert_eq!(cost.spend_search(&"x".repeat(1_000_000), 1_000), Err(QueryError::TooExpensive));
     }

@@ -4,27 +4,27 @@
 //! that thread. So work that grows with what a guest passes is done in portions.
 
 /// Bytes that are worked through between two yields. Scanning and parsing take less than a millisecond for them, even masking only a few.
-pub const PORTION: usize = 256 << 10;
+pub const YIELD_INTERVAL_BYTES: usize = 256 << 10;
 
 /// Counts work, and yields after each portion.
 #[derive(Debug)]
-pub struct Pace {
-    left: usize,
+pub struct YieldBudget {
+    remaining: usize,
 }
 
-impl Default for Pace {
+impl Default for YieldBudget {
     fn default() -> Self {
-        Self { left: PORTION }
+        Self { remaining: YIELD_INTERVAL_BYTES }
     }
 }
 
-impl Pace {
+impl YieldBudget {
     /// Counts work of about so many bytes that was just done.
-    pub async fn did(&mut self, bytes: usize) {
-        match self.left.checked_sub(bytes) {
-            Some(left) => self.left = left,
+    pub async fn consume(&mut self, bytes: usize) {
+        match self.remaining.checked_sub(bytes) {
+            Some(left) => self.remaining = left,
             None => {
-                self.left = PORTION;
+                self.remaining = YIELD_INTERVAL_BYTES;
                 tokio::task::yield_now().await;
             }
         }
@@ -43,9 +43,9 @@ mod tests {
     fn it_yields_once_a_portion() {
         let mut yields = 0;
         let mut work = pin!(async {
-            let mut pace = Pace::default();
+            let mut pace = YieldBudget::default();
             for _ in 0..40 {
-                pace.did(PORTION / 10).await;
+                pace.consume(YIELD_INTERVAL_BYTES / 10).await;
             }
         });
         while work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {

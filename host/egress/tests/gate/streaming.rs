@@ -14,14 +14,14 @@ use flate2::write::GzEncoder;
 use http::{HeaderValue, Method, StatusCode, Version};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Empty, Full};
-use konnector_egress::{ForwardBody, HttpError, OwnApi, OwnBody, Patience, Phase, Session};
+use konnector_egress::{HttpError, InternalApi, InternalBody, Phase, RequestTimeouts, Session, StreamingBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 
 use super::fixture::{Fixture, milliseconds, record};
-use super::server::{Server, Step, answer, ok, redirect};
+use super::server::{ResponseStep, Server, ok, redirect, response};
 
-type Answer = Result<http::Response<ForwardBody>, HttpError>;
+type ResponseResult = Result<http::Response<StreamingBody>, HttpError>;
 
 fn request<B>(method: Method, url: &str, headers: &[(&str, &str)], body: B) -> http::Request<B> {
     let mut request = http::Request::builder().method(method).uri(url).body(body).unwrap();
@@ -31,8 +31,8 @@ fn request<B>(method: Method, url: &str, headers: &[(&str, &str)], body: B) -> h
     request
 }
 
-async fn get(session: &Session, url: &str, headers: &[(&str, &str)]) -> Answer {
-    session.forward(request(Method::GET, url, headers, Empty::new()), Patience::default(), None).await
+async fn get(session: &Session, url: &str, headers: &[(&str, &str)]) -> ResponseResult {
+    session.send_streaming(request(Method::GET, url, headers, Empty::new()), RequestTimeouts::default(), None).await
 }
 
 async fn post<B: Body<Data = Bytes, Error = Infallible> + Send + 'static>(
@@ -40,28 +40,28 @@ async fn post<B: Body<Data = Bytes, Error = Infallible> + Send + 'static>(
     url: &str,
     headers: &[(&str, &str)],
     body: B,
-) -> Answer {
-    session.forward(request(Method::POST, url, headers, body), Patience::default(), None).await
+) -> ResponseResult {
+    session.send_streaming(request(Method::POST, url, headers, body), RequestTimeouts::default(), None).await
 }
 
-async fn read(answer: http::Response<ForwardBody>) -> Result<Bytes, HttpError> {
+async fn read(answer: http::Response<StreamingBody>) -> Result<Bytes, HttpError> {
     answer.into_body().collect().await.map(http_body_util::Collected::to_bytes)
 }
 
 /// A body in frames of these sizes; after the last one it goes on for ever where `endless`.
-struct Frames {
+struct FrameBody {
     sizes: std::vec::IntoIter<usize>,
     endless: Option<usize>,
     trailers: bool,
 }
 
-impl Frames {
+impl FrameBody {
     fn of(sizes: impl IntoIterator<Item = usize>) -> Self {
         Self { sizes: sizes.into_iter().collect::<Vec<_>>().into_iter(), endless: None, trailers: false }
     }
 }
 
-impl Body for Frames {
+impl Body for FrameBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -83,8 +83,8 @@ async fn redirects_cookies_and_compression_are_left_to_the_guest() {
     let sent = zeros.clone();
     let server = Server::start(move |seen| match seen.target.as_str() {
         "/r" => redirect(302, "/elsewhere"),
-        "/cookie" => answer(200, &[("Set-Cookie", "a=b")], ""),
-        _ => answer(200, &[("Content-Encoding", "gzip")], &sent),
+        "/cookie" => response(200, &[("Set-Cookie", "a=b")], ""),
+        _ => response(200, &[("Content-Encoding", "gzip")], &sent),
     })
     .await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
@@ -97,7 +97,7 @@ async fn redirects_cookies_and_compression_are_left_to_the_guest() {
     let answer = get(&session, &server.url("a.example", "/z"), &[("accept-encoding", "gzip")]).await.unwrap();
     assert_eq!(answer.headers()["content-encoding"], "gzip");
     assert_eq!(read(answer).await.unwrap(), zeros);
-    let last = server.last();
+    let last = server.last_request();
     assert_eq!((last.header("cookie"), last.header("accept-encoding")), (None, Some("gzip")));
 }
 
@@ -107,11 +107,11 @@ async fn a_body_is_sent_as_it_comes_and_metered() {
     let url = server.url("a.example", "/");
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     for headers in [&[][..], &[("content-length", "50001"), ("host", url.split('/').nth(2).unwrap())]] {
-        let answer = post(&session, &url, headers, Frames::of([20_000, 0, 30_000, 0, 1])).await.unwrap();
+        let answer = post(&session, &url, headers, FrameBody::of([20_000, 0, 30_000, 0, 1])).await.unwrap();
         assert_eq!(read(answer).await.unwrap(), "50001");
     }
-    assert_eq!(server.seen()[0].header("transfer-encoding"), Some("chunked"));
-    assert_eq!(server.last().header("content-length"), Some("50001"));
+    assert_eq!(server.requests()[0].header("transfer-encoding"), Some("chunked"));
+    assert_eq!(server.last_request().header("content-length"), Some("50001"));
     let record = record(&session, &url);
     assert!((100_002..101_000).contains(&record.bytes_up), "{record:?}");
     assert_eq!((record.methods["POST"], record.statuses[&200]), (2, 2));
@@ -121,9 +121,9 @@ async fn a_body_is_sent_as_it_comes_and_metered() {
 async fn a_get_with_a_body_of_nothing_has_none() {
     let server = Server::start(|_| ok("")).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
-    let empty = request(Method::GET, &server.url("a.example", "/"), &[], Frames::of([0, 0]));
-    session.forward(empty, Patience::default(), None).await.unwrap();
-    let seen = server.last();
+    let empty = request(Method::GET, &server.url("a.example", "/"), &[], FrameBody::of([0, 0]));
+    session.send_streaming(empty, RequestTimeouts::default(), None).await.unwrap();
+    let seen = server.last_request();
     assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (None, None));
 }
 
@@ -132,22 +132,22 @@ async fn a_body_has_the_length_that_it_promises() {
     let server = Server::start(|_| ok("")).await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     let url = server.url("a.example", "/");
-    let refusal = async |length: &str, body: Frames| {
+    let refusal = async |length: &str, body: FrameBody| {
         post(&session, &url, &[("content-length", length)], body).await.unwrap_err().to_string()
     };
-    insta::assert_snapshot!(refusal("5", Frames::of([6])).await, @"body: has at least 6 bytes, content-length says 5");
-    insta::assert_snapshot!(refusal("5", Frames::of([4])).await, @"body: has 4 bytes, content-length says 5");
-    insta::assert_snapshot!(refusal("5", Frames::of([])).await, @"body: has 0 bytes, content-length says 5");
-    insta::assert_snapshot!(refusal("+5", Frames::of([5])).await, @"headers: content-length must be one number");
-    insta::assert_snapshot!(refusal("", Frames::of([])).await, @"headers: content-length must be one number");
-    let trailers = Frames { trailers: true, ..Frames::of([5]) };
+    insta::assert_snapshot!(refusal("5", FrameBody::of([6])).await, @"body: has at least 6 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([4])).await, @"body: has 4 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("5", FrameBody::of([])).await, @"body: has 0 bytes, content-length says 5");
+    insta::assert_snapshot!(refusal("+5", FrameBody::of([5])).await, @"headers: content-length must be one number");
+    insta::assert_snapshot!(refusal("", FrameBody::of([])).await, @"headers: content-length must be one number");
+    let trailers = FrameBody { trailers: true, ..FrameBody::of([5]) };
     let trailers = post(&session, &url, &[], trailers).await.unwrap_err();
     insta::assert_snapshot!(trailers, @"body: ends with trailers, which are not sent; leave them out");
-    let twice = post(&session, &url, &[("content-length", "5"), ("content-length", "5")], Frames::of([5])).await;
+    let twice = post(&session, &url, &[("content-length", "5"), ("content-length", "5")], FrameBody::of([5])).await;
     insta::assert_snapshot!(twice.unwrap_err(), @"headers: content-length must be one number");
-    let endless = Frames { endless: Some(1_000), ..Frames::of([]) };
+    let endless = FrameBody { endless: Some(1_000), ..FrameBody::of([]) };
     insta::assert_snapshot!(refusal("10", endless).await, @"body: has at least 1000 bytes, content-length says 10");
-    assert!(server.seen().is_empty(), "no request was ever whole");
+    assert!(server.requests().is_empty(), "no request was ever whole");
 }
 
 #[tokio::test]
@@ -155,7 +155,7 @@ async fn an_endless_body_ends_with_the_budget() {
     let server = Server::start(|_| ok("")).await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.bytes_up = 1_000_000);
     let session = fixture.session();
-    let endless = Frames { endless: Some(10_000), ..Frames::of([]) };
+    let endless = FrameBody { endless: Some(10_000), ..FrameBody::of([]) };
     let error = post(&session, &server.url("a.example", "/"), &[], endless).await.unwrap_err();
     insta::assert_snapshot!(error, @"this run's budget of 1000000 bytes to send is used up");
 }
@@ -164,7 +164,7 @@ async fn an_endless_body_ends_with_the_budget() {
 async fn an_endless_answer_ends_with_the_budget() {
     let server = Server::start(|_| {
         let head = b"HTTP/1.1 200 X\r\nContent-Length: 1000000000\r\n\r\n".to_vec();
-        vec![Step::Write(head), Step::Repeat(vec![b'x'; 10_000])]
+        vec![ResponseStep::Write(head), ResponseStep::Repeat(vec![b'x'; 10_000])]
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.bytes_down = 1_000_000);
@@ -176,10 +176,10 @@ async fn an_endless_answer_ends_with_the_budget() {
 async fn the_same_checks_as_at_the_first_door() {
     let server = Server::start(|_| ok("")).await;
     let fixture = Fixture::new()
-        .allow_only(&["GET"], server.url("a.example", ""))
+        .allow_methods(&["GET"], server.url("a.example", ""))
         .allow("https://private.example")
         .allow("http://10.0.0.1")
-        .name("private.example", &["10.1.2.3"]);
+        .resolve_to("private.example", &["10.1.2.3"]);
     let session = fixture.session();
     let url = server.url("a.example", "/");
     let refusal = async |url: &str, headers: &[(&str, &str)]| {
@@ -193,12 +193,12 @@ async fn the_same_checks_as_at_the_first_door() {
     insta::assert_snapshot!(refusal(&url, &[("proxy-authorization", "x")]).await, @"headers: proxy-authorization is set by the host; leave it out");
     insta::assert_snapshot!(refusal(&url, &[("transfer-encoding", "chunked")]).await, @"headers: transfer-encoding is set by the host; leave it out");
     insta::assert_snapshot!(refusal(&format!("{url}{}", "x".repeat(9_000)), &[]).await, @"url: 9023 bytes, the limit is 8192");
-    insta::assert_snapshot!(post(&session, &url, &[], Frames::of([])).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT"), @r#"the manifest has no rule for POST on http://a.example:PORT; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["http://a.example:PORT"] }"#);
+    insta::assert_snapshot!(post(&session, &url, &[], FrameBody::of([])).await.unwrap_err().to_string().replace(&server.port().to_string(), "PORT"), @r#"the manifest has no rule for POST on http://a.example:PORT; add to "permissions": "vendor": { "type": "http", "verbs": ["POST"], "values": ["http://a.example:PORT"] }"#);
     let path_only = http::Request::builder().uri("/").header("host", "a.example").body(Empty::<Bytes>::new()).unwrap();
-    let refused = session.forward(path_only, Patience::default(), None).await.unwrap_err();
+    let refused = session.send_streaming(path_only, RequestTimeouts::default(), None).await.unwrap_err();
     insta::assert_snapshot!(refused, @"url: names no scheme or no host");
     let trace = request(Method::TRACE, &url, &[], Empty::new());
-    insta::assert_snapshot!(session.forward(trace, Patience::default(), None).await.unwrap_err(), @"method: TRACE is not available to konnectors");
+    insta::assert_snapshot!(session.send_streaming(trace, RequestTimeouts::default(), None).await.unwrap_err(), @"method: TRACE is not available to konnectors");
     assert_eq!(server.connections(), 0);
     assert_eq!(record(&session, "https://b.example").denied, 1);
     assert_eq!(record(&session, "https://private.example").denied, 1);
@@ -211,7 +211,7 @@ async fn secrets_are_put_into_headers_towards_hosts_of_the_manifest() {
     let word = fixture.secrets.placeholder("token").unwrap();
     let session = fixture.session();
     get(&session, &server.url("a.example", "/"), &[("authorization", &format!("Bearer {word}"))]).await.unwrap();
-    assert_eq!(server.last().header("authorization"), Some("Bearer s3cret-value"));
+    assert_eq!(server.last_request().header("authorization"), Some("Bearer s3cret-value"));
     let denied = get(&session, "https://b.example/", &[("authorization", &format!("Bearer {word}"))]).await;
     assert!(matches!(denied, Err(HttpError::Denied(_))), "{denied:?}");
 }
@@ -221,7 +221,7 @@ async fn a_secret_that_comes_back_is_its_placeholder_again() {
     let server = Server::start(|seen| {
         let key = seen.header("x-key").unwrap().to_owned();
         let coding: &[_] = if seen.target == "/gzip" { &[("Content-Encoding", "gzip")] } else { &[] };
-        answer(200, &[&[("X-Echo", key.as_str())], coding].concat(), format!("<p>{key}</p>{}", "x".repeat(100_000)))
+        response(200, &[&[("X-Echo", key.as_str())], coding].concat(), format!("<p>{key}</p>{}", "x".repeat(100_000)))
     })
     .await;
     let fixture = Fixture::new().allow(server.url("a.example", "")).secret("token", "s3cret-value");
@@ -233,7 +233,7 @@ async fn a_secret_that_comes_back_is_its_placeholder_again() {
     let body = read(answer).await.unwrap();
     assert!(body.starts_with(format!("<p>{word}</p>x").as_bytes()));
     assert_eq!(body.len(), word.len() + 7 + 100_000);
-    let seen = server.last();
+    let seen = server.last_request();
     assert_eq!((seen.header("x-key"), seen.header("accept-encoding")), (Some("s3cret-value"), Some("identity")));
     let compressed = get(&session, &server.url("a.example", "/gzip"), &headers).await.unwrap_err().to_string();
     insta::assert_snapshot!(compressed.replace(&server.port().to_string(), "PORT"), @"the answer of http://a.example:PORT is compressed, which a request that holds a secret does not accept");
@@ -243,7 +243,7 @@ async fn a_secret_that_comes_back_is_its_placeholder_again() {
 async fn the_size_of_headers_does_not_depend_on_the_value() {
     let server = Server::start(|seen| {
         let key = seen.header("x-key").unwrap();
-        answer(200, &[("X-Echo", key), ("X-Padding", &"x".repeat((64 << 10) - 300))], "")
+        response(200, &[("X-Echo", key), ("X-Padding", &"x".repeat((64 << 10) - 300))], "")
     })
     .await;
     let mut seen = Vec::new();
@@ -268,7 +268,7 @@ async fn a_guess_comes_back_as_it_is() {
     for guess in ["s3cret-value", "s3cret-valuf"] {
         let body = http_body_util::Full::new(Bytes::from(guess));
         let request = request(Method::POST, &server.url("a.example", "/"), &[("x-key", &word)], body);
-        let answer = session.forward(request, Patience::default(), None).await.unwrap();
+        let answer = session.send_streaming(request, RequestTimeouts::default(), None).await.unwrap();
         assert_eq!(read(answer).await.unwrap(), guess);
     }
     for guess in ["s3cret-value", "s3cret-valuf"] {
@@ -319,42 +319,45 @@ async fn what_a_guest_writes_after_the_answer_began_is_not_sent() {
 #[tokio::test]
 async fn a_server_that_stands_still_is_given_up_by_phase() {
     let server = Server::start(|seen| match seen.target.as_str() {
-        "/head" => vec![Step::Stall],
-        _ => vec![Step::Write(b"HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\n12345".to_vec()), Step::Stall],
+        "/head" => vec![ResponseStep::Stall],
+        _ => vec![
+            ResponseStep::Write(b"HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\n12345".to_vec()),
+            ResponseStep::Stall,
+        ],
     })
     .await;
     let session = Fixture::new().allow(server.url("a.example", "")).session();
     // Nothing, and the longest time there is: both are brought within the limits.
     let zero = Some(Duration::ZERO);
-    let patience = Patience { connect: zero, first_byte: zero, between_bytes: zero };
+    let patience = RequestTimeouts { connect: zero, first_byte: zero, between_bytes: zero };
     let begun = Instant::now();
     let head = request(Method::GET, &server.url("a.example", "/head"), &[], Empty::<Bytes>::new());
-    let error = session.forward(head, patience, None).await.unwrap_err();
+    let error = session.send_streaming(head, patience, None).await.unwrap_err();
     assert_eq!(error, HttpError::Timeout(Phase::Headers));
     assert!((1_900..4_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     let body = request(Method::GET, &server.url("a.example", "/body"), &[], Empty::<Bytes>::new());
-    let mut body = session.forward(body, patience, None).await.unwrap().into_body();
+    let mut body = session.send_streaming(body, patience, None).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "12345");
     assert_eq!(body.frame().await.unwrap().unwrap_err(), HttpError::Timeout(Phase::Body));
     drop(body);
-    server.hung_up().await;
+    server.wait_for_disconnect().await;
 
     let fixture = Fixture::new().allow(server.url("a.example", "")).timeouts(|times| times.headers = milliseconds(100));
     let longest = Some(Duration::MAX);
-    let patience = Patience { connect: zero, first_byte: longest, between_bytes: longest };
+    let patience = RequestTimeouts { connect: zero, first_byte: longest, between_bytes: longest };
     let head = request(Method::GET, &server.url("a.example", "/head"), &[], Empty::<Bytes>::new());
-    let error = fixture.session().forward(head, patience, None).await.unwrap_err();
+    let error = fixture.session().send_streaming(head, patience, None).await.unwrap_err();
     assert_eq!(error, HttpError::Timeout(Phase::Headers));
 }
 
 /// Answers with what it was asked.
-struct Echo {
+struct EchoApi {
     url: Url,
     seen: Mutex<Vec<String>>,
 }
 
 #[async_trait]
-impl OwnApi for Echo {
+impl InternalApi for EchoApi {
     fn url(&self) -> &Url {
         &self.url
     }
@@ -367,11 +370,11 @@ impl OwnApi for Echo {
         "token"
     }
 
-    fn shows_secrets(&self) -> bool {
+    fn may_contain_secrets(&self) -> bool {
         false
     }
 
-    async fn call(&self, request: http::Request<OwnBody>) -> http::Response<OwnBody> {
+    async fn call(&self, request: http::Request<InternalBody>) -> http::Response<InternalBody> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes().len()).map_err(|error| error.to_string());
         assert_eq!(parts.version, Version::HTTP_11);
@@ -383,20 +386,20 @@ impl OwnApi for Echo {
 
 #[tokio::test]
 async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
-    let api = Echo { url: "https://alice.example:8080/".parse().unwrap(), seen: Mutex::default() };
+    let api = EchoApi { url: "https://alice.example:8080/".parse().unwrap(), seen: Mutex::default() };
     let session = Fixture::new().secret("token", "s3cret-value").session();
     let ask = async |method, url: &str, headers: &[(&str, &str)], body| {
-        session.forward(request(method, url, headers, body), Patience::default(), Some(&api)).await
+        session.send_streaming(request(method, url, headers, body), RequestTimeouts::default(), Some(&api)).await
     };
-    let answer = ask(Method::GET, "https://alice.example:8080/data/a?b=c%20d", &[], Frames::of([])).await.unwrap();
+    let answer = ask(Method::GET, "https://alice.example:8080/data/a?b=c%20d", &[], FrameBody::of([])).await.unwrap();
     assert_eq!(read(answer).await.unwrap().len(), 100);
-    ask(Method::PUT, "https://Alice.Example:8080", &[("content-length", "7")], Frames::of([0, 7])).await.unwrap();
-    ask(Method::POST, "https://alice.example:8080/x", &[("content-length", "7")], Frames::of([6])).await.unwrap();
+    ask(Method::PUT, "https://Alice.Example:8080", &[("content-length", "7")], FrameBody::of([0, 7])).await.unwrap();
+    ask(Method::POST, "https://alice.example:8080/x", &[("content-length", "7")], FrameBody::of([6])).await.unwrap();
     for elsewhere in ["https://alice.example/", "http://alice.example:8080/", "https://bob.example:8080/"] {
-        let refused = ask(Method::GET, elsewhere, &[], Frames::of([])).await;
+        let refused = ask(Method::GET, elsewhere, &[], FrameBody::of([])).await;
         assert!(matches!(refused, Err(HttpError::Denied(_))), "{refused:?}");
     }
-    let refused = ask(Method::GET, "https://alice.example:8080/", &[("host", "bob.example")], Frames::of([])).await;
+    let refused = ask(Method::GET, "https://alice.example:8080/", &[("host", "bob.example")], FrameBody::of([])).await;
     assert!(matches!(refused, Err(HttpError::Invalid(_))), "{refused:?}");
     insta::assert_snapshot!(api.seen.lock().unwrap().join("\n"), @r#"
         GET /data/a?b=c%20d "alice.example:8080" Ok(0)
@@ -404,17 +407,17 @@ async fn our_own_api_is_reached_without_a_rule_or_a_connection() {
         POST /x "alice.example:8080" Err("body: has 6 bytes, content-length says 7")
         "#);
     let record = record(&session, "https://alice.example:8080");
-    assert_eq!((record.own, record.requests, record.bytes_down), (true, 3, 100));
+    assert_eq!((record.internal, record.requests, record.bytes_down), (true, 3, 100));
     assert!(record.bytes_up > 13, "{record:?}");
 }
 
 #[tokio::test]
 async fn our_own_api_counts_towards_the_budget() {
-    let api = Echo { url: "https://alice.example/".parse().unwrap(), seen: Mutex::default() };
+    let api = EchoApi { url: "https://alice.example/".parse().unwrap(), seen: Mutex::default() };
     let session = Fixture::new().budget(|budget| (budget.requests, budget.bytes_down) = (3, 150)).session();
     let ask = async || {
-        let request = request(Method::GET, "https://alice.example/", &[], Frames::of([]));
-        read(session.forward(request, Patience::default(), Some(&api)).await?).await
+        let request = request(Method::GET, "https://alice.example/", &[], FrameBody::of([]));
+        read(session.send_streaming(request, RequestTimeouts::default(), Some(&api)).await?).await
     };
     ask().await.unwrap();
     insta::assert_snapshot!(ask().await.unwrap_err(), @"this run's budget of 150 bytes to receive is used up");

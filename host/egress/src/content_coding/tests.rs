@@ -21,12 +21,12 @@ fn pack(kind: &str, content: &[u8]) -> Vec<u8> {
     }
 }
 
-fn coding(kind: &str) -> Coding {
+fn coding(kind: &str) -> ContentCoding {
     match kind {
-        "gzip" => Coding::Gzip,
-        "zlib" | "deflate" => Coding::Deflate,
-        "br" => Coding::Brotli,
-        "zstd" => Coding::Zstd,
+        "gzip" => ContentCoding::Gzip,
+        "zlib" | "deflate" => ContentCoding::Deflate,
+        "br" => ContentCoding::Brotli,
+        "zstd" => ContentCoding::Zstd,
         other => panic!("{other}"),
     }
 }
@@ -36,7 +36,7 @@ fn unpacked(kinds: &[&str], packed: &[u8], size: usize) -> io::Result<Vec<u8>> {
     let parts: Vec<_> = packed.chunks(size).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
     let network = Arc::new(AtomicU64::new(packed.len() as u64));
     let codings: Vec<_> = kinds.iter().map(|kind| coding(kind)).collect();
-    let mut decoder = Decoder::chain(&codings, wire(stream::iter(parts)), &network);
+    let mut decoder = ContentDecoder::chain(&codings, encoded_reader(stream::iter(parts)), &network);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut content = Vec::new();
@@ -58,7 +58,7 @@ fn headers(values: &[&'static str]) -> HeaderMap {
 
 #[test]
 fn what_is_offered_is_what_is_undone() {
-    for name in ACCEPTED.to_str().unwrap().split(", ") {
+    for name in ACCEPT_ENCODING.to_str().unwrap().split(", ") {
         let name: &'static str = name.to_owned().leak();
         assert_eq!(codings(&headers(&[name])).unwrap().len(), 1, "{name}");
     }
@@ -66,7 +66,7 @@ fn what_is_offered_is_what_is_undone() {
 
 #[test]
 fn codings_are_read_from_all_headers_in_order() {
-    use Coding::{Brotli, Deflate, Gzip};
+    use ContentCoding::{Brotli, Deflate, Gzip};
     assert_eq!(codings(&headers(&[])), Some(Vec::new()));
     assert_eq!(codings(&headers(&["identity", ""])), Some(Vec::new()));
     assert_eq!(codings(&headers(&["Deflate, X-Gzip", "br"])), Some(vec![Deflate, Gzip, Brotli]));
@@ -82,7 +82,7 @@ fn what_follows_the_end_is_padding_or_an_error() {
             let padded = [&packed, padding].concat();
             assert_eq!(unpacked(&[kind], &padded, 7).unwrap(), b"content", "{kind}");
         }
-        for more in [&b"<!-- -->"[..], b"\0\0x", &[0; MAX_PADDING + 1]] {
+        for more in [&b"<!-- -->"[..], b"\0\0x", &[0; MAX_PADDING_BYTES + 1]] {
             assert!(unpacked(&[kind], &[&packed, more].concat(), 7).is_err(), "{kind} {more:?}");
         }
     }
@@ -109,7 +109,7 @@ fn no_stage_of_a_chain_unfolds_without_limit() {
             bomb = pack(kind, &bomb);
         }
         let error = unpacked(&[&["gzip"], kinds.get(1..).unwrap()].concat(), &bomb, 1_000).unwrap_err();
-        assert!(error.get_ref().is_some_and(|cause| cause.is::<Bomb>()), "{kinds:?}: {error}");
+        assert!(error.get_ref().is_some_and(|cause| cause.is::<DecompressionBomb>()), "{kinds:?}: {error}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Finds the forms of secrets in a text that arrives in parts, in each of its readings: as it is, and decoded once or twice. Each byte is
-//! looked at a bounded number of times, and nothing is kept but the last [`PIECE`] symbols of each reading.
+//! looked at a bounded number of times, and nothing is kept but the last [`MAX_PATTERN_LENGTH`] symbols of each reading.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -8,15 +8,15 @@ use aho_corasick::automaton::{Automaton, StateID};
 use aho_corasick::nfa::contiguous::NFA;
 use zeroize::Zeroizing;
 
-use super::decode::{Coding, Decoder, Symbol};
+use super::decode::{Symbol, TextCoding, TextDecoder};
 
 /// Forms are looked for in pieces of this many bytes, so that what a reading keeps stays small however long a secret is.
-const PIECE: usize = 128;
+const MAX_PATTERN_LENGTH: usize = 128;
 
 /// What a text may be written in, the outermost coding first. The codings of one level, and two of them inside of each other: JSON in an
 /// attribute of HTML, percent encoding in JSON. Each of them also as UTF-16. Lines in one of the codings, or as they are.
-pub(super) const READINGS: [&[Coding]; 30] = {
-    use Coding::{Html, Json, Lines, Percent, Wide};
+pub(super) const DECODING_CHAINS: [&[TextCoding]; 30] = {
+    use TextCoding::{Html, Json, Lines, Percent, Wide};
     [
         &[Percent],
         &[Html],
@@ -53,34 +53,34 @@ pub(super) const READINGS: [&[Coding]; 30] = {
 
 /// A set of forms to look for.
 #[derive(Debug)]
-pub(super) struct Finder {
+pub(super) struct FormAutomaton {
     automaton: NFA,
     root: StateID,
     /// For each state in which something was found, the longest of it.
-    hits: HashMap<StateID, Hit>,
+    longest_matches: HashMap<StateID, PatternMatch>,
 }
 
 /// Something that is found.
 #[derive(Debug, Clone, Copy)]
-struct Hit {
+struct PatternMatch {
     length: usize,
     owner: usize,
     /// It begins a form, and does not continue one.
-    first: bool,
+    starts_form: bool,
 }
 
 /// A place in the original text at which some form stands, in some reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Found {
+pub(super) struct FormMatch {
     pub(super) start: u64,
     pub(super) end: u64,
     /// Whose form it is.
     pub(super) owner: usize,
     /// Whether it begins a form; else it continues one whose beginning was found before.
-    pub(super) first: bool,
+    pub(super) starts_form: bool,
 }
 
-impl Finder {
+impl FormAutomaton {
     /// Takes forms, each with its owner. Letters compare without case, and a space is a plus: forms write one for the other.
     ///
     /// # Errors
@@ -93,29 +93,33 @@ impl Finder {
             let mut rest = folded.as_slice();
             loop {
                 // The last piece overlaps the one before: a short one would be found everywhere.
-                let from = rest.len().min(PIECE);
+                let from = rest.len().min(MAX_PATTERN_LENGTH);
                 let (piece, behind) = rest.split_at(from);
                 let first = rest.len() == folded.len();
-                hits.push(Hit { length: piece.len(), owner, first });
+                hits.push(PatternMatch { length: piece.len(), owner, starts_form: first });
                 pieces.push(Zeroizing::new(piece.to_vec()));
                 if behind.is_empty() {
                     break;
                 }
-                rest = if behind.len() < PIECE { folded.get(folded.len() - PIECE..).unwrap_or(behind) } else { behind };
+                rest = if behind.len() < MAX_PATTERN_LENGTH {
+                    folded.get(folded.len() - MAX_PATTERN_LENGTH..).unwrap_or(behind)
+                } else {
+                    behind
+                };
             }
         }
         let automaton = NFA::new(&pieces)?;
         let root = automaton.start_state(Anchored::No).unwrap_or_default();
-        let mut finder = Self { automaton, root, hits: HashMap::new() };
+        let mut finder = Self { automaton, root, longest_matches: HashMap::new() };
         for piece in &pieces {
             let mut state = root;
             for byte in piece.iter() {
                 state = finder.automaton.next_state(Anchored::No, state, *byte);
-                if finder.automaton.is_match(state) && !finder.hits.contains_key(&state) {
+                if finder.automaton.is_match(state) && !finder.longest_matches.contains_key(&state) {
                     let found = (0..finder.automaton.match_len(state))
                         .filter_map(|index| hits.get(finder.automaton.match_pattern(state, index).as_usize()));
-                    if let Some(longest) = found.max_by_key(|hit| (hit.length, hit.first)) {
-                        finder.hits.insert(state, *longest);
+                    if let Some(longest) = found.max_by_key(|hit| (hit.length, hit.starts_form)) {
+                        finder.longest_matches.insert(state, *longest);
                     }
                 }
             }
@@ -133,7 +137,7 @@ const fn fold(byte: u8) -> u8 {
 
 /// What was read so far in one reading.
 #[derive(Debug, Clone)]
-struct Track {
+struct MatchState {
     state: StateID,
     /// The last symbols, since nothing was begun: a form that is being found begins at one of them.
     starts: VecDeque<Start>,
@@ -149,28 +153,28 @@ struct Start {
     after_last: u64,
 }
 
-impl Track {
-    const fn new(finder: &Finder) -> Self {
+impl MatchState {
+    const fn new(finder: &FormAutomaton) -> Self {
         Self { state: finder.root, starts: VecDeque::new(), end: 0 }
     }
 
-    fn step(&mut self, finder: &Finder, symbol: Symbol, found: &mut Vec<Found>) {
+    fn step(&mut self, finder: &FormAutomaton, symbol: Symbol, found: &mut Vec<FormMatch>) {
         self.state = finder.automaton.next_state(Anchored::No, self.state, fold(symbol.byte));
         let after_last = symbol.start.min(std::mem::replace(&mut self.end, symbol.end));
         if self.state == finder.root {
             return self.starts.clear();
         }
-        if self.starts.len() == PIECE {
+        if self.starts.len() == MAX_PATTERN_LENGTH {
             self.starts.pop_front();
         }
         self.starts.push_back(Start { place: symbol.start, after_last });
         if finder.automaton.is_match(self.state)
-            && let Some(hit) = finder.hits.get(&self.state)
+            && let Some(hit) = finder.longest_matches.get(&self.state)
             && let Some(start) = self.starts.len().checked_sub(hit.length).and_then(|first| self.starts.get(first))
         {
             // A piece that continues a form touches the one before it, whatever stands for nothing between them.
-            let start = if hit.first { start.place } else { start.after_last };
-            note(found, Found { start, end: symbol.end, owner: hit.owner, first: hit.first });
+            let start = if hit.starts_form { start.place } else { start.after_last };
+            record_match(found, FormMatch { start, end: symbol.end, owner: hit.owner, starts_form: hit.starts_form });
         }
     }
 
@@ -181,7 +185,7 @@ impl Track {
 }
 
 /// Adds a place; one that begins inside of the last makes that longer, so that a text of matches alone does not fill the memory.
-fn note(found: &mut Vec<Found>, place: Found) {
+fn record_match(found: &mut Vec<FormMatch>, place: FormMatch) {
     match found.last_mut() {
         Some(last) if last.owner == place.owner && (last.start..last.end).contains(&place.start) => {
             last.end = last.end.max(place.end);
@@ -192,29 +196,29 @@ fn note(found: &mut Vec<Found>, place: Found) {
 
 /// A reading that differs from another one as long as an escape of its outermost coding is near, and is asleep otherwise.
 #[derive(Debug)]
-struct Reading {
-    codings: &'static [Coding],
+struct DecodingChain {
+    codings: &'static [TextCoding],
     /// The reading without the outermost coding; `None`: the text as it is.
     inner: Option<usize>,
-    awake: Option<Awake>,
+    active: Option<ActiveChain>,
 }
 
 #[derive(Debug, Clone)]
-struct Awake {
-    track: Track,
-    decoders: Vec<Decoder>,
+struct ActiveChain {
+    matcher: MatchState,
+    decoders: Vec<TextDecoder>,
     /// Where the last escape of the outermost coding ended.
-    escaped: u64,
+    last_escape_end: u64,
 }
 
-impl Awake {
+impl ActiveChain {
     fn pending(&self) -> impl Iterator<Item = u64> {
-        self.decoders.iter().filter_map(Decoder::pending)
+        self.decoders.iter().filter_map(TextDecoder::pending)
     }
 
     /// Where something begins that is not known to its end.
-    fn open(&self) -> Option<u64> {
-        self.pending().chain(self.track.open()).min()
+    fn earliest_open(&self) -> Option<u64> {
+        self.pending().chain(self.matcher.open()).min()
     }
 }
 
@@ -223,38 +227,43 @@ impl Awake {
 pub(super) struct Scanner {
     /// Bytes that were read.
     position: u64,
-    plain: Track,
-    readings: Vec<Reading>,
-    awake: usize,
+    plain: MatchState,
+    chains: Vec<DecodingChain>,
+    active_count: usize,
 }
 
 impl Scanner {
-    pub(super) fn new(finder: &Finder) -> Self {
-        let inner = |codings: &[Coding]| {
+    pub(super) fn new(finder: &FormAutomaton) -> Self {
+        let inner = |codings: &[TextCoding]| {
             let (_, rest) = codings.split_first()?;
-            READINGS.iter().position(|known| *known == rest)
+            DECODING_CHAINS.iter().position(|known| *known == rest)
         };
-        let reading = |codings: &&'static [Coding]| Reading { codings, inner: inner(codings), awake: None };
-        Self { position: 0, plain: Track::new(finder), readings: READINGS.iter().map(reading).collect(), awake: 0 }
+        let reading = |codings: &&'static [TextCoding]| DecodingChain { codings, inner: inner(codings), active: None };
+        Self {
+            position: 0,
+            plain: MatchState::new(finder),
+            chains: DECODING_CHAINS.iter().map(reading).collect(),
+            active_count: 0,
+        }
     }
 
     /// Reads on; adds what is found.
-    pub(super) fn push(&mut self, finder: &Finder, part: &[u8], found: &mut Vec<Found>) {
+    pub(super) fn push(&mut self, finder: &FormAutomaton, part: &[u8], found: &mut Vec<FormMatch>) {
         for byte in part {
             let symbol = Symbol { byte: *byte, start: self.position, end: self.position + 1 };
             self.position += 1;
-            self.take(finder, symbol, found);
+            self.process(finder, symbol, found);
         }
     }
 
     /// Reads the end of the text: a reference that needs no semicolon ends there, too.
-    pub(super) fn finish(&mut self, finder: &Finder, found: &mut Vec<Found>) {
+    pub(super) fn finish(&mut self, finder: &FormAutomaton, found: &mut Vec<FormMatch>) {
         let (start, end) = (self.position, self.position);
-        if self.awake > 0 {
-            self.take(finder, Symbol { byte: 0xff, start, end }, found);
+        if self.active_count > 0 {
+            self.process(finder, Symbol { byte: 0xff, start, end }, found);
         }
-        for reading in &mut self.readings {
-            if let Some(Awake { track, decoders, .. }) = &mut reading.awake {
+        for reading in &mut self.chains {
+            if let Some(ActiveChain { matcher: track, decoders, .. }) = &mut reading.active {
                 for stage in 0..decoders.len() {
                     let (done, later) = decoders.split_at_mut(stage + 1);
                     let Some(decoder) = done.last_mut() else { continue };
@@ -267,25 +276,25 @@ impl Scanner {
     }
 
     /// What begins before this place has been found.
-    pub(super) fn complete(&self) -> u64 {
-        let readings = self.readings.iter().filter_map(|reading| reading.awake.as_ref()?.open());
+    pub(super) fn scanned_until(&self) -> u64 {
+        let readings = self.chains.iter().filter_map(|reading| reading.active.as_ref()?.earliest_open());
         readings.chain(self.plain.open()).min().unwrap_or(self.position)
     }
 
-    fn take(&mut self, finder: &Finder, symbol: Symbol, found: &mut Vec<Found>) {
+    fn process(&mut self, finder: &FormAutomaton, symbol: Symbol, found: &mut Vec<FormMatch>) {
         if matches!(symbol.byte, 0 | b'%' | b'&' | b'\\' | b'\r' | b'\n') {
-            self.wake(finder, symbol.byte);
+            self.activate(finder, symbol.byte);
         }
         self.plain.step(finder, symbol, found);
-        if self.awake == 0 {
+        if self.active_count == 0 {
             return;
         }
-        for reading in &mut self.readings {
-            let Some(awake) = &mut reading.awake else { continue };
+        for reading in &mut self.chains {
+            let Some(awake) = &mut reading.active else { continue };
             if reading.codings.first().is_some_and(|coding| coding.is_skipped() && coding.is_mark(symbol.byte)) {
-                awake.escaped = symbol.end;
+                awake.last_escape_end = symbol.end;
             }
-            let Awake { track, decoders, escaped } = awake;
+            let ActiveChain { matcher: track, decoders, last_escape_end: escaped } = awake;
             if let Some((outermost, rest)) = decoders.split_first_mut() {
                 outermost.push(symbol, &mut |symbol, was_escape| {
                     if was_escape {
@@ -295,22 +304,24 @@ impl Scanner {
                 });
             }
             // From here on it reads what the inner one reads.
-            if awake.open().is_none_or(|open| open >= awake.escaped) && awake.pending().next().is_none() {
-                reading.awake = None;
-                self.awake -= 1;
+            if awake.earliest_open().is_none_or(|open| open >= awake.last_escape_end)
+                && awake.pending().next().is_none()
+            {
+                reading.active = None;
+                self.active_count -= 1;
             }
         }
     }
 
     /// Begins the readings whose escapes begin with this byte.
-    fn wake(&mut self, finder: &Finder, mark: u8) {
-        if matches!(mark, 0 | b'\r' | b'\n') && self.awake == 0 && self.plain.state == finder.root {
+    fn activate(&mut self, finder: &FormAutomaton, mark: u8) {
+        if matches!(mark, 0 | b'\r' | b'\n') && self.active_count == 0 && self.plain.state == finder.root {
             return;
         }
-        for index in 0..self.readings.len() {
-            let Some(reading) = self.readings.get(index) else { continue };
+        for index in 0..self.chains.len() {
+            let Some(reading) = self.chains.get(index) else { continue };
             let Some(outermost) = reading.codings.first().filter(|coding| coding.is_mark(mark)) else { continue };
-            if reading.awake.is_some() {
+            if reading.active.is_some() {
                 continue;
             }
             let (track, mut decoders) = self.state_of(reading.inner, reading.codings.get(1..).unwrap_or_default());
@@ -319,30 +330,30 @@ impl Scanner {
             if outermost.is_skipped() && idle {
                 continue;
             }
-            decoders.insert(0, Decoder::new(*outermost));
-            if let Some(reading) = self.readings.get_mut(index) {
-                reading.awake = Some(Awake { track, decoders, escaped: self.position });
-                self.awake += 1;
+            decoders.insert(0, TextDecoder::new(*outermost));
+            if let Some(reading) = self.chains.get_mut(index) {
+                reading.active = Some(ActiveChain { matcher: track, decoders, last_escape_end: self.position });
+                self.active_count += 1;
             }
         }
     }
 
     /// Where a reading stands; one that is asleep stands where its inner one does.
-    fn state_of(&self, reading: Option<usize>, codings: &[Coding]) -> (Track, Vec<Decoder>) {
-        let Some(reading) = reading.and_then(|index| self.readings.get(index)) else {
+    fn state_of(&self, reading: Option<usize>, codings: &[TextCoding]) -> (MatchState, Vec<TextDecoder>) {
+        let Some(reading) = reading.and_then(|index| self.chains.get(index)) else {
             return (self.plain.clone(), Vec::new());
         };
-        if let Some(awake) = &reading.awake {
-            return (awake.track.clone(), awake.decoders.clone());
+        if let Some(awake) = &reading.active {
+            return (awake.matcher.clone(), awake.decoders.clone());
         }
         let (track, mut decoders) = self.state_of(reading.inner, codings.get(1..).unwrap_or_default());
-        decoders.splice(0..0, codings.first().map(|coding| Decoder::new(*coding)));
+        decoders.splice(0..0, codings.first().map(|coding| TextDecoder::new(*coding)));
         (track, decoders)
     }
 }
 
 /// Sends a symbol through decoders.
-fn feed(decoders: &mut [Decoder], symbol: Symbol, out: &mut dyn FnMut(Symbol, bool)) {
+fn feed(decoders: &mut [TextDecoder], symbol: Symbol, out: &mut dyn FnMut(Symbol, bool)) {
     match decoders.split_first_mut() {
         None => out(symbol, false),
         Some((first, rest)) => first.push(symbol, &mut |symbol, _| feed(rest, symbol, out)),

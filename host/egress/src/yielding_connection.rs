@@ -11,24 +11,24 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 ///
 /// The task that reads an HTTP/2 connection queues what arrives for the tasks that wait for it. A server that sends endless small frames
 /// keeps that task reading, and the queue grows until its turn ends: without this by tokio's count of 128 reads, tens of MiB of frames.
-const WITHOUT_PAUSE: u8 = 4;
+const MAX_READS_BEFORE_YIELD: u8 = 4;
 
 /// A connection that is read in short turns.
-pub(super) struct Paced<C> {
+pub(super) struct YieldingConnection<C> {
     connection: C,
     /// Reads since the last pause.
     reads: u8,
 }
 
-impl<C> Paced<C> {
+impl<C> YieldingConnection<C> {
     pub(super) fn new(connection: C) -> Self {
         Self { connection, reads: 0 }
     }
 }
 
-impl<C: Read + Unpin> Read for Paced<C> {
+impl<C: Read + Unpin> Read for YieldingConnection<C> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if self.reads == WITHOUT_PAUSE {
+        if self.reads == MAX_READS_BEFORE_YIELD {
             self.reads = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -39,7 +39,7 @@ impl<C: Read + Unpin> Read for Paced<C> {
     }
 }
 
-impl<C: Write + Unpin> Write for Paced<C> {
+impl<C: Write + Unpin> Write for YieldingConnection<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.connection).poll_write(cx, from)
     }
@@ -65,7 +65,7 @@ impl<C: Write + Unpin> Write for Paced<C> {
     }
 }
 
-impl<C: Connection> Connection for Paced<C> {
+impl<C: Connection> Connection for YieldingConnection<C> {
     fn connected(&self) -> Connected {
         self.connection.connected()
     }

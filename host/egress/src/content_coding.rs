@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110 §8.4.1), undone while a body is read. Each stage of a body that is compressed several times is one [`Decoder`].
+//! Content codings (RFC 9110 §8.4.1), undone while a body is read. Each stage of a body that is compressed several times is one [`ContentDecoder`].
 
 use std::fmt;
 use std::io;
@@ -15,41 +15,41 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
 /// What requests say they accept: exactly what [`codings`] knows.
-pub(super) const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip, br, zstd, deflate");
+pub(super) const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("gzip, br, zstd, deflate");
 
 /// Codings of one body. Servers apply one, proxies sometimes a second; each holds a window of up to 8 MiB.
 const MAX_CODINGS: usize = 3;
 
 /// What a body may unfold to whatever its ratio, in bytes.
-const FREE: u64 = 4 << 20;
+const MIN_RATIO_CHECK_BYTES: u64 = 4 << 20;
 
-/// Beyond [`FREE`], how many bytes one byte of the network may become. Pages and tables stay below 30; DEFLATE reaches 1,000, Brotli and
+/// Beyond [`MIN_RATIO_CHECK_BYTES`], how many bytes one byte of the network may become. Pages and tables stay below 30; DEFLATE reaches 1,000, Brotli and
 /// zstd far more.
-const RATIO: u64 = 100;
+const MAX_EXPANSION_RATIO: u64 = 100;
 
 /// Largest window of zstd, as a power of two: 8 MiB (RFC 9659).
-const ZSTD_WINDOW: u32 = 23;
+const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 
 /// Bytes that are decompressed at a time.
-const PART: usize = 32 << 10;
+const CHUNK_BYTES: usize = 32 << 10;
 
 /// Bytes of padding after a compressed stream. The blocks that tools pad to are at most 10 KiB.
-const MAX_PADDING: usize = 64 << 10;
+const MAX_PADDING_BYTES: usize = 64 << 10;
 
 /// Members of a gzip stream that follow each other without content. BGZF ends with one; more are only there to keep the reader busy.
 const MAX_EMPTY_MEMBERS: usize = 16;
 
 /// Where a decoder reads from: the network, or the stage before it.
-pub(super) type Wire = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
+pub(super) type EncodedReader = StreamReader<Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, Bytes>;
 
 /// A stream as a decoder reads it.
-pub(super) fn wire(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Wire {
+pub(super) fn encoded_reader(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> EncodedReader {
     StreamReader::new(Box::pin(stream))
 }
 
 /// A coding that is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum ContentCoding {
     Gzip,
     /// With the envelope of zlib or without it.
     Deflate,
@@ -58,16 +58,16 @@ pub(super) enum Coding {
 }
 
 /// The codings of a body in the order in which they were applied; `None` when one of them is not known or there are too many.
-pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<Coding>> {
+pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<ContentCoding>> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
         for name in value.to_str().ok()?.split(',') {
             codings.push(match name.trim().to_ascii_lowercase().as_str() {
                 "" | "identity" => continue,
-                "gzip" | "x-gzip" => Coding::Gzip,
-                "deflate" => Coding::Deflate,
-                "br" => Coding::Brotli,
-                "zstd" => Coding::Zstd,
+                "gzip" | "x-gzip" => ContentCoding::Gzip,
+                "deflate" => ContentCoding::Deflate,
+                "br" => ContentCoding::Brotli,
+                "zstd" => ContentCoding::Zstd,
                 _ => return None,
             });
         }
@@ -77,57 +77,63 @@ pub(super) fn codings(headers: &HeaderMap) -> Option<Vec<Coding>> {
 
 /// Why a body is not unfolded any further.
 #[derive(Debug)]
-pub(super) struct Bomb;
+pub(super) struct DecompressionBomb;
 
-impl fmt::Display for Bomb {
+impl fmt::Display for DecompressionBomb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unfolds to more than {RATIO} times its size")
+        write!(f, "unfolds to more than {MAX_EXPANSION_RATIO} times its size")
     }
 }
 
-impl std::error::Error for Bomb {}
+impl std::error::Error for DecompressionBomb {}
 
 /// One stage.
-pub(super) struct Decoder {
-    state: State,
+pub(super) struct ContentDecoder {
+    state: DecoderState,
     /// Bytes that came from the network.
-    network: Arc<AtomicU64>,
+    network_bytes: Arc<AtomicU64>,
     /// What they became here.
-    unfolded: u64,
+    decompressed_bytes: u64,
     /// Members in a row that had no content.
     empty_members: usize,
 }
 
-enum State {
+enum DecoderState {
     /// Before the first byte, which says more about the format.
-    Start(Coding, Wire),
-    Gzip(Box<GzipDecoder<Wire>>),
-    Zlib(Box<ZlibDecoder<Wire>>),
-    Deflate(Box<DeflateDecoder<Wire>>),
-    Brotli(Box<BrotliDecoder<Wire>>),
-    Zstd(Box<ZstdDecoder<Wire>>),
+    Start(ContentCoding, EncodedReader),
+    Gzip(Box<GzipDecoder<EncodedReader>>),
+    Zlib(Box<ZlibDecoder<EncodedReader>>),
+    Deflate(Box<DeflateDecoder<EncodedReader>>),
+    Brotli(Box<BrotliDecoder<EncodedReader>>),
+    Zstd(Box<ZstdDecoder<EncodedReader>>),
 }
 
 /// What comes after the end of a compressed stream.
-enum Next {
+enum StreamEnd {
     Nothing,
     /// Another member of a gzip stream (RFC 1952 §2.2).
     Member,
 }
 
-impl Decoder {
+impl ContentDecoder {
     /// Decoders for all codings of a body, the one that was applied first outermost.
-    pub(super) fn chain(codings: &[Coding], wire: Wire, network: &Arc<AtomicU64>) -> Self {
-        let (first, rest) = codings.split_first().map_or((Coding::Gzip, codings), |(first, rest)| (*first, rest));
+    pub(super) fn chain(codings: &[ContentCoding], wire: EncodedReader, network: &Arc<AtomicU64>) -> Self {
+        let (first, rest) =
+            codings.split_first().map_or((ContentCoding::Gzip, codings), |(first, rest)| (*first, rest));
         let wire = match rest {
             [] => wire,
-            rest => Self::chain(rest, wire, network).into_wire(),
+            rest => Self::chain(rest, wire, network).into_reader(),
         };
-        Self { state: State::Start(first, wire), network: Arc::clone(network), unfolded: 0, empty_members: 0 }
+        Self {
+            state: DecoderState::Start(first, wire),
+            network_bytes: Arc::clone(network),
+            decompressed_bytes: 0,
+            empty_members: 0,
+        }
     }
 
-    fn into_wire(self) -> Wire {
-        wire(stream::try_unfold(self, async |mut decoder| {
+    fn into_reader(self) -> EncodedReader {
+        encoded_reader(stream::try_unfold(self, async |mut decoder| {
             let part = decoder.read().await?;
             Ok(part.map(|part| (part, decoder)))
         }))
@@ -137,27 +143,35 @@ impl Decoder {
     pub(super) async fn read(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let part = match &mut self.state {
-                State::Start(..) => {
+                DecoderState::Start(..) => {
                     if !self.start().await? {
                         return Ok(None);
                     }
                     continue;
                 }
-                State::Gzip(decoder) => part(decoder).await?,
-                State::Zlib(decoder) => part(decoder).await?,
-                State::Deflate(decoder) => part(decoder).await?,
-                State::Brotli(decoder) => part(decoder).await?,
-                State::Zstd(decoder) => part(decoder).await?,
+                DecoderState::Gzip(decoder) => read_chunk(decoder).await?,
+                DecoderState::Zlib(decoder) => read_chunk(decoder).await?,
+                DecoderState::Deflate(decoder) => read_chunk(decoder).await?,
+                DecoderState::Brotli(decoder) => read_chunk(decoder).await?,
+                DecoderState::Zstd(decoder) => read_chunk(decoder).await?,
             };
             if let Some(part) = part {
                 self.empty_members = 0;
-                self.unfolded += part.len() as u64;
-                let most = self.network.load(Ordering::Relaxed).saturating_mul(RATIO).max(FREE);
-                return if self.unfolded > most { Err(io::Error::other(Bomb)) } else { Ok(Some(part)) };
+                self.decompressed_bytes += part.len() as u64;
+                let most = self
+                    .network_bytes
+                    .load(Ordering::Relaxed)
+                    .saturating_mul(MAX_EXPANSION_RATIO)
+                    .max(MIN_RATIO_CHECK_BYTES);
+                return if self.decompressed_bytes > most {
+                    Err(io::Error::other(DecompressionBomb))
+                } else {
+                    Ok(Some(part))
+                };
             }
-            match self.next().await? {
-                Next::Nothing => return Ok(None),
-                Next::Member => self.next_member().await?,
+            match self.check_end().await? {
+                StreamEnd::Nothing => return Ok(None),
+                StreamEnd::Member => self.next_member().await?,
             }
         }
     }
@@ -165,23 +179,23 @@ impl Decoder {
     /// Chooses the format by the first byte; false when there is none: an answer to HEAD, or one without content, has the header and no
     /// stream.
     async fn start(&mut self) -> io::Result<bool> {
-        let State::Start(coding, wire) = &mut self.state else { return Ok(true) };
+        let DecoderState::Start(coding, wire) = &mut self.state else { return Ok(true) };
         let Some(&first) = wire.fill_buf().await?.first() else { return Ok(false) };
         let coding = *coding;
         let wire = take(wire);
         self.state = match coding {
-            Coding::Gzip => State::Gzip(Box::new(GzipDecoder::new(wire))),
-            Coding::Deflate if is_zlib(first) => State::Zlib(Box::new(ZlibDecoder::new(wire))),
+            ContentCoding::Gzip => DecoderState::Gzip(Box::new(GzipDecoder::new(wire))),
+            ContentCoding::Deflate if is_zlib(first) => DecoderState::Zlib(Box::new(ZlibDecoder::new(wire))),
             // What many servers send, and every browser reads.
-            Coding::Deflate => State::Deflate(Box::new(DeflateDecoder::new(wire))),
+            ContentCoding::Deflate => DecoderState::Deflate(Box::new(DeflateDecoder::new(wire))),
             // Streams with a window of up to 1 GiB (RFC 9841) are not for HTTP; the decoder would read them.
-            Coding::Brotli if first & 0x7f == 0x11 => return Err(invalid("its window is too large")),
-            Coding::Brotli => State::Brotli(Box::new(BrotliDecoder::new(wire))),
-            Coding::Zstd => {
-                let mut decoder = ZstdDecoder::with_params(wire, &[DParameter::window_log_max(ZSTD_WINDOW)]);
+            ContentCoding::Brotli if first & 0x7f == 0x11 => return Err(invalid("its window is too large")),
+            ContentCoding::Brotli => DecoderState::Brotli(Box::new(BrotliDecoder::new(wire))),
+            ContentCoding::Zstd => {
+                let mut decoder = ZstdDecoder::with_params(wire, &[DParameter::window_log_max(MAX_ZSTD_WINDOW_LOG)]);
                 // RFC 8878 §3: a stream is one frame or more.
                 decoder.multiple_members(true);
-                State::Zstd(Box::new(decoder))
+                DecoderState::Zstd(Box::new(decoder))
             }
         };
         Ok(true)
@@ -189,14 +203,14 @@ impl Decoder {
 
     /// Reads on after the end of a stream. A connection can be used again only when its answer was read to the end, and whatever else
     /// comes must not be lost without a word.
-    async fn next(&mut self) -> io::Result<Next> {
+    async fn check_end(&mut self) -> io::Result<StreamEnd> {
         let (wire, has_members) = match &mut self.state {
-            State::Start(_, wire) => (wire, false),
-            State::Gzip(decoder) => (decoder.get_mut(), true),
-            State::Zlib(decoder) => (decoder.get_mut(), false),
-            State::Deflate(decoder) => (decoder.get_mut(), false),
-            State::Brotli(decoder) => (decoder.get_mut(), false),
-            State::Zstd(decoder) => (decoder.get_mut(), false),
+            DecoderState::Start(_, wire) => (wire, false),
+            DecoderState::Gzip(decoder) => (decoder.get_mut(), true),
+            DecoderState::Zlib(decoder) => (decoder.get_mut(), false),
+            DecoderState::Deflate(decoder) => (decoder.get_mut(), false),
+            DecoderState::Brotli(decoder) => (decoder.get_mut(), false),
+            DecoderState::Zstd(decoder) => (decoder.get_mut(), false),
         };
         let mut padding = 0;
         loop {
@@ -207,10 +221,10 @@ impl Decoder {
             padding += length;
             wire.consume(length);
             match next {
-                _ if padding > MAX_PADDING => return Err(invalid("too much padding follows its end")),
-                None if at_end => return Ok(Next::Nothing),
+                _ if padding > MAX_PADDING_BYTES => return Err(invalid("too much padding follows its end")),
+                None if at_end => return Ok(StreamEnd::Nothing),
                 None => {}
-                Some(0x1f) if has_members => return Ok(Next::Member),
+                Some(0x1f) if has_members => return Ok(StreamEnd::Member),
                 Some(_) => return Err(invalid("more bytes follow its end")),
             }
         }
@@ -221,7 +235,7 @@ impl Decoder {
         if self.empty_members > MAX_EMPTY_MEMBERS {
             return Err(invalid("it has too many members without content"));
         }
-        if let State::Gzip(decoder) = &mut self.state {
+        if let DecoderState::Gzip(decoder) = &mut self.state {
             let wire = take(decoder.get_mut());
             **decoder = GzipDecoder::new(wire);
         }
@@ -229,8 +243,8 @@ impl Decoder {
     }
 }
 
-fn take(from: &mut Wire) -> Wire {
-    std::mem::replace(from, wire(stream::empty()))
+fn take(from: &mut EncodedReader) -> EncodedReader {
+    std::mem::replace(from, encoded_reader(stream::empty()))
 }
 
 /// RFC 1950 §2.2: the method is 8 and the window at most 32 KiB. No raw stream begins so: it would be a block without compression whose
@@ -248,8 +262,8 @@ fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-async fn part(decoder: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Bytes>> {
-    let mut part = BytesMut::with_capacity(PART);
+async fn read_chunk(decoder: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Bytes>> {
+    let mut part = BytesMut::with_capacity(CHUNK_BYTES);
     let read = decoder.read_buf(&mut part).await?;
     Ok((read > 0).then(|| part.freeze()))
 }

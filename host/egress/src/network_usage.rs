@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 const MAX_HOSTS: usize = 200;
 
 /// Methods, and names of secrets, with a count of their own in one entry.
-const MAX_KINDS: usize = 20;
+const MAX_COUNTED_NAMES: usize = 20;
 
 /// The entry of all that is beyond a limit.
 const OTHERS: &str = "(others)";
 
 /// The secrets in a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Carried {
+pub(super) struct SentSecrets {
     /// Their names, each once.
     pub(super) names: Vec<String>,
     /// How often a value was put.
@@ -24,7 +24,7 @@ pub(super) struct Carried {
 
 /// Why an attempt was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum DenialReason {
     /// No rule of the manifest allows it.
     NoRule,
     /// The manifest sends the secret elsewhere.
@@ -35,7 +35,7 @@ pub(super) enum Refusal {
     Downgrade,
 }
 
-impl Refusal {
+impl DenialReason {
     const fn name(self) -> &'static str {
         match self {
             Self::NoRule => "no_rule",
@@ -60,7 +60,8 @@ pub struct HostRecord {
     pub host: String,
     /// It is our own API: what was exchanged did not leave the process.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub own: bool,
+    #[serde(rename = "own")]
+    pub internal: bool,
     /// Requests that were sent, by method.
     pub methods: BTreeMap<String, u64>,
     /// Answers, by status.
@@ -90,27 +91,27 @@ pub struct HostRecord {
 
 impl HostRecord {
     /// Enters a request that is about to be sent: one that is cancelled on its way is in the receipt, too.
-    pub(super) fn sent(&mut self, method: &str, bytes: u64, secrets: &Carried) {
+    pub(super) fn record_sent(&mut self, method: &str, bytes: u64, secrets: &SentSecrets) {
         self.requests += 1;
         self.bytes_up += bytes;
         self.substitutions += secrets.substitutions;
-        count(&mut self.methods, method);
-        secrets.names.iter().for_each(|secret| count(&mut self.secrets, secret));
+        increment(&mut self.methods, method);
+        secrets.names.iter().for_each(|secret| increment(&mut self.secrets, secret));
     }
 
     /// Takes back what [`Self::sent`] entered: the name led to no address that may be dialled.
-    pub(super) fn not_sent(&mut self, method: &str, bytes: u64, secrets: &Carried) {
+    pub(super) fn undo_sent(&mut self, method: &str, bytes: u64, secrets: &SentSecrets) {
         self.requests = self.requests.saturating_sub(1);
         self.bytes_up = self.bytes_up.saturating_sub(bytes);
         self.substitutions = self.substitutions.saturating_sub(secrets.substitutions);
-        discount(&mut self.methods, method);
-        secrets.names.iter().for_each(|secret| discount(&mut self.secrets, secret));
+        decrement(&mut self.methods, method);
+        secrets.names.iter().for_each(|secret| decrement(&mut self.secrets, secret));
     }
 
     /// Enters an attempt that the gate refused.
-    pub(super) fn refused(&mut self, reason: Refusal) {
+    pub(super) fn record_denied(&mut self, reason: DenialReason) {
         self.denied += 1;
-        count(&mut self.refusals, reason.name());
+        increment(&mut self.refusals, reason.name());
     }
 
     /// The same record with its texts changed by `mask`: a guest chooses names of hosts, and may have read a secret.
@@ -121,17 +122,17 @@ impl HostRecord {
     }
 
     /// Enters the status of an answer.
-    pub(super) fn answered(&mut self, status: u16) {
+    pub(super) fn record_response(&mut self, status: u16) {
         *self.statuses.entry(status).or_default() += 1;
     }
 }
 
-fn count(counts: &mut BTreeMap<String, u64>, kind: &str) {
-    let kind = if counts.len() < MAX_KINDS || counts.contains_key(kind) { kind } else { OTHERS };
+fn increment(counts: &mut BTreeMap<String, u64>, kind: &str) {
+    let kind = if counts.len() < MAX_COUNTED_NAMES || counts.contains_key(kind) { kind } else { OTHERS };
     *counts.entry(kind.to_owned()).or_default() += 1;
 }
 
-fn discount(counts: &mut BTreeMap<String, u64>, kind: &str) {
+fn decrement(counts: &mut BTreeMap<String, u64>, kind: &str) {
     let kind = if counts.contains_key(kind) { kind } else { OTHERS };
     if let Some(count) = counts.get_mut(kind) {
         *count = count.saturating_sub(1);
@@ -141,12 +142,12 @@ fn discount(counts: &mut BTreeMap<String, u64>, kind: &str) {
 
 /// Collects the records of one run.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct NetworkUsage {
     /// Boxed, because a map keeps room for more entries than most runs have.
     hosts: BTreeMap<String, Box<HostRecord>>,
 }
 
-impl Ledger {
+impl NetworkUsage {
     /// The record of an origin.
     pub(super) fn host(&mut self, origin: &str) -> &mut HostRecord {
         let known = self.hosts.contains_key(origin) || self.hosts.len() < MAX_HOSTS;
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_guest_cannot_make_it_grow_without_end() {
-        let mut ledger = Ledger::default();
+        let mut ledger = NetworkUsage::default();
         for number in 0..1_000 {
             ledger.host(&format!("https://{number}.example")).denied += 1;
         }
@@ -179,12 +180,12 @@ mod tests {
 
     #[test]
     fn it_is_written_in_snake_case() {
-        let mut ledger = Ledger::default();
+        let mut ledger = NetworkUsage::default();
         let record = ledger.host("https://a.example");
-        record.sent("GET", 100, &Carried { names: vec!["password".to_owned()], substitutions: 2 });
-        record.answered(200);
+        record.record_sent("GET", 100, &SentSecrets { names: vec!["password".to_owned()], substitutions: 2 });
+        record.record_response(200);
         record.bytes_down += 50;
-        record.refused(Refusal::SecretNotBound);
+        record.record_denied(DenialReason::SecretNotBound);
         insta::assert_json_snapshot!(ledger.records(), @r#"
         [
           {
@@ -224,13 +225,13 @@ mod tests {
 
     #[test]
     fn invented_methods_share_a_count() {
-        let mut ledger = Ledger::default();
+        let mut ledger = NetworkUsage::default();
         let record = ledger.host("https://a.example");
         for number in 0..1_000 {
-            record.sent(&format!("M{number}"), 1, &Carried::default());
+            record.record_sent(&format!("M{number}"), 1, &SentSecrets::default());
         }
-        record.not_sent("M999", 1, &Carried::default());
-        assert_eq!(record.methods.len(), MAX_KINDS + 1);
+        record.undo_sent("M999", 1, &SentSecrets::default());
+        assert_eq!(record.methods.len(), MAX_COUNTED_NAMES + 1);
         assert_eq!(record.methods.values().sum::<u64>(), 999);
     }
 }

@@ -1,22 +1,22 @@
 //! What becomes of answers, well-formed or not.
 
-use konnector_egress::{Body, Expect, HttpError, Request, Session};
+use konnector_egress::{BodyFormat, DecodedBody, HttpError, Request, Session};
 
 use super::fixture::{Fixture, get, text};
-use super::server::{Answer, Server, Step, answer, raw};
+use super::server::{ResponseScript, ResponseStep, Server, raw, response};
 
 /// `héllo`, compressed with gzip.
 const GZIPPED: &str = "1f8b08000000000002ffcb38bc3227271f0036823b9e06000000";
 
-async fn serving(answer: impl Fn() -> Answer + Send + Sync + 'static) -> (Server, Session) {
+async fn start_server(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> (Server, Session) {
     let server = Server::start(move |_| answer()).await;
     let session =
         Fixture::new().allow(server.url("a.example", "")).budget(|budget| budget.body_limit = 1 << 20).session();
     (server, session)
 }
 
-async fn fetch(answer: impl Fn() -> Answer + Send + Sync + 'static) -> Result<Body, HttpError> {
-    let (server, session) = serving(answer).await;
+async fn fetch(answer: impl Fn() -> ResponseScript + Send + Sync + 'static) -> Result<DecodedBody, HttpError> {
+    let (server, session) = start_server(answer).await;
     Ok(get(&session, server.url("a.example", "/")).await?.body)
 }
 
@@ -26,26 +26,26 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn compressed_text_arrives_as_text() {
-    let compressed = || answer(200, &[("Content-Type", "text/plain"), ("Content-Encoding", "gzip")], bytes(GZIPPED));
-    let (server, session) = serving(compressed).await;
+    let compressed = || response(200, &[("Content-Type", "text/plain"), ("Content-Encoding", "gzip")], bytes(GZIPPED));
+    let (server, session) = start_server(compressed).await;
     let response = get(&session, server.url("a.example", "/")).await.unwrap();
-    assert_eq!(response.body, Body::Text("h\u{e9}llo".into()));
+    assert_eq!(response.body, DecodedBody::Text("h\u{e9}llo".into()));
     assert!(!response.headers.iter().any(|(name, _)| name == "content-encoding" || name == "content-length"));
-    let asked = server.last().header("accept-encoding").unwrap().to_owned();
+    let asked = server.last_request().header("accept-encoding").unwrap().to_owned();
     assert!(["gzip", "br", "zstd", "deflate"].iter().all(|encoding| asked.contains(encoding)), "{asked}");
 }
 
 #[tokio::test]
 async fn all_members_of_a_gzip_stream_arrive() {
     let two =
-        || answer(200, &[("Content-Type", "text/plain"), ("Content-Encoding", "gzip")], bytes(&GZIPPED.repeat(2)));
-    let (server, session) = serving(two).await;
+        || response(200, &[("Content-Type", "text/plain"), ("Content-Encoding", "gzip")], bytes(&GZIPPED.repeat(2)));
+    let (server, session) = start_server(two).await;
     for _ in 0..2 {
         assert_eq!(text(&get(&session, server.url("a.example", "/")).await.unwrap()), "h\u{e9}lloh\u{e9}llo");
     }
     assert_eq!(server.connections(), 1, "each answer was read to its end");
     let cut = bytes(&GZIPPED.repeat(2));
-    let cut = move || answer(200, &[("Content-Encoding", "gzip")], cut.get(..cut.len() - 3).unwrap());
+    let cut = move || response(200, &[("Content-Encoding", "gzip")], cut.get(..cut.len() - 3).unwrap());
     assert!(matches!(fetch(cut).await, Err(HttpError::Protocol(_))));
 }
 
@@ -55,8 +55,8 @@ async fn deflate_with_and_without_its_envelope_arrives() {
     for packed in ["cb38bc3227271f00", "789ccb38bc3227271f000b74031c"] {
         let packed = bytes(packed);
         let headers = [("Content-Type", "text/plain"), ("Content-Encoding", "deflate")];
-        let body = fetch(move || answer(200, &headers, &packed)).await.unwrap();
-        assert_eq!(body, Body::Text("h\u{e9}llo".into()));
+        let body = fetch(move || response(200, &headers, &packed)).await.unwrap();
+        assert_eq!(body, DecodedBody::Text("h\u{e9}llo".into()));
     }
 }
 
@@ -74,7 +74,7 @@ async fn heads_that_browsers_read_are_read() {
         ("Content-Length: 5\r\nX-Name: one\r\n", "x-name", "one"),
     ] {
         let bytes = format!("HTTP/1.1 200 X\r\n{head}Content-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello");
-        let (server, session) = serving(move || raw(&bytes)).await;
+        let (server, session) = start_server(move || raw(&bytes)).await;
         let response = get(&session, server.url("a.example", "/")).await;
         let response = response.unwrap_or_else(|error| panic!("{head:?}: {error}"));
         assert_eq!(text(&response), "hello", "{head:?}");
@@ -97,36 +97,38 @@ async fn answers_of_old_servers_are_read() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello and more than was announced",
     ] {
         let body = fetch(move || raw(bytes)).await;
-        assert_eq!(body, Ok(Body::Text("hello".into())), "{bytes:?}");
+        assert_eq!(body, Ok(DecodedBody::Text("hello".into())), "{bytes:?}");
     }
 }
 
 #[tokio::test]
 async fn a_page_in_another_charset_is_decoded() {
-    let latin = fetch(|| answer(200, &[("Content-Type", "text/html; charset=ISO-8859-1")], b"caf\xe9")).await.unwrap();
-    assert_eq!(latin, Body::Text("caf\u{e9}".into()));
-    let meta = || answer(200, &[("Content-Type", "text/html")], b"<html><meta charset=windows-1252><p>10 \x80");
-    assert_eq!(fetch(meta).await.unwrap(), Body::Text("<html><meta charset=windows-1252><p>10 \u{20ac}".into()));
+    let latin =
+        fetch(|| response(200, &[("Content-Type", "text/html; charset=ISO-8859-1")], b"caf\xe9")).await.unwrap();
+    assert_eq!(latin, DecodedBody::Text("caf\u{e9}".into()));
+    let meta = || response(200, &[("Content-Type", "text/html")], b"<html><meta charset=windows-1252><p>10 \x80");
+    assert_eq!(fetch(meta).await.unwrap(), DecodedBody::Text("<html><meta charset=windows-1252><p>10 \u{20ac}".into()));
 }
 
 #[tokio::test]
 async fn the_guest_says_whether_it_wants_text() {
     for (expect, content_type, textual) in [
-        (Expect::Auto, "application/json", true),
-        (Expect::Auto, "application/pdf", false),
-        (Expect::Text, "application/pdf", true),
-        (Expect::Bytes, "text/html", false),
+        (BodyFormat::Auto, "application/json", true),
+        (BodyFormat::Auto, "application/pdf", false),
+        (BodyFormat::Text, "application/pdf", true),
+        (BodyFormat::Bytes, "text/html", false),
     ] {
-        let (server, session) = serving(move || answer(200, &[("Content-Type", content_type)], "x")).await;
-        let request = Request { expect, ..Request::get(server.url("a.example", "/")) };
+        let (server, session) = start_server(move || response(200, &[("Content-Type", content_type)], "x")).await;
+        let request = Request { body_format: expect, ..Request::get(server.url("a.example", "/")) };
         let body = session.send(request).await.unwrap().body;
-        assert_eq!(matches!(body, Body::Text(_)), textual, "{expect:?} {content_type}");
+        assert_eq!(matches!(body, DecodedBody::Text(_)), textual, "{expect:?} {content_type}");
     }
 }
 
 #[tokio::test]
 async fn header_values_that_are_not_utf8_are_readable() {
-    let (server, session) = serving(|| raw(b"HTTP/1.1 200 X\r\nX-Name: caf\xe9\r\nContent-Length: 0\r\n\r\n")).await;
+    let (server, session) =
+        start_server(|| raw(b"HTTP/1.1 200 X\r\nX-Name: caf\xe9\r\nContent-Length: 0\r\n\r\n")).await;
     let response = get(&session, server.url("a.example", "/")).await.unwrap();
     assert!(response.headers.contains(&("x-name".into(), "caf\u{e9}".into())));
 }
@@ -135,12 +137,17 @@ async fn header_values_that_are_not_utf8_are_readable() {
 async fn an_endless_body_ends_at_the_limit() {
     let endless = || {
         let part = format!("4000\r\n{}\r\n", "x".repeat(0x4000)).into_bytes();
-        vec![Step::Write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()), Step::Repeat(part)]
+        vec![
+            ResponseStep::Write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            ResponseStep::Repeat(part),
+        ]
     };
     assert_eq!(fetch(endless).await.unwrap_err(), HttpError::TooLarge(1 << 20));
-    let announced = || vec![Step::Write(b"HTTP/1.1 200 X\r\nContent-Length: 1048577\r\n\r\n".to_vec()), Step::Stall];
+    let announced = || {
+        vec![ResponseStep::Write(b"HTTP/1.1 200 X\r\nContent-Length: 1048577\r\n\r\n".to_vec()), ResponseStep::Stall]
+    };
     assert_eq!(fetch(announced).await.unwrap_err(), HttpError::TooLarge(1 << 20));
-    let exact = || answer(200, &[], vec![b'x'; 1 << 20]);
+    let exact = || response(200, &[], vec![b'x'; 1 << 20]);
     assert!(fetch(exact).await.is_ok());
 }
 
@@ -148,7 +155,8 @@ async fn an_endless_body_ends_at_the_limit() {
 async fn a_flood_of_headers_is_refused() {
     let many = || raw(format!("HTTP/1.1 200 X\r\n{}\r\n", "X-Y: z\r\n".repeat(10_000)));
     let long = || raw(format!("HTTP/1.1 200 X\r\nX-Y: {}\r\n\r\n", "z".repeat(100_000)));
-    let endless = || vec![Step::Write(b"HTTP/1.1 200 X\r\nX-Y: ".to_vec()), Step::Repeat(vec![b'z'; 1 << 16])];
+    let endless =
+        || vec![ResponseStep::Write(b"HTTP/1.1 200 X\r\nX-Y: ".to_vec()), ResponseStep::Repeat(vec![b'z'; 1 << 16])];
     assert!(matches!(fetch(many).await, Err(HttpError::Protocol(_))));
     assert!(matches!(fetch(long).await, Err(HttpError::Protocol(_))));
     assert!(matches!(fetch(endless).await, Err(HttpError::Protocol(_))));
@@ -179,13 +187,13 @@ async fn what_is_not_http_is_told_apart_from_silence() {
 
 #[tokio::test]
 async fn a_stream_gives_the_body_in_parts() {
-    let part = || Step::Write(b"5\r\nhello\r\n".to_vec());
-    let (server, session) = serving(move || {
+    let part = || ResponseStep::Write(b"5\r\nhello\r\n".to_vec());
+    let (server, session) = start_server(move || {
         vec![
-            Step::Write(b"HTTP/1.1 404 X\r\nX-Y: z\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            ResponseStep::Write(b"HTTP/1.1 404 X\r\nX-Y: z\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
             part(),
             part(),
-            Step::Write(b"0\r\n\r\n".to_vec()),
+            ResponseStep::Write(b"0\r\n\r\n".to_vec()),
         ]
     })
     .await;

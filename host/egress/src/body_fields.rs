@@ -12,7 +12,7 @@ use super::multipart::{self, MultipartError};
 
 /// Text bodies that have fields.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Syntax {
+pub(super) enum BodySyntax {
     Form,
     Json,
     /// With this `Content-Type`.
@@ -21,24 +21,24 @@ pub(super) enum Syntax {
 
 /// The part of a body in which one word stands as the whole value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    Field(String),
-    Member { pointer: String, key: String },
+pub(super) enum BodyField {
+    FormField(String),
+    JsonField { pointer: String, key: String },
 }
 
-impl Place {
-    pub(super) fn part(&self) -> RequestPart<'_> {
+impl BodyField {
+    pub(super) fn as_request_part(&self) -> RequestPart<'_> {
         match self {
-            Self::Field(name) => RequestPart::Field(name),
-            Self::Member { pointer, key } => RequestPart::Member { pointer, key },
+            Self::FormField(name) => RequestPart::FormField(name),
+            Self::JsonField { pointer, key } => RequestPart::JsonField { pointer, key },
         }
     }
 
     /// For a sentence.
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Field(name) => name,
-            Self::Member { pointer, .. } => pointer,
+            Self::FormField(name) => name,
+            Self::JsonField { pointer, .. } => pointer,
         }
     }
 }
@@ -48,11 +48,15 @@ impl Place {
 /// # Errors
 ///
 /// A multipart form could be read in another way, too.
-pub(super) fn places(syntax: &Syntax, body: &[u8], words: &[String]) -> Result<Vec<Option<Place>>, MultipartError> {
+pub(super) fn find_fields(
+    syntax: &BodySyntax,
+    body: &[u8],
+    words: &[String],
+) -> Result<Vec<Option<BodyField>>, MultipartError> {
     let filled = match syntax {
-        Syntax::Form => form(body),
-        Syntax::Json => json(body),
-        Syntax::Multipart(content_type) => multipart(content_type, body, words)?,
+        BodySyntax::Form => form_fields(body),
+        BodySyntax::Json => json_fields(body),
+        BodySyntax::Multipart(content_type) => multipart_fields(content_type, body, words)?,
     };
     let place = |word: &String| {
         let mut found = filled.iter().filter(|(value, _)| value == word);
@@ -61,24 +65,26 @@ pub(super) fn places(syntax: &Syntax, body: &[u8], words: &[String]) -> Result<V
     Ok(words.iter().map(place).collect())
 }
 
-fn form(body: &[u8]) -> Vec<(String, Place)> {
-    form_urlencoded::parse(body).map(|(name, value)| (value.into_owned(), Place::Field(name.into_owned()))).collect()
+fn form_fields(body: &[u8]) -> Vec<(String, BodyField)> {
+    form_urlencoded::parse(body)
+        .map(|(name, value)| (value.into_owned(), BodyField::FormField(name.into_owned())))
+        .collect()
 }
 
-fn json(body: &[u8]) -> Vec<(String, Place)> {
+fn json_fields(body: &[u8]) -> Vec<(String, BodyField)> {
     let mut found = Vec::new();
     if let Ok(value) = serde_json::from_slice(body) {
-        walk(&value, &mut String::new(), "", &mut found);
+        collect_json_fields(&value, &mut String::new(), "", &mut found);
     }
     found
 }
 
-fn walk(value: &Value, pointer: &mut String, key: &str, found: &mut Vec<(String, Place)>) {
+fn collect_json_fields(value: &Value, pointer: &mut String, key: &str, found: &mut Vec<(String, BodyField)>) {
     let length = pointer.len();
     let mut below = |name: &str, key: &str, value: &Value| {
         pointer.push('/');
         pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-        walk(value, pointer, key, found);
+        collect_json_fields(value, pointer, key, found);
         pointer.truncate(length);
     };
     match value {
@@ -87,7 +93,7 @@ fn walk(value: &Value, pointer: &mut String, key: &str, found: &mut Vec<(String,
             items.iter().enumerate().for_each(|(index, value)| below(&index.to_string(), key, value));
         }
         Value::String(text) => {
-            found.push((text.clone(), Place::Member { pointer: pointer.clone(), key: key.to_owned() }));
+            found.push((text.clone(), BodyField::JsonField { pointer: pointer.clone(), key: key.to_owned() }));
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -95,12 +101,17 @@ fn walk(value: &Value, pointer: &mut String, key: &str, found: &mut Vec<(String,
 
 /// Every word must be the whole content of a part, whichever secrets it stands for: nothing in a part is escaped, and a value that the guest
 /// gave could write a head.
-fn multipart(content_type: &str, body: &[u8], words: &[String]) -> Result<Vec<(String, Place)>, MultipartError> {
-    let parts = multipart::parts(content_type, body)?;
+fn multipart_fields(
+    content_type: &str,
+    body: &[u8],
+    words: &[String],
+) -> Result<Vec<(String, BodyField)>, MultipartError> {
+    let parts = multipart::parse_parts(content_type, body)?;
     if !words.iter().all(|word| parts.iter().any(|part| part.content == word)) {
         return Err(MultipartError::Placeholder);
     }
-    let filled = |part: &multipart::Part<'_>| Some((part.content.to_owned(), Place::Field(part.field?.to_owned())));
+    let filled =
+        |part: &multipart::Part<'_>| Some((part.content.to_owned(), BodyField::FormField(part.field?.to_owned())));
     Ok(parts.iter().filter_map(filled).collect())
 }
 
@@ -108,14 +119,14 @@ fn multipart(content_type: &str, body: &[u8], words: &[String]) -> Result<Vec<(S
 mod tests {
     use super::*;
 
-    fn found(syntax: &Syntax, body: &str) -> Option<String> {
-        let [place] = places(syntax, body.as_bytes(), &["WORD".to_owned()]).unwrap().try_into().unwrap();
+    fn found(syntax: &BodySyntax, body: &str) -> Option<String> {
+        let [place] = find_fields(syntax, body.as_bytes(), &["WORD".to_owned()]).unwrap().try_into().unwrap();
         place.map(|place| place.name().to_owned())
     }
 
     #[test]
     fn a_field_of_a_form() {
-        let of = |body| found(&Syntax::Form, body);
+        let of = |body| found(&BodySyntax::Form, body);
         assert_eq!(of("a=1&p%77d=WORD&b=2").as_deref(), Some("pwd"));
         for body in ["pwd=xWORD", "WORD=pwd", "pwd=1;q=WORD", "pwd=WORD&q=WORD", "pwd=WORD;q=1", "WORD", ""] {
             assert_eq!(of(body), None, "{body}");
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_member_of_a_json_body() {
-        let of = |body| found(&Syntax::Json, body);
+        let of = |body| found(&BodySyntax::Json, body);
         assert_eq!(of(r#"{"user":{"a/b":["x","WORD"]}}"#).as_deref(), Some("/user/a~1b/1"));
         assert_eq!(of(r#""WORD""#).as_deref(), Some(""));
         for body in [r#"{"WORD":1}"#, r#"{"p":"a WORD"}"#, r#"{"q":"WORD","q":"x"}"#, r#"{"p":"WORD""#] {
@@ -134,13 +145,13 @@ mod tests {
 
     #[test]
     fn a_part_of_a_multipart_body() {
-        let syntax = Syntax::Multipart("multipart/form-data; boundary=x".to_owned());
+        let syntax = BodySyntax::Multipart("multipart/form-data; boundary=x".to_owned());
         let of = |name: &str, content: &str, words: &[&str]| {
             let body = format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n--x--\r\n");
             let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-            places(&syntax, body.as_bytes(), &words)
+            find_fields(&syntax, body.as_bytes(), &words)
         };
-        assert_eq!(of("pwd", "WORD", &["WORD"]), Ok(vec![Some(Place::Field("pwd".to_owned()))]));
+        assert_eq!(of("pwd", "WORD", &["WORD"]), Ok(vec![Some(BodyField::FormField("pwd".to_owned()))]));
         assert_eq!(of("pw%64", "WORD", &["WORD"]), Ok(vec![None]));
         for (name, content) in [("pwd", "WORD "), ("pwd", "WORD\r\n"), ("OTHER", "WORD"), ("pwd", "WORDOTHER")] {
             let refused = of(name, content, &["WORD", "OTHER"]);

@@ -4,13 +4,13 @@
 use web_atoms::NAMED_ENTITIES;
 
 /// Longest escape that is read, in bytes: numeric references may begin with any number of zeros, and nobody writes that many.
-const MAX_ESCAPE: usize = 48;
+const MAX_ESCAPE_LENGTH: usize = 48;
 
 /// Null bytes in a row that are passed over. UTF-32 has up to five between two characters; a run without an end would keep what stands before it.
 const MAX_NULLS: usize = 8;
 
 /// Longest name of a character reference that needs no semicolon: `frac12`.
-const MAX_LEGACY: usize = 6;
+const MAX_LEGACY_NAME_LENGTH: usize = 6;
 
 /// A byte of a decoded text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Symbol {
 
 /// A way to write a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum TextCoding {
     /// UTF-16 and UTF-32: what is ASCII has null bytes before or behind it.
     Wide,
     /// `%2F`, and `%u002f` of JavaScript's `escape`.
@@ -37,7 +37,7 @@ pub(super) enum Coding {
     Lines,
 }
 
-impl Coding {
+impl TextCoding {
     /// Whether an escape begins with this byte.
     pub(super) const fn is_mark(self, byte: u8) -> bool {
         match self {
@@ -54,10 +54,10 @@ impl Coding {
         matches!(self, Self::Wide | Self::Lines)
     }
 
-    fn read(self, escape: &[u8]) -> Step {
+    fn read(self, escape: &[u8]) -> EscapeParse {
         match self {
             Self::Wide => skip(escape, MAX_NULLS, |byte| byte == 0),
-            Self::Lines => skip(escape, MAX_ESCAPE, |byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')),
+            Self::Lines => skip(escape, MAX_ESCAPE_LENGTH, |byte| matches!(byte, b'\r' | b'\n' | b' ' | b'\t')),
             Self::Percent => percent(escape),
             Self::Html => html(escape),
             Self::Json => json(escape),
@@ -67,23 +67,23 @@ impl Coding {
 
 /// What the beginning of an escape is.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum EscapeParse {
     /// More is needed to tell.
-    Unfinished,
+    Incomplete,
     /// So many bytes are an escape for this text.
-    Decoded(usize, Text),
+    Decoded(usize, DecodedBytes),
     /// No escape.
     Literal,
 }
 
 /// Few bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Text {
+struct DecodedBytes {
     bytes: [u8; 8],
     length: usize,
 }
 
-impl Text {
+impl DecodedBytes {
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.bytes.get_mut(self.length) {
             *place = byte;
@@ -91,14 +91,14 @@ impl Text {
         }
     }
 
-    fn of_byte(byte: u8) -> Self {
+    fn from_byte(byte: u8) -> Self {
         let mut text = Self::default();
         text.push(byte);
         text
     }
 
     /// What is no character is replaced, as every decoder does.
-    fn of_codes(codes: impl IntoIterator<Item = u32>) -> Self {
+    fn from_code_points(codes: impl IntoIterator<Item = u32>) -> Self {
         let mut text = Self::default();
         for code in codes {
             let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
@@ -109,44 +109,44 @@ impl Text {
 }
 
 /// A run of bytes that stand for nothing. It ends before the first other byte; of one that is too long, the last byte stays.
-fn skip(escape: &[u8], most: usize, is_skipped: impl Fn(u8) -> bool) -> Step {
+fn skip(escape: &[u8], most: usize, is_skipped: impl Fn(u8) -> bool) -> EscapeParse {
     match escape.last() {
-        Some(last) if !is_skipped(*last) => Step::Decoded(escape.len() - 1, Text::default()),
-        Some(last) if escape.len() > most => Step::Decoded(escape.len(), Text::of_byte(*last)),
-        _ => Step::Unfinished,
+        Some(last) if !is_skipped(*last) => EscapeParse::Decoded(escape.len() - 1, DecodedBytes::default()),
+        Some(last) if escape.len() > most => EscapeParse::Decoded(escape.len(), DecodedBytes::from_byte(*last)),
+        _ => EscapeParse::Incomplete,
     }
 }
 
-fn percent(escape: &[u8]) -> Step {
+fn percent(escape: &[u8]) -> EscapeParse {
     let (digits, wanted) = match escape {
-        [] | [_] => return Step::Unfinished,
+        [] | [_] => return EscapeParse::Incomplete,
         [_, b'u' | b'U', digits @ ..] => (digits, 4),
         [_, digits @ ..] => (digits, 2),
     };
     match hexadecimal(digits) {
-        None => Step::Literal,
-        Some(_) if digits.len() < wanted => Step::Unfinished,
-        Some(code) if wanted == 2 => Step::Decoded(escape.len(), Text::of_byte(code as u8)),
-        Some(code) => Step::Decoded(escape.len(), Text::of_codes([code])),
+        None => EscapeParse::Literal,
+        Some(_) if digits.len() < wanted => EscapeParse::Incomplete,
+        Some(code) if wanted == 2 => EscapeParse::Decoded(escape.len(), DecodedBytes::from_byte(code as u8)),
+        Some(code) => EscapeParse::Decoded(escape.len(), DecodedBytes::from_code_points([code])),
     }
 }
 
-fn json(escape: &[u8]) -> Step {
-    let whole = |code| Step::Decoded(escape.len(), Text::of_codes([code]));
+fn json(escape: &[u8]) -> EscapeParse {
+    let whole = |code| EscapeParse::Decoded(escape.len(), DecodedBytes::from_code_points([code]));
     match escape {
-        [_] | [_, b'x' | b'u'] => Step::Unfinished,
+        [_] | [_, b'x' | b'u'] => EscapeParse::Incomplete,
         [_, b'x', digits @ ..] => match hexadecimal(digits) {
-            None => Step::Literal,
-            Some(_) if digits.len() < 2 => Step::Unfinished,
+            None => EscapeParse::Literal,
+            Some(_) if digits.len() < 2 => EscapeParse::Incomplete,
             Some(code) => whole(code),
         },
-        [_, b'u', b'{'] => Step::Unfinished,
-        [_, b'u', b'{', digits @ .., b'}'] => hexadecimal(digits).map_or(Step::Literal, whole),
-        [_, b'u', b'{', digits @ ..] if digits.len() <= 6 && hexadecimal(digits).is_some() => Step::Unfinished,
+        [_, b'u', b'{'] => EscapeParse::Incomplete,
+        [_, b'u', b'{', digits @ .., b'}'] => hexadecimal(digits).map_or(EscapeParse::Literal, whole),
+        [_, b'u', b'{', digits @ ..] if digits.len() <= 6 && hexadecimal(digits).is_some() => EscapeParse::Incomplete,
         [_, b'u', digits @ ..] => utf16(digits),
-        [_, letter, ..] => Step::Decoded(
+        [_, letter, ..] => EscapeParse::Decoded(
             2,
-            Text::of_byte(match letter {
+            DecodedBytes::from_byte(match letter {
                 b'n' => b'\n',
                 b'r' => b'\r',
                 b't' => b'\t',
@@ -155,28 +155,28 @@ fn json(escape: &[u8]) -> Step {
                 other => *other,
             }),
         ),
-        [] => Step::Literal,
+        [] => EscapeParse::Literal,
     }
 }
 
 /// What follows `\u`: four digits, and `\u` with four more where they are the first half of a character.
-fn utf16(digits: &[u8]) -> Step {
+fn utf16(digits: &[u8]) -> EscapeParse {
     let (first, rest) = digits.split_at(digits.len().min(4));
-    let Some(code) = hexadecimal(first) else { return Step::Literal };
+    let Some(code) = hexadecimal(first) else { return EscapeParse::Literal };
     if first.len() < 4 {
-        return Step::Unfinished;
+        return EscapeParse::Incomplete;
     }
-    let alone = || Step::Decoded(6, Text::of_codes([code]));
+    let alone = || EscapeParse::Decoded(6, DecodedBytes::from_code_points([code]));
     if !(0xd800..0xdc00).contains(&code) {
         return alone();
     }
     match rest {
-        [] | [b'\\'] | [b'\\', b'u'] => Step::Unfinished,
+        [] | [b'\\'] | [b'\\', b'u'] => EscapeParse::Incomplete,
         [b'\\', b'u', second @ ..] => match hexadecimal(second) {
-            Some(_) if second.len() < 4 => Step::Unfinished,
+            Some(_) if second.len() < 4 => EscapeParse::Incomplete,
             Some(low) if (0xdc00..0xe000).contains(&low) => {
                 let code = 0x1_0000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-                Step::Decoded(12, Text::of_codes([code]))
+                EscapeParse::Decoded(12, DecodedBytes::from_code_points([code]))
             }
             _ => alone(),
         },
@@ -184,12 +184,12 @@ fn utf16(digits: &[u8]) -> Step {
     }
 }
 
-fn html(escape: &[u8]) -> Step {
-    let Some((last, before)) = escape.split_last() else { return Step::Literal };
+fn html(escape: &[u8]) -> EscapeParse {
+    let Some((last, before)) = escape.split_last() else { return EscapeParse::Literal };
     match before {
-        [] => Step::Unfinished,
-        [_] if *last == b'#' => Step::Unfinished,
-        [_, b'#'] if matches!(last, b'x' | b'X') => Step::Unfinished,
+        [] => EscapeParse::Incomplete,
+        [_] if *last == b'#' => EscapeParse::Incomplete,
+        [_, b'#'] if matches!(last, b'x' | b'X') => EscapeParse::Incomplete,
         [_, b'#', b'x' | b'X', digits @ ..] => numeric(before.len(), digits, *last, 16),
         [_, b'#', digits @ ..] => numeric(before.len(), digits, *last, 10),
         [_, name @ ..] => named(name, *last),
@@ -197,32 +197,33 @@ fn html(escape: &[u8]) -> Step {
 }
 
 /// A numeric reference ends before the first byte that is no digit; the semicolon belongs to it.
-fn numeric(read: usize, digits: &[u8], last: u8, base: u32) -> Step {
+fn numeric(read: usize, digits: &[u8], last: u8, base: u32) -> EscapeParse {
     let is_digit = |byte: u8| char::from(byte).is_digit(base);
-    if is_digit(last) && read < MAX_ESCAPE {
-        return Step::Unfinished;
+    if is_digit(last) && read < MAX_ESCAPE_LENGTH {
+        return EscapeParse::Incomplete;
     }
-    let Some(code) = number(digits, base) else { return Step::Literal };
+    let Some(code) = number(digits, base) else { return EscapeParse::Literal };
     // Browsers read the codes of the C1 controls as windows-1252, which no password depends on.
-    Step::Decoded(read + usize::from(last == b';'), Text::of_codes([code]))
+    EscapeParse::Decoded(read + usize::from(last == b';'), DecodedBytes::from_code_points([code]))
 }
 
-fn named(name: &[u8], last: u8) -> Step {
-    if last.is_ascii_alphanumeric() && name.len() < MAX_ESCAPE {
-        return Step::Unfinished;
+fn named(name: &[u8], last: u8) -> EscapeParse {
+    if last.is_ascii_alphanumeric() && name.len() < MAX_ESCAPE_LENGTH {
+        return EscapeParse::Incomplete;
     }
     let codes = |name: &str| NAMED_ENTITIES.get(name).copied().filter(|(first, _)| *first != 0);
-    let text =
-        |(first, second): (u32, u32)| Text::of_codes([first].into_iter().chain(Some(second).filter(|code| *code != 0)));
-    let Ok(name) = std::str::from_utf8(name) else { return Step::Literal };
+    let text = |(first, second): (u32, u32)| {
+        DecodedBytes::from_code_points([first].into_iter().chain(Some(second).filter(|code| *code != 0)))
+    };
+    let Ok(name) = std::str::from_utf8(name) else { return EscapeParse::Literal };
     if last == b';'
         && let Some(found) = codes(&format!("{name};"))
     {
-        return Step::Decoded(name.len() + 2, text(found));
+        return EscapeParse::Decoded(name.len() + 2, text(found));
     }
-    let beginnings = (2..=name.len().min(MAX_LEGACY)).rev();
+    let beginnings = (2..=name.len().min(MAX_LEGACY_NAME_LENGTH)).rev();
     let found = beginnings.filter_map(|length| Some((length, codes(name.get(..length)?)?))).next();
-    found.map_or(Step::Literal, |(length, found)| Step::Decoded(length + 1, text(found)))
+    found.map_or(EscapeParse::Literal, |(length, found)| EscapeParse::Decoded(length + 1, text(found)))
 }
 
 /// The number that hexadecimal digits write; `None` where something else is among them.
@@ -239,16 +240,16 @@ fn number(digits: &[u8], base: u32) -> Option<u32> {
 
 /// Reads one coding.
 #[derive(Debug, Clone)]
-pub(super) struct Decoder {
-    coding: Coding,
+pub(super) struct TextDecoder {
+    coding: TextCoding,
     /// The beginning of an escape.
     pending: Vec<Symbol>,
     /// Its bytes.
     escape: Vec<u8>,
 }
 
-impl Decoder {
-    pub(super) const fn new(coding: Coding) -> Self {
+impl TextDecoder {
+    pub(super) const fn new(coding: TextCoding) -> Self {
         Self { coding, pending: Vec::new(), escape: Vec::new() }
     }
 
@@ -265,29 +266,29 @@ impl Decoder {
         self.pending.push(symbol);
         self.escape.push(symbol.byte);
         match self.coding.read(&self.escape) {
-            Step::Unfinished => {}
-            Step::Decoded(length, text) => {
+            EscapeParse::Incomplete => {}
+            EscapeParse::Decoded(length, text) => {
                 let rest = self.pending.split_off(length.min(self.pending.len()));
                 if let (Some(first), Some(last)) = (self.pending.first(), self.pending.last()) {
                     let (start, end) = (first.start, last.end);
                     text.bytes.iter().take(text.length).for_each(|byte| out(Symbol { byte: *byte, start, end }, true));
                 }
-                self.read_again(rest, out);
+                self.reprocess(rest, out);
             }
-            Step::Literal => self.give_up(out),
+            EscapeParse::Literal => self.emit_literal(out),
         }
     }
 
     /// Hands the first byte on as it is: it begins no escape.
-    fn give_up(&mut self, out: &mut impl FnMut(Symbol, bool)) {
+    fn emit_literal(&mut self, out: &mut impl FnMut(Symbol, bool)) {
         let rest = self.pending.split_off(1.min(self.pending.len()));
         self.pending.iter().for_each(|symbol| out(*symbol, false));
-        self.read_again(rest, out);
+        self.reprocess(rest, out);
     }
 
     /// An escape may begin among the bytes that did not belong to the one before. No byte is read again more than once: the mark of a
     /// coding stands at the beginning of its escapes only, or begins the second half of one.
-    fn read_again(&mut self, rest: Vec<Symbol>, out: &mut impl FnMut(Symbol, bool)) {
+    fn reprocess(&mut self, rest: Vec<Symbol>, out: &mut impl FnMut(Symbol, bool)) {
         self.pending.clear();
         self.escape.clear();
         rest.into_iter().for_each(|symbol| self.push(symbol, out));
@@ -296,7 +297,7 @@ impl Decoder {
     /// Hands on what is left at the end of the text.
     pub(super) fn finish(&mut self, out: &mut impl FnMut(Symbol, bool)) {
         while !self.pending.is_empty() {
-            self.give_up(out);
+            self.emit_literal(out);
         }
     }
 }

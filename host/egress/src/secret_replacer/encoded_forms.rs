@@ -10,7 +10,7 @@ use encoding_rs::{
 };
 use zeroize::Zeroizing;
 
-use crate::text::clean;
+use crate::text::sanitize;
 
 /// The encodings in which a form can be sent, and a vendor may write, what is not ASCII; without UTF-8, and UTF-16, which is a reading of its
 /// own.
@@ -52,19 +52,19 @@ const ENCODINGS: [&Encoding; 34] = [
 ];
 
 /// Bytes of one form.
-pub(crate) type Form = Zeroizing<Vec<u8>>;
+pub(crate) type EncodedForm = Zeroizing<Vec<u8>>;
 
 /// What is too short to be looked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Shortest {
+pub(crate) enum MinLength {
     /// Forms of fewer characters.
     Characters(usize),
     /// Forms of fewer bytes.
     Bytes(usize),
 }
 
-impl Shortest {
-    fn reached_by(self, form: &[u8]) -> bool {
+impl MinLength {
+    fn is_reached_by(self, form: &[u8]) -> bool {
         match self {
             Self::Characters(least) => String::from_utf8_lossy(form).chars().count() >= least,
             Self::Bytes(least) => form.len() >= least,
@@ -74,29 +74,33 @@ impl Shortest {
 
 /// A value as it stands in texts, and in logs, which show it one line at a time and without control characters. Each form once; none for a
 /// value that is too short.
-pub(crate) fn forms(value: &str, shortest: Shortest) -> Vec<Form> {
-    let lines = |value: &str| value.split(['\n', '\r']).map(clean).chain([clean(value)]).collect::<Vec<_>>();
-    let written = |value: &Zeroizing<String>| encodings(value).chain(lines(value).into_iter().map(String::into_bytes));
-    tidy(value, cases(value).iter().flat_map(written).map(Form::new).collect(), shortest)
+pub(crate) fn encoded_forms(value: &str, shortest: MinLength) -> Vec<EncodedForm> {
+    let lines = |value: &str| value.split(['\n', '\r']).map(sanitize).chain([sanitize(value)]).collect::<Vec<_>>();
+    let written = |value: &Zeroizing<String>| encode_all(value).chain(lines(value).into_iter().map(String::into_bytes));
+    filter_and_dedup(value, case_variants(value).iter().flat_map(written).map(EncodedForm::new).collect(), shortest)
 }
 
 /// The forms that hold the whole value.
-pub(crate) fn whole_forms(value: &str, shortest: Shortest) -> Vec<Form> {
-    tidy(value, cases(value).iter().flat_map(|value| encodings(value)).map(Form::new).collect(), shortest)
+pub(crate) fn whole_value_forms(value: &str, shortest: MinLength) -> Vec<EncodedForm> {
+    filter_and_dedup(
+        value,
+        case_variants(value).iter().flat_map(|value| encode_all(value)).map(EncodedForm::new).collect(),
+        shortest,
+    )
 }
 
-fn tidy(value: &str, mut forms: Vec<Form>, shortest: Shortest) -> Vec<Form> {
-    if !shortest.reached_by(value.as_bytes()) {
+fn filter_and_dedup(value: &str, mut forms: Vec<EncodedForm>, shortest: MinLength) -> Vec<EncodedForm> {
+    if !shortest.is_reached_by(value.as_bytes()) {
         return Vec::new();
     }
-    forms.retain(|form| shortest.reached_by(form));
+    forms.retain(|form| shortest.is_reached_by(form));
     forms.sort_by(|one, other| one.as_slice().cmp(other));
     forms.dedup();
     forms
 }
 
 /// The value, and it in lower and in upper case, where that is more than the finder ignores by itself.
-fn cases(value: &str) -> Vec<Zeroizing<String>> {
+fn case_variants(value: &str) -> Vec<Zeroizing<String>> {
     let mut cases = vec![Zeroizing::new(value.to_owned())];
     if !value.is_ascii() {
         cases.extend([value.to_lowercase(), value.to_uppercase()].map(Zeroizing::new));
@@ -104,7 +108,7 @@ fn cases(value: &str) -> Vec<Zeroizing<String>> {
     cases
 }
 
-fn encodings(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
+fn encode_all(value: &str) -> impl Iterator<Item = Vec<u8>> + use<> {
     let mut forms = vec![value.as_bytes().to_vec(), hex::encode(value).into_bytes()];
     if !value.is_ascii() {
         for encoding in ENCODINGS {

@@ -16,43 +16,43 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep_until};
 
-use super::echo::Echo;
+use super::client_error::to_http_error;
 use super::error::{HttpError, Phase};
-use super::failure::translate;
-use super::guess::{Guesses, GuestText};
-use super::ledger::Carried;
+use super::guess::{GuessDetector, GuestText};
+use super::internal_api::InternalApi;
 use super::mask::MASKED;
-use super::own::OwnApi;
-use super::request::{Draft, Outgoing};
-use super::session::{Run, Sending, Session, closed, head_size, no_body, sizes};
-use super::stream::Deadline;
-use super::substitute::Filled;
-use super::upload::{Progress, Upload, Written};
-use crate::pace::Pace;
+use super::network_usage::SentSecrets;
+use super::request::{RequestTemplate, StreamingRequest};
+use super::response_stream::Deadline;
+use super::secret_redactor::SecretRedactor;
+use super::session::{SendContext, Session, SessionState, empty_body, gate_closed_error, head_size, headers_size};
+use super::substitute::FilledRequest;
+use super::upload::{UploadBody, UploadProgress, UploadSummary};
+use crate::yield_budget::YieldBudget;
 
-/// Shortest limit of time that a guest can set; zero means this, too.
-const SHORTEST: Duration = Duration::from_secs(1);
+/// MinLength limit of time that a guest can set; zero means this, too.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The body of an answer: metered, and with a limit on how long it may stand still. Dropping it closes the connection, unless the body was
 /// read to its end.
-pub struct ForwardBody {
+pub struct StreamingBody {
     /// `None` after its end.
     inner: Option<UnsyncBoxBody<Bytes, HttpError>>,
     /// Hides the secrets that the request carried, should the answer repeat them.
-    echo: Option<Echo>,
+    redactor: Option<SecretRedactor>,
     origin: String,
-    idle: Duration,
+    idle_timeout: Duration,
     deadline: Deadline,
     timer: Pin<Box<Sleep>>,
-    run: Arc<Run>,
+    run: Arc<SessionState>,
     /// Held while there is a body, which may be large and need not be read.
-    places: Vec<OwnedSemaphorePermit>,
+    permits: Vec<OwnedSemaphorePermit>,
 }
 
 /// How long a guest is ready to wait: the `request-options` of `wasi:http`. The gate's own limits ([`Timeouts`](super::Timeouts)) are
 /// defaults and ceilings; nothing is shorter than a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Patience {
+pub struct RequestTimeouts {
     /// For a connection. It counts towards the wait for the first byte: how long a connection alone may take is the gate's to say.
     pub connect: Option<Duration>,
     /// From the last byte of the request to the end of the answer's headers.
@@ -61,8 +61,8 @@ pub struct Patience {
     pub between_bytes: Option<Duration>,
 }
 
-fn limit(wanted: Option<Duration>, ceiling: Duration) -> Duration {
-    wanted.unwrap_or(ceiling).max(SHORTEST).min(ceiling)
+fn clamp_timeout(wanted: Option<Duration>, ceiling: Duration) -> Duration {
+    wanted.unwrap_or(ceiling).max(MIN_TIMEOUT).min(ceiling)
 }
 
 impl Session {
@@ -74,156 +74,175 @@ impl Session {
     /// # Errors
     ///
     /// See [`HttpError`]; there is no answer then. The body of an answer fails with the same errors.
-    pub async fn forward<B>(
+    pub async fn send_streaming<B>(
         &self,
         request: http::Request<B>,
-        patience: Patience,
-        own: Option<&dyn OwnApi>,
-    ) -> Result<http::Response<ForwardBody>, HttpError>
+        patience: RequestTimeouts,
+        own: Option<&dyn InternalApi>,
+    ) -> Result<http::Response<StreamingBody>, HttpError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        self.run.forward(request, patience, own).await
+        self.state.send_streaming(request, patience, own).await
     }
 }
 
-impl Run {
-    async fn forward<B>(
+impl SessionState {
+    async fn send_streaming<B>(
         self: &Arc<Self>,
         request: http::Request<B>,
-        patience: Patience,
-        own: Option<&dyn OwnApi>,
-    ) -> Result<http::Response<ForwardBody>, HttpError>
+        patience: RequestTimeouts,
+        own: Option<&dyn InternalApi>,
+    ) -> Result<http::Response<StreamingBody>, HttpError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
         // The budget comes first: a request that is refused for its form is an attempt, too.
-        self.meter.request()?;
+        self.meter.count_request()?;
         let (parts, body) = request.into_parts();
-        let outgoing = Outgoing::new(parts)?;
-        let origin = outgoing.draft.url.origin().ascii_serialization();
-        let progress = Progress::new();
-        let upload = Upload::new(body, outgoing.length, self.clone(), origin.clone(), progress.clone());
+        let outgoing = StreamingRequest::new(parts)?;
+        let origin = outgoing.template.url.origin().ascii_serialization();
+        let progress = UploadProgress::new();
+        let upload = UploadBody::new(body, outgoing.content_length, self.clone(), origin.clone(), progress.clone());
         let deadline = Deadline::after(self.gate.timeouts.stream);
-        let exchange = Exchange { run: self, outgoing: &outgoing, origin: &origin, deadline, patience };
-        if let Some(api) = own.filter(|api| api.url().origin() == outgoing.draft.url.origin()) {
-            return exchange.ask(api, upload).await;
+        let exchange =
+            StreamingExchange { run: self, request: &outgoing, origin: &origin, deadline, timeouts: patience };
+        if let Some(api) = own.filter(|api| api.url().origin() == outgoing.template.url.origin()) {
+            return exchange.call_internal_api(api, upload).await;
         }
         let sent = exchange.send(upload, &progress).await;
-        self.note_refusal(&origin, &sent);
+        self.record_prohibited_address(&origin, &sent);
         sent
     }
 }
 
 /// One exchange through this door.
-struct Exchange<'a> {
-    run: &'a Arc<Run>,
-    outgoing: &'a Outgoing,
+struct StreamingExchange<'a> {
+    run: &'a Arc<SessionState>,
+    request: &'a StreamingRequest,
     origin: &'a str,
     deadline: Deadline,
-    patience: Patience,
+    timeouts: RequestTimeouts,
 }
 
-impl Exchange<'_> {
-    async fn send<B>(&self, upload: Upload<B>, progress: &Progress) -> Result<http::Response<ForwardBody>, HttpError>
+impl StreamingExchange<'_> {
+    async fn send<B>(
+        &self,
+        upload: UploadBody<B>,
+        progress: &UploadProgress,
+    ) -> Result<http::Response<StreamingBody>, HttpError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        let Self { run, outgoing: Outgoing { draft, length }, origin, deadline, .. } = *self;
-        let Filled { mut headers, secrets, .. } = run.permit(draft, origin)?;
+        let Self {
+            run, request: StreamingRequest { template: draft, content_length: length }, origin, deadline, ..
+        } = *self;
+        let FilledRequest { mut headers, secrets, .. } = run.authorize(draft, origin)?;
         if let Some(length) = length {
             headers.insert(header::CONTENT_LENGTH, (*length).into());
         }
         let snapshot = run.secrets.snapshot();
-        if snapshot.hidden(&secrets.names)?.is_guarded() {
-            run.echoes.check(&secrets.names)?;
+        if snapshot.redaction_layers(&secrets.names)?.has_unknown_secrets() {
+            run.echo_budget.check(&secrets.names)?;
         }
-        let guest = GuestText { draft, carried: &secrets.names, cookies: &[] };
+        let guest = GuestText { template: draft, carried: &secrets.names, cookies: &[] };
         let beside = guest.size(&snapshot);
-        progress.watch(Guesses::of(guest, &snapshot, &secrets.names).await?);
+        progress.set_guess_detector(GuessDetector::scan_request(guest, &snapshot, &secrets.names).await?);
         if !secrets.names.is_empty() {
             // A secret that comes back can be hidden only where it can be read.
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let site = run.site(&draft.url)?;
-        let places = run.places(&site.exchanges, deadline).await?;
+        let site = run.origin_pool(&draft.url)?;
+        let places = run.acquire_permits(&site.exchange_permits, deadline).await?;
         // With placeholders: how long a value is, is no business of the guest.
         let bytes = head_size(draft, &draft.headers);
-        let body = if upload.is_end_stream() { no_body() } else { upload.boxed_unsync() };
-        let request = run.request(draft, headers, body)?;
+        let body = if upload.is_end_stream() { empty_body() } else { upload.boxed_unsync() };
+        let request = run.build_request(draft, headers, body)?;
         let times = &run.gate.timeouts;
-        let wait = limit(self.patience.connect, times.connect) + limit(self.patience.first_byte, times.headers);
-        let answered = |execute| progress.quiet_for(wait, deadline, execute);
-        let response = run.dispatch(&site, request, Sending { origin, bytes, secrets: &secrets }, answered).await;
+        let wait = clamp_timeout(self.timeouts.connect, times.connect)
+            + clamp_timeout(self.timeouts.first_byte, times.headers);
+        let answered = |execute| progress.wait_with_idle_limit(wait, deadline, execute);
+        let response = run.dispatch(&site, request, SendContext { origin, bytes, secrets: &secrets }, answered).await;
         // Why the body failed is better known here than to the HTTP client.
-        if let Some(failure) = progress.failure() {
+        if let Some(failure) = progress.take_failure() {
             return Err(failure);
         }
         let of = origin.to_owned();
         let mut response = response?;
-        let Written { unknown, bytes: written } = progress.close(&secrets.names);
-        let echo = run.secrets.snapshot().hidden(&unknown)?.echo(&Some(run.echoes.charge(beside + written)));
+        let UploadSummary { unknown, bytes: written } = progress.close(&secrets.names);
+        let echo = run
+            .secrets
+            .snapshot()
+            .redaction_layers(&unknown)?
+            .redactor(&Some(run.echo_budget.charge(beside + written)));
         if let Some(echo) = &echo {
-            hide(echo, response.headers_mut(), origin).await?;
+            redact_headers(echo, response.headers_mut(), origin).await?;
         }
-        run.received_head(origin, response.headers(), sizes(response.headers()))?;
-        Ok(self.answer(
-            response.map(|body| body.map_err(move |error| translate(&error, &of)).boxed_unsync()),
+        run.received_head(origin, response.headers(), headers_size(response.headers()))?;
+        Ok(self.to_response(
+            response.map(|body| body.map_err(move |error| to_http_error(&error, &of)).boxed_unsync()),
             echo,
             places.into(),
         ))
     }
 
     /// The same for our own API: no network and no rules of the manifest, because the token that comes along says what is allowed.
-    async fn ask<B>(&self, api: &dyn OwnApi, upload: Upload<B>) -> Result<http::Response<ForwardBody>, HttpError>
+    async fn call_internal_api<B>(
+        &self,
+        api: &dyn InternalApi,
+        upload: UploadBody<B>,
+    ) -> Result<http::Response<StreamingBody>, HttpError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: fmt::Display,
     {
-        let Self { run, outgoing: Outgoing { draft, length }, origin, deadline, .. } = *self;
+        let Self {
+            run, request: StreamingRequest { template: draft, content_length: length }, origin, deadline, ..
+        } = *self;
         let bytes = head_size(draft, &draft.headers);
-        run.meter.up(bytes)?;
-        run.ledger(|ledger| {
+        run.meter.count_sent(bytes)?;
+        run.record_usage(|ledger| {
             let record = ledger.host(origin);
-            record.own = true;
-            record.sent(draft.method.as_str(), bytes, &Carried::default());
+            record.internal = true;
+            record.record_sent(draft.method.as_str(), bytes, &SentSecrets::default());
         });
-        let place = deadline.total(Arc::clone(&run.own).acquire_owned()).await?.map_err(closed)?;
-        let request = own_request(draft, *length, api, upload.boxed_unsync())?;
-        let response = deadline.total(api.call(request)).await?;
-        run.answered(origin, response.status(), response.headers())?;
-        run.received_head(origin, response.headers(), sizes(response.headers()))?;
-        Ok(self.answer(response, None, vec![place]))
+        let place =
+            deadline.timeout(Arc::clone(&run.internal_permits).acquire_owned()).await?.map_err(gate_closed_error)?;
+        let request = internal_request(draft, *length, api, upload.boxed_unsync())?;
+        let response = deadline.timeout(api.call(request)).await?;
+        run.record_response(origin, response.status(), response.headers())?;
+        run.received_head(origin, response.headers(), headers_size(response.headers()))?;
+        Ok(self.to_response(response, None, vec![place]))
     }
 
-    fn answer(
+    fn to_response(
         &self,
         response: http::Response<UnsyncBoxBody<Bytes, HttpError>>,
-        echo: Option<Echo>,
+        echo: Option<SecretRedactor>,
         places: Vec<OwnedSemaphorePermit>,
-    ) -> http::Response<ForwardBody> {
-        let idle = limit(self.patience.between_bytes, self.run.gate.timeouts.idle);
-        response.map(|inner| ForwardBody {
+    ) -> http::Response<StreamingBody> {
+        let idle = clamp_timeout(self.timeouts.between_bytes, self.run.gate.timeouts.idle);
+        response.map(|inner| StreamingBody {
             inner: Some(inner),
-            echo,
+            redactor: echo,
             origin: self.origin.to_owned(),
-            idle,
+            idle_timeout: idle,
             deadline: self.deadline,
-            timer: Box::pin(sleep_until(self.deadline.sooner_of(idle))),
+            timer: Box::pin(sleep_until(self.deadline.earlier_of(idle))),
             run: self.run.clone(),
-            places,
+            permits: places,
         })
     }
 }
 
 /// In origin form, and with a `Host` that is ours to say: the instance is found by it.
-fn own_request(
-    draft: &Draft,
+fn internal_request(
+    draft: &RequestTemplate,
     length: Option<u64>,
-    api: &dyn OwnApi,
+    api: &dyn InternalApi,
     body: UnsyncBoxBody<Bytes, HttpError>,
 ) -> Result<http::Request<UnsyncBoxBody<Bytes, HttpError>>, HttpError> {
     let path = draft.url.as_str().get(draft.url.origin().ascii_serialization().len()..).unwrap_or("/");
@@ -239,7 +258,7 @@ fn own_request(
 }
 
 /// The same for the headers. The length may not be that of what is handed on.
-async fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
+async fn redact_headers(echo: &SecretRedactor, headers: &mut HeaderMap, origin: &str) -> Result<(), HttpError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         return Err(HttpError::Protocol(format!(
@@ -247,24 +266,24 @@ async fn hide(echo: &Echo, headers: &mut HeaderMap, origin: &str) -> Result<(), 
         )));
     }
     headers.remove(header::CONTENT_LENGTH);
-    let mut pace = Pace::default();
+    let mut pace = YieldBudget::default();
     for value in headers.values_mut() {
-        pace.did(value.len()).await;
-        let hidden = HeaderValue::from_bytes(&echo.hide_bytes(value.as_bytes()));
+        pace.consume(value.len()).await;
+        let hidden = HeaderValue::from_bytes(&echo.redact_bytes(value.as_bytes()));
         *value = hidden.unwrap_or_else(|_| HeaderValue::from_static(MASKED));
     }
     Ok(())
 }
 
-impl ForwardBody {
+impl StreamingBody {
     fn meter(&self, bytes: u64) -> Result<(), HttpError> {
-        self.run.ledger(|ledger| ledger.host(&self.origin).bytes_down += bytes);
-        self.run.meter.down(bytes)
+        self.run.record_usage(|ledger| ledger.host(&self.origin).bytes_down += bytes);
+        self.run.meter.count_received(bytes)
     }
 
     /// What is handed on of a frame. Where something is to be hidden, trailers are left out.
-    fn show(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
-        let Some(echo) = &mut self.echo else {
+    fn redact_frame(&mut self, frame: Frame<Bytes>) -> Result<Option<Frame<Bytes>>, HttpError> {
+        let Some(echo) = &mut self.redactor else {
             self.meter(frame.data_ref().map_or(0, |data| data.len() as u64))?;
             return Ok(Some(frame));
         };
@@ -275,19 +294,19 @@ impl ForwardBody {
     }
 
     /// What is left at the end.
-    fn rest(&mut self) -> Option<Frame<Bytes>> {
+    fn finish(&mut self) -> Option<Frame<Bytes>> {
         self.inner = None;
-        self.places.clear();
-        let rest = self.echo.as_mut()?.finish();
+        self.permits.clear();
+        let rest = self.redactor.as_mut()?.finish();
         (!rest.is_empty()).then(|| Frame::data(rest))
     }
 
-    fn stood_still(&self) -> HttpError {
+    fn timeout_error(&self) -> HttpError {
         HttpError::Timeout(if self.deadline.has_passed() { Phase::Total } else { Phase::Body })
     }
 }
 
-impl Body for ForwardBody {
+impl Body for StreamingBody {
     type Data = Bytes;
     type Error = HttpError;
 
@@ -300,14 +319,14 @@ impl Body for ForwardBody {
             let frame = match Pin::new(inner).poll_frame(context) {
                 Poll::Pending => {
                     ready!(self.timer.as_mut().poll(context));
-                    return Poll::Ready(Some(Err(self.stood_still())));
+                    return Poll::Ready(Some(Err(self.timeout_error())));
                 }
-                Poll::Ready(None) => return Poll::Ready(self.rest().map(Ok)),
+                Poll::Ready(None) => return Poll::Ready(self.finish().map(Ok)),
                 Poll::Ready(Some(frame)) => frame,
             };
-            let next = self.deadline.sooner_of(self.idle);
+            let next = self.deadline.earlier_of(self.idle_timeout);
             self.timer.as_mut().reset(next);
-            match frame.and_then(|frame| self.show(frame)) {
+            match frame.and_then(|frame| self.redact_frame(frame)) {
                 Ok(None) => {}
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
                 Err(error) => return Poll::Ready(Some(Err(error))),
@@ -316,17 +335,17 @@ impl Body for ForwardBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(|inner| inner.is_end_stream() && self.echo.is_none())
+        self.inner.as_ref().is_none_or(|inner| inner.is_end_stream() && self.redactor.is_none())
     }
 
     fn size_hint(&self) -> SizeHint {
-        let known = self.inner.as_ref().filter(|_| self.echo.is_none());
+        let known = self.inner.as_ref().filter(|_| self.redactor.is_none());
         known.map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 
-impl fmt::Debug for ForwardBody {
+impl fmt::Debug for StreamingBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ForwardBody").field("origin", &self.origin).finish_non_exhaustive()
+        f.debug_struct("StreamingBody").field("origin", &self.origin).finish_non_exhaustive()
     }
 }

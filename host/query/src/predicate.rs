@@ -6,13 +6,13 @@ use crate::{FieldPath, Lookup, collate};
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Cost, QueryError};
+use super::{QueryBudget, QueryError};
 
 /// How two values compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     Equal,
-    Different,
+    NotEqual,
     Greater,
     GreaterOrEqual,
     Less,
@@ -20,10 +20,10 @@ pub(super) enum Comparison {
 }
 
 impl Comparison {
-    const fn opposite(self) -> Self {
+    const fn negate(self) -> Self {
         match self {
-            Self::Equal => Self::Different,
-            Self::Different => Self::Equal,
+            Self::Equal => Self::NotEqual,
+            Self::NotEqual => Self::Equal,
             Self::Greater => Self::LessOrEqual,
             Self::GreaterOrEqual => Self::Less,
             Self::Less => Self::GreaterOrEqual,
@@ -31,10 +31,10 @@ impl Comparison {
         }
     }
 
-    fn holds(self, value: &Value, wanted: &Value, collation: Collation) -> bool {
+    fn matches(self, value: &Value, wanted: &Value, collation: Collation) -> bool {
         match self {
             Self::Equal => is_equal(value, wanted),
-            Self::Different => !is_equal(value, wanted),
+            Self::NotEqual => !is_equal(value, wanted),
             Self::Greater => collation.compare(value, wanted) == Ordering::Greater,
             Self::GreaterOrEqual => collation.compare(value, wanted) != Ordering::Less,
             Self::Less => collation.compare(value, wanted) == Ordering::Less,
@@ -69,7 +69,7 @@ fn is_equal(value: &Value, wanted: &Value) -> bool {
 
 /// The kinds of values, as `$type` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum JsonType {
     Null,
     Boolean,
     Number,
@@ -78,7 +78,7 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
+impl JsonType {
     pub(super) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "null" => Self::Null,
@@ -105,17 +105,17 @@ impl Kind {
 
 /// A question about a value. Paths are pushed down to the operators, as CouchDB normalises selectors.
 #[derive(Debug, Clone)]
-pub(super) enum Test {
+pub(super) enum Predicate {
     And(Vec<Self>),
     Or(Vec<Self>),
-    /// Of what no operator is the opposite of; the others are turned around, see [`Test::negated`].
+    /// Of what no operator is the opposite of; the others are turned around, see [`Predicate::negated`].
     Not(Box<Self>),
     /// An operator on a field of the value. An absent field passes `$exists: false` alone.
     Field(FieldPath, Box<Self>),
     Exists(bool),
-    Is(Comparison, Value),
+    Compare(Comparison, Value),
     In(Vec<Value>),
-    Type(Kind),
+    Type(JsonType),
     Size(u64),
     /// Divisor and remainder.
     Mod(i64, i64),
@@ -125,75 +125,75 @@ pub(super) enum Test {
     /// An array that holds all of these, and is asked for some.
     All(Vec<Value>),
     /// An array of which one item passes.
-    ElementMatch(Box<Self>),
+    ElemMatch(Box<Self>),
     /// An array of which all items pass, and that has some.
     AllMatch(Box<Self>),
     /// An object of which one name passes.
-    KeyMatch(Box<Self>),
+    KeyMapMatch(Box<Self>),
 }
 
-impl Test {
+impl Predicate {
     /// Passes everything.
-    pub(super) const fn everything() -> Self {
+    pub(super) const fn always() -> Self {
         Self::And(Vec::new())
     }
 
     /// Passes nothing.
-    pub(super) const fn nothing() -> Self {
+    pub(super) const fn never() -> Self {
         Self::Or(Vec::new())
     }
 
     /// Passes what one of the tests passes; everything where there are none (CouchDB: an empty `$or` is true).
-    pub(super) fn any(tests: Vec<Self>) -> Self {
-        if tests.is_empty() { Self::everything() } else { Self::Or(tests) }
+    pub(super) fn any_of(tests: Vec<Self>) -> Self {
+        if tests.is_empty() { Self::always() } else { Self::Or(tests) }
     }
 
     /// The opposite. A field that is absent passes neither (CouchDB normalises selectors this way).
-    pub(super) fn negated(self) -> Self {
+    pub(super) fn negate(self) -> Self {
         match self {
-            Self::And(tests) => Self::any(tests.into_iter().map(Self::negated).collect()),
-            Self::Or(tests) => Self::And(tests.into_iter().map(Self::negated).collect()),
+            Self::And(tests) => Self::any_of(tests.into_iter().map(Self::negate).collect()),
+            Self::Or(tests) => Self::And(tests.into_iter().map(Self::negate).collect()),
             Self::Not(test) => *test,
-            Self::Field(path, test) => Self::Field(path, Box::new(test.negated())),
+            Self::Field(path, test) => Self::Field(path, Box::new(test.negate())),
             Self::Exists(there) => Self::Exists(!there),
-            Self::Is(comparison, value) => Self::Is(comparison.opposite(), value),
+            Self::Compare(comparison, value) => Self::Compare(comparison.negate(), value),
             other => Self::Not(Box::new(other)),
         }
     }
 
     /// Whether a value passes.
-    pub(super) fn holds(&self, value: &Value, cost: &mut Cost) -> Result<bool, QueryError> {
-        self.holds_in(value, Collation::Unicode, cost)
+    pub(super) fn matches(&self, value: &Value, cost: &mut QueryBudget) -> Result<bool, QueryError> {
+        self.matches_with(value, Collation::Unicode, cost)
     }
 
-    fn holds_in(&self, value: &Value, collation: Collation, cost: &mut Cost) -> Result<bool, QueryError> {
+    fn matches_with(&self, value: &Value, collation: Collation, cost: &mut QueryBudget) -> Result<bool, QueryError> {
         cost.spend(1)?;
         Ok(match self {
-            Self::And(tests) => all(tests, |test| test.holds_in(value, collation, cost))?,
-            Self::Or(tests) => any(tests, |test| test.holds_in(value, collation, cost))?,
-            Self::Not(test) => !test.holds_in(value, collation, cost)?,
-            Self::Field(path, test) => match path.below(value) {
+            Self::And(tests) => try_all(tests, |test| test.matches_with(value, collation, cost))?,
+            Self::Or(tests) => any_of(tests, |test| test.matches_with(value, collation, cost))?,
+            Self::Not(test) => !test.matches_with(value, collation, cost)?,
+            Self::Field(path, test) => match path.lookup_in(value) {
                 Lookup::Found(value) => {
-                    test.holds_in(value, if path.is_id() { Collation::Bytes } else { Collation::Unicode }, cost)?
+                    test.matches_with(value, if path.is_id() { Collation::Bytes } else { Collation::Unicode }, cost)?
                 }
-                Lookup::Missing => test.asks_for_absence(),
+                Lookup::Missing => test.requires_absence(),
                 Lookup::Unreachable => false,
             },
             Self::Exists(there) => *there,
-            Self::Is(comparison, wanted) => {
+            Self::Compare(comparison, wanted) => {
                 cost.spend_comparison(wanted)?;
-                comparison.holds(value, wanted, collation)
+                comparison.matches(value, wanted, collation)
             }
             Self::In(wanted) => {
                 let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-                any(values, |value| {
-                    any(wanted, |wanted| {
+                any_of(values, |value| {
+                    any_of(wanted, |wanted| {
                         cost.spend_comparison(wanted)?;
                         Ok(is_equal(value, wanted))
                     })
                 })?
             }
-            Self::Type(kind) => Kind::of(value) == *kind,
+            Self::Type(kind) => JsonType::of(value) == *kind,
             Self::Size(size) => value.as_array().is_some_and(|items| items.len() as u64 == *size),
             Self::Mod(divisor, remainder) => {
                 let number = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from));
@@ -210,37 +210,39 @@ impl Test {
             // Erlang compares here without CouchDB's order: 1 is not 1.0.
             Self::All(wanted) => match (value, wanted.as_slice()) {
                 (Value::Array(items), [Value::Array(only)]) if items == only => true,
-                (Value::Array(items), [_, ..]) => all(wanted, |wanted| {
-                    any(items, |item| {
+                (Value::Array(items), [_, ..]) => try_all(wanted, |wanted| {
+                    any_of(items, |item| {
                         cost.spend_comparison(wanted)?;
                         Ok(item == wanted)
                     })
                 })?,
                 _ => false,
             },
-            Self::ElementMatch(test) => match value {
-                Value::Array(items) => any(items, |item| test.holds(item, cost))?,
+            Self::ElemMatch(test) => match value {
+                Value::Array(items) => any_of(items, |item| test.matches(item, cost))?,
                 _ => false,
             },
             Self::AllMatch(test) => match value {
-                Value::Array(items) => !items.is_empty() && all(items, |item| test.holds(item, cost))?,
+                Value::Array(items) => !items.is_empty() && try_all(items, |item| test.matches(item, cost))?,
                 _ => false,
             },
-            Self::KeyMatch(test) => match value {
-                Value::Object(members) => any(members.keys(), |name| test.holds(&Value::String(name.clone()), cost))?,
+            Self::KeyMapMatch(test) => match value {
+                Value::Object(members) => {
+                    any_of(members.keys(), |name| test.matches(&Value::String(name.clone()), cost))?
+                }
                 _ => false,
             },
         })
     }
 
     /// Whether a field that is absent passes.
-    pub(super) const fn asks_for_absence(&self) -> bool {
+    pub(super) const fn requires_absence(&self) -> bool {
         matches!(self, Self::Exists(false))
     }
 }
 
 /// Whether one of some things passes; the first error ends the search.
-fn any<T>(
+fn any_of<T>(
     things: impl IntoIterator<Item = T>,
     mut passes: impl FnMut(T) -> Result<bool, QueryError>,
 ) -> Result<bool, QueryError> {
@@ -253,9 +255,9 @@ fn any<T>(
 }
 
 /// Whether all of some things pass.
-fn all<T>(
+fn try_all<T>(
     things: impl IntoIterator<Item = T>,
     mut passes: impl FnMut(T) -> Result<bool, QueryError>,
 ) -> Result<bool, QueryError> {
-    any(things, |thing| passes(thing).map(|passed| !passed)).map(|one_fails| !one_fails)
+    any_of(things, |thing| passes(thing).map(|passed| !passed)).map(|one_fails| !one_fails)
 }

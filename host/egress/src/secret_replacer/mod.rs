@@ -1,0 +1,139 @@
+//! Finds secrets in texts and puts something else in their place, whatever the text is written in: a secret is looked for in what a reader
+//! of the text would see ([`scan`]), and what is replaced is the part of the original that stands for it.
+//!
+//! Places that overlap are one region, replaced as a whole, so that no secret leaves a part of another one. The work is linear in the text,
+//! and a text may arrive in parts of any size: what is handed on does not depend on how it was cut.
+
+mod decode;
+mod encoded_forms;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+
+pub(super) use encoded_forms::{EncodedForm, MinLength, encoded_forms, json_escape, whole_value_forms, xml_escape};
+
+use scan::{FormMatch, Scanner};
+
+/// What is looked for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct SecretFinder(Arc<scan::FormAutomaton>);
+
+impl SecretFinder {
+    /// Takes forms, each with the number of its owner; `None` when there are none.
+    ///
+    /// # Errors
+    ///
+    /// The forms have gigabytes.
+    pub(super) fn new(forms: &[(usize, EncodedForm)]) -> Result<Option<Self>, aho_corasick::BuildError> {
+        if forms.is_empty() {
+            return Ok(None);
+        }
+        let finder = scan::FormAutomaton::new(forms.iter().map(|(owner, form)| (*owner, form.as_slice())))?;
+        Ok(Some(Self(Arc::new(finder))))
+    }
+}
+
+/// What a text becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Segment<'a> {
+    /// Bytes of the original.
+    Text(&'a [u8]),
+    /// A secret stood here.
+    Secret {
+        /// Whose it is; of several that overlap, the first.
+        owner: usize,
+        /// Null bytes between two characters: the text is UTF-16 or UTF-32.
+        null_padding: usize,
+    },
+}
+
+/// Replaces secrets in one text.
+#[derive(Debug)]
+pub(super) struct SecretReplacer {
+    finder: SecretFinder,
+    scanner: Scanner,
+    /// What may be a part of a secret.
+    buffer: BytesMut,
+    /// Bytes before [`Self::held`].
+    emitted: u64,
+    /// Places that begin behind them.
+    matches: Vec<FormMatch>,
+    /// Where the region ends that was replaced last.
+    replaced_until: u64,
+}
+
+impl SecretReplacer {
+    pub(super) fn new(finder: &SecretFinder) -> Self {
+        Self {
+            scanner: Scanner::new(&finder.0),
+            finder: finder.clone(),
+            buffer: BytesMut::new(),
+            emitted: 0,
+            matches: Vec::new(),
+            replaced_until: 0,
+        }
+    }
+
+    /// Takes the next part of the text; hands on what is decided.
+    pub(super) fn push(&mut self, part: &[u8], out: &mut dyn FnMut(Segment<'_>)) {
+        self.buffer.extend_from_slice(part);
+        self.scanner.push(&self.finder.0, part, &mut self.matches);
+        self.emit(self.scanner.scanned_until(), out);
+    }
+
+    /// Hands on what is left at the end of the text. What comes after it is another text.
+    pub(super) fn finish(&mut self, out: &mut dyn FnMut(Segment<'_>)) {
+        if self.emitted == 0 && self.buffer.is_empty() {
+            return;
+        }
+        self.scanner.finish(&self.finder.0, &mut self.matches);
+        self.emit(self.emitted + self.buffer.len() as u64, out);
+        *self = Self::new(&self.finder);
+    }
+
+    /// Hands on what stands before `limit`: no place will be found any more that begins there.
+    fn emit(&mut self, limit: u64, out: &mut dyn FnMut(Segment<'_>)) {
+        self.matches.sort_unstable_by_key(|place| (place.start, std::cmp::Reverse(place.end)));
+        let decided = self.matches.partition_point(|place| place.start < limit);
+        let mut position = self.emitted;
+        for place in self.matches.drain(..decided) {
+            let touches = place.start == self.replaced_until && self.replaced_until > 0;
+            let continues = place.start < self.replaced_until || (touches && !place.starts_form);
+            if !continues {
+                emit_text(&self.buffer, self.emitted, position.max(self.replaced_until)..place.start, out);
+                let behind = self.buffer.iter().skip((place.start - self.emitted) as usize + 1);
+                out(Segment::Secret {
+                    owner: place.owner,
+                    null_padding: behind.take(3).take_while(|byte| **byte == 0).count(),
+                });
+                position = place.start;
+            }
+            self.replaced_until = self.replaced_until.max(place.end);
+        }
+        emit_text(&self.buffer, self.emitted, position.max(self.replaced_until)..limit, out);
+        self.buffer.advance((limit - self.emitted) as usize);
+        self.emitted = limit;
+    }
+}
+
+/// Hands on a part of what is held, if there is any.
+fn emit_text(held: &[u8], released: u64, range: std::ops::Range<u64>, out: &mut dyn FnMut(Segment<'_>)) {
+    let inside = |place: u64| place.saturating_sub(released) as usize;
+    if let Some(text) = held.get(inside(range.start)..inside(range.end)).filter(|text| !text.is_empty()) {
+        out(Segment::Text(text));
+    }
+}
+
+/// Writes a word that stands for a secret, as wide as the text around it.
+pub(super) fn write_placeholder(word: &str, gap: usize, into: &mut BytesMut) {
+    for (place, byte) in word.bytes().enumerate() {
+        if place > 0 {
+            into.resize(into.len() + gap, 0);
+        }
+        into.extend_from_slice(&[byte]);
+    }
+}
