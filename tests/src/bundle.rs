@@ -11,7 +11,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name)
 }
 
-/// Writes a bundle of an example to a folder; answers its source. `change` gets the manifest.
+/// WriteCounters a bundle of an example to a folder; answers its source. `change` gets the manifest.
 pub fn write(folder: &Path, name: &str, change: impl FnOnce(&mut Value)) -> String {
     let text = std::fs::read_to_string(example(name).join("manifest.konnector")).expect("a manifest");
     let mut manifest: Value = serde_json::from_str(&text).expect("JSON");

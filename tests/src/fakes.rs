@@ -11,8 +11,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use konnector_egress::{Gate, GateOptions, SecretTable, SessionOptions};
 use konnector_manifest::Permissions;
-use konnector_sandbox::capability::{Capabilities, Error, InternalApi, Log, LogLine, Progress, Question, Secrets};
-use konnector_sandbox::{Cause, Job, Limits};
+use konnector_sandbox::capability::{
+    Capabilities, CapabilityError, InternalApi, Log, LogLine, Progress, Question, Secrets,
+};
+use konnector_sandbox::{Limits, RunCause, RunInput};
 use serde_json::{Map, Value, json};
 
 /// A person's data for one run, and what the run did to it.
@@ -59,7 +61,7 @@ impl World {
 
     /// What a run is given, with a gate that it shares with others.
     pub fn capabilities_through(&self, gate: &Gate) -> Capabilities {
-        let secrets = Arc::new(SecretTable::new(self.kept.all()).expect("random numbers"));
+        let secrets = Arc::new(SecretTable::new(self.kept.values()).expect("random numbers"));
         let rules: Map<String, Value> = match json!({ "vendor": { "type": "http", "values": self.hosts } }) {
             Value::Object(rules) if !self.hosts.is_empty() => rules,
             _ => Map::new(),
@@ -93,12 +95,12 @@ impl World {
 }
 
 /// A job with these parameters.
-pub fn job(parameters: Value) -> Job {
+pub fn job(parameters: Value) -> RunInput {
     let Value::Object(parameters) = parameters else { panic!("parameters are an object") };
-    Job {
+    RunInput {
         id: "job-1".to_owned(),
         attempt: 1,
-        cause: Cause::Manual,
+        cause: RunCause::Manual,
         last_success: Some(1_700_000_000_000),
         parameters,
         payload: None,
@@ -122,7 +124,7 @@ pub struct Watcher {
 }
 
 impl Log for Watcher {
-    fn line(&self, line: LogLine) {
+    fn write_line(&self, line: LogLine) {
         self.lines.lock().unwrap().push(line);
     }
 }
@@ -141,15 +143,15 @@ impl Progress for Watcher {
         self.events.lock().unwrap().push(format!("{kind}: {message}"));
     }
 
-    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error> {
+    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError> {
         self.events.lock().unwrap().push(format!("{question:?}"));
         let code = self.code.lock().unwrap().clone();
-        let (delay, code) = code.ok_or(Error::Unattended)?;
-        tokio::time::timeout(within, tokio::time::sleep(delay)).await.map_err(|_| Error::Unattended)?;
+        let (delay, code) = code.ok_or(CapabilityError::Unattended)?;
+        tokio::time::timeout(within, tokio::time::sleep(delay)).await.map_err(|_| CapabilityError::Unattended)?;
         Ok(code)
     }
 
-    async fn request_approval(&self, hint: &str) -> Result<(), Error> {
+    async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError> {
         self.events.lock().unwrap().push(format!("approval: {hint}"));
         Ok(())
     }
@@ -161,18 +163,18 @@ pub struct Kept(pub Mutex<Vec<(String, String)>>);
 
 #[async_trait]
 impl Secrets for Kept {
-    fn all(&self) -> Vec<(String, String)> {
+    fn values(&self) -> Vec<(String, String)> {
         let mut all = vec![("password".to_owned(), "hunter22".to_owned())];
         all.extend(self.0.lock().unwrap().clone());
         all
     }
 
-    fn check_put(&self, name: &str) -> Result<(), Error> {
+    fn check_put(&self, name: &str) -> Result<(), CapabilityError> {
         // Stands for a field of the form that does not rotate.
-        if name == "typed" { Err(Error::Denied("the user types it".to_owned())) } else { Ok(()) }
+        if name == "typed" { Err(CapabilityError::Denied("the user types it".to_owned())) } else { Ok(()) }
     }
 
-    async fn put(&self, name: &str, value: &str) -> Result<(), Error> {
+    async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError> {
         self.0.lock().unwrap().push((name.to_owned(), value.to_owned()));
         Ok(())
     }

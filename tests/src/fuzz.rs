@@ -4,8 +4,8 @@
 use std::path::Component;
 
 use konnector_manifest::{HostPattern, Manifest, Permissions};
-use konnector_sandbox::filesystem::path::{DEEPEST, LONGEST_NAME, Step, resolve};
-use konnector_sandbox::protocol::{Line, MAX_LINE, Reader, Told, Weight};
+use konnector_sandbox::filesystem::path::{MAX_DEPTH, MAX_NAME_LENGTH, PathStep, parse};
+use konnector_sandbox::protocol::{Line, MAX_LINE, RunStatus, Severity, StdoutReader};
 use serde_json::Map;
 use url::{Host, Url};
 
@@ -166,7 +166,7 @@ pub fn http_rule(data: &[u8]) {
 pub fn protocol(data: &[u8]) {
     let Some((size, output)) = data.split_first() else { return };
     let read = |writes: &mut dyn Iterator<Item = &[u8]>| {
-        let (mut reader, mut lines) = (Reader::default(), Vec::new());
+        let (mut reader, mut lines) = (StdoutReader::default(), Vec::new());
         for write in writes {
             reader.push(write, |line| lines.push(line));
         }
@@ -181,13 +181,13 @@ pub fn protocol(data: &[u8]) {
     );
     let too_long = output.split(|byte| *byte == b'\n').any(|line| line.len() > MAX_LINE);
     assert_eq!(stopped, too_long);
-    let mut told = Told::default();
+    let mut told = RunStatus::default();
     let mut failed = false;
     for line in &lines {
         if let Line::Message(message) = line {
             assert!(message.kind.len() <= 100, "{}", message.kind);
-            told.note(message, &message.message);
-            failed |= matches!(message.weight(), Weight::Error | Weight::Critical);
+            told.record(message, &message.message);
+            failed |= matches!(message.severity(), Severity::Error | Severity::Critical);
         }
     }
     assert_eq!(told.error().is_some(), failed);
@@ -256,18 +256,18 @@ impl Mutator {
 /// A guest's path: a walk along its steps never leaves the directory it begins in, and no step is anything but one name.
 pub fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let Ok(path) = resolve(text) else { return };
+    let Ok(path) = parse(text) else { return };
     let mut depth = 0_usize;
     for step in path.steps() {
         match step {
-            Step::Up => depth = depth.checked_sub(1).expect("the walk leaves its directory"),
-            Step::Down(name) => {
+            PathStep::Parent => depth = depth.checked_sub(1).expect("the walk leaves its directory"),
+            PathStep::Child(name) => {
                 assert!(!matches!(*name, "" | "." | "..") && !name.contains(['/', '\0']), "{name:?} is no name");
-                assert!(name.len() <= LONGEST_NAME, "{name:?} is too long");
+                assert!(name.len() <= MAX_NAME_LENGTH, "{name:?} is too long");
                 depth += 1;
             }
         }
-        assert!(depth <= DEEPEST, "{text:?} leads too deep");
+        assert!(depth <= MAX_DEPTH, "{text:?} leads too deep");
     }
     // The same path as the standard library takes it apart.
     let names = std::path::Path::new(text).components().filter(|part| !matches!(part, Component::CurDir)).count();

@@ -39,7 +39,7 @@ impl Disk {
         self.0.path()
     }
 
-    /// Writes a file that leaves so many bytes free.
+    /// WriteCounters a file that leaves so many bytes free.
     fn fill(&self, leave: u64) {
         let free = || {
             let text = Command::new("stat").args(["-f", "-c", "%a %S"]).arg(self.path()).output().expect("stat");

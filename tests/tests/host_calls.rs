@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use konnector_sandbox::{CodeKey, Ended, Options, Outcome, Sandbox};
+use konnector_sandbox::{CodeKey, Outcome, RunOutput, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::{guest, handmade};
 use serde_json::json;
@@ -103,7 +103,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let code_key = Some(CodeKey::new(&[0; 32]));
-        let options = Options { max_runs: 2, worker_threads: 1, code_key, ..Options::default() };
+        let options = SandboxOptions { max_runs: 2, worker_threads: 1, code_key, ..SandboxOptions::default() };
         Self { sandbox: Sandbox::new(options).expect("a sandbox") }
     }
 
@@ -120,7 +120,7 @@ impl Bench {
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         let run = self.sandbox.run(&program, parameters, capabilities, CancellationToken::new());
-        let (ended, longest): (Ended, _) = Polls { future: Box::pin(run), longest: Duration::ZERO }.await;
+        let (ended, longest): (RunOutput, _) = Polls { future: Box::pin(run), longest: Duration::ZERO }.await;
         let growth = PEAK.load(Ordering::Relaxed) - before;
         let case = format!("{call} with {bytes} bytes of {unit:?}");
         println!("{case}: {} KiB, {longest:?}", growth >> 10);
@@ -276,7 +276,7 @@ async fn run(component: &[u8]) -> (Outcome, usize) {
 
 fn sentence(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Ended(ending) => ending.to_string(),
+        Outcome::Aborted(ending) => ending.to_string(),
         other => panic!("expected the host to end the run, got {other:?}"),
     }
 }

@@ -15,8 +15,8 @@ use konnector_platform::instance::InstancePatch;
 use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::{Options, Sandbox};
-use konnector_store::{Batch, Committed, Kv, MasterKey, MemoryBlobs, Result, Store};
+use konnector_sandbox::{Sandbox, SandboxOptions};
+use konnector_store::{Batch, CommitOutcome, Kv, MasterKey, MemoryBlobs, Result, Store};
 use konnector_tests::handmade;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,21 +45,21 @@ impl Kv for Line {
         Ok(if reverse { range.rev().take(limit).map(copy).collect() } else { range.take(limit).map(copy).collect() })
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         while self.cut.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let mut entries = self.entries.lock().unwrap();
-        if !batch.holds(|key, expected| Ok(entries.get(key).map(Vec::as_slice) == expected))? {
-            return Ok(Committed::Refused);
+        if !batch.checks_hold(|key, expected| Ok(entries.get(key).map(Vec::as_slice) == expected))? {
+            return Ok(CommitOutcome::Rejected);
         }
-        for (key, value) in batch.writes(|key| Ok(entries.get(key).cloned()))? {
+        for (key, value) in batch.resolve_writes(|key| Ok(entries.get(key).cloned()))? {
             match value {
                 Some(value) => entries.insert(key, value),
                 None => entries.remove(&key),
             };
         }
-        Ok(Committed::Applied)
+        Ok(CommitOutcome::Applied)
     }
 
     async fn close(&self) {}
@@ -145,8 +145,8 @@ impl Site {
         };
         let key = self.folder.path().join("key");
         let parts = Parts {
-            store: Store::over(Box::new(line), Box::new(self.blobs.clone())),
-            sandbox: Arc::new(Sandbox::new(Options { max_runs: 2, ..Options::default() }).unwrap()),
+            store: Store::with_backends(Box::new(line), Box::new(self.blobs.clone())),
+            sandbox: Arc::new(Sandbox::new(SandboxOptions { max_runs: 2, ..SandboxOptions::default() }).unwrap()),
             gate: Gate::new(gate).unwrap(),
             key: MasterKey::load(&key).unwrap().unwrap_or_else(|| MasterKey::create(&key).unwrap()),
             clock: Arc::clone(&clock) as _,

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use konnector_platform::Platform;
 use konnector_platform::offload::Offload;
-use konnector_sandbox::capability::CpuBill;
+use konnector_sandbox::capability::RequestCpuMeter;
 
 use crate::bodies::{self, BodyError, Charged};
 use crate::error::Failure;
@@ -91,13 +91,13 @@ async fn handle(party: &str, request: Request, next: Next) -> Response {
     };
     parts.extensions.insert(Charged);
     // A run pays for what its requests cost here as for what it computes itself.
-    let bill = parts.extensions.get::<CpuBill>().cloned();
+    let bill = parts.extensions.get::<RequestCpuMeter>().cloned();
     let work = next.run(Request::from_parts(parts, Body::from(body)));
     let billed = async move {
         let _charge = charge;
         match bill {
             Some(bill) => {
-                bill.bill(work).await.unwrap_or_else(|_used_up| Failure::unavailable(USED_UP).into_response())
+                bill.meter(work).await.unwrap_or_else(|_used_up| Failure::unavailable(USED_UP).into_response())
             }
             None => work.await,
         }

@@ -198,7 +198,7 @@ impl IntoResponse for Plain {
 }
 
 impl Document {
-    /// Writes the answer.
+    /// WriteCounters the answer.
     ///
     /// # Errors
     ///

@@ -21,7 +21,8 @@ use konnector_platform::doctype::{KONNECTORS, TRIGGERS};
 use konnector_platform::instance::Instance;
 use konnector_platform::job::KONNECTOR_WORKER;
 use konnector_platform::konnector::{
-    Cut, Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, LIMITS_CUT, UpdateRequest,
+    ClampedLimit, Deleted, InstallEvent, InstallRequest, Installing, Konnector, KonnectorState, LIMITS_CUT,
+    UpdateRequest,
 };
 use konnector_platform::token::Audience;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -67,7 +68,7 @@ pub fn routes() -> ApiRouter<Platform> {
             .fails(422, "The konnector cannot run for this account")
     });
     let log = post_with(logs::write, |op| {
-        op.summary("Writes what a konnector says in a client to the log of the server")
+        op.summary("WriteCounters what a konnector says in a client to the log of the server")
             .query("job_id", Kind::Text, "The job that it runs for")
             .query("version", Kind::Text, "Its version")
             .answers::<204, ()>("It is written")
@@ -149,7 +150,8 @@ fn resource(platform: &Platform, konnector: &Konnector, rev: &str) -> Result<Res
     let mut shown = konnector.clone();
     let cuts = platform.limits_cut(konnector)?;
     if !cuts.is_empty() {
-        let cut = |cut: Cut| (cut.limit.key().to_owned(), json!({ "asked": cut.asked, "granted": cut.granted }));
+        let cut =
+            |cut: ClampedLimit| (cut.limit.key().to_owned(), json!({ "asked": cut.requested, "granted": cut.granted }));
         shown.members.insert(LIMITS_CUT.to_owned(), Value::Object(cuts.into_iter().map(cut).collect()));
     }
     let resource = Resource::new(KONNECTORS.as_str(), konnector.doc_id(), &shown)?

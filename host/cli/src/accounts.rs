@@ -178,7 +178,7 @@ fn shared_with(account: &Value) -> Vec<String> {
     listed.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// Writes an account with other konnectors that it is shared with.
+/// WriteCounters an account with other konnectors that it is shared with.
 async fn share(session: &Session, id: &str, account: &mut Value, with: &[String]) -> Result<()> {
     let members = account.as_object_mut().ok_or_else(|| Error::told(format!("the account {id} is no object")))?;
     members.insert("shared_with".to_owned(), json!(with));

@@ -95,7 +95,7 @@ fn unusable(path: &Path, error: &konnector_store::Error) -> Error {
             format!("{} cannot be used: {reason}", path.display()),
             "take another backup; this one changes nothing",
         ),
-        konnector_store::Error::Contents { .. } => incomplete(&format!("{} is not whole: {error}", path.display())),
+        konnector_store::Error::BlobsDamaged { .. } => incomplete(&format!("{} is not whole: {error}", path.display())),
         other => Error::told(other),
     }
 }

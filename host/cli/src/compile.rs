@@ -3,9 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use konnector_sandbox::compile::{
-    CompileLimits, Compiler, CompilerArguments, compile_standard_input, try_forbidden_things,
-};
+use konnector_sandbox::compile::{CompileLimits, Compiler, CompilerArguments, compile_standard_input, probe_jail};
 
 use crate::error::{Error, Result, io};
 
@@ -38,11 +36,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !self_check {
         return Ok(compile_standard_input(limits));
     }
-    let attempts = try_forbidden_things(limits).map_err(Error::told)?;
+    let attempts = probe_jail(limits).map_err(Error::told)?;
     let mut held = true;
     for attempt in attempts {
-        held &= attempt.refusal.is_some();
-        say!("{}: {}", attempt.what, attempt.refusal.as_deref().unwrap_or("POSSIBLE"));
+        held &= attempt.denial.is_some();
+        say!("{}: {}", attempt.operation, attempt.denial.as_deref().unwrap_or("POSSIBLE"));
     }
     Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

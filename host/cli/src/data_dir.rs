@@ -136,7 +136,7 @@ impl Drop for Announced {
     }
 }
 
-/// Writes a file that only its owner may read, and makes it durable.
+/// WriteCounters a file that only its owner may read, and makes it durable.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut options = fs::File::options();
     options.write(true).create(true).truncate(true).mode(0o600);

@@ -84,7 +84,7 @@ impl Draft {
     }
 }
 
-/// Writes a whole file, or leaves what was there before.
+/// WriteCounters a whole file, or leaves what was there before.
 pub fn write(target: &Path, content: &[u8]) -> Result<()> {
     let mut draft = Draft::shared(target)?;
     io::Write::write_all(draft.as_file(), content).map_err(file("write", target))?;

@@ -137,7 +137,7 @@ impl From<konnector_platform::Error> for Error {
 impl From<konnector_store::Error> for Error {
     fn from(error: konnector_store::Error) -> Self {
         match error {
-            konnector_store::Error::Key { .. } => Self::Key(error.to_string()),
+            konnector_store::Error::KeyFile { .. } => Self::Key(error.to_string()),
             other => Self::told(other),
         }
     }

@@ -143,7 +143,7 @@ async fn get(session: &Session, output: Output, path: &str, target: Option<PathB
     Ok(())
 }
 
-/// Writes a download to a file; returns its size. A download that breaks or is damaged leaves no file under the name.
+/// WriteCounters a download to a file; returns its size. A download that breaks or is damaged leaves no file under the name.
 async fn save(answer: Response, target: &Path, force: bool) -> Result<u64> {
     let mut draft = Draft::private(target)?;
     let size = receive(answer, |part| draft.as_file().write_all(part).map_err(file("write", target))).await?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use konnector_platform::Schema;
-use konnector_store::{Fsck, Problem, Progress, Store, Summary};
+use konnector_store::{FsckOptions, FsckProblem, FsckProgress, FsckSummary, Store};
 use serde_json::{Value, json};
 
 use crate::client::Connection;
@@ -37,15 +37,15 @@ pub struct Arguments {
 /// Runs the command.
 pub async fn run(connection: &Connection, output: Output, arguments: &Arguments) -> Result<ExitCode> {
     let store = offline::open(connection.data().store()).await?;
-    let options = Fsck { deep: arguments.deep, repair: arguments.repair };
+    let options = FsckOptions { deep: arguments.deep, repair: arguments.repair };
     let going = Going::new(output);
     let mut findings = Vec::new();
     let summary = store
         .fsck(&Schema, options, &mut |event| {
             let (problem, repaired) = match event {
-                Progress::Read(entries) => return going.say(format!("{entries} entries")),
-                Progress::Found(problem) => (problem, false),
-                Progress::Repaired(problem) => (problem, true),
+                FsckProgress::Read(entries) => return going.say(format!("{entries} entries")),
+                FsckProgress::Found(problem) => (problem, false),
+                FsckProgress::Repaired(problem) => (problem, true),
             };
             if !output.json {
                 going.keep(|| tell(problem, repaired));
@@ -56,7 +56,7 @@ pub async fn run(connection: &Connection, output: Output, arguments: &Arguments)
         .await?;
     drop(going);
     store.close().await?;
-    let Summary { entries, blobs, problems, repaired } = summary;
+    let FsckSummary { entries, blobs, problems, repaired } = summary;
     let result =
         json!({ "entries": entries, "blobs": blobs, "problems": problems, "repaired": repaired, "findings": findings });
     output.show(&result, || match (problems, repaired) {
@@ -68,14 +68,14 @@ pub async fn run(connection: &Connection, output: Output, arguments: &Arguments)
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell(problem: &Problem, repaired: bool) {
-    match problem.repair().filter(|_| repaired) {
+fn tell(problem: &FsckProblem, repaired: bool) {
+    match problem.repair_hint().filter(|_| repaired) {
         Some(repair) => say!("{problem}: {repair}"),
         None => say!("{problem}\n    → {}", problem.advice()),
     }
 }
 
-fn as_json(problem: &Problem, repaired: bool) -> Value {
+fn as_json(problem: &FsckProblem, repaired: bool) -> Value {
     let mut value = serde_json::to_value(problem).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
         members.insert("message".to_owned(), json!(problem.to_string()));
@@ -87,19 +87,19 @@ fn as_json(problem: &Problem, repaired: bool) -> Value {
 
 /// Looks through a store that was not closed in order, and repairs what can be repaired. For a start of the server.
 pub async fn after_a_crash(store: &Store) -> Result<()> {
-    let mut options = Fsck { deep: false, repair: false };
+    let mut options = FsckOptions { deep: false, repair: false };
     tracing::info!("the server was not stopped in order the last time: looking through the store");
-    let mut log = |event: Progress<'_>| match event {
-        Progress::Read(_) => {}
-        Progress::Found(problem) => tracing::error!("{problem}"),
-        Progress::Repaired(problem) => tracing::warn!("{problem}: {}", problem.repair().unwrap_or_default()),
+    let mut log = |event: FsckProgress<'_>| match event {
+        FsckProgress::Read(_) => {}
+        FsckProgress::Found(problem) => tracing::error!("{problem}"),
+        FsckProgress::Repaired(problem) => tracing::warn!("{problem}: {}", problem.repair_hint().unwrap_or_default()),
     };
     let mut summary = store.fsck(&Schema, options, &mut |_| {}).await?;
     if summary.problems > 0 {
         options.repair = true;
         summary = store.fsck(&Schema, options, &mut log).await?;
     }
-    let Summary { entries, blobs, problems, repaired } = summary;
+    let FsckSummary { entries, blobs, problems, repaired } = summary;
     tracing::info!(entries, blobs, problems, repaired, "looked through the store");
     Ok(())
 }

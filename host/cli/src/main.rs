@@ -230,8 +230,8 @@ mod tests {
     #[test]
     fn a_command_without_its_second_word_has_its_own_help() {
         for (words, usage) in [
-            ("konnector", "Usage: konnector [OPTIONS] <COMMAND>"),
-            ("konnector accounts", "Usage: konnector accounts [OPTIONS] <COMMAND>"),
+            ("konnector", "Usage: konnector [OPTIONS] <COMMAND_INTERFACE>"),
+            ("konnector accounts", "Usage: konnector accounts [OPTIONS] <COMMAND_INTERFACE>"),
         ] {
             let help = help_of(words).to_string();
             assert!(help.contains(usage) && !help.contains("  compile "), "{help}");
@@ -243,7 +243,7 @@ mod tests {
         insta::assert_snapshot!(Arguments::command().render_help(), @r"
         A self-hosted server that fetches your bills, documents and data from your accounts, with sandboxed konnectors
 
-        Usage: konnector [OPTIONS] <COMMAND>
+        Usage: konnector [OPTIONS] <COMMAND_INTERFACE>
 
         Commands:
           serve          Start the server

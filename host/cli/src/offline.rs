@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use konnector_store::{MasterKey, Options, Store, key_fingerprint};
+use konnector_store::{MasterKey, Store, StoreOptions, key_fingerprint};
 
 use crate::data_dir::DataDir;
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub async fn open(folder: PathBuf) -> Result<Store> {
 /// The same for a folder that may be new.
 pub async fn open_or_create(folder: PathBuf) -> Result<Store> {
     // Reading the log of a large store takes its time.
-    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, Options::default())).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder, StoreOptions::default())).await;
     opened.map_err(|error| Error::failed(format!("opening the store was cut off: {error}"), ""))?.map_err(|error| {
         match error {
             konnector_store::Error::Locked { .. } => {

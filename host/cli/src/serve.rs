@@ -101,7 +101,7 @@ pub struct Arguments {
     #[arg(long, value_name = "LIMIT=NUMBER")]
     hourly_limit: Vec<String>,
     /// How log lines are written to standard error [default: text].
-    #[arg(long, value_enum, value_name = "FORMAT")]
+    #[arg(long, value_enum, value_name = "CURRENT_FORMAT")]
     log_format: Option<LogFormat>,
 }
 
@@ -203,7 +203,7 @@ pub async fn run(connection: &Connection, arguments: Arguments) -> Result<()> {
             drop(announced);
             served.map(drop).map_err(io("serving"))
         }
-        reason = store.failed() => {
+        reason = store.wait_for_failure() => {
             drop(announced);
             end_at_once(connection, &settings, &reason).await
         }
@@ -233,7 +233,8 @@ async fn platform(settings: &Settings) -> Result<Platform> {
     let key = key::load(settings)?;
     let store = {
         let (folder, reserve) = (settings.data_dir.store(), settings.disk_reserve);
-        let options = konnector_store::Options { reserve, ..konnector_store::Options::default() };
+        let options =
+            konnector_store::StoreOptions { reserve_bytes: reserve, ..konnector_store::StoreOptions::default() };
         // Reading the log of a large store takes its time.
         tokio::task::spawn_blocking(move || Store::open(&folder, options))
             .await
@@ -242,14 +243,14 @@ async fn platform(settings: &Settings) -> Result<Platform> {
     if store.was_unclean() {
         fsck::after_a_crash(&store).await?;
     }
-    let sandbox = Sandbox::new(konnector_sandbox::Options {
-        memory_ceiling: usize::try_from(settings.limits.most.memory).unwrap_or(usize::MAX),
-        max_runs: settings.workers.max(konnector_sandbox::Options::default().max_runs),
+    let sandbox = Sandbox::new(konnector_sandbox::SandboxOptions {
+        memory_ceiling: usize::try_from(settings.limits.max.memory).unwrap_or(usize::MAX),
+        max_runs: settings.workers.max(konnector_sandbox::SandboxOptions::default().max_runs),
         // Threads of their own: a busy guest delays no request.
         worker_threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         compiler: crate::compile::compiler(CompileLimits::default())?,
         code_key: Some(CodeKey::new(&key.derive("compiled-code"))),
-        ..konnector_sandbox::Options::default()
+        ..konnector_sandbox::SandboxOptions::default()
     })?;
     let gate = Gate::new(GateOptions { allowed_private: settings.allow_address.clone(), ..GateOptions::default() })?;
     let config = Config {

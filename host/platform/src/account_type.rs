@@ -175,7 +175,7 @@ impl AccountType {
 pub(crate) fn seal_anew(id: &str, body: &mut Object, old: &MasterKey, new: &MasterKey) -> Result<u64> {
     let mut sealed = 0;
     for (name, value) in body.get_mut("_sealed").and_then(Value::as_object_mut).into_iter().flatten() {
-        let Some(text) = value.as_str().filter(|text| !new.sealed(text)) else { continue };
+        let Some(text) = value.as_str().filter(|text| !new.is_sealed(text)) else { continue };
         let context = context(id, name);
         *value = Value::String(new.seal(&context, &old.open(&context, text)?)?);
         sealed += 1;

@@ -2,7 +2,7 @@
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::Direction;
-use konnector_store::{Change, Seq};
+use konnector_store::{FeedChange, Seq};
 
 use crate::document::readable;
 use crate::instance::Instance;
@@ -40,7 +40,7 @@ pub struct Wanted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangePage {
     /// Each document once, at its last change.
-    pub changes: Vec<Change>,
+    pub changes: Vec<FeedChange>,
     /// Where the next page goes on.
     pub last: Seq,
     /// How many changes are left behind this page, counted up to 1,000.
@@ -67,7 +67,7 @@ impl Platform {
             }
         };
         if let Some(ids) = ids {
-            let mut changes = store.changes_of(id, doctype, &since, ids).await?;
+            let mut changes = store.changes_for(id, doctype, &since, ids).await?;
             if direction == Direction::Backward {
                 changes.reverse();
             }
@@ -118,9 +118,9 @@ impl Platform {
         principal: &Principal,
         doctype: &Doctype,
         ids: Vec<String>,
-    ) -> Result<Vec<Change>> {
+    ) -> Result<Vec<FeedChange>> {
         readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        Ok(self.store.changes_of(&instance.id, doctype, &Seq::default(), ids).await?)
+        Ok(self.store.changes_for(&instance.id, doctype, &Seq::default(), ids).await?)
     }
 }

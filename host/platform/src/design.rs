@@ -177,7 +177,7 @@ impl Platform {
                 "{doctype} has {MAX_INDEXES} indexes, which is the limit; delete design documents that are not needed"
             )));
         }
-        self.store.index(&instance.id, doctype, &new.definition.fields).await?;
+        self.store.ensure_index(&instance.id, doctype, &new.definition.fields).await?;
         let at = at(instance, doctype, &design);
         let mut tries = 0;
         loop {

@@ -53,8 +53,8 @@ pub struct DocumentPage {
 
 impl DocumentPage {
     /// Lists never show secrets, to nobody (cozy-stack, account documents).
-    fn listed(page: konnector_store::Page) -> Self {
-        let konnector_store::Page { documents, more } = page;
+    fn listed(page: konnector_store::ListPage) -> Self {
+        let konnector_store::ListPage { documents, has_more: more } = page;
         let next = documents.last().filter(|_| more).map(|document| document.id.clone());
         let documents =
             documents.into_iter().map(|Document { id, rev, body }| Document { id, rev, body: public(body) }).collect();
@@ -154,7 +154,7 @@ impl Platform {
     /// Whether documents of a type were ever written, or indexed, since the type was last deleted as a whole.
     pub(crate) fn has_type(&self, instance: &InstanceId, doctype: &Doctype) -> Result<bool> {
         let changed = self.store.count_changes(instance, doctype, &Seq::default(), 1)? > 0;
-        Ok(changed || !self.store.indexes(instance, doctype)?.is_empty())
+        Ok(changed || !self.store.list_indexes(instance, doctype)?.is_empty())
     }
 
     /// Takes out what the platform keeps for itself; a konnector sees the secrets of its accounts, nobody else does.
@@ -214,7 +214,12 @@ impl Platform {
     ) -> Result<DocumentPage> {
         readable(doctype)?;
         principal.check_type(Verb::Get, doctype)?;
-        Ok(DocumentPage::listed(self.store.page_back(&instance.id, doctype, before, limit.clamp(1, MAX_PAGE_SIZE))?))
+        Ok(DocumentPage::listed(self.store.page_backward(
+            &instance.id,
+            doctype,
+            before,
+            limit.clamp(1, MAX_PAGE_SIZE),
+        )?))
     }
 
     /// How many documents of a type there are.
@@ -270,7 +275,7 @@ impl Platform {
             let Some(last) = page.last() else {
                 // A database that is gone has no indexes and no tombstones either.
                 self.delete_designs(instance, doctype).await?;
-                return Ok(self.store.forget_deleted(&instance.id, doctype).await?);
+                return Ok(self.store.purge_tombstones(&instance.id, doctype).await?);
             };
             after = Some(last.id.clone());
             for document in page {
@@ -322,7 +327,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(at.clone(), body.clone());
         if let Some(given) = given {
-            changes.under(given);
+            changes.with_rev(given);
         }
         let rev = self.commit_one(changes).await?;
         self.publish(&at, Happened::Created, body.clone());
@@ -387,7 +392,7 @@ impl Platform {
             let mut changes = Changes::new();
             changes.put(at.clone(), rev, body.clone());
             if let Some(given) = given {
-                changes.under(given);
+                changes.with_rev(given);
             }
             if resumes {
                 let generation = given.map_or(rev.generation() + 1, Rev::generation);
@@ -443,7 +448,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.delete(at.clone(), rev);
         if let Some(given) = given {
-            changes.under(given);
+            changes.with_rev(given);
         }
         let clean_up = match *doctype == *ACCOUNTS {
             true => self.stage_clean_up(instance, &before, None, &mut changes)?,

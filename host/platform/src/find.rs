@@ -2,7 +2,7 @@
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::{Direction, Plan, Projection, Query, QueryBudget, QueryError, Selector, plan};
-use konnector_store::{Document, MAX_PAGE_BYTES, weight};
+use konnector_store::{Document, MAX_PAGE_BYTES, approximate_size};
 use serde_json::{Value, json};
 
 use crate::document::readable;
@@ -73,7 +73,7 @@ impl Platform {
                 if let Some(partial) = &candidate.partial {
                     selector = selector.and(Selector::parse(partial)?);
                 }
-                let index = self.store.index(&instance.id, doctype, &candidate.members).await?;
+                let index = self.store.ensure_index(&instance.id, doctype, &candidate.members).await?;
                 (Way::Index(index, range), direction)
             }
         };
@@ -146,7 +146,7 @@ impl Platform {
             if skipped < query.skip {
                 skipped += 1;
             } else {
-                bytes += weight(&document);
+                bytes += approximate_size(&document);
                 documents.push(document);
             }
         }

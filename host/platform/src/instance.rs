@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
-use konnector_store::{Changes, DocRef, InstanceId, Links, Stamp};
+use konnector_store::{Changes, DocRef, DocumentStamp, InstanceId, Links};
 use serde::{Deserialize, Serialize};
 
 use crate::doctype::{FILES, INSTANCES};
@@ -32,7 +32,7 @@ pub(crate) const INDEXES: [&str; 1] = [DOMAINS];
 
 /// The instances of hosts, with their ids and the stamps of their documents.
 #[derive(Debug)]
-pub(crate) struct Hosts(Memo<String, (String, Stamp), Instance>);
+pub(crate) struct Hosts(Memo<String, (String, DocumentStamp), Instance>);
 
 impl Default for Hosts {
     fn default() -> Self {
@@ -47,8 +47,8 @@ fn own(id: &str) -> DocRef {
 
 /// Makes a commit that creates or files something depend on the instance being there: beside its removal, nothing of it is left behind.
 pub(crate) fn stage_presence(changes: &mut Changes) {
-    let brings = changes.documents().filter(|written| {
-        let is_new = written.replaces.is_none() || written.document.doctype == *FILES;
+    let brings = changes.document_writes().filter(|written| {
+        let is_new = written.previous_rev.is_none() || written.document.doctype == *FILES;
         is_new && written.body.is_some() && !written.document.instance.is_global()
     });
     let instances: BTreeSet<String> = brings.map(|written| written.document.instance.as_str().to_owned()).collect();
@@ -125,7 +125,7 @@ impl Instance {
     /// What the document of an instance refers to.
     pub(crate) fn links(&self) -> Links {
         let names = std::iter::once(&self.domain).chain(&self.domain_aliases);
-        Links { contents: Vec::new(), unique: names.map(|name| (DOMAINS, name.clone())).collect() }
+        Links { blobs: Vec::new(), unique_keys: names.map(|name| (DOMAINS, name.clone())).collect() }
     }
 
     /// A document of this instance.
@@ -208,7 +208,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(own(instance.id.as_str()), object(&instance)?);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
-            changes.unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
+            changes.put_unique(&InstanceId::global(), DOMAINS, name, instance.id.as_str());
         }
         file::create_roots(&instance, &mut changes, self.clock.now())?;
         match self.commit(changes).await {
@@ -230,7 +230,7 @@ impl Platform {
         if host.len() > MAX_HOST_SIZE {
             return Err(Error::NotFound(format!("no instance has a domain of {} bytes", host.len())));
         }
-        let look = || -> Result<Option<(String, Stamp)>> {
+        let look = || -> Result<Option<(String, DocumentStamp)>> {
             let Some(id) = self.id_of(&host.to_ascii_lowercase())? else { return Ok(None) };
             Ok(self.store.stamp(&own(&id))?.map(|stamp| (id, stamp)))
         };

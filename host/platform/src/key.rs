@@ -47,7 +47,7 @@ pub async fn check(store: &Store, key: &MasterKey) -> Result<()> {
             store.commit(changes).await?;
         }
     }
-    store.note_key(&ours)?;
+    store.save_key_fingerprint(&ours)?;
     bind(store, key).await
 }
 
@@ -158,7 +158,7 @@ pub async fn rotate(store: &Store, old: &MasterKey, new: &MasterKey, mut done: i
         store.commit(changes).await?;
     }
     failpoint("rotate.sealed")?;
-    store.note_key(&to)?;
+    store.save_key_fingerprint(&to)?;
     failpoint("rotate.noted")?;
     Ok(secrets)
 }

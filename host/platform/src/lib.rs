@@ -47,7 +47,7 @@ use async_trait::async_trait;
 use konnector_egress::Gate;
 use konnector_sandbox::capability::InternalBody;
 use konnector_sandbox::{LimitPolicy, Sandbox};
-use konnector_store::{Changes, Lease, MasterKey, Rev, Store, Written};
+use konnector_store::{Changes, DocumentWrite, Lease, MasterKey, Rev, Store};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -275,11 +275,11 @@ impl Platform {
         if let Some(lease) = &self.fence {
             changes.fence(lease);
         }
-        let documents = changes.documents().count();
+        let documents = changes.document_writes().count();
         let effects = self.stage_files(&mut changes)?;
         self.stage_events(&mut changes)?;
         instance::stage_presence(&mut changes);
-        let schedules = changes.schedules();
+        let schedules = changes.has_schedule();
         let committed = if effects.is_empty() {
             self.store.commit(changes).await.map_err(Error::from)
         } else {
@@ -295,8 +295,8 @@ impl Platform {
 
     /// What a document is before it is written; `None` for a new one, and for one that is not what the writer takes it for, which makes the
     /// commit conflict.
-    fn before(&self, written: Written<'_>) -> Result<Option<stored::Object>> {
-        let Some(rev) = written.replaces else { return Ok(None) };
+    fn before(&self, written: DocumentWrite<'_>) -> Result<Option<stored::Object>> {
+        let Some(rev) = written.previous_rev else { return Ok(None) };
         Ok(self.store.get(written.document)?.filter(|found| found.rev == *rev).map(|found| found.body))
     }
 

@@ -50,7 +50,7 @@ impl<K: Hash + Eq, S: PartialEq, T> Memo<K, S, T> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         // The count of writes, the stamp and the value are read in this order: a change in between makes the later ones newer, and is seen at the next use.
-        let writes = store.writes();
+        let writes = store.write_count();
         if writes.is_some()
             && let Some(kept) = self.kept().get(key).filter(|kept| kept.writes == writes)
         {
@@ -73,7 +73,7 @@ impl<K: Hash + Eq, S: PartialEq, T> Memo<K, S, T> {
 
 #[cfg(test)]
 mod tests {
-    use konnector_store::{Changes, DocRef, Error, InstanceId, Map, Stamp};
+    use konnector_store::{Changes, DocRef, DocumentStamp, Error, InstanceId, Map};
     use serde_json::json;
 
     use super::*;
@@ -86,7 +86,7 @@ mod tests {
     async fn a_value_is_made_again_when_its_document_has_changed() -> Result<(), Error> {
         let store = Store::in_memory();
         let at = DocRef::new(&InstanceId::global(), &crate::doctype::INSTANCES, "one");
-        let memo = Memo::<_, Stamp, _>::new(NonZeroUsize::MIN);
+        let memo = Memo::<_, DocumentStamp, _>::new(NonZeroUsize::MIN);
         let mut made = 0;
         let mut name = |at: &DocRef| {
             memo.get(
@@ -130,7 +130,7 @@ mod tests {
             store.commit(changes).await.map(drop)
         };
         create("one").await?;
-        let memo = Memo::<_, Stamp, _>::new(NonZeroUsize::MIN);
+        let memo = Memo::<_, DocumentStamp, _>::new(NonZeroUsize::MIN);
         let mut looked = 0;
         let mut get = || {
             let look = || {

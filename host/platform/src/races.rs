@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::Sandbox;
 use konnector_store::{
-    Batch, Changes, Committed, DocRef, Error as StoreError, Fsck, InstanceId, Kv, MasterKey, MemoryBlobs, NoSchema,
-    Store, Turn,
+    Batch, Changes, CommitOutcome, DocRef, Error as StoreError, FsckOptions, InstanceId, Kv, MasterKey, MemoryBlobs,
+    NoSchema, QueueEntry, Store,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ impl Interposed {
 
     /// Another door to the same map, for whoever interferes.
     fn store(&self, blobs: &MemoryBlobs) -> Store {
-        Store::over(Box::new(self.clone()), Box::new(blobs.clone()))
+        Store::with_backends(Box::new(self.clone()), Box::new(blobs.clone()))
     }
 }
 
@@ -90,23 +90,23 @@ impl Kv for Interposed {
         Ok(if reverse { range.rev().take(limit).collect() } else { range.take(limit).collect() })
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome, StoreError> {
         let hook = self.inner().commits.pop_front();
         if let Some(hook) = hook {
             hook();
         }
         batch.validate()?;
         let mut inner = self.inner();
-        if !batch.holds(|key, expected| Ok(inner.entries.get(key).map(Vec::as_slice) == expected))? {
-            return Ok(Committed::Refused);
+        if !batch.checks_hold(|key, expected| Ok(inner.entries.get(key).map(Vec::as_slice) == expected))? {
+            return Ok(CommitOutcome::Rejected);
         }
-        for (key, value) in batch.writes(|key| Ok(inner.entries.get(key).cloned()))? {
+        for (key, value) in batch.resolve_writes(|key| Ok(inner.entries.get(key).cloned()))? {
             match value {
                 Some(value) => inner.entries.insert(key, value),
                 None => inner.entries.remove(&key),
             };
         }
-        Ok(Committed::Applied)
+        Ok(CommitOutcome::Applied)
     }
 
     async fn close(&self) {}
@@ -128,7 +128,9 @@ impl Site {
         let clock = Arc::new(ManualClock::new("2026-11-03T08:00:00Z".parse().unwrap()));
         let parts = Parts {
             store: kv.store(&blobs),
-            sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap()),
+            sandbox: Arc::new(
+                Sandbox::new(konnector_sandbox::SandboxOptions { max_runs: 1, ..Default::default() }).unwrap(),
+            ),
             gate: Gate::new(GateOptions::default()).unwrap(),
             key: MasterKey::create(&folder.path().join("key")).unwrap(),
             clock: clock.clone(),
@@ -167,12 +169,12 @@ impl Site {
 
     async fn assert_clean(&self) {
         let mut problems = Vec::new();
-        let told = &mut |event: konnector_store::Progress<'_>| {
-            if let konnector_store::Progress::Found(problem) = event {
+        let told = &mut |event: konnector_store::FsckProgress<'_>| {
+            if let konnector_store::FsckProgress::Found(problem) = event {
                 problems.push(problem.to_string());
             }
         };
-        self.platform.store.fsck(&Schema, Fsck { deep: true, repair: false }, told).await.unwrap();
+        self.platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
         assert_eq!(problems, [""; 0]);
     }
 }
@@ -322,7 +324,7 @@ async fn declaring_an_index_gives_up_in_the_end() {
     };
     platform.declare_index(instance, &principal, &doctype, new("first")).await.unwrap();
     let design = instance.doc(&crate::doctype::DESIGNS, format!("{doctype}/mine"));
-    platform.store.index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
+    platform.store.ensure_index(&instance.id, &doctype, &["vendor".to_owned()]).await.unwrap();
     for _ in 0..50 {
         site.kv.before_commit(site.touch(design.clone()));
         // The commit of the one who interferes.
@@ -336,13 +338,15 @@ async fn declaring_an_index_gives_up_in_the_end() {
 #[tokio::test]
 async fn an_orphan_lease_stops_no_start() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Store::open(&folder.path().join("store"), konnector_store::Options::default()).unwrap();
+    let open = || Store::open(&folder.path().join("store"), konnector_store::StoreOptions::default()).unwrap();
     let clock = Arc::new(ManualClock::new("2026-11-03T08:00:00Z".parse().unwrap()));
     let key = folder.path().join("key");
     MasterKey::create(&key).unwrap();
     let parts = |store| Parts {
         store,
-        sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap()),
+        sandbox: Arc::new(
+            Sandbox::new(konnector_sandbox::SandboxOptions { max_runs: 1, ..Default::default() }).unwrap(),
+        ),
         gate: Gate::new(GateOptions::default()).unwrap(),
         key: MasterKey::load(&key).unwrap().unwrap(),
         clock: clock.clone(),
@@ -353,7 +357,7 @@ async fn an_orphan_lease_stops_no_start() {
     let orphan = DocRef::new(&gone, &JOBS, "orphan");
     let mut changes = Changes::new();
     changes.create(orphan.clone(), Object::new());
-    changes.enqueue(orphan.clone(), Turn::new(clock.now(), clock.now()).lock(Some("lock".to_owned())));
+    changes.enqueue(orphan.clone(), QueueEntry::new(clock.now(), clock.now()).lock(Some("lock".to_owned())));
     store.commit(changes).await.unwrap();
     assert_eq!(store.claim("gone", clock.now(), 5, &|_, _| Vec::new(), &|_| {}).await.unwrap().len(), 1);
     store.close().await.unwrap();
@@ -362,10 +366,10 @@ async fn an_orphan_lease_stops_no_start() {
     platform.recover_jobs().await.unwrap();
     assert_eq!(platform.store.leases().unwrap(), []);
     let mut problems = 0;
-    let told = &mut |event: konnector_store::Progress<'_>| {
-        problems += u32::from(matches!(event, konnector_store::Progress::Found(_)));
+    let told = &mut |event: konnector_store::FsckProgress<'_>| {
+        problems += u32::from(matches!(event, konnector_store::FsckProgress::Found(_)));
     };
-    platform.store.fsck(&NoSchema, Fsck { deep: false, repair: false }, told).await.unwrap();
+    platform.store.fsck(&NoSchema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
     assert_eq!(problems, 0);
 }
 

@@ -67,7 +67,7 @@ impl Event {
 
     /// About how many bytes it takes.
     fn weight(&self) -> usize {
-        self.id.len() + konnector_store::weight(&self.doc)
+        self.id.len() + konnector_store::approximate_size(&self.doc)
     }
 }
 

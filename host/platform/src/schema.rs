@@ -20,7 +20,7 @@ use crate::{file, instance, job, permission, trigger};
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Schema;
 
-impl konnector_store::Schema for Schema {
+impl konnector_store::DocumentSchema for Schema {
     fn links(&self, at: &DocRef, body: &Map) -> Result<Links, String> {
         if at.doctype == *FILES {
             read::<File>(body).map(|file| file.links(&at.id))
@@ -41,7 +41,7 @@ impl konnector_store::Schema for Schema {
         }
     }
 
-    fn misplaced(
+    fn placement_error(
         &self,
         at: &DocRef,
         body: &Map,
@@ -50,7 +50,7 @@ impl konnector_store::Schema for Schema {
         if at.doctype == *FILES { file::misplaced(at, body, look) } else { Ok(None) }
     }
 
-    fn indexed(&self, index: &str) -> Option<Doctype> {
+    fn index_doctype(&self, index: &str) -> Option<Doctype> {
         let indexes: [(&[&str], &LazyLock<Doctype>); 5] = [
             (&file::INDEXES, &FILES),
             (&job::INDEXES, &JOBS),

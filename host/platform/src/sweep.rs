@@ -1,7 +1,7 @@
 //! What nobody needs any more: blobs that nothing refers to, which a crash between two durable steps or the end of an instance leaves
 //! behind, and jobs that ended long ago.
 
-use konnector_store::{BlobId, ORPHAN_AGE};
+use konnector_store::{BlobId, MIN_ORPHAN_AGE};
 
 use crate::schema::Schema;
 use crate::{Platform, Result};
@@ -46,7 +46,7 @@ impl Platform {
     ///
     /// When the store fails, or a document cannot be read: then nothing is removed, because it may be what refers to a blob.
     pub async fn sweep_blobs(&self) -> Result<usize> {
-        let orphans = self.store.orphans(&Schema, self.clock.now() - ORPHAN_AGE).await?;
+        let orphans = self.store.orphaned_blobs(&Schema, self.clock.now() - MIN_ORPHAN_AGE).await?;
         let count = orphans.len();
         self.discard(orphans).await;
         Ok(count)

@@ -5,7 +5,7 @@ use std::fmt;
 
 use konnector_manifest::Doctype;
 use konnector_query::{Direction, IndexRange};
-use konnector_store::{Document, Hit, Index, InstanceId, Position};
+use konnector_store::{Document, Index, IndexCursor, IndexHit, InstanceId};
 
 use crate::{Platform, Result};
 
@@ -24,7 +24,7 @@ pub(crate) enum Way {
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Id(String),
-    Entry(Position),
+    Entry(IndexCursor),
 }
 
 impl fmt::Display for Place {
@@ -52,7 +52,7 @@ pub(crate) struct Walk<'a> {
 
 enum Met {
     Document(Document),
-    Entry(Hit),
+    Entry(IndexHit),
 }
 
 impl<'a> Walk<'a> {
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
                     let place = Place::Id(document.id.clone());
                     (Some(document), place)
                 }
-                Met::Entry(Hit { id, position }) => (self.entry(&id)?, Place::Entry(position)),
+                Met::Entry(IndexHit { id, cursor: position }) => (self.entry(&id)?, Place::Entry(position)),
             };
             self.behind = Some(place.clone());
             if let Some(document) = document {
@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
                 };
                 let documents = match self.direction {
                     Direction::Forward => store.page(self.instance, self.doctype, behind, STEP)?,
-                    Direction::Backward => store.page_back(self.instance, self.doctype, behind, STEP)?,
+                    Direction::Backward => store.page_backward(self.instance, self.doctype, behind, STEP)?,
                 };
                 documents.documents.into_iter().map(Met::Document).collect()
             }
@@ -128,7 +128,7 @@ impl<'a> Walk<'a> {
                     Some(Place::Entry(position)) => Some(position),
                     Some(Place::Id(_)) | None => None,
                 };
-                store.scan(index, range, self.direction, behind, STEP)?.into_iter().map(Met::Entry).collect()
+                store.scan_index(index, range, self.direction, behind, STEP)?.into_iter().map(Met::Entry).collect()
             }
         })
     }
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
         let found = self.platform.store.get(&at)?;
         Ok(found.filter(|document| match &self.way {
             Way::Ids => true,
-            Way::Index(index, range) => range.contains(index.members(), &document.id, &document.body),
+            Way::Index(index, range) => range.contains(index.fields(), &document.id, &document.body),
         }))
     }
 }

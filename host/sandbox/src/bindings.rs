@@ -33,6 +33,6 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     with: {
         "konnector:host/files.upload": crate::host::files::OpenUpload,
-        "konnector:host/files.content": crate::host::files::OpenContent,
+        "konnector:host/files.content": crate::host::files::OpenFileHandle,
     },
 });

@@ -7,7 +7,7 @@
 //! check and the mapping only a process of this user could change the content (the folder has mode 0700, the file 0400 and one name), and
 //! such a process could as well write into this one.
 
-mod folder;
+mod cache_dir;
 mod key;
 
 use std::fs::File;
@@ -22,30 +22,30 @@ use wasmtime::component::Component;
 
 pub use self::key::CodeKey;
 
-use self::folder::Folder;
+use self::cache_dir::CacheDir;
 use self::key::{Mac, TAG_BYTES};
 use crate::error::Error;
-use crate::program::Digest;
+use crate::program::ComponentDigest;
 
 /// Bytes of machine code that are kept on disk; beyond that what was used longest ago goes.
-const KEPT: u64 = 1 << 30;
+const MAX_CODE_CACHE_BYTES: u64 = 1 << 30;
 
 /// Keeps and finds machine code. A clone costs a counter.
 #[derive(Debug, Clone)]
-pub(crate) struct Cache {
+pub(crate) struct CodeCache {
     key: Arc<CodeKey>,
     engine: EngineId,
 }
 
-impl Cache {
+impl CodeCache {
     pub(crate) fn new(engine: &Engine, key: CodeKey) -> Self {
-        Self { key: Arc::new(key), engine: EngineId::of(engine) }
+        Self { key: Arc::new(key), engine: EngineId::from_engine(engine) }
     }
 
     /// A component that was compiled before; `None` if there is none that can be trusted. Blocks.
-    pub(crate) fn load(&self, engine: &Engine, digest: Digest, dir: &Path) -> Option<Component> {
-        let folder = Folder::open(dir).ok()?;
-        let name = self.name(digest);
+    pub(crate) fn load(&self, engine: &Engine, digest: ComponentDigest, dir: &Path) -> Option<Component> {
+        let folder = CacheDir::open(dir).ok()?;
+        let name = self.file_name(digest);
         let file = match folder.open_file(&name) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -54,7 +54,7 @@ impl Cache {
                 return None;
             }
         };
-        match self.is_ours(&file, digest) {
+        match self.is_authentic(&file, digest) {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!(file = %dir.join(name).display(), "compiled code was not made by this server, or changed; it is compiled again");
@@ -66,7 +66,7 @@ impl Cache {
             }
         }
         folder.touch(&file);
-        map(engine, &file)
+        load_mapped(engine, &file)
             .inspect_err(
                 |error| tracing::warn!(%error, file = %dir.join(name).display(), "compiled code does not load"),
             )
@@ -74,25 +74,25 @@ impl Cache {
     }
 
     /// Keeps what the compiler made. What belongs to other engines goes. Blocks.
-    pub(crate) fn store(&self, code: &[u8], digest: Digest, dir: &Path) -> Result<(), Error> {
+    pub(crate) fn store(&self, code: &[u8], digest: ComponentDigest, dir: &Path) -> Result<(), Error> {
         let failed = |action| move |source| Error::Cache { action, path: dir.to_owned(), source };
-        let folder = Folder::create(dir).map_err(failed("use the folder"))?;
+        let folder = CacheDir::create(dir).map_err(failed("use the folder"))?;
         let mut mac = self.mac(digest);
         mac.update(code);
-        let name = self.name(digest);
+        let name = self.file_name(digest);
         folder.write_file(&name, &[code, &mac.tag()]).map_err(failed("write compiled code into"))?;
-        if let Err(error) = folder.tidy(&self.engine.suffix(), &name, KEPT) {
+        if let Err(error) = folder.clean_up(&self.engine.file_suffix(), &name, MAX_CODE_CACHE_BYTES) {
             tracing::warn!(%error, folder = %dir.display(), "old compiled code could not be removed");
         }
         Ok(())
     }
 
     /// The name holds everything that the code depends on, so that another version of wasmtime or another processor misses.
-    fn name(&self, digest: Digest) -> String {
-        format!("{digest}{}", self.engine.suffix())
+    fn file_name(&self, digest: ComponentDigest) -> String {
+        format!("{digest}{}", self.engine.file_suffix())
     }
 
-    fn mac(&self, digest: Digest) -> Mac {
+    fn mac(&self, digest: ComponentDigest) -> Mac {
         let mut mac = self.key.mac();
         mac.update(b"konnector-code-1");
         mac.update(digest.as_bytes());
@@ -101,7 +101,7 @@ impl Cache {
     }
 
     /// Whether the file ends with the right MAC of what comes before.
-    fn is_ours(&self, mut file: &File, digest: Digest) -> io::Result<bool> {
+    fn is_authentic(&self, mut file: &File, digest: ComponentDigest) -> io::Result<bool> {
         let Some(mut left) = file.metadata()?.len().checked_sub(TAG_BYTES as u64) else { return Ok(false) };
         let mut mac = self.mac(digest);
         let mut buffer = vec![0; 64 << 10];
@@ -114,12 +114,12 @@ impl Cache {
         }
         let mut tag = [0; TAG_BYTES];
         file.read_exact(&mut tag)?;
-        Ok(mac.is(&tag))
+        Ok(mac.verify(&tag))
     }
 }
 
 /// Code that was never on disk.
-pub(crate) fn load_bytes(engine: &Engine, code: &[u8]) -> Result<Component, Error> {
+pub(crate) fn load_from_memory(engine: &Engine, code: &[u8]) -> Result<Component, Error> {
     // SAFETY: these bytes come from this engine's compiler and were in memory ever since.
     #[expect(unsafe_code, reason = "wasmtime cannot check machine code; see SAFETY")]
     let component = unsafe { Component::deserialize(engine, code) };
@@ -127,7 +127,7 @@ pub(crate) fn load_bytes(engine: &Engine, code: &[u8]) -> Result<Component, Erro
 }
 
 /// The MAC at the end of the file lies behind the last section of the object, where nothing looks.
-fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
+fn load_mapped(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
     use std::os::fd::AsRawFd as _;
 
     // wasmtime takes the path of a component, not a descriptor; this path is the descriptor.
@@ -145,7 +145,7 @@ fn map(engine: &Engine, file: &File) -> wasmtime::Result<Component> {
 struct EngineId([u8; 16]);
 
 impl EngineId {
-    fn of(engine: &Engine) -> Self {
+    fn from_engine(engine: &Engine) -> Self {
         let mut hasher = Sha256Hasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let mut id = [0; 16];
@@ -153,7 +153,7 @@ impl EngineId {
         Self(id)
     }
 
-    fn suffix(&self) -> String {
+    fn file_suffix(&self) -> String {
         format!("-{}.cwasm", hex::encode(self.0))
     }
 }

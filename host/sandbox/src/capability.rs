@@ -11,13 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
-pub use documents::{Change, Document, Documents, Item, Order, Page, Query, Range, Saved};
-pub use files::{Details, Entry, File, Files, Folder, Listing, OpenFile, Reference, Stored, Target, Upload};
-pub use tree::{Content, Destination, Draft, Node, Place, Tree, TreeError};
+pub use documents::{Change, Document, Documents, Item, Order, Page, Query, Range, SavedDocument};
+pub use files::{Details, Entry, File, Files, Folder, Listing, OpenFile, Reference, SavedFile, Target, Upload};
+pub use tree::{ChildRef, ContentReader, Destination, Draft, Node, Tree, TreeError};
 
-pub use crate::bill::CpuBill;
-pub use crate::clock::CpuUsedUp;
+pub use crate::clock::CpuExhausted;
 use crate::limits::Limits;
+pub use crate::request_cpu::RequestCpuMeter;
 use konnector_egress::Session;
 pub use konnector_egress::{InternalApi, InternalBody, MayContainSecrets};
 
@@ -51,7 +51,7 @@ pub struct Capabilities {
 
 /// Why a capability did not do what it was asked: the WIT variant `types.error`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum CapabilityError {
     /// No rule of the manifest allows it; the text names the rule to add.
     #[error("{0}")]
     Denied(String),
@@ -66,7 +66,7 @@ pub enum Error {
     TooLarge(u64),
     /// A quota of the user or a limit of the run is used up.
     #[error("the limit on {0} is used up")]
-    QuotaExceeded(Quota),
+    QuotaExceeded(QuotaKind),
     /// An argument is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -86,7 +86,7 @@ pub enum Error {
 
 /// What ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Quota {
+pub enum QuotaKind {
     /// Bytes in the user's files: their space, not the run's.
     Storage,
     /// Bytes written to files in this run.
@@ -107,7 +107,7 @@ pub enum Quota {
     Questions,
 }
 
-impl std::fmt::Display for Quota {
+impl std::fmt::Display for QuotaKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Storage => "storage",
@@ -144,26 +144,26 @@ pub trait Account: Send + Sync {
     /// The fields without the secrets.
     fn fields(&self) -> Object;
     /// What an earlier run saved.
-    async fn load_state(&self) -> Result<Option<Value>, Error>;
+    async fn load_state(&self) -> Result<Option<Value>, CapabilityError>;
     /// Replaces the saved state as a whole. Durable when it returns.
-    async fn save_state(&self, state: Value) -> Result<(), Error>;
+    async fn save_state(&self, state: Value) -> Result<(), CapabilityError>;
     /// Keeps the cookie jar of the session, sealed; called once at the end of a run, however it ended.
-    async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), Error>;
+    async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError>;
 }
 
 /// The WIT interfaces `secrets` and `reveal`. The sandbox masks every value it has seen here in all that leaves a run.
 #[async_trait]
 pub trait Secrets: Send + Sync {
     /// The secret fields with their values.
-    fn all(&self) -> Vec<(String, String)>;
+    fn values(&self) -> Vec<(String, String)>;
     /// Whether the konnector may put a value under this name.
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`] for what the user typed; the sentence says what to declare.
-    fn check_put(&self, name: &str) -> Result<(), Error>;
+    /// [`CapabilityError::Denied`] for what the user typed; the sentence says what to declare.
+    fn check_put(&self, name: &str) -> Result<(), CapabilityError>;
     /// Keeps a rotated credential. Durable when it returns.
-    async fn put(&self, name: &str, value: &str) -> Result<(), Error>;
+    async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError>;
 }
 
 /// Names one document or file: the WIT variant `types.locator`.
@@ -177,7 +177,7 @@ pub enum Locator {
 
 /// What a keyed write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
+pub enum SaveOutcome {
     /// It was not there before.
     Created,
     /// It was there and is different now.
@@ -188,7 +188,7 @@ pub enum Written {
 
 /// How a one-time code reaches the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Medium {
+pub enum CodeChannel {
     /// Text message.
     Sms,
     /// Electronic mail.
@@ -205,11 +205,11 @@ pub enum Medium {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// How the code reaches the user.
-    pub medium: Medium,
+    pub channel: CodeChannel,
     /// Where to look, or what is asked.
     pub hint: String,
     /// The vendor refused the code that was given before.
-    pub again: bool,
+    pub is_retry: bool,
 }
 
 /// The WIT interface `progress`, except for the run's clock, which the sandbox keeps itself.
@@ -221,10 +221,10 @@ pub trait Progress: Send + Sync {
     fn login_succeeded(&self);
     /// A command component wrote a message: a type of any name, and a text. May be lost.
     fn message(&self, kind: &str, message: &str);
-    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. [`Error::Unattended`] once nobody has answered `within` this time.
-    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error>;
+    /// Asks for a one-time code; the sandbox stops the wall clock meanwhile. [`CapabilityError::Unattended`] once nobody has answered `within` this time.
+    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError>;
     /// Tells the user to approve the login in the vendor's application, and does not wait.
-    async fn request_approval(&self, hint: &str) -> Result<(), Error>;
+    async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError>;
 }
 
 /// How much a log line matters. No level decides how a run ends.
@@ -245,7 +245,7 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// Since the start of the run.
-    pub after: Duration,
+    pub elapsed: Duration,
     /// Level.
     pub level: Level,
     /// Text, at most 8 KiB.
@@ -257,5 +257,5 @@ pub struct LogLine {
 /// Where log lines go. Must neither block nor fail.
 pub trait Log: Send + Sync {
     /// Takes a line.
-    fn line(&self, line: LogLine);
+    fn write_line(&self, line: LogLine);
 }

@@ -16,50 +16,50 @@ use crate::meter::Meter;
 pub(crate) struct Clock {
     started: Instant,
     limit: Duration,
-    waits: Mutex<Waits>,
+    pauses: Mutex<PauseTotals>,
     /// Whether the clock stands still.
-    stopped: watch::Sender<bool>,
+    is_paused: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
-struct Waits {
+struct PauseTotals {
     /// Length of the waits that are over.
-    over: Duration,
-    since: Option<Instant>,
+    ended: Duration,
+    paused_since: Option<Instant>,
 }
 
 impl Clock {
     pub(crate) fn start(limit: Duration) -> Self {
-        Self { started: Instant::now(), limit, waits: Mutex::default(), stopped: watch::Sender::new(false) }
+        Self { started: Instant::now(), limit, pauses: Mutex::default(), is_paused: watch::Sender::new(false) }
     }
 
     /// Time since the start, waits included.
-    pub(crate) fn since_start(&self) -> Duration {
+    pub(crate) fn wall_elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// Time since the start, waits left out.
-    pub(crate) fn elapsed(&self) -> Duration {
-        let waits = self.waits();
-        let until = waits.since.unwrap_or_else(Instant::now);
-        until.duration_since(self.started).saturating_sub(waits.over)
+    pub(crate) fn running_time(&self) -> Duration {
+        let waits = self.pauses();
+        let until = waits.paused_since.unwrap_or_else(Instant::now);
+        until.duration_since(self.started).saturating_sub(waits.ended)
     }
 
     /// Time until the deadline.
     pub(crate) fn remaining(&self) -> Duration {
-        self.limit.saturating_sub(self.elapsed())
+        self.limit.saturating_sub(self.running_time())
     }
 
     /// Stops the clock until the answer is dropped. A run waits for one thing at a time, so waits do not nest.
-    pub(crate) fn pause(&self) -> Pause<'_> {
-        self.waits().since.get_or_insert_with(Instant::now);
-        self.stopped.send_replace(true);
-        Pause(self)
+    pub(crate) fn pause(&self) -> PauseGuard<'_> {
+        self.pauses().paused_since.get_or_insert_with(Instant::now);
+        self.is_paused.send_replace(true);
+        PauseGuard(self)
     }
 
     /// Resolves when the deadline is reached. Cancel-safe.
     pub(crate) async fn deadline(&self) {
-        let mut stopped = self.stopped.subscribe();
+        let mut stopped = self.is_paused.subscribe();
         loop {
             let standing = *stopped.borrow_and_update();
             let remaining = self.remaining();
@@ -73,55 +73,55 @@ impl Clock {
         }
     }
 
-    fn waits(&self) -> std::sync::MutexGuard<'_, Waits> {
+    fn pauses(&self) -> std::sync::MutexGuard<'_, PauseTotals> {
         // Nothing that holds the lock can panic half-way.
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The clock stands still as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Pause<'a>(&'a Clock);
+pub(crate) struct PauseGuard<'a>(&'a Clock);
 
-impl Drop for Pause<'_> {
+impl Drop for PauseGuard<'_> {
     fn drop(&mut self) {
-        let mut waits = self.0.waits();
-        if let Some(since) = waits.since.take() {
-            waits.over += since.elapsed();
+        let mut waits = self.0.pauses();
+        if let Some(since) = waits.paused_since.take() {
+            waits.ended += since.elapsed();
         }
         drop(waits);
-        self.0.stopped.send_replace(false);
+        self.0.is_paused.send_replace(false);
     }
 }
 
 /// Time on a processor is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CpuUsedUp;
+pub struct CpuExhausted;
 
 /// A future that is billed for the processor time of its polls, and ends once that is used up. Epoch interruption bounds one poll of a
 /// busy guest to about 10 ms, so the budget is exact to that. Counting epoch callbacks instead would bill every long host call for one.
-pub(crate) struct Billed<F> {
+pub(crate) struct CpuLimited<F> {
     future: F,
     meter: Arc<Meter>,
     limit: Duration,
 }
 
-impl<F: Future + Unpin> Billed<F> {
+impl<F: Future + Unpin> CpuLimited<F> {
     pub(crate) fn new(future: F, meter: Arc<Meter>, limit: Duration) -> Self {
         Self { future, meter, limit }
     }
 }
 
-impl<F: Future + Unpin> Future for Billed<F> {
-    type Output = Result<F::Output, CpuUsedUp>;
+impl<F: Future + Unpin> Future for CpuLimited<F> {
+    type Output = Result<F::Output, CpuExhausted>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let before = processor_time();
+        let before = thread_cpu_time();
         let polled = Pin::new(&mut self.future).poll(context);
-        let used = self.meter.add_cpu(processor_time().saturating_sub(before));
+        let used = self.meter.add_cpu(thread_cpu_time().saturating_sub(before));
         match polled {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if used > self.limit => Poll::Ready(Err(CpuUsedUp)),
+            Poll::Pending if used > self.limit => Poll::Ready(Err(CpuExhausted)),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -129,13 +129,13 @@ impl<F: Future + Unpin> Future for Billed<F> {
 
 /// Time that this thread has spent on a processor. Unlike the wall clock it does not bill a run for the machine's other work.
 #[cfg(unix)]
-pub(crate) fn processor_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 #[cfg(not(unix))]
-pub(crate) fn processor_time() -> Duration {
+pub(crate) fn thread_cpu_time() -> Duration {
     static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
     START.elapsed()
 }
@@ -158,12 +158,12 @@ mod tests {
             assert_eq!(clock.remaining(), before, "the clock stands still");
         }
         clock.deadline().await;
-        assert!(clock.elapsed() >= ms(200));
-        assert!(clock.since_start() >= ms(500));
+        assert!(clock.running_time() >= ms(200));
+        assert!(clock.wall_elapsed() >= ms(500));
     }
 
     #[tokio::test]
-    async fn a_deadline_that_is_awaited_already_stands_still_too() {
+    async fn a_deadline_that_is_already_awaited_is_paused_too() {
         let clock = Clock::start(ms(200));
         let wait = async {
             tokio::time::sleep(ms(20)).await;
@@ -171,11 +171,11 @@ mod tests {
             tokio::time::sleep(ms(300)).await;
         };
         tokio::join!(clock.deadline(), wait);
-        assert!(clock.since_start() >= ms(500));
+        assert!(clock.wall_elapsed() >= ms(500));
     }
 
     #[tokio::test]
-    async fn a_busy_future_is_ended_and_a_waiting_one_is_not_billed() {
+    async fn a_busy_future_is_ended_and_a_waiting_one_is_not_charged() {
         let meter = Arc::new(Meter::default());
         let busy = async {
             loop {
@@ -186,13 +186,13 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let ended: Result<(), _> = Billed::new(Box::pin(busy), meter.clone(), Duration::from_millis(30)).await;
-        assert_eq!(ended, Err(CpuUsedUp));
+        let ended: Result<(), _> = CpuLimited::new(Box::pin(busy), meter.clone(), Duration::from_millis(30)).await;
+        assert_eq!(ended, Err(CpuExhausted));
         assert!(meter.cpu() >= Duration::from_millis(30));
 
         let meter = Arc::new(Meter::default());
         let idle = tokio::time::sleep(Duration::from_millis(60));
-        assert_eq!(Billed::new(Box::pin(idle), meter.clone(), Duration::from_millis(30)).await, Ok(()));
+        assert_eq!(CpuLimited::new(Box::pin(idle), meter.clone(), Duration::from_millis(30)).await, Ok(()));
         assert!(meter.cpu() < Duration::from_millis(30));
     }
 }

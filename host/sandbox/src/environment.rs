@@ -5,33 +5,33 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::job::{Cause, Job};
+use crate::job::{RunCause, RunInput};
 use konnector_egress::InternalApi;
 
 /// Bytes of a payload from which on it is a file.
-const LARGE_PAYLOAD: usize = 100_000;
+const MAX_INLINE_PAYLOAD: usize = 100_000;
 /// Name of that file in the working directory.
 const PAYLOAD_FILE: &str = "cozy_payload.json";
 /// Seconds that a konnector is told beyond the end, as Cozy does.
-const BEYOND: u64 = 5;
+const TIME_LIMIT_MARGIN_SECONDS: u64 = 5;
 
 /// Variables, and a file that one of them names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Environment {
     pub(crate) variables: Vec<(&'static str, String)>,
-    pub(crate) file: Option<(&'static str, String)>,
+    pub(crate) payload_file: Option<(&'static str, String)>,
 }
 
 impl Environment {
     /// For a konnector that gets its job as a value.
-    pub(crate) fn of_typed(job: &Job) -> Self {
-        Self { variables: vec![("TZ", job.time_zone.clone()), ("LANG", job.locale.clone())], file: None }
+    pub(crate) fn for_typed(job: &RunInput) -> Self {
+        Self { variables: vec![("TZ", job.time_zone.clone()), ("LANG", job.locale.clone())], payload_file: None }
     }
 
     /// For a command, whose run may still take `remaining`; without an API there is no address and no token.
-    pub(crate) fn of_command(job: &Job, api: Option<&dyn InternalApi>, remaining: Duration) -> Self {
-        let (payload, file) = payload(job.payload.as_ref());
-        let seconds = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0) + BEYOND;
+    pub(crate) fn for_command(job: &RunInput, api: Option<&dyn InternalApi>, remaining: Duration) -> Self {
+        let (payload, file) = payload_variable(job.payload.as_ref());
+        let seconds = remaining.as_secs() + u64::from(remaining.subsec_nanos() > 0) + TIME_LIMIT_MARGIN_SECONDS;
         let parameters = if job.parameters.is_empty() { Value::Null } else { Value::Object(job.parameters.clone()) };
         let mut variables = vec![
             ("COZY_FIELDS", job.message.to_string()),
@@ -41,20 +41,24 @@ impl Environment {
             ("COZY_LOCALE", job.locale.clone()),
             ("COZY_TIME_LIMIT", seconds.to_string()),
             ("COZY_JOB_ID", format!("konnector/0/{}", job.id)),
-            ("COZY_JOB_MANUAL_EXECUTION", matches!(job.cause, Cause::Manual | Cause::AccountDeleted).to_string()),
+            ("COZY_JOB_MANUAL_EXECUTION", matches!(job.cause, RunCause::Manual | RunCause::AccountDeleted).to_string()),
         ];
         variables.extend(job.trigger.clone().map(|trigger| ("COZY_TRIGGER_ID", trigger)));
         if let Some(api) = api {
             variables.extend([("COZY_URL", api.url().to_string()), ("COZY_CREDENTIALS", api.token().to_owned())]);
         }
-        Self { variables, file }
+        Self { variables, payload_file: file }
     }
 }
 
 /// Only an object is handed on.
-fn payload(payload: Option<&Value>) -> (String, Option<(&'static str, String)>) {
+fn payload_variable(payload: Option<&Value>) -> (String, Option<(&'static str, String)>) {
     let text = payload.filter(|payload| payload.is_object()).map(Value::to_string).unwrap_or_default();
-    if text.len() > LARGE_PAYLOAD { (format!("@{PAYLOAD_FILE}"), Some((PAYLOAD_FILE, text))) } else { (text, None) }
+    if text.len() > MAX_INLINE_PAYLOAD {
+        (format!("@{PAYLOAD_FILE}"), Some((PAYLOAD_FILE, text)))
+    } else {
+        (text, None)
+    }
 }
 
 #[cfg(test)]
@@ -63,12 +67,12 @@ mod tests {
 
     use super::*;
 
-    fn job(payload: Option<Value>) -> Job {
+    fn job(payload: Option<Value>) -> RunInput {
         let parameters = json!({ "url": "https://a.example" });
-        Job {
+        RunInput {
             id: "job-1".to_owned(),
             attempt: 1,
-            cause: Cause::Manual,
+            cause: RunCause::Manual,
             parameters: parameters.as_object().cloned().unwrap_or_default(),
             payload,
             locale: "fr".to_owned(),
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_table_is_complete() {
-        let environment = Environment::of_command(&job(None), None, Duration::from_millis(1_500));
+        let environment = Environment::for_command(&job(None), None, Duration::from_millis(1_500));
         let lines: Vec<_> = environment.variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
         COZY_FIELDS={"konnector":"shop","account":"a1","unknown":[1]}
@@ -100,21 +104,21 @@ mod tests {
     #[test]
     fn payloads_are_objects_and_large_ones_files() {
         let of = |payload| {
-            let environment = Environment::of_command(&job(payload), None, Duration::from_secs(1));
+            let environment = Environment::for_command(&job(payload), None, Duration::from_secs(1));
             let value = environment.variables.iter().find(|(name, _)| *name == "COZY_PAYLOAD").unwrap().1.clone();
-            (value, environment.file)
+            (value, environment.payload_file)
         };
         assert_eq!(of(None), (String::new(), None));
         assert_eq!(of(Some(json!([1]))), (String::new(), None));
         assert_eq!(of(Some(json!({ "a": 1 }))), (r#"{"a":1}"#.to_owned(), None));
-        let large = json!({ "a": "x".repeat(LARGE_PAYLOAD) });
+        let large = json!({ "a": "x".repeat(MAX_INLINE_PAYLOAD) });
         assert_eq!(of(Some(large.clone())), ("@cozy_payload.json".to_owned(), Some((PAYLOAD_FILE, large.to_string()))));
     }
 
     #[test]
-    fn what_is_absent_is_null_or_left_out() {
-        let job = Job { parameters: serde_json::Map::new(), trigger: None, cause: Cause::Retry, ..job(None) };
-        let variables = Environment::of_command(&job, None, Duration::from_secs(300)).variables;
+    fn absent_values_are_null_or_omitted() {
+        let job = RunInput { parameters: serde_json::Map::new(), trigger: None, cause: RunCause::Retry, ..job(None) };
+        let variables = Environment::for_command(&job, None, Duration::from_secs(300)).variables;
         let value = |wanted| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
         assert_eq!(value("COZY_PARAMETERS"), Some("null"));
         assert_eq!(value("COZY_TRIGGER_ID"), None);

@@ -36,9 +36,9 @@ pub enum Error {
     #[error(
         "the component exports neither `konnector:host/run` nor `wasi:cli/run`, so there is nothing to start{}: mark a \
          function with `#[konnector]` and build a `cdylib`, or build a program with a `main`",
-        listed(exports)
+        format_exports(exports)
     )]
-    NoRun {
+    MissingRunExport {
         /// What it exports instead.
         exports: Vec<String>,
     },
@@ -46,7 +46,7 @@ pub enum Error {
     #[error(
         "the component was built for konnector:host {found}, this server runs {supported}: build it with a matching SDK"
     )]
-    Version {
+    UnsupportedVersion {
         /// Version that the component exports.
         found: String,
         /// Versions that this host accepts.
@@ -54,13 +54,13 @@ pub enum Error {
     },
     /// A command of another WASI.
     #[error("the component is a command of WASI {found}, this server runs those of 0.2: build it for `wasm32-wasip2`")]
-    CommandVersion {
+    UnsupportedWasiVersion {
         /// Version that the component exports.
         found: String,
     },
     /// An import that is not granted.
     #[error("the component imports `{interface}`, which no konnector is given: {advice}")]
-    Import {
+    ForbiddenImport {
         /// Full name of the interface.
         interface: String,
         /// What to do.
@@ -77,7 +77,7 @@ pub enum Error {
     CompileLimit(CompileLimit),
     /// The compiler cannot be started, or fell over.
     #[error("the compiler failed: {0}")]
-    Compiler(String),
+    CompilerFailed(String),
     /// wasmtime cannot link it.
     #[error("the component does not fit its interfaces: {0}")]
     Link(String),
@@ -97,10 +97,10 @@ pub enum Error {
 }
 
 /// Names in an error, of which a component may have as many as it likes.
-const MAX_LISTED: usize = 8;
+const MAX_LISTED_EXPORTS: usize = 8;
 
-fn listed(exports: &[String]) -> String {
-    let listed: Vec<&str> = exports.iter().take(MAX_LISTED).map(String::as_str).collect();
+fn format_exports(exports: &[String]) -> String {
+    let listed: Vec<&str> = exports.iter().take(MAX_LISTED_EXPORTS).map(String::as_str).collect();
     match (listed.as_slice(), exports.len() - listed.len()) {
         ([], _) => String::new(),
         (some, 0) => format!(" (it exports {})", some.join(", ")),

@@ -7,10 +7,10 @@ use crate::error::Error;
 /// Bytes of the largest component accepted.
 pub const MAX_COMPONENT_SIZE: usize = 32 << 20;
 /// Versions of `konnector:host` that this host runs.
-const SUPPORTED: &str = "0.1.x";
+const SUPPORTED_VERSIONS: &str = "0.1.x";
 
-/// Interfaces of WASI 0.2 that are linked. Together with [`OURS`] this is all that a component can reach.
-const WASI: &[&str] = &[
+/// Interfaces of WASI 0.2 that are linked. GuestWithTasks with [`HOST_INTERFACES`] this is all that a component can reach.
+const WASI_INTERFACES: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -36,26 +36,26 @@ const WASI: &[&str] = &[
 ];
 
 /// Interfaces of `konnector:host`.
-const OURS: &[&str] = &[
+const HOST_INTERFACES: &[&str] = &[
     "konnector:host/account",
     "konnector:host/documents",
     "konnector:host/files",
     "konnector:host/http",
     "konnector:host/log",
     "konnector:host/progress",
-    REVEAL,
+    REVEAL_INTERFACE,
     // Types that `run` uses are an instance of their own.
     "konnector:host/run",
     "konnector:host/secrets",
     "konnector:host/types",
 ];
-const RUN: &str = "konnector:host/run";
-const COMMAND: &str = "wasi:cli/run";
-const REVEAL: &str = "konnector:host/reveal";
+const RUN_INTERFACE: &str = "konnector:host/run";
+const COMMAND_INTERFACE: &str = "wasi:cli/run";
+const REVEAL_INTERFACE: &str = "konnector:host/reveal";
 
 /// The two ways to be a konnector.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum ComponentKind {
     /// A component of the world `konnector`.
     Typed {
         /// Version of `konnector:host` that it was built for.
@@ -65,7 +65,7 @@ pub enum Kind {
     Command,
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for ComponentKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Typed { version } => write!(f, "contract {version}"),
@@ -78,7 +78,7 @@ impl std::fmt::Display for Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComponentInfo {
     /// How it is run.
-    pub kind: Kind,
+    pub kind: ComponentKind,
     /// Full names of the interfaces that it imports.
     pub imports: Vec<String>,
     /// It imports `reveal`: it can read the account's passwords.
@@ -90,46 +90,46 @@ pub struct ComponentInfo {
 /// Reads names and versions of a component's imports and exports.
 ///
 /// # Errors
-/// What [`Error`] lists from `TooLarge` to `Import`.
+/// What [`CapabilityError`] lists from `TooLarge` to `ForbiddenImport`.
 pub(crate) fn inspect(bytes: &[u8]) -> Result<ComponentInfo, Error> {
     if bytes.len() > MAX_COMPONENT_SIZE {
         return Err(Error::TooLarge { size: bytes.len(), limit: MAX_COMPONENT_SIZE });
     }
-    let Surface { imports, exports } = Surface::read(bytes)?;
-    let kind = kind(exports)?;
+    let TopLevelNames { imports, exports } = TopLevelNames::parse(bytes)?;
+    let kind = component_kind(exports)?;
     imports.iter().try_for_each(|name| check_import(name))?;
-    let reads_secrets = imports.iter().any(|name| interface(name) == REVEAL);
+    let reads_secrets = imports.iter().any(|name| interface_name(name) == REVEAL_INTERFACE);
     Ok(ComponentInfo { kind, imports, reads_secrets, size: bytes.len() })
 }
 
 /// What a component exports says how it is run; of both ways, the typed one.
-fn kind(exports: Vec<String>) -> Result<Kind, Error> {
+fn component_kind(exports: Vec<String>) -> Result<ComponentKind, Error> {
     let version_of = |wanted: &str| {
         exports
             .iter()
             .find_map(|name| name.split_once('@').filter(|(name, _)| *name == wanted))
             .map(|(_, version)| version.to_owned())
     };
-    match (version_of(RUN), version_of(COMMAND)) {
-        (Some(version), _) if is_supported(&version) => Ok(Kind::Typed { version }),
-        (Some(found), _) => Err(Error::Version { found, supported: SUPPORTED }),
-        (None, Some(version)) if version.starts_with("0.2.") => Ok(Kind::Command),
-        (None, Some(found)) => Err(Error::CommandVersion { found }),
-        (None, None) => Err(Error::NoRun { exports }),
+    match (version_of(RUN_INTERFACE), version_of(COMMAND_INTERFACE)) {
+        (Some(version), _) if is_supported(&version) => Ok(ComponentKind::Typed { version }),
+        (Some(found), _) => Err(Error::UnsupportedVersion { found, supported: SUPPORTED_VERSIONS }),
+        (None, Some(version)) if version.starts_with("0.2.") => Ok(ComponentKind::Command),
+        (None, Some(found)) => Err(Error::UnsupportedWasiVersion { found }),
+        (None, None) => Err(Error::MissingRunExport { exports }),
     }
 }
 
 /// Names at the outermost level of a component.
 #[derive(Debug, Default)]
-struct Surface {
+struct TopLevelNames {
     imports: Vec<String>,
     exports: Vec<String>,
 }
 
-impl Surface {
-    fn read(bytes: &[u8]) -> Result<Self, Error> {
+impl TopLevelNames {
+    fn parse(bytes: &[u8]) -> Result<Self, Error> {
         if !bytes.starts_with(b"\0asm") {
-            return Err(Error::NotWasm { beginning: beginning(bytes) });
+            return Err(Error::NotWasm { beginning: describe_first_bytes(bytes) });
         }
         let malformed = |error: wasmparser::BinaryReaderError| Error::Malformed(error.to_string());
         let mut surface = Self::default();
@@ -159,10 +159,10 @@ impl Surface {
 
 fn check_import(name: &str) -> Result<(), Error> {
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-    if OURS.contains(&interface) && is_supported(version) {
+    if HOST_INTERFACES.contains(&interface) && is_supported(version) {
         return Ok(());
     }
-    if WASI.contains(&interface) && version.starts_with("0.2.") {
+    if WASI_INTERFACES.contains(&interface) && version.starts_with("0.2.") {
         return Ok(());
     }
     let advice = match interface.split_once('/').map_or(interface, |(package, _)| package) {
@@ -177,10 +177,10 @@ fn check_import(name: &str) -> Result<(), Error> {
         }
         _ => "a konnector imports `konnector:host` and WASI 0.2 only; compose other components into it (`wac plug`)",
     };
-    Err(Error::Import { interface: name.to_owned(), advice })
+    Err(Error::ForbiddenImport { interface: name.to_owned(), advice })
 }
 
-fn interface(name: &str) -> &str {
+fn interface_name(name: &str) -> &str {
     name.split_once('@').map_or(name, |(interface, _)| interface)
 }
 
@@ -190,7 +190,7 @@ fn is_supported(version: &str) -> bool {
         .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn beginning(bytes: &[u8]) -> String {
+fn describe_first_bytes(bytes: &[u8]) -> String {
     match bytes {
         [] => "nothing, it is empty".to_owned(),
         some => format!("\"{}\"", some.get(..16).unwrap_or(some).escape_ascii()),

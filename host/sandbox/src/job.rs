@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// Why a run is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Cause {
+pub enum RunCause {
     /// Somebody asked for it.
     Manual,
     /// Its time came.
@@ -23,13 +23,13 @@ pub enum Cause {
 
 /// One execution of a konnector.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Job {
+pub struct RunInput {
     /// Id of the job, the same for all its executions.
     pub id: String,
     /// 1 for the first execution.
     pub attempt: u32,
     /// Why it is started.
-    pub cause: Cause,
+    pub cause: RunCause,
     /// When the last run of the account began that was a success, in milliseconds since 1970.
     pub last_success: Option<i64>,
     /// The manifest's `parameters`.
@@ -69,7 +69,7 @@ pub struct Report {
 /// What the user must do at the vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Action {
+pub enum UserAction {
     /// Accept new terms of service.
     AcceptTerms,
     /// Choose a new password.
@@ -100,11 +100,12 @@ pub enum Failure {
     /// The vendor locked the account for a while.
     TooManyAttempts(String),
     /// The user must do something at the vendor.
-    UserAction(Action, String),
+    UserAction(UserAction, String),
     /// A one-time code was not given in time.
     CodeMissing(String),
     /// A one-time code was refused.
-    CodeRefused(String),
+    #[serde(rename = "code_refused")]
+    CodeRejected(String),
     /// The vendor asks for a proof that the konnector cannot give.
     ChallengeUnsupported(String),
     /// A captcha could not be solved.
@@ -130,7 +131,8 @@ pub enum Failure {
     /// The konnector found itself to be wrong.
     Bug(String),
     /// A command component's own words: an error code of Cozy's vocabulary, or any text (Cozy API, konnector run-time contract, §6.3).
-    Told {
+    #[serde(rename = "told")]
+    Custom {
         /// What it said.
         error: String,
         /// It said that trying again is of no use.

@@ -1,21 +1,17 @@
 //! Runs konnectors: WebAssembly components that reach nothing but what they are given.
 //!
-//! A [`Sandbox`] compiles a component into a [`Program`] and runs it with a [`Job`] and [`Capabilities`](capability::Capabilities). What
-//! comes back is an [`Ended`]: how the run ended, and a [`Receipt`] of what it did and used. This crate knows wasmtime and the contract in
+//! A [`Sandbox`] compiles a component into a [`Program`] and runs it with a [`RunInput`] and [`Capabilities`](capability::Capabilities). What
+//! comes back is an [`Aborted`]: how the run ended, and a [`Receipt`] of what it did and used. This crate knows wasmtime and the contract in
 //! `wit/`; it knows neither an HTTP API nor a database.
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("a panic in a host function ends one run and not the server: build with panic = \"unwind\"");
 
-mod beside;
-mod bill;
 mod bindings;
-mod bounded;
 mod cache;
 pub mod capability;
 mod clock;
 pub mod compile;
-mod conversation;
 mod engine;
 mod environment;
 mod error;
@@ -33,20 +29,24 @@ mod outcome;
 mod program;
 pub mod protocol;
 mod receipt;
+mod request_cpu;
 mod run;
 mod sandbox;
 mod scheduler;
+mod side_tasks;
 pub mod sniff;
 mod stdio;
+mod stdout_session;
 mod ticker;
+mod wasi_overrides;
 
 pub use cache::CodeKey;
 pub use error::Error;
-pub use inspect::{ComponentInfo, Kind, MAX_COMPONENT_SIZE};
-pub use job::{Action, Cause, Failure, Job, Problem, Report};
-pub use limits::{Cut, LimitPolicy, Limits};
-pub use outcome::{Ended, Ending, Outcome};
-pub use program::{Digest, Origin, Program};
+pub use inspect::{ComponentInfo, ComponentKind, MAX_COMPONENT_SIZE};
+pub use job::{Failure, Problem, Report, RunCause, RunInput, UserAction};
+pub use limits::{ClampedLimit, LimitPolicy, Limits};
+pub use outcome::{AbortReason, Outcome, RunOutput};
+pub use program::{ComponentDigest, Preparation, Program};
 pub use receipt::{CodeOrigin, Receipt, WriteCount};
-pub use sandbox::{Options, Sandbox};
+pub use sandbox::{Sandbox, SandboxOptions};
 pub use scheduler::GuestTask;

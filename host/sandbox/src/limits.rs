@@ -18,9 +18,9 @@ pub struct Limits {
     /// Time on a processor, host functions included.
     pub cpu: Duration,
     /// How long the user is waited for, each time.
-    pub answer: Duration,
+    pub answer_timeout: Duration,
     /// How long a run may go on after it was cancelled, to tidy up.
-    pub grace: Duration,
+    pub grace_period: Duration,
     /// Bytes of log text, names and values of fields included.
     pub log_bytes: u64,
     /// Number of log lines.
@@ -57,8 +57,8 @@ impl Default for Limits {
             table_elements: 0,
             wall: Duration::ZERO,
             cpu: Duration::ZERO,
-            answer: Duration::ZERO,
-            grace: Duration::from_secs(2),
+            answer_timeout: Duration::ZERO,
+            grace_period: Duration::from_secs(2),
             log_bytes: 0,
             log_lines: 0,
             log_line_bytes: 0,
@@ -83,7 +83,7 @@ impl Default for Limits {
 impl Limits {
     /// The most that a manifest can ask for where an operator says nothing else.
     #[must_use]
-    pub fn most() -> Self {
+    pub fn default_max() -> Self {
         let mut limits = Self::default();
         for limit in Limit::ALL {
             limits.set(*limit, limit.default_max());
@@ -93,7 +93,7 @@ impl Limits {
 
     /// These limits, with the values that somebody asks for.
     #[must_use]
-    pub fn requested(mut self, asked: &LimitValues) -> Self {
+    pub fn with_requested(mut self, asked: &LimitValues) -> Self {
         for (limit, value) in asked.iter() {
             self.set(limit, value);
         }
@@ -102,7 +102,7 @@ impl Limits {
 
     /// These limits, none above that of `ceiling`.
     #[must_use]
-    pub fn within(mut self, ceiling: &Self) -> Self {
+    pub fn clamped_to(mut self, ceiling: &Self) -> Self {
         for limit in Limit::ALL {
             let most = ceiling.get(*limit);
             if self.get(*limit) > most {
@@ -116,16 +116,16 @@ impl Limits {
     #[must_use]
     pub fn get(&self, limit: Limit) -> u64 {
         // One place that says where each limit is: `set` needs the fields to change, so this looks at a copy.
-        self.clone().field(limit).amount() / limit.unit().scale()
+        self.clone().field(limit).value() / limit.unit().scale()
     }
 
     /// Sets a limit to a value in its [`Limit::unit`].
     pub fn set(&mut self, limit: Limit, value: u64) {
-        self.field(limit).set_amount(value.saturating_mul(limit.unit().scale()));
+        self.field(limit).set_value(value.saturating_mul(limit.unit().scale()));
     }
 
     /// Where a limit is. A new line of [`Limit`] does not compile without one here.
-    fn field(&mut self, limit: Limit) -> &mut dyn Amount {
+    fn field(&mut self, limit: Limit) -> &mut dyn LimitField {
         match limit {
             Limit::Memory => &mut self.memory,
             Limit::TableElements => &mut self.table_elements,
@@ -133,7 +133,7 @@ impl Limits {
             Limit::HostCall => &mut self.host_call_bytes,
             Limit::Cpu => &mut self.cpu,
             Limit::Wall => &mut self.wall,
-            Limit::Answer => &mut self.answer,
+            Limit::Answer => &mut self.answer_timeout,
             Limit::Requests => &mut self.http.requests,
             Limit::Upload => &mut self.http.bytes_up,
             Limit::Download => &mut self.http.bytes_down,
@@ -158,56 +158,56 @@ pub struct LimitPolicy {
     /// For a manifest that asks for nothing.
     pub default: Limits,
     /// For a manifest that asks for more.
-    pub most: Limits,
+    pub max: Limits,
 }
 
 /// A limit of which a manifest asks for more than it gets; both values in the limit's [`Limit::unit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct ClampedLimit {
     /// Which.
     pub limit: Limit,
     /// What the manifest asks for.
-    pub asked: u64,
+    pub requested: u64,
     /// What its runs get.
     pub granted: u64,
 }
 
 impl Default for LimitPolicy {
     fn default() -> Self {
-        Self { default: Limits::default(), most: Limits::most() }
+        Self { default: Limits::default(), max: Limits::default_max() }
     }
 }
 
 impl LimitPolicy {
     /// What the runs of a manifest get.
     #[must_use]
-    pub fn granted(&self, asked: &LimitValues) -> Limits {
-        self.default.clone().requested(asked).within(&self.most)
+    pub fn limits_for(&self, asked: &LimitValues) -> Limits {
+        self.default.clone().with_requested(asked).clamped_to(&self.max)
     }
 
     /// Where that is less than the manifest asks for.
     #[must_use]
-    pub fn cuts(&self, asked: &LimitValues) -> Vec<Cut> {
-        let cut = |(limit, asked)| Cut { limit, asked, granted: self.most.get(limit).min(asked) };
-        asked.iter().map(cut).filter(|cut| cut.granted < cut.asked).collect()
+    pub fn clamped_limits(&self, asked: &LimitValues) -> Vec<ClampedLimit> {
+        let cut = |(limit, asked)| ClampedLimit { limit, requested: asked, granted: self.max.get(limit).min(asked) };
+        asked.iter().map(cut).filter(|cut| cut.granted < cut.requested).collect()
     }
 }
 
 /// Bytes, seconds or things in one unit.
 /// A number of bytes, seconds or things, whatever its type.
-trait Amount {
-    fn amount(&self) -> u64;
-    fn set_amount(&mut self, amount: u64);
+trait LimitField {
+    fn value(&self) -> u64;
+    fn set_value(&mut self, amount: u64);
 }
 
 macro_rules! amount_of_integer {
     ($($integer:ty),+) => {$(
-        impl Amount for $integer {
-            fn amount(&self) -> u64 {
+        impl LimitField for $integer {
+            fn value(&self) -> u64 {
                 u64::try_from(*self).unwrap_or(u64::MAX)
             }
 
-            fn set_amount(&mut self, amount: u64) {
+            fn set_value(&mut self, amount: u64) {
                 *self = Self::try_from(amount).unwrap_or(Self::MAX);
             }
         }
@@ -216,12 +216,12 @@ macro_rules! amount_of_integer {
 
 amount_of_integer!(u64, u32, usize);
 
-impl Amount for Duration {
-    fn amount(&self) -> u64 {
+impl LimitField for Duration {
+    fn value(&self) -> u64 {
         self.as_secs()
     }
 
-    fn set_amount(&mut self, amount: u64) {
+    fn set_value(&mut self, amount: u64) {
         *self = Self::from_secs(amount);
     }
 }
@@ -246,15 +246,18 @@ mod tests {
         let mut asked = LimitValues::default();
         asked.set(Limit::Memory, 4_000).unwrap();
         asked.set(Limit::Wall, 10).unwrap();
-        let limits = Limits::default().requested(&asked).within(&Limits::most());
+        let limits = Limits::default().with_requested(&asked).clamped_to(&Limits::default_max());
         assert_eq!(limits.memory, 512 << 20, "more than the operator allows");
         assert_eq!(limits.wall, Duration::from_secs(10), "less than the default");
         assert_eq!(limits.cpu, Limits::default().cpu, "not asked for");
         let policy = LimitPolicy::default();
-        assert_eq!(policy.granted(&asked), limits);
-        assert_eq!(policy.cuts(&asked), [Cut { limit: Limit::Memory, asked: 4_000, granted: 512 }]);
+        assert_eq!(policy.limits_for(&asked), limits);
+        assert_eq!(
+            policy.clamped_limits(&asked),
+            [ClampedLimit { limit: Limit::Memory, requested: 4_000, granted: 512 }]
+        );
         // A limit that is no whole number of units is kept as it is.
         let odd = Limits { memory: 64 << 10, ..Limits::default() };
-        assert_eq!(odd.clone().within(&Limits::most()), odd);
+        assert_eq!(odd.clone().clamped_to(&Limits::default_max()), odd);
     }
 }

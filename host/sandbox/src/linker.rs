@@ -17,18 +17,18 @@ use crate::filesystem::interfaces as filesystem;
 use crate::host::Host;
 
 /// Links every interface that a konnector may import.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
+pub(crate) fn new_linker(engine: &Engine) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     link_wasi(&mut linker)?;
-    crate::bounded::link(&mut linker)?;
-    link_ours(&mut linker)?;
+    crate::wasi_overrides::link(&mut linker)?;
+    link_konnector_interfaces(&mut linker)?;
     Ok(linker)
 }
 
 /// The streams and pollables of `wasi:io` live in the resource table alone.
-struct Io;
+struct ResourceTableData;
 
-impl HasData for Io {
+impl HasData for ResourceTableData {
     type Data<'a> = &'a mut ResourceTable;
 }
 
@@ -45,9 +45,9 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     cli::terminal_stdin::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::terminal_stdout::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
     cli::terminal_stderr::add_to_linker::<Host, WasiCli>(linker, Host::cli)?;
-    io::error::add_to_linker::<Host, Io>(linker, |host| host.ctx().table)?;
-    io::poll::add_to_linker::<Host, Io>(linker, |host| host.ctx().table)?;
-    io::streams::add_to_linker::<Host, Io>(linker, |host| host.ctx().table)?;
+    io::error::add_to_linker::<Host, ResourceTableData>(linker, |host| host.ctx().table)?;
+    io::poll::add_to_linker::<Host, ResourceTableData>(linker, |host| host.ctx().table)?;
+    io::streams::add_to_linker::<Host, ResourceTableData>(linker, |host| host.ctx().table)?;
     clocks::wall_clock::add_to_linker::<Host, WasiClocks>(linker, Host::clocks)?;
     clocks::monotonic_clock::add_to_linker::<Host, WasiClocks>(linker, Host::clocks)?;
     random::random::add_to_linker::<Host, WasiRandom>(linker, Host::random)?;
@@ -62,16 +62,16 @@ fn link_wasi(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-fn link_ours(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    type Own = HasSelf<Host>;
-    ours::types::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::account::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::secrets::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::reveal::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::documents::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::files::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::http::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::log::add_to_linker::<Host, Own>(linker, |host| host)?;
-    ours::progress::add_to_linker::<Host, Own>(linker, |host| host)?;
+fn link_konnector_interfaces(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
+    type HostData = HasSelf<Host>;
+    ours::types::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::account::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::secrets::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::reveal::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::documents::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::files::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::http::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::log::add_to_linker::<Host, HostData>(linker, |host| host)?;
+    ours::progress::add_to_linker::<Host, HostData>(linker, |host| host)?;
     Ok(())
 }

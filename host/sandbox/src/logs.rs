@@ -15,30 +15,30 @@ use konnector_egress::text;
 use konnector_egress::yield_budget::YieldBudget;
 
 /// The names and values of one line beyond this number are cut off.
-const FIELDS_PER_LINE: usize = 32;
+const MAX_FIELDS_PER_LINE: usize = 32;
 
 /// What handing on a line costs besides its bytes, in bytes of masking.
-const LINE_COST: usize = 4 << 10;
+const LINE_OVERHEAD_BYTES: usize = 4 << 10;
 
 /// The longest secret, in whatever way it is written, that is looked for behind the end of what is shown. With longer ones less is shown.
-const MAX_MARGIN: usize = 256 << 10;
+const MAX_SECRET_MARGIN: usize = 256 << 10;
 
 /// What stands before the place of a panic.
-const PANICKED: &str = "panicked at ";
+const PANIC_PREFIX: &str = "panicked at ";
 
 /// Where a run's lines go.
 #[derive(Clone)]
-pub(crate) struct Logs(Arc<Inner>);
+pub(crate) struct RunLog(Arc<RunLogState>);
 
-struct Inner {
+struct RunLogState {
     log: Arc<dyn Log>,
     secrets: Arc<SecretTable>,
     clock: Arc<Clock>,
     meter: Arc<Meter>,
-    bytes: u64,
-    lines: u64,
-    line_bytes: usize,
-    panic: Mutex<Panic>,
+    max_bytes: u64,
+    max_lines: u64,
+    max_line_bytes: usize,
+    panic: Mutex<PanicState>,
 }
 
 /// The fields of one line that are kept.
@@ -51,18 +51,18 @@ struct Fields {
 
 /// What a guest says before it aborts: its standard library on standard error, or the SDK's panic hook as a log line.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Panic {
+enum PanicState {
     #[default]
     None,
     /// `thread 'main' panicked at src/lib.rs:3:5:`; the message comes in the next line.
-    At(String),
-    Said {
+    Location(String),
+    Complete {
         message: String,
         place: String,
     },
 }
 
-impl Logs {
+impl RunLog {
     pub(crate) fn new(
         log: Arc<dyn Log>,
         secrets: Arc<SecretTable>,
@@ -70,26 +70,26 @@ impl Logs {
         meter: Arc<Meter>,
         limits: &Limits,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(RunLogState {
             log,
             secrets,
             clock,
             meter,
-            bytes: limits.log_bytes,
-            lines: limits.log_lines,
-            line_bytes: limits.log_line_bytes,
+            max_bytes: limits.log_bytes,
+            max_lines: limits.log_lines,
+            max_line_bytes: limits.log_line_bytes,
             panic: Mutex::default(),
         }))
     }
 
     /// Takes a message, which may be several lines; the fields go with the first. Yields between lines and fields.
-    pub(crate) async fn message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
+    pub(crate) async fn write_message(&self, level: Level, message: &str, fields: Vec<(String, String)>) {
         let mut pace = YieldBudget::default();
-        let panicked = level == Level::Error && message.starts_with(PANICKED);
+        let panicked = level == Level::Error && message.starts_with(PANIC_PREFIX);
         let first = message.split_once('\n').map_or(message, |(first, _)| first);
-        let room = self.0.line_bytes - self.0.counted(first);
+        let room = self.0.max_line_bytes - self.0.counted(first);
         let mut fields =
-            if self.0.is_full() { Fields::default() } else { self.readable_fields(fields, room, &mut pace).await };
+            if self.0.is_full() { Fields::default() } else { self.safe_fields(fields, room, &mut pace).await };
         let mut rest = Some(message);
         while let Some(text) = rest {
             if self.0.is_full() && !panicked {
@@ -98,32 +98,32 @@ impl Logs {
             }
             let (line, after) = text.split_once('\n').map_or((text, None), |(line, after)| (line, Some(after)));
             if panicked {
-                self.0.notice_panic(line);
+                self.0.detect_panic(line);
             }
             let fields = std::mem::take(&mut fields);
             if self.0.is_full() {
-                self.0.drop_line();
+                self.0.count_dropped_line();
             } else {
-                let readable = self.0.readable_in_slices(line, self.0.line_bytes).await;
-                self.0.keep(level, readable, self.0.counted(line), fields);
+                let readable = self.0.readable_in_slices(line, self.0.max_line_bytes).await;
+                self.0.emit_line(level, readable, self.0.counted(line), fields);
             }
             // Whatever is written of a line, its beginning was worked through.
-            pace.consume(LINE_COST + line.len().min(self.0.window())).await;
+            pace.consume(LINE_OVERHEAD_BYTES + line.len().min(self.0.max_scanned_bytes())).await;
             rest = after;
         }
     }
 
     /// As many fields as there is room for.
-    async fn readable_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut YieldBudget) -> Fields {
+    async fn safe_fields(&self, fields: Vec<(String, String)>, mut room: usize, pace: &mut YieldBudget) -> Fields {
         let mut kept = Fields::default();
-        for (name, value) in fields.into_iter().take(FIELDS_PER_LINE) {
+        for (name, value) in fields.into_iter().take(MAX_FIELDS_PER_LINE) {
             if name.len() > room || (name.len() == room && !value.is_empty()) {
                 break;
             }
             let for_value = room - name.len();
             let readable = self.0.readable_in_slices(&name, room).await;
             kept.readable.push((readable, self.0.readable_in_slices(&value, for_value).await));
-            pace.consume((name.len() + value.len()).min(2 * self.0.window())).await;
+            pace.consume((name.len() + value.len()).min(2 * self.0.max_scanned_bytes())).await;
             let counted = name.len() + value.len().min(for_value);
             kept.counted += counted;
             room -= counted;
@@ -132,43 +132,43 @@ impl Logs {
     }
 
     /// Looks for a panic in a line of standard error.
-    pub(crate) fn notice_panic(&self, line: &str) {
-        self.0.notice_panic(line);
+    pub(crate) fn detect_panic(&self, line: &str) {
+        self.0.detect_panic(line);
     }
 
     /// Takes one line, or counts it as dropped; answers whether it was taken.
-    pub(crate) fn line(&self, level: Level, message: &str) -> bool {
+    pub(crate) fn write_line(&self, level: Level, message: &str) -> bool {
         if self.0.is_full() {
-            return self.0.drop_line();
+            return self.0.count_dropped_line();
         }
-        let readable = self.readable(message, self.0.line_bytes);
-        self.0.keep(level, readable, self.0.counted(message), Fields::default())
+        let readable = self.safe_text(message, self.0.max_line_bytes);
+        self.0.emit_line(level, readable, self.0.counted(message), Fields::default())
     }
 
     /// Takes the beginning of a line, whose rest is not known any more.
-    pub(crate) fn beginning(&self, level: Level, beginning: &str) -> bool {
+    pub(crate) fn write_truncated_line(&self, level: Level, beginning: &str) -> bool {
         if self.0.is_full() {
-            return self.0.drop_line();
+            return self.0.count_dropped_line();
         }
-        let message = self.0.readable(beginning, self.0.line_bytes, true);
-        self.0.keep(level, message, self.0.counted(beginning), Fields::default())
+        let message = self.0.safe_text(beginning, self.0.max_line_bytes, true);
+        self.0.emit_line(level, message, self.0.counted(beginning), Fields::default())
     }
 
     /// At most `limit` bytes of a text of the guest, without secrets and without control characters. Of a long text only the beginning is
     /// looked at.
-    pub(crate) fn readable(&self, text: &str, limit: usize) -> String {
-        self.0.readable(text, limit, false)
+    pub(crate) fn safe_text(&self, text: &str, limit: usize) -> String {
+        self.0.safe_text(text, limit, false)
     }
 
     /// Ends the log with a line about what is missing from it.
     pub(crate) fn finish(&self) {
         let dropped = self.0.meter.log_lines_dropped.get();
         if dropped > 0 {
-            let Inner { bytes, lines, .. } = &*self.0;
+            let RunLogState { max_bytes: bytes, max_lines: lines, .. } = &*self.0;
             let message =
                 format!("{dropped} more lines dropped: a run may log {lines} lines and {}", text::ByteSize(*bytes));
-            self.0.log.line(LogLine {
-                after: self.0.clock.since_start(),
+            self.0.log.write_line(LogLine {
+                elapsed: self.0.clock.wall_elapsed(),
                 level: Level::Warn,
                 message,
                 fields: Vec::new(),
@@ -179,45 +179,45 @@ impl Logs {
     /// What a Rust guest said before it aborted, for example `index out of bounds (src/lib.rs:3:5)`.
     pub(crate) fn panic_message(&self) -> Option<String> {
         match &*self.0.panic() {
-            Panic::None => None,
-            Panic::At(place) => Some(format!("at {place}")),
-            Panic::Said { message, place } => Some(format!("{message} (at {place})")),
+            PanicState::None => None,
+            PanicState::Location(place) => Some(format!("at {place}")),
+            PanicState::Complete { message, place } => Some(format!("{message} (at {place})")),
         }
     }
 }
 
-impl Inner {
-    fn panic(&self) -> std::sync::MutexGuard<'_, Panic> {
+impl RunLogState {
+    fn panic(&self) -> std::sync::MutexGuard<'_, PanicState> {
         self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the budget is used up.
     fn is_full(&self) -> bool {
-        self.meter.log_lines.get() >= self.lines || self.meter.log_bytes.get() >= self.bytes
+        self.meter.log_lines.get() >= self.max_lines || self.meter.log_bytes.get() >= self.max_bytes
     }
 
-    fn drop_line(&self) -> bool {
+    fn count_dropped_line(&self) -> bool {
         self.meter.log_lines_dropped.add(1);
         false
     }
 
     /// Bytes of a line or a part of it that count: those that the guest gave, and of a long one those that may be shown.
     fn counted(&self, text: &str) -> usize {
-        text.len().min(self.line_bytes)
+        text.len().min(self.max_line_bytes)
     }
 
     /// Hands on a message that is readable and for which `counted` bytes of the guest stand.
-    fn keep(&self, level: Level, message: String, counted: usize, fields: Fields) -> bool {
+    fn emit_line(&self, level: Level, message: String, counted: usize, fields: Fields) -> bool {
         self.meter.log_lines.add(1);
         // One byte for the line itself, so that empty lines cost something too.
         self.meter.log_bytes.add((counted + fields.counted) as u64 + 1);
-        self.log.line(LogLine { after: self.clock.since_start(), level, message, fields: fields.readable });
+        self.log.write_line(LogLine { elapsed: self.clock.wall_elapsed(), level, message, fields: fields.readable });
         true
     }
 
     /// Bytes of a line that are looked at.
-    fn window(&self) -> usize {
-        self.line_bytes.saturating_add(self.secrets.max_encoded_length().min(MAX_MARGIN))
+    fn max_scanned_bytes(&self) -> usize {
+        self.max_line_bytes.saturating_add(self.secrets.max_encoded_length().min(MAX_SECRET_MARGIN))
     }
 
     /// The one place where text of a guest is made fit for people. It is cut first, so that the cost does not depend on what the guest
@@ -225,7 +225,7 @@ impl Inner {
     ///
     /// Where a text is cut, the beginning of a secret may be left that is not recognised any more. So more than the limit is masked, by the
     /// length of the longest secret, and as much is taken off from the end of what comes out.
-    fn readable(&self, text: &str, limit: usize, is_cut: bool) -> String {
+    fn safe_text(&self, text: &str, limit: usize, is_cut: bool) -> String {
         let longest = self.secrets.max_encoded_length();
         let beginning = beginning(text, limit, longest);
         let readable = self.secrets.mask(&text::sanitize(beginning)).into_owned();
@@ -240,22 +240,22 @@ impl Inner {
         shorten(readable, longest, limit, beginning.len() < text.len())
     }
 
-    fn notice_panic(&self, line: &str) {
-        let readable = || self.readable(line, 1 << 10, false);
+    fn detect_panic(&self, line: &str) {
+        let readable = || self.safe_text(line, 1 << 10, false);
         let mut panic = self.panic();
-        if (line.starts_with("thread '") && line.contains(PANICKED)) || line.starts_with(PANICKED) {
+        if (line.starts_with("thread '") && line.contains(PANIC_PREFIX)) || line.starts_with(PANIC_PREFIX) {
             let line = readable();
-            let place = line.split_once(PANICKED).map_or("", |(_, place)| place).trim_end_matches(':');
-            *panic = Panic::At(place.to_owned());
-        } else if let Panic::At(place) = &mut *panic {
-            *panic = Panic::Said { message: readable(), place: std::mem::take(place) };
+            let place = line.split_once(PANIC_PREFIX).map_or("", |(_, place)| place).trim_end_matches(':');
+            *panic = PanicState::Location(place.to_owned());
+        } else if let PanicState::Location(place) = &mut *panic {
+            *panic = PanicState::Complete { message: readable(), place: std::mem::take(place) };
         }
     }
 }
 
 /// What is looked at of a text: more than is shown, by the length of the longest secret.
 fn beginning(text: &str, limit: usize, longest: usize) -> &str {
-    let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_MARGIN)));
+    let end = text.floor_char_boundary(limit.saturating_add(longest.min(MAX_SECRET_MARGIN)));
     text.get(..end).unwrap_or(text)
 }
 
@@ -271,33 +271,33 @@ pub(crate) mod tests {
 
     /// Keeps what it is given.
     #[derive(Default)]
-    pub(crate) struct Kept(pub(crate) Mutex<Vec<LogLine>>);
+    pub(crate) struct RecordedLog(pub(crate) Mutex<Vec<LogLine>>);
 
-    impl Log for Kept {
-        fn line(&self, line: LogLine) {
+    impl Log for RecordedLog {
+        fn write_line(&self, line: LogLine) {
             self.0.lock().unwrap().push(line);
         }
     }
 
-    impl Kept {
+    impl RecordedLog {
         pub(crate) fn messages(&self) -> Vec<String> {
             self.0.lock().unwrap().iter().map(|line| line.message.clone()).collect()
         }
     }
 
     /// Logs with one secret, `hunter22`.
-    pub(crate) fn logs(limits: &Limits) -> (Logs, Arc<Kept>, Arc<Meter>) {
-        let (kept, meter) = (Arc::new(Kept::default()), Arc::new(Meter::default()));
+    pub(crate) fn recorded_logs(limits: &Limits) -> (RunLog, Arc<RecordedLog>, Arc<Meter>) {
+        let (kept, meter) = (Arc::new(RecordedLog::default()), Arc::new(Meter::default()));
         let secrets = SecretTable::new([("password".to_owned(), "hunter22".to_owned())]).unwrap();
         let clock = Arc::new(Clock::start(Duration::from_secs(1)));
-        let logs = Logs::new(Arc::clone(&kept) as Arc<dyn Log>, Arc::new(secrets), clock, Arc::clone(&meter), limits);
+        let logs = RunLog::new(Arc::clone(&kept) as Arc<dyn Log>, Arc::new(secrets), clock, Arc::clone(&meter), limits);
         (logs, kept, meter)
     }
 
     #[tokio::test]
     async fn a_secret_is_masked_also_when_control_characters_interrupt_it() {
-        let (logs, kept, _) = logs(&Limits::default());
-        logs.message(
+        let (logs, kept, _) = recorded_logs(&Limits::default());
+        logs.write_message(
             Level::Info,
             "it is hunt\u{1b}[0mer\u{200b}22",
             vec![("hunter22".to_owned(), "a hunter22".to_owned())],
@@ -310,7 +310,7 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_forged_line_stays_one_line_of_its_own() {
-        let (logs, kept, _) = logs(&Limits::default());
+        let (logs, kept, _) = recorded_logs(&Limits::default());
         for forged in [
             r#"{"level":"error","job":"job-2","message":"all is well"}"#,
             "done\r{\"level\":\"error\"}",
@@ -319,7 +319,7 @@ pub(crate) mod tests {
             "a\u{85}b\u{2028}c\u{2029}d\u{b}e\u{c}f",
             "}{\"a\":\"b\"}\",\"c\":\"",
         ] {
-            logs.message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]).await;
+            logs.write_message(Level::Info, forged, vec![("k\n\"".to_owned(), "v\r\n{}".to_owned())]).await;
         }
         let lines = kept.0.lock().unwrap();
         assert!(
@@ -339,18 +339,19 @@ pub(crate) mod tests {
 
     #[tokio::test]
     async fn a_key_of_several_lines_is_masked_line_by_line() {
-        let (logs, kept, _) = logs(&Limits::default());
+        let (logs, kept, _) = recorded_logs(&Limits::default());
         logs.0.secrets.put("key", "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----").unwrap();
-        logs.message(Level::Info, "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----", Vec::new()).await;
+        logs.write_message(Level::Info, "-----BEGIN-----\r\nMIIBVQIBADAN\r\n-----END-----", Vec::new()).await;
         assert_eq!(kept.messages(), ["[masked]"; 3]);
     }
 
     #[tokio::test]
     async fn a_line_is_cut_after_its_secrets_are_masked() {
         let limits = Limits { log_line_bytes: 20, ..Limits::default() };
-        let (logs, kept, _) = logs(&limits);
-        logs.message(Level::Info, "0123456789012 hunter22", Vec::new()).await;
-        logs.message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())]).await;
+        let (logs, kept, _) = recorded_logs(&limits);
+        logs.write_message(Level::Info, "0123456789012 hunter22", Vec::new()).await;
+        logs.write_message(Level::Info, "short", vec![("name".to_owned(), "a value that is too long".to_owned())])
+            .await;
         let lines = kept.0.lock().unwrap();
         assert!(!lines[0].message.contains("hunter"), "{}", lines[0].message);
         assert!(lines[0].message.len() <= 20);
@@ -364,7 +365,7 @@ pub(crate) mod tests {
         let limits = Limits { log_line_bytes: 60, log_bytes: 600, ..Limits::default() };
         let guess = "correct horse battery";
         let observed = async |secret: &str| {
-            let (logs, kept, meter) = logs(&limits);
+            let (logs, kept, meter) = recorded_logs(&limits);
             logs.0.secrets.put("key", secret).unwrap();
             let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             let mut taken = Vec::new();
@@ -372,12 +373,13 @@ pub(crate) mod tests {
                 taken.push((was_taken, meter.log_lines.get(), meter.log_bytes.get(), meter.log_lines_dropped.get()));
             };
             for _ in 0..3 {
-                note(logs.line(Level::Info, guess));
-                note(logs.line(Level::Info, &format!("{}{guess}", "-".repeat(50))));
-                note(logs.beginning(Level::Info, &format!("{guess}{guess}{guess}")));
-                logs.message(Level::Info, guess, vec![field(guess, guess), field("a", guess), field("b", "")]).await;
+                note(logs.write_line(Level::Info, guess));
+                note(logs.write_line(Level::Info, &format!("{}{guess}", "-".repeat(50))));
+                note(logs.write_truncated_line(Level::Info, &format!("{guess}{guess}{guess}")));
+                logs.write_message(Level::Info, guess, vec![field(guess, guess), field("a", guess), field("b", "")])
+                    .await;
                 note(true);
-                logs.message(Level::Info, &format!("{guess}\n{guess}"), vec![field("a", &guess.repeat(3))]).await;
+                logs.write_message(Level::Info, &format!("{guess}\n{guess}"), vec![field("a", &guess.repeat(3))]).await;
                 note(true);
             }
             let fields: Vec<usize> = kept.0.lock().unwrap().iter().map(|line| line.fields.len()).collect();
@@ -394,35 +396,35 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_long_line_is_cut_before_it_is_masked() {
         let limits = Limits { log_line_bytes: 100, log_lines: 3, ..Limits::default() };
-        let (logs, kept, meter) = logs(&limits);
+        let (logs, kept, meter) = recorded_logs(&limits);
         let value: String = ('a'..='z').cycle().take(1_000).collect();
         logs.0.secrets.put("key", &value).unwrap();
         for before in [0, 1, 50, 90, 99] {
-            let line = logs.readable(&format!("{}{value}", "-".repeat(before)), 100);
+            let line = logs.safe_text(&format!("{}{value}", "-".repeat(before)), 100);
             assert_eq!(line, text::truncate(format!("{}[masked]", "-".repeat(before)), 100));
         }
         // Where the cut falls into the value, which is somewhere behind the limit, nothing of it is shown.
         let window = 100 + logs.0.secrets.max_encoded_length();
         for before in (window - 1_000..window).step_by(37) {
             for fill in ["-", "\u{7}"] {
-                let line = logs.readable(&format!("{}{value}{}", fill.repeat(before), "-".repeat(100_000)), 100);
+                let line = logs.safe_text(&format!("{}{value}{}", fill.repeat(before), "-".repeat(100_000)), 100);
                 assert!(!line.contains('a') && line.len() <= 100, "{before} {line}");
             }
         }
-        logs.message(Level::Info, &"x".repeat(15 << 20), Vec::new()).await;
+        logs.write_message(Level::Info, &"x".repeat(15 << 20), Vec::new()).await;
         let names = (0..3).map(|number| (format!("{number}{}", "n".repeat(1 << 20)), "v".to_owned())).collect();
-        logs.message(Level::Info, "short", names).await;
-        logs.message(Level::Info, &"\n".repeat(15 << 20), Vec::new()).await;
+        logs.write_message(Level::Info, "short", names).await;
+        logs.write_message(Level::Info, &"\n".repeat(15 << 20), Vec::new()).await;
         assert_eq!((kept.messages().len(), meter.log_lines_dropped.get()), (3, 15 << 20));
         let lines = kept.0.lock().unwrap();
         assert!(lines[1].fields.iter().all(|(name, _)| name.len() <= 100));
     }
 
     #[tokio::test]
-    async fn lines_over_the_budget_are_counted_and_told_at_the_end() {
+    async fn lines_over_the_budget_are_counted_and_reported_at_the_end() {
         let limits = Limits { log_lines: 3, ..Limits::default() };
-        let (logs, kept, meter) = logs(&limits);
-        logs.message(Level::Info, "1\n2\n3\n4\n5", Vec::new()).await;
+        let (logs, kept, meter) = recorded_logs(&limits);
+        logs.write_message(Level::Info, "1\n2\n3\n4\n5", Vec::new()).await;
         logs.finish();
         assert_eq!(kept.messages(), ["1", "2", "3", "2 more lines dropped: a run may log 3 lines and 1 MiB"]);
         assert_eq!((meter.log_lines.get(), meter.log_lines_dropped.get()), (3, 2));
@@ -431,29 +433,29 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn empty_lines_use_up_the_budget_too() {
         let limits = Limits { log_bytes: 10, ..Limits::default() };
-        let (logs, kept, _) = logs(&limits);
-        logs.message(Level::Info, &"\n".repeat(99), Vec::new()).await;
+        let (logs, kept, _) = recorded_logs(&limits);
+        logs.write_message(Level::Info, &"\n".repeat(99), Vec::new()).await;
         assert_eq!(kept.messages().len(), 10);
     }
 
     #[test]
-    fn what_a_panicking_guest_says_is_kept() {
-        let (logs, ..) = logs(&Limits::default());
+    fn the_message_of_a_panicking_guest_is_kept() {
+        let (logs, ..) = recorded_logs(&Limits::default());
         assert_eq!(logs.panic_message(), None);
-        logs.notice_panic("thread 'main' (1) panicked at src/lib.rs:3:5:");
+        logs.detect_panic("thread 'main' (1) panicked at src/lib.rs:3:5:");
         assert_eq!(logs.panic_message().as_deref(), Some("at src/lib.rs:3:5"));
-        logs.notice_panic("no page for hunter22");
-        logs.notice_panic("note: run with `RUST_BACKTRACE=1`");
+        logs.detect_panic("no page for hunter22");
+        logs.detect_panic("note: run with `RUST_BACKTRACE=1`");
         assert_eq!(logs.panic_message().as_deref(), Some("no page for [masked] (at src/lib.rs:3:5)"));
     }
 
     #[tokio::test]
-    async fn what_a_panic_hook_logs_is_kept_and_no_other_line() {
-        let (logs, ..) = logs(&Limits::default());
-        logs.message(Level::Info, "panicked at the disco:\nnothing", Vec::new()).await;
-        logs.message(Level::Error, "the client panicked at noon", Vec::new()).await;
+    async fn the_line_of_a_panic_hook_is_kept_and_no_other() {
+        let (logs, ..) = recorded_logs(&Limits::default());
+        logs.write_message(Level::Info, "panicked at the disco:\nnothing", Vec::new()).await;
+        logs.write_message(Level::Error, "the client panicked at noon", Vec::new()).await;
         assert_eq!(logs.panic_message(), None);
-        logs.message(Level::Error, "panicked at src/lib.rs:3:5:\nno page\nmore", Vec::new()).await;
+        logs.write_message(Level::Error, "panicked at src/lib.rs:3:5:\nno page\nmore", Vec::new()).await;
         assert_eq!(logs.panic_message().as_deref(), Some("no page (at src/lib.rs:3:5)"));
     }
 }

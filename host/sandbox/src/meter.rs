@@ -12,7 +12,7 @@ impl Counter {
         self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
-    pub(crate) fn raise_to(&self, value: u64) {
+    pub(crate) fn set_max(&self, value: u64) {
         self.0.fetch_max(value, Ordering::Relaxed);
     }
 
@@ -23,20 +23,20 @@ impl Counter {
 
 /// How many of something were written, by what happened to each.
 #[derive(Debug, Default)]
-pub(crate) struct Writes {
+pub(crate) struct WriteCounters {
     pub(crate) created: Counter,
     pub(crate) updated: Counter,
     pub(crate) unchanged: Counter,
     pub(crate) deleted: Counter,
 }
 
-impl Writes {
-    pub(crate) fn count(&self, written: crate::capability::Written) {
-        use crate::capability::Written;
+impl WriteCounters {
+    pub(crate) fn record(&self, written: crate::capability::SaveOutcome) {
+        use crate::capability::SaveOutcome;
         match written {
-            Written::Created => self.created.add(1),
-            Written::Updated => self.updated.add(1),
-            Written::Unchanged => self.unchanged.add(1),
+            SaveOutcome::Created => self.created.add(1),
+            SaveOutcome::Updated => self.updated.add(1),
+            SaveOutcome::Unchanged => self.unchanged.add(1),
         }
     }
 
@@ -48,8 +48,8 @@ impl Writes {
 /// Everything that is counted during a run.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    pub(crate) documents: Writes,
-    pub(crate) files: Writes,
+    pub(crate) documents: WriteCounters,
+    pub(crate) files: WriteCounters,
     /// Directories made or removed and things renamed below `/files`.
     pub(crate) name_changes: Counter,
     /// Files below `/files` whose content could not be kept when they were closed.
@@ -60,9 +60,9 @@ pub(crate) struct Meter {
     pub(crate) instantiate_us: Counter,
     pub(crate) peak_memory: Counter,
     /// The memory limit refused a growth.
-    memory_refused: AtomicBool,
+    memory_denied: AtomicBool,
     /// What the host keeps for the guest's handles did not fit into the memory limit.
-    handles_refused: AtomicBool,
+    handles_denied: AtomicBool,
     pub(crate) log_bytes: Counter,
     pub(crate) log_lines: Counter,
     pub(crate) log_lines_dropped: Counter,
@@ -80,19 +80,19 @@ impl Meter {
         Duration::from_nanos(self.cpu_ns.get())
     }
 
-    pub(crate) fn refuse_memory(&self) {
-        self.memory_refused.store(true, Ordering::Relaxed);
+    pub(crate) fn record_memory_denied(&self) {
+        self.memory_denied.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn refuse_handles(&self) {
-        self.handles_refused.store(true, Ordering::Relaxed);
+    pub(crate) fn record_handles_denied(&self) {
+        self.handles_denied.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn handles_were_refused(&self) -> bool {
-        self.handles_refused.load(Ordering::Relaxed)
+    pub(crate) fn is_handles_denied(&self) -> bool {
+        self.handles_denied.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn memory_was_refused(&self) -> bool {
-        self.memory_refused.load(Ordering::Relaxed)
+    pub(crate) fn is_memory_denied(&self) -> bool {
+        self.memory_denied.load(Ordering::Relaxed)
     }
 }

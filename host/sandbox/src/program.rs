@@ -13,23 +13,23 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use crate::bindings::KonnectorWithRevealPre;
-use crate::cache::{self, Cache, CodeKey};
+use crate::cache::{self, CodeCache, CodeKey};
 use crate::compile::Compiler;
-use crate::engine::Size;
+use crate::engine::EngineSize;
 use crate::error::Error;
 use crate::host::Host;
-use crate::inspect::{ComponentInfo, Kind, inspect};
+use crate::inspect::{ComponentInfo, ComponentKind, inspect};
 
 /// Programs that are kept ready; beyond that the one that was used longest ago goes.
-const KEPT: usize = 64;
+const MAX_READY_PROGRAMS: usize = 64;
 
 /// SHA-256 of a component's bytes; shown in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
+pub struct ComponentDigest([u8; 32]);
 
-impl Digest {
+impl ComponentDigest {
     /// Hashes a component.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn compute(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
@@ -38,7 +38,7 @@ impl Digest {
     }
 }
 
-impl std::str::FromStr for Digest {
+impl std::str::FromStr for ComponentDigest {
     type Err = hex::FromHexError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -48,7 +48,7 @@ impl std::str::FromStr for Digest {
     }
 }
 
-impl fmt::Display for Digest {
+impl fmt::Display for ComponentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
@@ -56,7 +56,7 @@ impl fmt::Display for Digest {
 
 /// How a program became ready to run, for whoever asked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum Preparation {
     /// It was in memory.
     Memory,
     /// Its code was on disk; how long loading and linking took.
@@ -68,17 +68,17 @@ pub enum Origin {
 /// A component, compiled and linked. A clone costs a counter.
 #[derive(Clone)]
 pub struct Program {
-    inner: Arc<Inner>,
-    origin: Origin,
+    inner: Arc<LinkedProgram>,
+    preparation: Preparation,
 }
 
 /// A component with everything linked that it imports, by what is called to run it.
-pub(crate) enum Pre {
+pub(crate) enum ProgramPre {
     Typed(KonnectorWithRevealPre<Host>),
     Command(CommandPre<Host>),
 }
 
-impl Pre {
+impl ProgramPre {
     pub(crate) fn engine(&self) -> &Engine {
         match self {
             Self::Typed(pre) => pre.engine(),
@@ -87,10 +87,10 @@ impl Pre {
     }
 }
 
-struct Inner {
-    pre: Pre,
+struct LinkedProgram {
+    pre: ProgramPre,
     info: ComponentInfo,
-    digest: Digest,
+    digest: ComponentDigest,
 }
 
 impl Program {
@@ -100,16 +100,16 @@ impl Program {
     }
 
     /// What it was made from.
-    pub fn digest(&self) -> Digest {
+    pub fn digest(&self) -> ComponentDigest {
         self.inner.digest
     }
 
     /// How it became ready for the call that answered it.
-    pub const fn origin(&self) -> Origin {
-        self.origin
+    pub const fn preparation(&self) -> Preparation {
+        self.preparation
     }
 
-    pub(crate) fn pre(&self) -> &Pre {
+    pub(crate) fn pre(&self) -> &ProgramPre {
         &self.inner.pre
     }
 }
@@ -124,40 +124,46 @@ impl fmt::Debug for Program {
 }
 
 /// Makes programs, and keeps those last used.
-pub(crate) struct Programs {
+pub(crate) struct ProgramCache {
     engine: Engine,
     memory_reservation: u64,
     linker: Linker<Host>,
-    ready: Mutex<Ready>,
-    cache: Cache,
+    ready: Mutex<ReadyPrograms>,
+    code_cache: CodeCache,
     compiler: Compiler,
     /// One compilation at a time: it takes a processor for itself, and memory.
-    turn: Semaphore,
+    compile_permits: Semaphore,
 }
 
 #[derive(Default)]
-struct Ready {
-    programs: HashMap<Digest, Entry>,
+struct ReadyPrograms {
+    programs: HashMap<ComponentDigest, ReadyProgram>,
     uses: u64,
 }
 
 #[derive(Default)]
-struct Entry {
-    program: Arc<OnceCell<Arc<Inner>>>,
+struct ReadyProgram {
+    program: Arc<OnceCell<Arc<LinkedProgram>>>,
     last_use: u64,
 }
 
-impl Programs {
-    pub(crate) fn new(engine: Engine, size: Size, linker: Linker<Host>, compiler: Compiler, key: CodeKey) -> Self {
-        let cache = Cache::new(&engine, key);
+impl ProgramCache {
+    pub(crate) fn new(
+        engine: Engine,
+        size: EngineSize,
+        linker: Linker<Host>,
+        compiler: Compiler,
+        key: CodeKey,
+    ) -> Self {
+        let cache = CodeCache::new(&engine, key);
         Self {
             engine,
             memory_reservation: size.memory_reservation(),
             linker,
             ready: Mutex::default(),
-            cache,
+            code_cache: cache,
             compiler,
-            turn: Semaphore::new(1),
+            compile_permits: Semaphore::new(1),
         }
     }
 
@@ -167,87 +173,92 @@ impl Programs {
 
     /// Callers that ask for the same component at the same time wait for one compilation.
     pub(crate) async fn prepare(&self, bytes: &[u8], cache_dir: &Path) -> Result<Program, Error> {
-        let digest = Digest::of(bytes);
+        let digest = ComponentDigest::compute(bytes);
         let cell = self.ready().entry(digest);
-        let mut origin = Origin::Memory;
+        let mut origin = Preparation::Memory;
         let made = cell.get_or_try_init(async || {
-            let (inner, from) = self.make(bytes, digest, cache_dir).await?;
+            let (inner, from) = self.load_or_compile(bytes, digest, cache_dir).await?;
             origin = from;
             Ok::<_, Error>(inner)
         });
         let inner = Arc::clone(made.await?);
-        Ok(Program { inner, origin })
+        Ok(Program { inner, preparation: origin })
     }
 
     /// The program of these bytes, if it was prepared lately.
-    pub(crate) fn prepared(&self, digest: Digest) -> Option<Program> {
-        Some(Program { inner: self.ready().find(digest)?, origin: Origin::Memory })
+    pub(crate) fn get(&self, digest: ComponentDigest) -> Option<Program> {
+        Some(Program { inner: self.ready().find(digest)?, preparation: Preparation::Memory })
     }
 
-    async fn make(&self, bytes: &[u8], digest: Digest, dir: &Path) -> Result<(Arc<Inner>, Origin), Error> {
+    async fn load_or_compile(
+        &self,
+        bytes: &[u8],
+        digest: ComponentDigest,
+        dir: &Path,
+    ) -> Result<(Arc<LinkedProgram>, Preparation), Error> {
         let started = Instant::now();
         let info = inspect(bytes)?;
         // What is compiled already waits for nobody's compilation.
-        let (component, origin): (_, fn(Duration) -> Origin) = match self.load(digest, dir).await? {
-            Some(component) => (component, Origin::Disk),
-            None => (self.compile(bytes, digest, dir).await?, Origin::Compiled),
+        let (component, origin): (_, fn(Duration) -> Preparation) = match self.load(digest, dir).await? {
+            Some(component) => (component, Preparation::Disk),
+            None => (self.compile(bytes, digest, dir).await?, Preparation::Compiled),
         };
         let pre = self.link(&component, &info.kind).map_err(|error| Error::Link(format!("{error:#}")))?;
-        Ok((Arc::new(Inner { pre, info, digest }), origin(started.elapsed())))
+        Ok((Arc::new(LinkedProgram { pre, info, digest }), origin(started.elapsed())))
     }
 
-    async fn load(&self, digest: Digest, dir: &Path) -> Result<Option<Component>, Error> {
-        let (cache, engine, dir) = (self.cache.clone(), self.engine.clone(), dir.to_owned());
-        blocking(move || cache.load(&engine, digest, &dir)).await
+    async fn load(&self, digest: ComponentDigest, dir: &Path) -> Result<Option<Component>, Error> {
+        let (cache, engine, dir) = (self.code_cache.clone(), self.engine.clone(), dir.to_owned());
+        run_blocking(move || cache.load(&engine, digest, &dir)).await
     }
 
-    async fn compile(&self, bytes: &[u8], digest: Digest, dir: &Path) -> Result<Component, Error> {
-        let _turn = self.turn.acquire().await.map_err(|closed| Error::Compiler(closed.to_string()))?;
+    async fn compile(&self, bytes: &[u8], digest: ComponentDigest, dir: &Path) -> Result<Component, Error> {
+        let _turn = self.compile_permits.acquire().await.map_err(|closed| Error::CompilerFailed(closed.to_string()))?;
         let code = self.compiler.compile(&self.engine, self.memory_reservation, bytes).await?;
-        let (cache, engine, dir) = (self.cache.clone(), self.engine.clone(), dir.to_owned());
+        let (cache, engine, dir) = (self.code_cache.clone(), self.engine.clone(), dir.to_owned());
         let keep = move || {
             cache.store(&code, digest, &dir)?;
             match cache.load(&engine, digest, &dir) {
                 Some(component) => Ok(component),
                 // Somebody changed the file already; what was compiled is still here.
-                None => cache::load_bytes(&engine, &code),
+                None => cache::load_from_memory(&engine, &code),
             }
         };
-        blocking(keep).await?
+        run_blocking(keep).await?
     }
 
-    fn link(&self, component: &Component, kind: &Kind) -> wasmtime::Result<Pre> {
+    fn link(&self, component: &Component, kind: &ComponentKind) -> wasmtime::Result<ProgramPre> {
         let pre: InstancePre<Host> = self.linker.instantiate_pre(component)?;
         Ok(match kind {
-            Kind::Typed { .. } => Pre::Typed(KonnectorWithRevealPre::new(pre)?),
-            Kind::Command => Pre::Command(CommandPre::new(pre)?),
+            ComponentKind::Typed { .. } => ProgramPre::Typed(KonnectorWithRevealPre::new(pre)?),
+            ComponentKind::Command => ProgramPre::Command(CommandPre::new(pre)?),
         })
     }
 
-    fn ready(&self) -> std::sync::MutexGuard<'_, Ready> {
+    fn ready(&self) -> std::sync::MutexGuard<'_, ReadyPrograms> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ready {
-    fn entry(&mut self, digest: Digest) -> Arc<OnceCell<Arc<Inner>>> {
+impl ReadyPrograms {
+    fn entry(&mut self, digest: ComponentDigest) -> Arc<OnceCell<Arc<LinkedProgram>>> {
         self.uses += 1;
         let entry = self.programs.entry(digest).or_default();
         entry.last_use = self.uses;
         let program = Arc::clone(&entry.program);
-        self.make_room();
+        self.evict();
         program
     }
 
-    fn find(&mut self, digest: Digest) -> Option<Arc<Inner>> {
+    fn find(&mut self, digest: ComponentDigest) -> Option<Arc<LinkedProgram>> {
         self.uses += 1;
         let entry = self.programs.get_mut(&digest)?;
         entry.last_use = self.uses;
         entry.program.get().cloned()
     }
 
-    fn make_room(&mut self) {
-        while self.programs.len() > KEPT {
+    fn evict(&mut self) {
+        while self.programs.len() > MAX_READY_PROGRAMS {
             let Some(oldest) = self.programs.iter().min_by_key(|(_, entry)| entry.last_use).map(|(digest, _)| *digest)
             else {
                 return;
@@ -258,6 +269,6 @@ impl Ready {
 }
 
 /// Files and machine code are handled apart from the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|panic| Error::Compiler(panic.to_string()))
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|panic| Error::CompilerFailed(panic.to_string()))
 }

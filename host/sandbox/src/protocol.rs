@@ -3,15 +3,15 @@
 
 mod status;
 
-use status::Status;
-pub use status::Unreadable;
+pub use status::MalformedStatus;
+use status::StatusLine;
 
 /// Bytes of a line, its line feed left out. A longer one ends the reading of standard output.
 pub const MAX_LINE: usize = 64 << 10;
 /// Bytes of a message that are kept.
 pub const MAX_MESSAGE: usize = 4_000;
 /// Bytes of a type that are kept.
-const MAX_TYPE: usize = 100;
+const MAX_TYPE_LENGTH: usize = 100;
 
 /// A line of standard output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Line {
     /// A message to the host.
     Message(Message),
     /// What looks like a message and cannot be read; with the line.
-    Unreadable(Unreadable, String),
+    Malformed(MalformedStatus, String),
     /// Something else, for the log alone.
     Text(String),
 }
@@ -37,7 +37,7 @@ pub struct Message {
 
 /// What a message does, by its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
+pub enum Severity {
     /// Goes to the log.
     Debug,
     /// Goes to the log.
@@ -55,14 +55,14 @@ pub enum Weight {
 impl Message {
     /// What it does.
     #[must_use]
-    pub fn weight(&self) -> Weight {
+    pub fn severity(&self) -> Severity {
         match self.kind.as_str() {
-            "debug" => Weight::Debug,
-            "info" => Weight::Info,
-            "warning" | "warn" => Weight::Warning,
-            "error" => Weight::Error,
-            "critical" => Weight::Critical,
-            _ => Weight::Unknown,
+            "debug" => Severity::Debug,
+            "info" => Severity::Info,
+            "warning" | "warn" => Severity::Warning,
+            "error" => Severity::Error,
+            "critical" => Severity::Critical,
+            _ => Severity::Unknown,
         }
     }
 }
@@ -72,25 +72,25 @@ impl Line {
     #[must_use]
     pub fn parse(line: &[u8]) -> Self {
         let text = || String::from_utf8_lossy(line).into_owned();
-        match Status::read(line) {
-            Status::Message(mut message) => {
-                message.kind.truncate(message.kind.floor_char_boundary(MAX_TYPE));
+        match StatusLine::parse(line) {
+            StatusLine::Message(mut message) => {
+                message.kind.truncate(message.kind.floor_char_boundary(MAX_TYPE_LENGTH));
                 Self::Message(message)
             }
-            Status::Unreadable(unreadable) => Self::Unreadable(unreadable, text()),
-            Status::Other => Self::Text(text()),
+            StatusLine::Malformed(unreadable) => Self::Malformed(unreadable, text()),
+            StatusLine::Other => Self::Text(text()),
         }
     }
 }
 
 /// Puts lines together. Holds one line at the most.
 #[derive(Debug, Default)]
-pub struct Reader {
-    unfinished: Vec<u8>,
+pub struct StdoutReader {
+    partial_line: Vec<u8>,
     stopped: bool,
 }
 
-impl Reader {
+impl StdoutReader {
     /// Takes what was written and hands on the lines that it completes. After a line that is too long, nothing more is read.
     pub fn push(&mut self, bytes: &[u8], mut take: impl FnMut(Line)) {
         let mut parts = bytes.split(|byte| *byte == b'\n');
@@ -98,26 +98,26 @@ impl Reader {
         let mut part = parts.next();
         while let Some(bytes) = part.filter(|_| !self.stopped) {
             part = parts.next();
-            if self.unfinished.len() + bytes.len() > MAX_LINE {
-                self.unfinished.extend(bytes.iter().take(MAX_LINE - self.unfinished.len()));
-                let beginning = Line::parse(&std::mem::take(&mut self.unfinished));
+            if self.partial_line.len() + bytes.len() > MAX_LINE {
+                self.partial_line.extend(bytes.iter().take(MAX_LINE - self.partial_line.len()));
+                let beginning = Line::parse(&std::mem::take(&mut self.partial_line));
                 self.stopped = true;
                 // What it says is not known, but perhaps that it says something.
-                if matches!(beginning, Line::Unreadable(..)) {
+                if matches!(beginning, Line::Malformed(..)) {
                     take(beginning);
                 }
                 return;
             }
-            self.unfinished.extend_from_slice(bytes);
+            self.partial_line.extend_from_slice(bytes);
             if part.is_some() {
-                take(Line::parse(&std::mem::take(&mut self.unfinished)));
+                take(Line::parse(&std::mem::take(&mut self.partial_line)));
             }
         }
     }
 
     /// The last line, which no line feed ended.
     pub fn finish(&mut self) -> Option<Line> {
-        let line = std::mem::take(&mut self.unfinished);
+        let line = std::mem::take(&mut self.partial_line);
         (!line.is_empty()).then(|| Line::parse(&line))
     }
 
@@ -130,23 +130,23 @@ impl Reader {
 
 /// What the messages of a run come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct RunStatus {
     error: Option<String>,
     critical: Option<String>,
     /// Of an error that could not be read as a whole.
-    unreadable: Option<String>,
+    malformed: Option<String>,
     no_retry: bool,
 }
 
 /// What stands for the message of an error that could not be read: the code of Cozy for what is not known.
 const UNKNOWN_ERROR: &str = "UNKNOWN_ERROR";
 
-impl Told {
+impl RunStatus {
     /// Remembers a message that counts for the end of the run; `text` is what is to be shown of it.
-    pub fn note(&mut self, message: &Message, text: &str) {
-        match message.weight() {
-            Weight::Error => self.error = Some(text.to_owned()),
-            Weight::Critical => {
+    pub fn record(&mut self, message: &Message, text: &str) {
+        match message.severity() {
+            Severity::Error => self.error = Some(text.to_owned()),
+            Severity::Critical => {
                 self.critical = Some(text.to_owned());
                 self.no_retry |= message.no_retry;
             }
@@ -155,14 +155,14 @@ impl Told {
     }
 
     /// Remembers that an error could not be read; `text` is what is to be shown of its message, as far as it is known.
-    pub fn note_unreadable(&mut self, text: &str) {
-        self.unreadable = Some(if text.is_empty() { UNKNOWN_ERROR } else { text }.to_owned());
+    pub fn record_malformed(&mut self, text: &str) {
+        self.malformed = Some(if text.is_empty() { UNKNOWN_ERROR } else { text }.to_owned());
     }
 
     /// Why the run failed, if the konnector said so: the last critical message, else the last error, else one that could not be read.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
-        self.critical.as_deref().or(self.error.as_deref()).or(self.unreadable.as_deref())
+        self.critical.as_deref().or(self.error.as_deref()).or(self.malformed.as_deref())
     }
 
     /// Whether it said that trying again is of no use.
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     fn read(writes: &[&[u8]]) -> Vec<Line> {
-        let (mut reader, mut lines) = (Reader::default(), Vec::new());
+        let (mut reader, mut lines) = (StdoutReader::default(), Vec::new());
         for bytes in writes {
             reader.push(bytes, |line| lines.push(line));
         }
@@ -213,8 +213,11 @@ mod tests {
                 text(r#"["info","a",true]"#),
                 Line::Message(Message::default()),
                 text(r#"{"type":1}"#),
-                Line::Unreadable(
-                    Unreadable { why: "EOF while parsing an object at line 1 column 14".to_owned(), error: None },
+                Line::Malformed(
+                    MalformedStatus {
+                        reason: "EOF while parsing an object at line 1 column 14".to_owned(),
+                        error: None
+                    },
                     r#"{"type":"toto""#.to_owned()
                 ),
             ]
@@ -223,12 +226,12 @@ mod tests {
 
     #[test]
     fn an_error_that_cannot_be_read_counts_last() {
-        let mut told = Told::default();
-        told.note_unreadable("");
+        let mut told = RunStatus::default();
+        told.record_malformed("");
         assert_eq!(told.error(), Some("UNKNOWN_ERROR"));
-        told.note_unreadable("LOGIN_FAILED");
+        told.record_malformed("LOGIN_FAILED");
         assert_eq!(told.error(), Some("LOGIN_FAILED"));
-        told.note(&message("error", "X", false), "X");
+        told.record(&message("error", "X", false), "X");
         assert_eq!(told.error(), Some("X"));
     }
 
@@ -237,7 +240,7 @@ mod tests {
         let long = format!(r#"{{"type":"critical","message":"A","more":"{}"}}"#, "x".repeat(MAX_LINE));
         let lines = read(&[long.as_bytes(), b"\n{\"type\":\"info\"}\n"]);
         assert!(
-            matches!(lines.as_slice(), [Line::Unreadable(Unreadable { error: Some(error), .. }, _)] if error == "A"),
+            matches!(lines.as_slice(), [Line::Malformed(MalformedStatus { error: Some(error), .. }, _)] if error == "A"),
             "{lines:?}"
         );
     }
@@ -246,12 +249,12 @@ mod tests {
     fn a_line_that_is_too_long_ends_the_reading() {
         let longest = vec![b'x'; MAX_LINE];
         assert_eq!(read(&[b"a\n", &longest, b"\n", b"b\n"]).len(), 3);
-        let mut reader = Reader::default();
+        let mut reader = StdoutReader::default();
         let mut lines = Vec::new();
         reader.push(b"a\n", |line| lines.push(line));
         for _ in 0..100 {
             reader.push(&[b'x'; 4_096], |line| lines.push(line));
-            assert!(reader.unfinished.len() <= MAX_LINE);
+            assert!(reader.partial_line.len() <= MAX_LINE);
         }
         reader.push(b"\n{\"type\":\"critical\"}\n", |line| lines.push(line));
         assert!(reader.has_stopped());
@@ -260,9 +263,9 @@ mod tests {
 
     #[test]
     fn the_last_critical_message_counts_before_the_last_error() {
-        let mut told = Told::default();
+        let mut told = RunStatus::default();
         let mut note = |kind, text, no_retry| {
-            told.note(&message(kind, text, no_retry), text);
+            told.record(&message(kind, text, no_retry), text);
             (told.error().map(str::to_owned), told.no_retry())
         };
         let some = |text: &str| Some(text.to_owned());

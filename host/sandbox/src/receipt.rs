@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
-use crate::meter::{Meter, Writes};
-use crate::program::{Origin, Program};
+use crate::meter::{Meter, WriteCounters};
+use crate::program::{Preparation, Program};
 use konnector_egress::HostRecord;
 
 /// The receipt of one run. Reading an older one must always work, so every member has a default.
@@ -53,7 +53,7 @@ pub struct Receipt {
     pub secrets_read: u64,
 }
 
-/// Where the machine code of a run came from; see [`Origin`].
+/// Where the machine code of a run came from; see [`Preparation`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodeOrigin {
@@ -83,7 +83,7 @@ pub struct WriteCount {
 impl WriteCount {
     /// Those that are there as the konnector wants them.
     #[must_use]
-    pub const fn kept(&self) -> u64 {
+    pub const fn up_to_date(&self) -> u64 {
         self.created + self.updated + self.unchanged
     }
 }
@@ -96,11 +96,11 @@ impl Receipt {
         program: &Program,
         reads_secrets: bool,
     ) -> Self {
-        let wall = clock.since_start();
-        let (code, prepared) = match program.origin() {
-            Origin::Memory => (CodeOrigin::Memory, Duration::ZERO),
-            Origin::Disk(time) => (CodeOrigin::Disk, time),
-            Origin::Compiled(time) => (CodeOrigin::Compiled, time),
+        let wall = clock.wall_elapsed();
+        let (code, prepared) = match program.preparation() {
+            Preparation::Memory => (CodeOrigin::Memory, Duration::ZERO),
+            Preparation::Disk(time) => (CodeOrigin::Disk, time),
+            Preparation::Compiled(time) => (CodeOrigin::Compiled, time),
         };
         Self {
             requests: hosts.iter().map(|host| host.requests).sum(),
@@ -113,7 +113,7 @@ impl Receipt {
             file_bytes: meter.file_bytes.get(),
             cpu_ms: milliseconds(meter.cpu()),
             wall_ms: milliseconds(wall),
-            waited_ms: milliseconds(wall.saturating_sub(clock.elapsed())),
+            waited_ms: milliseconds(wall.saturating_sub(clock.running_time())),
             code,
             prepare_us: u64::try_from(prepared.as_micros()).unwrap_or(u64::MAX),
             instantiate_us: meter.instantiate_us.get(),
@@ -126,8 +126,8 @@ impl Receipt {
     }
 }
 
-impl From<&Writes> for WriteCount {
-    fn from(writes: &Writes) -> Self {
+impl From<&WriteCounters> for WriteCount {
+    fn from(writes: &WriteCounters) -> Self {
         Self {
             created: writes.created.get(),
             updated: writes.updated.get(),

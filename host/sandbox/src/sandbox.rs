@@ -10,22 +10,22 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::CodeKey;
 use crate::capability::Capabilities;
 use crate::compile::Compiler;
-use crate::engine::{Size, engine};
+use crate::engine::{EngineSize, new_engine};
 use crate::error::Error;
 use crate::inspect::{self, ComponentInfo};
-use crate::job::Job;
-use crate::linker::linker;
-use crate::memory::SharedMemory;
-use crate::outcome::{Ended, Ending};
-use crate::program::{Digest, Program, Programs};
+use crate::job::RunInput;
+use crate::linker::new_linker;
+use crate::memory::MemoryPool;
+use crate::outcome::{AbortReason, RunOutput};
+use crate::program::{ComponentDigest, Program, ProgramCache};
 use crate::run::Run;
-use crate::scheduler::{Demand, GuestTask, Scheduler};
+use crate::scheduler::{GuestTask, Scheduler, WaitingRuntime};
 use crate::ticker::Ticker;
 use konnector_egress::log_limit;
 
 /// How large a sandbox is.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct SandboxOptions {
     /// Runs at the same time; more wait for their turn.
     pub max_runs: u32,
     /// Bytes of linear memory that no run may exceed, whatever its [`Limits`](crate::Limits) say.
@@ -40,7 +40,7 @@ pub struct Options {
     pub code_key: Option<CodeKey>,
 }
 
-impl Default for Options {
+impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
             max_runs: 64,
@@ -55,12 +55,12 @@ impl Default for Options {
 
 /// Runs components. A process has one.
 pub struct Sandbox {
-    programs: Programs,
-    room: Arc<Semaphore>,
-    memory: Arc<SharedMemory>,
+    programs: ProgramCache,
+    run_permits: Arc<Semaphore>,
+    memory: Arc<MemoryPool>,
     memory_ceiling: u64,
     ticker: Ticker,
-    guests: Scheduler,
+    scheduler: Scheduler,
 }
 
 impl Sandbox {
@@ -68,21 +68,21 @@ impl Sandbox {
     ///
     /// # Errors
     /// The machine lacks what the engine needs, or a thread cannot be started.
-    pub fn new(options: Options) -> Result<Self, Error> {
-        let Options { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
-        let size = Size { runs: max_runs, memory_ceiling };
-        let engine = engine(size)?;
-        let linker = linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
-        let demand = Arc::new(Demand::default());
+    pub fn new(options: SandboxOptions) -> Result<Self, Error> {
+        let SandboxOptions { max_runs, memory_ceiling, total_memory, worker_threads, compiler, code_key } = options;
+        let size = EngineSize { max_runs: max_runs, memory_ceiling };
+        let engine = new_engine(size)?;
+        let linker = new_linker(&engine).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let demand = Arc::new(WaitingRuntime::default());
         let ticker = Ticker::start(&engine, Arc::clone(&demand))?;
-        let guests = Scheduler::start(worker_threads, demand, ticker.hurry())?;
+        let guests = Scheduler::start(worker_threads, demand, ticker.fast_ticks())?;
         Ok(Self {
-            programs: Programs::new(engine, size, linker, compiler, code_key.map_or_else(CodeKey::random, Ok)?),
-            room: Arc::new(Semaphore::new(max_runs as usize)),
-            memory: Arc::new(SharedMemory::new(total_memory)),
+            programs: ProgramCache::new(engine, size, linker, compiler, code_key.map_or_else(CodeKey::random, Ok)?),
+            run_permits: Arc::new(Semaphore::new(max_runs as usize)),
+            memory: Arc::new(MemoryPool::new(total_memory)),
             memory_ceiling: memory_ceiling as u64,
             ticker,
-            guests,
+            scheduler: guests,
         })
     }
 
@@ -104,8 +104,8 @@ impl Sandbox {
     }
 
     /// A program that was prepared lately: saves reading the component's bytes.
-    pub fn prepared(&self, digest: Digest) -> Option<Program> {
-        self.programs.prepared(digest)
+    pub fn cached_program(&self, digest: ComponentDigest) -> Option<Program> {
+        self.programs.get(digest)
     }
 
     /// Runs a task on the threads for guests: whatever calls [`run`](Self::run) belongs on them. A guest is polled in the task that called
@@ -116,7 +116,7 @@ impl Sandbox {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.guests.spawn(task)
+        self.scheduler.spawn(task)
     }
 
     /// The engine, for measurements that compare this sandbox with wasmtime alone.
@@ -126,34 +126,34 @@ impl Sandbox {
     }
 
     /// Runs a konnector to its end, and always comes to one: its own, or a limit's. Waits for its turn first when
-    /// [`Options::max_runs`] are going on; that time does not count.
+    /// [`SandboxOptions::max_runs`] are going on; that time does not count.
     ///
     /// After `cancel` every host function answers `cancelled` at once, and after [`Limits::grace`](crate::Limits::grace) the run is ended.
     /// When this future is dropped, the run is ended without a receipt and without keeping its cookies.
     pub async fn run(
         &self,
         program: &Program,
-        job: Job,
+        job: RunInput,
         mut capabilities: Capabilities,
         cancel: CancellationToken,
-    ) -> Ended {
+    ) -> RunOutput {
         capabilities.limits.memory = capabilities.limits.memory.min(self.memory_ceiling);
         let turn = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
             // The semaphore is never closed.
-            turn = self.room.acquire() => turn.ok(),
+            turn = self.run_permits.acquire() => turn.ok(),
         };
         let run = Run::new(program, capabilities, cancel, Arc::clone(&self.memory));
-        let Some(_turn) = turn else { return run.end_at_once(Ending::Cancelled).await };
+        let Some(_turn) = turn else { return run.finish_without_start(AbortReason::Cancelled).await };
         let _ticking = self.ticker.keep_ticking();
         let id = job.id.clone();
-        log_limit::with_log_limit(&id, run.drive(job)).await
+        log_limit::with_log_limit(&id, run.execute(job)).await
     }
 }
 
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sandbox").field("room", &self.room.available_permits()).finish_non_exhaustive()
+        f.debug_struct("Sandbox").field("room", &self.run_permits.available_permits()).finish_non_exhaustive()
     }
 }

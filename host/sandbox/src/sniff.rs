@@ -2,13 +2,13 @@
 //! `BM`, `MZ`, `GIF` or `%!`, and is no bitmap, program or picture for that.
 
 /// Letters at the beginning of a text that say what it is.
-const LONG_MAGIC: [&[u8]; 4] = [b"%PDF-", b"%!PS-", b"{\\rtf", b"!<arch>\n"];
+const UNAMBIGUOUS_MAGIC: [&[u8]; 4] = [b"%PDF-", b"%!PS-", b"{\\rtf", b"!<arch>\n"];
 
 /// Sizes of the second header of a bitmap, by which its versions are told apart.
-const BITMAP_HEADERS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
+const BITMAP_HEADER_SIZES: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
 
 /// One byte in so many that is no text makes a content binary, if it begins like a text. Old programs end texts with a control character.
-const BINARY_SHARE: usize = 64;
+const MAX_BYTES_PER_BINARY_BYTE: usize = 64;
 
 /// The media type that the beginning of a content shows beyond doubt.
 #[must_use]
@@ -19,8 +19,8 @@ pub fn detect(beginning: &[u8]) -> Option<&'static str> {
     let is_certain = match found {
         "image/bmp" => is_bitmap(beginning),
         found if found.starts_with("text/") => true,
-        _ if LONG_MAGIC.iter().any(|magic| beginning.starts_with(magic)) => true,
-        _ if begins_as_text => binary * BINARY_SHARE > beginning.len(),
+        _ if UNAMBIGUOUS_MAGIC.iter().any(|magic| beginning.starts_with(magic)) => true,
+        _ if begins_as_text => binary * MAX_BYTES_PER_BINARY_BYTE > beginning.len(),
         _ => binary > 0,
     };
     is_certain.then_some(found)
@@ -32,13 +32,13 @@ pub fn detect(beginning: &[u8]) -> Option<&'static str> {
 pub fn media_type(beginning: &[u8], name: &str) -> &'static str {
     let named = mime_guess::from_path(name).first_raw();
     match (detect(beginning), named) {
-        (Some(found), Some(named)) if says_more(named, found) => named,
+        (Some(found), Some(named)) if is_more_specific(named, found) => named,
         (Some(found), _) => found,
         (None, named) => named.unwrap_or("application/octet-stream"),
     }
 }
 
-fn says_more(named: &str, found: &str) -> bool {
+fn is_more_specific(named: &str, found: &str) -> bool {
     let is_text = || {
         named.starts_with("text/")
             || ["json", "xml", "javascript", "sql", "x-sh"].iter().any(|kind| named.ends_with(kind))
@@ -64,7 +64,7 @@ fn is_binary(byte: u8) -> bool {
 fn is_bitmap(beginning: &[u8]) -> bool {
     let number = |at: usize| beginning.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
     match (number(10), number(14)) {
-        (Some(pixels), Some(header)) => BITMAP_HEADERS.contains(&header) && pixels >= 14 + header,
+        (Some(pixels), Some(header)) => BITMAP_HEADER_SIZES.contains(&header) && pixels >= 14 + header,
         _ => false,
     }
 }
@@ -78,7 +78,7 @@ mod tests {
     const BITMAP: &[u8] = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x02\0\0\0\x02\0\0\0\x01\0\x18\0";
 
     #[test]
-    fn no_text_is_binary_whatever_it_begins_with() {
+    fn no_text_is_detected_as_binary() {
         let printable = || (b' '..=b'~').chain([b'\t', b'\n', 0xe9]);
         let mut content = *b"???;date;amount\r\n2026-11-03;42,10;caf\xe9\r\n";
         for first in printable() {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_binary_is_found() {
+    fn binary_content_is_detected() {
         for (content, mime) in [
             (BITMAP, "image/bmp"),
             (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "image/png"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_counts_where_it_says_more() {
+    fn the_name_wins_if_it_is_more_specific() {
         for (content, name, mime) in [
             (&b"BMO;1\n"[..], "lines.csv", "text/csv"),
             (b"BMO;1\n", "lines", "application/octet-stream"),
@@ -149,7 +149,7 @@ mod tests {
         #[test]
         fn no_text_of_any_script_is_binary(text in "[A-Z!%@{]{0,8}\\PC{0,200}") {
             let found = detect(text.as_bytes());
-            let is_named = LONG_MAGIC.iter().any(|magic| text.as_bytes().starts_with(magic));
+            let is_named = UNAMBIGUOUS_MAGIC.iter().any(|magic| text.as_bytes().starts_with(magic));
             prop_assert!(is_named || found.is_none_or(|found| found.starts_with("text/")), "{:?}", found);
         }
     }

@@ -11,22 +11,22 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::capability::Level;
-use crate::logs::Logs;
+use crate::logs::RunLog;
 
 /// How much the guest may write at a time. A write that is all line feeds is as many lines, and a write cannot yield.
-const PERMIT: usize = 8 << 10;
+const MAX_WRITE: usize = 8 << 10;
 /// Bytes of a line that are kept until it is cleaned, masked and cut; the rest of the line is thrown away.
-const LINE: usize = 64 << 10;
+const MAX_PARTIAL_LINE: usize = 64 << 10;
 
 /// Bytes of a command's standard error that are kept (Cozy API, konnector run-time contract, §6.3).
-const COMMAND_ERRORS: usize = 256 << 10;
+const MAX_COMMAND_STDERR: usize = 256 << 10;
 
 /// One of the two streams. Clones write to the same lines.
 #[derive(Clone)]
-pub(crate) struct LineStream(Arc<Mutex<dyn Sink>>);
+pub(crate) struct LineStream(Arc<Mutex<dyn OutputSink>>);
 
 /// What becomes of the bytes of a stream. Neither blocks nor fails, and holds no more than one line.
-pub(crate) trait Sink: Send {
+pub(crate) trait OutputSink: Send {
     /// Takes what was written.
     fn push(&mut self, bytes: &[u8]);
     /// Hands on a last line that no line feed ended.
@@ -34,7 +34,7 @@ pub(crate) trait Sink: Send {
 }
 
 impl LineStream {
-    pub(crate) fn new(sink: impl Sink + 'static) -> Self {
+    pub(crate) fn new(sink: impl OutputSink + 'static) -> Self {
         Self(Arc::new(Mutex::new(sink)))
     }
 
@@ -47,69 +47,69 @@ impl LineStream {
         self.sink().push(bytes);
     }
 
-    fn sink(&self) -> std::sync::MutexGuard<'_, dyn Sink + 'static> {
+    fn sink(&self) -> std::sync::MutexGuard<'_, dyn OutputSink + 'static> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Lines for the log.
-pub(crate) struct Lines {
-    logs: Logs,
-    source: Source,
-    unfinished: Vec<u8>,
+pub(crate) struct LogLineSink {
+    logs: RunLog,
+    source: StdioSource,
+    partial_line: Vec<u8>,
     /// Not all of the line was kept.
     is_cut: bool,
     /// Bytes that are still taken.
-    room: usize,
+    remaining_bytes: usize,
 }
 
 /// Which stream it is, and whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum StdioSource {
     Output,
     Error,
     CommandError,
 }
 
-impl Lines {
-    pub(crate) fn new(logs: Logs, source: Source) -> Self {
-        let room = if source == Source::CommandError { COMMAND_ERRORS } else { usize::MAX };
-        Self { logs, source, unfinished: Vec::new(), is_cut: false, room }
+impl LogLineSink {
+    pub(crate) fn new(logs: RunLog, source: StdioSource) -> Self {
+        let room = if source == StdioSource::CommandError { MAX_COMMAND_STDERR } else { usize::MAX };
+        Self { logs, source, partial_line: Vec::new(), is_cut: false, remaining_bytes: room }
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        let room = LINE.saturating_sub(self.unfinished.len());
+        let room = MAX_PARTIAL_LINE.saturating_sub(self.partial_line.len());
         self.is_cut |= bytes.len() > room;
-        self.unfinished.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.partial_line.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
 
     fn end_line(&mut self, at_end: bool) {
-        let line = std::mem::take(&mut self.unfinished);
+        let line = std::mem::take(&mut self.partial_line);
         let is_cut = std::mem::take(&mut self.is_cut);
         if at_end && line.is_empty() {
             return;
         }
         let line = String::from_utf8_lossy(&line);
         let level = match self.source {
-            Source::Output => Level::Info,
-            Source::Error => Level::Warn,
-            Source::CommandError => Level::Error,
+            StdioSource::Output => Level::Info,
+            StdioSource::Error => Level::Warn,
+            StdioSource::CommandError => Level::Error,
         };
-        if self.source != Source::Output {
-            self.logs.notice_panic(&line);
+        if self.source != StdioSource::Output {
+            self.logs.detect_panic(&line);
         }
         if is_cut {
-            self.logs.beginning(level, &line);
+            self.logs.write_truncated_line(level, &line);
         } else {
-            self.logs.line(level, &line);
+            self.logs.write_line(level, &line);
         }
     }
 }
 
-impl Sink for Lines {
+impl OutputSink for LogLineSink {
     fn push(&mut self, bytes: &[u8]) {
-        let mut rest = bytes.get(..self.room).unwrap_or(bytes);
-        self.room -= rest.len();
+        let mut rest = bytes.get(..self.remaining_bytes).unwrap_or(bytes);
+        self.remaining_bytes -= rest.len();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
             self.append(line);
@@ -147,7 +147,7 @@ impl Pollable for LineStream {
 
 impl OutputStream for LineStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        if bytes.len() > PERMIT {
+        if bytes.len() > MAX_WRITE {
             return Err(StreamError::trap("more was written than `check-write` allowed"));
         }
         self.push(&bytes);
@@ -159,7 +159,7 @@ impl OutputStream for LineStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(PERMIT)
+        Ok(MAX_WRITE)
     }
 }
 
@@ -184,11 +184,11 @@ mod tests {
 
     use super::*;
     use crate::limits::Limits;
-    use crate::logs::tests::logs;
+    use crate::logs::tests::recorded_logs;
 
     fn lines_of(writes: &[&[u8]]) -> Vec<String> {
-        let (logs, kept, _) = logs(&Limits::default());
-        let stream = LineStream::new(Lines::new(logs, Source::Output));
+        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let stream = LineStream::new(LogLineSink::new(logs, StdioSource::Output));
         for bytes in writes {
             stream.push(bytes);
         }
@@ -205,13 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_held_to_a_bound() {
-        let (logs, kept, _) = logs(&Limits::default());
-        let mut lines = Lines::new(logs, Source::Output);
+    fn a_line_without_end_is_bounded() {
+        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let mut lines = LogLineSink::new(logs, StdioSource::Output);
         for _ in 0..1_000 {
             lines.push(&[b'x'; 4_096]);
         }
-        assert!(lines.unfinished.len() <= LINE);
+        assert!(lines.partial_line.len() <= MAX_PARTIAL_LINE);
         lines.finish();
         assert_eq!(kept.messages().len(), 1);
         assert!(kept.messages()[0].len() <= Limits::default().log_line_bytes);
@@ -219,20 +219,20 @@ mod tests {
 
     #[test]
     fn of_the_errors_of_a_command_256_kib_are_kept() {
-        let (logs, kept, _) = logs(&Limits::default());
-        let mut lines = Lines::new(logs, Source::CommandError);
+        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let mut lines = LogLineSink::new(logs, StdioSource::CommandError);
         for _ in 0..10_000 {
             lines.push(&[[b'x'; 99].as_slice(), b"\n"].concat());
         }
         lines.finish();
-        assert_eq!(kept.messages().len(), COMMAND_ERRORS.div_ceil(100));
+        assert_eq!(kept.messages().len(), MAX_COMMAND_STDERR.div_ceil(100));
     }
 
     /// The streams of the standard refuse this too; a host function that takes all at once cannot yield.
     #[test]
     fn a_write_of_more_than_is_permitted_traps() {
-        let (logs, kept, _) = logs(&Limits::default());
-        let mut stream = LineStream::new(Lines::new(logs, Source::Output));
+        let (logs, kept, _) = recorded_logs(&Limits::default());
+        let mut stream = LineStream::new(LogLineSink::new(logs, StdioSource::Output));
         let most = stream.check_write().unwrap();
         assert!(stream.write(vec![b'\n'; most].into()).is_ok());
         assert!(matches!(stream.write(vec![b'\n'; most + 1].into()), Err(StreamError::Trap(_))));
@@ -241,13 +241,13 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_shows_no_part_of_a_secret() {
-        let (logs, kept, _) = logs(&Limits { log_line_bytes: LINE, ..Limits::default() });
-        let mut lines = Lines::new(logs, Source::Output);
-        for _ in 0..LINE / 8 - 1 {
+        let (logs, kept, _) = recorded_logs(&Limits { log_line_bytes: MAX_PARTIAL_LINE, ..Limits::default() });
+        let mut lines = LogLineSink::new(logs, StdioSource::Output);
+        for _ in 0..MAX_PARTIAL_LINE / 8 - 1 {
             lines.push(b"--------");
         }
         lines.push(b"----hunter22\n");
-        assert!(kept.messages()[0].len() > LINE / 2 && !kept.messages()[0].contains("hunt"));
+        assert!(kept.messages()[0].len() > MAX_PARTIAL_LINE / 2 && !kept.messages()[0].contains("hunt"));
     }
 
     proptest! {

@@ -7,82 +7,82 @@ use std::time::Duration;
 use wasmtime::{Engine, EngineWeak};
 
 use crate::error::Error;
-use crate::scheduler::Demand;
+use crate::scheduler::WaitingRuntime;
 
 /// How often a guest looks when nobody waits for its thread: often enough for the clocks of its own run.
-const TICK: Duration = Duration::from_millis(10);
+const TICK_INTERVAL: Duration = Duration::from_millis(10);
 /// How often while somebody waits. A run that wakes from a sleep gets its turn after one tick or two; a switch costs microseconds, so guests
 /// that share a thread lose less than a hundredth to it.
-const HURRIED_TICK: Duration = Duration::from_millis(1);
+const FAST_TICK_INTERVAL: Duration = Duration::from_millis(1);
 /// Ticks without a run after which the thread sleeps. Waking it costs more than a short run does.
-const IDLE_TICKS: u32 = 100;
+const MAX_IDLE_TICKS: u32 = 100;
 
 /// Advances the engine's epoch while runs are going on, and a second longer; an idle server sleeps.
 #[derive(Debug)]
-pub(crate) struct Ticker(Arc<Shared>);
+pub(crate) struct Ticker(Arc<TickerShared>);
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct TickerShared {
+    state: Mutex<TickerState>,
     changed: Condvar,
-    demand: Arc<Demand>,
+    waiting_runtime: Arc<WaitingRuntime>,
     /// The next tick comes soon.
-    hurried: AtomicBool,
+    is_fast: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TickerState {
     runs: usize,
-    stopped: bool,
-    asleep: bool,
+    is_stopped: bool,
+    is_asleep: bool,
 }
 
 impl Ticker {
     /// Starts the thread. It is no task of a runtime, because it must go on when all threads of the runtime are busy.
-    pub(crate) fn start(engine: &Engine, demand: Arc<Demand>) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
+    pub(crate) fn start(engine: &Engine, demand: Arc<WaitingRuntime>) -> Result<Self, Error> {
+        let shared = Arc::new(TickerShared {
             state: Mutex::default(),
             changed: Condvar::new(),
-            demand,
-            hurried: AtomicBool::new(false),
+            waiting_runtime: demand,
+            is_fast: AtomicBool::new(false),
         });
         let (engine, of_thread) = (engine.weak(), Arc::clone(&shared));
         std::thread::Builder::new()
             .name("konnector-epoch".to_owned())
-            .spawn(move || of_thread.tick(&engine))
+            .spawn(move || of_thread.run(&engine))
             .map_err(|error| Error::Engine(format!("cannot start the epoch thread: {error}")))?;
         Ok(Self(shared))
     }
 
     /// Ticks as long as the answer lives.
-    pub(crate) fn keep_ticking(&self) -> Ticking {
+    pub(crate) fn keep_ticking(&self) -> TickGuard {
         let mut state = self.0.state();
         state.runs += 1;
-        if state.asleep {
+        if state.is_asleep {
             self.0.changed.notify_all();
         }
         drop(state);
-        Ticking(Arc::clone(&self.0))
+        TickGuard(Arc::clone(&self.0))
     }
 
     /// What the scheduler calls when a task waits.
-    pub(crate) fn hurry(&self) -> Hurry {
-        Hurry(Arc::clone(&self.0))
+    pub(crate) fn fast_ticks(&self) -> FastTicks {
+        FastTicks(Arc::clone(&self.0))
     }
 }
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.0.state().stopped = true;
+        self.0.state().is_stopped = true;
         self.0.changed.notify_all();
     }
 }
 
 /// One run that wants ticks.
 #[derive(Debug)]
-pub(crate) struct Ticking(Arc<Shared>);
+pub(crate) struct TickGuard(Arc<TickerShared>);
 
-impl Drop for Ticking {
+impl Drop for TickGuard {
     fn drop(&mut self) {
         self.0.state().runs -= 1;
     }
@@ -90,12 +90,12 @@ impl Drop for Ticking {
 
 /// Makes the ticks come fast.
 #[derive(Debug)]
-pub(crate) struct Hurry(Arc<Shared>);
+pub(crate) struct FastTicks(Arc<TickerShared>);
 
-impl Hurry {
-    /// A task waits and no thread is free: tick fast as long as [`Demand`] says so.
-    pub(crate) fn up(&self) {
-        if self.0.hurried.swap(true, Ordering::SeqCst) {
+impl FastTicks {
+    /// A task waits and no thread is free: tick fast as long as [`WaitingRuntime`] says so.
+    pub(crate) fn request(&self) {
+        if self.0.is_fast.swap(true, Ordering::SeqCst) {
             return;
         }
         // Between its look at `hurried` and its sleep, the thread holds the lock.
@@ -104,14 +104,14 @@ impl Hurry {
     }
 }
 
-impl Shared {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+impl TickerShared {
+    fn state(&self) -> std::sync::MutexGuard<'_, TickerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tick(&self, engine: &EngineWeak) {
+    fn run(&self, engine: &EngineWeak) {
         let mut idle_ticks = 0;
-        while !self.wait(&mut idle_ticks) {
+        while !self.wait_for_tick(&mut idle_ticks) {
             match engine.upgrade() {
                 Some(engine) => engine.increment_epoch(),
                 None => return,
@@ -120,28 +120,28 @@ impl Shared {
     }
 
     /// Waits for the next tick, and first for a run when there has been none for a while. Returns whether the thread is to end.
-    fn wait(&self, idle_ticks: &mut u32) -> bool {
+    fn wait_for_tick(&self, idle_ticks: &mut u32) -> bool {
         // In this order: who waits from now on finds `hurried` unset, and sets it.
-        self.hurried.store(false, Ordering::SeqCst);
-        if self.demand.is_there() {
-            self.hurried.store(true, Ordering::SeqCst);
+        self.is_fast.store(false, Ordering::SeqCst);
+        if self.waiting_runtime.is_some() {
+            self.is_fast.store(true, Ordering::SeqCst);
         }
         let mut state = self.state();
         *idle_ticks = if state.runs == 0 { *idle_ticks + 1 } else { 0 };
-        if *idle_ticks > IDLE_TICKS {
-            state.asleep = true;
-            let idle = |state: &mut State| state.runs == 0 && !state.stopped;
+        if *idle_ticks > MAX_IDLE_TICKS {
+            state.is_asleep = true;
+            let idle = |state: &mut TickerState| state.runs == 0 && !state.is_stopped;
             state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
-            state.asleep = false;
+            state.is_asleep = false;
             *idle_ticks = 0;
         }
-        let in_no_hurry = |state: &mut State| !state.stopped && !self.hurried.load(Ordering::SeqCst);
-        let waited = self.changed.wait_timeout_while(state, TICK, in_no_hurry);
+        let in_no_hurry = |state: &mut TickerState| !state.is_stopped && !self.is_fast.load(Ordering::SeqCst);
+        let waited = self.changed.wait_timeout_while(state, TICK_INTERVAL, in_no_hurry);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        let stopped = state.stopped;
+        let stopped = state.is_stopped;
         drop(state);
         if !stopped && !timeout.timed_out() {
-            std::thread::sleep(HURRIED_TICK);
+            std::thread::sleep(FAST_TICK_INTERVAL);
         }
         stopped
     }

@@ -20,7 +20,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-mod contents;
+mod blob_tracker;
 mod crypt;
 mod read;
 mod record;

@@ -13,17 +13,17 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
+mod deferred_deletes;
 mod digests;
 mod disk;
-mod keeper;
 mod memory;
 mod verified;
 
+pub(crate) use deferred_deletes::DeferredDeletes;
 pub(crate) use disk::DiskBlobs;
-pub(crate) use keeper::Keeper;
 pub use memory::MemoryBlobs;
 pub use verified::VerifiedReader;
-pub(crate) use verified::unwrapped;
+pub(crate) use verified::into_store_error;
 
 /// The name of a blob: 32 lower-case hexadecimal digits (UUID version 7). A blob never changes and has one owner.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl fmt::Debug for BlobId {
 }
 
 /// What a failed reading of a blob means. Only what lies in the blob itself makes it unreadable.
-pub(crate) fn unread(blob: BlobId, source: io::Error) -> Result<Error, io::Error> {
+pub(crate) fn classify_read_error(blob: BlobId, source: io::Error) -> Result<Error, io::Error> {
     let is_of_disk = source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
     match source.kind() {
         io::ErrorKind::NotFound => Ok(Error::BlobNotFound { blob }),

@@ -7,22 +7,22 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Map;
 use crate::blob::{BlobId, Blobs};
-use crate::changes::Trace;
+use crate::changes::DeleteMode;
 use crate::error::{Conflict, Error, Result};
 use crate::frame;
-use crate::fsck::ContentLink;
+use crate::fsck::BlobLink;
 use crate::id::DocRef;
-use crate::key::{self, Space};
+use crate::key::{self, Keyspace};
 use crate::kv::Kv;
 use crate::rev::{BodyDigest, Rev};
 use crate::view::{self, View};
 
 /// The largest document, in bytes of JSON.
-pub(crate) const LIMIT: usize = konnector_manifest::json_budget::MAX_DOCUMENT_BYTES;
+pub(crate) const MAX_DOCUMENT_BYTES: usize = konnector_manifest::json_budget::MAX_DOCUMENT_BYTES;
 /// Documents up to this size stand in the map, larger ones in a blob; the rest of an entry takes less than 512 bytes.
-const INLINE_LIMIT: usize = frame::LIMIT - 512;
+const MAX_INLINE_BYTES: usize = frame::MAX_ENTRY_BYTES - 512;
 /// How deep a document may nest: JSON is read up to 128 levels, and the entry adds its own.
-const DEPTH_LIMIT: usize = 120;
+const MAX_DEPTH: usize = 120;
 
 /// A stored document.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,9 +37,9 @@ pub struct Document {
 
 /// A document's entry as it stands. The document is the same for as long as its stamp is.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Stamp(Vec<u8>);
+pub struct DocumentStamp(Vec<u8>);
 
-impl std::fmt::Debug for Stamp {
+impl std::fmt::Debug for DocumentStamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Stamp").field(&self.0.len()).finish()
     }
@@ -47,33 +47,35 @@ impl std::fmt::Debug for Stamp {
 
 /// A document's entry. It names the type, whose place in the key may be cut.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct DocumentRecord {
     pub(crate) rev: Rev,
     pub(crate) doctype: Doctype,
-    pub(crate) content: Content,
+    #[serde(rename = "content")]
+    pub(crate) body: StoredBody,
     /// The SHA-256 of a content in a blob, hexadecimal. What stands in the entry has a checksum there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
 }
 
-impl Record {
+impl DocumentRecord {
     /// The content, where it is in a blob.
-    pub(crate) fn link(&self) -> Option<ContentLink> {
-        self.content.blob().map(|blob| ContentLink { blob, size: None, sha256: self.sha256.clone() })
+    pub(crate) fn blob_link(&self) -> Option<BlobLink> {
+        self.body.blob().map(|blob| BlobLink { blob, size: None, sha256: self.sha256.clone() })
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Content {
-    Body(Map),
+pub(crate) enum StoredBody {
+    #[serde(rename = "body")]
+    Inline(Map),
     Blob(BlobId),
 }
 
-impl Content {
+impl StoredBody {
     pub(crate) fn blob(&self) -> Option<BlobId> {
         match self {
-            Self::Body(_) => None,
+            Self::Inline(_) => None,
             Self::Blob(id) => Some(*id),
         }
     }
@@ -87,7 +89,7 @@ pub(crate) struct Tombstone {
 
 /// A body on its way into the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Body {
+pub(crate) struct PendingBody {
     digest: BodyDigest,
     size: usize,
     map: Map,
@@ -95,7 +97,7 @@ pub(crate) struct Body {
     blob: Option<(BlobId, String)>,
 }
 
-impl Body {
+impl PendingBody {
     pub(crate) fn new(body: Map) -> Self {
         let json = to_json(&body);
         Self { digest: BodyDigest::of(&json), size: json.len(), map: body, blob: None }
@@ -105,8 +107,8 @@ impl Body {
         &self.map
     }
 
-    fn content(&self) -> Content {
-        self.blob.as_ref().map_or_else(|| Content::Body(self.map.clone()), |(blob, _)| Content::Blob(*blob))
+    fn stored(&self) -> StoredBody {
+        self.blob.as_ref().map_or_else(|| StoredBody::Inline(self.map.clone()), |(blob, _)| StoredBody::Blob(*blob))
     }
 
     /// Moves a large body to a blob of its own, which is returned; the caller removes it if nothing comes to refer to it.
@@ -117,14 +119,18 @@ impl Body {
         if self.blob.is_some() {
             return Ok(None);
         }
-        if self.size > LIMIT {
-            return Err(Error::TooLarge { what: format!("document {document}"), size: self.size, limit: LIMIT });
+        if self.size > MAX_DOCUMENT_BYTES {
+            return Err(Error::TooLarge {
+                what: format!("document {document}"),
+                size: self.size,
+                limit: MAX_DOCUMENT_BYTES,
+            });
         }
-        if self.map.values().any(|value| !is_shallow(value, DEPTH_LIMIT)) {
-            let reason = format!("{document} is nested deeper than {DEPTH_LIMIT} levels: flatten it");
+        if self.map.values().any(|value| !is_shallow(value, MAX_DEPTH)) {
+            let reason = format!("{document} is nested deeper than {MAX_DEPTH} levels: flatten it");
             return Err(Error::Invalid { field: "document", reason });
         }
-        if self.size <= INLINE_LIMIT {
+        if self.size <= MAX_INLINE_BYTES {
             return Ok(None);
         }
         let mut writer = blobs.create().await?;
@@ -150,7 +156,7 @@ fn is_shallow(value: &Value, levels: usize) -> bool {
 }
 
 /// Where a document is looked for; nowhere when its id is longer than any that could be written.
-pub(crate) fn place(space: Space, document: &DocRef) -> Result<Option<Vec<u8>>> {
+pub(crate) fn lookup_key(space: Keyspace, document: &DocRef) -> Result<Option<Vec<u8>>> {
     match key::of_document(space, document) {
         Ok(key) => Ok(Some(key)),
         Err(Error::TooLarge { .. }) => Ok(None),
@@ -159,14 +165,14 @@ pub(crate) fn place(space: Space, document: &DocRef) -> Result<Option<Vec<u8>>> 
 }
 
 /// The stamp of a document.
-pub(crate) fn stamp(kv: &dyn Kv, document: &DocRef) -> Result<Option<Stamp>> {
-    let Some(key) = place(Space::Document, document)? else { return Ok(None) };
-    Ok(kv.get(&key)?.map(Stamp))
+pub(crate) fn stamp(kv: &dyn Kv, document: &DocRef) -> Result<Option<DocumentStamp>> {
+    let Some(key) = lookup_key(Keyspace::Document, document)? else { return Ok(None) };
+    Ok(kv.get(&key)?.map(DocumentStamp))
 }
 
 /// Reads a document.
 pub(crate) fn read(kv: &dyn Kv, blobs: &dyn Blobs, document: &DocRef) -> Result<Option<Document>> {
-    resolve(kv, blobs, document, fetch(kv, document)?)
+    resolve(kv, blobs, document, read_record(kv, document)?)
 }
 
 /// Completes a document from its entry.
@@ -174,15 +180,15 @@ pub(crate) fn resolve(
     kv: &dyn Kv,
     blobs: &dyn Blobs,
     document: &DocRef,
-    mut record: Option<Record>,
+    mut record: Option<DocumentRecord>,
 ) -> Result<Option<Document>> {
     while let Some(found) = record {
         match body(blobs, &found) {
             Ok(body) => return Ok(Some(Document { id: document.id.clone(), rev: found.rev, body })),
             Err(Error::BlobNotFound { blob }) => {
                 // A commit may have replaced the document and removed its old content between the two reads.
-                record = fetch(kv, document)?;
-                if record.as_ref().is_some_and(|now| now.content == found.content) {
+                record = read_record(kv, document)?;
+                if record.as_ref().is_some_and(|now| now.body == found.body) {
                     let reason = format!("its content, blob {blob}, is missing");
                     return Err(Error::Corrupt { what: format!("document {document}"), reason });
                 }
@@ -193,8 +199,8 @@ pub(crate) fn resolve(
     Ok(None)
 }
 
-fn fetch(kv: &dyn Kv, document: &DocRef) -> Result<Option<Record>> {
-    let Some(key) = place(Space::Document, document)? else { return Ok(None) };
+fn read_record(kv: &dyn Kv, document: &DocRef) -> Result<Option<DocumentRecord>> {
+    let Some(key) = lookup_key(Keyspace::Document, document)? else { return Ok(None) };
     view::read(kv, &key)
 }
 
@@ -203,17 +209,17 @@ fn fetch(kv: &dyn Kv, document: &DocRef) -> Result<Option<Record>> {
 /// # Errors
 /// [`Error::BlobNotFound`] when it is being replaced.
 pub(crate) fn body_of(view: &mut View<'_>, blobs: &dyn Blobs, key: &[u8]) -> Result<Option<Map>> {
-    view.get::<Record>(key)?.map(|record| body(blobs, &record)).transpose()
+    view.get::<DocumentRecord>(key)?.map(|record| body(blobs, &record)).transpose()
 }
 
 /// The body of a document.
 ///
 /// # Errors
 /// [`Error::BlobNotFound`] when it is being replaced; [`Error::Corrupt`] when it is not what was written.
-pub(crate) fn body(blobs: &dyn Blobs, record: &Record) -> Result<Map> {
-    match &record.content {
-        Content::Body(body) => Ok(body.clone()),
-        Content::Blob(blob) => parse(*blob, record.sha256.as_deref(), &blobs.read(blob)?),
+pub(crate) fn body(blobs: &dyn Blobs, record: &DocumentRecord) -> Result<Map> {
+    match &record.body {
+        StoredBody::Inline(body) => Ok(body.clone()),
+        StoredBody::Blob(blob) => parse_body(*blob, record.sha256.as_deref(), &blobs.read(blob)?),
     }
 }
 
@@ -221,7 +227,7 @@ pub(crate) fn body(blobs: &dyn Blobs, record: &Record) -> Result<Map> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] when it is not what was written.
-pub(crate) fn parse(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<Map> {
+pub(crate) fn parse_body(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<Map> {
     let corrupt = |reason: String| Error::Corrupt { what: format!("blob {blob}"), reason };
     if let Some(said) = sha256 {
         let found = hex::encode(Sha256::digest(bytes));
@@ -233,18 +239,18 @@ pub(crate) fn parse(blob: BlobId, sha256: Option<&str>, bytes: &[u8]) -> Result<
 }
 
 /// Writes a new document, above its tombstone if there is one; returns its revision.
-pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &Body, given: Option<&Rev>) -> Result<Rev> {
-    let key = key::of_document(Space::Document, document)?;
-    if view.get::<Record>(&key)?.is_some() {
+pub(crate) fn create(view: &mut View<'_>, document: &DocRef, body: &PendingBody, given: Option<&Rev>) -> Result<Rev> {
+    let key = key::of_document(Keyspace::Document, document)?;
+    if view.get::<DocumentRecord>(&key)?.is_some() {
         return Err(Conflict::Exists { document: document.clone() }.into());
     }
-    let tombstone_key = key::of_document(Space::Tombstone, document)?;
+    let tombstone_key = key::of_document(Keyspace::Tombstone, document)?;
     let tombstone = view.get::<Tombstone>(&tombstone_key)?;
     if tombstone.is_some() {
         view.remove(tombstone_key);
     }
-    let rev = next(document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body.digest, given)?;
-    write(view, key, document, &rev, body)?;
+    let rev = next_rev(document, tombstone.map(|tombstone| tombstone.rev).as_ref(), body.digest, given)?;
+    write_record(view, key, document, &rev, body)?;
     Ok(rev)
 }
 
@@ -253,12 +259,12 @@ pub(crate) fn replace(
     view: &mut View<'_>,
     document: &DocRef,
     expected: &Rev,
-    body: &Body,
+    body: &PendingBody,
     given: Option<&Rev>,
-) -> Result<(Rev, Record)> {
-    let (key, old) = current(view, document, expected)?;
-    let rev = next(document, Some(expected), body.digest, given)?;
-    write(view, key, document, &rev, body)?;
+) -> Result<(Rev, DocumentRecord)> {
+    let (key, old) = require_rev(view, document, expected)?;
+    let rev = next_rev(document, Some(expected), body.digest, given)?;
+    write_record(view, key, document, &rev, body)?;
     Ok((rev, old))
 }
 
@@ -267,29 +273,29 @@ pub(crate) fn delete(
     view: &mut View<'_>,
     document: &DocRef,
     expected: &Rev,
-    trace: Trace,
+    trace: DeleteMode,
     given: Option<&Rev>,
-) -> Result<(Rev, Record)> {
-    let (key, old) = current(view, document, expected)?;
-    let rev = next(document, Some(expected), BodyDigest::DELETED, given)?;
+) -> Result<(Rev, DocumentRecord)> {
+    let (key, old) = require_rev(view, document, expected)?;
+    let rev = next_rev(document, Some(expected), BodyDigest::DELETED, given)?;
     view.remove(key);
-    if trace == Trace::Tombstone {
-        view.put(key::of_document(Space::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
+    if trace == DeleteMode::Tombstone {
+        view.put(key::of_document(Keyspace::Tombstone, document)?, &Tombstone { rev: rev.clone() })?;
     }
     Ok((rev, old))
 }
 
 /// Insists on the document being there.
 pub(crate) fn require(view: &mut View<'_>, document: &DocRef) -> Result<()> {
-    match view.get::<Record>(&key::of_document(Space::Document, document)?)? {
+    match view.get::<DocumentRecord>(&key::of_document(Keyspace::Document, document)?)? {
         Some(_) => Ok(()),
         None => Err(Error::NotFound { document: document.clone() }),
     }
 }
 
-fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Vec<u8>, Record)> {
-    let key = key::of_document(Space::Document, document)?;
-    match view.get::<Record>(&key)? {
+fn require_rev(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Vec<u8>, DocumentRecord)> {
+    let key = key::of_document(Keyspace::Document, document)?;
+    match view.get::<DocumentRecord>(&key)? {
         Some(record) if record.rev == *expected => Ok((key, record)),
         other => Err(Conflict::Revision {
             document: document.clone(),
@@ -301,7 +307,7 @@ fn current(view: &mut View<'_>, document: &DocRef, expected: &Rev) -> Result<(Ve
 }
 
 /// The revision after `previous`, or the one that another store gave.
-fn next(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Option<&Rev>) -> Result<Rev> {
+fn next_rev(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Option<&Rev>) -> Result<Rev> {
     match given {
         None => Ok(Rev::after(previous, body)),
         Some(given) if given.generation() > previous.map_or(0, Rev::generation) => Ok(given.clone()),
@@ -312,7 +318,7 @@ fn next(document: &DocRef, previous: Option<&Rev>, body: BodyDigest, given: Opti
     }
 }
 
-fn write(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, rev: &Rev, body: &Body) -> Result<()> {
+fn write_record(view: &mut View<'_>, key: Vec<u8>, document: &DocRef, rev: &Rev, body: &PendingBody) -> Result<()> {
     let (doctype, sha256) = (document.doctype.clone(), body.blob.as_ref().map(|(_, sha256)| sha256.clone()));
-    view.put(key, &Record { rev: rev.clone(), doctype, content: body.content(), sha256 })
+    view.put(key, &DocumentRecord { rev: rev.clone(), doctype, body: body.stored(), sha256 })
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::blob::BlobId;
-use crate::fsck::Problem;
+use crate::fsck::FsckProblem;
 use crate::id::DocRef;
 use crate::rev::Rev;
 
@@ -79,7 +79,7 @@ pub enum Error {
          data folder; nothing was deleted, what was set aside is in {}",
         .path.display(), .quarantine.display()
     )]
-    Damaged {
+    DatabaseCorrupt {
         /// The database folder.
         path: PathBuf,
         /// Where the copies are that were made before the repair was tried.
@@ -109,7 +109,7 @@ pub enum Error {
         "the data folder {} has format {found}, and this konnector ({}) knows formats up to {supported}: use konnector {} or a newer one",
         .path.display(), env!("CARGO_PKG_VERSION"), .program.as_deref().unwrap_or("of the version that wrote it")
     )]
-    Format {
+    UnsupportedFormat {
         /// The data folder.
         path: PathBuf,
         /// The format found.
@@ -124,7 +124,7 @@ pub enum Error {
         "the disk is nearly full: {} are free for {}, and {} are kept free; make room, then try again",
         mebibytes(*.free), .path.display(), mebibytes(*.reserve)
     )]
-    Full {
+    DiskFull {
         /// The data folder.
         path: PathBuf,
         /// What is free, in bytes.
@@ -133,12 +133,12 @@ pub enum Error {
         reserve: u64,
     },
     /// Contents that documents refer to are missing or damaged, so that a backup would not hold what they say.
-    #[error("contents are missing or damaged:{}", listed(.problems, *.more))]
-    Contents {
+    #[error("contents are missing or damaged:{}", format_problems(.problems, *.omitted))]
+    BlobsDamaged {
         /// What is wrong, for as many as a person reads.
-        problems: Vec<Problem>,
+        problems: Vec<FsckProblem>,
         /// How many problems are not in the list.
-        more: u64,
+        omitted: u64,
     },
     /// A backup cannot be made or used.
     #[error("the backup cannot be used: {reason}")]
@@ -161,7 +161,7 @@ pub enum Error {
     Database(#[from] sled::Error),
     /// The file of the master key cannot be used.
     #[error("the key file {} {reason}", .path.display())]
-    Key {
+    KeyFile {
         /// The key file.
         path: PathBuf,
         /// What is wrong and what to do, continuing "the key file …".
@@ -234,7 +234,7 @@ pub enum Conflict {
     },
     /// Only one backup is made at a time.
     #[error("another backup is being made: wait for its end")]
-    BackingUp,
+    BackupRunning,
     /// Others kept changing the same entries.
     #[error("too many others are changing the same entries: try again")]
     Contention,
@@ -256,7 +256,7 @@ impl Error {
     /// Whether a content is lost: missing, damaged or unreadable, and so until somebody writes it anew. Failures that pass, such as too many
     /// open files, are none of these.
     #[must_use]
-    pub const fn is_content_lost(&self) -> bool {
+    pub const fn is_blob_lost(&self) -> bool {
         matches!(self, Self::BlobNotFound { .. } | Self::BlobUnreadable { .. } | Self::Corrupt { .. })
     }
 
@@ -268,8 +268,8 @@ impl Error {
 
     /// Whether there is no room for new data (HTTP 507).
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. })
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::DiskFull { .. })
     }
 
     pub(crate) fn backup(reason: impl Into<String>) -> Self {
@@ -283,7 +283,7 @@ impl Error {
 }
 
 /// One problem a line.
-fn listed(problems: &[Problem], more: u64) -> String {
+fn format_problems(problems: &[FsckProblem], more: u64) -> String {
     let mut text: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
     if more > 0 {
         text.push_str(&format!("\n  and {more} more"));

@@ -26,17 +26,21 @@ mod ordered {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    struct Order {
-        place: String,
+    struct ArmedFailpoint {
+        name: String,
         abort: bool,
-        left: AtomicU64,
+        remaining_hits: AtomicU64,
     }
 
-    static ORDER: LazyLock<Option<Order>> = LazyLock::new(|| {
+    static ARMED: LazyLock<Option<ArmedFailpoint>> = LazyLock::new(|| {
         let text = std::env::var("KONNECTOR_FAILPOINT").ok()?;
         let (place, action) = text.split_once('=')?;
         let (action, time) = action.split_once('#').unwrap_or((action, "1"));
-        Some(Order { place: place.to_owned(), abort: action == "abort", left: AtomicU64::new(time.parse().ok()?) })
+        Some(ArmedFailpoint {
+            name: place.to_owned(),
+            abort: action == "abort",
+            remaining_hits: AtomicU64::new(time.parse().ok()?),
+        })
     });
 
     /// See the module.
@@ -44,8 +48,8 @@ mod ordered {
     /// # Errors
     /// The error that was ordered.
     pub fn hit(place: &str) -> io::Result<()> {
-        let Some(order) = ORDER.as_ref().filter(|order| order.place == place) else { return Ok(()) };
-        if order.left.fetch_sub(1, Ordering::SeqCst) != 1 {
+        let Some(order) = ARMED.as_ref().filter(|order| order.name == place) else { return Ok(()) };
+        if order.remaining_hits.fetch_sub(1, Ordering::SeqCst) != 1 {
             return Ok(());
         }
         if order.abort {

@@ -16,21 +16,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::{DocRef, InstanceId};
-use crate::key::{self, Range, Space};
-use crate::kv::{Batch, Committed, Kv, Sequence};
+use crate::key::{self, KeyRange, Keyspace};
+use crate::kv::{Batch, CommitOutcome, Kv, Sequence};
 use crate::rev::Rev;
 use crate::store::Store;
 use crate::view::{self, View};
 
-mod build;
+mod backfill;
 mod check;
 
-pub(crate) use build::number_everything;
-pub(crate) use check::{check_change, check_number, check_numbered};
+pub(crate) use backfill::backfill_feeds;
+pub(crate) use check::{check_change, check_in_feed, check_position};
 
 /// The last change of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct FeedChange {
     /// Where the feed goes on behind it.
     pub seq: Seq,
     /// Id of the document.
@@ -57,14 +57,14 @@ impl FromStr for Seq {
         let (number, epoch) = text.split_once('-').map_or((text, None), |(number, epoch)| (number, Some(epoch)));
         let last = number.parse().map_err(|_| invalid())?;
         // A number alone is that of another kind of database.
-        Ok(Self(epoch.map(|epoch| Sequence { last, epoch: epoch.to_owned() })))
+        Ok(Self(epoch.map(|epoch| Sequence { last, incarnation: epoch.to_owned() })))
     }
 }
 
 impl fmt::Display for Seq {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Some(Sequence { last, epoch }) => write!(f, "{last}-{epoch}"),
+            Some(Sequence { last, incarnation: epoch }) => write!(f, "{last}-{epoch}"),
             None => f.write_str("0"),
         }
     }
@@ -72,7 +72,7 @@ impl fmt::Display for Seq {
 
 /// The entry under a number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub(crate) struct FeedEntry {
     pub(crate) id: String,
     pub(crate) rev: Rev,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -80,68 +80,68 @@ pub(crate) struct Record {
 }
 
 /// Puts a document at the end of its feed.
-pub(crate) fn note(view: &mut View<'_>, document: &DocRef, rev: &Rev, deleted: bool) -> Result<()> {
-    let (place, log) = clear(view, document)?;
-    view.append(log, Record { id: document.id.clone(), rev: rev.clone(), deleted }, place);
+pub(crate) fn record(view: &mut View<'_>, document: &DocRef, rev: &Rev, deleted: bool) -> Result<()> {
+    let (place, log) = remove_entry(view, document)?;
+    view.append(log, FeedEntry { id: document.id.clone(), rev: rev.clone(), deleted }, place);
     Ok(())
 }
 
 /// Takes a document out of its feed.
-pub(crate) fn forget(view: &mut View<'_>, document: &DocRef) -> Result<()> {
-    let (place, _) = clear(view, document)?;
-    view.append_nothing(&place);
+pub(crate) fn remove(view: &mut View<'_>, document: &DocRef) -> Result<()> {
+    let (place, _) = remove_entry(view, document)?;
+    view.cancel_append(&place);
     view.remove(place);
     Ok(())
 }
 
 /// Removes the entry of a document's last change; answers its place and what the keys of its feed begin with.
-fn clear(view: &mut View<'_>, document: &DocRef) -> Result<(Vec<u8>, Vec<u8>)> {
-    let place = key::of_document(Space::Change, document)?;
+fn remove_entry(view: &mut View<'_>, document: &DocRef) -> Result<(Vec<u8>, Vec<u8>)> {
+    let place = key::of_document(Keyspace::Change, document)?;
     let log = key::changes(&document.instance, &document.doctype).from;
     if let Some(number) = view.get::<u64>(&place)? {
-        view.remove(key::numbered(&log, number));
+        view.remove(key::of_log_entry(&log, number));
     }
     Ok((place, log))
 }
 
 /// The key under which a document's last change is, by an entry that says its number; `None` for any other entry.
-pub(crate) fn entry_at(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
-    if key::space_of(key) != Some(Space::Change) {
+pub(crate) fn entry_key(key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    if key::keyspace_of(key) != Some(Keyspace::Change) {
         return None;
     }
-    Some(key::numbered(&key::changes_beside(key)?, view::decode(key, value).ok()?))
+    Some(key::of_log_entry(&key::change_log_of(key)?, view::decode(key, value).ok()?))
 }
 
 /// Up to `limit` changes behind `since`, or from the last one down to there.
-pub(crate) fn changes(
+pub(crate) fn list(
     kv: &dyn Kv,
     (instance, doctype): (&InstanceId, &Doctype),
     since: &Seq,
     limit: usize,
     direction: Direction,
-) -> Result<Vec<Change>> {
-    let Some(Sequence { epoch, .. }) = view::read(kv, &key::sequence())? else { return Ok(Vec::new()) };
-    let range = behind(instance, doctype, since, &epoch);
+) -> Result<Vec<FeedChange>> {
+    let Some(Sequence { incarnation: epoch, .. }) = view::read(kv, &key::sequence())? else { return Ok(Vec::new()) };
+    let range = range_after(instance, doctype, since, &epoch);
     let entries = kv.scan(&range.from, &range.to, limit, direction == Direction::Backward)?;
     entries.into_iter().map(|(key, value)| change(&key, view::decode(&key, &value)?, &epoch)).collect()
 }
 
 /// The changes of some documents behind `since`.
-fn of_documents(
+fn list_for(
     kv: &dyn Kv,
     (instance, doctype): (&InstanceId, &Doctype),
     since: &Seq,
     ids: impl IntoIterator<Item = String>,
-) -> Result<Vec<Change>> {
-    let Some(Sequence { epoch, .. }) = view::read(kv, &key::sequence())? else { return Ok(Vec::new()) };
-    let (range, log) = (behind(instance, doctype, since, &epoch), key::changes(instance, doctype).from);
+) -> Result<Vec<FeedChange>> {
+    let Some(Sequence { incarnation: epoch, .. }) = view::read(kv, &key::sequence())? else { return Ok(Vec::new()) };
+    let (range, log) = (range_after(instance, doctype, since, &epoch), key::changes(instance, doctype).from);
     let mut found = BTreeMap::new();
     for id in ids {
-        let Ok(place) = key::of_document(Space::Change, &DocRef::new(instance, doctype, id)) else { continue };
+        let Ok(place) = key::of_document(Keyspace::Change, &DocRef::new(instance, doctype, id)) else { continue };
         let Some(number) = view::read(kv, &place)? else { continue };
-        let key = key::numbered(&log, number);
+        let key = key::of_log_entry(&log, number);
         if key >= range.from
-            && let Some(record) = view::read::<Record>(kv, &key)?
+            && let Some(record) = view::read::<FeedEntry>(kv, &key)?
         {
             found.insert(number, change(&key, record, &epoch)?);
         }
@@ -149,30 +149,30 @@ fn of_documents(
     Ok(found.into_values().collect())
 }
 
-fn change(key: &[u8], record: Record, epoch: &str) -> Result<Change> {
-    let seq = Seq(Some(Sequence { last: key::number(key)?, epoch: epoch.to_owned() }));
-    let Record { id, rev, deleted } = record;
-    Ok(Change { seq, id, rev, deleted })
+fn change(key: &[u8], record: FeedEntry, epoch: &str) -> Result<FeedChange> {
+    let seq = Seq(Some(Sequence { last: key::log_number(key)?, incarnation: epoch.to_owned() }));
+    let FeedEntry { id, rev, deleted } = record;
+    Ok(FeedChange { seq, id, rev, deleted })
 }
 
-fn behind(instance: &InstanceId, doctype: &Doctype, since: &Seq, epoch: &str) -> Range {
+fn range_after(instance: &InstanceId, doctype: &Doctype, since: &Seq, epoch: &str) -> KeyRange {
     let mut range = key::changes(instance, doctype);
-    if let Some(seen) = since.0.as_ref().filter(|seen| seen.epoch == epoch) {
-        let last = key::numbered(&range.from, seen.last);
-        range.behind(&last);
+    if let Some(seen) = since.0.as_ref().filter(|seen| seen.incarnation == epoch) {
+        let last = key::of_log_entry(&range.from, seen.last);
+        range.start_after(&last);
     }
     range
 }
 
 /// Makes places in the feeds of a store that was restored differ from those that were told before.
-pub(crate) async fn begin_again(store: &Store) -> Result<()> {
+pub(crate) async fn renew_incarnation(store: &Store) -> Result<()> {
     let at = key::sequence();
     let Some(Sequence { last, .. }) = view::read(store.kv(), &at)? else { return Ok(()) };
-    let sequence = Sequence { last, ..Sequence::begin()? };
+    let sequence = Sequence { last, ..Sequence::new()? };
     let mut batch = Batch::default();
     batch.put(at, crate::frame::encode(|| "the sequence of changes".to_owned(), &sequence)?);
     // Without checks it cannot be refused.
-    let _: Committed = store.kv().commit(batch).await?;
+    let _: CommitOutcome = store.kv().commit(batch).await?;
     Ok(())
 }
 
@@ -190,10 +190,10 @@ impl Store {
         since: &Seq,
         limit: usize,
         direction: Direction,
-    ) -> Result<Vec<Change>> {
-        let changes = changes(self.kv(), (instance, doctype), since, limit, direction)?;
+    ) -> Result<Vec<FeedChange>> {
+        let changes = list(self.kv(), (instance, doctype), since, limit, direction)?;
         // Reads may be ahead of the disk, and after a crash the same numbers are given to other changes: nobody may have seen them before.
-        let _: Committed = self.kv().commit(Batch::default()).await?;
+        let _: CommitOutcome = self.kv().commit(Batch::default()).await?;
         Ok(changes)
     }
 
@@ -202,15 +202,15 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::changes`].
-    pub async fn changes_of(
+    pub async fn changes_for(
         &self,
         instance: &InstanceId,
         doctype: &Doctype,
         since: &Seq,
         ids: impl IntoIterator<Item = String> + Send,
-    ) -> Result<Vec<Change>> {
-        let changes = of_documents(self.kv(), (instance, doctype), since, ids)?;
-        let _: Committed = self.kv().commit(Batch::default()).await?;
+    ) -> Result<Vec<FeedChange>> {
+        let changes = list_for(self.kv(), (instance, doctype), since, ids)?;
+        let _: CommitOutcome = self.kv().commit(Batch::default()).await?;
         Ok(changes)
     }
 
@@ -219,8 +219,8 @@ impl Store {
     /// # Errors
     /// Like [`Store::get`].
     pub fn count_changes(&self, instance: &InstanceId, doctype: &Doctype, since: &Seq, most: usize) -> Result<usize> {
-        let Some(Sequence { epoch, .. }) = view::read(self.kv(), &key::sequence())? else { return Ok(0) };
-        let range = behind(instance, doctype, since, &epoch);
+        let Some(Sequence { incarnation: epoch, .. }) = view::read(self.kv(), &key::sequence())? else { return Ok(0) };
+        let range = range_after(instance, doctype, since, &epoch);
         Ok(self.kv().scan(&range.from, &range.to, most, false)?.len())
     }
 
@@ -231,26 +231,26 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::commit`].
-    pub async fn forget_deleted(&self, instance: &InstanceId, doctype: &Doctype) -> Result<()> {
+    pub async fn purge_tombstones(&self, instance: &InstanceId, doctype: &Doctype) -> Result<()> {
         let mut range = key::tombstones(instance, doctype);
         loop {
-            let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
+            let page = self.kv().scan(&range.from, &range.to, PURGE_BATCH_SIZE, false)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             let behind = last.clone();
             let mut view = View::new(self.kv());
             for (key, _) in page {
                 // Read through the view: one that is created again meanwhile keeps its revisions.
                 if view.get::<crate::document::Tombstone>(&key)?.is_some() {
-                    forget(&mut view, &DocRef::new(instance, doctype, key::document_id(&key)?))?;
+                    remove(&mut view, &DocRef::new(instance, doctype, key::document_id(&key)?))?;
                     view.remove(key);
                 }
             }
-            if self.kv().commit(view.into_batch()?).await? == Committed::Applied {
-                range.behind(&behind);
+            if self.kv().commit(view.into_batch()?).await? == CommitOutcome::Applied {
+                range.start_after(&behind);
             }
         }
     }
 }
 
 /// Traces that are forgotten in one commit.
-const PAGE: usize = 128;
+const PURGE_BATCH_SIZE: usize = 128;

@@ -7,22 +7,22 @@ use crate::error::{Error, Result};
 
 /// The largest entry that the store writes. A sled page holds up to 17 entries and must stay under 128 KiB: a larger page
 /// becomes a file of its own that sled never syncs.
-pub(crate) const LIMIT: usize = 7 * 1024;
+pub(crate) const MAX_ENTRY_BYTES: usize = 7 * 1024;
 
 /// The only format so far: JSON.
 const JSON: u8 = 1;
-const HEADER: usize = 5;
+const HEADER_BYTES: usize = 5;
 
 /// Writes an entry: `[format][crc32 of the content, big-endian][content]`.
 ///
 /// # Errors
-/// [`Error::TooLarge`] when the entry exceeds [`LIMIT`].
+/// [`Error::TooLarge`] when the entry exceeds [`MAX_DOCUMENT_BYTES`].
 pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Result<Vec<u8>> {
     let content = serde_json::to_vec(record)
         .map_err(|error| Error::Invalid { field: "entry", reason: format!("{} is not JSON: {error}", what()) })?;
-    let size = HEADER + content.len();
-    if size > LIMIT {
-        return Err(Error::TooLarge { what: what(), size, limit: LIMIT });
+    let size = HEADER_BYTES + content.len();
+    if size > MAX_ENTRY_BYTES {
+        return Err(Error::TooLarge { what: what(), size, limit: MAX_ENTRY_BYTES });
     }
     let mut bytes = Vec::with_capacity(size);
     bytes.push(JSON);
@@ -36,7 +36,7 @@ pub(crate) fn encode<T: Serialize>(what: impl Fn() -> String, record: &T) -> Res
 /// # Errors
 /// [`Error::Corrupt`], naming the entry, when the bytes are anything else.
 pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(check(&what, bytes)?)
+    serde_json::from_slice(verify(&what, bytes)?)
         .map_err(|error| Error::Corrupt { what: what(), reason: error.to_string() })
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn decode<T: DeserializeOwned>(what: impl Fn() -> String, bytes: &[u8
 ///
 /// # Errors
 /// [`Error::Corrupt`], naming the entry, when the bytes are not what was written.
-pub(crate) fn check(what: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
+pub(crate) fn verify(what: impl Fn() -> String, bytes: &[u8]) -> Result<&[u8]> {
     let corrupt = |reason: String| Error::Corrupt { what: what(), reason };
     match bytes {
         [JSON, a, b, c, d, content @ ..] => {
@@ -90,8 +90,8 @@ mod tests {
 
     #[test]
     fn the_limit_counts_the_whole_entry() {
-        let overhead = HEADER + 2;
-        assert_eq!(encode(name, &"x".repeat(LIMIT - overhead)).unwrap().len(), LIMIT);
-        assert!(matches!(encode(name, &"x".repeat(LIMIT - overhead + 1)), Err(Error::TooLarge { .. })));
+        let overhead = HEADER_BYTES + 2;
+        assert_eq!(encode(name, &"x".repeat(MAX_ENTRY_BYTES - overhead)).unwrap().len(), MAX_ENTRY_BYTES);
+        assert!(matches!(encode(name, &"x".repeat(MAX_ENTRY_BYTES - overhead + 1)), Err(Error::TooLarge { .. })));
     }
 }

@@ -32,27 +32,27 @@ use crate::error::{Error, Result};
 use crate::id::{DocRef, InstanceId};
 
 /// The longest document id, in bytes.
-const ID_LIMIT: usize = 200;
+const MAX_ID_BYTES: usize = 200;
 /// The longest document type, in bytes.
-const DOCTYPE_LIMIT: usize = 200;
+const MAX_DOCTYPE_BYTES: usize = 200;
 /// The longest name of an index, in bytes.
-const INDEX_LIMIT: usize = 64;
+const MAX_INDEX_NAME_BYTES: usize = 64;
 /// What stands before the kind of entry: the version, the instance.
-const INSTANCE_PREFIX: usize = 17;
+const INSTANCE_PREFIX_BYTES: usize = 17;
 /// What stands before the doctype: that, and the kind of entry.
-const DOCUMENT_PREFIX: usize = INSTANCE_PREFIX + 1;
-const DOCTYPE_SPACE: usize = 36;
-const TEXT_SPACE: usize = 160;
+const DOCUMENT_PREFIX_BYTES: usize = INSTANCE_PREFIX_BYTES + 1;
+const MAX_DOCTYPE_KEY_BYTES: usize = 36;
+const MAX_TEXT_KEY_BYTES: usize = 160;
 /// Bytes of an id in the key of a secondary index.
-const ENTRY_ID_SPACE: usize = 76;
+const MAX_ENTRY_ID_BYTES: usize = 76;
 /// What the keys of ready jobs begin with.
-const READY: [u8; 2] = [2, b'q'];
+const READY_PREFIX: [u8; 2] = [2, b'q'];
 /// How much of a long text stays readable, and in order.
-const TEXT_PREFIX: usize = 128;
+const TEXT_PREFIX_BYTES: usize = 128;
 
 /// The kinds of entries that belong to a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Space {
+pub(crate) enum Keyspace {
     Document,
     Tombstone,
     /// The number of its last change.
@@ -64,20 +64,20 @@ pub(crate) enum Space {
 /// The kinds of entries that wait for a time, across instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Timeline {
-    Later,
+    Delayed,
     Due,
 }
 
 /// A range of keys, `from <= key < to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Range {
+pub(crate) struct KeyRange {
     pub(crate) from: Vec<u8>,
     pub(crate) to: Vec<u8>,
 }
 
-impl Range {
+impl KeyRange {
     /// Every key that starts with `prefix`.
-    pub(crate) fn starting_with(prefix: Vec<u8>) -> Self {
+    pub(crate) fn with_prefix(prefix: Vec<u8>) -> Self {
         let mut to = prefix.clone();
         // The successor of a prefix is the prefix with its last byte that can grow, grown.
         while to.pop_if(|byte| *byte == u8::MAX).is_some() {}
@@ -88,7 +88,7 @@ impl Range {
     }
 
     /// The part behind `key`.
-    pub(crate) fn behind(&mut self, key: &[u8]) {
+    pub(crate) fn start_after(&mut self, key: &[u8]) {
         let next = [key, &[0]].concat();
         if next > self.from {
             self.from = next;
@@ -109,8 +109,8 @@ pub(crate) fn sequence() -> Vec<u8> {
 }
 
 /// Every key there may be.
-pub(crate) fn everything() -> Range {
-    Range { from: Vec::new(), to: vec![u8::MAX] }
+pub(crate) fn all() -> KeyRange {
+    KeyRange { from: Vec::new(), to: vec![u8::MAX] }
 }
 
 /// Whose entry a key is; `None` for one that belongs to no instance.
@@ -120,14 +120,14 @@ pub(crate) fn instance(key: &[u8]) -> Option<InstanceId> {
 }
 
 /// What a key of an instance's entry tells, behind the kind of entry.
-pub(crate) fn in_instance(key: &[u8]) -> Option<&[u8]> {
-    key.get(DOCUMENT_PREFIX..)
+pub(crate) fn instance_suffix(key: &[u8]) -> Option<&[u8]> {
+    key.get(DOCUMENT_PREFIX_BYTES..)
 }
 
 /// The key of another entry of the same document.
-pub(crate) fn in_space(key: &[u8], space: Space) -> Vec<u8> {
+pub(crate) fn with_keyspace(key: &[u8], space: Keyspace) -> Vec<u8> {
     let mut key = key.to_vec();
-    if let Some(letter) = key.get_mut(INSTANCE_PREFIX) {
+    if let Some(letter) = key.get_mut(INSTANCE_PREFIX_BYTES) {
         *letter = space.letter();
     }
     key
@@ -135,28 +135,28 @@ pub(crate) fn in_space(key: &[u8], space: Space) -> Vec<u8> {
 
 /// The name of the index in the key of an entry of a unique index.
 pub(crate) fn index_name(key: &[u8]) -> Option<&str> {
-    let path = key.get(DOCUMENT_PREFIX..)?;
+    let path = key.get(DOCUMENT_PREFIX_BYTES..)?;
     str::from_utf8(path.split(|byte| *byte == 0).next()?).ok()
 }
 
 /// The parts of a key of a secondary index: up to the type and its zero byte, with the letter of the kind; and what follows.
-pub(crate) fn split_type(key: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = key.get(DOCUMENT_PREFIX..)?.iter().position(|byte| *byte == 0)?;
-    key.split_at_checked(DOCUMENT_PREFIX + end + 1)
+pub(crate) fn split_doctype(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = key.get(DOCUMENT_PREFIX_BYTES..)?.iter().position(|byte| *byte == 0)?;
+    key.split_at_checked(DOCUMENT_PREFIX_BYTES + end + 1)
 }
 
 /// The same type under the letter of its catalog of indexes.
 pub(crate) fn catalog_of(of_type: &[u8]) -> Vec<u8> {
     let mut key = of_type.to_vec();
-    if let Some(letter) = key.get_mut(INSTANCE_PREFIX) {
+    if let Some(letter) = key.get_mut(INSTANCE_PREFIX_BYTES) {
         *letter = b'x';
     }
     key
 }
 
 /// The key of a document's entry by the part of the key up to its type, under any letter.
-pub(crate) fn of_type_and_id(of_type: &[u8], space: Space, id: &str) -> Vec<u8> {
-    let mut key = in_space(of_type, space);
+pub(crate) fn of_doctype_and_id(of_type: &[u8], space: Keyspace, id: &str) -> Vec<u8> {
+    let mut key = with_keyspace(of_type, space);
     key.extend(id.as_bytes());
     key
 }
@@ -165,40 +165,40 @@ pub(crate) fn of_type_and_id(of_type: &[u8], space: Space, id: &str) -> Vec<u8> 
 ///
 /// # Errors
 /// [`Error::Invalid`] for an empty id, [`Error::TooLarge`] for one over 200 bytes, or a type over 200 bytes.
-pub(crate) fn of_document(space: Space, document: &DocRef) -> Result<Vec<u8>> {
+pub(crate) fn of_document(space: Keyspace, document: &DocRef) -> Result<Vec<u8>> {
     if document.id.is_empty() {
         return Err(Error::Invalid {
             field: "document id",
             reason: format!("it is empty (type {})", document.doctype),
         });
     }
-    if document.id.len() > ID_LIMIT {
+    if document.id.len() > MAX_ID_BYTES {
         let what = format!("the id of document {document}");
-        return Err(Error::TooLarge { what, size: document.id.len(), limit: ID_LIMIT });
+        return Err(Error::TooLarge { what, size: document.id.len(), limit: MAX_ID_BYTES });
     }
     let doctype = document.doctype.as_ref();
-    if doctype.len() > DOCTYPE_LIMIT {
+    if doctype.len() > MAX_DOCTYPE_BYTES {
         let what = format!("the document type {doctype}");
-        return Err(Error::TooLarge { what, size: doctype.len(), limit: DOCTYPE_LIMIT });
+        return Err(Error::TooLarge { what, size: doctype.len(), limit: MAX_DOCTYPE_BYTES });
     }
     Ok(document_key(space, document))
 }
 
 /// All changes of documents of a type.
-pub(crate) fn changes(instance: &InstanceId, doctype: &Doctype) -> Range {
-    Range::starting_with(of_type(instance, b'c', doctype))
+pub(crate) fn changes(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
+    KeyRange::with_prefix(doctype_prefix(instance, b'c', doctype))
 }
 
 /// What the keys of the changes of a type begin with, by the key of any entry of one of its documents.
-pub(crate) fn changes_beside(key: &[u8]) -> Option<Vec<u8>> {
-    let (of_type, _) = split_type(key)?;
+pub(crate) fn change_log_of(key: &[u8]) -> Option<Vec<u8>> {
+    let (of_type, _) = split_doctype(key)?;
     let mut log = of_type.to_vec();
-    *log.get_mut(INSTANCE_PREFIX)? = b'c';
+    *log.get_mut(INSTANCE_PREFIX_BYTES)? = b'c';
     Some(log)
 }
 
 /// The key of the entry of a log under a number.
-pub(crate) fn numbered(log: &[u8], number: u64) -> Vec<u8> {
+pub(crate) fn of_log_entry(log: &[u8], number: u64) -> Vec<u8> {
     [log, &number.to_be_bytes()].concat()
 }
 
@@ -206,8 +206,8 @@ pub(crate) fn numbered(log: &[u8], number: u64) -> Vec<u8> {
 ///
 /// # Errors
 /// [`Error::Corrupt`] for any other key.
-pub(crate) fn number(key: &[u8]) -> Result<u64> {
-    let number = split_type(key).and_then(|(_, number)| number.try_into().ok()).map(u64::from_be_bytes);
+pub(crate) fn log_number(key: &[u8]) -> Result<u64> {
+    let number = split_doctype(key).and_then(|(_, number)| number.try_into().ok()).map(u64::from_be_bytes);
     number.ok_or_else(|| Error::Corrupt {
         what: format!("key {}", key.escape_ascii()),
         reason: "it is no change's".into(),
@@ -215,18 +215,18 @@ pub(crate) fn number(key: &[u8]) -> Result<u64> {
 }
 
 /// The traces of all deleted documents of a type.
-pub(crate) fn tombstones(instance: &InstanceId, doctype: &Doctype) -> Range {
-    Range::starting_with(of_type(instance, b't', doctype))
+pub(crate) fn tombstones(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
+    KeyRange::with_prefix(doctype_prefix(instance, b't', doctype))
 }
 
 /// All documents of a type.
-pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> Range {
-    Range::starting_with(of_type(instance, b'd', doctype))
+pub(crate) fn documents(instance: &InstanceId, doctype: &Doctype) -> KeyRange {
+    KeyRange::with_prefix(doctype_prefix(instance, b'd', doctype))
 }
 
 /// All documents of an instance.
-pub(crate) fn all_documents(instance: &InstanceId) -> Range {
-    Range::starting_with(space(instance, b'd'))
+pub(crate) fn all_documents(instance: &InstanceId) -> KeyRange {
+    KeyRange::with_prefix(instance_prefix(instance, b'd'))
 }
 
 /// The id in the key of a document.
@@ -234,7 +234,7 @@ pub(crate) fn all_documents(instance: &InstanceId) -> Range {
 /// # Errors
 /// [`Error::Corrupt`] for any other key.
 pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
-    let path = key.get(DOCUMENT_PREFIX..).unwrap_or_default();
+    let path = key.get(DOCUMENT_PREFIX_BYTES..).unwrap_or_default();
     let id = path.splitn(2, |byte| *byte == 0).nth(1).and_then(|id| str::from_utf8(id).ok());
     id.ok_or_else(|| Error::Corrupt {
         what: format!("key {}", key.escape_ascii()),
@@ -243,71 +243,77 @@ pub(crate) fn document_id(key: &[u8]) -> Result<&str> {
 }
 
 /// Everything that belongs to an instance, apart from its places on timelines.
-pub(crate) fn of_instance(instance: &InstanceId) -> Range {
-    let mut prefix = space(instance, 0);
+pub(crate) fn of_instance(instance: &InstanceId) -> KeyRange {
+    let mut prefix = instance_prefix(instance, 0);
     prefix.pop();
-    Range::starting_with(prefix)
+    KeyRange::with_prefix(prefix)
 }
 
 /// Everything that belongs to any instance, in the order of the instances.
-pub(crate) fn all_instances() -> Range {
-    Range::starting_with(vec![1])
+pub(crate) fn all_instances() -> KeyRange {
+    KeyRange::with_prefix(vec![1])
 }
 
 /// What an entry of an instance's document is; `None` for any other key.
-pub(crate) fn space_of(key: &[u8]) -> Option<Space> {
-    let letter = key.strip_prefix(&[1])?.get(INSTANCE_PREFIX - 1)?;
-    let spaces = [Space::Document, Space::Tombstone, Space::Change, Space::Job, Space::Schedule];
+pub(crate) fn keyspace_of(key: &[u8]) -> Option<Keyspace> {
+    let letter = key.strip_prefix(&[1])?.get(INSTANCE_PREFIX_BYTES - 1)?;
+    let spaces = [Keyspace::Document, Keyspace::Tombstone, Keyspace::Change, Keyspace::Job, Keyspace::Schedule];
     spaces.into_iter().find(|space| space.letter() == *letter)
 }
 
 /// Whether a key is that of a document.
 pub(crate) fn is_document(key: &[u8]) -> bool {
-    key.first() == Some(&1) && key.get(INSTANCE_PREFIX) == Some(&b'd')
+    key.first() == Some(&1) && key.get(INSTANCE_PREFIX_BYTES) == Some(&b'd')
 }
 
 /// The key of an entry of a unique index.
 ///
 /// # Errors
 /// [`Error::Invalid`] for an index name that is empty, over 64 bytes or holds a zero byte.
-pub(crate) fn of_index(instance: &InstanceId, index: &str, text: &str) -> Result<Vec<u8>> {
-    let mut key = index_prefix(instance, index)?;
-    key.extend(short(text));
+pub(crate) fn of_unique(instance: &InstanceId, index: &str, text: &str) -> Result<Vec<u8>> {
+    let mut key = unique_prefix(instance, index)?;
+    key.extend(truncated_text(text));
     Ok(key)
 }
 
 /// All entries of a unique index whose text may start with `prefix`: with a long prefix, others too.
 ///
 /// # Errors
-/// Like [`of_index`].
-pub(crate) fn indexed(instance: &InstanceId, index: &str, prefix: &str) -> Result<Range> {
-    let mut key = index_prefix(instance, index)?;
-    key.extend(prefix.as_bytes().iter().take(TEXT_PREFIX));
-    Ok(Range::starting_with(key))
+/// Like [`of_unique`].
+pub(crate) fn unique_range(instance: &InstanceId, index: &str, prefix: &str) -> Result<KeyRange> {
+    let mut key = unique_prefix(instance, index)?;
+    key.extend(prefix.as_bytes().iter().take(TEXT_PREFIX_BYTES));
+    Ok(KeyRange::with_prefix(key))
 }
 
 /// The key of the list of a type's secondary indexes.
 pub(crate) fn of_catalog(instance: &InstanceId, doctype: &Doctype) -> Vec<u8> {
-    of_type(instance, b'x', doctype)
+    doctype_prefix(instance, b'x', doctype)
 }
 
 /// The key of how far a secondary index is built.
-pub(crate) fn of_progress(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
-    let mut key = of_type(instance, b'x', doctype);
+pub(crate) fn of_build_progress(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
+    let mut key = doctype_prefix(instance, b'x', doctype);
     key.extend(number.to_be_bytes());
     key
 }
 
 /// What the keys of a secondary index begin with.
-pub(crate) fn of_entries(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
-    let mut key = of_type(instance, b'i', doctype);
+pub(crate) fn entries_prefix(instance: &InstanceId, doctype: &Doctype, number: u32) -> Vec<u8> {
+    let mut key = doctype_prefix(instance, b'i', doctype);
     key.extend(number.to_be_bytes());
     key
 }
 
 /// The key of an entry of a secondary index, with at most 120 bytes of values.
-pub(crate) fn of_entry(instance: &InstanceId, doctype: &Doctype, number: u32, values: &[u8], id: &str) -> Vec<u8> {
-    let mut key = of_entries(instance, doctype, number);
+pub(crate) fn of_index_entry(
+    instance: &InstanceId,
+    doctype: &Doctype,
+    number: u32,
+    values: &[u8],
+    id: &str,
+) -> Vec<u8> {
+    let mut key = entries_prefix(instance, doctype, number);
     key.extend(values);
     key.extend(entry_id(id));
     key
@@ -316,18 +322,18 @@ pub(crate) fn of_entry(instance: &InstanceId, doctype: &Doctype, number: u32, va
 /// A document's id at the end of an entry's key; only a cut one has 76 bytes.
 pub(crate) fn entry_id(id: &str) -> Vec<u8> {
     let id = id.as_bytes();
-    if id.len() < ENTRY_ID_SPACE { id.to_vec() } else { cut(id, ENTRY_ID_SPACE - 33, "~", 16) }
+    if id.len() < MAX_ENTRY_ID_BYTES { id.to_vec() } else { truncate_with_hash(id, MAX_ENTRY_ID_BYTES - 33, "~", 16) }
 }
 
 pub(crate) fn of_lock(instance: &InstanceId, name: &str) -> Vec<u8> {
-    let mut key = space(instance, b'k');
-    key.extend(short(name));
+    let mut key = instance_prefix(instance, b'k');
+    key.extend(truncated_text(name));
     key
 }
 
 pub(crate) fn of_slot(permit: &str, number: u32) -> Vec<u8> {
     let mut key = vec![2, b's'];
-    key.extend(short(permit));
+    key.extend(truncated_text(permit));
     key.push(0);
     key.extend(number.to_be_bytes());
     key
@@ -335,17 +341,17 @@ pub(crate) fn of_slot(permit: &str, number: u32) -> Vec<u8> {
 
 /// What the key of a ready job tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ReadyPlace {
+pub(crate) struct ReadyKey {
     pub(crate) key: Vec<u8>,
     pub(crate) class: [u8; 8],
     pub(crate) instance: [u8; 16],
     pub(crate) lane: [u8; 8],
 }
 
-impl ReadyPlace {
+impl ReadyKey {
     /// `None` for any other key.
-    pub(crate) fn read(key: &[u8]) -> Option<Self> {
-        let (class, rest) = key.strip_prefix(&READY)?.split_first_chunk()?;
+    pub(crate) fn parse(key: &[u8]) -> Option<Self> {
+        let (class, rest) = key.strip_prefix(&READY_PREFIX)?.split_first_chunk()?;
         let (instance, rest) = rest.split_first_chunk()?;
         let (lane, _) = rest.split_first_chunk()?;
         Some(Self { key: key.to_vec(), class: *class, instance: *instance, lane: *lane })
@@ -353,62 +359,62 @@ impl ReadyPlace {
 }
 
 pub(crate) fn of_ready(class: &str, lock: Option<&str>, run_at: DateTime<Utc>, job: &DocRef) -> Vec<u8> {
-    let mut key = READY.to_vec();
-    key.extend(label(class));
+    let mut key = READY_PREFIX.to_vec();
+    key.extend(short_hash(class));
     key.extend(job.instance.as_bytes());
-    key.extend(lock.map(label).unwrap_or_default());
-    key.extend(time(run_at));
-    key.extend(short(&job.to_string()));
+    key.extend(lock.map(short_hash).unwrap_or_default());
+    key.extend(encode_time(run_at));
+    key.extend(truncated_text(&job.to_string()));
     key
 }
 
 /// All ready jobs.
-pub(crate) fn ready() -> Range {
-    Range::starting_with(READY.to_vec())
+pub(crate) fn ready() -> KeyRange {
+    KeyRange::with_prefix(READY_PREFIX.to_vec())
 }
 
-pub(crate) fn ready_of_class(class: [u8; 8]) -> Range {
-    Range::starting_with([READY.as_slice(), &class].concat())
+pub(crate) fn ready_of_class(class: [u8; 8]) -> KeyRange {
+    KeyRange::with_prefix([READY_PREFIX.as_slice(), &class].concat())
 }
 
-pub(crate) fn ready_of_instance(class: [u8; 8], instance: [u8; 16]) -> Range {
-    Range::starting_with([READY.as_slice(), &class, &instance].concat())
+pub(crate) fn ready_of_instance(class: [u8; 8], instance: [u8; 16]) -> KeyRange {
+    KeyRange::with_prefix([READY_PREFIX.as_slice(), &class, &instance].concat())
 }
 
-pub(crate) fn ready_of_lane(class: [u8; 8], instance: [u8; 16], lane: [u8; 8]) -> Range {
-    Range::starting_with([READY.as_slice(), &class, &instance, &lane].concat())
+pub(crate) fn ready_of_lane(class: [u8; 8], instance: [u8; 16], lane: [u8; 8]) -> KeyRange {
+    KeyRange::with_prefix([READY_PREFIX.as_slice(), &class, &instance, &lane].concat())
 }
 
 /// Eight bytes that stand for a text.
-fn label(text: &str) -> [u8; 8] {
+fn short_hash(text: &str) -> [u8; 8] {
     Sha256::digest(text).first_chunk().copied().unwrap_or_default()
 }
 
 pub(crate) fn of_lease(job: &DocRef) -> Vec<u8> {
-    across(b'l', &[], job)
+    cross_instance(b'l', &[], job)
 }
 
-pub(crate) fn leases() -> Range {
-    Range::starting_with(vec![2, b'l'])
+pub(crate) fn leases() -> KeyRange {
+    KeyRange::with_prefix(vec![2, b'l'])
 }
 
-pub(crate) fn on_timeline(timeline: Timeline, at: DateTime<Utc>, document: &DocRef) -> Vec<u8> {
-    across(timeline.letter(), &time(at), document)
+pub(crate) fn of_timeline(timeline: Timeline, at: DateTime<Utc>, document: &DocRef) -> Vec<u8> {
+    cross_instance(timeline.letter(), &encode_time(at), document)
 }
 
 /// The entries up to and including `until`, or all of them.
-pub(crate) fn timeline(timeline: Timeline, until: Option<DateTime<Utc>>) -> Range {
-    let all = Range::starting_with(vec![2, timeline.letter()]);
+pub(crate) fn timeline(timeline: Timeline, until: Option<DateTime<Utc>>) -> KeyRange {
+    let all = KeyRange::with_prefix(vec![2, timeline.letter()]);
     match until {
         None => all,
         Some(until) => {
-            let last = [&[2, timeline.letter()], time(until).as_slice()].concat();
-            Range { from: all.from, to: Range::starting_with(last).to }
+            let last = [&[2, timeline.letter()], encode_time(until).as_slice()].concat();
+            KeyRange { from: all.from, to: KeyRange::with_prefix(last).to }
         }
     }
 }
 
-impl Space {
+impl Keyspace {
     fn letter(self) -> u8 {
         match self {
             Self::Document => b'd',
@@ -423,69 +429,73 @@ impl Space {
 impl Timeline {
     fn letter(self) -> u8 {
         match self {
-            Self::Later => b'r',
+            Self::Delayed => b'r',
             Self::Due => b'w',
         }
     }
 }
 
-fn space(instance: &InstanceId, letter: u8) -> Vec<u8> {
+fn instance_prefix(instance: &InstanceId, letter: u8) -> Vec<u8> {
     let mut key = vec![1];
     key.extend(instance.as_bytes());
     key.push(letter);
     key
 }
 
-fn of_type(instance: &InstanceId, letter: u8, doctype: &Doctype) -> Vec<u8> {
-    let mut key = space(instance, letter);
+fn doctype_prefix(instance: &InstanceId, letter: u8, doctype: &Doctype) -> Vec<u8> {
+    let mut key = instance_prefix(instance, letter);
     key.extend(doctype_segment(doctype));
     key.push(0);
     key
 }
 
-fn document_key(kind: Space, document: &DocRef) -> Vec<u8> {
-    let mut key = of_type(&document.instance, kind.letter(), &document.doctype);
+fn document_key(kind: Keyspace, document: &DocRef) -> Vec<u8> {
+    let mut key = doctype_prefix(&document.instance, kind.letter(), &document.doctype);
     key.extend(document.id.as_bytes());
     key
 }
 
-fn index_prefix(instance: &InstanceId, index: &str) -> Result<Vec<u8>> {
-    if index.is_empty() || index.len() > INDEX_LIMIT || index.contains('\0') {
-        let reason = format!("{index:?} is not 1 to {INDEX_LIMIT} bytes without a zero byte");
+fn unique_prefix(instance: &InstanceId, index: &str) -> Result<Vec<u8>> {
+    if index.is_empty() || index.len() > MAX_INDEX_NAME_BYTES || index.contains('\0') {
+        let reason = format!("{index:?} is not 1 to {MAX_INDEX_NAME_BYTES} bytes without a zero byte");
         return Err(Error::Invalid { field: "index name", reason });
     }
-    let mut key = space(instance, b'u');
+    let mut key = instance_prefix(instance, b'u');
     key.extend(index.as_bytes());
     key.push(0);
     Ok(key)
 }
 
-fn across(letter: u8, time: &[u8], document: &DocRef) -> Vec<u8> {
+fn cross_instance(letter: u8, time: &[u8], document: &DocRef) -> Vec<u8> {
     let mut key = vec![2, letter];
     key.extend(time);
     key.extend(document.instance.as_bytes());
-    key.extend(short(&document.to_string()));
+    key.extend(truncated_text(&document.to_string()));
     key
 }
 
 /// Sorts like the instants, before and after 1970; the store keeps time to the microsecond.
-fn time(at: DateTime<Utc>) -> [u8; 8] {
+fn encode_time(at: DateTime<Utc>) -> [u8; 8] {
     (at.timestamp_micros() ^ i64::MIN).to_be_bytes()
 }
 
 /// A doctype in at most 36 bytes. `~` occurs in no doctype, so a cut one equals no other.
 fn doctype_segment(doctype: &Doctype) -> Vec<u8> {
     let text = doctype.as_ref().as_bytes();
-    if text.len() <= DOCTYPE_SPACE { text.to_vec() } else { cut(text, DOCTYPE_SPACE - 17, "~", 8) }
+    if text.len() <= MAX_DOCTYPE_KEY_BYTES {
+        text.to_vec()
+    } else {
+        truncate_with_hash(text, MAX_DOCTYPE_KEY_BYTES - 17, "~", 8)
+    }
 }
 
 /// A text in at most 161 bytes; only a cut one has 161.
-fn short(text: &str) -> Vec<u8> {
+fn truncated_text(text: &str) -> Vec<u8> {
     let text = text.as_bytes();
-    if text.len() <= TEXT_SPACE { text.to_vec() } else { cut(text, TEXT_PREFIX, "~", 16) }
+    if text.len() <= MAX_TEXT_KEY_BYTES { text.to_vec() } else { truncate_with_hash(text, TEXT_PREFIX_BYTES, "~", 16) }
 }
 
-fn cut(text: &[u8], keep: usize, mark: &str, hash_bytes: usize) -> Vec<u8> {
+fn truncate_with_hash(text: &[u8], keep: usize, mark: &str, hash_bytes: usize) -> Vec<u8> {
     let hash: Vec<u8> = Sha256::digest(text).iter().take(hash_bytes).copied().collect();
     let mut key: Vec<u8> = text.iter().take(keep).copied().collect();
     key.extend(mark.as_bytes());
@@ -507,18 +517,18 @@ mod tests {
     #[test]
     fn the_longest_names_make_keys_of_at_most_256_bytes() {
         let longest = document(&format!("io.{}", "x".repeat(197)), &"i".repeat(200));
-        for space in [Space::Document, Space::Tombstone, Space::Change, Space::Job, Space::Schedule] {
+        for space in [Keyspace::Document, Keyspace::Tombstone, Keyspace::Change, Keyspace::Job, Keyspace::Schedule] {
             assert!(of_document(space, &longest).unwrap().len() <= 256);
         }
-        let entry = of_entry(&longest.instance, &longest.doctype, u32::MAX, &[0xff; 120], &longest.id);
+        let entry = of_index_entry(&longest.instance, &longest.doctype, u32::MAX, &[0xff; 120], &longest.id);
         assert!(entry.len() <= 256);
-        let index = of_index(&InstanceId::global(), &"n".repeat(64), &"t".repeat(5000)).unwrap();
+        let index = of_unique(&InstanceId::global(), &"n".repeat(64), &"t".repeat(5000)).unwrap();
         assert!(index.len() <= 256);
-        assert!(on_timeline(Timeline::Due, Utc::now(), &longest).len() <= 256);
+        assert!(of_timeline(Timeline::Due, Utc::now(), &longest).len() <= 256);
         assert!(of_ready("class", Some("lock"), Utc::now(), &longest).len() <= 256);
         assert!(of_slot(&"p".repeat(300), u32::MAX).len() <= 256);
-        assert!(of_document(Space::Document, &document("io.x", &"i".repeat(201))).is_err());
-        assert!(of_document(Space::Document, &document("io.x", "")).is_err());
+        assert!(of_document(Keyspace::Document, &document("io.x", &"i".repeat(201))).is_err());
+        assert!(of_document(Keyspace::Document, &document("io.x", "")).is_err());
     }
 
     #[test]
@@ -526,7 +536,7 @@ mod tests {
         let short: Doctype = "io.cozy.bills".parse().unwrap();
         let range = documents(&InstanceId::global(), &short);
         for other in ["io.cozy.bill", "io.cozy.bills.archive", "io.cozy.billsx"] {
-            let key = of_document(Space::Document, &document(other, "1")).unwrap();
+            let key = of_document(Keyspace::Document, &document(other, "1")).unwrap();
             assert!(key < range.from || key >= range.to, "{other}");
         }
     }
@@ -536,19 +546,19 @@ mod tests {
         fn times_sort_like_their_keys(a in -4_000_000_000_000_000_i64..4_000_000_000_000_000, b in any::<i32>()) {
             let a = DateTime::from_timestamp_micros(a).unwrap();
             let b = a + TimeDelta::microseconds(b.into());
-            prop_assert_eq!(a.cmp(&b), time(a).cmp(&time(b)));
+            prop_assert_eq!(a.cmp(&b), encode_time(a).cmp(&encode_time(b)));
         }
 
         #[test]
         fn a_prefix_range_holds_exactly_the_keys_that_start_with_it(prefix in proptest::collection::vec(250_u8.., 1..4), key in proptest::collection::vec(250_u8.., 0..6)) {
             prop_assume!(prefix.iter().any(|byte| *byte < u8::MAX));
-            let range = Range::starting_with(prefix.clone());
+            let range = KeyRange::with_prefix(prefix.clone());
             prop_assert_eq!(range.from <= key && key < range.to, key.starts_with(&prefix));
         }
 
         #[test]
         fn distinct_texts_have_distinct_keys(a in "[a-c]{155,165}", b in "[a-c]{155,165}") {
-            prop_assert_eq!(a == b, short(&a) == short(&b));
+            prop_assert_eq!(a == b, truncated_text(&a) == truncated_text(&b));
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::{frame, key};
 
 /// The longest key, in bytes.
-const KEY_LIMIT: usize = 256;
-/// The largest value, in bytes; the store itself stays below ([`crate::frame::LIMIT`]).
-const VALUE_LIMIT: usize = 8 * 1024;
+const MAX_KEY_BYTES: usize = 256;
+/// The largest value, in bytes; the store itself stays below ([`crate::frame::MAX_DOCUMENT_BYTES`]).
+const MAX_VALUE_BYTES: usize = 8 * 1024;
 
 /// An ordered map of bytes with atomic, conditional, durable batches.
 ///
@@ -32,7 +32,7 @@ pub trait Kv: Send + Sync {
 
     /// A count that has grown by the time that a commit answers which wrote something: while it stays, nothing has changed. `None` where
     /// others may write too, as by default.
-    fn writes(&self) -> Option<u64> {
+    fn write_count(&self) -> Option<u64> {
         None
     }
 
@@ -43,11 +43,11 @@ pub trait Kv: Send + Sync {
     /// # Errors
     /// [`Error::TooLarge`] for a key or value over the limits; [`Error::Poisoned`] when durability failed, now or before,
     /// and then the batch may or may not be there after a restart; [`Error::Closed`].
-    async fn commit(&self, batch: Batch) -> Result<Committed>;
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome>;
 
     /// Answers, with the reason, once durability failed: from then on every commit is refused with [`Error::Poisoned`]. Never answers
     /// otherwise, and by default never. Cancel-safe.
-    async fn failed(&self) -> String {
+    async fn wait_for_failure(&self) -> String {
         std::future::pending().await
     }
 
@@ -58,30 +58,30 @@ pub trait Kv: Send + Sync {
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Committed {
+pub enum CommitOutcome {
     /// It is durable.
     Applied,
     /// A check did not hold; nothing was written.
-    Refused,
+    Rejected,
 }
 
 /// Writes to apply together, on condition that the values read for them still stand.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
-    checks: Vec<Write>,
-    writes: Vec<Write>,
+    checks: Vec<KvWrite>,
+    writes: Vec<KvWrite>,
     appends: Vec<Append>,
 }
 
 /// A key and its value, `None` where there is none.
-pub type Write = (Vec<u8>, Option<Vec<u8>>);
+pub type KvWrite = (Vec<u8>, Option<Vec<u8>>);
 
 /// An entry whose key ends with the next number, and the entry that says which number it was.
 #[derive(Debug, Clone)]
 struct Append {
-    log: Vec<u8>,
+    log_prefix: Vec<u8>,
     value: Vec<u8>,
-    place: Vec<u8>,
+    number_key: Vec<u8>,
 }
 
 /// The numbers that were given, in the order in which batches were applied.
@@ -90,18 +90,19 @@ pub(crate) struct Sequence {
     /// The last one.
     pub(crate) last: u64,
     /// Eight random digits: numbers of another map, or of this one before a backup of it was restored, mean something else.
-    pub(crate) epoch: String,
+    #[serde(rename = "epoch")]
+    pub(crate) incarnation: String,
 }
 
 impl Sequence {
     /// No number was given yet.
-    pub(crate) fn begin() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut epoch = [0; 4];
         getrandom::fill(&mut epoch).map_err(|error| Error::Invalid {
             field: "sequence",
             reason: format!("the system has no random numbers: {error}"),
         })?;
-        Ok(Self { last: 0, epoch: hex::encode(epoch) })
+        Ok(Self { last: 0, incarnation: hex::encode(epoch) })
     }
 }
 
@@ -131,7 +132,7 @@ impl Batch {
     /// [`Error::TooLarge`] when the record exceeds what an entry holds.
     pub(crate) fn append<T: Serialize>(&mut self, log: Vec<u8>, record: &T, place: Vec<u8>) -> Result<&mut Self> {
         let value = frame::encode(|| format!("entry {}", log.escape_ascii()), record)?;
-        self.appends.push(Append { log, value, place });
+        self.appends.push(Append { log_prefix: log, value, number_key: place });
         Ok(self)
     }
 
@@ -151,7 +152,7 @@ impl Batch {
     pub(crate) fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
         let sequence = (!self.appends.is_empty()).then(key::sequence);
         let written = self.writes.iter().map(|(key, _)| key);
-        written.chain(self.appends.iter().map(|append| &append.place)).cloned().chain(sequence)
+        written.chain(self.appends.iter().map(|append| &append.number_key)).cloned().chain(sequence)
     }
 
     /// What to write, in order, `None` for a removal; `read` gives the value of a key before. For backends, once its checks hold: nothing may
@@ -159,7 +160,7 @@ impl Batch {
     ///
     /// # Errors
     /// Those of `read`; [`Error::Corrupt`] when it is not known which numbers were given.
-    pub fn writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<Write>> {
+    pub fn resolve_writes(&self, read: impl Fn(&[u8]) -> Result<Option<Vec<u8>>>) -> Result<Vec<KvWrite>> {
         let mut writes = self.writes.clone();
         if self.appends.is_empty() {
             return Ok(writes);
@@ -168,11 +169,11 @@ impl Batch {
         let at = key::sequence();
         let mut sequence = match read(&at)? {
             Some(bytes) => frame::decode::<Sequence>(what, &bytes)?,
-            None => Sequence::begin()?,
+            None => Sequence::new()?,
         };
-        for Append { log, value, place } in &self.appends {
+        for Append { log_prefix: log, value, number_key: place } in &self.appends {
             sequence.last += 1;
-            writes.push((key::numbered(log, sequence.last), Some(value.clone())));
+            writes.push((key::of_log_entry(log, sequence.last), Some(value.clone())));
             writes.push((place.clone(), Some(frame::encode(what, &sequence.last)?)));
         }
         writes.push((at, Some(frame::encode(what, &sequence)?)));
@@ -183,7 +184,7 @@ impl Batch {
     ///
     /// # Errors
     /// Those of `matches`.
-    pub fn holds(&self, mut matches: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>) -> Result<bool> {
+    pub fn checks_hold(&self, mut matches: impl FnMut(&[u8], Option<&[u8]>) -> Result<bool>) -> Result<bool> {
         for (key, expected) in &self.checks {
             if !matches(key, expected.as_deref())? {
                 return Ok(false);
@@ -197,22 +198,22 @@ impl Batch {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn validate(&self) -> Result<()> {
-        let appended = self.appends.iter().map(|append| (&append.place, Some(&append.value)));
+        let appended = self.appends.iter().map(|append| (&append.number_key, Some(&append.value)));
         for (key, value) in self.writes.iter().map(|(key, value)| (key, value.as_ref())).chain(appended) {
             let fits = |what: &str, size, limit| {
                 // Without the key itself, whose bytes are nobody's business: this reaches clients.
                 let what = || format!("the {what} of an entry");
                 if size > limit { Err(Error::TooLarge { what: what(), size, limit }) } else { Ok(()) }
             };
-            fits("key", key.len(), KEY_LIMIT)?;
-            fits("value", value.map_or(0, Vec::len), VALUE_LIMIT)?;
+            fits("key", key.len(), MAX_KEY_BYTES)?;
+            fits("value", value.map_or(0, Vec::len), MAX_VALUE_BYTES)?;
         }
         Ok(())
     }
 }
 
+mod change_tracker;
 mod memory;
-mod recorder;
 
+pub(crate) use change_tracker::{ChangeTracker, Tracking};
 pub(crate) use memory::MemoryKv;
-pub(crate) use recorder::{Changed, Recorder};

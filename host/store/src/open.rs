@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 
 use crate::blob::DiskBlobs;
+use crate::disk_space::DiskSpace;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::sled_kv::SledKv;
-use crate::space::Space;
 
 mod database;
 mod fingerprint;
@@ -31,36 +31,36 @@ mod format;
 mod lock;
 
 pub use fingerprint::key_fingerprint;
-pub(crate) use fingerprint::note_key;
-pub(crate) use format::FORMAT;
-use format::{MIGRATIONS, Migration, Plan};
+pub(crate) use fingerprint::save_key_fingerprint;
+pub(crate) use format::CURRENT_FORMAT;
+use format::{MIGRATIONS, Migration, MigrationPlan};
 use lock::FolderLock;
 
 /// How to open a data folder.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct StoreOptions {
     /// How much of the database is kept in memory, in bytes; 32 MiB unless set.
     pub cache_bytes: u64,
     /// How much of the disk new data leaves free, in bytes. Unless set, 256 MiB or a twentieth of the disk, whichever is less.
-    pub reserve: Option<u64>,
+    pub reserve_bytes: Option<u64>,
 }
 
-impl Default for Options {
+impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, reserve: None }
+        Self { cache_bytes: 32 * 1024 * 1024, reserve_bytes: None }
     }
 }
 
 /// An open data folder. The session is to be dropped last.
-pub(crate) struct Opened {
+pub(crate) struct OpenedFolder {
     pub(crate) kv: SledKv,
     pub(crate) blobs: DiskBlobs,
-    pub(crate) session: Session,
+    pub(crate) session: FolderSession,
 }
 
 /// This process on a data folder.
-pub(crate) struct Session {
-    pub(crate) space: Space,
+pub(crate) struct FolderSession {
+    pub(crate) space: DiskSpace,
     /// Whether the folder was not closed since somebody last looked through it.
     pub(crate) unclean: bool,
     /// Whether nothing is wrong with it, as far as this process knows.
@@ -71,11 +71,11 @@ pub(crate) struct Session {
     _lock: FolderLock,
 }
 
-impl Session {
-    fn begin(dir: &Path, options: &Options) -> Result<Self> {
-        let lock = lock::take(dir)?;
-        let space = Space::watch(dir, options.reserve)?;
-        space.make_room()?;
+impl FolderSession {
+    fn begin(dir: &Path, options: &StoreOptions) -> Result<Self> {
+        let lock = lock::acquire(dir)?;
+        let space = DiskSpace::new(dir, options.reserve_bytes)?;
+        space.release_ballast()?;
         let marker = dir.join("UNCLEAN");
         let unclean = match File::options().write(true).create_new(true).open(&marker) {
             Ok(_) => false,
@@ -107,14 +107,14 @@ impl Session {
     }
 }
 
-pub(crate) fn open(dir: &Path, options: &Options) -> Result<Opened> {
+pub(crate) fn open(dir: &Path, options: &StoreOptions) -> Result<OpenedFolder> {
     open_with(dir, options, MIGRATIONS)
 }
 
-fn open_with(dir: &Path, options: &Options, migrations: &[Migration]) -> Result<Opened> {
+fn open_with(dir: &Path, options: &StoreOptions, migrations: &[Migration]) -> Result<OpenedFolder> {
     create_dir(dir)?;
     let dir = dir.canonicalize().map_err(Error::io("open", dir))?;
-    let session = Session::begin(&dir, options)?;
+    let session = FolderSession::begin(&dir, options)?;
     let folder = |name| {
         let path = dir.join(name);
         create_dir(&path).map(|()| path)
@@ -123,22 +123,22 @@ fn open_with(dir: &Path, options: &Options, migrations: &[Migration]) -> Result<
     let open = || database::open(&database, &quarantine, options.cache_bytes);
     let mut db = open()?;
     failpoint::hit("open.database").map_err(Error::io("open", &database))?;
-    if let Plan::Migrate { from, steps } = format::plan(&db, &dir, migrations)? {
+    if let MigrationPlan::Migrate { from, steps } = format::plan_migration(&db, &dir, migrations)? {
         // A closed database can be copied file by file.
         drop(db);
         format::back_up(&dir, &database, from)?;
         db = open()?;
         format::migrate(&db, &database, from, steps)?;
     }
-    format::note(&db, migrations)?;
+    format::save_format(&db, migrations)?;
     let kv = SledKv::new(db, &database)?;
     let durable = [&database, &database.join("blobs"), &blobs, &dir];
     for path in durable.into_iter().map(PathBuf::as_path).chain(dir.parent()) {
         sync_dir(path)?;
     }
     failpoint::hit("open.synced").map_err(Error::io("open", &database))?;
-    session.space.keep_ballast();
-    Ok(Opened { kv, blobs: DiskBlobs::open(&blobs, &tmp, session.space.clone())?, session })
+    session.space.allocate_ballast();
+    Ok(OpenedFolder { kv, blobs: DiskBlobs::open(&blobs, &tmp, session.space.clone())?, session })
 }
 
 /// Makes a folder that nobody else may enter, unless it exists.

@@ -7,22 +7,22 @@ use crate::Map;
 use crate::document::{self, Document};
 use crate::error::Result;
 use crate::id::{DocRef, InstanceId};
-use crate::key::{self, Range, Space};
+use crate::key::{self, KeyRange, Keyspace};
 use crate::store::Store;
 use crate::view;
 
 /// Bytes of the documents on a page: two of the largest, or thousands of the usual size.
 pub const MAX_PAGE_BYTES: usize = 16 << 20;
 /// Entries that are counted at once.
-const STEP: usize = 1_000;
+const COUNT_BATCH_SIZE: usize = 1_000;
 
 /// Some documents of a type, in the order of their ids.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Page {
+pub struct ListPage {
     /// The documents, at least one where there are any.
     pub documents: Vec<Document>,
     /// Whether others follow.
-    pub more: bool,
+    pub has_more: bool,
 }
 
 impl Store {
@@ -31,24 +31,30 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn page(&self, instance: &InstanceId, doctype: &Doctype, after: Option<&str>, limit: usize) -> Result<Page> {
-        self.read_page((instance, doctype), &behind(instance, doctype, after)?, limit, false)
+    pub fn page(
+        &self,
+        instance: &InstanceId,
+        doctype: &Doctype,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage> {
+        self.read_page((instance, doctype), &range_after(instance, doctype, after)?, limit, false)
     }
 
     /// The same from the last id down, from before `before` on.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn page_back(
+    pub fn page_backward(
         &self,
         instance: &InstanceId,
         doctype: &Doctype,
         before: Option<&str>,
         limit: usize,
-    ) -> Result<Page> {
+    ) -> Result<ListPage> {
         let mut range = key::documents(instance, doctype);
         if let Some(before) = before {
-            range.to = key::of_document(Space::Document, &DocRef::new(instance, doctype, before))?;
+            range.to = key::of_document(Keyspace::Document, &DocRef::new(instance, doctype, before))?;
         }
         self.read_page((instance, doctype), &range, limit, true)
     }
@@ -56,10 +62,10 @@ impl Store {
     fn read_page(
         &self,
         (instance, doctype): (&InstanceId, &Doctype),
-        range: &Range,
+        range: &KeyRange,
         limit: usize,
         reverse: bool,
-    ) -> Result<Page> {
+    ) -> Result<ListPage> {
         let entries = self.kv().scan(&range.from, &range.to, limit.saturating_add(1), reverse)?;
         let (mut documents, mut bytes, mut left) = (Vec::new(), 0, entries.len());
         for (key, value) in entries {
@@ -70,11 +76,11 @@ impl Store {
             let record = view::decode(&key, &value)?;
             let at = DocRef::new(instance, doctype, key::document_id(&key)?);
             if let Some(found) = document::resolve(self.kv(), self.blobs(), &at, Some(record))? {
-                bytes += weight(&found.body);
+                bytes += approximate_size(&found.body);
                 documents.push(found);
             }
         }
-        Ok(Page { documents, more: left > 0 })
+        Ok(ListPage { documents, has_more: left > 0 })
     }
 
     /// How many documents a type has. Reads their entries, but none of them; between two steps others have a turn.
@@ -85,9 +91,9 @@ impl Store {
         let mut range = key::documents(instance, doctype);
         let mut count = 0;
         loop {
-            let entries = self.kv().scan(&range.from, &range.to, STEP, false)?;
+            let entries = self.kv().scan(&range.from, &range.to, COUNT_BATCH_SIZE, false)?;
             let Some((last, _)) = entries.last() else { return Ok(count) };
-            range.behind(last);
+            range.start_after(last);
             count += entries.len();
             tokio::task::yield_now().await;
         }
@@ -97,19 +103,19 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub async fn pass_over(
+    pub async fn skip_documents(
         &self,
         instance: &InstanceId,
         doctype: &Doctype,
         after: Option<&str>,
         skip: usize,
     ) -> Result<Option<String>> {
-        let mut range = behind(instance, doctype, after)?;
+        let mut range = range_after(instance, doctype, after)?;
         let (mut last, mut left) = (after.map(str::to_owned), skip);
         while left > 0 {
-            let entries = self.kv().scan(&range.from, &range.to, left.min(STEP), false)?;
+            let entries = self.kv().scan(&range.from, &range.to, left.min(COUNT_BATCH_SIZE), false)?;
             let Some((key, _)) = entries.last() else { return Ok(None) };
-            range.behind(key);
+            range.start_after(key);
             left -= entries.len();
             last = Some(key::document_id(key)?.to_owned());
             tokio::task::yield_now().await;
@@ -119,26 +125,27 @@ impl Store {
 }
 
 /// The entries of the documents of a type behind one of them.
-pub(crate) fn behind(instance: &InstanceId, doctype: &Doctype, after: Option<&str>) -> Result<Range> {
+pub(crate) fn range_after(instance: &InstanceId, doctype: &Doctype, after: Option<&str>) -> Result<KeyRange> {
     let mut range = key::documents(instance, doctype);
     if let Some(after) = after {
-        range.behind(&key::of_document(Space::Document, &DocRef::new(instance, doctype, after))?);
+        range.start_after(&key::of_document(Keyspace::Document, &DocRef::new(instance, doctype, after))?);
     }
     Ok(range)
 }
 
 /// About how many bytes the members of a document take in memory.
 #[must_use]
-pub fn weight(members: &Map) -> usize {
+pub fn approximate_size(members: &Map) -> usize {
     /// Of a value by itself.
-    const OWN: usize = 32;
-    fn of(value: &Value) -> usize {
-        OWN + match value {
-            Value::String(text) => text.len(),
-            Value::Array(items) => items.iter().map(of).sum(),
-            Value::Object(members) => weight(members),
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
+    const VALUE_OVERHEAD: usize = 32;
+    fn value_size(value: &Value) -> usize {
+        VALUE_OVERHEAD
+            + match value {
+                Value::String(text) => text.len(),
+                Value::Array(items) => items.iter().map(value_size).sum(),
+                Value::Object(members) => approximate_size(members),
+                Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            }
     }
-    members.iter().map(|(name, value)| name.len() + of(value)).sum()
+    members.iter().map(|(name, value)| name.len() + value_size(value)).sum()
 }

@@ -1,88 +1,90 @@
 //! From changes to the batch that makes them.
 
 use crate::blob::{BlobId, Blobs};
-use crate::changes::{Changes, Step, Trace};
-use crate::document::Record;
+use crate::changes::{ChangeOp, Changes, DeleteMode};
+use crate::document::DocumentRecord;
 use crate::error::Result;
 use crate::id::DocRef;
 use crate::kv::{Batch, Kv};
 use crate::rev::Rev;
 use crate::view::View;
-use crate::{document, due, feed, index, queue, secondary};
+use crate::{document, feed, queue, schedule, secondary_index, unique_index};
 
 /// What to apply, and what follows once it is.
-pub(crate) struct Plan {
+pub(crate) struct CommitPlan {
     /// Conditional on everything that the plan was made from.
     pub(crate) batch: Batch,
     /// The revisions of the documents written, in order.
     pub(crate) revs: Vec<Rev>,
     /// Blobs that no document refers to afterwards.
-    pub(crate) freed: Vec<BlobId>,
+    pub(crate) unlinked_blobs: Vec<BlobId>,
 }
 
 /// Works out what the changes mean for what is stored now.
 ///
 /// # Errors
 /// The first change that cannot be made, and then none is. [`crate::Error::BlobNotFound`] when a document is being replaced: plan anew.
-pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<Plan> {
+pub(crate) fn plan(kv: &dyn Kv, blobs: &dyn Blobs, changes: &Changes) -> Result<CommitPlan> {
     let mut view = View::new(kv);
     let (mut revs, mut freed) = (Vec::new(), Vec::new());
     for lease in &changes.fences {
         queue::fence(&mut view, lease)?;
     }
-    for step in &changes.steps {
+    for step in &changes.ops {
         match step {
-            Step::Create { document, body, given } => {
+            ChangeOp::Create { document, body, given } => {
                 let rev = document::create(&mut view, document, body, given.as_ref())?;
-                feed::note(&mut view, document, &rev, false)?;
+                feed::record(&mut view, document, &rev, false)?;
                 revs.push(rev);
-                secondary::maintain(&mut view, document, || Ok(None), || Ok(Some(body.map().clone())))?;
+                secondary_index::update(&mut view, document, || Ok(None), || Ok(Some(body.map().clone())))?;
             }
-            Step::Put { document, expected, body, given } => {
+            ChangeOp::Put { document, expected, body, given } => {
                 let (rev, old) = document::replace(&mut view, document, expected, body, given.as_ref())?;
-                feed::note(&mut view, document, &rev, false)?;
+                feed::record(&mut view, document, &rev, false)?;
                 let before = || document::body(blobs, &old).map(Some);
-                secondary::maintain(&mut view, document, before, || Ok(Some(body.map().clone())))?;
+                secondary_index::update(&mut view, document, before, || Ok(Some(body.map().clone())))?;
                 revs.push(rev);
-                freed.extend(old.content.blob());
+                freed.extend(old.body.blob());
             }
-            Step::Delete { document, expected, trace, given } => {
+            ChangeOp::Delete { document, expected, trace, given } => {
                 let (rev, old) = delete(&mut view, document, expected, *trace, given.as_ref())?;
                 let before = || document::body(blobs, &old).map(Some);
-                secondary::maintain(&mut view, document, before, || Ok(None))?;
+                secondary_index::update(&mut view, document, before, || Ok(None))?;
                 revs.push(rev);
-                freed.extend(old.content.blob());
+                freed.extend(old.body.blob());
             }
-            Step::Unique { instance, index, key, value } => index::take(&mut view, instance, index, key, value)?,
-            Step::Release { instance, index, key } => index::release(&mut view, instance, index, key)?,
-            Step::Require { document } => document::require(&mut view, document)?,
-            Step::Enqueue { job, turn } => queue::enqueue(&mut view, job, turn)?,
-            Step::Promote { queued } => queue::promote(&mut view, queued)?,
-            Step::Dequeue { job } => queue::dequeue(&mut view, job)?,
-            Step::Claim { lease, turn } => queue::start(&mut view, lease, turn)?,
-            Step::Renew { lease } => queue::renew(&mut view, lease)?,
-            Step::Complete { lease } => queue::complete(&mut view, lease)?,
-            Step::TakeOver { lease } => queue::take_over(&mut view, lease)?,
-            Step::Schedule { trigger, at } => due::schedule(&mut view, trigger, *at)?,
-            Step::Fire { trigger, instant, next } => due::fire(&mut view, trigger, *instant, *next)?,
+            ChangeOp::PutUnique { instance, index, key, value } => {
+                unique_index::put(&mut view, instance, index, key, value)?
+            }
+            ChangeOp::RemoveUnique { instance, index, key } => unique_index::remove(&mut view, instance, index, key)?,
+            ChangeOp::Require { document } => document::require(&mut view, document)?,
+            ChangeOp::Enqueue { job, turn } => queue::enqueue(&mut view, job, turn)?,
+            ChangeOp::Promote { queued } => queue::promote(&mut view, queued)?,
+            ChangeOp::Dequeue { job } => queue::dequeue(&mut view, job)?,
+            ChangeOp::Claim { lease, turn } => queue::start_lease(&mut view, lease, turn)?,
+            ChangeOp::Renew { lease } => queue::renew(&mut view, lease)?,
+            ChangeOp::Complete { lease } => queue::complete(&mut view, lease)?,
+            ChangeOp::Expire { lease } => queue::expire(&mut view, lease)?,
+            ChangeOp::Schedule { trigger, at } => schedule::set(&mut view, trigger, *at)?,
+            ChangeOp::Fire { trigger, instant, next } => schedule::fire(&mut view, trigger, *instant, *next)?,
         }
     }
-    Ok(Plan { batch: view.into_batch()?, revs, freed })
+    Ok(CommitPlan { batch: view.into_batch()?, revs, unlinked_blobs: freed })
 }
 
 fn delete(
     view: &mut View<'_>,
     document: &DocRef,
     expected: &Rev,
-    trace: Trace,
+    trace: DeleteMode,
     given: Option<&Rev>,
-) -> Result<(Rev, Record)> {
+) -> Result<(Rev, DocumentRecord)> {
     let deleted = document::delete(view, document, expected, trace, given)?;
     match trace {
-        Trace::Tombstone => feed::note(view, document, &deleted.0, true)?,
-        Trace::Nothing => feed::forget(view, document)?,
+        DeleteMode::Tombstone => feed::record(view, document, &deleted.0, true)?,
+        DeleteMode::Purge => feed::remove(view, document)?,
     }
-    queue::forget(view, document)?;
-    due::schedule(view, document, None)?;
+    queue::remove(view, document)?;
+    schedule::set(view, document, None)?;
     Ok(deleted)
 }

@@ -19,9 +19,9 @@ use crate::id::InstanceId;
 mod file;
 
 /// Names the format of a text that is bound to no konnector; part of what is authenticated.
-const UNBOUND: &str = "sealed-v1";
+const UNBOUND_FORMAT: &str = "sealed-v1";
 /// Names the format of a text that is bound to a konnector; part of what is authenticated.
-const BOUND: &str = "sealed-v2";
+const BOUND_FORMAT: &str = "sealed-v2";
 const NONCE_BYTES: usize = 24;
 /// How much of the fingerprint a sealed text carries, to tell a wrong key from a damaged text.
 const HINT_DIGITS: usize = 8;
@@ -63,12 +63,12 @@ impl MasterKey {
     /// [`Error::Secret`] when the system has no random numbers.
     pub fn seal(&self, context: &SecretContext, secret: &[u8]) -> Result<String> {
         let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|error| context.refuse(format!("no random numbers: {error}")))?;
-        let payload = Payload { msg: secret, aad: &context.authenticated() };
+        getrandom::fill(&mut nonce).map_err(|error| context.error(format!("no random numbers: {error}")))?;
+        let payload = Payload { msg: secret, aad: &context.associated_data() };
         let sealed = self
             .cipher(context)
             .encrypt(&XNonce::from(nonce), payload)
-            .map_err(|_| context.refuse("it is too large to seal"))?;
+            .map_err(|_| context.error("it is too large to seal"))?;
         let text = URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat());
         Ok(format!("{}.{}.{text}", context.format(), self.hint()))
     }
@@ -83,35 +83,35 @@ impl MasterKey {
         let mut parts = sealed.splitn(3, '.');
         let (Some(hint), Some(text)) = (parts.next().filter(|found| *found == format).and(parts.next()), parts.next())
         else {
-            return Err(context.refuse(format!("it is not of the form {format}.<key>.<text>; enter it again")));
+            return Err(context.error(format!("it is not of the form {format}.<key>.<text>; enter it again")));
         };
         if hint != self.hint() {
             let ours = self.hint();
             let reason = format!("it was sealed with the key {hint}…, this server has {ours}…; start it with that key");
-            return Err(context.refuse(reason));
+            return Err(context.error(reason));
         }
         let changed =
-            || context.refuse("it was changed, or belongs to another account, konnector or field; enter it again");
+            || context.error("it was changed, or belongs to another account, konnector or field; enter it again");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| changed())?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or_else(changed)?;
-        let payload = Payload { msg: sealed, aad: &context.authenticated() };
+        let payload = Payload { msg: sealed, aad: &context.associated_data() };
         let secret = self.cipher(context).decrypt(&XNonce::from(*nonce), payload).map_err(|_| changed())?;
         Ok(Zeroizing::new(secret))
     }
 
     /// Whether a text was sealed with this key, in whichever format.
     #[must_use]
-    pub fn sealed(&self, text: &str) -> bool {
-        self.sealed_as(UNBOUND, text) || self.sealed_as(BOUND, text)
+    pub fn is_sealed(&self, text: &str) -> bool {
+        self.is_sealed_as(UNBOUND_FORMAT, text) || self.is_sealed_as(BOUND_FORMAT, text)
     }
 
     /// Whether a text was sealed with this key and has the format of this context.
     #[must_use]
-    pub fn sealed_for(&self, context: &SecretContext, text: &str) -> bool {
-        self.sealed_as(context.format(), text)
+    pub fn is_sealed_for(&self, context: &SecretContext, text: &str) -> bool {
+        self.is_sealed_as(context.format(), text)
     }
 
-    fn sealed_as(&self, format: &str, text: &str) -> bool {
+    fn is_sealed_as(&self, format: &str, text: &str) -> bool {
         text.strip_prefix(format)
             .and_then(|text| text.strip_prefix('.'))
             .is_some_and(|text| text.starts_with(&self.hint()))
@@ -130,7 +130,7 @@ impl MasterKey {
 
     fn expand(&self, info: &[&[u8]]) -> Zeroizing<[u8; 32]> {
         let mut key = Zeroizing::new([0; 32]);
-        let info = joined([b"konnector-key-1".as_slice()].into_iter().chain(info.iter().copied()));
+        let info = encode_parts([b"konnector-key-1".as_slice()].into_iter().chain(info.iter().copied()));
         #[expect(clippy::expect_used, reason = "HKDF-SHA-256 gives up to 8160 bytes")]
         Hkdf::<Sha256>::new(None, &self.0).expand(&info, key.as_mut_slice()).expect("32 bytes are within HKDF's limit");
         key
@@ -139,22 +139,22 @@ impl MasterKey {
 
 impl SecretContext {
     const fn format(&self) -> &'static str {
-        if self.konnector.is_some() { BOUND } else { UNBOUND }
+        if self.konnector.is_some() { BOUND_FORMAT } else { UNBOUND_FORMAT }
     }
 
-    fn authenticated(&self) -> Vec<u8> {
+    fn associated_data(&self) -> Vec<u8> {
         let before = [self.format().as_bytes(), self.instance.as_bytes(), self.account.as_bytes()];
         let konnector = self.konnector.iter().map(String::as_bytes);
-        joined(before.into_iter().chain(konnector).chain([self.field.as_bytes()]))
+        encode_parts(before.into_iter().chain(konnector).chain([self.field.as_bytes()]))
     }
 
-    fn refuse(&self, reason: impl Into<String>) -> Error {
+    fn error(&self, reason: impl Into<String>) -> Error {
         Error::Secret { account: self.account.clone(), field: self.field.clone(), reason: reason.into() }
     }
 }
 
 /// Each part with its length, so that no two lists of parts read the same.
-fn joined<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+fn encode_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     parts.flat_map(|part| [&(part.len() as u64).to_be_bytes(), part].concat()).collect()
 }
 

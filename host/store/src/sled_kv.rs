@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
-use crate::kv::{Batch, Committed, Kv};
+use crate::kv::{Batch, CommitOutcome, Kv};
 
 mod barrier;
 mod watchdog;
@@ -24,16 +24,16 @@ mod writer;
 
 use barrier::{Barrier, FileBarrier};
 use watchdog::Watchdog;
-use writer::{Request, Writer};
+use writer::{DbWriter, WriterRequest};
 
 /// How many commits may wait for the writer; more wait for their turn to wait.
-const WAITING: usize = 1024;
+const MAX_PENDING_COMMITS: usize = 1024;
 
 /// A sled database with one thread that writes.
 pub(crate) struct SledKv {
     db: sled::Db,
     /// `None` only while being dropped.
-    requests: Option<mpsc::Sender<Request>>,
+    requests: Option<mpsc::Sender<WriterRequest>>,
     closed: Arc<AtomicBool>,
     writes: Arc<AtomicU64>,
     failure: watch::Receiver<Option<String>>,
@@ -49,25 +49,25 @@ impl SledKv {
     }
 
     fn with_barrier(db: sled::Db, barrier: Box<dyn Barrier>) -> std::io::Result<Self> {
-        let (requests, incoming) = mpsc::channel(WAITING);
+        let (requests, incoming) = mpsc::channel(MAX_PENDING_COMMITS);
         let closed = Arc::new(AtomicBool::new(false));
         let writes = Arc::new(AtomicU64::new(0));
         let (failed, failure) = watch::channel(None);
-        let watchdog = Watchdog::start(watchdog::LIMIT, watchdog::give_up)?;
-        let told = writer::Told { closed: Arc::clone(&closed), writes: Arc::clone(&writes), failed };
-        let writer = Writer::new(db.clone(), barrier, incoming, told, watchdog);
+        let watchdog = Watchdog::start(watchdog::WRITE_TIMEOUT, watchdog::abort_process)?;
+        let told = writer::WriterStatus { closed: Arc::clone(&closed), writes: Arc::clone(&writes), failure: failed };
+        let writer = DbWriter::new(db.clone(), barrier, incoming, told, watchdog);
         let writer = thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run())?;
         Ok(Self { db, requests: Some(requests), closed, writes, failure, writer: Some(writer) })
     }
 
     /// Why the writer does not answer. If it died, it may have written before.
-    fn gone(&self) -> Error {
+    fn writer_error(&self) -> Error {
         if self.closed.load(Ordering::Acquire) { Error::Closed } else { Error::Poisoned }
     }
 
-    async fn send(&self, request: Request) -> Result<()> {
+    async fn send(&self, request: WriterRequest) -> Result<()> {
         let requests = self.requests.as_ref().ok_or(Error::Closed)?;
-        requests.send(request).await.map_err(|_| self.gone())
+        requests.send(request).await.map_err(|_| self.writer_error())
     }
 }
 
@@ -89,18 +89,18 @@ impl Kv for SledKv {
         if reverse { entries.rev().take(limit).map(copy).collect() } else { entries.take(limit).map(copy).collect() }
     }
 
-    fn writes(&self) -> Option<u64> {
+    fn write_count(&self) -> Option<u64> {
         Some(self.writes.load(Ordering::Acquire))
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         batch.validate()?;
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Commit { batch, reply }).await?;
-        answer.await.unwrap_or_else(|_| Err(self.gone()))
+        self.send(WriterRequest::Commit { batch, reply }).await?;
+        answer.await.unwrap_or_else(|_| Err(self.writer_error()))
     }
 
-    async fn failed(&self) -> String {
+    async fn wait_for_failure(&self) -> String {
         let mut failure = self.failure.clone();
         match failure.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
             Ok(reason) => reason.unwrap_or_default(),
@@ -111,7 +111,7 @@ impl Kv for SledKv {
 
     async fn close(&self) {
         let (reply, answer) = oneshot::channel();
-        if self.send(Request::Close { reply }).await.is_ok() {
+        if self.send(WriterRequest::Close { reply }).await.is_ok() {
             let _ = answer.await;
         }
     }

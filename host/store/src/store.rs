@@ -9,23 +9,23 @@ use konnector_manifest::Doctype;
 use konnector_query::{Direction, IndexRange};
 
 use crate::Map;
-use crate::blob::{BlobId, Blobs, Keeper, MemoryBlobs};
-use crate::changes::{Changes, Step};
-use crate::document::{self, Document, Record, Stamp};
+use crate::blob::{BlobId, Blobs, DeferredDeletes, MemoryBlobs};
+use crate::changes::{ChangeOp, Changes};
+use crate::document::{self, Document, DocumentRecord, DocumentStamp};
 use crate::error::{Conflict, Error, Result};
 use crate::id::{DocRef, InstanceId};
-use crate::key::{self, Space};
-use crate::kv::{Batch, Committed, Kv, MemoryKv, Recorder};
-use crate::open::{self, Options, Session};
-use crate::page::behind;
-use crate::plan::{Plan, plan};
-use crate::queue::{self, Claim, Lease, Permit, Queued, Turns};
+use crate::key::{self, Keyspace};
+use crate::kv::{Batch, ChangeTracker, CommitOutcome, Kv, MemoryKv};
+use crate::open::{self, FolderSession, StoreOptions};
+use crate::page::range_after;
+use crate::plan::{CommitPlan, plan};
+use crate::queue::{self, ClaimRequest, JobPermit, Lease, QueuedJob, RoundRobin};
 use crate::rev::Rev;
-use crate::secondary::{self, Hit, Index, Position};
-use crate::{due, index, view};
+use crate::secondary_index::{self, Index, IndexCursor, IndexHit};
+use crate::{schedule, unique_index, view};
 
 /// How often a commit is planned anew before it gives up: each time, another commit has succeeded in between.
-const ATTEMPTS: usize = 100;
+const MAX_COMMIT_ATTEMPTS: usize = 100;
 
 /// Documents, queue, schedule and blobs of one data folder. Clones share it.
 ///
@@ -38,11 +38,11 @@ pub struct Store {
 
 /// The fields are dropped in this order: the lock on the folder goes last.
 struct Inner {
-    kv: Recorder,
-    blobs: Keeper,
-    turns: Turns,
+    kv: ChangeTracker,
+    blobs: DeferredDeletes,
+    round_robin: RoundRobin,
     /// `None` for a store that is no data folder of this process alone.
-    session: Option<Session>,
+    session: Option<FolderSession>,
 }
 
 impl Store {
@@ -51,28 +51,28 @@ impl Store {
     /// Blocks while the database reads its log. Blobs need a Tokio runtime, this call needs none.
     ///
     /// # Errors
-    /// [`Error::Locked`] when another process runs on the folder; [`Error::Damaged`], [`Error::Format`],
+    /// [`Error::Locked`] when another process runs on the folder; [`Error::DatabaseCorrupt`], [`Error::UnsupportedFormat`],
     /// [`Error::Io`].
-    pub fn open(dir: &Path, options: Options) -> Result<Self> {
-        let open::Opened { kv, blobs, session } = open::open(dir, &options)?;
-        Ok(Self::with(Box::new(kv), Box::new(blobs), Some(session)))
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self> {
+        let open::OpenedFolder { kv, blobs, session } = open::open(dir, &options)?;
+        Ok(Self::from_parts(Box::new(kv), Box::new(blobs), Some(session)))
     }
 
     /// A store that ends with the process, for tests.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::over(Box::<MemoryKv>::default(), Box::<MemoryBlobs>::default())
+        Self::with_backends(Box::<MemoryKv>::default(), Box::<MemoryBlobs>::default())
     }
 
     /// A store over another backend, which other processes may use at the same time.
     #[must_use]
-    pub fn over(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>) -> Self {
-        Self::with(kv, blobs, None)
+    pub fn with_backends(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>) -> Self {
+        Self::from_parts(kv, blobs, None)
     }
 
-    fn with(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>, session: Option<Session>) -> Self {
-        let (kv, blobs) = (Recorder::new(kv), Keeper::new(blobs));
-        Self { inner: Arc::new(Inner { kv, blobs, turns: Turns::default(), session }) }
+    fn from_parts(kv: Box<dyn Kv>, blobs: Box<dyn Blobs>, session: Option<FolderSession>) -> Self {
+        let (kv, blobs) = (ChangeTracker::new(kv), DeferredDeletes::new(blobs));
+        Self { inner: Arc::new(Inner { kv, blobs, round_robin: RoundRobin::default(), session }) }
     }
 
     /// Whether no other process uses this store: then whatever lease is found at the start belongs to nobody any more.
@@ -86,19 +86,19 @@ impl Store {
         self.inner.session.as_ref().map(|session| session.opened_at)
     }
 
-    pub(crate) fn turns(&self) -> &Turns {
-        &self.inner.turns
+    pub(crate) fn round_robin(&self) -> &RoundRobin {
+        &self.inner.round_robin
     }
 
     pub(crate) fn kv(&self) -> &dyn Kv {
         &self.inner.kv
     }
 
-    pub(crate) fn recorder(&self) -> &Recorder {
+    pub(crate) fn change_tracker(&self) -> &ChangeTracker {
         &self.inner.kv
     }
 
-    pub(crate) fn keeper(&self) -> &Keeper {
+    pub(crate) fn deferred_deletes(&self) -> &DeferredDeletes {
         &self.inner.blobs
     }
 
@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// Notes that nothing is wrong.
-    pub(crate) fn note_checked(&self) {
+    pub(crate) fn mark_checked(&self) {
         if let Some(session) = &self.inner.session {
             session.checked.store(true, Ordering::Release);
         }
@@ -120,22 +120,22 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn note_key(&self, fingerprint: &str) -> Result<()> {
-        self.inner.session.as_ref().map_or(Ok(()), |session| open::note_key(session.dir(), fingerprint))
+    pub fn save_key_fingerprint(&self, fingerprint: &str) -> Result<()> {
+        self.inner.session.as_ref().map_or(Ok(()), |session| open::save_key_fingerprint(session.dir(), fingerprint))
     }
 
     /// Refuses when there is no room for new data.
     ///
     /// # Errors
-    /// [`Error::Full`].
+    /// [`Error::DiskFull`].
     pub fn check_space(&self) -> Result<()> {
         self.inner.session.as_ref().map_or(Ok(()), |session| session.space.check())
     }
 
     /// Answers, with the reason, once the disk failed a write: from then on every commit is refused, and only a restart helps. Never
     /// answers otherwise. Cancel-safe.
-    pub async fn failed(&self) -> String {
-        self.kv().failed().await
+    pub async fn wait_for_failure(&self) -> String {
+        self.kv().wait_for_failure().await
     }
 
     /// The contents of files.
@@ -156,7 +156,7 @@ impl Store {
             Err(error) => return Err(error),
         }
         self.kv().close().await;
-        self.inner.session.as_ref().map_or(Ok(()), Session::end)
+        self.inner.session.as_ref().map_or(Ok(()), FolderSession::end)
     }
 }
 
@@ -173,15 +173,15 @@ impl Store {
     /// A count that has grown by the time that a call answers which wrote something: while it stays, every read answers the same. `None`
     /// when others write to the same store.
     #[must_use]
-    pub fn writes(&self) -> Option<u64> {
-        self.kv().writes()
+    pub fn write_count(&self) -> Option<u64> {
+        self.kv().write_count()
     }
 
     /// What tells whether a document is still the one that was read; much cheaper than reading it.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn stamp(&self, document: &DocRef) -> Result<Option<Stamp>> {
+    pub fn stamp(&self, document: &DocRef) -> Result<Option<DocumentStamp>> {
         document::stamp(self.kv(), document)
     }
 
@@ -190,7 +190,7 @@ impl Store {
     /// # Errors
     /// Like [`Store::get`].
     pub fn was_deleted(&self, document: &DocRef) -> Result<bool> {
-        let Some(key) = document::place(Space::Tombstone, document)? else { return Ok(false) };
+        let Some(key) = document::lookup_key(Keyspace::Tombstone, document)? else { return Ok(false) };
         Ok(self.kv().get(&key)?.is_some())
     }
 
@@ -205,7 +205,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Document>> {
-        let range = behind(instance, doctype, after)?;
+        let range = range_after(instance, doctype, after)?;
         let mut documents = Vec::new();
         for (key, record) in view::scan(self.kv(), &range, limit)? {
             let document = DocRef::new(instance, doctype, key::document_id(&key)?);
@@ -221,7 +221,7 @@ impl Store {
     pub fn doctypes(&self, instance: &InstanceId) -> Result<Vec<Doctype>> {
         let mut range = key::all_documents(instance);
         let mut doctypes = Vec::new();
-        while let Some((_, Record { doctype, .. })) = view::scan(self.kv(), &range, 1)?.pop() {
+        while let Some((_, DocumentRecord { doctype, .. })) = view::scan(self.kv(), &range, 1)?.pop() {
             range.from = key::documents(instance, &doctype).to;
             doctypes.push(doctype);
         }
@@ -235,48 +235,48 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Conflict`], [`Error::StaleLease`], [`Error::NotFound`], [`Error::TooLarge`],
-    /// [`Error::Invalid`], and [`Error::Full`] when a document is created: nothing was written. [`Error::Poisoned`]: the disk failed, and only a restart tells
+    /// [`Error::Invalid`], and [`Error::DiskFull`] when a document is created: nothing was written. [`Error::Poisoned`]: the disk failed, and only a restart tells
     /// whether the changes are there.
     pub async fn commit(&self, mut changes: Changes) -> Result<Vec<Rev>> {
         let mut spilled = Vec::new();
         match self.try_commit(&mut changes, &mut spilled).await {
-            Ok(Plan { revs, freed, .. }) => {
-                self.discard(freed).await;
+            Ok(CommitPlan { revs, unlinked_blobs: freed, .. }) => {
+                self.remove_blobs(freed).await;
                 Ok(revs)
             }
             // The batch may be on the disk, and its documents may then refer to these blobs after a restart.
             Err(Error::Poisoned) => Err(Error::Poisoned),
             Err(error) => {
-                self.discard(spilled).await;
+                self.remove_blobs(spilled).await;
                 Err(error)
             }
         }
     }
 
-    async fn try_commit(&self, changes: &mut Changes, spilled: &mut Vec<BlobId>) -> Result<Plan> {
+    async fn try_commit(&self, changes: &mut Changes, spilled: &mut Vec<BlobId>) -> Result<CommitPlan> {
         // What is there already may still be changed, finished and deleted: the reserve is for that.
-        if changes.steps.iter().any(|step| matches!(step, Step::Create { .. })) {
+        if changes.ops.iter().any(|step| matches!(step, ChangeOp::Create { .. })) {
             self.check_space()?;
         }
-        for step in &mut changes.steps {
-            if let Step::Create { document, body, .. } | Step::Put { document, body, .. } = step {
+        for step in &mut changes.ops {
+            if let ChangeOp::Create { document, body, .. } | ChangeOp::Put { document, body, .. } = step {
                 spilled.extend(body.spill(self.blobs(), document).await?);
             }
         }
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
             let mut plan = match plan(self.kv(), self.blobs(), changes) {
                 Err(Error::BlobNotFound { .. }) => continue,
                 plan => plan?,
             };
             match self.kv().commit(std::mem::take(&mut plan.batch)).await? {
-                Committed::Applied => return Ok(plan),
-                Committed::Refused => {}
+                CommitOutcome::Applied => return Ok(plan),
+                CommitOutcome::Rejected => {}
             }
         }
         Err(Conflict::Contention.into())
     }
 
-    pub(crate) async fn discard(&self, blobs: Vec<BlobId>) {
+    pub(crate) async fn remove_blobs(&self, blobs: Vec<BlobId>) {
         for blob in blobs {
             if let Err(error) = self.blobs().remove(&blob).await {
                 tracing::warn!(%error, "a content that nothing needs stays until the next sweep");
@@ -292,7 +292,7 @@ impl Store {
     /// # Errors
     /// [`Error::Invalid`] for a wrong index name; like [`Store::get`].
     pub fn lookup(&self, instance: &InstanceId, index: &str, key: &str) -> Result<Option<String>> {
-        index::lookup(self.kv(), instance, index, key)
+        unique_index::lookup(self.kv(), instance, index, key)
     }
 
     /// Up to `limit` keys that start with `prefix`, with their values, from behind the key `after` on.
@@ -310,7 +310,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, String)>> {
-        index::lookup_prefix(self.kv(), instance, index, prefix, after, limit)
+        unique_index::lookup_prefix(self.kv(), instance, index, prefix, after, limit)
     }
 }
 
@@ -324,16 +324,16 @@ impl Store {
     /// # Errors
     /// [`Error::Invalid`] for a wrong list of members, and when the type has [`INDEXES`](crate::INDEXES) indexes already; like
     /// [`Store::commit`] otherwise.
-    pub async fn index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<Index> {
-        secondary::ensure(self, instance, doctype, members).await
+    pub async fn ensure_index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<Index> {
+        secondary_index::ensure(self, instance, doctype, members).await
     }
 
     /// The members of the indexes that documents of a type have, ready or not.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn indexes(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
-        secondary::declared(self.kv(), instance, doctype)
+    pub fn list_indexes(&self, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
+        secondary_index::list(self.kv(), instance, doctype)
     }
 
     /// Takes an index away with its entries; nothing happens when there is none over these members.
@@ -343,7 +343,7 @@ impl Store {
     /// # Errors
     /// Like [`Store::commit`].
     pub async fn drop_index(&self, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<()> {
-        secondary::drop_index(self, instance, doctype, members).await
+        secondary_index::drop_index(self, instance, doctype, members).await
     }
 
     /// Up to `limit` documents of a part of an index, in its order, from behind `after` on. No snapshot: a document may have been changed
@@ -351,15 +351,15 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn scan(
+    pub fn scan_index(
         &self,
         index: &Index,
         range: &IndexRange,
         direction: Direction,
-        after: Option<&Position>,
+        after: Option<&IndexCursor>,
         limit: usize,
-    ) -> Result<Vec<Hit>> {
-        secondary::scan(self.kv(), index, range, direction, after, limit)
+    ) -> Result<Vec<IndexHit>> {
+        secondary_index::scan(self.kv(), index, range, direction, after, limit)
     }
 }
 
@@ -382,34 +382,34 @@ impl Store {
         worker: &str,
         now: DateTime<Utc>,
         limit: usize,
-        needs: &(dyn Fn(&DocRef, &Document) -> Vec<Permit> + Send + Sync),
+        needs: &(dyn Fn(&DocRef, &Document) -> Vec<JobPermit> + Send + Sync),
         started: &(dyn Fn(&mut Map) + Send + Sync),
     ) -> Result<Vec<Lease>> {
-        queue::claim(self, Claim { worker, now, limit, needs, started }).await
+        queue::claim(self, ClaimRequest { worker, now, limit, permits_of: needs, on_start: started }).await
     }
 
     /// Up to `limit` waiting jobs: first those whose time has come, then the others in the order of their time.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn queued(&self, limit: usize) -> Result<Vec<Queued>> {
-        queue::queued(self.kv(), limit)
+    pub fn list_queued(&self, limit: usize) -> Result<Vec<QueuedJob>> {
+        queue::list(self.kv(), limit)
     }
 
     /// The place of a job in the queue, `None` unless it waits.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn waiting(&self, job: &DocRef) -> Result<Option<Queued>> {
-        queue::waiting(self.kv(), job)
+    pub fn get_queued(&self, job: &DocRef) -> Result<Option<QueuedJob>> {
+        queue::get(self.kv(), job)
     }
 
     /// When the time of the next job comes that is not ready yet.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn next_ready(&self) -> Result<Option<DateTime<Utc>>> {
-        Ok(queue::later(self.kv(), None, 1)?.pop().map(|queued| queued.turn.run_at))
+    pub fn next_run_at(&self) -> Result<Option<DateTime<Utc>>> {
+        Ok(queue::list_delayed(self.kv(), None, 1)?.pop().map(|queued| queued.entry.run_at))
     }
 
     /// Shows that the holder of a lease is alive.
@@ -418,7 +418,7 @@ impl Store {
     /// [`Error::StaleLease`] when the lease is no longer held: the run must stop. Like [`Store::commit`] otherwise.
     pub async fn renew(&self, lease: &Lease) -> Result<()> {
         let mut changes = Changes::new();
-        changes.step(Step::Renew { lease: lease.clone() });
+        changes.push(ChangeOp::Renew { lease: lease.clone() });
         self.commit(changes).await.map(drop)
     }
 
@@ -446,16 +446,16 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn due(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
-        due::due(self.kv(), now, limit)
+    pub fn due_triggers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<(DocRef, DateTime<Utc>)>> {
+        schedule::due(self.kv(), now, limit)
     }
 
     /// When the first trigger is due.
     ///
     /// # Errors
     /// Like [`Store::get`].
-    pub fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
-        due::next_due(self.kv())
+    pub fn next_due_at(&self) -> Result<Option<DateTime<Utc>>> {
+        schedule::next_due_at(self.kv())
     }
 
     /// When a trigger is due, `None` when it is not scheduled.
@@ -463,6 +463,6 @@ impl Store {
     /// # Errors
     /// Like [`Store::get`].
     pub fn due_at(&self, trigger: &DocRef) -> Result<Option<DateTime<Utc>>> {
-        due::due_at(self.kv(), trigger)
+        schedule::due_at(self.kv(), trigger)
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::key::Range;
+use crate::key::KeyRange;
 use crate::kv::{Batch, Kv};
 use crate::{feed, frame};
 
@@ -16,57 +16,57 @@ use crate::{feed, frame};
 /// applied; no rule about documents, queues or schedules needs a check of its own.
 pub(crate) struct View<'a> {
     kv: &'a dyn Kv,
-    read: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    written: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    reads: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// By their places, of which each has one.
-    appended: BTreeMap<Vec<u8>, (Vec<u8>, feed::Record)>,
+    appends: BTreeMap<Vec<u8>, (Vec<u8>, feed::FeedEntry)>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(kv: &'a dyn Kv) -> Self {
-        Self { kv, read: BTreeMap::new(), written: BTreeMap::new(), appended: BTreeMap::new() }
+        Self { kv, reads: BTreeMap::new(), writes: BTreeMap::new(), appends: BTreeMap::new() }
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&mut self, key: &[u8]) -> Result<Option<T>> {
-        let value = match self.written.get(key).or_else(|| self.read.get(key)) {
+        let value = match self.writes.get(key).or_else(|| self.reads.get(key)) {
             Some(known) => known,
-            None => self.read.entry(key.to_vec()).or_insert(self.kv.get(key)?),
+            None => self.reads.entry(key.to_vec()).or_insert(self.kv.get(key)?),
         };
         value.as_ref().map(|bytes| decode(key, bytes)).transpose()
     }
 
     pub(crate) fn put<T: Serialize>(&mut self, key: Vec<u8>, record: &T) -> Result<()> {
-        let value = frame::encode(|| describe(&key), record)?;
-        self.written.insert(key, Some(value));
+        let value = frame::encode(|| describe_key(&key), record)?;
+        self.writes.insert(key, Some(value));
         Ok(())
     }
 
     pub(crate) fn remove(&mut self, key: Vec<u8>) {
-        self.written.insert(key, None);
+        self.writes.insert(key, None);
     }
 
     /// Adds to a log an entry that `place` will lead to; one that was to be added for the same place is not.
-    pub(crate) fn append(&mut self, log: Vec<u8>, record: feed::Record, place: Vec<u8>) {
-        self.appended.insert(place, (log, record));
+    pub(crate) fn append(&mut self, log: Vec<u8>, record: feed::FeedEntry, place: Vec<u8>) {
+        self.appends.insert(place, (log, record));
     }
 
     /// Takes back what was to be added for a place.
-    pub(crate) fn append_nothing(&mut self, place: &[u8]) {
-        self.appended.remove(place);
+    pub(crate) fn cancel_append(&mut self, place: &[u8]) {
+        self.appends.remove(place);
     }
 
     pub(crate) fn into_batch(self) -> Result<Batch> {
         let mut batch = Batch::default();
-        for (key, value) in self.read {
+        for (key, value) in self.reads {
             batch.check(key, value);
         }
-        for (key, value) in self.written {
+        for (key, value) in self.writes {
             match value {
                 Some(value) => batch.put(key, value),
                 None => batch.remove(key),
             };
         }
-        for (place, (log, record)) in self.appended {
+        for (place, (log, record)) in self.appends {
             batch.append(log, &record, place)?;
         }
         Ok(batch)
@@ -79,19 +79,19 @@ pub(crate) fn read<T: DeserializeOwned>(kv: &dyn Kv, key: &[u8]) -> Result<Optio
 }
 
 /// Reads the first `limit` entries of a range outside of any commit.
-pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &Range, limit: usize) -> Result<Vec<(Vec<u8>, T)>> {
+pub(crate) fn scan<T: DeserializeOwned>(kv: &dyn Kv, range: &KeyRange, limit: usize) -> Result<Vec<(Vec<u8>, T)>> {
     let entries = kv.scan(&range.from, &range.to, limit, false)?;
     entries.into_iter().map(|(key, value)| decode(&key, &value).map(|record| (key, record))).collect()
 }
 
 /// Reads the first `limit` readable entries of a range that all instances share, outside of any commit: one damaged entry
 /// must not stop the others.
-pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: Range, limit: usize) -> Result<Vec<T>> {
+pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: KeyRange, limit: usize) -> Result<Vec<T>> {
     let mut found = Vec::new();
     loop {
         let page = kv.scan(&range.from, &range.to, limit.saturating_sub(found.len()), false)?;
         let Some((last, _)) = page.last() else { return Ok(found) };
-        range.behind(last);
+        range.start_after(last);
         for (key, value) in &page {
             match decode(key, value) {
                 Ok(record) => found.push(record),
@@ -103,10 +103,10 @@ pub(crate) fn scan_readable<T: DeserializeOwned>(kv: &dyn Kv, mut range: Range, 
 
 /// Reads the bytes of an entry.
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], bytes: &[u8]) -> Result<T> {
-    frame::decode(|| describe(key), bytes)
+    frame::decode(|| describe_key(key), bytes)
 }
 
 /// A key for error messages.
-fn describe(key: &[u8]) -> String {
+fn describe_key(key: &[u8]) -> String {
     format!("entry {}", key.escape_ascii())
 }

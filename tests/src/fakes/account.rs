@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use konnector_sandbox::capability::{Account, AccountInfo, Error, Object};
+use konnector_sandbox::capability::{Account, AccountInfo, CapabilityError, Object};
 use serde_json::{Value, json};
 
 /// The account of `claude@example.org`.
@@ -33,16 +33,16 @@ impl Account for FakeAccount {
         }
     }
 
-    async fn load_state(&self) -> Result<Option<Value>, Error> {
+    async fn load_state(&self) -> Result<Option<Value>, CapabilityError> {
         Ok(self.state.lock().unwrap().clone())
     }
 
-    async fn save_state(&self, state: Value) -> Result<(), Error> {
+    async fn save_state(&self, state: Value) -> Result<(), CapabilityError> {
         *self.state.lock().unwrap() = Some(state);
         Ok(())
     }
 
-    async fn save_session(&self, _cookies: Option<Vec<u8>>) -> Result<(), Error> {
+    async fn save_session(&self, _cookies: Option<Vec<u8>>) -> Result<(), CapabilityError> {
         *self.sessions.lock().unwrap() += 1;
         Ok(())
     }

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use konnector_sandbox::capability::{
-    Change, Document, Documents, Error, Item, Locator, Object, Order, Page, Query, Range, Saved, Written,
+    CapabilityError, Change, Document, Documents, Item, Locator, Object, Order, Page, Query, Range, SaveOutcome,
+    SavedDocument,
 };
 
 /// Documents by id, which is `<doctype>-<key>`.
@@ -14,12 +15,14 @@ use konnector_sandbox::capability::{
 pub struct FakeDocuments(pub Mutex<BTreeMap<String, (u32, Object)>>);
 
 impl FakeDocuments {
-    async fn reach(&self, doctype: &str) -> Result<(), Error> {
+    async fn reach(&self, doctype: &str) -> Result<(), CapabilityError> {
         match doctype {
             "io.cozy.slow" => std::future::pending().await,
-            "io.cozy.lost" => Err(Error::LeaseLost),
+            "io.cozy.lost" => Err(CapabilityError::LeaseLost),
             "io.cozy.broken" => panic!("the host is at fault"),
-            "io.cozy.contacts" => Err(Error::Denied("the manifest has no rule for GET on io.cozy.contacts".to_owned())),
+            "io.cozy.contacts" => {
+                Err(CapabilityError::Denied("the manifest has no rule for GET on io.cozy.contacts".to_owned()))
+            }
             _ => Ok(()),
         }
     }
@@ -38,20 +41,21 @@ impl FakeDocuments {
 
 #[async_trait]
 impl Documents for FakeDocuments {
-    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, Error> {
+    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError> {
         self.reach(doctype).await?;
         let (documents, id) = (self.0.lock().unwrap(), Self::id(doctype, which));
-        let found = documents.get(&id).ok_or_else(|| Error::NotFound(format!("{doctype} {id}")))?;
+        let found = documents.get(&id).ok_or_else(|| CapabilityError::NotFound(format!("{doctype} {id}")))?;
         Ok(Self::document(&id, found))
     }
 
     /// Equal members and beginnings only, by id; the cursor is the number of documents before the page.
-    async fn find(&self, doctype: &str, query: Query) -> Result<Page, Error> {
+    async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError> {
         self.reach(doctype).await?;
         let documents = self.0.lock().unwrap();
         let matches = |body: &Object| {
-            let equal = query.index.iter().zip(&query.equal).all(|(member, value)| body.get(member) == Some(value));
-            let begins = match (&query.range, query.index.get(query.equal.len())) {
+            let equal =
+                query.index_fields.iter().zip(&query.equals).all(|(member, value)| body.get(member) == Some(value));
+            let begins = match (&query.range, query.index_fields.get(query.equals.len())) {
                 (Range::Prefix(prefix), Some(member)) => {
                     body.get(member).and_then(|value| value.as_str()).is_some_and(|text| text.starts_with(prefix))
                 }
@@ -67,49 +71,49 @@ impl Documents for FakeDocuments {
         let start: usize = query.cursor.as_deref().map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
         let end = start + query.limit as usize;
         let next = (end < found.len()).then(|| end.to_string());
-        Ok(Page { documents: found.into_iter().skip(start).take(query.limit as usize).collect(), next })
+        Ok(Page { documents: found.into_iter().skip(start).take(query.limit as usize).collect(), next_cursor: next })
     }
 
-    async fn check_save(&self, doctype: &str) -> Result<(), Error> {
+    async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError> {
         self.reach(doctype).await
     }
 
-    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<Saved>, Error> {
+    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError> {
         self.reach(doctype).await?;
         let mut documents = self.0.lock().unwrap();
         let mut save = |item: Item| {
             let id = format!("{doctype}-{}", item.key);
             let (generation, body) = documents.entry(id.clone()).or_default();
             let written = match *generation {
-                0 => Written::Created,
-                _ if *body == item.body => Written::Unchanged,
-                _ => Written::Updated,
+                0 => SaveOutcome::Created,
+                _ if *body == item.body => SaveOutcome::Unchanged,
+                _ => SaveOutcome::Updated,
             };
-            *generation += u32::from(written != Written::Unchanged);
+            *generation += u32::from(written != SaveOutcome::Unchanged);
             *body = item.body;
-            Saved { id, rev: format!("{generation}-0"), written }
+            SavedDocument { id, rev: format!("{generation}-0"), outcome: written }
         };
         Ok(items.into_iter().map(&mut save).collect())
     }
 
-    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<Saved>, Error> {
+    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError> {
         self.reach(doctype).await?;
         let mut documents = self.0.lock().unwrap();
         let mut update = |change: Change| {
-            let id = Self::id(doctype, &change.which);
-            let missing = || Error::NotFound(format!("{doctype} {id}"));
+            let id = Self::id(doctype, &change.locator);
+            let missing = || CapabilityError::NotFound(format!("{doctype} {id}"));
             let (generation, body) = documents.get_mut(&id).ok_or_else(missing)?;
             if change.rev.is_some_and(|rev| rev != format!("{generation}-0")) {
-                return Err(Error::Conflict(format!("{id} is at revision {generation}-0")));
+                return Err(CapabilityError::Conflict(format!("{id} is at revision {generation}-0")));
             }
             *generation += 1;
             body.extend(change.body);
-            Ok(Saved { id, rev: format!("{generation}-0"), written: Written::Updated })
+            Ok(SavedDocument { id, rev: format!("{generation}-0"), outcome: SaveOutcome::Updated })
         };
         changes.into_iter().map(&mut update).collect()
     }
 
-    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, Error> {
+    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
         self.reach(doctype).await?;
         let mut documents = self.0.lock().unwrap();
         let removed = which.iter().filter(|which| documents.remove(&Self::id(doctype, which)).is_some()).count();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use konnector_sandbox::capability::{
-    Details, Entry, Error, File, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Stored, Target, Upload,
-    Written,
+    CapabilityError, Details, Entry, File, Files, Folder, Listing, Locator, Object, OpenFile, Reference, SaveOutcome,
+    SavedFile, Target, Upload,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -62,72 +62,72 @@ fn file(name: &str, mime: Option<String>, content: &[u8]) -> File {
 
 impl FakeFiles {
     /// A file's name and content.
-    async fn reach(&self, which: &Locator) -> Result<(String, Vec<u8>), Error> {
+    async fn reach(&self, which: &Locator) -> Result<(String, Vec<u8>), CapabilityError> {
         let (Locator::Id(name) | Locator::Key(name)) = which;
         if name == "slow" {
             std::future::pending().await
         }
         let files = self.stored.lock().unwrap();
-        let content = files.get(name).ok_or_else(|| Error::NotFound(format!("file {name}")))?;
+        let content = files.get(name).ok_or_else(|| CapabilityError::NotFound(format!("file {name}")))?;
         Ok((name.clone(), content.clone()))
     }
 }
 
-fn in_bounds(folder: &str) -> Result<(), Error> {
+fn in_bounds(folder: &str) -> Result<(), CapabilityError> {
     match folder {
-        "denied" => Err(Error::Denied("the manifest has no rule for GET on io.cozy.files".to_owned())),
+        "denied" => Err(CapabilityError::Denied("the manifest has no rule for GET on io.cozy.files".to_owned())),
         _ => Ok(()),
     }
 }
 
 #[async_trait]
 impl Files for FakeFiles {
-    async fn check_save(&self) -> Result<(), Error> {
+    async fn check_save(&self) -> Result<(), CapabilityError> {
         Ok(())
     }
 
-    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, Error> {
+    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, CapabilityError> {
         let files = self.stored.lock().unwrap();
         Ok(keys.iter().map(|key| files.get(key).map(|content| file(key, None, content))).collect())
     }
 
-    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
+    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError> {
         in_bounds(&target.folder)?;
         let stored = Arc::clone(&self.stored);
         Ok(Box::new(FakeUpload { target, content: Vec::new(), stored, _open: Open::new(&self.open) }))
     }
 
-    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {
+    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
         let content = self.reach(which).await?.1;
         Ok(Box::new(FakeContent { content, _open: Open::new(&self.open) }))
     }
 
-    async fn describe(&self, which: &Locator) -> Result<Details, Error> {
+    async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError> {
         let (name, content) = self.reach(which).await?;
         let (metadata, references) = self.known.lock().unwrap().get(&name).cloned().unwrap_or_default();
         let entry = Entry::File(file(&name, None, &content));
         Ok(Details { entry, created_at: -1, updated_at: 1, metadata, references })
     }
 
-    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error> {
+    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError> {
         let (name, _) = self.reach(which).await?;
         self.known.lock().unwrap().entry(name).or_default().0.extend(patch);
         Ok(())
     }
 
-    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (name, _) = self.reach(which).await?;
         self.known.lock().unwrap().entry(name).or_default().1.extend(references);
         Ok(())
     }
 
-    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (name, _) = self.reach(which).await?;
         self.known.lock().unwrap().entry(name).or_default().1.retain(|known| !references.contains(known));
         Ok(())
     }
 
-    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, Error> {
+    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError> {
         in_bounds(folder)?;
         let (old, content) = self.reach(which).await?;
         let moved = file(name, None, &content);
@@ -137,19 +137,19 @@ impl Files for FakeFiles {
         Ok(moved)
     }
 
-    async fn trash(&self, which: Vec<Locator>) -> Result<u32, Error> {
+    async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError> {
         let mut files = self.stored.lock().unwrap();
         let (Locator::Id(name) | Locator::Key(name)) = &which[0];
         assert_eq!(which.len(), 1, "the guests trash one at a time");
         Ok(u32::from(files.remove(name).is_some()))
     }
 
-    async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
+    async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError> {
         in_bounds(folder)?;
         Ok(Folder { id: format!("id of {folder}"), path: format!("/Administration/Bank101/{folder}") })
     }
 
-    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
+    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError> {
         in_bounds(folder)?;
         let files = self.stored.lock().unwrap();
         let behind = files.iter().filter(|(name, _)| cursor.as_ref().is_none_or(|cursor| *name > cursor));
@@ -157,7 +157,7 @@ impl Files for FakeFiles {
         let next = entries.len() > limit as usize;
         entries.truncate(limit as usize);
         let next = entries.last().filter(|_| next).map(|last| last.id.clone());
-        Ok(Listing { entries: entries.into_iter().map(Entry::File).collect(), next })
+        Ok(Listing { entries: entries.into_iter().map(Entry::File).collect(), next_cursor: next })
     }
 }
 
@@ -167,7 +167,7 @@ impl OpenFile for FakeContent {
         self.content.len() as u64
     }
 
-    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, Error> {
+    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, CapabilityError> {
         if self.content == b"stuck" {
             std::future::pending().await
         }
@@ -177,18 +177,18 @@ impl OpenFile for FakeContent {
 
 #[async_trait]
 impl Upload for FakeUpload {
-    async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), CapabilityError> {
         if chunk == "fail" {
-            return Err(Error::Internal("the disk is full".to_owned()));
+            return Err(CapabilityError::Internal("the disk is full".to_owned()));
         }
         self.content.extend_from_slice(&chunk);
         Ok(())
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<Stored, Error> {
+    async fn commit(mut self: Box<Self>) -> Result<SavedFile, CapabilityError> {
         let content = std::mem::take(&mut self.content);
         let file = file(&self.target.name, self.target.mime.clone(), &content);
         self.stored.lock().unwrap().insert(self.target.name.clone(), content);
-        Ok(Stored { file, written: Written::Created })
+        Ok(SavedFile { file, outcome: SaveOutcome::Created })
     }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError, Written};
+use konnector_sandbox::capability::{
+    ChildRef, ContentReader, Destination, Draft, Node, QuotaKind, SaveOutcome, Tree, TreeError,
+};
 
 /// A file or directory.
 #[derive(Clone)]
@@ -105,14 +107,14 @@ impl Items {
         Ok(Node {
             id: id.to_owned(),
             path,
-            directory: item.content.is_none(),
-            readable: true,
+            is_directory: item.content.is_none(),
+            is_readable: true,
             size: item.content.as_ref().map_or(0, Bytes::len) as u64,
             modified: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
         })
     }
 
-    fn child(&self, at: Place<'_>) -> Result<Node, TreeError> {
+    fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
         let found = self.items.iter().find(|(_, item)| item.parent == at.directory && item.name == at.name);
         self.node(found.ok_or(TreeError::NotFound)?.0)
     }
@@ -126,7 +128,7 @@ impl Items {
         }
         let safe = name.replace(|c: char| c.is_control() || c == '\u{202e}', "").replace(['\\', ':'], "-");
         let safe = if safe.starts_with("CON.") { format!("_{safe}") } else { safe };
-        if safe == name { Ok(()) } else { Err(TreeError::Name(safe)) }
+        if safe == name { Ok(()) } else { Err(TreeError::InvalidName(safe)) }
     }
 
     fn check_write(&self, to: &Destination) -> Result<(), TreeError> {
@@ -147,7 +149,7 @@ impl Items {
 struct FakeContent(Bytes);
 
 #[async_trait]
-impl Content for FakeContent {
+impl ContentReader for FakeContent {
     fn size(&self) -> u64 {
         self.0.len() as u64
     }
@@ -170,14 +172,18 @@ impl Draft for FakeDraft {
         tokio::task::yield_now().await;
         self.content.extend_from_slice(&chunk);
         let room = self.tree.items().room;
-        if room.is_some_and(|room| self.content.len() > room) { Err(TreeError::Full(Quota::Storage)) } else { Ok(()) }
+        if room.is_some_and(|room| self.content.len() > room) {
+            Err(TreeError::QuotaExceeded(QuotaKind::Storage))
+        } else {
+            Ok(())
+        }
     }
 
-    async fn take_back(self: Box<Self>) -> Result<Bytes, TreeError> {
+    async fn into_bytes(self: Box<Self>) -> Result<Bytes, TreeError> {
         Ok(self.content.into())
     }
 
-    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, Written), TreeError> {
+    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, SaveOutcome), TreeError> {
         tokio::task::yield_now().await;
         match self.content.as_slice() {
             b"fail" => return Err(TreeError::Other("the disk is full".to_owned())),
@@ -190,11 +196,11 @@ impl Draft for FakeDraft {
         match to {
             Destination::New { directory, name } => {
                 let id = items.add(directory, name, content);
-                Ok((items.node(&id)?, Written::Created))
+                Ok((items.node(&id)?, SaveOutcome::Created))
             }
             Destination::Existing(id) => {
                 let item = items.items.get_mut(id).ok_or(TreeError::NotFound)?;
-                let written = if item.content == content { Written::Unchanged } else { Written::Updated };
+                let written = if item.content == content { SaveOutcome::Unchanged } else { SaveOutcome::Updated };
                 item.content = content;
                 Ok((items.node(id)?, written))
             }
@@ -212,7 +218,7 @@ impl Tree for FakeTree {
         self.items().node(id)
     }
 
-    async fn child(&self, at: Place<'_>) -> Result<Node, TreeError> {
+    async fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
         self.items().child(at)
     }
 
@@ -221,11 +227,11 @@ impl Tree for FakeTree {
         let mut names: Vec<&Item> = items.items.values().filter(|item| item.parent == directory).collect();
         names.sort_by_key(|item| &item.name);
         let next = names.iter().filter(|item| after.is_none_or(|after| item.name.as_str() > after));
-        let node = |name: &str| items.child(Place { directory, name }).ok().map(|node| (name.to_owned(), node));
+        let node = |name: &str| items.child(ChildRef { directory, name }).ok().map(|node| (name.to_owned(), node));
         Ok(next.filter_map(|item| node(&item.name)).take(3).collect())
     }
 
-    async fn open(&self, id: &str) -> Result<Box<dyn Content>, TreeError> {
+    async fn open(&self, id: &str) -> Result<Box<dyn ContentReader>, TreeError> {
         let content = self.items().items.get(id).and_then(|item| item.content.clone());
         Ok(Box::new(FakeContent(content.ok_or(TreeError::NotFound)?)))
     }
@@ -234,11 +240,11 @@ impl Tree for FakeTree {
         self.items().check_write(to)
     }
 
-    async fn draft(&self) -> Result<Box<dyn Draft>, TreeError> {
+    async fn create_draft(&self) -> Result<Box<dyn Draft>, TreeError> {
         Ok(Box::new(FakeDraft { tree: self.clone(), content: Vec::new() }))
     }
 
-    async fn create_directory(&self, at: Place<'_>) -> Result<Node, TreeError> {
+    async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
         let mut items = self.items();
         items.check(at.directory, at.name)?;
         if items.path(at.directory).matches('/').count() >= 32 {
@@ -248,17 +254,17 @@ impl Tree for FakeTree {
         items.node(&id)
     }
 
-    async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TreeError> {
+    async fn rename(&self, from: ChildRef<'_>, to: ChildRef<'_>) -> Result<(), TreeError> {
         let mut items = self.items();
         items.check(from.directory, from.name)?;
         items.check(to.directory, to.name)?;
         let moved = items.child(from)?;
         let into = items.path(to.directory);
         if into == moved.path || into.starts_with(&format!("{}/", moved.path)) {
-            return Err(TreeError::Invalid);
+            return Err(TreeError::MoveIntoItself);
         }
         if let Ok(there) = items.child(to) {
-            match (moved.directory, there.directory) {
+            match (moved.is_directory, there.is_directory) {
                 (true, false) => return Err(TreeError::NotDirectory),
                 (false, true) => return Err(TreeError::IsDirectory),
                 (true, true) if !items.is_empty(&there.id) => return Err(TreeError::NotEmpty),
@@ -270,7 +276,7 @@ impl Tree for FakeTree {
         Ok(())
     }
 
-    async fn remove(&self, at: Place<'_>, directory: bool) -> Result<(), TreeError> {
+    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
         let mut items = self.items();
         items.check(at.directory, at.name)?;
         let gone = items.child(at)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use konnector_sandbox::{Ended, Ending, Failure, Kind, Outcome, Report, Sandbox};
+use konnector_sandbox::{AbortReason, ComponentKind, Failure, Outcome, Report, RunOutput, Sandbox};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
@@ -14,13 +14,13 @@ fn line(kind: &str, message: &str) -> Value {
     Value::String(json!({ "type": kind, "message": message }).to_string())
 }
 
-async fn speaks(parameters: Value, world: &World) -> Ended {
+async fn speaks(parameters: Value, world: &World) -> RunOutput {
     run(&guest("speaks"), parameters, world).await
 }
 
-fn told(ended: &Ended) -> (&str, bool) {
+fn told(ended: &RunOutput) -> (&str, bool) {
     match &ended.outcome {
-        Outcome::Failed(Failure::Told { error, no_retry }) => (error, *no_retry),
+        Outcome::Failed(Failure::Custom { error, no_retry }) => (error, *no_retry),
         other => panic!("expected the konnector's own words, got {other:?}"),
     }
 }
@@ -32,7 +32,7 @@ fn completed() -> Outcome {
 #[test]
 fn a_command_is_known_by_what_it_exports() {
     let info = Sandbox::inspect(&guest("speaks")).unwrap();
-    assert_eq!((info.kind, info.reads_secrets), (Kind::Command, false));
+    assert_eq!((info.kind, info.reads_secrets), (ComponentKind::Command, false));
 }
 
 #[tokio::test]
@@ -95,13 +95,13 @@ async fn x10_the_last_critical_line_counts_then_the_last_error_then_the_end() {
 async fn x10_every_way_to_end_has_its_words() {
     let ends = async |end: &str| speaks(json!({ "end": end }), &World::default()).await.outcome;
     assert_eq!(ends("exit 0").await, completed());
-    let status = Failure::Told { error: "exit status 1".to_owned(), no_retry: false };
+    let status = Failure::Custom { error: "exit status 1".to_owned(), no_retry: false };
     assert_eq!(ends("fail").await, Outcome::Failed(status.clone()));
     // WASI 0.2 knows success and failure only.
     assert_eq!(ends("exit 3").await, Outcome::Failed(status));
-    let Outcome::Ended(panic) = ends("panic").await else { panic!("a panic ends the run") };
+    let Outcome::Aborted(panic) = ends("panic").await else { panic!("a panic ends the run") };
     assert!(panic.to_string().starts_with("the konnector panicked: nothing to see (at "), "{panic}");
-    let Outcome::Ended(trap) = ends("trap").await else { panic!("a trap ends the run") };
+    let Outcome::Aborted(trap) = ends("trap").await else { panic!("a trap ends the run") };
     insta::assert_snapshot!(trap, @"the konnector aborted; standard error in its log may say why");
 }
 
@@ -109,7 +109,7 @@ async fn x10_every_way_to_end_has_its_words() {
 async fn x10_a_critical_line_hides_a_trap_and_a_later_timeout() {
     let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
     let ended = speaks(json!({ "end": "sleep" }), &world).await;
-    assert_eq!(ended.outcome, Outcome::Ended(Ending::Deadline(Duration::from_millis(300))));
+    assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(Duration::from_millis(300))));
     let ended = speaks(json!({ "output": [line("critical", "VENDOR_DOWN")], "end": "sleep" }), &world).await;
     assert_eq!(told(&ended), ("VENDOR_DOWN", false));
     let ended = speaks(json!({ "output": [line("error", "X")], "end": "panic" }), &world).await;
@@ -118,7 +118,7 @@ async fn x10_a_critical_line_hides_a_trap_and_a_later_timeout() {
 
 #[tokio::test]
 async fn somebody_who_cancels_a_run_is_believed() {
-    let world = World::limited(|limits| limits.grace = Duration::from_millis(100));
+    let world = World::limited(|limits| limits.grace_period = Duration::from_millis(100));
     let (program, cancel) = (prepare(&guest("speaks")).await, CancellationToken::new());
     let job = job(json!({ "output": [line("critical", "X")], "end": "sleep" }));
     let running = SANDBOX.run(&program, job, world.capabilities(), cancel.clone());
@@ -127,7 +127,7 @@ async fn somebody_who_cancels_a_run_is_believed() {
         cancel.cancel();
     };
     let (ended, ()) = tokio::join!(running, cancelling);
-    assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled));
+    assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use konnector_sandbox::compile::{CompileLimit, CompileLimits, Compiler};
-use konnector_sandbox::{Error, Options, Origin, Outcome, Report, Sandbox};
+use konnector_sandbox::{Error, Outcome, Preparation, Report, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::server::binary;
 use konnector_tests::{guest, handmade};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// A sandbox that compiles as the server does.
 fn sandbox(limits: CompileLimits) -> Sandbox {
     let compiler = Compiler::Child { program: binary(), args: vec!["compile".into()], limits };
-    Sandbox::new(Options { max_runs: 2, compiler, ..Options::default() }).unwrap()
+    Sandbox::new(SandboxOptions { max_runs: 2, compiler, ..SandboxOptions::default() }).unwrap()
 }
 
 /// A component with functions so large that compiling them takes many times what it takes to read them.
@@ -31,10 +31,10 @@ async fn a_child_compiles_what_this_process_runs() {
     let (folder, sandbox) = (tempfile::tempdir().unwrap(), sandbox(CompileLimits::default()));
     let component = guest("noop");
     let program = sandbox.prepare(&component, folder.path()).await.unwrap();
-    assert!(matches!(program.origin(), Origin::Compiled(_)), "{:?}", program.origin());
+    assert!(matches!(program.preparation(), Preparation::Compiled(_)), "{:?}", program.preparation());
     let ended = sandbox.run(&program, job(json!({})), World::default().capabilities(), CancellationToken::new()).await;
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()));
-    assert_eq!(sandbox.prepare(&component, folder.path()).await.unwrap().origin(), Origin::Memory);
+    assert_eq!(sandbox.prepare(&component, folder.path()).await.unwrap().preparation(), Preparation::Memory);
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn the_child_s_code_fits_an_engine_of_any_size() {
     let compiler =
         Compiler::Child { program: binary(), args: vec!["compile".into()], limits: CompileLimits::default() };
     // So many that memories have less address space each, which the code must know.
-    let options = Options { max_runs: 5_000, memory_ceiling: 16 << 20, compiler, ..Options::default() };
+    let options = SandboxOptions { max_runs: 5_000, memory_ceiling: 16 << 20, compiler, ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options).unwrap();
     let program = sandbox.prepare(&guest("noop"), folder.path()).await.unwrap();
     let ended = sandbox.run(&program, job(json!({})), World::default().capabilities(), CancellationToken::new()).await;
@@ -98,7 +98,7 @@ async fn compiled_code_is_found_while_another_component_is_compiled() {
     let small = handmade::konnector("", "", "");
     let key = konnector_sandbox::CodeKey::new(&[7; 32]);
     let compiler = Compiler::Child { program: binary(), args: vec!["compile".into()], limits };
-    let options = Options { max_runs: 2, compiler, code_key: Some(key), ..Options::default() };
+    let options = SandboxOptions { max_runs: 2, compiler, code_key: Some(key), ..SandboxOptions::default() };
     Sandbox::new(options.clone()).unwrap().prepare(&small, folder.path()).await.unwrap();
     let sandbox = Sandbox::new(options).unwrap();
     let large = huge(40, 20_000);
@@ -108,7 +108,7 @@ async fn compiled_code_is_found_while_another_component_is_compiled() {
         found = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             sandbox.prepare(&small, folder.path()).await
-        } => assert!(matches!(found.unwrap().origin(), Origin::Disk(_))),
+        } => assert!(matches!(found.unwrap().preparation(), Preparation::Disk(_))),
     }
 }
 
@@ -135,13 +135,16 @@ async fn a_real_konnector_is_compiled_in_a_few_seconds() {
     let component = guest("bank101");
     let child = Compiler::Child { program: binary(), args: vec!["compile".into()], limits: CompileLimits::default() };
     for (name, compiler) in [("in a child", child), ("in this process", Compiler::InProcess)] {
-        let options = Options { max_runs: 1, compiler, code_key: Some(key.clone()), ..Options::default() };
+        let options =
+            SandboxOptions { max_runs: 1, compiler, code_key: Some(key.clone()), ..SandboxOptions::default() };
         let _ = std::fs::remove_dir_all(folder.path());
         for _ in 0..2 {
             let sandbox = Sandbox::new(options.clone()).unwrap();
             let program = sandbox.prepare(&component, folder.path()).await.unwrap();
-            println!("bank101, {} KiB, {name}: {:?}", component.len() >> 10, program.origin());
-            let (Origin::Compiled(time) | Origin::Disk(time)) = program.origin() else { panic!("a fresh sandbox") };
+            println!("bank101, {} KiB, {name}: {:?}", component.len() >> 10, program.preparation());
+            let (Preparation::Compiled(time) | Preparation::Disk(time)) = program.preparation() else {
+                panic!("a fresh sandbox")
+            };
             assert!(time < Duration::from_secs(60), "{time:?}");
         }
     }

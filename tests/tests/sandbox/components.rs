@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use konnector_sandbox::{CodeKey, Digest, Kind, Options, Origin, Sandbox};
+use konnector_sandbox::{CodeKey, ComponentDigest, ComponentKind, Preparation, Sandbox, SandboxOptions};
 use konnector_tests::handmade::with_names;
 use konnector_tests::{guest, handmade};
 
@@ -14,8 +14,8 @@ fn refusal(bytes: &[u8]) -> String {
     Sandbox::inspect(bytes).expect_err("a component that cannot be run").to_string()
 }
 
-fn typed(version: &str) -> Kind {
-    Kind::Typed { version: version.to_owned() }
+fn typed(version: &str) -> ComponentKind {
+    ComponentKind::Typed { version: version.to_owned() }
 }
 
 const RUN: &str = "konnector:host/run@0.1.0";
@@ -74,7 +74,7 @@ fn what_a_component_wants_is_known_beforehand() {
     assert!(!info.imports.iter().any(|name| name.starts_with("wasi:sockets")), "{:?}", info.imports);
     assert!(Sandbox::inspect(&guest("panics")).unwrap().reads_secrets);
     let kind = |exports: &[&str]| Sandbox::inspect(&with_names(&[], exports)).unwrap().kind;
-    assert_eq!(kind(&["wasi:cli/run@0.2.3"]), Kind::Command);
+    assert_eq!(kind(&["wasi:cli/run@0.2.3"]), ComponentKind::Command);
     // Of both ways, ours.
     assert_eq!(kind(&["wasi:cli/run@0.2.3", RUN]), typed("0.1.0"));
 }
@@ -96,14 +96,15 @@ fn code(folder: &Path) -> PathBuf {
 
 /// A sandbox with nothing in memory, to see what the folder does.
 fn fresh(key: u8) -> Sandbox {
-    Sandbox::new(Options { max_runs: 1, code_key: Some(CodeKey::new(&[key; 32])), ..Options::default() }).unwrap()
+    Sandbox::new(SandboxOptions { max_runs: 1, code_key: Some(CodeKey::new(&[key; 32])), ..SandboxOptions::default() })
+        .unwrap()
 }
 
 async fn compiled(sandbox: &Sandbox, component: &[u8], folder: &Path) -> bool {
-    match sandbox.prepare(component, folder).await.unwrap().origin() {
-        Origin::Compiled(_) => true,
-        Origin::Disk(_) => false,
-        Origin::Memory => panic!("a fresh sandbox"),
+    match sandbox.prepare(component, folder).await.unwrap().preparation() {
+        Preparation::Compiled(_) => true,
+        Preparation::Disk(_) => false,
+        Preparation::Memory => panic!("a fresh sandbox"),
     }
 }
 
@@ -119,11 +120,16 @@ async fn compiled_code_is_found_again_by_who_has_the_key() {
     let component = handmade::konnector("", "", "");
     assert!(compiled(&fresh(1), &component, folder.path()).await);
     assert!(
-        code(folder.path()).file_name().unwrap().to_str().unwrap().starts_with(&Digest::of(&component).to_string())
+        code(folder.path())
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(&ComponentDigest::compute(&component).to_string())
     );
     assert!(!compiled(&fresh(1), &component, folder.path()).await);
     assert!(compiled(&fresh(2), &component, folder.path()).await, "another key");
-    let keyless = || Sandbox::new(Options { max_runs: 1, ..Options::default() }).unwrap();
+    let keyless = || Sandbox::new(SandboxOptions { max_runs: 1, ..SandboxOptions::default() }).unwrap();
     assert!(compiled(&keyless(), &component, folder.path()).await, "a key of its own");
     assert!(compiled(&keyless(), &component, folder.path()).await, "another key of its own");
 }
@@ -165,7 +171,8 @@ async fn code_of_another_component_under_its_name_is_never_loaded() {
     compiled(&fresh(1), &one, folder.path()).await;
     let code_of_one = code(folder.path());
     let name = code_of_one.file_name().unwrap().to_str().unwrap();
-    let name_of_other = name.replace(&Digest::of(&one).to_string(), &Digest::of(&other).to_string());
+    let name_of_other =
+        name.replace(&ComponentDigest::compute(&one).to_string(), &ComponentDigest::compute(&other).to_string());
     fs::rename(&code_of_one, folder.path().join(name_of_other)).unwrap();
     assert!(compiled(&fresh(1), &other, folder.path()).await);
 }
@@ -206,8 +213,8 @@ async fn callers_at_the_same_time_share_one_compilation() {
     let prepare = || sandbox.prepare(&component, folder.path());
     let (one, two) = tokio::join!(prepare(), prepare());
     assert_eq!(one.unwrap().digest(), two.unwrap().digest());
-    assert!(sandbox.prepared(Digest::of(&component)).is_some());
-    assert!(sandbox.prepared(Digest::of(b"another")).is_none());
+    assert!(sandbox.cached_program(ComponentDigest::compute(&component)).is_some());
+    assert!(sandbox.cached_program(ComponentDigest::compute(b"another")).is_none());
 }
 
 #[tokio::test]

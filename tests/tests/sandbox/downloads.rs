@@ -1,6 +1,6 @@
 //! `http.download`, against a server that answers from memory.
 
-use konnector_sandbox::{Ended, Outcome, Report};
+use konnector_sandbox::{Outcome, Report, RunOutput};
 use konnector_tests::fakes::World;
 use konnector_tests::guest;
 use serde_json::json;
@@ -36,7 +36,7 @@ async fn server() -> String {
     format!("http://{address}")
 }
 
-async fn download(world: &mut World, names: &[&str]) -> Ended {
+async fn download(world: &mut World, names: &[&str]) -> RunOutput {
     let server = server().await;
     world.hosts = vec![server.clone()];
     let downloads: Vec<_> =

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use konnector_sandbox::{Ended, Ending, Failure, Outcome, Sandbox};
+use konnector_sandbox::{AbortReason, Failure, Outcome, RunOutput, Sandbox};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{SANDBOX, prepare, run, sentence};
 
 /// Cancels a run after a while.
-async fn cancelled(name: &str, parameters: Value, world: &World, after: Duration) -> (Ended, Duration) {
+async fn cancelled(name: &str, parameters: Value, world: &World, after: Duration) -> (RunOutput, Duration) {
     let (program, cancel) = (prepare(&guest(name)).await, CancellationToken::new());
     let sandbox: &Sandbox = &SANDBOX;
     let run = sandbox.run(&program, job(parameters), world.capabilities(), cancel.clone());
@@ -31,14 +31,14 @@ async fn each_failure_arrives_as_itself_without_secrets() {
         ("too-many-attempts", Failure::TooManyAttempts("[masked] refused".to_owned())),
         ("missing-credentials", Failure::MissingCredentials("[masked] refused".to_owned())),
         ("code-missing", Failure::CodeMissing("[masked] refused".to_owned())),
-        ("code-refused", Failure::CodeRefused("[masked] refused".to_owned())),
+        ("code-refused", Failure::CodeRejected("[masked] refused".to_owned())),
         ("challenge-unsupported", Failure::ChallengeUnsupported("[masked] refused".to_owned())),
         ("captcha-failed", Failure::CaptchaFailed("[masked] refused".to_owned())),
         ("vendor-down", Failure::VendorDown("[masked] refused".to_owned())),
         ("vendor-maintenance", Failure::VendorMaintenance("[masked] refused".to_owned())),
         ("rate-limited", Failure::RateLimited(Some(60))),
         ("vendor-changed", Failure::VendorChanged("[masked] refused".to_owned())),
-        ("user-action", Failure::UserAction(konnector_sandbox::Action::AcceptTerms, "[masked] refused".to_owned())),
+        ("user-action", Failure::UserAction(konnector_sandbox::UserAction::AcceptTerms, "[masked] refused".to_owned())),
         ("denied", Failure::Denied("[masked] refused".to_owned())),
         ("storage-full", Failure::StorageFull("[masked] refused".to_owned())),
         ("limit-reached", Failure::LimitReached("[masked] refused".to_owned())),
@@ -92,7 +92,7 @@ async fn a_sleeping_guest_is_ended_and_not_billed() {
 async fn a_guest_inside_a_host_call_is_ended() {
     let world = World::limited(|limits| limits.wall = Duration::from_millis(300));
     let ended = run(&guest("blocked"), json!({}), &world).await;
-    assert_eq!(ended.outcome, Outcome::Ended(Ending::Deadline(Duration::from_millis(300))));
+    assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(Duration::from_millis(300))));
 }
 
 #[tokio::test]
@@ -123,17 +123,17 @@ async fn each_cancelled_call_says_so() {
         let world = World::default();
         world.files.stored.lock().unwrap().insert("stuck".to_owned(), b"stuck".to_vec());
         let (ended, took) = cancelled("blocked", json!({ "call": call }), &world, Duration::from_millis(20)).await;
-        assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled), "{call}");
+        assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled), "{call}");
         assert!(took < Duration::from_millis(1_500), "{call}: {took:?}");
     }
 }
 
 #[tokio::test]
 async fn a_guest_that_does_not_heed_is_ended_after_its_grace() {
-    let world = World::limited(|limits| limits.grace = Duration::from_millis(200));
+    let world = World::limited(|limits| limits.grace_period = Duration::from_millis(200));
     for (name, parameters) in [("blocked", json!({ "stubborn": true })), ("spin", json!({})), ("sleep", json!({}))] {
         let (ended, took) = cancelled(name, parameters, &world, Duration::from_millis(50)).await;
-        assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled), "{name}");
+        assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled), "{name}");
         assert!((Duration::from_millis(200)..Duration::from_secs(10)).contains(&took), "{name}: {took:?}");
     }
 }
@@ -142,11 +142,11 @@ async fn a_guest_that_does_not_heed_is_ended_after_its_grace() {
 async fn a_run_that_is_cancelled_before_it_begins_never_begins() {
     let world = World::default();
     let (ended, _) = cancelled("noop", json!({}), &world, Duration::ZERO).await;
-    assert!(matches!(ended.outcome, Outcome::Completed(_) | Outcome::Ended(Ending::Cancelled)));
+    assert!(matches!(ended.outcome, Outcome::Completed(_) | Outcome::Aborted(AbortReason::Cancelled)));
     let (program, cancel) = (prepare(&guest("noop")).await, CancellationToken::new());
     cancel.cancel();
     let ended = SANDBOX.run(&program, job(json!({})), world.capabilities(), cancel).await;
-    assert_eq!(ended.outcome, Outcome::Ended(Ending::Cancelled));
+    assert_eq!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled));
     assert_eq!(ended.receipt.instantiate_us, 0);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use konnector_sandbox::{Ended, GuestTask, Limits, Options, Outcome, Program, Sandbox};
+use konnector_sandbox::{GuestTask, Limits, Outcome, Program, RunOutput, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
@@ -26,28 +26,28 @@ struct Site {
 
 impl Site {
     async fn new() -> Self {
-        let options = Options { max_runs: 64, worker_threads: THREADS, ..Options::default() };
+        let options = SandboxOptions { max_runs: 64, worker_threads: THREADS, ..SandboxOptions::default() };
         let sandbox = Arc::new(Sandbox::new(options).expect("a sandbox"));
         let prepare = async |name: &str| sandbox.prepare(&guest(name), cache()).await.expect("prepared");
         let (spin, naps) = (prepare("spin").await, prepare("naps").await);
         let endless = |limits: &mut Limits| {
-            (limits.grace, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
+            (limits.grace_period, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
         };
         Self { spin, naps, stop: CancellationToken::new(), world: World::limited(endless), sandbox }
     }
 
-    fn start(&self, program: &Program, parameters: Value) -> GuestTask<Ended> {
+    fn start(&self, program: &Program, parameters: Value) -> GuestTask<RunOutput> {
         let (sandbox, program, stop) = (Arc::clone(&self.sandbox), program.clone(), self.stop.clone());
         let capabilities = self.world.capabilities();
         self.sandbox.spawn(async move { sandbox.run(&program, job(parameters), capabilities, stop).await })
     }
 
-    fn start_busy(&self, number: usize) -> Vec<GuestTask<Ended>> {
+    fn start_busy(&self, number: usize) -> Vec<GuestTask<RunOutput>> {
         (0..number).map(|_| self.start(&self.spin, json!({}))).collect()
     }
 
     /// Stops the busy runs; returns the milliseconds that each has used.
-    async fn used(&self, busy: Vec<GuestTask<Ended>>) -> Vec<u64> {
+    async fn used(&self, busy: Vec<GuestTask<RunOutput>>) -> Vec<u64> {
         self.stop.cancel();
         let mut used = Vec::new();
         for run in busy {

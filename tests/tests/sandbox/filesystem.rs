@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use konnector_sandbox::{Ended, Outcome, Report};
+use konnector_sandbox::{Outcome, Report, RunOutput};
 use konnector_tests::fakes::World;
 use konnector_tests::fakes::tree::FakeTree;
 use konnector_tests::guest;
@@ -20,11 +20,11 @@ fn listed(world: &World) -> String {
 }
 
 /// Runs the guest that ends in this way.
-async fn end(world: &World, how: &str) -> Ended {
+async fn end(world: &World, how: &str) -> RunOutput {
     run(&guest("fs_ends"), json!({ "end": how }), world).await
 }
 
-fn completed(ended: &Ended, world: &World) {
+fn completed(ended: &RunOutput, world: &World) {
     assert_eq!(ended.outcome, Outcome::Completed(Report::default()), "{}", world.log());
 }
 

@@ -28,7 +28,7 @@ mod wasi_http;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use konnector_sandbox::{CodeKey, Ended, Options, Outcome, Program, Sandbox};
+use konnector_sandbox::{CodeKey, Outcome, Program, RunOutput, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,8 @@ use tokio_util::sync::CancellationToken;
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| {
     // The same key in each process, so that each component is compiled once for all tests.
     let code_key = Some(CodeKey::new(&[0; 32]));
-    Sandbox::new(Options { max_runs: 32, worker_threads: 2, code_key, ..Options::default() }).expect("a sandbox")
+    Sandbox::new(SandboxOptions { max_runs: 32, worker_threads: 2, code_key, ..SandboxOptions::default() })
+        .expect("a sandbox")
 });
 
 fn cache() -> &'static Path {
@@ -49,15 +50,15 @@ async fn prepare(component: &[u8]) -> Program {
 }
 
 /// Runs a component in a world.
-async fn run(component: &[u8], parameters: Value, world: &World) -> Ended {
+async fn run(component: &[u8], parameters: Value, world: &World) -> RunOutput {
     let program = prepare(component).await;
     SANDBOX.run(&program, job(parameters), world.capabilities(), CancellationToken::new()).await
 }
 
 /// The sentence for a run that the host ended.
-fn sentence(ended: &Ended) -> String {
+fn sentence(ended: &RunOutput) -> String {
     match &ended.outcome {
-        Outcome::Ended(ending) => ending.to_string(),
+        Outcome::Aborted(ending) => ending.to_string(),
         other => panic!("expected the host to end the run, got {other:?}"),
     }
 }

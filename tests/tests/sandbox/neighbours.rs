@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use konnector_sandbox::{Ending, Limits, Options, Outcome, Sandbox};
+use konnector_sandbox::{AbortReason, Limits, Outcome, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::{guest, handmade, resident};
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ fn hostile() -> Vec<Case> {
 fn nothing(_: &mut Limits) {}
 
 fn sandbox() -> Sandbox {
-    Sandbox::new(Options { max_runs: 32, worker_threads: 2, ..Options::default() }).expect("a sandbox")
+    Sandbox::new(SandboxOptions { max_runs: 32, worker_threads: 2, ..SandboxOptions::default() }).expect("a sandbox")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,7 +79,7 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
         for (name, program, parameters, limits) in &programs {
             let world = World::limited(|changed| {
                 changed.wall = WALL;
-                changed.grace = Duration::from_millis(100);
+                changed.grace_period = Duration::from_millis(100);
                 limits(changed);
             });
             let started = Instant::now();
@@ -91,7 +91,7 @@ async fn hostile_guests_end_in_time_and_leave_nothing_behind() {
                 .unwrap();
             let took = started.elapsed();
             assert!(took < WALL + LATENESS, "{name} took {took:?}");
-            if matches!(ended.outcome, Outcome::Ended(Ending::Deadline(_))) {
+            if matches!(ended.outcome, Outcome::Aborted(AbortReason::Deadline(_))) {
                 assert!(took >= WALL, "{name} ended before its deadline: {took:?}");
             }
         }
@@ -110,7 +110,7 @@ async fn a_well_behaved_run_beside_busy_ones_is_not_delayed() {
     let quiet = sandbox.prepare(&guest("noop"), cache()).await.unwrap();
     let run = |program: &konnector_sandbox::Program, cancel: &CancellationToken| {
         let (sandbox, program, cancel) = (Arc::clone(&sandbox), program.clone(), cancel.clone());
-        let capabilities = World::limited(|limits| limits.grace = Duration::ZERO).capabilities();
+        let capabilities = World::limited(|limits| limits.grace_period = Duration::ZERO).capabilities();
         let of_run = Arc::clone(&sandbox);
         sandbox.spawn(async move { of_run.run(&program, job(json!({})), capabilities, cancel).await })
     };

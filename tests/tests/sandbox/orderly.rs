@@ -181,7 +181,7 @@ async fn the_clock_stands_still_while_the_user_is_asked() {
 
 #[tokio::test]
 async fn a_question_that_nobody_answers_has_an_end() {
-    let world = World::limited(|limits| limits.answer = Duration::from_millis(50));
+    let world = World::limited(|limits| limits.answer_timeout = Duration::from_millis(50));
     *world.watcher.code.lock().unwrap() = Some((Duration::from_secs(60), "too late".to_owned()));
     let ended = run(&guest("ask_code"), json!({}), &world).await;
     insta::assert_debug_snapshot!(ended.outcome, @r#"
@@ -197,7 +197,7 @@ async fn a_question_that_nobody_answers_has_an_end() {
 #[tokio::test]
 async fn questions_in_a_loop_have_an_end() {
     let ended = async |answer_ms: u64, code: (u64, &str)| {
-        let world = World::limited(|limits| limits.answer = Duration::from_millis(answer_ms));
+        let world = World::limited(|limits| limits.answer_timeout = Duration::from_millis(answer_ms));
         *world.watcher.code.lock().unwrap() = Some((Duration::from_millis(code.0), code.1.to_owned()));
         run(&guest("asks_again"), json!({}), &world).await.outcome
     };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use konnector_sandbox::capability::{CpuBill, InternalApi, InternalBody};
-use konnector_sandbox::{Ended, Ending, Outcome};
+use konnector_sandbox::capability::{InternalApi, InternalBody, RequestCpuMeter};
+use konnector_sandbox::{AbortReason, Outcome, RunOutput};
 use konnector_tests::fakes::World;
 use konnector_tests::guest;
 use serde_json::json;
@@ -52,7 +52,7 @@ impl InternalApi for Computes {
     }
 
     async fn call(&self, request: hyper::Request<InternalBody>) -> hyper::Response<InternalBody> {
-        let (time, bill) = (self.time, request.extensions().get::<CpuBill>().expect("a bill").clone());
+        let (time, bill) = (self.time, request.extensions().get::<RequestCpuMeter>().expect("a bill").clone());
         match request.uri().path() {
             "/here" => compute(time),
             "/steps" => {
@@ -62,7 +62,7 @@ impl InternalApi for Computes {
                 }
             }
             "/elsewhere" => {
-                let work = move || bill.bill_blocking(|| compute(time));
+                let work = move || bill.meter_blocking(|| compute(time));
                 tokio::task::spawn_blocking(work).await.expect("no panic");
             }
             path => panic!("{path}"),
@@ -71,7 +71,7 @@ impl InternalApi for Computes {
     }
 }
 
-async fn ask(path: &str, times: usize, each: Duration, cpu: Duration) -> (String, Ended) {
+async fn ask(path: &str, times: usize, each: Duration, cpu: Duration) -> (String, RunOutput) {
     let mut world = World::limited(|limits| limits.cpu = cpu);
     world.api = Some(Arc::new(Computes { url: "http://cozy.example/".parse().unwrap(), time: each }));
     let request = json!({ "name": "own", "authority": "cozy.example", "path": path });
@@ -93,7 +93,7 @@ async fn work_at_cozy_url_is_on_the_receipt() {
 async fn work_at_cozy_url_ends_the_run_when_its_time_is_used_up() {
     for path in ["/here", "/steps", "/elsewhere"] {
         let (log, ended) = ask(path, 1_000, Duration::from_millis(50), Duration::from_millis(300)).await;
-        assert!(matches!(ended.outcome, Outcome::Ended(Ending::CpuBudget(_))), "{path}: {:?}", ended.outcome);
+        assert!(matches!(ended.outcome, Outcome::Aborted(AbortReason::CpuLimit(_))), "{path}: {:?}", ended.outcome);
         assert!(log.matches("own: 200").count() < 100, "{log}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use konnector_sandbox::{Ending, Options, Outcome, Sandbox};
+use konnector_sandbox::{AbortReason, Outcome, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::handmade;
 use serde_json::json;
@@ -15,7 +15,10 @@ use super::cache;
 const RUNS: u32 = 8;
 
 fn sandbox() -> Arc<Sandbox> {
-    Arc::new(Sandbox::new(Options { max_runs: RUNS, worker_threads: 2, ..Options::default() }).expect("a sandbox"))
+    Arc::new(
+        Sandbox::new(SandboxOptions { max_runs: RUNS, worker_threads: 2, ..SandboxOptions::default() })
+            .expect("a sandbox"),
+    )
 }
 
 #[tokio::test]
@@ -25,7 +28,7 @@ async fn the_largest_components_run_beside_each_other() {
     let spins = "(loop $more (br $more))";
     let program = sandbox.prepare(&handmade::command_of(32, 4, 16, spins), cache()).await.unwrap();
     let stop = CancellationToken::new();
-    let world = World::limited(|limits| limits.grace = Duration::ZERO);
+    let world = World::limited(|limits| limits.grace_period = Duration::ZERO);
     let runs: Vec<_> = (0..RUNS)
         .map(|_| {
             let (of_run, program, stop, world) =
@@ -38,7 +41,7 @@ async fn the_largest_components_run_beside_each_other() {
     stop.cancel();
     for run in runs {
         let ended = run.await.unwrap();
-        assert!(matches!(ended.outcome, Outcome::Ended(Ending::Cancelled)), "{:?}", ended.outcome);
+        assert!(matches!(ended.outcome, Outcome::Aborted(AbortReason::Cancelled)), "{:?}", ended.outcome);
         assert_eq!(ended.receipt.peak_memory, 4 << 16, "it has all its memories");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use konnector_egress::{GateOptions, Timeouts};
-use konnector_sandbox::{Ended, Outcome, Report};
+use konnector_sandbox::{Outcome, Report, RunOutput};
 use konnector_tests::fakes::World;
 use konnector_tests::guest;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ async fn serve(mut stream: TcpStream) {
 }
 
 /// Sends requests to one host, which the manifest names unless a request names another; the log, with the port hidden.
-async fn send(world: &mut World, mut requests: Value) -> (String, Ended) {
+async fn send(world: &mut World, mut requests: Value) -> (String, RunOutput) {
     let server = server().await;
     world.hosts = vec![format!("http://{server}"), "http://127.0.0.1:1".to_owned(), "http://10.0.0.1".to_owned()];
     for request in requests.as_array_mut().unwrap() {

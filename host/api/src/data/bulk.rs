@@ -8,7 +8,7 @@ use http::StatusCode;
 use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::document::{readable, writable};
-use konnector_store::{Map, Rev, weight};
+use konnector_store::{Map, Rev, approximate_size};
 use serde_json::{Value, json};
 
 use super::revisions::Last;
@@ -176,7 +176,7 @@ async fn read(
                 json!({ "error": { "id": id, "rev": rev, "error": couch::name(&failure), "reason": failure.told() } })
             }
         };
-        bytes += found.get("ok").and_then(Value::as_object).map_or(0, weight);
+        bytes += found.get("ok").and_then(Value::as_object).map_or(0, approximate_size);
         if bytes > MAX_READ_BYTES {
             let limit = MAX_READ_BYTES >> 20;
             let message =

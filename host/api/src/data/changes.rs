@@ -9,7 +9,7 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::changes::{ChangePage, Since, Wanted};
 use konnector_query::Direction;
-use konnector_store::{Change, Map, Rev};
+use konnector_store::{FeedChange, Map, Rev};
 use serde_json::{Value, json};
 
 use super::revisions::deleted;
@@ -188,7 +188,7 @@ async fn answer(
 }
 
 /// The document of a change, as it is now.
-fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &Change) -> Result<Value, Failure> {
+fn document(platform: &Platform, caller: &Caller, doctype: &Doctype, change: &FeedChange) -> Result<Value, Failure> {
     let found = platform.read_listed(&caller.instance, &caller.principal, doctype, &change.id)?;
     Ok(Value::Object(found.map_or_else(|| deleted(change), |document| shown(doctype, document))))
 }

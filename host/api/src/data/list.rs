@@ -47,7 +47,7 @@ async fn normal_docs(
     let Caller { instance, principal } = &caller;
     let total = platform.count_documents(instance, principal, &doctype).await?;
     let bookmark = params.filled("bookmark");
-    let behind = platform.store.pass_over(&instance.id, &doctype, bookmark, skip).await?;
+    let behind = platform.store.skip_documents(&instance.id, &doctype, bookmark, skip).await?;
     // A list without its beginning: fewer documents are there than are to be left out.
     let page = if limit == 0 || (behind.is_none() && skip > 0) {
         None

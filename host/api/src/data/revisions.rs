@@ -6,7 +6,7 @@ use konnector_manifest::{Doctype, Verb};
 use konnector_platform::Platform;
 use konnector_platform::instance::Instance;
 use konnector_platform::token::Principal;
-use konnector_store::{Change, Map, Rev};
+use konnector_store::{FeedChange, Map, Rev};
 use serde_json::{Value, json};
 
 use super::{revision, shown};
@@ -69,7 +69,7 @@ impl Last {
 }
 
 /// What a document is after its deletion.
-pub fn deleted(change: &Change) -> Map {
+pub fn deleted(change: &FeedChange) -> Map {
     let members = [("_id", json!(change.id)), ("_rev", json!(change.rev)), ("_deleted", json!(true))];
     members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
 }

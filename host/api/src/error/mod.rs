@@ -236,7 +236,7 @@ impl Failure {
         use konnector_store::Error as Store;
         match error {
             Store::TooLarge { .. } => Self::request(StatusCode::PAYLOAD_TOO_LARGE, message),
-            Store::Full { .. } => Self::request(StatusCode::INSUFFICIENT_STORAGE, message),
+            Store::DiskFull { .. } => Self::request(StatusCode::INSUFFICIENT_STORAGE, message),
             Store::Invalid { field, reason } => Self::bad_request(format!("the {field} is not valid: {reason}")),
             Store::Poisoned | Store::Closed => Self::unavailable(message),
             _ => Self::server(message),
@@ -309,7 +309,7 @@ mod tests {
             (Error::TooLarge("x".to_owned()), 413),
             (Error::Key("x".to_owned()), 500),
             (store(konnector_store::Error::Poisoned), 503),
-            (store(konnector_store::Error::Full { path: "/data".into(), free: 1, reserve: 2 }), 507),
+            (store(konnector_store::Error::DiskFull { path: "/data".into(), free: 1, reserve: 2 }), 507),
             (store(konnector_store::Error::Invalid { field: "id", reason: "x".to_owned() }), 400),
         ];
         for (error, status) in table {

@@ -10,7 +10,7 @@ use konnector_platform::changes::{ChangePage, Wanted};
 use konnector_platform::doctype::FILES;
 use konnector_platform::file::File;
 use konnector_query::Direction;
-use konnector_store::{Change, Map};
+use konnector_store::{FeedChange, Map};
 use serde_json::{Value, json};
 
 use crate::data::changes::since;
@@ -78,7 +78,7 @@ impl Shape {
     }
 
     /// A line of the feed; `None` for what is left out.
-    fn line(&self, platform: &Platform, caller: &Caller, change: &Change) -> Result<Option<Value>, Failure> {
+    fn line(&self, platform: &Platform, caller: &Caller, change: &FeedChange) -> Result<Option<Value>, Failure> {
         let looks = !change.deleted && (self.documents || self.skip_trashed);
         let file = match looks.then(|| platform.file(&caller.instance, &change.id)) {
             None => None,
@@ -108,7 +108,7 @@ impl Shape {
         &self,
         platform: &Platform,
         caller: &Caller,
-        change: &Change,
+        change: &FeedChange,
         file: Option<&File>,
     ) -> Result<Value, Failure> {
         let Some(file) = file else {

@@ -28,7 +28,7 @@ enum Level {
     Error,
 }
 
-/// Writes the lines to the log, or none of them.
+/// WriteCounters the lines to the log, or none of them.
 pub async fn write(
     State(platform): State<Platform>,
     caller: Caller,

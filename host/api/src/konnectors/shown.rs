@@ -7,7 +7,7 @@ use konnector_platform::Platform;
 use konnector_platform::doctype::KONNECTORS;
 use konnector_platform::konnector::doc_id;
 use konnector_platform::memo::Memo;
-use konnector_store::{DocRef, Map, Stamp};
+use konnector_store::{DocRef, DocumentStamp, Map};
 
 use super::{not_installed, resource};
 use crate::error::Failure;
@@ -18,7 +18,7 @@ use crate::jsonapi::{Document, Ready};
 const KEPT: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
 /// The answers of the konnectors that were asked for last.
-pub(super) struct Shown(Memo<DocRef, Stamp, Answer>);
+pub(super) struct Shown(Memo<DocRef, DocumentStamp, Answer>);
 
 struct Answer {
     /// What rules may look at.
@@ -36,7 +36,7 @@ impl Shown {
     /// The answer about a konnector that the caller may see. One that is not installed is answered before a missing right, as clients expect.
     pub(super) fn visible(&self, platform: &Platform, caller: &Caller, slug: &Slug) -> Result<Ready, Failure> {
         let at = caller.instance.doc(&KONNECTORS, doc_id(slug));
-        let write = |_: &Stamp| -> Result<Answer, Failure> {
+        let write = |_: &DocumentStamp| -> Result<Answer, Failure> {
             let found = platform.stored_konnector(&caller.instance, slug)?;
             let shown = resource(platform, &found.value, &found.rev.to_string())?;
             Ok(Answer { members: found.value.members, answer: Document::one(shown).ready()? })

@@ -6,7 +6,7 @@ use crate::support::{Answer, Api, Call};
 
 const CHANGES: &str = "/data/io.cozy.bills/_changes";
 
-/// Writes a bill; its revision.
+/// WriteCounters a bill; its revision.
 async fn put(api: &Api, id: &str, body: Value) -> String {
     let answer = api.send(Call::put(&format!("/data/io.cozy.bills/{id}")).token(&api.token("*")).json(&body)).await;
     assert_eq!(answer.status, 200, "{answer}");

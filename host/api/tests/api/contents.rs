@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use konnector_api::{Passphrase, ServerInfo};
 use konnector_platform::doctype::VERSIONS;
 use konnector_platform::token::Audience;
-use konnector_store::{BlobId, Fsck, Progress};
+use konnector_store::{BlobId, FsckOptions, FsckProgress};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -132,12 +132,12 @@ async fn another_content_heals_a_file() {
             Some(b"first".as_slice())
         );
         let mut problems = Vec::new();
-        let told = &mut |event: Progress<'_>| {
-            if let Progress::Found(problem) = event {
+        let told = &mut |event: FsckProgress<'_>| {
+            if let FsckProgress::Found(problem) = event {
                 problems.push(problem.to_string());
             }
         };
-        let check = Fsck { deep: true, repair: false };
+        let check = FsckOptions { deep: true, repair: false };
         api.platform.store.fsck(&konnector_platform::Schema, check, told).await.expect("checked");
         assert_eq!(problems, [""; 0], "{how:?}");
     }

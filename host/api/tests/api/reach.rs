@@ -277,7 +277,7 @@ async fn what_a_konnector_made_ends_when_it_is_uninstalled() {
             "codes": { "mallory": "code" }, "shortcodes": { "mallory": "abcdefghijkl" },
         })),
     );
-    changes.unique(&api.alice.id, "permissions.shortcodes", "abcdefghijkl", "share");
+    changes.put_unique(&api.alice.id, "permissions.shortcodes", "abcdefghijkl", "share");
     changes.create(
         api.alice.doc(&TRIGGERS, "odd"),
         object(json!({

@@ -86,10 +86,10 @@ async fn the_list_follows_from_the_files() {
     let uploaded = Call::post("/files/io.cozy.files.root-dir?Type=file&Name=x.txt&ReferencedBy=1").token(&token);
     assert!(api.send(uploaded.text("x")).await.status < 300);
     assert_eq!(list().await, ["photo-0"]);
-    let check = konnector_store::Fsck { deep: true, repair: false };
+    let check = konnector_store::FsckOptions { deep: true, repair: false };
     let mut problems = Vec::new();
-    let mut told = |event: konnector_store::Progress<'_>| {
-        if let konnector_store::Progress::Found(problem) = event {
+    let mut told = |event: konnector_store::FsckProgress<'_>| {
+        if let konnector_store::FsckProgress::Found(problem) = event {
             problems.push(problem.to_string());
         }
     };

@@ -46,7 +46,7 @@ impl Api {
     pub async fn with(set: impl FnOnce(&mut Config, &mut GateOptions)) -> Self {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(ManualClock::new(NOW.parse().expect("a date")));
-        let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
+        let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
         let (mut config, mut gate) = (Config::new(folder.path().join("cache")), GateOptions::default());
         gate.allowed_private = vec!["127.0.0.0/8".parse().expect("an address")];
         set(&mut config, &mut gate);
@@ -177,7 +177,7 @@ impl Api {
         };
         let mut changes = Changes::new();
         changes.create(self.alice.doc(&FILES, id), object(serde_json::to_value(&file).expect("a document")));
-        changes.unique(&self.alice.id, "files.children", format!("{}/{name}", parent.id), id);
+        changes.put_unique(&self.alice.id, "files.children", format!("{}/{name}", parent.id), id);
         self.platform.store.commit(changes).await.expect("stored");
     }
 
@@ -416,7 +416,7 @@ fn component_with(imports: &str, instructions: &str) -> Vec<u8> {
     wat::parse_str(text).expect("a component")
 }
 
-/// Writes a bundle that can be installed and run; answers its source.
+/// WriteCounters a bundle that can be installed and run; answers its source.
 pub fn program(folder: &Path, manifest: &Value) -> String {
     program_of(folder, manifest, &component(true))
 }
@@ -436,7 +436,7 @@ pub fn manifest(version: &str, types: &[&str]) -> Value {
     json!({ "name": "Shop", "type": "konnector", "version": version, "icon": "icon.svg", "editor": "me", "permissions": rules })
 }
 
-/// Writes a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
+/// WriteCounters a bundle with a component that the sandbox inspects without complaint and then cannot link, for it exports no function.
 pub fn bundle(folder: &Path, manifest: &str) -> String {
     let mut component = wasm_encoder::ComponentBuilder::default();
     let instance = component.instantiate_exports(None, Vec::<(&str, wasm_encoder::ComponentExportKind, u32)>::new());

@@ -4,7 +4,7 @@ use chrono::Duration;
 use http::Method;
 use http::header::{CONTENT_DISPOSITION, CONTENT_RANGE, IF_MATCH, RANGE};
 use konnector_platform::Schema;
-use konnector_store::Fsck;
+use konnector_store::FsckOptions;
 use serde_json::{Value, json};
 
 use crate::support::{Api, Call};
@@ -57,9 +57,9 @@ impl Api {
         let usage = self.platform.disk_usage(&self.alice).await.expect("a number");
         assert_eq!(sizes.iter().sum::<u64>(), usage + icon, "{sizes:?}");
         let mut problems = Vec::new();
-        let options = Fsck { deep: true, repair: false };
-        let mut told = |progress: konnector_store::Progress<'_>| {
-            if let konnector_store::Progress::Found(problem) = progress {
+        let options = FsckOptions { deep: true, repair: false };
+        let mut told = |progress: konnector_store::FsckProgress<'_>| {
+            if let konnector_store::FsckProgress::Found(problem) = progress {
                 problems.push(problem.to_string());
             }
         };

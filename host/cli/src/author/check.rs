@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use konnector_manifest::untrusted::truncate_middle;
 use konnector_manifest::{Error, Manifest, RuleKind, TextPosition, Verb};
-use konnector_sandbox::{Cut, Kind, LimitPolicy, Sandbox};
+use konnector_sandbox::{ClampedLimit, ComponentKind, LimitPolicy, Sandbox};
 use serde::Serialize;
 use serde_json::json;
 
@@ -131,7 +131,7 @@ fn hints(text: &[u8], manifest: &Manifest, problems: &mut Vec<Problem>) {
             .map_or_else(|| "it is kept, and means nothing".to_owned(), |known| format!("did you mean \"{known}\"?"));
         hint(name, format!("{name}: this member is unknown; {advice}"));
     }
-    for Cut { limit, asked, granted } in LimitPolicy::default().cuts(&manifest.limits) {
+    for ClampedLimit { limit, requested: asked, granted } in LimitPolicy::default().clamped_limits(&manifest.limits) {
         hint(
             &format!("limits.{limit}"),
             format!(
@@ -181,7 +181,7 @@ fn files(folder: &Path, manifest: &Manifest, problems: &mut Vec<Problem>) {
         }
     };
     let uses = |interface: &str| info.imports.iter().any(|import| import.starts_with(&format!("{interface}@")));
-    let is_command = info.kind == Kind::Command;
+    let is_command = info.kind == ComponentKind::Command;
     let http = manifest.permissions.rules().iter().any(|rule| matches!(rule.kind, RuleKind::Http));
     if (uses("konnector:host/http") || uses("wasi:http/outgoing-handler")) && !http {
         found(

@@ -30,7 +30,7 @@ pub struct Arguments {
     sdk_path: Option<PathBuf>,
 }
 
-/// Writes the files.
+/// WriteCounters the files.
 pub fn run(output: Output, arguments: &Arguments) -> Result<()> {
     let folder = arguments.directory.join(arguments.name.as_ref());
     if folder.exists() {

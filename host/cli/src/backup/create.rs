@@ -45,7 +45,7 @@ pub(super) async fn run(
     };
     // Proves that the backup opens with the key, and only with it.
     let summary = verify(output, draft.path(), &key).await?;
-    if verify(output, draft.path(), &MasterKey::random()?).await.is_ok() {
+    if verify(output, draft.path(), &MasterKey::generate()?).await.is_ok() {
         return Err(Error::failed("the backup opens with any key: it is not kept", "report this"));
     }
     draft.replace(&target)?;
@@ -66,7 +66,7 @@ async fn write(connection: &Connection, output: Output, key: &KeyFile, to: &mut 
             store.back_up(&Schema, &key, to, &mut |written| going.say(format!("writing: {}", bytes(written)))).await;
         store.close().await?;
         made.map_err(|error| match error {
-            konnector_store::Error::Contents { .. } => incomplete(&format!("no backup was made: {error}")),
+            konnector_store::Error::BlobsDamaged { .. } => incomplete(&format!("no backup was made: {error}")),
             other => other.into(),
         })?;
         return Ok(Some(key));

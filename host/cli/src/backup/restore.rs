@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use konnector_platform::Schema;
-use konnector_store::{Fsck, Progress, Summary, failpoint};
+use konnector_store::{FsckOptions, FsckProgress, FsckSummary, failpoint};
 use serde_json::json;
 
 use super::{open, unusable};
@@ -49,13 +49,13 @@ pub(super) async fn run(connection: &Connection, output: Output, backup: &Path, 
 
     // Opening it again brings it to our format.
     let store = offline::open(folder.clone()).await?;
-    let options = Fsck { deep: true, repair: true };
-    let Summary { problems, repaired, .. } = store
+    let options = FsckOptions { deep: true, repair: true };
+    let FsckSummary { problems, repaired, .. } = store
         .fsck(&Schema, options, &mut |event| match event {
-            Progress::Read(entries) => going.say(format!("checking {entries} entries")),
-            Progress::Found(problem) => going.keep(|| warning(&format!("{problem}: {}", problem.advice()))),
-            Progress::Repaired(problem) => {
-                going.keep(|| note(&format!("{problem}: {}", problem.repair().unwrap_or_default())))
+            FsckProgress::Read(entries) => going.say(format!("checking {entries} entries")),
+            FsckProgress::Found(problem) => going.keep(|| warning(&format!("{problem}: {}", problem.advice()))),
+            FsckProgress::Repaired(problem) => {
+                going.keep(|| note(&format!("{problem}: {}", problem.repair_hint().unwrap_or_default())))
             }
         })
         .await?;

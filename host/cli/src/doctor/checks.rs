@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use konnector_platform::Schema;
-use konnector_store::{Fsck, Progress};
+use konnector_store::{FsckOptions, FsckProgress};
 
 use super::Finding;
 use crate::client::{self, Connection};
@@ -133,10 +133,10 @@ pub async fn store(data: &DataDir) -> Option<Finding> {
     }
     let look = async {
         let store = crate::offline::open(data.store()).await?;
-        let options = Fsck { deep: false, repair: false };
+        let options = FsckOptions { deep: false, repair: false };
         let mut first = None;
-        let told = &mut |event: Progress<'_>| {
-            if let (Progress::Found(problem), None) = (event, &first) {
+        let told = &mut |event: FsckProgress<'_>| {
+            if let (FsckProgress::Found(problem), None) = (event, &first) {
                 first = Some(problem.to_string());
             }
         };

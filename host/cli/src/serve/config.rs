@@ -191,8 +191,8 @@ impl Given {
             history: history(self.keep_jobs, self.keep_jobs_days),
             disk_reserve: self.disk_reserve_mib.map(|mebibytes| u64::from(mebibytes) << 20),
             limits: LimitPolicy {
-                most: Limits::most().requested(&limits("limits", self.limits)?),
-                default: Limits::default().requested(&limits("default_limits", self.default_limits)?),
+                max: Limits::default_max().with_requested(&limits("limits", self.limits)?),
+                default: Limits::default().with_requested(&limits("default_limits", self.default_limits)?),
             },
             hourly: hourly(self.hourly_limits)?,
             log_format: self.log_format.unwrap_or_default(),
@@ -386,7 +386,7 @@ mod tests {
         let file = file("[limits]\nmemory_mib = 1024\nwall_s = 7200\n[default_limits]\ncpu_s = 30");
         let variable = |name: &str| (name == "KONNECTOR_LIMITS").then(|| "wall_s=900,files=5".to_owned());
         let flags: Table = "limits = { files = 7 }".parse().unwrap();
-        let LimitPolicy { most, default } = Settings::merge(file, &variable, flags).unwrap().limits;
+        let LimitPolicy { max: most, default } = Settings::merge(file, &variable, flags).unwrap().limits;
         assert_eq!([Limit::Memory, Limit::Wall, Limit::Files].map(|limit| most.get(limit)), [1024, 900, 7]);
         assert_eq!(most.get(Limit::Requests), Limit::Requests.default_max());
         assert_eq!((default.get(Limit::Cpu), default.get(Limit::Wall)), (30, Limit::Wall.default_value()));

@@ -31,7 +31,7 @@ pub fn start(format: LogFormat) {
     }
 }
 
-/// Writes lines of which no part drives a terminal, whoever wrote it, and none of which is very long.
+/// WriteCounters lines of which no part drives a terminal, whoever wrote it, and none of which is very long.
 #[derive(Debug, Clone, Copy)]
 struct CleanLines {
     format: LogFormat,

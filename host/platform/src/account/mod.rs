@@ -40,7 +40,7 @@ const AUTH: &str = "auth";
 pub(crate) const OAUTH: &str = "oauth";
 /// Member of an account for what an aggregator keeps, with an [`AUTH`] of its own.
 const DATA: &str = "data";
-/// Ending of the name of a sealed member.
+/// AbortReason of the name of a sealed member.
 const SEALED: &str = "_encrypted";
 /// Cozy's name of the sealed password.
 const SEALED_PASSWORD: &str = "credentials_encrypted";

@@ -70,12 +70,12 @@ pub(crate) struct Keys<'a> {
 impl Keys<'_> {
     /// The text sealed with the new key and for this context; `None` where it is already.
     fn again(&self, context: &SecretContext, text: &str) -> Result<Option<String>> {
-        if self.new.sealed_for(context, text) {
+        if self.new.is_sealed_for(context, text) {
             return Ok(None);
         }
-        let key = if self.new.sealed(text) { self.new } else { self.old };
+        let key = if self.new.is_sealed(text) { self.new } else { self.old };
         let before = SecretContext { konnector: None, ..context.clone() };
-        let before = if self.unbound && key.sealed_for(&before, text) { &before } else { context };
+        let before = if self.unbound && key.is_sealed_for(&before, text) { &before } else { context };
         Ok(Some(self.new.seal(context, &key.open(before, text)?)?))
     }
 }

@@ -1,6 +1,6 @@
 //! What a commit that writes files means besides: for the index of references, for the room that files take, and for the tree.
 
-use konnector_store::{Changes, Rev, Written};
+use konnector_store::{Changes, DocumentWrite, Rev};
 
 use super::place::Places;
 use super::reference;
@@ -26,8 +26,8 @@ impl Platform {
     /// Adds to some changes what the files among them mean for the index of references; returns what else they mean.
     pub(crate) fn stage_files(&self, changes: &mut Changes) -> Result<FileEffects> {
         let (mut references, mut effects) = (Vec::new(), FileEffects::default());
-        for written in changes.documents() {
-            let Written { document, body, replaces } = written;
+        for written in changes.document_writes() {
+            let DocumentWrite { document, body, previous_rev: replaces } = written;
             if document.doctype != *FILES && document.doctype != *VERSIONS {
                 continue;
             }

@@ -112,7 +112,7 @@ impl Platform {
         let at = instance.doc(&FILES, file.id.as_str());
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&file)?);
-        changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        changes.put_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         file.rev = Some(self.commit_one(changes).await?);
         self.publish(&at, Happened::Created, &file);
         Ok(file)
@@ -130,11 +130,11 @@ impl Platform {
         let trashed = self.file(instance, &found.id)?.trashed;
         self.replace(instance, found, new.seen.as_ref(), Keep::ByRule, |file, changes| {
             if trashed {
-                changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+                changes.remove_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
                 file.name = self.free_name(instance, &new.dir_id, &new.name)?;
                 file.dir_id.clone_from(&new.dir_id);
                 file.leave_trash();
-                changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+                changes.put_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
             }
             file.set_content(blob, new.mime.clone());
             file.metadata.clone_from(&new.metadata);
@@ -203,7 +203,7 @@ impl Platform {
     ///
     /// [`Error::NotFound`] for a directory; [`Error::Store`] when the content is missing or has another size than was written.
     pub async fn content(&self, file: &File) -> Result<VerifiedReader> {
-        Ok(self.store.open_content(&has_content(file)?.link()).await?)
+        Ok(self.store.open_blob(&has_content(file)?.link()).await?)
     }
 
     /// The whole content of a file that is known to be small.
@@ -212,7 +212,7 @@ impl Platform {
     ///
     /// As [`Platform::content`], and when the content is damaged.
     pub async fn read_content(&self, file: &File) -> Result<Vec<u8>> {
-        Ok(self.store.read_content(&has_content(file)?.link()).await?)
+        Ok(self.store.read_blob(&has_content(file)?.link()).await?)
     }
 
     /// Whether the content of a file is there as it was written. Reads it to the end.
@@ -221,9 +221,9 @@ impl Platform {
     ///
     /// When the store fails in another way.
     pub(crate) async fn is_sound(&self, content: &Content) -> Result<bool> {
-        match self.store.check_content(&content.link()).await {
+        match self.store.verify_blob(&content.link()).await {
             Ok(()) => Ok(true),
-            Err(error) if error.is_content_lost() => {
+            Err(error) if error.is_blob_lost() => {
                 tracing::error!(%error, "a content is not what was written");
                 Ok(false)
             }
@@ -239,7 +239,7 @@ impl Platform {
     pub(crate) async fn is_there(&self, content: &Content) -> Result<bool> {
         match self.store.blobs().size(&content.blob).await {
             Ok(size) => Ok(size == content.size),
-            Err(error) if error.is_content_lost() => Ok(false),
+            Err(error) if error.is_blob_lost() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

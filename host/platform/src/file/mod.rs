@@ -25,7 +25,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
-use konnector_store::{BlobId, BlobInfo, Changes, ContentLink, Links, Rev};
+use konnector_store::{BlobId, BlobInfo, BlobLink, Changes, Links, Rev};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -190,8 +190,8 @@ pub struct Content {
 
 impl Content {
     /// As the store knows it.
-    pub(crate) fn link(&self) -> ContentLink {
-        ContentLink { blob: self.blob, size: Some(self.size), sha256: Some(self.sha256.clone()) }
+    pub(crate) fn link(&self) -> BlobLink {
+        BlobLink { blob: self.blob, size: Some(self.size), sha256: Some(self.sha256.clone()) }
     }
 }
 
@@ -238,7 +238,7 @@ impl File {
         let content = self.content.as_ref().map(Content::link);
         let place = (id != ROOT_ID).then(|| (CHILDREN, child_key(&self.dir_id, &self.name)));
         let references = self.reference_keys(id).map(|key| (reference::REFERENCES, key));
-        Links { contents: content.into_iter().collect(), unique: place.into_iter().chain(references).collect() }
+        Links { blobs: content.into_iter().collect(), unique_keys: place.into_iter().chain(references).collect() }
     }
 
     /// The content as it was written. `None` for a directory.
@@ -301,7 +301,7 @@ pub(crate) fn create_roots(instance: &Instance, changes: &mut Changes, now: Date
     let trash = File::directory(TRASH_ID, ROOT_ID, ".cozy_trash", TRASH_PATH, now, &instance.domain);
     changes.create(instance.doc(&FILES, ROOT_ID), object(&root)?);
     changes.create(instance.doc(&FILES, TRASH_ID), object(&trash)?);
-    changes.unique(&instance.id, CHILDREN, child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
+    changes.put_unique(&instance.id, CHILDREN, child_key(ROOT_ID, ".cozy_trash"), TRASH_ID);
     Ok(())
 }
 

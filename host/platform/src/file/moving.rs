@@ -79,10 +79,10 @@ impl Platform {
                 message: format!("the directory '{}' cannot lie in itself", file.name),
             });
         }
-        changes.release(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
+        changes.remove_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name));
         file.dir_id.clone_from(&to.id);
         file.name = name;
-        changes.unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
+        changes.put_unique(&instance.id, CHILDREN, child_key(&file.dir_id, &file.name), &file.id);
         if file.kind == Kind::File {
             return Ok(Vec::new());
         }
@@ -108,8 +108,8 @@ impl Platform {
             (file.mime, file.class, file.encrypted) = (from.mime, from.class, from.encrypted);
             file.set_upload(&upload);
             file.updated_at = now;
-            changes.release(&instance.id, CHILDREN, key);
-            changes.delete(gone.clone(), &from_rev).then(staged);
+            changes.remove_unique(&instance.id, CHILDREN, key);
+            changes.delete(gone.clone(), &from_rev).append(staged);
             Ok(())
         });
         merged.await?;

@@ -56,7 +56,7 @@ impl Platform {
             let (mut changes, mut others) = (Changes::new(), Changes::new());
             let mut changed = self.stage_move(instance, &mut file, patch, &mut others)?;
             patch.apply(&mut file, self.clock.now())?;
-            changes.put(at.clone(), &rev, object(&file)?).then(others);
+            changes.put(at.clone(), &rev, object(&file)?).append(others);
             file.rev = Some(self.commit_seen(at, seen, changes).await?);
             changed.push(file.clone());
             self.publish_updated(instance, &changed)?;

@@ -86,10 +86,10 @@ impl Moved {
     /// Adds it to the commit that writes the file.
     pub(super) fn stage(&self, changes: &mut Changes) {
         for key in self.before.difference(&self.after) {
-            changes.release(&self.document.instance, REFERENCES, key);
+            changes.remove_unique(&self.document.instance, REFERENCES, key);
         }
         for key in self.after.difference(&self.before) {
-            changes.unique(&self.document.instance, REFERENCES, key, self.document.id.as_str());
+            changes.put_unique(&self.document.instance, REFERENCES, key, self.document.id.as_str());
         }
     }
 }
@@ -119,7 +119,7 @@ impl Platform {
                 let mut changes = Changes::new();
                 for file in &page {
                     for key in keys(&file.id, Some(&file.body))? {
-                        changes.unique(&instance.id, REFERENCES, key, file.id.as_str());
+                        changes.put_unique(&instance.id, REFERENCES, key, file.id.as_str());
                     }
                 }
                 self.store.commit(changes).await?;

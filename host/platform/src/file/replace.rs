@@ -64,7 +64,7 @@ impl Platform {
         change(&mut file, &mut others)?;
         let replaced = self.stage_replaced(instance, (&before, &file), &rev, keep, &mut others).await?;
         let at = instance.doc(&FILES, file.id.as_str());
-        changes.put(at.clone(), &rev, object(&file)?).then(others);
+        changes.put(at.clone(), &rev, object(&file)?).append(others);
         file.rev = Some(self.commit_seen(&at, seen, changes).await?);
         self.publish(&at, Happened::Updated, &file);
         self.finish_replaced(replaced).await;

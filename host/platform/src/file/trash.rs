@@ -128,7 +128,7 @@ impl Platform {
         file.updated_at = self.clock.now();
         file.touch(file.updated_at);
         change(&mut file);
-        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?).then(others);
+        changes.put(instance.doc(&FILES, file.id.as_str()), &rev, object(&file)?).append(others);
         changed.push(file);
         Ok(changed)
     }
@@ -247,7 +247,7 @@ impl Platform {
         let versions = if file.kind == Kind::File { self.versions(instance, &file.id)? } else { Vec::new() };
         let count = versions.len() + 1;
         self.stage_removed(instance, versions, &mut step.changes, &mut step.versions)?;
-        step.changes.release(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
+        step.changes.remove_unique(&instance.id, CHILDREN, child_key(&found.value.dir_id, &found.value.name));
         // What was looked at is deleted, nothing that came since.
         step.changes.delete(at, rev);
         step.files.push(file);

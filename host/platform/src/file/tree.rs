@@ -185,7 +185,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.create(at.clone(), object(&directory)?);
         let key = child_key(&directory.dir_id, &directory.name);
-        changes.unique(&instance.id, CHILDREN, key, &directory.id);
+        changes.put_unique(&instance.id, CHILDREN, key, &directory.id);
         directory.rev = Some(self.commit_one(changes).await?);
         self.publish(&at, Happened::Created, &directory);
         Ok(directory)

@@ -1,7 +1,7 @@
 //! Content that a client sends, copies of it, and directories that a client makes.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{BlobInfo, ContentLink};
+use konnector_store::{BlobInfo, BlobLink};
 use serde_json::json;
 
 use super::name::copied;
@@ -93,11 +93,7 @@ impl Platform {
         }
         // What is damaged is not multiplied.
         self.store
-            .check_content(&ContentLink {
-                blob: blob.id,
-                size: Some(blob.size),
-                sha256: Some(hex::encode(blob.sha256)),
-            })
+            .verify_blob(&BlobLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) })
             .await?;
         let id = self.store.blobs().duplicate(&blob.id).await?;
         Ok(WrittenContent { info: BlobInfo { id, ..blob }, reservation })

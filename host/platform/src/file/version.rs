@@ -109,7 +109,7 @@ impl Version {
 
     /// What its document refers to.
     pub(crate) fn links(&self) -> Links {
-        Links { contents: vec![self.content.link()], unique: Vec::new() }
+        Links { blobs: vec![self.content.link()], unique_keys: Vec::new() }
     }
 }
 
@@ -170,7 +170,7 @@ impl Platform {
         let missing = || Error::NotFound(format!("there is no file '{id}'"));
         let found = self.stored::<File>(&instance.doc(&FILES, id.as_str()))?.ok_or_else(missing)?.seen_at(seen)?;
         // A file is not given what it could not be read from.
-        self.store.check_content(&version.content.link()).await?;
+        self.store.verify_blob(&version.content.link()).await?;
         let now = self.clock.now();
         let keep = Keep::InPlaceOf(Box::new(version.clone()));
         self.replace(instance, found, seen, keep, |file, _| {

@@ -65,10 +65,10 @@ impl Platform {
                 patch.apply(own);
                 if let Some(aliases) = &aliases {
                     for gone in own.domain_aliases.iter().filter(|own| !aliases.contains(own)) {
-                        changes.release(&InstanceId::global(), DOMAINS, gone);
+                        changes.remove_unique(&InstanceId::global(), DOMAINS, gone);
                     }
                     for new in aliases.iter().filter(|new| !own.domain_aliases.contains(new)) {
-                        changes.unique(&InstanceId::global(), DOMAINS, new, instance.id.as_str());
+                        changes.put_unique(&InstanceId::global(), DOMAINS, new, instance.id.as_str());
                     }
                     own.domain_aliases.clone_from(aliases);
                 }

@@ -39,7 +39,7 @@ impl Platform {
         let mut changes = Changes::new();
         changes.delete(at, &found.rev);
         for name in std::iter::once(&instance.domain).chain(&instance.domain_aliases) {
-            changes.release(&InstanceId::global(), DOMAINS, name);
+            changes.remove_unique(&InstanceId::global(), DOMAINS, name);
         }
         changes.create(erasure(&instance.id), Object::new());
         self.commit(changes).await?;
@@ -48,7 +48,7 @@ impl Platform {
 
     /// Removes what is left of an instance, and the note that says so.
     async fn erase(&self, instance: &InstanceId) -> Result<()> {
-        self.store.erase(&Schema, instance).await?;
+        self.store.delete_instance(&Schema, instance).await?;
         self.usage.forget(instance);
         self.trees.forget(instance);
         let at = erasure(instance);

@@ -90,7 +90,7 @@ impl Platform {
             Err(Error::NotFound(_)) if self.is_orphan(lease)? => {
                 tracing::warn!(job = lease.job.id, "a lease is left of a job that is gone");
                 let mut changes = Changes::new();
-                changes.take_over(lease);
+                changes.expire(lease);
                 self.store.commit(changes).await?;
                 Ok(())
             }
@@ -110,7 +110,7 @@ mod tests {
 
     fn lease(beats: u64, epoch: u64) -> Lease {
         let job = DocRef::new(&konnector_store::InstanceId::global(), &crate::doctype::JOBS, "one");
-        Lease { job, epoch, worker: "w".to_owned(), beats, lock: None, slots: Vec::new() }
+        Lease { job, epoch, worker: "w".to_owned(), heartbeats: beats, lock: None, slots: Vec::new() }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Ending a job before it has done its work.
+//! AbortReason a job before it has done its work.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

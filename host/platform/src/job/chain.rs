@@ -54,7 +54,7 @@ impl Platform {
         let Some(id) = found.filter(|id| *id != job.id) else { return Ok(None) };
         let document = instance.doc(&JOBS, id);
         let Some(Stored { id, rev, value }) = self.stored::<Job>(&document)? else { return Ok(None) };
-        let run_at = self.store.waiting(&document)?.map(|queued| queued.turn.run_at);
+        let run_at = self.store.get_queued(&document)?.map(|queued| queued.entry.run_at);
         Ok(Some(Pending { job: Job { id, ..value }, rev, run_at }))
     }
 

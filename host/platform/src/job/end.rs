@@ -110,7 +110,7 @@ impl Platform {
         if after.phase != before.phase {
             match hold {
                 Hold::Own(lease) => drop(changes.complete(lease)),
-                Hold::Silent(lease) => drop(changes.take_over(lease)),
+                Hold::Silent(lease) => drop(changes.expire(lease)),
                 Hold::None => drop(changes.dequeue(&at)),
             }
         }

@@ -93,7 +93,7 @@ impl Platform {
         let mut kept: HashMap<(String, State), usize> = HashMap::new();
         let (mut removed, mut last) = (0, None::<String>);
         loop {
-            let page = self.store.page_back(&instance.id, &JOBS, last.as_deref(), PAGE)?.documents;
+            let page = self.store.page_backward(&instance.id, &JOBS, last.as_deref(), PAGE)?.documents;
             let Some(end) = page.last() else { return Ok(removed) };
             last = Some(end.id.clone());
             let mut old = Vec::new();
@@ -163,7 +163,7 @@ impl Platform {
         let mut logs: Vec<BlobId> = Vec::new();
         for Stored { id, rev, value } in jobs {
             let job = Job { id: id.clone(), ..value.clone() };
-            changes.release(&instance.id, BY_TRIGGER, by_trigger(&job));
+            changes.remove_unique(&instance.id, BY_TRIGGER, by_trigger(&job));
             changes.purge(super::at(instance, &job), rev);
             logs.extend(job.log);
         }

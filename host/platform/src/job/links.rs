@@ -1,6 +1,6 @@
 //! What the document of a job refers to.
 
-use konnector_store::{ContentLink, Links};
+use konnector_store::{BlobLink, Links};
 
 use super::chain::RETRY;
 use super::{BY_TRIGGER, Job, LIVE, LIVE_BY_TRIGGER, State, inverted};
@@ -11,7 +11,7 @@ pub(crate) const INDEXES: [&str; 4] = [LIVE, BY_TRIGGER, LIVE_BY_TRIGGER, RETRY]
 impl Job {
     /// Its log, and its keys while it lives and after.
     pub(crate) fn links(&self, id: &str) -> Links {
-        let log = self.log.map(|blob| ContentLink { blob, size: None, sha256: self.log_checksum.clone() });
+        let log = self.log.map(|blob| BlobLink { blob, size: None, sha256: self.log_checksum.clone() });
         let live = matches!(self.state, State::Queued | State::Running);
         let mut unique = Vec::new();
         if live {
@@ -24,6 +24,6 @@ impl Job {
         if let Some(chain) = self.chain_entry().filter(|_| live) {
             unique.push((RETRY, chain));
         }
-        Links { contents: log.into_iter().collect(), unique }
+        Links { blobs: log.into_iter().collect(), unique_keys: unique }
     }
 }

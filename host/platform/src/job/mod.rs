@@ -242,7 +242,8 @@ impl Partial {
     fn of(remains: &Remains) -> Option<Self> {
         let receipt = remains.receipt.as_ref();
         let failed = remains.problem_count + receipt.map_or(0, |receipt| receipt.files_not_saved);
-        let (documents, files) = receipt.map_or((0, 0), |receipt| (receipt.documents.kept(), receipt.files.kept()));
+        let (documents, files) =
+            receipt.map_or((0, 0), |receipt| (receipt.documents.up_to_date(), receipt.files.up_to_date()));
         (failed > 0).then_some(Self { failed, documents, files })
     }
 }
@@ -372,25 +373,25 @@ fn by_trigger(job: &Job) -> String {
 /// Puts a job into the indexes of live jobs.
 fn enter(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
-    changes.unique(scope, LIVE, format!("{}/{}", job.worker, job.id), &job.id);
-    changes.unique(scope, BY_TRIGGER, by_trigger(job), &job.id);
+    changes.put_unique(scope, LIVE, format!("{}/{}", job.worker, job.id), &job.id);
+    changes.put_unique(scope, BY_TRIGGER, by_trigger(job), &job.id);
     if let Some(trigger) = &job.trigger_id {
-        changes.unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id), &job.id);
+        changes.put_unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id), &job.id);
     }
     if let Some(chain) = job.chain_entry() {
-        changes.unique(scope, chain::RETRY, chain, &job.id);
+        changes.put_unique(scope, chain::RETRY, chain, &job.id);
     }
 }
 
 /// Takes a job that ended out of the indexes of live jobs.
 fn leave(instance: &Instance, job: &Job, changes: &mut Changes) {
     let scope = &instance.id;
-    changes.release(scope, LIVE, format!("{}/{}", job.worker, job.id));
+    changes.remove_unique(scope, LIVE, format!("{}/{}", job.worker, job.id));
     if let Some(trigger) = &job.trigger_id {
-        changes.release(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id));
+        changes.remove_unique(scope, LIVE_BY_TRIGGER, format!("{trigger}/{}", job.id));
     }
     if let Some(chain) = job.chain_entry() {
-        changes.release(scope, chain::RETRY, chain);
+        changes.remove_unique(scope, chain::RETRY, chain);
     }
 }
 

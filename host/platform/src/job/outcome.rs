@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use konnector_sandbox::{Action, Ending, Failure, Outcome, Receipt};
+use konnector_sandbox::{AbortReason, Failure, Outcome, Receipt, UserAction};
 
 use super::retry::Retry;
 use crate::account::ForeignAccount;
@@ -75,7 +75,7 @@ impl fmt::Display for Code {
             Self::UnknownErrorPermissionDenied => "UNKNOWN_ERROR.PERMISSION_DENIED",
             Self::UnknownErrorPartialSync => "UNKNOWN_ERROR.PARTIAL_SYNC",
             Self::UnknownErrorTimeout => "UNKNOWN_ERROR.TIMEOUT",
-            Self::UnknownErrorMemory => "UNKNOWN_ERROR.OUT_OF_MEMORY",
+            Self::UnknownErrorMemory => "UNKNOWN_ERROR.OUT_OF_MEMORY_MESSAGE",
             Self::UnknownErrorCancelled => "UNKNOWN_ERROR.CANCELLED",
             Self::UnknownErrorInterrupted => "UNKNOWN_ERROR.INTERRUPTED",
             Self::NeedsAuthor => "UNKNOWN_ERROR.NEEDS_AUTHOR",
@@ -142,7 +142,7 @@ impl Verdict {
 
     /// The provider of the account does not take its token any more: the run would only find out the same.
     pub(crate) fn reconnect() -> Self {
-        Self::of_action(Action::Reconnect, "")
+        Self::of_action(UserAction::Reconnect, "")
     }
 
     /// Somebody cancelled it before it began, or while its server went away.
@@ -168,14 +168,14 @@ impl Verdict {
         match outcome {
             Outcome::Completed(_) => None,
             Outcome::Failed(failure) => Some(Self::of_failure(failure)),
-            Outcome::Ended(ending) => Some(Self::of_ending(ending)),
+            Outcome::Aborted(ending) => Some(Self::of_ending(ending)),
         }
     }
 
     /// Judges a run that went well in the konnector's eyes: one that works with plain files learns of no failure after it closed them.
     pub(crate) fn of_lost_files(receipt: &Receipt) -> Option<Self> {
         let lost = receipt.files_not_saved;
-        let nothing_saved = receipt.documents.kept() + receipt.files.kept() == 0;
+        let nothing_saved = receipt.documents.up_to_date() + receipt.files.up_to_date() == 0;
         (lost > 0 && nothing_saved).then(|| {
             let message =
                 format!("None of the {lost} files that the konnector wrote could be saved; the job's log says why.");
@@ -221,7 +221,7 @@ impl Verdict {
                     "The vendor asked for a one-time code, and none was given in time. Launch the konnector by hand and have the code ready.",
                 ),
             ),
-            Failure::CodeRefused(detail) => Self::new(
+            Failure::CodeRejected(detail) => Self::new(
                 Code::UserActionNeededWrongTwoFactorCode,
                 Retry::Never,
                 true,
@@ -303,7 +303,7 @@ impl Verdict {
                 false,
                 with(detail, "The konnector has a fault. If it comes back, tell its author."),
             ),
-            Failure::Told { error, no_retry } => Self::of_words(error, *no_retry),
+            Failure::Custom { error, no_retry } => Self::of_words(error, *no_retry),
         }
     }
 
@@ -314,22 +314,22 @@ impl Verdict {
         let meaning = match error {
             "LOGIN_FAILED.NEEDS_SECRET" => Failure::MissingCredentials(String::new()),
             "LOGIN_FAILED.TOO_MANY_ATTEMPTS" => Failure::TooManyAttempts(String::new()),
-            "USER_ACTION_NEEDED.CGU_FORM" => action(Action::AcceptTerms),
-            "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(Action::ChangePassword),
-            "USER_ACTION_NEEDED.SCA_REQUIRED" => action(Action::StrongAuthentication),
-            "USER_ACTION_NEEDED.WEBAUTH_REQUIRED" => action(Action::WebAuthentication),
-            "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(Action::Reconnect),
-            "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(Action::AccountRemoved),
-            "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(Action::PermissionsChanged),
+            "USER_ACTION_NEEDED.CGU_FORM" => action(UserAction::AcceptTerms),
+            "USER_ACTION_NEEDED.CHANGE_PASSWORD" => action(UserAction::ChangePassword),
+            "USER_ACTION_NEEDED.SCA_REQUIRED" => action(UserAction::StrongAuthentication),
+            "USER_ACTION_NEEDED.WEBAUTH_REQUIRED" => action(UserAction::WebAuthentication),
+            "USER_ACTION_NEEDED.OAUTH_OUTDATED" => action(UserAction::Reconnect),
+            "USER_ACTION_NEEDED.ACCOUNT_REMOVED" => action(UserAction::AccountRemoved),
+            "USER_ACTION_NEEDED.PERMISSIONS_CHANGED" => action(UserAction::PermissionsChanged),
             "USER_ACTION_NEEDED.TWOFA_EXPIRED" => Failure::CodeMissing(String::new()),
-            "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => Failure::CodeRefused(String::new()),
+            "USER_ACTION_NEEDED.WRONG_TWOFA_CODE" => Failure::CodeRejected(String::new()),
             "CHALLENGE_ASKED" => Failure::ChallengeUnsupported(String::new()),
             "UNKNOWN_ERROR.PARTIAL_SYNC" => Failure::LimitReached(String::new()),
             "MAINTENANCE" | "VENDOR_DOWN.MAINTENANCE" => Failure::VendorMaintenance(String::new()),
             "DISK_QUOTA_EXCEEDED" => Failure::StorageFull(String::new()),
             _ if error.starts_with("LOGIN_FAILED") => Failure::BadCredentials(String::new()),
             _ if error.starts_with("CAPTCHA_RESOLUTION_FAILED") => Failure::CaptchaFailed(String::new()),
-            _ if error.starts_with("USER_ACTION_NEEDED") => action(Action::Unspecified),
+            _ if error.starts_with("USER_ACTION_NEEDED") => action(UserAction::Unspecified),
             _ if error.starts_with("VENDOR_DOWN") => Failure::VendorDown(String::new()),
             _ => Failure::Bug(error.to_owned()),
         };
@@ -338,29 +338,29 @@ impl Verdict {
         Self { code: Code::Told(error.to_owned()), retry, ..verdict }
     }
 
-    fn of_action(action: Action, detail: &str) -> Self {
+    fn of_action(action: UserAction, detail: &str) -> Self {
         let (code, sentence, pause) = match action {
             // Cozy lets the schedule go on after this one: the terms are often optional.
-            Action::AcceptTerms => (Code::UserActionNeededTerms, "The vendor wants its new terms accepted.", false),
-            Action::ChangePassword => {
+            UserAction::AcceptTerms => (Code::UserActionNeededTerms, "The vendor wants its new terms accepted.", false),
+            UserAction::ChangePassword => {
                 (Code::UserActionNeededChangePassword, "The vendor wants the password changed.", true)
             }
-            Action::StrongAuthentication => {
+            UserAction::StrongAuthentication => {
                 (Code::UserActionNeededStrongAuthentication, "The vendor wants a strong authentication.", true)
             }
-            Action::WebAuthentication => {
+            UserAction::WebAuthentication => {
                 (Code::UserActionNeededWebAuthentication, "The vendor wants a login on its own page.", true)
             }
-            Action::Reconnect => {
+            UserAction::Reconnect => {
                 (Code::UserActionNeededReconnect, "The vendor no longer accepts the connection.", true)
             }
-            Action::AccountRemoved => {
+            UserAction::AccountRemoved => {
                 (Code::UserActionNeededAccountRemoved, "The account does not exist at the vendor any more.", true)
             }
-            Action::PermissionsChanged => {
+            UserAction::PermissionsChanged => {
                 (Code::UserActionNeededPermissionsChanged, "The rights at the vendor have changed.", true)
             }
-            Action::Unspecified => (Code::UserActionNeeded, "The vendor wants something from you.", true),
+            UserAction::Unspecified => (Code::UserActionNeeded, "The vendor wants something from you.", true),
         };
         Self::new(
             code,
@@ -370,15 +370,15 @@ impl Verdict {
         )
     }
 
-    fn of_ending(ending: &Ending) -> Self {
+    fn of_ending(ending: &AbortReason) -> Self {
         let message = format!("The run was ended: {ending}.");
         match ending {
-            Ending::Deadline(_) | Ending::CpuBudget(_) => {
+            AbortReason::Deadline(_) | AbortReason::CpuLimit(_) => {
                 Self::new(Code::UnknownErrorTimeout, Retry::Fault, false, message)
             }
-            Ending::Memory(_) => Self::new(Code::UnknownErrorMemory, Retry::Fault, false, message),
-            Ending::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, message),
-            Ending::Fault(_) => Self::new(Code::UnknownError, Retry::Once, false, message),
+            AbortReason::MemoryLimit(_) => Self::new(Code::UnknownErrorMemory, Retry::Fault, false, message),
+            AbortReason::Cancelled => Self::new(Code::UnknownErrorCancelled, Retry::Never, false, message),
+            AbortReason::HostFault(_) => Self::new(Code::UnknownError, Retry::Once, false, message),
             _ => Self::new(Code::UnknownError, Retry::Fault, false, message),
         }
     }

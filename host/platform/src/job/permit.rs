@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::Slug;
-use konnector_store::{DocRef, Document, InstanceId, Permit, Turn};
+use konnector_store::{DocRef, Document, InstanceId, JobPermit, QueueEntry};
 use serde_json::Value;
 
 use super::Job;
@@ -30,28 +30,28 @@ fn lock(job: &Job) -> Option<String> {
 
 impl Platform {
     /// How a job waits. Jobs of one class contact the same hosts: where the account says which, these are part of it.
-    pub(super) fn waits(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> Turn {
+    pub(super) fn waits(&self, instance: &Instance, job: &Job, run_at: DateTime<Utc>) -> QueueEntry {
         let slug = job.argument("konnector").unwrap_or_default();
         let class = match self.hosts(instance, &job.message) {
             Some(hosts) if hosts.of_account => format!("{slug} {}", hosts.names.join(" ")),
             _ => slug.to_owned(),
         };
-        Turn::new(run_at, self.clock.now()).lock(lock(job)).class(class)
+        QueueEntry::new(run_at, self.clock.now()).lock(lock(job)).class(class)
     }
 
     /// The permits of a job: one for each host of its vendor, and one for its konnector where the operator limits them.
-    pub(super) fn permits(&self, at: &DocRef, document: &Document) -> Vec<Permit> {
+    pub(super) fn permits(&self, at: &DocRef, document: &Document) -> Vec<JobPermit> {
         let mut permits = Vec::new();
         let Some(message) = document.body.get("message") else { return permits };
         let limit = self.config.konnector_concurrency;
         if let Some(slug) = argument(message, "konnector").filter(|_| limit > 0) {
-            permits.push(Permit { name: format!("konnector/{slug}"), limit });
+            permits.push(JobPermit { name: format!("konnector/{slug}"), limit });
         }
         let limit = self.config.vendor_concurrency;
         if limit > 0
             && let Some(hosts) = self.hosts_lately(at, message)
         {
-            permits.extend(hosts.iter().map(|host| Permit { name: format!("host/{host}"), limit }));
+            permits.extend(hosts.iter().map(|host| JobPermit { name: format!("host/{host}"), limit }));
         }
         permits
     }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use async_trait::async_trait;
 use konnector_manifest::Slug;
-use konnector_sandbox::{Ended, Ending, Outcome, Report};
+use konnector_sandbox::{AbortReason, Outcome, Report, RunOutput};
 use konnector_store::Lease;
 use tokio_util::sync::CancellationToken;
 
@@ -68,12 +68,12 @@ impl Runner for SandboxRunner {
             Ok(run) => run,
             Err(verdict) => return Ok(Finished { verdict: Some(verdict), remains: Remains::default() }),
         };
-        let Ended { outcome, receipt } = run.execute(cancel).await;
+        let RunOutput { outcome, receipt } = run.execute(cancel).await;
         let verdict = Verdict::of(&outcome).or_else(|| Verdict::of_lost_files(&receipt));
         let report = match outcome {
-            Outcome::Ended(Ending::LeaseLost) => return Err(Error::StaleLease),
+            Outcome::Aborted(AbortReason::LeaseLost) => return Err(Error::StaleLease),
             Outcome::Completed(report) => report,
-            Outcome::Failed(_) | Outcome::Ended(_) => Report::default(),
+            Outcome::Failed(_) | Outcome::Aborted(_) => Report::default(),
         };
         let remains = Remains {
             receipt: Some(receipt),

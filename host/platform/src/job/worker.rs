@@ -33,7 +33,7 @@ impl Platform {
             if let Err(error) = self.take_work(&slots).await {
                 tracing::error!(%error, "no job could be claimed; trying again");
             }
-            let sleep = match self.store.next_ready() {
+            let sleep = match self.store.next_run_at() {
                 Ok(Some(ready)) => (ready - self.clock.now()).to_std().unwrap_or_default().min(LONGEST_SLEEP),
                 Ok(None) | Err(_) => LONGEST_SLEEP,
             };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use konnector_manifest::{Field, Manifest, Permissions, Rule, RuleKind, SecretBinding, Terms, Verb};
-use konnector_sandbox::{ComponentInfo, Kind};
+use konnector_sandbox::{ComponentInfo, ComponentKind};
 
 use super::Konnector;
 use crate::Result;
@@ -63,7 +63,7 @@ impl fmt::Display for Growth {
 /// Whether the program of a version sees passwords in the clear: it imports `reveal`, or it is a command component, to which the API shows
 /// its account, with a rule that lets it read accounts.
 pub(super) fn reads_secrets(info: &ComponentInfo, permissions: &Permissions) -> bool {
-    info.reads_secrets || (info.kind == Kind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS))
+    info.reads_secrets || (info.kind == ComponentKind::Command && permissions.allows_any(Verb::Get, &ACCOUNTS))
 }
 
 impl ConsentScope {

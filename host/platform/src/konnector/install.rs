@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::bundle::Bundle;
 use super::consent::reads_secrets;
 use super::fetch::Fetched;
-use super::{Cut, Konnector, KonnectorState, MANAGED, at};
+use super::{ClampedLimit, Konnector, KonnectorState, MANAGED, at};
 use crate::instance::Instance;
 use crate::realtime::Happened;
 use crate::stored::{Object, Stored, object};
@@ -130,7 +130,9 @@ impl Platform {
         for warning in bundle.manifest.warnings() {
             tracing::warn!(%slug, "the manifest is odd: {warning}");
         }
-        for Cut { limit, asked, granted } in self.config.limits.cuts(&bundle.manifest.limits) {
+        for ClampedLimit { limit, requested: asked, granted } in
+            self.config.limits.clamped_limits(&bundle.manifest.limits)
+        {
             tracing::warn!(%slug, %limit, asked, granted, "the konnector asks for more than the setting `limits` lets it use");
         }
         let mut members = bundle.manifest.raw().clone();

@@ -20,12 +20,12 @@ use std::str::FromStr as _;
 
 use chrono::{DateTime, Utc};
 use konnector_manifest::{Manifest, Slug, Source};
-use konnector_store::{BlobId, ContentLink, DocRef, Links};
+use konnector_store::{BlobId, BlobLink, DocRef, Links};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-pub use konnector_sandbox::Cut;
+pub use konnector_sandbox::ClampedLimit;
 
 pub use archive::pack;
 pub use bundle::Bundle;
@@ -171,8 +171,8 @@ impl Konnector {
     /// What the document of a konnector refers to.
     pub(crate) fn links(&self) -> Links {
         Links {
-            contents: self.component_content().into_iter().chain(self.icon_content()).collect(),
-            unique: Vec::new(),
+            blobs: self.component_content().into_iter().chain(self.icon_content()).collect(),
+            unique_keys: Vec::new(),
         }
     }
 
@@ -182,13 +182,13 @@ impl Konnector {
     }
 
     /// Where its component lies.
-    pub(crate) fn component_content(&self) -> Option<ContentLink> {
-        self.component.map(|blob| ContentLink { blob, size: None, sha256: Some(self.checksum.clone()) })
+    pub(crate) fn component_content(&self) -> Option<BlobLink> {
+        self.component.map(|blob| BlobLink { blob, size: None, sha256: Some(self.checksum.clone()) })
     }
 
     /// Where its icon lies.
-    fn icon_content(&self) -> Option<ContentLink> {
-        self.icon_content.map(|blob| ContentLink { blob, size: None, sha256: self.icon_checksum.clone() })
+    fn icon_content(&self) -> Option<BlobLink> {
+        self.icon_content.map(|blob| BlobLink { blob, size: None, sha256: self.icon_checksum.clone() })
     }
 }
 
@@ -216,8 +216,8 @@ impl Platform {
     /// # Errors
     ///
     /// When its manifest cannot be read.
-    pub fn limits_cut(&self, konnector: &Konnector) -> Result<Vec<Cut>> {
-        Ok(self.config.limits.cuts(&konnector.manifest()?.limits))
+    pub fn limits_cut(&self, konnector: &Konnector) -> Result<Vec<ClampedLimit>> {
+        Ok(self.config.limits.clamped_limits(&konnector.manifest()?.limits))
     }
 
     /// All installed konnectors, by slug.
@@ -248,7 +248,7 @@ impl Platform {
         let none = || Error::NotFound(format!("the konnector '{slug}' has no icon"));
         let icon = konnector.icon_content().ok_or_else(none)?;
         let name = konnector.members.get("icon").and_then(Value::as_str).ok_or_else(none)?;
-        Ok((self.store.read_content(&icon).await?, crate::media_type(name)))
+        Ok((self.store.read_blob(&icon).await?, crate::media_type(name)))
     }
 
     /// The program of a konnector as it is installed: where its registry has it, else an archive of what is kept of it.
@@ -262,11 +262,11 @@ impl Platform {
         }
         let component = konnector.component_content().ok_or_else(|| not_installed(&konnector.slug))?;
         let icon = match &konnector.icon_content() {
-            Some(icon) => Some(self.store.read_content(icon).await?),
+            Some(icon) => Some(self.store.read_blob(icon).await?),
             None => None,
         };
         let bundle =
-            Bundle { manifest: konnector.manifest()?, component: self.store.read_content(&component).await?, icon };
+            Bundle { manifest: konnector.manifest()?, component: self.store.read_blob(&component).await?, icon };
         self.errand_of(move || bundle.to_archive()).await.map(Download::Archive)
     }
 

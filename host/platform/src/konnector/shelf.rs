@@ -25,7 +25,7 @@ use super::web::LARGEST_ARCHIVE;
 use crate::stored::Object;
 use crate::{Error, Result};
 
-/// Ending of an archive's name.
+/// AbortReason of an archive's name.
 const ARCHIVE: &str = ".tar.gz";
 /// While this file is there, a konnector is in maintenance.
 const MAINTENANCE: &str = "maintenance.json";

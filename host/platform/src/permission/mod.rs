@@ -75,7 +75,7 @@ impl PermissionSet {
     /// What the document of a set refers to.
     pub(crate) fn links(&self) -> Links {
         let codes = self.shortcodes.values().filter_map(|code| code.as_str());
-        Links { contents: Vec::new(), unique: codes.map(|code| (SHORTCODES, code.to_owned())).collect() }
+        Links { blobs: Vec::new(), unique_keys: codes.map(|code| (SHORTCODES, code.to_owned())).collect() }
     }
 }
 

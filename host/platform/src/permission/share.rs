@@ -129,7 +129,7 @@ impl Platform {
         }
         for (name, code) in &set.shortcodes {
             if let Some(code) = code.as_str().filter(|_| !names.contains(name)) {
-                changes.release(&instance.id, SHORTCODES, code);
+                changes.remove_unique(&instance.id, SHORTCODES, code);
             }
         }
         set.codes.retain(|name, _| names.contains(name));
@@ -140,7 +140,7 @@ impl Platform {
             }
             let mut short: String = secret_text()?.chars().filter(char::is_ascii_alphanumeric).collect();
             short.truncate(SHORT);
-            changes.unique(&instance.id, SHORTCODES, &short, id);
+            changes.put_unique(&instance.id, SHORTCODES, &short, id);
             set.codes.insert(name.clone(), Value::String(self.issue_share_code(instance, name, id)?));
             set.shortcodes.insert(name.clone(), Value::String(short));
         }
@@ -202,7 +202,7 @@ impl Platform {
     async fn end_share(&self, instance: &Instance, share: &Stored<PermissionSet>) -> Result<()> {
         let mut changes = Changes::new();
         for code in share.value.shortcodes.values().filter_map(Value::as_str) {
-            changes.release(&instance.id, SHORTCODES, code);
+            changes.remove_unique(&instance.id, SHORTCODES, code);
         }
         changes.delete(at(instance, &share.id), &share.rev);
         self.commit(changes).await.map(drop)

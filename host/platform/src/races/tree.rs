@@ -397,24 +397,24 @@ async fn fsck_finds_what_does_not_fit_and_a_move_mends_it() {
         let file = &files[at(path)];
         let mut found = platform.store.get(&instance.doc(&FILES, file.id.as_str())).unwrap().unwrap();
         let name = &file.name;
-        changes.release(&instance.id, "files.children", format!("{ROOT_ID}/{name}"));
-        changes.unique(&instance.id, "files.children", format!("{to}/{name}"), file.id.as_str());
+        changes.remove_unique(&instance.id, "files.children", format!("{ROOT_ID}/{name}"));
+        changes.put_unique(&instance.id, "files.children", format!("{to}/{name}"), file.id.as_str());
         found.body.insert("dir_id".to_owned(), json!(to));
         found.body.insert("path".to_owned(), json!(said));
         changes.put(instance.doc(&FILES, file.id.as_str()), &found.rev, found.body);
     }
     let gone = platform.store.get(&instance.doc(&FILES, id("/d"))).unwrap().unwrap();
-    changes.release(&instance.id, "files.children", format!("{ROOT_ID}/d"));
+    changes.remove_unique(&instance.id, "files.children", format!("{ROOT_ID}/d"));
     changes.delete(instance.doc(&FILES, id("/d")), &gone.rev);
     platform.store.commit(changes).await.unwrap();
 
     let mut found = Vec::new();
-    let told = &mut |event: konnector_store::Progress<'_>| {
-        if let konnector_store::Progress::Found(problem) = event {
+    let told = &mut |event: konnector_store::FsckProgress<'_>| {
+        if let konnector_store::FsckProgress::Found(problem) = event {
             found.push((problem.to_string(), problem.advice()));
         }
     };
-    platform.store.fsck(&Schema, Fsck { deep: false, repair: false }, told).await.unwrap();
+    platform.store.fsck(&Schema, FsckOptions { deep: false, repair: false }, told).await.unwrap();
     let mut reasons: Vec<_> =
         found.iter().map(|(problem, _)| problem.rsplit_once(": ").unwrap().1.to_owned()).collect();
     reasons.sort();

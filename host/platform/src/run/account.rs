@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use konnector_manifest::Manifest;
-use konnector_sandbox::capability::{Account, AccountInfo, Error, Object, Secrets};
+use konnector_sandbox::capability::{Account, AccountInfo, CapabilityError, Object, Secrets};
 use serde_json::Value;
 
 use super::{Scope, told};
@@ -14,8 +14,8 @@ use crate::account::{Grant, where_it_rotates};
 /// Bytes of a saved state.
 const LARGEST_STATE: usize = 64 << 10;
 
-fn none() -> Error {
-    Error::NotFound("this run has no account".to_owned())
+fn none() -> CapabilityError {
+    CapabilityError::NotFound("this run has no account".to_owned())
 }
 
 /// The interface `account`.
@@ -26,11 +26,11 @@ pub struct RunAccount {
 }
 
 impl RunAccount {
-    fn grant(&self) -> Result<&Grant, Error> {
+    fn grant(&self) -> Result<&Grant, CapabilityError> {
         self.scope.account.as_ref().ok_or_else(none)
     }
 
-    async fn set(&self, name: String, value: Value) -> Result<(), Error> {
+    async fn set(&self, name: String, value: Value) -> Result<(), CapabilityError> {
         let scope = &self.scope;
         let change = |body: &mut Object| {
             if value.is_null() {
@@ -60,20 +60,20 @@ impl Account for RunAccount {
         self.scope.account.as_deref().map(crate::account::Account::fields).unwrap_or_default()
     }
 
-    async fn load_state(&self) -> Result<Option<Value>, Error> {
+    async fn load_state(&self) -> Result<Option<Value>, CapabilityError> {
         let scope = &self.scope;
         Ok(scope.platform.granted_now(&scope.instance, self.grant()?).map_err(told)?.state())
     }
 
-    async fn save_state(&self, state: Value) -> Result<(), Error> {
+    async fn save_state(&self, state: Value) -> Result<(), CapabilityError> {
         if state.to_string().len() > LARGEST_STATE {
-            return Err(Error::TooLarge(LARGEST_STATE as u64));
+            return Err(CapabilityError::TooLarge(LARGEST_STATE as u64));
         }
         let (name, value) = self.grant()?.state_member(state);
         self.set(name, value).await
     }
 
-    async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), Error> {
+    async fn save_session(&self, cookies: Option<Vec<u8>>) -> Result<(), CapabilityError> {
         if self.scope.awaits_user.load(Ordering::Relaxed) {
             // The run is over: nobody asks any more.
             self.set("state".to_owned(), Value::Null).await?;
@@ -101,11 +101,11 @@ impl RunSecrets {
 
 #[async_trait]
 impl Secrets for RunSecrets {
-    fn all(&self) -> Vec<(String, String)> {
+    fn values(&self) -> Vec<(String, String)> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn check_put(&self, name: &str) -> Result<(), Error> {
+    fn check_put(&self, name: &str) -> Result<(), CapabilityError> {
         let Scope { platform, instance, account, .. } = &*self.scope;
         let may = match account {
             Some(account) => platform.may_replace_secret(instance, &self.manifest, &account.body, name),
@@ -114,14 +114,14 @@ impl Secrets for RunSecrets {
         if may {
             return Ok(());
         }
-        Err(Error::Denied(format!(
+        Err(CapabilityError::Denied(format!(
             "the user types the secret {}, so it is not replaced; {}",
             Value::from(name),
             where_it_rotates(name)
         )))
     }
 
-    async fn put(&self, name: &str, value: &str) -> Result<(), Error> {
+    async fn put(&self, name: &str, value: &str) -> Result<(), CapabilityError> {
         let scope = &self.scope;
         let account = scope.account.as_ref().ok_or_else(none)?;
         let change = |body: &mut Object| scope.platform.put_secret(&scope.instance, &account.id, body, name, value);

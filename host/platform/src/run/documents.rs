@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use konnector_manifest::{Doctype, Verb};
-use konnector_sandbox::capability::{Change, Document, Documents, Error, Item, Locator, Object, Page, Query, Saved};
+use konnector_sandbox::capability::{
+    CapabilityError, Change, Document, Documents, Item, Locator, Object, Page, Query, SavedDocument,
+};
 use konnector_store::Changes;
 
 use super::{Scope, denied, told};
@@ -20,29 +22,30 @@ use crate::stored::public;
 pub struct RunDocuments(pub Arc<Scope>);
 
 impl RunDocuments {
-    fn readable(doctype: &str) -> Result<Doctype, Error> {
-        let parsed: Doctype =
-            doctype.parse().map_err(|error| Error::Invalid(format!("'{doctype}' is no document type: {error}")))?;
+    fn readable(doctype: &str) -> Result<Doctype, CapabilityError> {
+        let parsed: Doctype = doctype
+            .parse()
+            .map_err(|error| CapabilityError::Invalid(format!("'{doctype}' is no document type: {error}")))?;
         if doctype::is_readable(&parsed) && parsed != *ACCOUNTS {
             return Ok(parsed);
         }
-        Err(Error::Denied(format!(
+        Err(CapabilityError::Denied(format!(
             "documents of the type {doctype} are not for konnectors; use the interfaces account and files"
         )))
     }
 
-    fn writable(doctype: &str) -> Result<Doctype, Error> {
+    fn writable(doctype: &str) -> Result<Doctype, CapabilityError> {
         let parsed = Self::readable(doctype)?;
         if doctype::is_writable(&parsed) {
             return Ok(parsed);
         }
-        Err(Error::Denied(format!("documents of the type {doctype} cannot be written directly")))
+        Err(CapabilityError::Denied(format!("documents of the type {doctype} cannot be written directly")))
     }
 
     /// Whether some rule allows a verb on documents of a type at all, before any is looked at.
-    fn check(&self, verb: Verb, doctype: &Doctype) -> Result<(), Error> {
+    fn check(&self, verb: Verb, doctype: &Doctype) -> Result<(), CapabilityError> {
         if is_kept_from_konnectors(verb, doctype) {
-            return Err(Error::Denied(KEPT_FROM_KONNECTORS.to_owned()));
+            return Err(CapabilityError::Denied(KEPT_FROM_KONNECTORS.to_owned()));
         }
         self.0.permissions.check_any(verb, doctype).map_err(denied)
     }
@@ -55,7 +58,7 @@ impl RunDocuments {
     }
 
     /// A document as it is stored. There is none with a name that no document can have.
-    fn stored(&self, doctype: &Doctype, id: &str) -> Result<Option<konnector_store::Document>, Error> {
+    fn stored(&self, doctype: &Doctype, id: &str) -> Result<Option<konnector_store::Document>, CapabilityError> {
         match self.0.platform.store.get(&self.0.instance.doc(doctype, id)) {
             Err(konnector_store::Error::Invalid { .. } | konnector_store::Error::TooLarge { .. }) => Ok(None),
             found => found.map_err(|error| told(error.into())),
@@ -73,51 +76,54 @@ fn name_of(doctype: &Doctype, which: &Locator) -> String {
 
 #[async_trait]
 impl Documents for RunDocuments {
-    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, Error> {
+    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError> {
         let doctype = Self::readable(doctype)?;
         let id = self.id_of(&doctype, which);
         let Some(found) = self.stored(&doctype, &id)? else {
             self.0.permissions.check_document(Verb::Get, &doctype, &id, &Object::new()).map_err(denied)?;
-            return Err(Error::NotFound(name_of(&doctype, which)));
+            return Err(CapabilityError::NotFound(name_of(&doctype, which)));
         };
         self.0.permissions.check_document(Verb::Get, &doctype, &id, &found.body).map_err(denied)?;
         Ok(shown(found))
     }
 
-    async fn find(&self, doctype: &str, query: Query) -> Result<Page, Error> {
+    async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError> {
         let doctype = Self::readable(doctype)?;
         self.check(Verb::Get, &doctype)?;
         self.page(&doctype, &query).await
     }
 
-    async fn check_save(&self, doctype: &str) -> Result<(), Error> {
+    async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError> {
         self.check(Verb::Post, &Self::writable(doctype)?)
     }
 
-    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<Saved>, Error> {
+    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError> {
         let doctype = Self::writable(doctype)?;
         self.check(Verb::Post, &doctype)?;
         let mut keys = std::collections::HashSet::new();
         if let Some(twice) = items.iter().find(|item| !keys.insert(item.key.as_str())) {
-            return Err(Error::Invalid(format!("the key '{}' occurs twice; a key stands for one document", twice.key)));
+            return Err(CapabilityError::Invalid(format!(
+                "the key '{}' occurs twice; a key stands for one document",
+                twice.key
+            )));
         }
         self.write(&doctype, &items, |item| self.plan_item(&doctype, item)).await
     }
 
-    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<Saved>, Error> {
+    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError> {
         let doctype = Self::writable(doctype)?;
         self.check(Verb::Put, &doctype)?;
         let mut ids = std::collections::HashSet::new();
-        if let Some(twice) = changes.iter().find(|change| !ids.insert(self.id_of(&doctype, &change.which))) {
-            return Err(Error::Invalid(format!(
+        if let Some(twice) = changes.iter().find(|change| !ids.insert(self.id_of(&doctype, &change.locator))) {
+            return Err(CapabilityError::Invalid(format!(
                 "two changes are for {}; make it one",
-                name_of(&doctype, &twice.which)
+                name_of(&doctype, &twice.locator)
             )));
         }
         self.write(&doctype, &changes, |change| self.plan_change(&doctype, change)).await
     }
 
-    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, Error> {
+    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError> {
         let scope = &self.0;
         let doctype = Self::writable(doctype)?;
         self.check(Verb::Delete, &doctype)?;

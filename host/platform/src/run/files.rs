@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use konnector_manifest::{Doctype, Verb};
 use konnector_sandbox::capability::{
-    Details, Entry, Error, File as GuestFile, Files, Folder, Listing, Locator, Object, OpenFile, Reference, Target,
-    Upload,
+    CapabilityError, Details, Entry, File as GuestFile, Files, Folder, Listing, Locator, Object, OpenFile, Reference,
+    Target, Upload,
 };
 use konnector_store::Error as StoreError;
 
@@ -47,12 +47,12 @@ impl RunFiles {
     }
 
     /// Whether some rule allows a verb on files at all, before anything is looked up.
-    fn check(&self, verb: Verb) -> Result<(), Error> {
+    fn check(&self, verb: Verb) -> Result<(), CapabilityError> {
         self.scope.permissions.check_any(verb, &FILES).map_err(denied)
     }
 
     /// A file that is there and not in the trash.
-    fn keyed(&self, key: &str) -> Result<Option<File>, Error> {
+    fn keyed(&self, key: &str) -> Result<Option<File>, CapabilityError> {
         match self.scope.platform.file(&self.scope.instance, &self.scope.keyed_id(KEYED, key)) {
             Ok(file) if !file.trashed => Ok(Some(file)),
             Ok(_) | Err(crate::Error::NotFound(_)) => Ok(None),
@@ -61,7 +61,7 @@ impl RunFiles {
     }
 
     /// Whether the content of a file can be read: otherwise the konnector fetches it again.
-    async fn has_content(&self, file: &File) -> Result<bool, Error> {
+    async fn has_content(&self, file: &File) -> Result<bool, CapabilityError> {
         let Some(content) = &file.content else { return Ok(true) };
         let platform = &self.scope.platform;
         if !platform.is_there(content).await.map_err(told)? {
@@ -76,14 +76,14 @@ impl RunFiles {
     }
 
     /// A file or folder that the rules allow a verb on.
-    fn locate(&self, verb: Verb, which: &Locator) -> Result<File, Error> {
+    fn locate(&self, verb: Verb, which: &Locator) -> Result<File, CapabilityError> {
         self.check(verb)?;
         let scope = &self.scope;
         let file = match which {
             Locator::Id(id) => scope.platform.file(&scope.instance, id).map_err(told)?,
-            Locator::Key(key) => {
-                self.keyed(key)?.ok_or_else(|| Error::NotFound(format!("there is no file with the key '{key}'")))?
-            }
+            Locator::Key(key) => self
+                .keyed(key)?
+                .ok_or_else(|| CapabilityError::NotFound(format!("there is no file with the key '{key}'")))?,
         };
         scope.check_file(&[verb], &file).map_err(told)?;
         Ok(file)
@@ -97,7 +97,7 @@ impl RunFiles {
 
 impl Scope {
     /// What a guest sees of a file.
-    fn file(&self, file: &File) -> Result<GuestFile, Error> {
+    fn file(&self, file: &File) -> Result<GuestFile, CapabilityError> {
         Ok(GuestFile {
             id: file.id.clone(),
             path: self.platform.path_of(&self.instance, file).map_err(told)?,
@@ -108,7 +108,7 @@ impl Scope {
     }
 
     /// What a guest sees of a file or folder.
-    fn entry(&self, file: &File) -> Result<Entry, Error> {
+    fn entry(&self, file: &File) -> Result<Entry, CapabilityError> {
         Ok(match file.kind {
             Kind::File => Entry::File(self.file(file)?),
             Kind::Directory => {
@@ -120,12 +120,12 @@ impl Scope {
 
 #[async_trait]
 impl Files for RunFiles {
-    async fn check_save(&self) -> Result<(), Error> {
+    async fn check_save(&self) -> Result<(), CapabilityError> {
         self.check(Verb::Get)?;
         self.check(Verb::Post)
     }
 
-    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<GuestFile>>, Error> {
+    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<GuestFile>>, CapabilityError> {
         self.check(Verb::Get)?;
         let mut found = Vec::with_capacity(keys.len());
         for key in &keys {
@@ -138,7 +138,7 @@ impl Files for RunFiles {
         Ok(found)
     }
 
-    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error> {
+    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError> {
         self.check(Verb::Post)?;
         let name = safe_name(&target.name);
         let id = match &target.key {
@@ -148,7 +148,7 @@ impl Files for RunFiles {
         Ok(Box::new(RunUpload::begin((&self.scope, &self.folder), name, id, target).await?))
     }
 
-    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error> {
+    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError> {
         for last in (0..TRIES).rev() {
             let file = self.locate(Verb::Get, which)?;
             match self.scope.platform.content(&file).await {
@@ -156,17 +156,20 @@ impl Files for RunFiles {
                 // It got other content after its document was read, and this one is gone.
                 Err(crate::Error::Store(StoreError::BlobNotFound { .. }))
                     if last > 0 && !self.scope.platform.still_has(&self.scope.instance, &file).map_err(told)? => {}
-                Err(crate::Error::Store(error)) if error.is_content_lost() => {
+                Err(crate::Error::Store(error)) if error.is_blob_lost() => {
                     tracing::error!(%error, "a content is not what was written");
-                    return Err(Error::NotFound(format!("the content of '{}' is lost; save it again", file.name)));
+                    return Err(CapabilityError::NotFound(format!(
+                        "the content of '{}' is lost; save it again",
+                        file.name
+                    )));
                 }
                 Err(error) => return Err(told(error)),
             }
         }
-        Err(Error::Conflict("the file is being changed by somebody else".to_owned()))
+        Err(CapabilityError::Conflict("the file is being changed by somebody else".to_owned()))
     }
 
-    async fn describe(&self, which: &Locator) -> Result<Details, Error> {
+    async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError> {
         let file = self.locate(Verb::Get, which)?;
         Ok(Details {
             entry: self.scope.entry(&file)?,
@@ -181,36 +184,38 @@ impl Files for RunFiles {
         })
     }
 
-    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error> {
+    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         scope.platform.merge_metadata(&scope.instance, &file.id, &patch).await.map_err(told)?;
         Ok(())
     }
 
-    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
         scope.platform.add_references(&scope.instance, &file.id, &references).await.map_err(told)?;
         Ok(())
     }
 
-    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error> {
+    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         let references = references.iter().map(reference).collect::<Result<Vec<_>, _>>()?;
         scope.platform.remove_references(&scope.instance, &file.id, &references).await.map_err(told)?;
         Ok(())
     }
 
-    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<GuestFile, Error> {
+    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<GuestFile, CapabilityError> {
         let (scope, file) = (&self.scope, self.locate(Verb::Patch, which)?);
         if file.kind == Kind::Directory {
-            return Err(Error::Invalid("which: a folder cannot be moved, only a file".to_owned()));
+            return Err(CapabilityError::Invalid("which: a folder cannot be moved, only a file".to_owned()));
         }
         let top = self.folder.find(scope).await.map_err(told)?.map(|top| top.id);
         let above = scope.platform.above(&scope.instance, &file).map_err(told)?;
         if file.trashed || !above.iter().any(|directory| Some(&directory.id) == top.as_ref()) {
             let (path, folder) = (scope.platform.path_of(&scope.instance, &file).map_err(told)?, self.folder.path());
-            return Err(Error::Denied(format!("the file {path} is outside of {folder}: its user put it there")));
+            return Err(CapabilityError::Denied(format!(
+                "the file {path} is outside of {folder}: its user put it there"
+            )));
         }
         let directory = self.folder.ensure_below(scope, folder).await.map_err(told)?;
         let name = safe_name(name);
@@ -220,7 +225,7 @@ impl Files for RunFiles {
         scope.file(&moved.map_err(told)?)
     }
 
-    async fn trash(&self, which: Vec<Locator>) -> Result<u32, Error> {
+    async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError> {
         self.check(Verb::Delete)?;
         let scope = &self.scope;
         let mut trashed = 0;
@@ -228,9 +233,11 @@ impl Files for RunFiles {
             let file = match self.locate(Verb::Delete, &which) {
                 Ok(file) if file.kind == Kind::File => file,
                 Ok(_) => {
-                    return Err(Error::Invalid("which: a folder cannot be moved to the trash, only a file".to_owned()));
+                    return Err(CapabilityError::Invalid(
+                        "which: a folder cannot be moved to the trash, only a file".to_owned(),
+                    ));
                 }
-                Err(Error::NotFound(_)) => continue,
+                Err(CapabilityError::NotFound(_)) => continue,
                 Err(error) => return Err(error),
             };
             trashed += u32::from(scope.platform.trash_file(&scope.instance, &file.id).await.map_err(told)?);
@@ -238,19 +245,19 @@ impl Files for RunFiles {
         Ok(trashed)
     }
 
-    async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error> {
+    async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError> {
         self.check(Verb::Post)?;
         let directory = self.folder.ensure_below(&self.scope, folder).await.map_err(told)?;
         Ok(Folder { id: directory.id, path: directory.path.unwrap_or_default() })
     }
 
-    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error> {
+    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError> {
         self.check(Verb::Get)?;
         let (scope, limit) = (&self.scope, usize::try_from(limit).unwrap_or(usize::MAX));
         let directory = match self.folder.find_below(scope, folder).await.map_err(told)? {
             Some(found) if found.kind == Kind::Directory => found,
-            Some(found) => return Err(Error::Invalid(format!("folder: '{}' is a file", found.name))),
-            None => return Ok(Listing { entries: Vec::new(), next: None }),
+            Some(found) => return Err(CapabilityError::Invalid(format!("folder: '{}' is a file", found.name))),
+            None => return Ok(Listing { entries: Vec::new(), next_cursor: None }),
         };
         let children =
             scope.platform.children(&scope.instance, &directory.id, cursor.as_deref(), limit).map_err(told)?;
@@ -261,22 +268,21 @@ impl Files for RunFiles {
                 entries.push(scope.entry(file)?);
             }
         }
-        Ok(Listing { entries, next })
+        Ok(Listing { entries, next_cursor: next })
     }
 }
 
 /// Checks a reference: what the file's document says of others must at least have the form of a name.
-fn reference(given: &Reference) -> Result<file::Reference, Error> {
-    given
-        .doctype
-        .parse::<Doctype>()
-        .map_err(|error| Error::Invalid(format!("references: '{}' is no document type: {error}", given.doctype)))?;
+fn reference(given: &Reference) -> Result<file::Reference, CapabilityError> {
+    given.doctype.parse::<Doctype>().map_err(|error| {
+        CapabilityError::Invalid(format!("references: '{}' is no document type: {error}", given.doctype))
+    })?;
     if given.id.is_empty() || given.id.len() > REFERENCE || given.id.chars().any(char::is_control) {
-        return Err(Error::Invalid(format!("references: '{}' is no document id", given.id.escape_default())));
+        return Err(CapabilityError::Invalid(format!("references: '{}' is no document id", given.id.escape_default())));
     }
     let reference = file::Reference { doctype: given.doctype.clone(), id: given.id.clone() };
     if reference.says_whose() {
-        return Err(Error::Denied(format!(
+        return Err(CapabilityError::Denied(format!(
             "references: a konnector cannot say whose folder it is ({})",
             given.doctype
         )));

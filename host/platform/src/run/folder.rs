@@ -35,7 +35,7 @@ struct Known {
 
 impl RunFolder {
     /// The directory that the job names, else the only one that refers to the konnector and the account, else the account's own, else
-    /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). Writes nothing.
+    /// `/<Administrative>/<Konnector>/<account>` (Cozy API, konnector run-time contract, §6.4). WriteCounters nothing.
     pub fn of(scope: &Scope, manifest: &Manifest) -> Result<Self> {
         let (path, id) = match destination(scope, manifest)? {
             Destination::Directory { id, path } => (path, Some(id)),

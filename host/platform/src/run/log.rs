@@ -38,10 +38,10 @@ impl JobLog {
 }
 
 impl Log for JobLog {
-    fn line(&self, line: LogLine) {
+    fn write_line(&self, line: LogLine) {
         let fields: serde_json::Map<_, _> = line.fields.into_iter().map(|(name, value)| (name, json!(value))).collect();
         let entry = json!({
-            "after_ms": u64::try_from(line.after.as_millis()).unwrap_or(u64::MAX),
+            "after_ms": u64::try_from(line.elapsed.as_millis()).unwrap_or(u64::MAX),
             "level": line.level,
             "message": line.message,
             "fields": fields,

@@ -19,8 +19,8 @@ use konnector_egress::log_limit;
 use konnector_egress::{SecretTable, SessionOptions};
 use konnector_manifest::json_budget::MAX_DOCUMENT_BYTES;
 use konnector_manifest::{Manifest, Permissions, Verb};
-use konnector_sandbox::capability::{Capabilities, Error as CapabilityError, InternalApi, Quota};
-use konnector_sandbox::{Cause as RunCause, Ended, Job as RunJob, Kind, Program};
+use konnector_sandbox::capability::{Capabilities, CapabilityError, InternalApi, QuotaKind};
+use konnector_sandbox::{ComponentKind, Program, RunCause, RunInput as RunJob, RunOutput};
 use konnector_store::{BlobInfo, Error as StoreError, Lease};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -146,7 +146,7 @@ impl Run {
         };
         let fields = account.as_deref().map(Account::fields).unwrap_or_default();
         let identifier = account.as_ref().and_then(|account| account.identifier(manifest.identifier_field()));
-        let mut limits = platform.config.limits.granted(&manifest.limits);
+        let mut limits = platform.config.limits.limits_for(&manifest.limits);
         if let Some(timeout) = job.options.and_then(|options| options.timeout()) {
             limits.wall = limits.wall.min(timeout);
         }
@@ -172,8 +172,8 @@ impl Run {
         let folder = RunFolder::of(&scope, &manifest)?;
         folder.correct(&scope, &mut run_job.message).await?;
         let api: Option<Arc<dyn InternalApi>> = match program.info().kind {
-            Kind::Typed { .. } => None,
-            Kind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope), lease)?)),
+            ComponentKind::Typed { .. } => None,
+            ComponentKind::Command => Some(Arc::new(own_api::RunApi::new(Arc::clone(&scope), lease)?)),
         };
         let capabilities = Capabilities {
             account: Arc::new(account::RunAccount { scope: Arc::clone(&scope), session: cookies }),
@@ -191,7 +191,7 @@ impl Run {
     }
 
     /// Runs to the end, whatever that is.
-    pub async fn execute(&self, cancel: CancellationToken) -> Ended {
+    pub async fn execute(&self, cancel: CancellationToken) -> RunOutput {
         self.platform.sandbox.run(&self.program, self.job.clone(), self.capabilities.clone(), cancel).await
     }
 
@@ -284,13 +284,13 @@ impl Platform {
 
     /// The compiled component of an installed konnector: from memory, from the cache, or compiled again.
     async fn program(&self, konnector: &Konnector) -> Result<Program> {
-        if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.prepared(digest)) {
+        if let Some(program) = konnector.checksum.parse().ok().and_then(|digest| self.sandbox.cached_program(digest)) {
             return Ok(program);
         }
         let Some(content) = konnector.component_content() else {
             return Err(Error::NotFound(format!("the component of '{}' is missing; install it again", konnector.slug)));
         };
-        let bytes = self.store.read_content(&content).await?;
+        let bytes = self.store.read_blob(&content).await?;
         self.sandbox.prepare(&bytes, &self.config.cache_dir).await.map_err(Error::Component)
     }
 }
@@ -317,7 +317,7 @@ fn told(error: Error) -> CapabilityError {
 fn refused(error: konnector_store::Error) -> CapabilityError {
     use konnector_store::Error as Store;
     match error {
-        error if error.is_full() => CapabilityError::QuotaExceeded(Quota::Storage),
+        error if error.is_disk_full() => CapabilityError::QuotaExceeded(QuotaKind::Storage),
         // Names that are too long come as this error, too, and there the sentence says more.
         Store::TooLarge { limit, .. } if limit == MAX_DOCUMENT_BYTES => CapabilityError::TooLarge(limit as u64),
         Store::NotFound { .. } => CapabilityError::NotFound(error.to_string()),

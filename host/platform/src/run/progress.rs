@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use konnector_sandbox::capability::{Error, Medium, Object, Progress, Question};
+use konnector_sandbox::capability::{CapabilityError, CodeChannel, Object, Progress, Question};
 use serde_json::{Value, json};
 
 use super::throttle::Publisher;
@@ -38,11 +38,11 @@ impl RunProgress {
     }
 
     /// The account whose user can answer: only a run that a person started is watched.
-    fn attended(&self) -> Result<&Grant, Error> {
-        self.0.account.as_ref().filter(|_| self.0.job.manual_execution).ok_or(Error::Unattended)
+    fn attended(&self) -> Result<&Grant, CapabilityError> {
+        self.0.account.as_ref().filter(|_| self.0.job.manual_execution).ok_or(CapabilityError::Unattended)
     }
 
-    async fn set_state(&self, account: &Grant, state: Option<String>) -> Result<(), Error> {
+    async fn set_state(&self, account: &Grant, state: Option<String>) -> Result<(), CapabilityError> {
         let scope = &self.0;
         let change = |body: &mut Object| {
             body.insert("state".to_owned(), json!(state));
@@ -53,7 +53,7 @@ impl RunProgress {
     }
 
     /// Waits until the account holds a code.
-    async fn code(&self, account: &Grant) -> Result<String, Error> {
+    async fn code(&self, account: &Grant) -> Result<String, CapabilityError> {
         let scope = &self.0;
         let mut events = scope.platform.bus.subscribe(&scope.instance.id);
         loop {
@@ -95,28 +95,28 @@ impl Progress for RunProgress {
         self.say(kind, Some(message));
     }
 
-    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, Error> {
+    async fn ask_code(&self, question: Question, within: Duration) -> Result<String, CapabilityError> {
         let account = self.attended()?;
-        let medium = match question.medium {
-            Medium::Sms => Some("SMS"),
-            Medium::Email => Some("EMAIL"),
-            Medium::App => Some("APP_CODE"),
+        let medium = match question.channel {
+            CodeChannel::Sms => Some("SMS"),
+            CodeChannel::Email => Some("EMAIL"),
+            CodeChannel::App => Some("APP_CODE"),
             // Cozy has no word for these, and clients ask for a code all the same.
-            Medium::PhoneCall | Medium::Unspecified => None,
+            CodeChannel::PhoneCall | CodeChannel::Unspecified => None,
         };
         // The end of the run takes back what a run that is cancelled meanwhile cannot.
         self.0.awaits_user.store(true, Ordering::Relaxed);
-        self.set_state(account, Some(needed(question.again, medium))).await?;
+        self.set_state(account, Some(needed(question.is_retry, medium))).await?;
         self.publish(
-            json!({ "type": "code_needed", "medium": medium, "hint": question.hint, "again": question.again }),
+            json!({ "type": "code_needed", "medium": medium, "hint": question.hint, "again": question.is_retry }),
         );
         let answer = tokio::time::timeout(within, self.code(account)).await;
         self.set_state(account, None).await?;
         self.0.awaits_user.store(false, Ordering::Relaxed);
-        answer.unwrap_or(Err(Error::Unattended))
+        answer.unwrap_or(Err(CapabilityError::Unattended))
     }
 
-    async fn request_approval(&self, hint: &str) -> Result<(), Error> {
+    async fn request_approval(&self, hint: &str) -> Result<(), CapabilityError> {
         let account = self.attended()?;
         self.0.awaits_user.store(true, Ordering::Relaxed);
         self.set_state(account, Some(needed(false, Some("APP")))).await?;

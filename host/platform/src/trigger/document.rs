@@ -131,14 +131,14 @@ impl Trigger {
     /// Puts it into the indexes.
     pub(super) fn enter(&self, instance: &Instance, changes: &mut Changes) {
         for (index, key) in self.entries(&self.id) {
-            changes.unique(&instance.id, index, key, &self.id);
+            changes.put_unique(&instance.id, index, key, &self.id);
         }
     }
 
     /// Takes it out of the indexes.
     pub(super) fn leave(&self, instance: &Instance, changes: &mut Changes) {
         for (index, key) in self.entries(&self.id) {
-            changes.release(&instance.id, index, key);
+            changes.remove_unique(&instance.id, index, key);
         }
     }
 
@@ -150,7 +150,7 @@ impl Trigger {
 
     /// What the document of a trigger refers to.
     pub(crate) fn links(&self, id: &str) -> Links {
-        Links { contents: Vec::new(), unique: self.entries(id) }
+        Links { blobs: Vec::new(), unique_keys: self.entries(id) }
     }
 
     fn entries(&self, id: &str) -> Vec<(&'static str, String)> {

@@ -5,7 +5,7 @@
 //! it. So each change counts once, and writers of documents never wait for a trigger that others write to.
 
 use chrono::{DateTime, Utc};
-use konnector_store::{Changes, DocRef, Written};
+use konnector_store::{Changes, DocRef, DocumentWrite};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -39,7 +39,7 @@ impl Platform {
     /// Adds to some changes the notes for the triggers that wait for them.
     pub(crate) fn stage_events(&self, changes: &mut Changes) -> Result<()> {
         let mut notes = Vec::new();
-        for written in changes.documents() {
+        for written in changes.document_writes() {
             self.note_event(written, &mut notes)?;
         }
         for (note, body) in notes {
@@ -50,8 +50,8 @@ impl Platform {
         Ok(())
     }
 
-    fn note_event(&self, written: Written<'_>, notes: &mut Vec<(DocRef, Object)>) -> Result<()> {
-        let Written { document: at, replaces, body } = written;
+    fn note_event(&self, written: DocumentWrite<'_>, notes: &mut Vec<(DocRef, Object)>) -> Result<()> {
+        let DocumentWrite { document: at, previous_rev: replaces, body } = written;
         if !raises_events(&at.doctype) || at.instance.is_global() {
             return Ok(());
         }

@@ -31,7 +31,7 @@ impl Platform {
                 tracing::error!(%error, "the scheduler could not fire what is due; it tries again in a second");
                 tokio::time::sleep(LONGEST_SLEEP).await;
             }
-            let sleep = match self.store.next_due() {
+            let sleep = match self.store.next_due_at() {
                 Ok(Some(due)) if is_plausible(self.clock.now()) => {
                     (due - self.clock.now()).to_std().unwrap_or_default().clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
                 }
@@ -53,7 +53,7 @@ impl Platform {
     pub async fn fire_due(&self) -> Result<usize> {
         let mut jobs = 0;
         while is_plausible(self.clock.now()) {
-            let due = self.store.due(self.clock.now(), BATCH)?;
+            let due = self.store.due_triggers(self.clock.now(), BATCH)?;
             let last = due.len() < BATCH;
             let mut accounts: BTreeMap<String, Vec<DocRef>> = BTreeMap::new();
             for (at, instant) in due {

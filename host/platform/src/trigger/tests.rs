@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use konnector_egress::{Gate, GateOptions};
 use konnector_sandbox::Sandbox;
-use konnector_store::{Document, MasterKey, Options, Store};
+use konnector_store::{Document, MasterKey, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ pub(super) async fn site() -> Site {
 }
 
 async fn platform(store: Store, folder: &Path, clock: &Arc<ManualClock>) -> Platform {
-    let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
+    let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
     let key = folder.join("key");
     let parts = Parts {
         store,
@@ -144,7 +144,7 @@ impl Site {
             let mut changes = Changes::new();
             changes.dequeue(&at);
             changes.put(at, &found.rev, object(&job).expect("an object"));
-            changes.release(&self.alice.id, "jobs.trigger.live", format!("{trigger}/{}", job.id));
+            changes.remove_unique(&self.alice.id, "jobs.trigger.live", format!("{trigger}/{}", job.id));
             self.platform.stage_job_ended(&self.alice, &job, verdict, &mut changes).expect("staged");
             self.platform.store.commit(changes).await.expect("committed");
         }
@@ -196,9 +196,9 @@ async fn a_thousand_triggers_catch_up_politely() {
     let second = site.create("@cron", "0 30 6 * * *", "account-0").await;
     let back = at(NOW) + TimeDelta::days(30);
     assert_eq!(site.look(&back.to_rfc3339()).await, 1_000);
-    let queued = site.platform.store.queued(2_000).expect("read");
+    let queued = site.platform.store.list_queued(2_000).expect("read");
     assert_eq!(queued.len(), 1_000);
-    let mut waits: Vec<_> = queued.iter().map(|queued| (queued.turn.run_at - back).num_seconds()).collect();
+    let mut waits: Vec<_> = queued.iter().map(|queued| (queued.entry.run_at - back).num_seconds()).collect();
     waits.sort_unstable();
     assert!(waits[0] >= 0 && waits[999] <= 600, "{} to {}", waits[0], waits[999]);
     // Spread over the ten minutes, not bunched: each minute has its share.
@@ -252,7 +252,7 @@ async fn a_refused_password_is_posted_once_until_the_owner_corrects_it() {
 async fn j30_a_schedule_waits_for_the_user_but_not_for_new_terms() {
     let site = Site::new().await;
     let ended_with = |error: &str| {
-        let told = konnector_sandbox::Failure::Told { error: error.to_owned(), no_retry: false };
+        let told = konnector_sandbox::Failure::Custom { error: error.to_owned(), no_retry: false };
         Verdict::of(&konnector_sandbox::Outcome::Failed(told))
     };
     for (account, error, fires) in [
@@ -344,7 +344,7 @@ async fn j21_once_leaves_nothing_behind() {
         assert!(matches!(site.platform.trigger(&site.alice, &id), Err(Error::NotFound(_))));
     }
     assert_eq!(site.platform.triggers_of_account(&site.alice, "a").expect("read").len(), 0);
-    assert_eq!(site.platform.store.next_due().expect("read"), None);
+    assert_eq!(site.platform.store.next_due_at().expect("read"), None);
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn a_client_that_does_not_come_back_has_a_day() {
     let left = site.platform.job(&site.alice, &left).expect("a job");
     assert_eq!((left.state, left.error.as_deref()), (State::Errored, Some("UNKNOWN_ERROR.TIMEOUT")));
     assert_eq!(site.platform.job(&site.alice, &ended).expect("a job").state, State::Done);
-    assert_eq!(site.platform.store.next_due().expect("read"), None);
+    assert_eq!(site.platform.store.next_due_at().expect("read"), None);
 }
 
 /// A machine without a battery for its clock.
@@ -418,7 +418,7 @@ async fn a_trigger_that_makes_no_job_says_so_and_can_be_mended() {
         assert_eq!(state.last_error.as_deref(), Some("UNKNOWN_ERROR.UNUSABLE_TRIGGER"));
         assert_eq!(state.paused.map(|pause| pause.since), Some(at("2026-11-21T13:00:00Z")));
     }
-    assert_eq!(site.platform.store.next_due().expect("read"), None, "nothing is tried again and again");
+    assert_eq!(site.platform.store.next_due_at().expect("read"), None, "nothing is tried again and again");
     let message = TriggerPatch { message: Some(json!({ "konnector": "bank" })), ..TriggerPatch::default() };
     for id in [&timed, &event] {
         site.platform.patch_trigger(&site.alice, id, message.clone()).await.expect("patched");

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use konnector_store::{Batch, Committed, Error, Kv, Result};
+use konnector_store::{Batch, CommitOutcome, Error, Kv, Result};
 use tokio::sync::Notify;
 
 use crate::dice::Dice;
@@ -98,11 +98,11 @@ impl Disk {
         let stands = |key: &[u8], expected: Option<&[u8]>| {
             Ok(mutation::hides(key) || state.entries.get(key).map(Vec::as_slice) == expected)
         };
-        let holds = batch.holds(stands).unwrap();
+        let holds = batch.checks_hold(stands).unwrap();
         if !holds {
             return None;
         }
-        let writes = batch.writes(|key| Ok(state.entries.get(key).cloned())).unwrap();
+        let writes = batch.resolve_writes(|key| Ok(state.entries.get(key).cloned())).unwrap();
         for (key, value) in writes {
             let before = match value {
                 Some(value) => state.entries.insert(key.clone(), value),
@@ -204,7 +204,7 @@ impl Kv for NodeKv {
         Ok(if reverse { range.rev().take(limit).collect() } else { range.take(limit).collect() })
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         batch.validate()?;
         self.alive()?;
         // What was handed over goes its way, whether or not somebody still waits for it.
@@ -216,21 +216,21 @@ impl Kv for NodeKv {
     }
 }
 
-async fn write(disk: Arc<Disk>, switch: Switch, batch: Batch) -> Result<Committed> {
+async fn write(disk: Arc<Disk>, switch: Switch, batch: Batch) -> Result<CommitOutcome> {
     tokio::time::sleep(disk.dice.millis(0, 3)).await;
     if !switch.moves().await {
         return Err(Error::Closed);
     }
-    let Some(failures) = disk.apply(&batch) else { return Ok(Committed::Refused) };
+    let Some(failures) = disk.apply(&batch) else { return Ok(CommitOutcome::Rejected) };
     let hasty = mutation::is(Mutation::AnswerBeforeBarrier);
     if hasty {
         tokio::spawn(async move {
             tokio::time::sleep(disk.dice.millis(1, 8)).await;
             disk.barrier(failures);
         });
-        return Ok(Committed::Applied);
+        return Ok(CommitOutcome::Applied);
     }
     tokio::time::sleep(disk.dice.millis(1, 8)).await;
     let durable = disk.barrier(failures);
-    if switch.moves().await && durable { Ok(Committed::Applied) } else { Err(Error::Closed) }
+    if switch.moves().await && durable { Ok(CommitOutcome::Applied) } else { Err(Error::Closed) }
 }

@@ -44,8 +44,11 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         MasterKey::create(&folder.path().join("key")).unwrap();
-        let options =
-            konnector_sandbox::Options { max_runs: 1, worker_threads: 1, ..konnector_sandbox::Options::default() };
+        let options = konnector_sandbox::SandboxOptions {
+            max_runs: 1,
+            worker_threads: 1,
+            ..konnector_sandbox::SandboxOptions::default()
+        };
         Self {
             sandbox: Arc::new(Sandbox::new(options).unwrap()),
             gate: Gate::new(GateOptions::default()).unwrap(),

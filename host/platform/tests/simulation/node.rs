@@ -66,7 +66,7 @@ impl Node {
         let kv = NodeKv { disk: Arc::clone(&site.disk), switch: switch.clone() };
         let clock = Arc::new(SimClock { began: site.began, skew: AtomicI64::new(skew) });
         let parts = Parts {
-            store: Store::over(Box::new(kv), Box::new(MemoryBlobs::default())),
+            store: Store::with_backends(Box::new(kv), Box::new(MemoryBlobs::default())),
             sandbox: Arc::clone(&site.sandbox),
             gate: site.gate.clone(),
             key: MasterKey::load(&site.folder.join("key")).unwrap().unwrap(),

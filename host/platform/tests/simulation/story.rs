@@ -26,9 +26,9 @@ pub struct Outcome {
     pub commits: u64,
     pub requests: u64,
     pub mishaps: u64,
-    /// Writes that a failure of all power took back.
+    /// WriteCounters that a failure of all power took back.
     pub lost: u64,
-    /// Writes of runs that had lost their lease.
+    /// WriteCounters of runs that had lost their lease.
     pub refused: u64,
     pub jobs: u64,
     pub retried: u64,
@@ -314,12 +314,12 @@ impl Story {
         let store = &platform.store;
         for _ in 0..20_000 {
             self.listen();
-            if store.leases().unwrap().is_empty() && store.queued(1).unwrap().is_empty() {
+            if store.leases().unwrap().is_empty() && store.list_queued(1).unwrap().is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_secs(30)).await;
         }
-        let (leases, queued) = (store.leases().unwrap(), store.queued(5).unwrap());
+        let (leases, queued) = (store.leases().unwrap(), store.list_queued(5).unwrap());
         self.outcome.faults.push(format!("jobs do not come to an end: leases {leases:?}, waiting {queued:?}"));
     }
 }

@@ -67,7 +67,7 @@ impl Vendor {
         self.seen.lock().unwrap().requests
     }
 
-    /// Writes of runs that had lost their lease.
+    /// WriteCounters of runs that had lost their lease.
     pub fn refused(&self) -> u64 {
         self.seen.lock().unwrap().refused
     }

@@ -55,7 +55,7 @@ impl Mac {
     }
 
     /// Compares in constant time.
-    pub(super) fn is(self, tag: &[u8; TAG_BYTES]) -> bool {
+    pub(super) fn verify(self, tag: &[u8; TAG_BYTES]) -> bool {
         self.0.verify_slice(tag).is_ok()
     }
 }

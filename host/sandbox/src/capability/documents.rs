@@ -5,7 +5,7 @@ use std::ops::Bound;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Error, Locator, Object, Written};
+use super::{CapabilityError, Locator, Object, SaveOutcome};
 
 /// A document as the guest sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Which document.
-    pub which: Locator,
+    pub locator: Locator,
     /// Revision that it must have.
     pub rev: Option<String>,
     /// Members to set.
@@ -40,13 +40,13 @@ pub struct Change {
 
 /// Answer to one saved item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedDocument {
     /// Document id.
     pub id: String,
     /// Revision after the write.
     pub rev: String,
     /// What happened.
-    pub written: Written,
+    pub outcome: SaveOutcome,
 }
 
 /// What the member behind the equal ones may be.
@@ -75,9 +75,9 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
     /// Paths of the members that the index holds; none is the index of all documents by id.
-    pub index: Vec<String>,
+    pub index_fields: Vec<String>,
     /// Values of the first members.
-    pub equal: Vec<Value>,
+    pub equals: Vec<Value>,
     /// What the next member may be.
     pub range: Range,
     /// Direction.
@@ -94,22 +94,22 @@ pub struct Page {
     /// The documents.
     pub documents: Vec<Document>,
     /// Where the next page starts.
-    pub next: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 /// The WIT interface `documents`. Every method checks the manifest's rules; every write is durable when it returns, and all or nothing.
 #[async_trait]
 pub trait Documents: Send + Sync {
     /// One document.
-    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, Error>;
+    async fn get(&self, doctype: &str, which: &Locator) -> Result<Document, CapabilityError>;
     /// A page of an index. The bodies of one page are bounded, whatever the limit of the query.
-    async fn find(&self, doctype: &str, query: Query) -> Result<Page, Error>;
+    async fn find(&self, doctype: &str, query: Query) -> Result<Page, CapabilityError>;
     /// Fails where `save` would, whatever it is given.
-    async fn check_save(&self, doctype: &str) -> Result<(), Error>;
+    async fn check_save(&self, doctype: &str) -> Result<(), CapabilityError>;
     /// Creates or updates by key.
-    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<Saved>, Error>;
+    async fn save(&self, doctype: &str, items: Vec<Item>) -> Result<Vec<SavedDocument>, CapabilityError>;
     /// Sets members of documents that exist.
-    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<Saved>, Error>;
+    async fn update(&self, doctype: &str, changes: Vec<Change>) -> Result<Vec<SavedDocument>, CapabilityError>;
     /// Deletes; answers how many there were.
-    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, Error>;
+    async fn delete(&self, doctype: &str, which: Vec<Locator>) -> Result<u32, CapabilityError>;
 }

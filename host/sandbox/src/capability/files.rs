@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Error, Locator, Object, Written};
+use super::{CapabilityError, Locator, Object, SaveOutcome};
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct Listing {
     /// By name.
     pub entries: Vec<Entry>,
     /// Where the next page starts.
-    pub next: Option<String>,
+    pub next_cursor: Option<String>,
 }
 
 /// A document that a file belongs to.
@@ -92,49 +92,49 @@ pub struct Target {
 
 /// A file that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct SavedFile {
     /// The file.
     pub file: File,
     /// What happened.
-    pub written: Written,
+    pub outcome: SaveOutcome,
 }
 
 /// The WIT interface `files`. Every method checks the manifest's rules; every write is durable when it returns.
 #[async_trait]
 pub trait Files: Send + Sync {
     /// Fails where `begin_upload` would, whatever it is given.
-    async fn check_save(&self) -> Result<(), Error>;
+    async fn check_save(&self) -> Result<(), CapabilityError>;
     /// The files with these keys that are not in the trash, in the same order.
-    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, Error>;
+    async fn lookup(&self, keys: Vec<String>) -> Result<Vec<Option<File>>, CapabilityError>;
     /// Begins an upload. Refuses at once what the rules or the name forbid.
-    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, Error>;
+    async fn begin_upload(&self, target: Target) -> Result<Box<dyn Upload>, CapabilityError>;
     /// Opens the content that a file has now.
-    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, Error>;
+    async fn open(&self, which: &Locator) -> Result<Box<dyn OpenFile>, CapabilityError>;
     /// What is known of a file or folder.
-    async fn describe(&self, which: &Locator) -> Result<Details, Error>;
+    async fn describe(&self, which: &Locator) -> Result<Details, CapabilityError>;
     /// Sets members of a file's `metadata`, and removes those that are null (RFC 7396).
-    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), Error>;
+    async fn merge_metadata(&self, which: &Locator, patch: Object) -> Result<(), CapabilityError>;
     /// Adds references that the file or folder does not have.
-    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error>;
+    async fn add_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
     /// Removes references that the file or folder has.
-    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), Error>;
+    async fn remove_references(&self, which: &Locator, references: Vec<Reference>) -> Result<(), CapabilityError>;
     /// Moves and renames a file that lies below the account's folder.
-    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, Error>;
+    async fn move_file(&self, which: &Locator, folder: &str, name: &str) -> Result<File, CapabilityError>;
     /// Moves files to the trash; answers how many there were.
-    async fn trash(&self, which: Vec<Locator>) -> Result<u32, Error>;
+    async fn trash(&self, which: Vec<Locator>) -> Result<u32, CapabilityError>;
     /// The folder, created where it is missing.
-    async fn ensure_folder(&self, folder: &str) -> Result<Folder, Error>;
+    async fn ensure_folder(&self, folder: &str) -> Result<Folder, CapabilityError>;
     /// A page of what a folder holds; `limit` is 1 to 1,000.
-    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, Error>;
+    async fn list_folder(&self, folder: &str, limit: u32, cursor: Option<String>) -> Result<Listing, CapabilityError>;
 }
 
 /// An unfinished upload; dropping it forgets it.
 #[async_trait]
 pub trait Upload: Send {
     /// Appends.
-    async fn write(&mut self, chunk: Bytes) -> Result<(), Error>;
+    async fn write(&mut self, chunk: Bytes) -> Result<(), CapabilityError>;
     /// Makes the content visible as a whole; durable when it returns.
-    async fn commit(self: Box<Self>) -> Result<Stored, Error>;
+    async fn commit(self: Box<Self>) -> Result<SavedFile, CapabilityError>;
 }
 
 /// One snapshot of a file's content.
@@ -145,5 +145,5 @@ pub trait OpenFile: Send {
     /// At most `max` bytes from `offset` on; empty at the end and behind it.
     ///
     /// Cancel safety: the next call is not affected by one that was dropped.
-    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, Error>;
+    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, CapabilityError>;
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Quota, Written};
+use super::{QuotaKind, SaveOutcome};
 
 /// A file or a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub struct Node {
     /// Absolute path in the user's files.
     pub path: String,
     /// Whether it is a directory.
-    pub directory: bool,
+    pub is_directory: bool,
     /// Whether a rule allows GET on it: otherwise only that it is there may be known.
-    pub readable: bool,
+    pub is_readable: bool,
     /// Bytes of the content; 0 for a directory.
     pub size: u64,
     /// When it last changed.
@@ -26,7 +26,7 @@ pub struct Node {
 
 /// A name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct ChildRef<'a> {
     /// Id of the directory.
     pub directory: &'a str,
     /// Name.
@@ -55,7 +55,7 @@ pub enum TreeError {
     NotFound,
     /// The name is taken.
     #[error("something else has that name")]
-    Exists,
+    AlreadyExists,
     /// It is a file.
     #[error("it is a file, not a directory")]
     NotDirectory,
@@ -70,19 +70,19 @@ pub enum TreeError {
     Denied(String),
     /// A directory cannot be moved into itself.
     #[error("a directory cannot be moved into itself")]
-    Invalid,
+    MoveIntoItself,
     /// Not a name that a file may have; the text is one that it could have instead.
     #[error("a file cannot have that name; call it '{0}'")]
-    Name(String),
+    InvalidName(String),
     /// The name is too long, or the directory too deep.
     #[error("the name is too long, or the directories are nested too deeply")]
     TooLong,
     /// Somebody else is changing it.
     #[error("somebody else is changing it at the same time")]
-    Changed,
+    Conflict,
     /// A quota of the user or a limit of the run is used up.
     #[error("the limit on {0} is used up")]
-    Full(Quota),
+    QuotaExceeded(QuotaKind),
     /// The run is being ended.
     #[error("the run is being ended")]
     Cancelled,
@@ -105,26 +105,26 @@ pub trait Tree: Send + Sync {
     /// A file or directory by its id.
     async fn node(&self, id: &str) -> Result<Node, TreeError>;
     /// A child of a directory.
-    async fn child(&self, at: Place<'_>) -> Result<Node, TreeError>;
+    async fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError>;
     /// The next children of a directory, in the order of their names, after `after`; empty at the end.
     async fn children(&self, directory: &str, after: Option<&str>) -> Result<Vec<(String, Node)>, TreeError>;
     /// The content of a file, as it is now and stays for this reader.
-    async fn open(&self, id: &str) -> Result<Box<dyn Content>, TreeError>;
+    async fn open(&self, id: &str) -> Result<Box<dyn ContentReader>, TreeError>;
     /// Refuses what [`Draft::commit`] would refuse later, as far as it can be known now.
     async fn check_write(&self, to: &Destination) -> Result<(), TreeError>;
     /// Begins content, which belongs to no file yet.
-    async fn draft(&self) -> Result<Box<dyn Draft>, TreeError>;
+    async fn create_draft(&self) -> Result<Box<dyn Draft>, TreeError>;
     /// Makes a directory.
-    async fn create_directory(&self, at: Place<'_>) -> Result<Node, TreeError>;
+    async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError>;
     /// Moves a file or directory. A file in its new place gets the content and keeps its own id; an empty directory there goes.
-    async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TreeError>;
+    async fn rename(&self, from: ChildRef<'_>, to: ChildRef<'_>) -> Result<(), TreeError>;
     /// Moves a file, or with `directory` an empty directory, to the trash.
-    async fn remove(&self, at: Place<'_>, directory: bool) -> Result<(), TreeError>;
+    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError>;
 }
 
 /// Content that can be read.
 #[async_trait]
-pub trait Content: Send {
+pub trait ContentReader: Send {
     /// Bytes.
     fn size(&self) -> u64;
     /// At most `max` bytes from `offset`; nothing at the end.
@@ -137,7 +137,7 @@ pub trait Draft: Send {
     /// Appends.
     async fn write(&mut self, chunk: Bytes) -> Result<(), TreeError>;
     /// All that was written, instead of committing it.
-    async fn take_back(self: Box<Self>) -> Result<Bytes, TreeError>;
+    async fn into_bytes(self: Box<Self>) -> Result<Bytes, TreeError>;
     /// Makes the content visible as a whole; durable when it returns.
-    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, Written), TreeError>;
+    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, SaveOutcome), TreeError>;
 }

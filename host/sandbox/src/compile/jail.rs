@@ -1,24 +1,24 @@
 //! The lock on the compiler: limits of the kernel, and a list of the few system calls that compiling needs.
 
-use super::service::CompilerArguments;
+use super::child_side::CompilerArguments;
 
 /// Why the process could not be locked in.
 #[derive(Debug, thiserror::Error)]
-#[error("the compiler cannot be locked in, so it does not start: {what}: {reason}")]
-pub(super) struct Unlocked {
-    what: &'static str,
+#[error("the compiler cannot be locked in, so it does not start: {operation}: {reason}")]
+pub(super) struct JailError {
+    operation: &'static str,
     reason: String,
 }
 
-impl Unlocked {
-    fn because<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
-        move |reason| Self { what, reason: reason.to_string() }
+impl JailError {
+    fn context<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |reason| Self { operation: what, reason: reason.to_string() }
     }
 }
 
 /// Sets the kernel's limits. Going over the processor time is a SIGXCPU, over the memory a failed allocation.
 #[cfg(target_os = "linux")]
-pub(super) fn limit(arguments: CompilerArguments) -> Result<(), Unlocked> {
+pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError> {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
     let exactly = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
@@ -33,45 +33,45 @@ pub(super) fn limit(arguments: CompilerArguments) -> Result<(), Unlocked> {
         (Resource::Nproc, exactly(0)),
         (Resource::Core, exactly(0)),
     ] {
-        setrlimit(resource, limit).map_err(Unlocked::because("a limit cannot be set"))?;
+        setrlimit(resource, limit).map_err(JailError::context("a limit cannot be set"))?;
     }
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Unlocked::because("PR_SET_DUMPABLE"))?;
-    rustix::thread::set_no_new_privs(true).map_err(Unlocked::because("PR_SET_NO_NEW_PRIVS"))
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(JailError::context("PR_SET_DUMPABLE"))?;
+    rustix::thread::set_no_new_privs(true).map_err(JailError::context("PR_SET_NO_NEW_PRIVS"))
 }
 
 /// Elsewhere the parent's limits on time and output hold, and those of the system.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn limit(arguments: CompilerArguments) -> Result<(), Unlocked> {
+pub(super) fn apply_limits(arguments: CompilerArguments) -> Result<(), JailError> {
     use rustix::process::{Resource, Rlimit, setrlimit};
 
     let cpu = Rlimit { current: Some(arguments.cpu_seconds), maximum: None };
-    setrlimit(Resource::Cpu, cpu).map_err(Unlocked::because("a limit cannot be set"))
+    setrlimit(Resource::Cpu, cpu).map_err(JailError::because("a limit cannot be set"))
 }
 
-/// Refuses every system call that is not on [`ALLOWED`]: no sockets, no files, no programs, no other processes.
+/// Refuses every system call that is not on [`ALLOWED_SYSCALLS`]: no sockets, no files, no programs, no other processes.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-pub(super) fn filter() -> Result<(), Unlocked> {
+pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-    let rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    let architecture = std::env::consts::ARCH.try_into().map_err(Unlocked::because("seccomp"))?;
+    let rules = ALLOWED_SYSCALLS.iter().map(|call| (*call, Vec::new())).collect();
+    let architecture = std::env::consts::ARCH.try_into().map_err(JailError::context("seccomp"))?;
     // An error and no death: libraries try calls that they can do without.
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let filter = SeccompFilter::new(rules, refused, SeccompAction::Allow, architecture);
     let program: BpfProgram =
-        filter.and_then(TryInto::try_into).map_err(Unlocked::because("the seccomp filter is wrong"))?;
-    seccompiler::apply_filter(&program).map_err(Unlocked::because("seccomp"))
+        filter.and_then(TryInto::try_into).map_err(JailError::context("the seccomp filter is wrong"))?;
+    seccompiler::apply_filter(&program).map_err(JailError::context("seccomp"))
 }
 
 /// There is no filter for this system.
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
-pub(super) fn filter() -> Result<(), Unlocked> {
+pub(super) fn apply_syscall_filter() -> Result<(), JailError> {
     Ok(())
 }
 
 /// Memory, the open pipes, time, and the end.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-const ALLOWED: &[libc::c_long] = &[
+const ALLOWED_SYSCALLS: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_write,

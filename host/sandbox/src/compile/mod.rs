@@ -1,9 +1,9 @@
 //! Turning a component into machine code. wasmtime does not count what a component can do to its compiler as a vulnerability, so the server
-//! has it done by a child process that is locked in; see [`Compiler`].
+//! has it done by a child process that is locked in; see [`CompilerFailed`].
 
-mod child;
+mod child_side;
 mod jail;
-mod service;
+mod parent_side;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-pub use service::{Attempt, CompilerArguments, compile_standard_input, try_forbidden_things};
+pub use child_side::{CompilerArguments, JailProbe, compile_standard_input, probe_jail};
 
 use crate::error::Error;
 use konnector_egress::text;
@@ -102,11 +102,11 @@ impl Compiler {
                 let (engine, component) = (engine.clone(), component.to_vec());
                 let compile = move || engine.precompile_component(&component);
                 let compiled = tokio::task::spawn_blocking(compile).await;
-                let compiled = compiled.map_err(|panic| Error::Compiler(panic.to_string()))?;
+                let compiled = compiled.map_err(|panic| Error::CompilerFailed(panic.to_string()))?;
                 compiled.map_err(|error| Error::Compile(format!("{error:#}")))
             }
             Self::Child { program, args, limits } => {
-                child::compile(program, args, *limits, memory_reservation, component).await
+                parent_side::compile(program, args, *limits, memory_reservation, component).await
             }
         }
     }

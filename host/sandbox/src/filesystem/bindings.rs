@@ -15,11 +15,11 @@ wasmtime::component::bindgen!({
     path: "wit/filesystem",
     world: "wasi:filesystem/imports",
     imports: { default: async | trappable },
-    trappable_error_type: { "wasi:filesystem/types.error-code" => crate::filesystem::failure::Failure },
+    trappable_error_type: { "wasi:filesystem/types.error-code" => crate::filesystem::error::FilesystemError },
     with: {
         "wasi:io": wasmtime_wasi_io::bindings::wasi::io,
         "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
         "wasi:filesystem/types.descriptor": crate::filesystem::descriptor::Descriptor,
-        "wasi:filesystem/types.directory-entry-stream": crate::filesystem::entries::Entries,
+        "wasi:filesystem/types.directory-entry-stream": crate::filesystem::directory_entry_stream::DirectoryEntryStream,
     },
 });

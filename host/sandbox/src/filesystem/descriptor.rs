@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use super::bindings::wasi::filesystem::types::{DescriptorFlags, DescriptorStat, DescriptorType, ErrorCode, OpenFlags};
-use super::failure::Result;
-use super::memory::{self, Opening};
+use super::error::Result;
+use super::memory::{self, OpenOptions};
 use super::user;
 use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
 
@@ -12,59 +12,59 @@ use std::sync::Arc;
 
 /// A file or directory that the guest has open.
 pub struct Descriptor {
-    pub(super) object: Object,
+    pub(super) node: OpenNode,
     pub(super) flags: DescriptorFlags,
 }
 
 /// What is open.
 #[derive(Clone)]
-pub(super) enum Object {
-    Directory(Directory),
-    File(File),
+pub(super) enum OpenNode {
+    Directory(AnyDirectory),
+    File(AnyFile),
 }
 
 /// A directory.
 #[derive(Clone)]
-pub(super) enum Directory {
-    Memory(Arc<memory::Directory>),
-    User(user::Directory),
+pub(super) enum AnyDirectory {
+    Memory(Arc<memory::MemoryDirectory>),
+    User(user::UserDirectory),
 }
 
 /// A file.
 #[derive(Clone)]
-pub(super) enum File {
-    Memory(Arc<memory::File>),
-    User(user::File),
+pub(super) enum AnyFile {
+    Memory(Arc<memory::MemoryFile>),
+    User(user::UserFile),
 }
 
 impl Descriptor {
-    pub(super) fn directory(&self) -> Result<Directory> {
-        match &self.object {
-            Object::Directory(directory) => Ok(directory.clone()),
-            Object::File(_) => Err(ErrorCode::NotDirectory.into()),
+    pub(super) fn directory(&self) -> Result<AnyDirectory> {
+        match &self.node {
+            OpenNode::Directory(directory) => Ok(directory.clone()),
+            OpenNode::File(_) => Err(ErrorCode::NotDirectory.into()),
         }
     }
 
-    pub(super) fn file(&self) -> Result<File> {
-        match &self.object {
-            Object::File(file) => Ok(file.clone()),
-            Object::Directory(_) => Err(ErrorCode::IsDirectory.into()),
+    pub(super) fn file(&self) -> Result<AnyFile> {
+        match &self.node {
+            OpenNode::File(file) => Ok(file.clone()),
+            OpenNode::Directory(_) => Err(ErrorCode::IsDirectory.into()),
         }
     }
 
     /// The file, if it was opened for this.
-    pub(super) fn file_for(&self, flag: DescriptorFlags) -> Result<File> {
+    pub(super) fn file_for(&self, flag: DescriptorFlags) -> Result<AnyFile> {
         let file = self.file()?;
         if self.flags.contains(flag) { Ok(file) } else { Err(ErrorCode::BadDescriptor.into()) }
     }
 }
 
-impl Opening {
+impl OpenOptions {
     /// What flags of WASI ask for.
     ///
     /// # Errors
     /// They contradict each other, or ask for writes that wait for the disk: `sync` is there for that.
-    pub(super) fn of(open: OpenFlags, flags: DescriptorFlags) -> Result<Self, ErrorCode> {
+    pub(super) fn from_flags(open: OpenFlags, flags: DescriptorFlags) -> Result<Self, ErrorCode> {
         let synchronous = DescriptorFlags::FILE_INTEGRITY_SYNC
             | DescriptorFlags::DATA_INTEGRITY_SYNC
             | DescriptorFlags::REQUESTED_WRITE_SYNC;
@@ -85,9 +85,14 @@ impl Opening {
 }
 
 /// What `stat` answers.
-pub(super) fn stat(directory: bool, size: u64, modified: SystemTime, accessed: SystemTime) -> DescriptorStat {
+pub(super) fn descriptor_stat(
+    directory: bool,
+    size: u64,
+    modified: SystemTime,
+    accessed: SystemTime,
+) -> DescriptorStat {
     DescriptorStat {
-        type_: kind(directory),
+        type_: descriptor_type(directory),
         link_count: 1,
         size,
         data_access_timestamp: datetime(accessed),
@@ -96,7 +101,7 @@ pub(super) fn stat(directory: bool, size: u64, modified: SystemTime, accessed: S
     }
 }
 
-pub(super) const fn kind(directory: bool) -> DescriptorType {
+pub(super) const fn descriptor_type(directory: bool) -> DescriptorType {
     if directory { DescriptorType::Directory } else { DescriptorType::RegularFile }
 }
 

@@ -13,11 +13,11 @@ use super::bindings::wasi::filesystem::types::{
     HostDirectoryEntryStream, MetadataHashValue, NewTimestamp,
 };
 use super::bindings::wasi::filesystem::{preopens, types};
-use super::descriptor::{Descriptor, Directory, File, Object, kind, stat};
-use super::entries::Entries;
-use super::failure::{Failure, Result};
-use super::memory::Times;
-use super::stream::{Reader, Writer};
+use super::descriptor::{AnyDirectory, AnyFile, Descriptor, OpenNode, descriptor_stat, descriptor_type};
+use super::directory_entry_stream::DirectoryEntryStream;
+use super::error::{FilesystemError, Result};
+use super::memory::NodeTimes;
+use super::stream::{FileInputStream, FileOutputStream};
 use crate::host::Host;
 
 impl Host {
@@ -30,16 +30,16 @@ impl Host {
         Ok(self.table.get(this)?)
     }
 
-    pub(super) fn file(&self, this: &Resource<Descriptor>, flag: DescriptorFlags) -> Result<File> {
+    pub(super) fn file(&self, this: &Resource<Descriptor>, flag: DescriptorFlags) -> Result<AnyFile> {
         self.descriptor(this)?.file_for(flag)
     }
 
-    pub(super) fn directory(&self, this: &Resource<Descriptor>) -> Result<Directory> {
+    pub(super) fn directory(&self, this: &Resource<Descriptor>) -> Result<AnyDirectory> {
         self.descriptor(this)?.directory()
     }
 
-    fn object(&self, this: &Resource<Descriptor>) -> Result<Object> {
-        Ok(self.descriptor(this)?.object.clone())
+    fn open_node(&self, this: &Resource<Descriptor>) -> Result<OpenNode> {
+        Ok(self.descriptor(this)?.node.clone())
     }
 }
 
@@ -47,35 +47,35 @@ impl preopens::Host for Host {
     async fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let mut directories = Vec::new();
         if let Some(tmp) = &self.filesystem.tmp {
-            directories.push((Directory::Memory(tmp.clone()), "/tmp"));
-            if self.filesystem.works_in_tmp {
-                directories.push((Directory::Memory(tmp.clone()), "."));
+            directories.push((AnyDirectory::Memory(tmp.clone()), "/tmp"));
+            if self.filesystem.is_tmp_working_directory {
+                directories.push((AnyDirectory::Memory(tmp.clone()), "."));
             }
         }
         if let Some(mount) = &self.filesystem.files {
             match mount.root().await {
-                Ok(root) => directories.push((Directory::User(root), "/files")),
-                Err(Failure::Code(code)) if konnector_egress::log_limit::may_log() => {
+                Ok(root) => directories.push((AnyDirectory::User(root), "/files")),
+                Err(FilesystemError::Code(code)) if konnector_egress::log_limit::may_log() => {
                     tracing::warn!(?code, "the user's files cannot be reached");
                 }
-                Err(Failure::Code(_)) => {}
-                Err(Failure::End(error)) => return Err(error),
+                Err(FilesystemError::Code(_)) => {}
+                Err(FilesystemError::Trap(error)) => return Err(error),
             }
         }
         let flags = DescriptorFlags::READ | DescriptorFlags::MUTATE_DIRECTORY;
-        let mut open = |(directory, path): (Directory, &str)| {
-            let descriptor = Descriptor { object: Object::Directory(directory), flags };
-            Ok((self.keep(descriptor)?, path.to_owned()))
+        let mut open = |(directory, path): (AnyDirectory, &str)| {
+            let descriptor = Descriptor { node: OpenNode::Directory(directory), flags };
+            Ok((self.push_handle(descriptor)?, path.to_owned()))
         };
         directories.into_iter().map(&mut open).collect()
     }
 }
 
 impl types::Host for Host {
-    fn convert_error_code(&mut self, failure: Failure) -> wasmtime::Result<ErrorCode> {
+    fn convert_error_code(&mut self, failure: FilesystemError) -> wasmtime::Result<ErrorCode> {
         match failure {
-            Failure::Code(code) => Ok(code),
-            Failure::End(error) => Err(error),
+            FilesystemError::Code(code) => Ok(code),
+            FilesystemError::Trap(error) => Err(error),
         }
     }
 
@@ -91,7 +91,7 @@ impl types::HostDescriptor for Host {
         offset: Filesize,
     ) -> Result<Resource<DynInputStream>> {
         let file = self.file(&this, DescriptorFlags::READ)?;
-        Ok(self.keep(Box::new(Reader::new(file, offset)) as DynInputStream)?)
+        Ok(self.push_handle(Box::new(FileInputStream::new(file, offset)) as DynInputStream)?)
     }
 
     async fn write_via_stream(
@@ -100,14 +100,14 @@ impl types::HostDescriptor for Host {
         offset: Filesize,
     ) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        let writer = Writer::new(file, Some(offset), self.context.logs.clone());
-        Ok(self.keep(Box::new(writer) as DynOutputStream)?)
+        let writer = FileOutputStream::new(file, Some(offset), self.context.logs.clone());
+        Ok(self.push_handle(Box::new(writer) as DynOutputStream)?)
     }
 
     async fn append_via_stream(&mut self, this: Resource<Descriptor>) -> Result<Resource<DynOutputStream>> {
         let file = self.file(&this, DescriptorFlags::WRITE)?;
-        let writer = Writer::new(file, None, self.context.logs.clone());
-        Ok(self.keep(Box::new(writer) as DynOutputStream)?)
+        let writer = FileOutputStream::new(file, None, self.context.logs.clone());
+        Ok(self.push_handle(Box::new(writer) as DynOutputStream)?)
     }
 
     async fn advise(&mut self, this: Resource<Descriptor>, _: Filesize, _: Filesize, _: Advice) -> Result<()> {
@@ -115,11 +115,11 @@ impl types::HostDescriptor for Host {
     }
 
     async fn sync_data(&mut self, this: Resource<Descriptor>) -> Result<()> {
-        self.object(&this)?.sync().await
+        self.open_node(&this)?.sync().await
     }
 
     async fn sync(&mut self, this: Resource<Descriptor>) -> Result<()> {
-        self.object(&this)?.sync().await
+        self.open_node(&this)?.sync().await
     }
 
     async fn get_flags(&mut self, this: Resource<Descriptor>) -> Result<DescriptorFlags> {
@@ -127,13 +127,13 @@ impl types::HostDescriptor for Host {
     }
 
     async fn get_type(&mut self, this: Resource<Descriptor>) -> Result<DescriptorType> {
-        Ok(kind(matches!(self.descriptor(&this)?.object, Object::Directory(_))))
+        Ok(descriptor_type(matches!(self.descriptor(&this)?.node, OpenNode::Directory(_))))
     }
 
     async fn set_size(&mut self, this: Resource<Descriptor>, size: Filesize) -> Result<()> {
         match self.file(&this, DescriptorFlags::WRITE)? {
-            File::Memory(file) => Ok(file.set_len(size)?),
-            File::User(file) => file.set_len(size).await,
+            AnyFile::Memory(file) => Ok(file.set_len(size)?),
+            AnyFile::User(file) => file.set_len(size).await,
         }
     }
 
@@ -143,11 +143,15 @@ impl types::HostDescriptor for Host {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> Result<()> {
-        match &self.descriptor(&this)?.object {
-            Object::File(File::Memory(file)) => set_times(&mut file.times(), accessed, modified),
-            Object::Directory(Directory::Memory(directory)) => set_times(&mut directory.times(), accessed, modified),
+        match &self.descriptor(&this)?.node {
+            OpenNode::File(AnyFile::Memory(file)) => set_times(&mut file.times(), accessed, modified),
+            OpenNode::Directory(AnyDirectory::Memory(directory)) => {
+                set_times(&mut directory.times(), accessed, modified)
+            }
             // The times of the user's files say when they were really changed.
-            Object::File(File::User(_)) | Object::Directory(Directory::User(_)) => Err(ErrorCode::Unsupported.into()),
+            OpenNode::File(AnyFile::User(_)) | OpenNode::Directory(AnyDirectory::User(_)) => {
+                Err(ErrorCode::Unsupported.into())
+            }
         }
     }
 
@@ -166,15 +170,15 @@ impl types::HostDescriptor for Host {
     async fn write(&mut self, this: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> Result<Filesize> {
         let written = bytes.len() as Filesize;
         match self.file(&this, DescriptorFlags::WRITE)? {
-            File::Memory(file) => file.write(offset, &bytes)?,
-            File::User(file) => file.write(offset, Bytes::from(bytes)).await?,
+            AnyFile::Memory(file) => file.write(offset, &bytes)?,
+            AnyFile::User(file) => file.write(offset, Bytes::from(bytes)).await?,
         }
         Ok(written)
     }
 
-    async fn read_directory(&mut self, this: Resource<Descriptor>) -> Result<Resource<Entries>> {
+    async fn read_directory(&mut self, this: Resource<Descriptor>) -> Result<Resource<DirectoryEntryStream>> {
         let directory = self.directory(&this)?;
-        Ok(self.keep(Entries::new(directory))?)
+        Ok(self.push_handle(DirectoryEntryStream::new(directory))?)
     }
 
     async fn create_directory_at(&mut self, this: Resource<Descriptor>, path: String) -> Result<()> {
@@ -182,19 +186,21 @@ impl types::HostDescriptor for Host {
     }
 
     async fn stat(&mut self, this: Resource<Descriptor>) -> Result<DescriptorStat> {
-        match self.object(&this)? {
-            Object::File(File::Memory(file)) => {
-                let Times { accessed, modified } = *file.times();
-                Ok(stat(false, file.len(), modified, accessed))
+        match self.open_node(&this)? {
+            OpenNode::File(AnyFile::Memory(file)) => {
+                let NodeTimes { accessed, modified } = *file.times();
+                Ok(descriptor_stat(false, file.len(), modified, accessed))
             }
-            Object::Directory(Directory::Memory(directory)) => {
-                let Times { accessed, modified } = *directory.times();
-                Ok(stat(true, 0, modified, accessed))
+            OpenNode::Directory(AnyDirectory::Memory(directory)) => {
+                let NodeTimes { accessed, modified } = *directory.times();
+                Ok(descriptor_stat(true, 0, modified, accessed))
             }
-            Object::File(File::User(file)) => Ok(stat(false, file.len().await?, file.modified(), file.modified())),
-            Object::Directory(Directory::User(directory)) => {
+            OpenNode::File(AnyFile::User(file)) => {
+                Ok(descriptor_stat(false, file.len().await?, file.modified(), file.modified()))
+            }
+            OpenNode::Directory(AnyDirectory::User(directory)) => {
                 let node = directory.node().await?;
-                Ok(stat(true, 0, node.modified, node.modified))
+                Ok(descriptor_stat(true, 0, node.modified, node.modified))
             }
         }
     }
@@ -217,11 +223,11 @@ impl types::HostDescriptor for Host {
         modified: NewTimestamp,
     ) -> Result<()> {
         match self.directory(&this)? {
-            Directory::Memory(directory) => {
-                let found = directory.find(&super::path::resolve(&path)?)?;
+            AnyDirectory::Memory(directory) => {
+                let found = directory.find(&super::path::parse(&path)?)?;
                 set_times(&mut found.times(), accessed, modified)
             }
-            Directory::User(_) => Err(ErrorCode::Unsupported.into()),
+            AnyDirectory::User(_) => Err(ErrorCode::Unsupported.into()),
         }
     }
 
@@ -246,7 +252,7 @@ impl types::HostDescriptor for Host {
         flags: DescriptorFlags,
     ) -> Result<Resource<Descriptor>> {
         let object = self.directory(&this)?.open(&path, how, flags).await?;
-        Ok(self.keep(Descriptor { object, flags })?)
+        Ok(self.push_handle(Descriptor { node: object, flags })?)
     }
 
     async fn readlink_at(&mut self, this: Resource<Descriptor>, path: String) -> Result<String> {
@@ -284,11 +290,11 @@ impl types::HostDescriptor for Host {
         this: Resource<Descriptor>,
         other: Resource<Descriptor>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.table.get(&this)?.object.identity() == self.table.get(&other)?.object.identity())
+        Ok(self.table.get(&this)?.node.identity() == self.table.get(&other)?.node.identity())
     }
 
     async fn metadata_hash(&mut self, this: Resource<Descriptor>) -> Result<MetadataHashValue> {
-        Ok(hash(&self.descriptor(&this)?.object.identity()))
+        Ok(to_metadata_hash(&self.descriptor(&this)?.node.identity()))
     }
 
     async fn metadata_hash_at(
@@ -297,36 +303,36 @@ impl types::HostDescriptor for Host {
         _: types::PathFlags,
         path: String,
     ) -> Result<MetadataHashValue> {
-        Ok(hash(&self.directory(&this)?.identity(&path).await?))
+        Ok(to_metadata_hash(&self.directory(&this)?.identity(&path).await?))
     }
 
     async fn drop(&mut self, this: Resource<Descriptor>) -> wasmtime::Result<()> {
-        match self.table.delete(this)?.object {
-            Object::Directory(_) => Ok(()),
-            Object::File(file) => match file.close().await {
-                Err(Failure::End(error)) => Err(error),
-                Ok(()) | Err(Failure::Code(_)) => Ok(()),
+        match self.table.delete(this)?.node {
+            OpenNode::Directory(_) => Ok(()),
+            OpenNode::File(file) => match file.close().await {
+                Err(FilesystemError::Trap(error)) => Err(error),
+                Ok(()) | Err(FilesystemError::Code(_)) => Ok(()),
             },
         }
     }
 }
 
 impl HostDirectoryEntryStream for Host {
-    async fn read_directory_entry(&mut self, this: Resource<Entries>) -> Result<Option<DirectoryEntry>> {
+    async fn read_directory_entry(&mut self, this: Resource<DirectoryEntryStream>) -> Result<Option<DirectoryEntry>> {
         if self.context.cancel.is_cancelled() {
             return Err(ErrorCode::Io.into());
         }
         self.table.get_mut(&this)?.next().await
     }
 
-    async fn drop(&mut self, this: Resource<Entries>) -> wasmtime::Result<()> {
+    async fn drop(&mut self, this: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
         self.table.delete(this)?;
         Ok(())
     }
 }
 
 /// What makes a file itself: equal for two descriptors of one file, and the same as long as it is there.
-fn hash(identity: &str) -> MetadataHashValue {
+fn to_metadata_hash(identity: &str) -> MetadataHashValue {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
         (salt, identity).hash(&mut hasher);
@@ -335,7 +341,7 @@ fn hash(identity: &str) -> MetadataHashValue {
     MetadataHashValue { lower: half(0), upper: half(1) }
 }
 
-fn set_times(times: &mut Times, accessed: NewTimestamp, modified: NewTimestamp) -> Result<()> {
+fn set_times(times: &mut NodeTimes, accessed: NewTimestamp, modified: NewTimestamp) -> Result<()> {
     for (time, new) in [(&mut times.accessed, accessed), (&mut times.modified, modified)] {
         match new {
             NewTimestamp::NoChange => {}

@@ -5,34 +5,34 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::bindings::wasi::filesystem::types::ErrorCode;
-use super::descriptor::File;
-use super::failure::{Failure, Result};
+use super::descriptor::AnyFile;
+use super::error::{FilesystemError, Result};
 use crate::capability::Level;
-use crate::logs::Logs;
+use crate::logs::RunLog;
 
 /// How much a guest may write at a time.
-const PERMIT: usize = 1 << 20;
+const MAX_WRITE: usize = 1 << 20;
 /// Bytes that are fetched before a guest says how many it wants.
-const AHEAD: usize = 32 << 10;
+const READ_AHEAD_BYTES: usize = 32 << 10;
 /// The most that one read answers.
-pub(super) const LARGEST_READ: usize = 1 << 20;
+pub(super) const MAX_READ: usize = 1 << 20;
 
 /// Reads a file from some place on.
-pub(super) struct Reader {
-    file: Option<File>,
+pub(super) struct FileInputStream {
+    file: Option<AnyFile>,
     position: u64,
-    ahead: Bytes,
-    state: State,
+    read_ahead: Bytes,
+    state: StreamState,
 }
 
 /// Whether a stream goes on.
-enum State {
+enum StreamState {
     Open,
-    Failed(Failure),
+    Failed(FilesystemError),
     Closed,
 }
 
-impl State {
+impl StreamState {
     /// Tells a failure once; then the stream is closed.
     fn check(&mut self) -> StreamResult<()> {
         match std::mem::replace(self, Self::Closed) {
@@ -46,16 +46,16 @@ impl State {
     }
 }
 
-impl File {
+impl AnyFile {
     pub(super) async fn read(&self, offset: u64, max: usize) -> Result<Bytes> {
-        let max = max.min(LARGEST_READ);
+        let max = max.min(MAX_READ);
         match self {
             Self::Memory(file) => Ok(file.read(offset, max).into()),
             Self::User(file) => file.read(offset, max).await,
         }
     }
 
-    /// Lets go of it, see [`user::File::close`](super::user::File::close).
+    /// Lets go of it, see [`user::AnyFile::close`](super::user::File::close).
     pub(super) async fn close(self) -> Result<()> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -64,38 +64,39 @@ impl File {
     }
 }
 
-impl Reader {
-    pub(super) const fn new(file: File, position: u64) -> Self {
-        Self { file: Some(file), position, ahead: Bytes::new(), state: State::Open }
+impl FileInputStream {
+    pub(super) const fn new(file: AnyFile, position: u64) -> Self {
+        Self { file: Some(file), position, read_ahead: Bytes::new(), state: StreamState::Open }
     }
 
     async fn fetch(&mut self, max: usize) {
-        let Some(file) = self.file.as_ref().filter(|_| matches!(self.state, State::Open) && self.ahead.is_empty())
+        let Some(file) =
+            self.file.as_ref().filter(|_| matches!(self.state, StreamState::Open) && self.read_ahead.is_empty())
         else {
             return;
         };
         match file.read(self.position, max).await {
-            Ok(part) if part.is_empty() => self.state = State::Closed,
-            Ok(part) => self.ahead = part,
-            Err(failure) => self.state = State::Failed(failure),
+            Ok(part) if part.is_empty() => self.state = StreamState::Closed,
+            Ok(part) => self.read_ahead = part,
+            Err(failure) => self.state = StreamState::Failed(failure),
         }
     }
 }
 
 #[async_trait]
-impl Pollable for Reader {
+impl Pollable for FileInputStream {
     async fn ready(&mut self) {
-        self.fetch(AHEAD).await;
+        self.fetch(READ_AHEAD_BYTES).await;
     }
 }
 
 #[async_trait]
-impl InputStream for Reader {
+impl InputStream for FileInputStream {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        if self.ahead.is_empty() {
+        if self.read_ahead.is_empty() {
             self.state.check()?;
         }
-        let part = self.ahead.split_to(size.min(self.ahead.len()));
+        let part = self.read_ahead.split_to(size.min(self.read_ahead.len()));
         self.position += part.len() as u64;
         Ok(part)
     }
@@ -115,34 +116,35 @@ impl InputStream for Reader {
     }
 }
 
-/// Writes a file from some place on.
-pub(super) struct Writer {
-    file: Option<File>,
+/// WriteCounters a file from some place on.
+pub(super) struct FileOutputStream {
+    file: Option<AnyFile>,
     /// `None` appends.
     position: Option<u64>,
-    state: State,
-    logs: Logs,
+    state: StreamState,
+    logs: RunLog,
 }
 
-impl Writer {
-    pub(super) const fn new(file: File, position: Option<u64>, logs: Logs) -> Self {
-        Self { file: Some(file), position, state: State::Open, logs }
+impl FileOutputStream {
+    pub(super) const fn new(file: AnyFile, position: Option<u64>, logs: RunLog) -> Self {
+        Self { file: Some(file), position, state: StreamState::Open, logs }
     }
 
     /// Some standard libraries tell every failure of a stream as the same "I/O error", so the log says which it was.
-    fn fail(&mut self, failure: Failure) {
-        if let (Failure::Code(ErrorCode::InsufficientSpace), Some(File::Memory(_))) = (&failure, &self.file) {
-            self.logs.line(Level::Warn, "/tmp is full: all files there together are longer than a run may keep");
+    fn fail(&mut self, failure: FilesystemError) {
+        if let (FilesystemError::Code(ErrorCode::InsufficientSpace), Some(AnyFile::Memory(_))) = (&failure, &self.file)
+        {
+            self.logs.write_line(Level::Warn, "/tmp is full: all files there together are longer than a run may keep");
         }
-        self.state = State::Failed(failure);
+        self.state = StreamState::Failed(failure);
     }
 
-    fn begin(&mut self, bytes: Bytes) -> Result<()> {
+    fn begin_write(&mut self, bytes: Bytes) -> Result<()> {
         let size = bytes.len() as u64;
         match (&self.file, self.position) {
-            (Some(File::Memory(file)), Some(position)) => file.write(position, &bytes)?,
-            (Some(File::Memory(file)), None) => file.append(&bytes)?,
-            (Some(File::User(file)), position) => file.begin_write(position, bytes)?,
+            (Some(AnyFile::Memory(file)), Some(position)) => file.write(position, &bytes)?,
+            (Some(AnyFile::Memory(file)), None) => file.append(&bytes)?,
+            (Some(AnyFile::User(file)), position) => file.begin_write(position, bytes)?,
             (None, _) => {}
         }
         self.position = self.position.map(|position| position.saturating_add(size));
@@ -151,10 +153,10 @@ impl Writer {
 }
 
 #[async_trait]
-impl Pollable for Writer {
+impl Pollable for FileOutputStream {
     async fn ready(&mut self) {
-        if let Some(File::User(file)) = &self.file
-            && let Err(failure) = file.settle().await
+        if let Some(AnyFile::User(file)) = &self.file
+            && let Err(failure) = file.wait_for_write().await
         {
             self.fail(failure);
         }
@@ -162,14 +164,14 @@ impl Pollable for Writer {
 }
 
 #[async_trait]
-impl OutputStream for Writer {
+impl OutputStream for FileOutputStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.state.check()?;
-        if bytes.len() > PERMIT {
+        if bytes.len() > MAX_WRITE {
             return Err(StreamError::trap("more was written than `check-write` allowed"));
         }
         if !bytes.is_empty()
-            && let Err(failure) = self.begin(bytes)
+            && let Err(failure) = self.begin_write(bytes)
         {
             self.fail(failure);
         }
@@ -183,8 +185,8 @@ impl OutputStream for Writer {
     fn check_write(&mut self) -> StreamResult<usize> {
         self.state.check()?;
         match &self.file {
-            Some(File::User(file)) if !file.is_idle() => Ok(0),
-            _ => Ok(PERMIT),
+            Some(AnyFile::User(file)) if !file.is_idle() => Ok(0),
+            _ => Ok(MAX_WRITE),
         }
     }
 

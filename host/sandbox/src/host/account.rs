@@ -1,11 +1,11 @@
 //! The interface `account`.
 
-use super::{Answer, Host, answer, json};
+use super::{Host, HostResult, parse_json, to_host_result};
 use crate::bindings::konnector::host::account as wit;
-use crate::capability::Error;
+use crate::capability::CapabilityError;
 
 /// Bytes of the state that a konnector may keep.
-const STATE: u64 = 64 << 10;
+const MAX_STATE: u64 = 64 << 10;
 
 impl wit::Host for Host {
     fn describe(&mut self) -> wasmtime::Result<Option<wit::Info>> {
@@ -21,18 +21,18 @@ impl wit::Host for Host {
         Ok(serde_json::to_string(&self.context.capabilities.account.fields())?)
     }
 
-    async fn load_state(&mut self) -> Answer<Option<String>> {
+    async fn load_state(&mut self) -> HostResult<Option<String>> {
         let state = self.context.unless_cancelled(self.context.capabilities.account.load_state()).await;
-        answer(state.map(|state| state.map(|state| state.to_string())))
+        to_host_result(state.map(|state| state.map(|state| state.to_string())))
     }
 
-    async fn save_state(&mut self, state: String) -> Answer<()> {
+    async fn save_state(&mut self, state: String) -> HostResult<()> {
         let saved = async {
-            if state.len() as u64 > STATE {
-                return Err(Error::TooLarge(STATE));
+            if state.len() as u64 > MAX_STATE {
+                return Err(CapabilityError::TooLarge(MAX_STATE));
             }
-            self.context.capabilities.account.save_state(json("state", &state)?).await
+            self.context.capabilities.account.save_state(parse_json("state", &state)?).await
         };
-        answer(self.context.unless_cancelled(saved).await)
+        to_host_result(self.context.unless_cancelled(saved).await)
     }
 }

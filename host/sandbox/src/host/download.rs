@@ -3,80 +3,84 @@
 use bytes::{Bytes, BytesMut};
 
 use super::Context;
-use super::files::{append, target};
-use super::promise::{BEGINNING, End, Promise};
+use super::content_type_check::{ContentTail, ContentTypeCheck, HEAD_BYTES};
+use super::files::{append, parse_target};
 use crate::bindings::konnector::host::files as wit;
-use crate::capability::{Error, Stored};
+use crate::capability::{CapabilityError, SavedFile};
 use konnector_egress::{HttpError, Request};
 
 /// Why there is no file.
-pub(super) enum NotStored {
+pub(super) enum DownloadFailure {
     Http(HttpError),
     Status(u16),
-    Unexpected(String),
-    File(Error),
+    UnexpectedContent(String),
+    File(CapabilityError),
 }
 
-impl From<HttpError> for NotStored {
+impl From<HttpError> for DownloadFailure {
     fn from(error: HttpError) -> Self {
         Self::Http(error)
     }
 }
 
-impl From<Error> for NotStored {
-    fn from(error: Error) -> Self {
+impl From<CapabilityError> for DownloadFailure {
+    fn from(error: CapabilityError) -> Self {
         Self::File(error)
     }
 }
 
 /// Downloads. The upload is begun first: what the manifest or a limit forbids is refused before the vendor is asked. Dropping the future
 /// at any point leaves no file.
-pub(super) async fn download(context: &Context, request: Request, to: wit::Target) -> Result<Stored, NotStored> {
-    let target = target(to)?;
-    let promise = Promise::of(&target);
+pub(super) async fn download(
+    context: &Context,
+    request: Request,
+    to: wit::Target,
+) -> Result<SavedFile, DownloadFailure> {
+    let target = parse_target(to)?;
+    let promise = ContentTypeCheck::for_target(&target);
     let mut upload = context.begin_upload(target).await?;
     let mut stream = context.capabilities.http.open(request).await?;
-    if !promises_whole(stream.status(), &stream.headers()) {
-        return Err(NotStored::Status(stream.status()));
+    if !is_complete_response(stream.status(), &stream.headers()) {
+        return Err(DownloadFailure::Status(stream.status()));
     }
     let mut beginning = BytesMut::new();
     let mut chunk = stream.chunk().await?;
     while let Some(part) = chunk.take() {
         beginning.extend_from_slice(&part);
-        if beginning.len() >= BEGINNING {
+        if beginning.len() >= HEAD_BYTES {
             break;
         }
         chunk = stream.chunk().await?;
     }
-    promise.check(&beginning).map_err(NotStored::Unexpected)?;
+    promise.check(&beginning).map_err(DownloadFailure::UnexpectedContent)?;
     let limit = context.capabilities.limits.file_bytes;
     let mut next = Some(beginning.freeze()).filter(|beginning: &Bytes| !beginning.is_empty());
-    let mut end = End::default();
+    let mut end = ContentTail::default();
     while let Some(part) = next {
         end.push(&part);
         append(upload.as_mut(), part, &context.meter, limit).await?;
         next = stream.chunk().await?;
     }
-    if !promise.is_whole(&end) {
+    if !promise.is_complete(&end) {
         // As where the connection breaks off: another try may bring the rest.
         let text = "the PDF is cut off: there is no %%EOF in its last 1 KiB".to_owned();
-        return Err(NotStored::Http(HttpError::Protocol(text)));
+        return Err(DownloadFailure::Http(HttpError::Protocol(text)));
     }
     Ok(upload.commit().await?)
 }
 
 /// Whether the body of an answer is the whole file. One that is accepted (202) has none yet, and a part (206) is none, whoever asked for it.
-fn promises_whole(status: u16, headers: &[(String, String)]) -> bool {
+fn is_complete_response(status: u16, headers: &[(String, String)]) -> bool {
     let mut ranges = headers.iter().filter(|(name, _)| name == "content-range");
     match status {
         200 | 201 | 203 => true,
-        206 => ranges.next().filter(|_| ranges.next().is_none()).is_some_and(|(_, range)| covers_all(range)),
+        206 => ranges.next().filter(|_| ranges.next().is_none()).is_some_and(|(_, range)| is_full_range(range)),
         _ => false,
     }
 }
 
 /// Whether a `Content-Range` (RFC 9110 §14.4) is that of all bytes.
-fn covers_all(range: &str) -> bool {
+fn is_full_range(range: &str) -> bool {
     let numbers = || {
         let (unit, range) = range.trim().split_once(' ')?;
         let (first, rest) = range.split_once('-')?;
@@ -92,11 +96,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_no_file() {
+    fn a_partial_response_is_not_a_file() {
         let whole = |status: u16, ranges: &[&str]| {
             let headers: Vec<_> =
                 ranges.iter().map(|range| ("content-range".to_owned(), (*range).to_owned())).collect();
-            promises_whole(status, &headers)
+            is_complete_response(status, &headers)
         };
         for status in [200, 201, 203] {
             assert!(whole(status, &[]), "{status}");

@@ -18,52 +18,52 @@ use wasmtime_wasi_http::p2::types::{
 };
 
 use super::Host;
-use super::files::{OpenContent, OpenUpload};
-use crate::filesystem::Entries;
-use crate::memory::{Charge, RunMemory};
+use super::files::{OpenFileHandle, OpenUpload};
+use crate::filesystem::DirectoryEntryStream;
+use crate::memory::{MemoryCharge, RunMemory};
 use crate::meter::Meter;
 
 /// Calls between two weighings. One call adds little more than the 64 KiB of the headers of one request.
-const INTERVAL: u32 = 64;
+const CALLS_PER_WEIGHING: u32 = 64;
 /// Any handle: its entry in two tables, and what is boxed behind it.
-const HANDLE: usize = 512;
+const HANDLE_SIZE: usize = 512;
 /// A stream: what it fetched ahead, or what was written to it and not taken yet.
-const STREAM: usize = 32 << 10;
+const STREAM_SIZE: usize = 32 << 10;
 /// An upload or a file that is open: the buffers of its reader or writer.
-const OPEN_FILE: usize = 256 << 10;
+const OPEN_FILE_SIZE: usize = 256 << 10;
 /// What a header takes besides its name and value: an entry of a hash map, and room for it to grow.
-const HEADER: usize = 256;
+const HEADER_OVERHEAD: usize = 256;
 
 /// The charge for the handles of one run.
-pub(crate) struct Handles {
-    charge: Charge,
+pub(crate) struct HandleCharge {
+    charge: MemoryCharge,
     meter: Arc<Meter>,
-    calls: u32,
+    calls_since_weighing: u32,
     /// Has no place for anything.
-    none: ResourceTable,
+    full_table: ResourceTable,
 }
 
-impl Handles {
+impl HandleCharge {
     pub(crate) fn new(memory: &Arc<RunMemory>, meter: Arc<Meter>) -> Self {
         let mut none = ResourceTable::new();
         none.set_max_capacity(0);
-        Self { charge: memory.charge(), meter, calls: 0, none }
+        Self { charge: memory.new_charge(), meter, calls_since_weighing: 0, full_table: none }
     }
 
     /// The table for one call.
     pub(super) fn table<'a>(&'a mut self, table: &'a mut ResourceTable) -> &'a mut ResourceTable {
-        self.calls += 1;
-        if self.calls >= INTERVAL {
-            self.calls = 0;
+        self.calls_since_weighing += 1;
+        if self.calls_since_weighing >= CALLS_PER_WEIGHING {
+            self.calls_since_weighing = 0;
             self.weigh(table);
         }
-        if self.meter.handles_were_refused() { &mut self.none } else { table }
+        if self.meter.is_handles_denied() { &mut self.full_table } else { table }
     }
 
     fn weigh(&mut self, table: &mut ResourceTable) {
-        let weight: usize = table.iter_mut().map(|entry| HANDLE + weight(entry)).sum();
+        let weight: usize = table.iter_mut().map(|entry| HANDLE_SIZE + weight(entry)).sum();
         if !self.charge.resize(weight as u64) {
-            self.meter.refuse_handles();
+            self.meter.record_handles_denied();
         }
     }
 }
@@ -75,47 +75,47 @@ impl Host {
     }
 
     /// Gives the guest a handle.
-    pub(crate) fn keep<T: Send + 'static>(&mut self, resource: T) -> Result<Resource<T>, ResourceTableError> {
+    pub(crate) fn push_handle<T: Send + 'static>(&mut self, resource: T) -> Result<Resource<T>, ResourceTableError> {
         self.table().push(resource)
     }
 }
 
-/// Bytes behind one handle, besides [`HANDLE`]. Where they cannot be seen, the most that there can be.
+/// Bytes behind one handle, besides [`HANDLE_SIZE`]. Where they cannot be seen, the most that there can be.
 fn weight(entry: &mut (dyn Any + Send)) -> usize {
     let entry: &(dyn Any + Send) = entry;
     if let Some(fields) = entry.downcast_ref::<FieldMap>() {
-        headers(fields)
+        headers_size(fields)
     } else if let Some(request) = entry.downcast_ref::<HostOutgoingRequest>() {
         let texts = [&request.authority, &request.path_with_query].into_iter().flatten().map(String::len);
         let other = [
             if let Method::Other(method) = &request.method { method.len() } else { 0 },
             if let Some(Scheme::Other(scheme)) = &request.scheme { scheme.len() } else { 0 },
         ];
-        headers(&request.headers) + texts.chain(other).sum::<usize>()
+        headers_size(&request.headers) + texts.chain(other).sum::<usize>()
     } else if let Some(response) = entry.downcast_ref::<HostOutgoingResponse>() {
-        headers(&response.headers)
+        headers_size(&response.headers)
     } else if let Some(response) = entry.downcast_ref::<HostIncomingResponse>() {
-        headers(&response.headers) + STREAM
+        headers_size(&response.headers) + STREAM_SIZE
     } else if let Some(response) = entry.downcast_ref::<HostFutureIncomingResponse>() {
         match response {
-            HostFutureIncomingResponse::Ready(Ok((response, _))) => headers(response.headers()) + STREAM,
-            _ => STREAM,
+            HostFutureIncomingResponse::Ready(Ok((response, _))) => headers_size(response.headers()) + STREAM_SIZE,
+            _ => STREAM_SIZE,
         }
-    } else if let Some(entries) = entry.downcast_ref::<Entries>() {
-        entries.weight()
+    } else if let Some(entries) = entry.downcast_ref::<DirectoryEntryStream>() {
+        entries.memory_size()
     } else if entry.is::<DynInputStream>()
         || entry.is::<DynOutputStream>()
         || entry.is::<HostIncomingBody>()
         || entry.is::<HostOutgoingBody>()
     {
-        STREAM
-    } else if entry.is::<OpenUpload>() || entry.is::<OpenContent>() {
-        OPEN_FILE
+        STREAM_SIZE
+    } else if entry.is::<OpenUpload>() || entry.is::<OpenFileHandle>() {
+        OPEN_FILE_SIZE
     } else {
         0
     }
 }
 
-fn headers(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| HEADER + name.as_str().len() + value.len()).sum()
+fn headers_size(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| HEADER_OVERHEAD + name.as_str().len() + value.len()).sum()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::download::{self, NotStored};
-use super::{Halt, Host, brief, error_for_guest};
+use super::download::{self, DownloadFailure};
+use super::{Host, LeaseLost, to_guest_error, truncate_error};
 use crate::bindings::konnector::host::files::{Stored, Target};
 use crate::bindings::konnector::host::http as wit;
 use konnector_egress::{BodyFormat, DecodedBody, HttpError, Phase, Request};
@@ -16,7 +16,7 @@ impl wit::Host for Host {
     async fn send(&mut self, request: wit::Request) -> wasmtime::Result<Result<wit::Response, wit::HttpError>> {
         let session = Arc::clone(&self.context.capabilities.http);
         let answer = Box::pin(async move { session.send(request.into()).await });
-        Ok(match self.context.beside_guest(answer).await {
+        Ok(match self.context.run_side_task(answer).await {
             None => Err(wit::HttpError::Cancelled),
             Some(Ok(response)) => Ok(wit::Response {
                 status: response.status,
@@ -39,13 +39,13 @@ impl wit::Host for Host {
     ) -> wasmtime::Result<Result<Stored, wit::DownloadError>> {
         let context = Arc::clone(&self.context);
         let stored = Box::pin(async move { download::download(&context, request.into(), to).await });
-        Ok(match self.context.beside_guest(stored).await {
+        Ok(match self.context.run_side_task(stored).await {
             None => Err(wit::DownloadError::Http(wit::HttpError::Cancelled)),
             Some(Ok(stored)) => {
-                self.context.meter.files.count(stored.written);
+                self.context.meter.files.record(stored.outcome);
                 Ok(stored.into())
             }
-            Some(Err(reason)) => Err(not_stored(reason)?),
+            Some(Err(reason)) => Err(to_download_error(reason)?),
         })
     }
 
@@ -69,12 +69,12 @@ impl wit::Host for Host {
     }
 }
 
-fn not_stored(reason: NotStored) -> Result<wit::DownloadError, Halt> {
+fn to_download_error(reason: DownloadFailure) -> Result<wit::DownloadError, LeaseLost> {
     Ok(match reason {
-        NotStored::Http(error) => wit::DownloadError::Http(error.into()),
-        NotStored::Status(status) => wit::DownloadError::Status(status),
-        NotStored::Unexpected(text) => wit::DownloadError::UnexpectedContent(text),
-        NotStored::File(error) => wit::DownloadError::File(error_for_guest(error)?),
+        DownloadFailure::Http(error) => wit::DownloadError::Http(error.into()),
+        DownloadFailure::Status(status) => wit::DownloadError::Status(status),
+        DownloadFailure::UnexpectedContent(text) => wit::DownloadError::UnexpectedContent(text),
+        DownloadFailure::File(error) => wit::DownloadError::File(to_guest_error(error)?),
     })
 }
 
@@ -100,10 +100,10 @@ impl From<wit::Request> for Request {
 impl From<HttpError> for wit::HttpError {
     fn from(error: HttpError) -> Self {
         match error {
-            HttpError::Denied(text) => Self::Denied(brief(text)),
-            HttpError::AddressProhibited(text) => Self::AddressProhibited(brief(text)),
-            HttpError::Unreachable(text) => Self::Unreachable(brief(text)),
-            HttpError::Tls(text) => Self::Tls(brief(text)),
+            HttpError::Denied(text) => Self::Denied(truncate_error(text)),
+            HttpError::AddressProhibited(text) => Self::AddressProhibited(truncate_error(text)),
+            HttpError::Unreachable(text) => Self::Unreachable(truncate_error(text)),
+            HttpError::Tls(text) => Self::Tls(truncate_error(text)),
             HttpError::Timeout(phase) => Self::Timeout(match phase {
                 Phase::Connect => wit::Phase::Connect,
                 Phase::Headers => wit::Phase::Headers,
@@ -113,8 +113,8 @@ impl From<HttpError> for wit::HttpError {
             HttpError::TooManyRedirects => Self::TooManyRedirects,
             HttpError::TooLarge(limit) => Self::TooLarge(limit),
             HttpError::QuotaExceeded(text) => Self::LimitReached(text),
-            HttpError::Invalid(text) => Self::Invalid(brief(text)),
-            HttpError::Protocol(text) => Self::Protocol(brief(text)),
+            HttpError::Invalid(text) => Self::Invalid(truncate_error(text)),
+            HttpError::Protocol(text) => Self::Protocol(truncate_error(text)),
             HttpError::Other(text) => Self::Internal(text),
         }
     }

@@ -4,19 +4,19 @@
 use konnector_manifest::json_budget::{JsonBudget, JsonBudgetExceeded, MAX_DOCUMENT_BYTES};
 use serde_json::{Map, Value};
 
-use crate::capability::Error;
+use crate::capability::CapabilityError;
 use konnector_egress::yield_budget::{YIELD_INTERVAL_BYTES, YieldBudget};
 
 /// Reads a short text, one with a limit of its own in the contract. `argument` names it in the error.
-pub(super) fn json(argument: &str, text: &str) -> Result<Value, Error> {
+pub(super) fn parse_json(argument: &str, text: &str) -> Result<Value, CapabilityError> {
     let checked = JsonBudget::for_call(text.len()).check(text.as_bytes());
-    checked.map_err(|error| over_budget(argument, error))?;
+    checked.map_err(|error| json_budget_error(argument, error))?;
     parse(argument, text)
 }
 
 /// Reads a short JSON object.
-pub(super) fn object(argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
-    members(argument, json(argument, text)?)
+pub(super) fn parse_object(argument: &str, text: &str) -> Result<Map<String, Value>, CapabilityError> {
+    into_object(argument, parse_json(argument, text)?)
 }
 
 /// Bytes that the values of a text take in memory, at most; something beyond the limit for one that cannot be read.
@@ -28,49 +28,55 @@ pub(super) fn weight(text: &str) -> usize {
 }
 
 /// The documents of one call.
-pub(super) struct Documents {
+pub(super) struct DocumentParser {
     budget: JsonBudget,
     pace: YieldBudget,
 }
 
-impl Documents {
+impl DocumentParser {
     /// Of these sizes.
     pub(super) fn new(sizes: impl Iterator<Item = usize>) -> Self {
         Self { budget: JsonBudget::for_call(sizes.sum()), pace: YieldBudget::default() }
     }
 
     /// Reads the next one. It yields while it does so.
-    pub(super) async fn read(&mut self, argument: &str, text: &str) -> Result<Map<String, Value>, Error> {
+    pub(super) async fn parse_document(
+        &mut self,
+        argument: &str,
+        text: &str,
+    ) -> Result<Map<String, Value>, CapabilityError> {
         if text.len() > MAX_DOCUMENT_BYTES {
-            return Err(Error::TooLarge(MAX_DOCUMENT_BYTES as u64));
+            return Err(CapabilityError::TooLarge(MAX_DOCUMENT_BYTES as u64));
         }
         let mut scan = self.budget.scanner();
         for part in text.as_bytes().chunks(YIELD_INTERVAL_BYTES) {
-            scan.feed(part).map_err(|error| over_budget(argument, error))?;
+            scan.feed(part).map_err(|error| json_budget_error(argument, error))?;
             self.pace.consume(part.len()).await;
         }
-        let read = members(argument, parse(argument, text)?)?;
+        let read = into_object(argument, parse(argument, text)?)?;
         self.pace.consume(text.len()).await;
         Ok(read)
     }
 }
 
-fn over_budget(argument: &str, error: JsonBudgetExceeded) -> Error {
-    Error::Invalid(format!("{argument}: {error}"))
+fn json_budget_error(argument: &str, error: JsonBudgetExceeded) -> CapabilityError {
+    CapabilityError::Invalid(format!("{argument}: {error}"))
 }
 
-fn parse(argument: &str, text: &str) -> Result<Value, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Invalid(format!("{argument}: not JSON: {error}")))
+fn parse(argument: &str, text: &str) -> Result<Value, CapabilityError> {
+    serde_json::from_str(text).map_err(|error| CapabilityError::Invalid(format!("{argument}: not JSON: {error}")))
 }
 
-fn members(argument: &str, value: Value) -> Result<Map<String, Value>, Error> {
+fn into_object(argument: &str, value: Value) -> Result<Map<String, Value>, CapabilityError> {
     match value {
         Value::Object(object) => Ok(object),
-        other => Err(Error::Invalid(format!("{argument}: expected a JSON object, got {}", kind(&other)))),
+        other => {
+            Err(CapabilityError::Invalid(format!("{argument}: expected a JSON object, got {}", json_type_name(&other))))
+        }
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn json_type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -87,20 +93,20 @@ mod tests {
 
     #[test]
     fn errors_name_the_argument() {
-        insta::assert_snapshot!(object("metadata", "[1]").unwrap_err(), @"metadata: expected a JSON object, got an array");
-        insta::assert_snapshot!(object("body", "{").unwrap_err(), @"body: not JSON: EOF while parsing an object at line 1 column 1");
-        insta::assert_snapshot!(object("patch", &"[".repeat(1_000)).unwrap_err(), @"patch: nested deeper than 120 levels; flatten it");
+        insta::assert_snapshot!(parse_object("metadata", "[1]").unwrap_err(), @"metadata: expected a JSON object, got an array");
+        insta::assert_snapshot!(parse_object("body", "{").unwrap_err(), @"body: not JSON: EOF while parsing an object at line 1 column 1");
+        insta::assert_snapshot!(parse_object("patch", &"[".repeat(1_000)).unwrap_err(), @"patch: nested deeper than 120 levels; flatten it");
     }
 
     #[tokio::test]
-    async fn documents_are_held_to_their_size_and_share_a_budget() {
+    async fn documents_are_limited_in_size_and_share_a_budget() {
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_DOCUMENT_BYTES));
-        let mut documents = Documents::new([large.len()].into_iter());
-        assert_eq!(documents.read("body", &large).await, Err(Error::TooLarge(8 << 20)));
+        let mut documents = DocumentParser::new([large.len()].into_iter());
+        assert_eq!(documents.parse_document("body", &large).await, Err(CapabilityError::TooLarge(8 << 20)));
         let many = format!("{{\"a\":[{}0]}}", "0,".repeat(40_000));
-        let mut documents = Documents::new([many.len(), many.len()].into_iter());
-        assert!(documents.read("items[0].body", &many).await.is_ok());
-        let refused = documents.read("items[1].body", &many).await.unwrap_err();
+        let mut documents = DocumentParser::new([many.len(), many.len()].into_iter());
+        assert!(documents.parse_document("items[0].body", &many).await.is_ok());
+        let refused = documents.parse_document("items[1].body", &many).await.unwrap_err();
         insta::assert_snapshot!(refused, @"items[1].body: its values would take more than 8 MiB of memory; send fewer at a time, or fewer members in each");
     }
 }

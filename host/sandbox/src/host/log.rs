@@ -17,7 +17,7 @@ impl wit::Host for Host {
             wit::Level::Warn => Level::Warn,
             wit::Level::Error => Level::Error,
         };
-        self.context.logs.message(level, &message, fields).await;
+        self.context.logs.write_message(level, &message, fields).await;
         Ok(())
     }
 }

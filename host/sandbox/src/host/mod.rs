@@ -3,16 +3,16 @@
 
 mod account;
 mod argument;
+mod content_type_check;
 mod documents;
 mod download;
 pub(crate) mod files;
 mod handles;
 mod http;
+mod internal_api;
 mod json;
 mod log;
-mod own_api;
 mod progress;
-mod promise;
 mod reveal;
 mod secrets;
 pub(crate) mod wasi_http;
@@ -25,30 +25,30 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::beside::Beside;
 use crate::bindings::konnector::host::types as wit;
-use crate::capability::{Capabilities, Error, Locator, Quota, Written};
+use crate::capability::{Capabilities, CapabilityError, Locator, QuotaKind, SaveOutcome};
 use crate::clock::Clock;
-use crate::filesystem::FileSystem;
-use crate::logs::Logs;
-use crate::memory::{Limiter, RunMemory, SharedMemory};
+use crate::filesystem::GuestFilesystem;
+use crate::logs::RunLog;
+use crate::memory::{MemoryLimiter, MemoryPool, RunMemory};
 use crate::meter::Meter;
+use crate::side_tasks::SideTasks;
 use konnector_egress::SecretTable;
 
-use argument::brief;
-pub(crate) use files::Slot;
-pub(crate) use handles::Handles;
-use json::{json, object, weight as json_weight};
+use argument::truncate_error;
+pub(crate) use files::HandlePermit;
+pub(crate) use handles::HandleCharge;
+use json::{parse_json, parse_object, weight as json_weight};
 
 /// What the store of one run holds.
 pub(crate) struct Host {
     pub(crate) wasi: WasiCtx,
     pub(crate) table: ResourceTable,
-    pub(crate) handles: Handles,
-    pub(crate) limiter: Limiter,
-    pub(crate) door: wasi_http::Door,
+    pub(crate) handles: HandleCharge,
+    pub(crate) limiter: MemoryLimiter,
+    pub(crate) wasi_http: wasi_http::WasiHttpState,
     pub(crate) context: Arc<Context>,
-    pub(crate) filesystem: FileSystem,
+    pub(crate) filesystem: GuestFilesystem,
 }
 
 /// What host functions work with; whoever watches the run has it too.
@@ -57,32 +57,32 @@ pub(crate) struct Context {
     pub(crate) cancel: CancellationToken,
     pub(crate) clock: Arc<Clock>,
     pub(crate) meter: Arc<Meter>,
-    pub(crate) logs: Logs,
-    pub(crate) beside: Arc<Beside>,
+    pub(crate) logs: RunLog,
+    pub(crate) side_tasks: Arc<SideTasks>,
     pub(crate) memory: Arc<RunMemory>,
-    uploads: files::Held,
-    contents: files::Held,
+    uploads: files::HandleCounter,
+    contents: files::HandleCounter,
     questions: progress::Questions,
 }
 
 impl Context {
-    pub(crate) fn new(capabilities: Capabilities, cancel: CancellationToken, shared: Arc<SharedMemory>) -> Self {
+    pub(crate) fn new(capabilities: Capabilities, cancel: CancellationToken, shared: Arc<MemoryPool>) -> Self {
         let limits = &capabilities.limits;
         let memory = RunMemory::new(limits.memory, shared);
         let clock = Arc::new(Clock::start(limits.wall));
         let meter = Arc::new(Meter::default());
         let secrets = Arc::clone(capabilities.http.secrets());
-        let logs = Logs::new(Arc::clone(&capabilities.log), secrets, Arc::clone(&clock), Arc::clone(&meter), limits);
+        let logs = RunLog::new(Arc::clone(&capabilities.log), secrets, Arc::clone(&clock), Arc::clone(&meter), limits);
         Self {
             capabilities,
             cancel,
             clock,
             meter,
             logs,
-            beside: Arc::default(),
+            side_tasks: Arc::default(),
             memory,
-            uploads: files::Held::default(),
-            contents: files::Held::default(),
+            uploads: files::HandleCounter::default(),
+            contents: files::HandleCounter::default(),
             questions: progress::Questions::default(),
         }
     }
@@ -92,19 +92,22 @@ impl Context {
     }
 
     /// Does work beside the guest; `None` when the run is cancelled first.
-    async fn beside_guest<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
+    async fn run_side_task<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => None,
-            done = self.beside.done(work) => done,
+            done = self.side_tasks.run(work) => done,
         }
     }
 
     /// Waits for a capability, unless the run is cancelled first.
-    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, CapabilityError>>,
+    ) -> Result<T, CapabilityError> {
         tokio::select! {
             biased;
-            () = self.cancel.cancelled() => Err(Error::Cancelled),
+            () = self.cancel.cancelled() => Err(CapabilityError::Cancelled),
             result = work => result,
         }
     }
@@ -112,13 +115,13 @@ impl Context {
 
 /// Why the host ends a run from inside a host function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Halt {
+pub(crate) enum LeaseLost {
     #[error("the lease is lost")]
     LeaseLost,
 }
 
 /// What a host function answers: a result for the guest, or the end of the run.
-type Answer<T> = wasmtime::Result<Result<T, wit::Error>>;
+type HostResult<T> = wasmtime::Result<Result<T, wit::Error>>;
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -127,26 +130,26 @@ impl WasiView for Host {
 }
 
 /// Hands a capability's answer to the guest. A lost lease is not an answer: the guest must not do one more step.
-fn answer<T>(result: Result<T, Error>) -> Answer<T> {
+fn to_host_result<T>(result: Result<T, CapabilityError>) -> HostResult<T> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err(error) => Ok(Err(error_for_guest(error)?)),
+        Err(error) => Ok(Err(to_guest_error(error)?)),
     }
 }
 
-fn error_for_guest(error: Error) -> Result<wit::Error, Halt> {
+fn to_guest_error(error: CapabilityError) -> Result<wit::Error, LeaseLost> {
     Ok(match error {
-        Error::Denied(text) => wit::Error::Denied(brief(text)),
-        Error::NotFound(text) => wit::Error::NotFound(brief(text)),
-        Error::Conflict(text) => wit::Error::Conflict(brief(text)),
-        Error::TooLarge(limit) => wit::Error::TooLarge(limit),
-        Error::QuotaExceeded(Quota::Storage) => wit::Error::StorageFull,
-        Error::QuotaExceeded(_) => wit::Error::LimitReached(error.to_string()),
-        Error::Invalid(text) => wit::Error::Invalid(brief(text)),
-        Error::Unattended => wit::Error::Unattended,
-        Error::Cancelled => wit::Error::Cancelled,
-        Error::LeaseLost => return Err(Halt::LeaseLost),
-        Error::Internal(text) => wit::Error::Internal(text),
+        CapabilityError::Denied(text) => wit::Error::Denied(truncate_error(text)),
+        CapabilityError::NotFound(text) => wit::Error::NotFound(truncate_error(text)),
+        CapabilityError::Conflict(text) => wit::Error::Conflict(truncate_error(text)),
+        CapabilityError::TooLarge(limit) => wit::Error::TooLarge(limit),
+        CapabilityError::QuotaExceeded(QuotaKind::Storage) => wit::Error::StorageFull,
+        CapabilityError::QuotaExceeded(_) => wit::Error::LimitReached(error.to_string()),
+        CapabilityError::Invalid(text) => wit::Error::Invalid(truncate_error(text)),
+        CapabilityError::Unattended => wit::Error::Unattended,
+        CapabilityError::Cancelled => wit::Error::Cancelled,
+        CapabilityError::LeaseLost => return Err(LeaseLost::LeaseLost),
+        CapabilityError::Internal(text) => wit::Error::Internal(text),
     })
 }
 
@@ -159,31 +162,31 @@ impl From<wit::Locator> for Locator {
     }
 }
 
-impl From<Written> for wit::Outcome {
-    fn from(written: Written) -> Self {
+impl From<SaveOutcome> for wit::Outcome {
+    fn from(written: SaveOutcome) -> Self {
         match written {
-            Written::Created => Self::Created,
-            Written::Updated => Self::Updated,
-            Written::Unchanged => Self::Unchanged,
+            SaveOutcome::Created => Self::Created,
+            SaveOutcome::Updated => Self::Updated,
+            SaveOutcome::Unchanged => Self::Unchanged,
         }
     }
 }
 
 /// Items of one `save`, keys of one `lookup`: what one call may name.
-const BATCH: usize = 500;
+const MAX_BATCH_SIZE: usize = 500;
 /// Documents or entries of one page.
-const PAGE: u32 = 1_000;
+const MAX_PAGE_SIZE: u32 = 1_000;
 
-fn check_batch(argument: &str, length: usize) -> Result<(), Error> {
-    if length > BATCH {
-        return Err(Error::Invalid(format!("{argument}: at most {BATCH} at a time, got {length}")));
+fn check_batch(argument: &str, length: usize) -> Result<(), CapabilityError> {
+    if length > MAX_BATCH_SIZE {
+        return Err(CapabilityError::Invalid(format!("{argument}: at most {MAX_BATCH_SIZE} at a time, got {length}")));
     }
     Ok(())
 }
 
-fn check_limit(limit: u32) -> Result<(), Error> {
-    if !(1..=PAGE).contains(&limit) {
-        return Err(Error::Invalid(format!("limit: expected 1 to {PAGE}, got {limit}")));
+fn check_limit(limit: u32) -> Result<(), CapabilityError> {
+    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
+        return Err(CapabilityError::Invalid(format!("limit: expected 1 to {MAX_PAGE_SIZE}, got {limit}")));
     }
     Ok(())
 }
@@ -196,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_lost_lease_ends_the_run() {
-        let error = answer::<()>(Err(Error::LeaseLost)).unwrap_err();
-        assert_eq!(error.downcast_ref::<Halt>(), Some(&Halt::LeaseLost));
+        let error = to_host_result::<()>(Err(CapabilityError::LeaseLost)).unwrap_err();
+        assert_eq!(error.downcast_ref::<LeaseLost>(), Some(&LeaseLost::LeaseLost));
     }
 }

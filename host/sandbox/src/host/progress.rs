@@ -3,52 +3,52 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Answer, Host, answer};
+use super::{Host, HostResult, to_host_result};
 use crate::bindings::konnector::host::progress as wit;
-use crate::capability::{Error, Medium, Question, Quota};
+use crate::capability::{CapabilityError, CodeChannel, Question, QuotaKind};
 use crate::receipt::milliseconds;
 
 /// Bytes of a label or a hint.
-const TEXT: usize = 500;
+const MAX_LABEL: usize = 500;
 /// Questions of one run: a code for the login and one to confirm, each mistyped once, and one to spare. Vendors lock accounts after about as
 /// many wrong codes.
 const MAX_QUESTIONS: u32 = 5;
 /// How many times the limit `answer_s` a run waits for its user in all. A run that waits keeps its worker while its own clock stands still, and
 /// a user who let two questions pass is not there.
-const MAX_WAITS: u32 = 2;
+const MAX_ANSWER_TIMEOUTS: u32 = 2;
 /// How much longer than asked for a capability may take to say that nobody answered: it has to take the question back first.
-const TAKE_BACK_TIMEOUT: Duration = Duration::from_secs(2);
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a run has asked its user so far.
 #[derive(Debug, Default)]
-pub(crate) struct Questions(Mutex<Asked>);
+pub(crate) struct Questions(Mutex<QuestionTotals>);
 
 #[derive(Debug, Default)]
-struct Asked {
+struct QuestionTotals {
     count: u32,
     waited: Duration,
 }
 
 impl Questions {
     /// Counts one more question; returns how long its answer may take where each may take `each`.
-    fn next(&self, each: Duration) -> Result<Duration, Error> {
+    fn begin(&self, each: Duration) -> Result<Duration, CapabilityError> {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = (each * MAX_WAITS).saturating_sub(asked.waited);
+        let left = (each * MAX_ANSWER_TIMEOUTS).saturating_sub(asked.waited);
         if asked.count >= MAX_QUESTIONS || left.is_zero() {
-            return Err(Error::QuotaExceeded(Quota::Questions));
+            return Err(CapabilityError::QuotaExceeded(QuotaKind::Questions));
         }
         asked.count += 1;
         Ok(left.min(each))
     }
 
-    fn waited(&self, time: Duration) {
+    fn add_wait(&self, time: Duration) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).waited += time;
     }
 }
 
 impl wit::Host for Host {
     fn report(&mut self, done: u64, total: Option<u64>, label: String) -> wasmtime::Result<()> {
-        let label = self.context.logs.readable(&label, TEXT);
+        let label = self.context.logs.safe_text(&label, MAX_LABEL);
         self.context.capabilities.progress.report(done, total, &label);
         Ok(())
     }
@@ -62,37 +62,37 @@ impl wit::Host for Host {
         Ok(())
     }
 
-    async fn ask_code(&mut self, question: wit::Question) -> Answer<String> {
+    async fn ask_code(&mut self, question: wit::Question) -> HostResult<String> {
         let question = Question {
-            medium: match question.medium {
-                wit::Medium::Sms => Medium::Sms,
-                wit::Medium::Email => Medium::Email,
-                wit::Medium::PhoneCall => Medium::PhoneCall,
-                wit::Medium::App => Medium::App,
-                wit::Medium::Unspecified => Medium::Unspecified,
+            channel: match question.medium {
+                wit::Medium::Sms => CodeChannel::Sms,
+                wit::Medium::Email => CodeChannel::Email,
+                wit::Medium::PhoneCall => CodeChannel::PhoneCall,
+                wit::Medium::App => CodeChannel::App,
+                wit::Medium::Unspecified => CodeChannel::Unspecified,
             },
-            hint: self.context.logs.readable(&question.hint, TEXT),
-            again: question.again,
+            hint: self.context.logs.safe_text(&question.hint, MAX_LABEL),
+            is_retry: question.again,
         };
         let context = &self.context;
-        let within = match context.questions.next(context.capabilities.limits.answer) {
+        let within = match context.questions.begin(context.capabilities.limits.answer_timeout) {
             Ok(within) => within,
-            Err(error) => return answer(Err(error)),
+            Err(error) => return to_host_result(Err(error)),
         };
         let _pause = context.clock.pause();
         let began = Instant::now();
         let asked = async {
             let question = context.capabilities.progress.ask_code(question, within);
-            tokio::time::timeout(within + TAKE_BACK_TIMEOUT, question).await.unwrap_or(Err(Error::Unattended))
+            tokio::time::timeout(within + WITHDRAW_TIMEOUT, question).await.unwrap_or(Err(CapabilityError::Unattended))
         };
         let result = context.unless_cancelled(asked).await;
-        context.questions.waited(began.elapsed());
-        answer(result)
+        context.questions.add_wait(began.elapsed());
+        to_host_result(result)
     }
 
-    async fn request_approval(&mut self, hint: String) -> Answer<()> {
-        let hint = self.context.logs.readable(&hint, TEXT);
-        answer(self.context.unless_cancelled(self.context.capabilities.progress.request_approval(&hint)).await)
+    async fn request_approval(&mut self, hint: String) -> HostResult<()> {
+        let hint = self.context.logs.safe_text(&hint, MAX_LABEL);
+        to_host_result(self.context.unless_cancelled(self.context.capabilities.progress.request_approval(&hint)).await)
     }
 }
 
@@ -106,10 +106,10 @@ mod tests {
     fn a_run_asks_five_times_where_it_is_answered() {
         let (questions, each) = (Questions::default(), Duration::from_secs(300));
         for _ in 0..MAX_QUESTIONS {
-            assert_eq!(questions.next(each), Ok(each));
-            questions.waited(Duration::from_secs(20));
+            assert_eq!(questions.begin(each), Ok(each));
+            questions.add_wait(Duration::from_secs(20));
         }
-        assert_eq!(questions.next(each), Err(Error::QuotaExceeded(Quota::Questions)));
+        assert_eq!(questions.begin(each), Err(CapabilityError::QuotaExceeded(QuotaKind::Questions)));
     }
 
     proptest! {
@@ -119,13 +119,13 @@ mod tests {
             let (questions, each) = (Questions::default(), Duration::from_secs(each));
             let (mut asked, mut waited) = (0, Duration::ZERO);
             for answer in answers {
-                let Ok(within) = questions.next(each) else { break };
+                let Ok(within) = questions.begin(each) else { break };
                 prop_assert!(!within.is_zero() && within <= each);
                 let time = Duration::from_secs(answer).min(within);
-                questions.waited(time);
+                questions.add_wait(time);
                 (asked, waited) = (asked + 1, waited + time);
             }
-            prop_assert!(asked <= MAX_QUESTIONS && waited <= each * MAX_WAITS);
+            prop_assert!(asked <= MAX_QUESTIONS && waited <= each * MAX_ANSWER_TIMEOUTS);
         }
     }
 }

@@ -1,55 +1,60 @@
 //! The interface `secrets`.
 
-use super::{Answer, Host, answer};
+use super::{Host, HostResult, to_host_result};
 use crate::bindings::konnector::host::secrets as wit;
-use crate::capability::{Error, Quota};
+use crate::capability::{CapabilityError, QuotaKind};
 
 /// Bytes of a secret's value; the longest tokens in use have a few KiB.
-const VALUE: u64 = 16 << 10;
+const MAX_SECRET_VALUE: u64 = 16 << 10;
 /// What all values of a run may weigh together ([`SecretTable::weight`](konnector_egress::SecretTable::weight)): each is looked for in a dozen
 /// forms, and that takes some hundred times its size.
-const VALUES: usize = 64 << 10;
+const MAX_SECRETS_WEIGHT: usize = 64 << 10;
 /// Bytes of a secret's name.
-const NAME: u64 = 128;
+const MAX_SECRET_NAME: u64 = 128;
 
 impl wit::Host for Host {
     fn names(&mut self) -> wasmtime::Result<Vec<String>> {
         Ok(self.context.secrets().names())
     }
 
-    fn placeholder(&mut self, name: String) -> Answer<String> {
-        answer(self.context.secrets().placeholder(&name).ok_or_else(|| missing(&name)))
+    fn placeholder(&mut self, name: String) -> HostResult<String> {
+        to_host_result(self.context.secrets().placeholder(&name).ok_or_else(|| missing_secret(&name)))
     }
 
-    async fn put(&mut self, name: String, value: String) -> Answer<()> {
+    async fn put(&mut self, name: String, value: String) -> HostResult<()> {
         let put = async {
-            if name.is_empty() || name.len() as u64 > NAME {
-                return Err(Error::Invalid(format!("name: expected 1 to {NAME} bytes, got {}", name.len())));
+            if name.is_empty() || name.len() as u64 > MAX_SECRET_NAME {
+                return Err(CapabilityError::Invalid(format!(
+                    "name: expected 1 to {MAX_SECRET_NAME} bytes, got {}",
+                    name.len()
+                )));
             }
-            if value.len() as u64 > VALUE {
-                return Err(Error::TooLarge(VALUE));
+            if value.len() as u64 > MAX_SECRET_VALUE {
+                return Err(CapabilityError::TooLarge(MAX_SECRET_VALUE));
             }
             match self.context.secrets().find_placeholder(&value) {
                 // The vendor answered the value that it was sent: a refresh token that stays the same.
                 Some(_) if self.context.secrets().placeholder(&name).as_ref() == Some(&value) => return Ok(()),
                 // Under another name it could go to other hosts.
                 Some(other) => {
-                    return Err(Error::Invalid(format!("value: holds the placeholder of the secret {other}")));
+                    return Err(CapabilityError::Invalid(format!(
+                        "value: holds the placeholder of the secret {other}"
+                    )));
                 }
                 None => {}
             }
             self.context.capabilities.secrets.check_put(&name)?;
-            if self.context.secrets().scan_cost() + value.len() > VALUES {
-                return Err(Error::QuotaExceeded(Quota::Secrets));
+            if self.context.secrets().scan_cost() + value.len() > MAX_SECRETS_WEIGHT {
+                return Err(CapabilityError::QuotaExceeded(QuotaKind::Secrets));
             }
             // Masked before it is kept: from here on the value may turn up in what the vendor answers.
-            self.context.secrets().put(&name, &value).map_err(|error| Error::Internal(error.to_string()))?;
+            self.context.secrets().put(&name, &value).map_err(|error| CapabilityError::Internal(error.to_string()))?;
             self.context.capabilities.secrets.put(&name, &value).await
         };
-        answer(self.context.unless_cancelled(put).await)
+        to_host_result(self.context.unless_cancelled(put).await)
     }
 }
 
-pub(super) fn missing(name: &str) -> Error {
-    Error::NotFound(format!("the account has no secret field `{name}`"))
+pub(super) fn missing_secret(name: &str) -> CapabilityError {
+    CapabilityError::NotFound(format!("the account has no secret field `{name}`"))
 }

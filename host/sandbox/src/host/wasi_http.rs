@@ -17,53 +17,53 @@ use crate::capability::Level;
 use konnector_egress::{HttpError, InternalApi, MayContainSecrets, Phase, RequestTimeouts};
 
 /// Bytes of all headers of one request or answer, as `wasi:http` counts them.
-const FIELDS: usize = 64 << 10;
+const MAX_HEADERS_SIZE: usize = 64 << 10;
 /// Bytes of one write to a body; two of them are kept at most.
-const CHUNK: usize = 16 << 10;
+const BODY_CHUNK_SIZE: usize = 16 << 10;
 /// Requests that a run may have on their way at one time.
-const ON_THEIR_WAY: usize = 64;
+const MAX_IN_FLIGHT_REQUESTS: usize = 64;
 /// Headers of the connection that the default list lacks.
-const ALSO_FORBIDDEN: [&str; 5] = ["cookie2", "expect", "te", "trailer", "proxy-authentication-info"];
+const EXTRA_FORBIDDEN_HEADERS: [&str; 5] = ["cookie2", "expect", "te", "trailer", "proxy-authentication-info"];
 
 /// The state of `wasi:http` in a run.
-pub(crate) struct Door {
-    hooks: Hooks,
+pub(crate) struct WasiHttpState {
+    hooks: GateHooks,
     limits: WasiHttpCtx,
 }
 
-struct Hooks {
+struct GateHooks {
     context: Arc<Context>,
-    on_their_way: Arc<Semaphore>,
+    in_flight: Arc<Semaphore>,
 }
 
-impl Door {
+impl WasiHttpState {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         let mut limits = WasiHttpCtx::new();
-        limits.set_field_size_limit(FIELDS);
-        Self { hooks: Hooks { context, on_their_way: Arc::new(Semaphore::new(ON_THEIR_WAY)) }, limits }
+        limits.set_field_size_limit(MAX_HEADERS_SIZE);
+        Self { hooks: GateHooks { context, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT_REQUESTS)) }, limits }
     }
 }
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let Door { hooks, limits } = &mut self.door;
+        let WasiHttpState { hooks, limits } = &mut self.wasi_http;
         WasiHttpCtxView { hooks, table: self.handles.table(&mut self.table), ctx: limits }
     }
 }
 
 fn is_forbidden(name: &HeaderName) -> bool {
-    DEFAULT_FORBIDDEN_HEADERS.contains(name) || ALSO_FORBIDDEN.contains(&name.as_str())
+    DEFAULT_FORBIDDEN_HEADERS.contains(name) || EXTRA_FORBIDDEN_HEADERS.contains(&name.as_str())
 }
 
-type Answer = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+type WasiHttpResponse = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
-impl WasiHttpHooks for Hooks {
+impl WasiHttpHooks for GateHooks {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(is_forbidden)
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        CHUNK
+        BODY_CHUNK_SIZE
     }
 
     /// Also what is refused at once comes through the future: programs are ready for errors there.
@@ -72,26 +72,29 @@ impl WasiHttpHooks for Hooks {
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _consumed: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Answer>> + Send> {
+    ) -> Box<dyn Future<Output = Result<WasiHttpResponse>> + Send> {
         let context = Arc::clone(&self.context);
-        let place = Arc::clone(&self.on_their_way).try_acquire_owned();
+        let place = Arc::clone(&self.in_flight).try_acquire_owned();
         let exchange = async move {
             let _place = place.map_err(|_| {
-                let text = format!("{ON_THEIR_WAY} requests are on their way already; wait for one of them");
-                context.told(HttpError::QuotaExceeded(text))
+                let text = format!("{MAX_IN_FLIGHT_REQUESTS} requests are on their way already; wait for one of them");
+                context.log_http_error(HttpError::QuotaExceeded(text))
             })?;
-            let answer = context.forward(request, patience(options)).await.map_err(|error| context.told(error))?;
+            let answer = context
+                .send_streaming(request, request_timeouts(options))
+                .await
+                .map_err(|error| context.log_http_error(error))?;
             if answer.extensions().get::<MayContainSecrets>().is_some() {
                 context.meter.secrets_revealed.add(1);
             }
             let logged = Arc::clone(&context);
-            let answer = answer.map(|body| body.map_err(move |error| logged.told(error)).boxed_unsync());
+            let answer = answer.map(|body| body.map_err(move |error| logged.log_http_error(error)).boxed_unsync());
             let nothing_more: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((answer, nothing_more))
         };
         // Not in the task that `wasmtime-wasi-http` starts for this: what is done for the guest, our own API's answers above all, is done in
         // the guest's turn and at its expense.
-        let answer = self.context.beside.begin(Box::pin(exchange));
+        let answer = self.context.side_tasks.spawn(Box::pin(exchange));
         Box::new(async move {
             let ended = || Error::InternalError(Some("the run is being ended".to_owned()));
             answer.await.unwrap_or_else(|_| Err(ended()))
@@ -100,12 +103,12 @@ impl WasiHttpHooks for Hooks {
 }
 
 impl Context {
-    async fn forward(
+    async fn send_streaming(
         &self,
         request: http::Request<WasiBody>,
         patience: RequestTimeouts,
     ) -> std::result::Result<http::Response<konnector_egress::StreamingBody>, HttpError> {
-        let own = self.own_api();
+        let own = self.internal_api();
         let own = own.as_ref().map(|api| api as &dyn InternalApi);
         tokio::select! {
             biased;
@@ -115,18 +118,18 @@ impl Context {
     }
 
     /// The codes hold no text, so it goes to the log.
-    fn told(&self, error: HttpError) -> Error {
-        self.logs.line(Level::Warn, &format!("wasi:http: {error}"));
-        code(error)
+    fn log_http_error(&self, error: HttpError) -> Error {
+        self.logs.write_line(Level::Warn, &format!("wasi:http: {error}"));
+        wasi_error(error)
     }
 }
 
-fn patience(options: Option<RequestOptions>) -> RequestTimeouts {
+fn request_timeouts(options: Option<RequestOptions>) -> RequestTimeouts {
     let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = options.unwrap_or_default();
     RequestTimeouts { connect: connect_timeout, first_byte: first_byte_timeout, between_bytes: between_bytes_timeout }
 }
 
-fn code(error: HttpError) -> Error {
+fn wasi_error(error: HttpError) -> Error {
     match error {
         HttpError::Denied(_) => Error::HttpRequestDenied,
         HttpError::AddressProhibited(_) => Error::DestinationIpProhibited,

@@ -8,62 +8,64 @@ use std::fmt;
 use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Message, Weight};
+use super::{Message, Severity};
 
 /// What a line is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum StatusLine {
     Message(Message),
-    Unreadable(Unreadable),
+    Malformed(MalformedStatus),
     /// Nothing that looks like a status.
     Other,
 }
 
 /// A line that looks like a status, of which Cozy's reader and this one make nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unreadable {
+pub struct MalformedStatus {
     /// What is wrong with it.
-    pub why: String,
+    pub reason: String,
     /// What can be told of it all the same: an error whose message is not known has none.
     pub error: Option<String>,
 }
 
-impl Status {
-    pub(super) fn read(line: &[u8]) -> Self {
+impl StatusLine {
+    pub(super) fn parse(line: &[u8]) -> Self {
         let line = String::from_utf8_lossy(line);
-        let mut draft = Draft::default();
+        let mut draft = StatusVisitor::default();
         let json = without_lone_surrogates(&line);
         let mut deserializer = serde_json::Deserializer::from_str(&json);
         let read = deserializer.deserialize_any(&mut draft).and_then(|()| deserializer.end());
         match (read, draft) {
-            (Ok(()), Draft { is_message: true, wrong: None, message, .. }) => Self::Message(message),
-            (Ok(()), Draft { wrong: Some(why), message, has_type, has_message, .. }) => {
+            (Ok(()), StatusVisitor { is_message: true, type_error: None, message, .. }) => Self::Message(message),
+            (Ok(()), StatusVisitor { type_error: Some(why), message, has_type, has_message, .. }) => {
                 if message.kind.is_empty() && !(has_type && has_message) {
                     return Self::Other;
                 }
-                Self::unreadable(why, (!message.kind.is_empty()).then_some(message.kind), message.message)
+                Self::malformed(why, (!message.kind.is_empty()).then_some(message.kind), message.message)
             }
             (Ok(()), _) => Self::Other,
-            (Err(error), _) => match quoted(&line, "type") {
-                Some(kind) => {
-                    Self::unreadable(error.to_string(), kind, quoted(&line, "message").flatten().unwrap_or_default())
-                }
+            (Err(error), _) => match find_quoted_value(&line, "type") {
+                Some(kind) => Self::malformed(
+                    error.to_string(),
+                    kind,
+                    find_quoted_value(&line, "message").flatten().unwrap_or_default(),
+                ),
                 None => Self::Other,
             },
         }
     }
 
     /// `kind` is `None` when it is not known.
-    fn unreadable(why: String, kind: Option<String>, message: String) -> Self {
-        let weight = kind.map(|kind| Message { kind, ..Message::default() }.weight());
-        let is_error = matches!(weight, None | Some(Weight::Error | Weight::Critical));
-        Self::Unreadable(Unreadable { why, error: is_error.then_some(message) })
+    fn malformed(why: String, kind: Option<String>, message: String) -> Self {
+        let weight = kind.map(|kind| Message { kind, ..Message::default() }.severity());
+        let is_error = matches!(weight, None | Some(Severity::Error | Severity::Critical));
+        Self::Malformed(MalformedStatus { reason: why, error: is_error.then_some(message) })
     }
 }
 
 /// The value of a key in what is meant as an object: JSON that breaks off, or as JavaScript and Python print it. The outer `None` is no such
 /// key with a text, the inner one a text without an end.
-fn quoted(line: &str, key: &str) -> Option<Option<String>> {
+fn find_quoted_value(line: &str, key: &str) -> Option<Option<String>> {
     let line = line.trim_start_matches('\u{feff}').trim_start().strip_prefix('{')?;
     let lower = line.to_ascii_lowercase();
     lower.match_indices(key).find_map(|(at, _)| {
@@ -87,7 +89,7 @@ fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('\\') {
         let (before, escape) = rest.split_at(at);
         text.push_str(before);
-        let (length, is_lone) = match (unit(escape), escape.get(6..).and_then(unit)) {
+        let (length, is_lone) = match (utf16_unit(escape), escape.get(6..).and_then(utf16_unit)) {
             (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
             (Some(0xd800..=0xdfff), _) => (6, true),
             (Some(_), _) => (6, false),
@@ -103,7 +105,7 @@ fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
 }
 
 /// The number of an escape `\uXXXX` at the beginning of a text.
-fn unit(text: &str) -> Option<u16> {
+fn utf16_unit(text: &str) -> Option<u16> {
     let digits =
         text.strip_prefix("\\u")?.get(..4).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     u16::from_str_radix(digits, 16).ok()
@@ -111,17 +113,17 @@ fn unit(text: &str) -> Option<u16> {
 
 /// What was read so far.
 #[derive(Debug, Default)]
-struct Draft {
+struct StatusVisitor {
     message: Message,
     /// It is an object, or `null`, which Go takes for one without members.
     is_message: bool,
     has_type: bool,
     has_message: bool,
     /// The first value of a wrong type.
-    wrong: Option<String>,
+    type_error: Option<String>,
 }
 
-impl<'de> Visitor<'de> for &mut Draft {
+impl<'de> Visitor<'de> for &mut StatusVisitor {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,23 +138,23 @@ impl<'de> Visitor<'de> for &mut Draft {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         self.is_message = true;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            let value = match folded(&key).as_str() {
+            let value = match fold_key(&key).as_str() {
                 "type" => {
                     self.has_type = true;
-                    map.next_value_seed(Scalar(Slot::Text(&mut self.message.kind)))?
+                    map.next_value_seed(StatusFieldSeed(StatusField::Text(&mut self.message.kind)))?
                 }
                 "message" => {
                     self.has_message = true;
-                    map.next_value_seed(Scalar(Slot::Text(&mut self.message.message)))?
+                    map.next_value_seed(StatusFieldSeed(StatusField::Text(&mut self.message.message)))?
                 }
-                "no_retry" => map.next_value_seed(Scalar(Slot::Flag(&mut self.message.no_retry)))?,
+                "no_retry" => map.next_value_seed(StatusFieldSeed(StatusField::Flag(&mut self.message.no_retry)))?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     Ok(())
                 }
             };
             if let Err(found) = value {
-                self.wrong.get_or_insert_with(|| format!("its `{key}` is {found}"));
+                self.type_error.get_or_insert_with(|| format!("its `{key}` is {found}"));
             }
         }
         Ok(())
@@ -185,7 +187,7 @@ impl<'de> Visitor<'de> for &mut Draft {
 }
 
 /// A key as Go compares it: in lower case, with the two letters that fold to ASCII.
-fn folded(key: &str) -> String {
+fn fold_key(key: &str) -> String {
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
@@ -195,73 +197,73 @@ fn folded(key: &str) -> String {
 }
 
 /// Where the value of a key belongs.
-enum Slot<'a> {
+enum StatusField<'a> {
     Text(&'a mut String),
     Flag(&'a mut bool),
 }
 
 /// Reads any value; one of another type is named and passed over.
-struct Scalar<'a>(Slot<'a>);
+struct StatusFieldSeed<'a>(StatusField<'a>);
 
-type Fit = Result<(), &'static str>;
+type FieldResult = Result<(), &'static str>;
 
-impl<'de> DeserializeSeed<'de> for Scalar<'_> {
-    type Value = Fit;
+impl<'de> DeserializeSeed<'de> for StatusFieldSeed<'_> {
+    type Value = FieldResult;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Fit, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<FieldResult, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Scalar<'_> {
-    type Value = Fit;
+impl<'de> Visitor<'de> for StatusFieldSeed<'_> {
+    type Value = FieldResult;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Fit, E> {
+    fn visit_unit<E>(self) -> Result<FieldResult, E> {
         Ok(Ok(()))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Fit, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<FieldResult, E> {
         Ok(match self.0 {
-            Slot::Flag(flag) => {
+            StatusField::Flag(flag) => {
                 *flag = value;
                 Ok(())
             }
-            Slot::Text(_) => Err("true or false"),
+            StatusField::Text(_) => Err("true or false"),
         })
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Fit, E> {
+    fn visit_str<E>(self, value: &str) -> Result<FieldResult, E> {
         Ok(match self.0 {
-            Slot::Text(text) => {
+            StatusField::Text(text) => {
                 value.clone_into(text);
                 Ok(())
             }
-            Slot::Flag(_) => Err("a text"),
+            StatusField::Flag(_) => Err("a text"),
         })
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Fit, E> {
+    fn visit_u64<E>(self, _: u64) -> Result<FieldResult, E> {
         Ok(Err("a number"))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Fit, E> {
+    fn visit_i64<E>(self, _: i64) -> Result<FieldResult, E> {
         Ok(Err("a number"))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Fit, E> {
+    fn visit_f64<E>(self, _: f64) -> Result<FieldResult, E> {
         Ok(Err("a number"))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Fit, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<FieldResult, A::Error> {
         while values.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Err("a list"))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fit, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FieldResult, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(Err("an object"))
     }

@@ -4,52 +4,52 @@ use std::collections::BTreeMap;
 
 /// Nanoseconds of processor time, as the queue counts them for one task (a *virtual runtime*, as in Linux's fair scheduler): what the task
 /// used, and what it was moved forward by after it had waited for something else than its turn.
-pub(super) type Runtime = u64;
+pub(super) type VirtualRuntime = u64;
 
 /// Tasks that wait for a thread. The one with the least runtime goes first; of equals, the one that waits longest.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
-    waiting: BTreeMap<(Runtime, u64), T>,
+    waiting: BTreeMap<(VirtualRuntime, u64), T>,
     /// What each thread runs, with its runtime at the beginning of the turn.
-    running: Vec<Option<Runtime>>,
+    running: Vec<Option<VirtualRuntime>>,
     /// The least runtime of all tasks that could go on; never falls. A task that comes or returns starts here, so it owes nobody for the time
     /// before it came, and cannot save up turns while it sleeps.
-    floor: Runtime,
-    pushed: u64,
+    min_runtime: VirtualRuntime,
+    push_count: u64,
 }
 
 impl<T> FairQueue<T> {
     pub(super) fn new(threads: usize) -> Self {
-        Self { waiting: BTreeMap::new(), running: vec![None; threads], floor: 0, pushed: 0 }
+        Self { waiting: BTreeMap::new(), running: vec![None; threads], min_runtime: 0, push_count: 0 }
     }
 
     /// Adds a task that has used `runtime` so far.
-    pub(super) fn push(&mut self, runtime: Runtime, task: T) {
-        self.pushed += 1;
-        self.waiting.insert((runtime.max(self.floor), self.pushed), task);
+    pub(super) fn push(&mut self, runtime: VirtualRuntime, task: T) {
+        self.push_count += 1;
+        self.waiting.insert((runtime.max(self.min_runtime), self.push_count), task);
     }
 
     /// Gives a thread the task whose turn it is, with its runtime. The turn ends with [`end`](Self::end).
-    pub(super) fn begin(&mut self, thread: usize) -> Option<(Runtime, T)> {
+    pub(super) fn start_turn(&mut self, thread: usize) -> Option<(VirtualRuntime, T)> {
         let ((runtime, _), task) = self.waiting.pop_first()?;
         self.set_running(thread, Some(runtime));
         Some((runtime, task))
     }
 
     /// Ends the turn of a thread, whose task has a runtime of `runtime` now. A task that can go on was pushed again before.
-    pub(super) fn end(&mut self, thread: usize, runtime: Runtime) {
+    pub(super) fn end_turn(&mut self, thread: usize, runtime: VirtualRuntime) {
         self.set_running(thread, None);
         let running = self.running.iter().flatten().min().copied();
-        let least = [running, self.least_waiting()].into_iter().flatten().fold(runtime, Runtime::min);
-        self.floor = self.floor.max(least);
+        let least = [running, self.min_waiting_runtime()].into_iter().flatten().fold(runtime, VirtualRuntime::min);
+        self.min_runtime = self.min_runtime.max(least);
     }
 
     /// Runtime of the task whose turn is next.
-    pub(super) fn least_waiting(&self) -> Option<Runtime> {
+    pub(super) fn min_waiting_runtime(&self) -> Option<VirtualRuntime> {
         self.waiting.first_key_value().map(|((runtime, _), _)| *runtime)
     }
 
-    fn set_running(&mut self, thread: usize, runtime: Option<Runtime>) {
+    fn set_running(&mut self, thread: usize, runtime: Option<VirtualRuntime>) {
         if let Some(running) = self.running.get_mut(thread) {
             *running = runtime;
         }
@@ -65,52 +65,52 @@ mod tests {
     use super::*;
 
     /// Nanoseconds after which a running task is asked whether somebody else should go on.
-    const QUANTUM: Runtime = 1_000_000;
+    const QUANTUM: VirtualRuntime = 1_000_000;
     /// Quanta after which a turn ends although nobody waits.
     const MAX_SLICE: u64 = 8;
 
     /// A task of the simulation.
     #[derive(Debug, Clone, Copy)]
-    enum Kind {
+    enum TaskKind {
         /// Computes without end.
         Busy,
         /// Computes for that many nanoseconds, then sleeps for that many quanta, again and again.
-        Naps { computes: Runtime, sleeps: u64 },
+        Sleeper { computes: VirtualRuntime, sleeps: u64 },
     }
 
     #[derive(Debug, Clone, Copy, Default)]
-    struct Task {
-        runtime: Runtime,
+    struct SimulatedTask {
+        runtime: VirtualRuntime,
         /// Processor time used.
-        used: Runtime,
+        used: VirtualRuntime,
         /// Quantum in which it wakes.
         wakes: u64,
         asleep: bool,
         /// Nanoseconds until it sleeps.
-        until_nap: Runtime,
+        until_nap: VirtualRuntime,
         /// Most quanta that it waited for its turn after it woke.
         waited: u64,
         woke: u64,
     }
 
     #[derive(Debug, Clone, Copy)]
-    struct Turn {
+    struct SimulatedTurn {
         task: usize,
-        runtime: Runtime,
+        runtime: VirtualRuntime,
         ends: u64,
     }
 
     /// `threads` threads that run tasks a quantum at a time, by the rule that the epoch callback follows.
     struct Simulation {
         queue: FairQueue<usize>,
-        kinds: Vec<Kind>,
-        tasks: Vec<Task>,
-        running: Vec<Option<Turn>>,
+        kinds: Vec<TaskKind>,
+        tasks: Vec<SimulatedTask>,
+        running: Vec<Option<SimulatedTurn>>,
         now: u64,
     }
 
     impl Simulation {
-        fn new(threads: usize, kinds: &[Kind]) -> Self {
+        fn new(threads: usize, kinds: &[TaskKind]) -> Self {
             let mut simulation = Self {
                 queue: FairQueue::new(threads),
                 kinds: Vec::new(),
@@ -122,16 +122,16 @@ mod tests {
             simulation
         }
 
-        fn add(&mut self, kind: Kind) {
+        fn add(&mut self, kind: TaskKind) {
             let until_nap = match kind {
-                Kind::Busy => 0,
-                Kind::Naps { computes, .. } => computes,
+                TaskKind::Busy => 0,
+                TaskKind::Sleeper { computes, .. } => computes,
             };
             self.kinds.push(kind);
             let number = self.tasks.len();
-            self.tasks.push(Task { until_nap, woke: self.now, ..Task::default() });
+            self.tasks.push(SimulatedTask { until_nap, woke: self.now, ..SimulatedTask::default() });
             // Outside of a simulation tasks are anywhere within a quantum, too.
-            self.queue.push(number as Runtime * 25_037, number);
+            self.queue.push(number as VirtualRuntime * 25_037, number);
         }
 
         fn quantum(&mut self) {
@@ -149,15 +149,15 @@ mod tests {
                     let Some(mut turn) = self.running[thread].or_else(|| self.begin(thread)) else { break };
                     let task = &mut self.tasks[turn.task];
                     let uses = match self.kinds[turn.task] {
-                        Kind::Busy => left,
-                        Kind::Naps { .. } => left.min(task.until_nap),
+                        TaskKind::Busy => left,
+                        TaskKind::Sleeper { .. } => left.min(task.until_nap),
                     };
                     left -= uses;
                     task.used += uses;
                     turn.runtime += uses;
                     task.runtime = turn.runtime;
                     self.running[thread] = Some(turn);
-                    if let Kind::Naps { computes, sleeps } = self.kinds[turn.task] {
+                    if let TaskKind::Sleeper { computes, sleeps } = self.kinds[turn.task] {
                         task.until_nap -= uses;
                         if task.until_nap == 0 {
                             (task.asleep, task.wakes, task.until_nap) = (true, self.now + sleeps, computes);
@@ -166,7 +166,7 @@ mod tests {
                         }
                     }
                     // The tick of the epoch.
-                    let somebody_waits = self.queue.least_waiting().is_some_and(|least| least < turn.runtime);
+                    let somebody_waits = self.queue.min_waiting_runtime().is_some_and(|least| least < turn.runtime);
                     if left == 0 && (somebody_waits || turn.ends <= self.now) {
                         task.woke = self.now;
                         self.queue.push(turn.runtime, turn.task);
@@ -176,23 +176,23 @@ mod tests {
             }
         }
 
-        fn begin(&mut self, thread: usize) -> Option<Turn> {
-            let (runtime, number) = self.queue.begin(thread)?;
+        fn begin(&mut self, thread: usize) -> Option<SimulatedTurn> {
+            let (runtime, number) = self.queue.start_turn(thread)?;
             let task = &mut self.tasks[number];
             task.waited = task.waited.max(self.now - task.woke);
-            Some(Turn { task: number, runtime, ends: self.now + MAX_SLICE })
+            Some(SimulatedTurn { task: number, runtime, ends: self.now + MAX_SLICE })
         }
 
-        fn end(&mut self, thread: usize, turn: Turn) {
+        fn end(&mut self, thread: usize, turn: SimulatedTurn) {
             self.running[thread] = None;
-            self.queue.end(thread, turn.runtime);
+            self.queue.end_turn(thread, turn.runtime);
         }
 
         fn run(&mut self, quanta: u64) {
             (0..quanta).for_each(|_| self.quantum());
         }
 
-        fn used(&self, range: std::ops::Range<usize>) -> (Runtime, Runtime) {
+        fn used(&self, range: std::ops::Range<usize>) -> (VirtualRuntime, VirtualRuntime) {
             let used = || self.tasks[range.clone()].iter().map(|task| task.used);
             (used().min().unwrap(), used().max().unwrap())
         }
@@ -200,26 +200,26 @@ mod tests {
 
     #[test]
     fn three_busy_tasks_share_two_threads_evenly() {
-        let mut simulation = Simulation::new(2, &[Kind::Busy; 3]);
+        let mut simulation = Simulation::new(2, &[TaskKind::Busy; 3]);
         simulation.run(20_000);
         let (least, most) = simulation.used(0..3);
         assert!(most - least <= 2 * QUANTUM, "{least} {most}");
     }
 
     #[test]
-    fn who_comes_late_gets_an_even_share_from_then_on() {
-        let mut simulation = Simulation::new(1, &[Kind::Busy]);
+    fn a_late_task_gets_an_even_share_from_then_on() {
+        let mut simulation = Simulation::new(1, &[TaskKind::Busy]);
         simulation.run(10_000);
-        simulation.add(Kind::Busy);
+        simulation.add(TaskKind::Busy);
         simulation.run(10_000);
         let late = simulation.tasks[1].used;
         assert!(late.abs_diff(5_000 * QUANTUM) <= MAX_SLICE * QUANTUM, "{late}");
     }
 
     #[test]
-    fn a_task_that_slept_long_has_no_turns_in_store() {
-        let sleeper = Kind::Naps { computes: 100 * QUANTUM, sleeps: 10_000 };
-        let mut simulation = Simulation::new(1, &[Kind::Busy, sleeper]);
+    fn a_task_that_slept_long_has_no_credit() {
+        let sleeper = TaskKind::Sleeper { computes: 100 * QUANTUM, sleeps: 10_000 };
+        let mut simulation = Simulation::new(1, &[TaskKind::Busy, sleeper]);
         // The sleeper computes 100 quanta, sleeps 10,000, and computes again.
         simulation.run(10_200);
         let before = simulation.tasks[0].used;
@@ -229,21 +229,21 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_without_end_starve_nobody() {
-        let mut simulation = Simulation::new(1, &[Kind::Busy]);
+    fn endless_newcomers_starve_no_task() {
+        let mut simulation = Simulation::new(1, &[TaskKind::Busy]);
         for _ in 0..1_000 {
             // Each computes one quantum, and two come in every two quanta.
-            simulation.add(Kind::Naps { computes: QUANTUM, sleeps: u64::MAX / 2 });
+            simulation.add(TaskKind::Sleeper { computes: QUANTUM, sleeps: u64::MAX / 2 });
             simulation.run(2);
         }
         let used = simulation.tasks[0].used;
         assert!(used >= 990 * QUANTUM, "{used}");
     }
 
-    fn kind() -> impl Strategy<Value = Kind> {
+    fn kind() -> impl Strategy<Value = TaskKind> {
         prop_oneof![
-            Just(Kind::Busy),
-            (1..QUANTUM / 20, 1_u64..50).prop_map(|(computes, sleeps)| Kind::Naps { computes, sleeps }),
+            Just(TaskKind::Busy),
+            (1..QUANTUM / 20, 1_u64..50).prop_map(|(computes, sleeps)| TaskKind::Sleeper { computes, sleeps }),
         ]
     }
 
@@ -261,20 +261,20 @@ mod tests {
             simulation.run(100);
             simulation.tasks.iter_mut().for_each(|task| (task.used, task.waited) = (0, 0));
             simulation.run(2_000);
-            let used = |wanted: fn(&Kind) -> bool| {
+            let used = |wanted: fn(&TaskKind) -> bool| {
                 let of = simulation.kinds.iter().zip(&simulation.tasks).filter(|(kind, _)| wanted(kind));
                 of.map(|(_, task)| task.used).collect::<BTreeSet<_>>()
             };
-            let busy = used(|kind| matches!(kind, Kind::Busy));
+            let busy = used(|kind| matches!(kind, TaskKind::Busy));
             if let (Some(least), Some(most)) = (busy.first(), busy.last()) {
                 // Where each busy task has a thread of its own, there is nothing to share. Turns of up to MAX_SLICE lie across the ends of the time.
-                let is_shared = kinds.iter().filter(|kind| matches!(kind, Kind::Busy)).count() > threads;
+                let is_shared = kinds.iter().filter(|kind| matches!(kind, TaskKind::Busy)).count() > threads;
                 prop_assert!(!is_shared || most - least <= (MAX_SLICE + 4) * QUANTUM, "{least} {most}");
             }
-            let share = QUANTUM * threads as Runtime / kinds.len() as Runtime;
+            let share = QUANTUM * threads as VirtualRuntime / kinds.len() as VirtualRuntime;
             for (kind, task) in simulation.kinds.iter().zip(&simulation.tasks) {
                 // Who wants less than a quarter of its share waits for the tick, and for those who woke before.
-                if matches!(kind, Kind::Naps { computes, sleeps } if computes * 4 < share * sleeps) {
+                if matches!(kind, TaskKind::Sleeper { computes, sleeps } if computes * 4 < share * sleeps) {
                     prop_assert!(task.waited <= 2, "{kind:?} waited for {} quanta", task.waited);
                 }
             }

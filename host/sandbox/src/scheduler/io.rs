@@ -6,12 +6,12 @@ use crate::error::Error;
 
 /// A runtime for what guests wait for: timers, sockets, and the tasks that HTTP connections bring. One thread is enough, because no guest
 /// and nothing else that computes runs on it.
-pub(super) struct Io {
+pub(super) struct IoRuntime {
     runtime: Option<Runtime>,
     handle: Handle,
 }
 
-impl Io {
+impl IoRuntime {
     pub(super) fn start() -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
@@ -27,7 +27,7 @@ impl Io {
     }
 }
 
-impl Drop for Io {
+impl Drop for IoRuntime {
     fn drop(&mut self) {
         // The last thread for guests may end inside of another runtime, where dropping one that blocks panics.
         if let Some(runtime) = self.runtime.take() {

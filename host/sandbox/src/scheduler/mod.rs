@@ -10,37 +10,37 @@
 //! * The threads for guests have a lower priority than all others of the process: requests, the schedule and leases come first.
 //! * A task that waits for something costs its memory; it has no thread.
 
-mod demand;
 mod fair;
 mod io;
-mod shared;
+mod run_queue;
 mod slice;
 mod task;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod waiting_runtime;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use async_task::{Builder, ScheduleInfo, WithInfo};
 
-pub(crate) use demand::Demand;
 pub(crate) use slice::should_yield;
 pub use task::GuestTask;
+pub(crate) use waiting_runtime::WaitingRuntime;
 
-use self::io::Io;
-use self::shared::Shared;
-use self::task::{Account, Charged};
+use self::io::IoRuntime;
+use self::run_queue::RunQueue;
+use self::task::{ChargedTask, TaskRuntime};
 use crate::error::Error;
-use crate::ticker::Hurry;
+use crate::ticker::FastTicks;
 
 /// A task whose turn may come.
-type Runnable = async_task::Runnable<Arc<Account>>;
+type Runnable = async_task::Runnable<Arc<TaskRuntime>>;
 
 /// The threads for guests. They end when this is dropped and their tasks are gone.
 pub(crate) struct Scheduler {
-    shared: Arc<Shared>,
+    shared: Arc<RunQueue>,
 }
 
 impl Scheduler {
@@ -48,10 +48,10 @@ impl Scheduler {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub(crate) fn start(threads: usize, demand: Arc<Demand>, hurry: Hurry) -> Result<Self, Error> {
+    pub(crate) fn start(threads: usize, demand: Arc<WaitingRuntime>, hurry: FastTicks) -> Result<Self, Error> {
         let threads = threads.max(1);
-        let io = Arc::new(Io::start()?);
-        let scheduler = Self { shared: Arc::new(Shared::new(threads, demand, hurry)) };
+        let io = Arc::new(IoRuntime::start()?);
+        let scheduler = Self { shared: Arc::new(RunQueue::new(threads, demand, hurry)) };
         for number in 0..threads {
             thread::start(number, Arc::clone(&scheduler.shared), Arc::clone(&io))?;
         }
@@ -64,9 +64,9 @@ impl Scheduler {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let account = Arc::new(Account::default());
+        let account = Arc::new(TaskRuntime::default());
         let (of_task, of_queue) = (Arc::clone(&account), Arc::clone(&self.shared));
-        let alive = Shared::keep_alive(&self.shared);
+        let alive = RunQueue::register_task(&self.shared);
         let future = async move {
             let _alive = alive;
             tokio::select! {
@@ -79,7 +79,7 @@ impl Scheduler {
         let (runnable, task) = Builder::new()
             .propagate_panic(true)
             .metadata(account)
-            .spawn(|_| Charged::new(future, of_task), WithInfo(schedule));
+            .spawn(|_| ChargedTask::new(future, of_task), WithInfo(schedule));
         runnable.schedule();
         GuestTask(task)
     }

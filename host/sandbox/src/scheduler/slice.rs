@@ -4,59 +4,64 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::demand::Demand;
-use super::fair::Runtime;
-use crate::clock::processor_time;
+use super::fair::VirtualRuntime;
+use super::waiting_runtime::WaitingRuntime;
+use crate::clock::thread_cpu_time;
 
 /// After this time a busy guest yields even when nobody waits: the clocks of its own run (deadline, processor time, cancellation) are polled
 /// by the task that polls the guest. A little less than the ordinary tick of the epoch, so that each such tick ends a turn.
 const MAX_SLICE: Duration = Duration::from_millis(8);
 
 thread_local! {
-    static CURRENT: RefCell<Option<Slice>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<TimeSlice>> = const { RefCell::new(None) };
 }
 
-struct Slice {
-    demand: Arc<Demand>,
+struct TimeSlice {
+    waiting_runtime: Arc<WaitingRuntime>,
     /// Of the task, at the beginning of the turn and now.
-    at_start: Runtime,
-    now: Runtime,
+    start_runtime: VirtualRuntime,
+    charged_runtime: VirtualRuntime,
     started: Instant,
-    processor: Duration,
+    start_cpu: Duration,
 }
 
-impl Slice {
-    fn runtime(&self) -> Runtime {
-        let used = processor_time().saturating_sub(self.processor);
-        self.at_start.saturating_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX))
+impl TimeSlice {
+    fn runtime(&self) -> VirtualRuntime {
+        let used = thread_cpu_time().saturating_sub(self.start_cpu);
+        self.start_runtime.saturating_add(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
 /// Begins a turn on this thread.
-pub(super) fn begin(demand: Arc<Demand>, at_start: Runtime) {
-    let slice = Slice { demand, at_start, now: at_start, started: Instant::now(), processor: processor_time() };
+pub(super) fn begin(demand: Arc<WaitingRuntime>, at_start: VirtualRuntime) {
+    let slice = TimeSlice {
+        waiting_runtime: demand,
+        start_runtime: at_start,
+        charged_runtime: at_start,
+        started: Instant::now(),
+        start_cpu: thread_cpu_time(),
+    };
     CURRENT.with_borrow_mut(|current| *current = Some(slice));
 }
 
 /// Adds to the task's runtime what it has used since the beginning of the turn, and returns it. `None` where no turn was begun.
-pub(super) fn charge() -> Option<Runtime> {
+pub(super) fn charge() -> Option<VirtualRuntime> {
     CURRENT.with_borrow_mut(|current| {
         let slice = current.as_mut()?;
-        slice.now = slice.runtime();
-        Some(slice.now)
+        slice.charged_runtime = slice.runtime();
+        Some(slice.charged_runtime)
     })
 }
 
 /// Ends the turn; returns the task's runtime when it was last charged.
-pub(super) fn end() -> Option<Runtime> {
-    CURRENT.with_borrow_mut(Option::take).map(|slice| slice.now)
+pub(super) fn end() -> Option<VirtualRuntime> {
+    CURRENT.with_borrow_mut(Option::take).map(|slice| slice.charged_runtime)
 }
 
 /// Whether the task on this thread should let others go on. Where no scheduler of ours runs it, the answer is always yes.
 pub(crate) fn should_yield() -> bool {
     CURRENT.with_borrow(|current| {
         let Some(slice) = current else { return true };
-        slice.started.elapsed() >= MAX_SLICE
-            || slice.demand.least_waiting().is_some_and(|least| least < slice.runtime())
+        slice.started.elapsed() >= MAX_SLICE || slice.waiting_runtime.get().is_some_and(|least| least < slice.runtime())
     })
 }

@@ -7,47 +7,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use super::fair::Runtime;
+use super::fair::VirtualRuntime;
 use super::slice;
 
 /// Runtime of one task, kept while it waits.
 #[derive(Debug, Default)]
-pub(super) struct Account(AtomicU64);
+pub(super) struct TaskRuntime(AtomicU64);
 
-impl Account {
-    pub(super) fn runtime(&self) -> Runtime {
+impl TaskRuntime {
+    pub(super) fn runtime(&self) -> VirtualRuntime {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// Charges a task for its polls. The charge is written before the poll ends: the task may be queued on another thread right after.
-pub(super) struct Charged<F> {
+pub(super) struct ChargedTask<F> {
     /// `None` once it is dropped.
     future: Option<Pin<Box<F>>>,
-    account: Arc<Account>,
+    runtime: Arc<TaskRuntime>,
 }
 
-impl<F> Charged<F> {
-    pub(super) fn new(future: F, account: Arc<Account>) -> Self {
-        Self { future: Some(Box::pin(future)), account }
+impl<F> ChargedTask<F> {
+    pub(super) fn new(future: F, account: Arc<TaskRuntime>) -> Self {
+        Self { future: Some(Box::pin(future)), runtime: account }
     }
 }
 
-impl<F: Future> Future for Charged<F> {
+impl<F: Future> Future for ChargedTask<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let Some(future) = &mut self.future else { return Poll::Pending };
         let polled = future.as_mut().poll(context);
         if let Some(runtime) = slice::charge() {
-            self.account.0.store(runtime, Ordering::Relaxed);
+            self.runtime.0.store(runtime, Ordering::Relaxed);
         }
         polled
     }
 }
 
 /// A task that panics while it is dropped would end the process.
-impl<F> Drop for Charged<F> {
+impl<F> Drop for ChargedTask<F> {
     fn drop(&mut self) {
         let future = self.future.take();
         if catch_unwind(AssertUnwindSafe(|| drop(future))).is_err() {
@@ -59,7 +59,7 @@ impl<F> Drop for Charged<F> {
 /// A task on the threads for guests. Dropping this ends the task before its next turn.
 #[derive(Debug)]
 #[must_use = "dropping this ends the task; `detach` lets it go on"]
-pub struct GuestTask<T>(pub(super) async_task::Task<Option<T>, Arc<Account>>);
+pub struct GuestTask<T>(pub(super) async_task::Task<Option<T>, Arc<TaskRuntime>>);
 
 impl<T> GuestTask<T> {
     /// Lets the task go on without anybody who waits for it.

@@ -5,15 +5,15 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::task::yield_now;
 
-use super::{Demand, Scheduler, should_yield};
-use crate::engine::compiler_engine;
+use super::{Scheduler, WaitingRuntime, should_yield};
+use crate::engine::new_compiler_engine;
 use crate::ticker::Ticker;
 
 fn scheduler(threads: usize) -> Scheduler {
-    let demand = Arc::new(Demand::default());
-    let engine = compiler_engine(1 << 20).unwrap();
+    let demand = Arc::new(WaitingRuntime::default());
+    let engine = new_compiler_engine(1 << 20).unwrap();
     let ticker = Ticker::start(&engine, Arc::clone(&demand)).unwrap();
-    Scheduler::start(threads, demand, ticker.hurry()).unwrap()
+    Scheduler::start(threads, demand, ticker.fast_ticks()).unwrap()
 }
 
 /// Computes like a guest, which yields when it is told to, until the flag is set.
@@ -30,9 +30,9 @@ async fn compute(until: Arc<AtomicBool>) -> usize {
 }
 
 /// Sets the flag when it is dropped.
-struct Sets(Arc<AtomicBool>);
+struct SetOnDrop(Arc<AtomicBool>);
 
-impl Drop for Sets {
+impl Drop for SetOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -76,7 +76,7 @@ async fn a_task_whose_sockets_are_always_ready_lets_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_panic_reaches_who_waits_and_no_other_task() {
+async fn a_panic_reaches_the_awaiting_task_and_no_other() {
     let scheduler = scheduler(1);
     let panics = scheduler.spawn(async { panic!("on purpose") });
     let other = scheduler.spawn(async { 7 });
@@ -88,8 +88,8 @@ async fn a_panic_reaches_who_waits_and_no_other_task() {
 
 #[tokio::test]
 async fn a_panic_while_a_task_is_dropped_ends_no_thread() {
-    struct Bomb;
-    impl Drop for Bomb {
+    struct PanicOnDrop;
+    impl Drop for PanicOnDrop {
         fn drop(&mut self) {
             panic!("on purpose");
         }
@@ -97,7 +97,7 @@ async fn a_panic_while_a_task_is_dropped_ends_no_thread() {
     let scheduler = scheduler(1);
     let (begun, has_begun) = tokio::sync::oneshot::channel();
     let task = scheduler.spawn(async move {
-        let _bomb = Bomb;
+        let _bomb = PanicOnDrop;
         begun.send(()).unwrap();
         std::future::pending::<()>().await;
     });
@@ -110,12 +110,12 @@ async fn a_panic_while_a_task_is_dropped_ends_no_thread() {
 async fn dropping_a_task_ends_it_and_detaching_does_not() {
     let scheduler = scheduler(1);
     let (dropped, done) = (flag(), flag());
-    let sets = Sets(Arc::clone(&dropped));
+    let sets = SetOnDrop(Arc::clone(&dropped));
     let task = scheduler.spawn(async move {
         let _sets = sets;
         std::future::pending::<()>().await;
     });
-    let sets = Sets(Arc::clone(&done));
+    let sets = SetOnDrop(Arc::clone(&done));
     scheduler
         .spawn(async move {
             let _sets = sets;
@@ -133,15 +133,15 @@ async fn tasks_end_with_the_scheduler() {
     let scheduler = scheduler(2);
     let (begun, mut has_begun) = tokio::sync::mpsc::channel(100);
     let dropped = Arc::new(AtomicUsize::new(0));
-    struct Counts(Arc<AtomicUsize>);
-    impl Drop for Counts {
+    struct CountOnDrop(Arc<AtomicUsize>);
+    impl Drop for CountOnDrop {
         fn drop(&mut self) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
     let parked: Vec<_> = (0..100)
         .map(|_| {
-            let (begun, counts) = (begun.clone(), Counts(Arc::clone(&dropped)));
+            let (begun, counts) = (begun.clone(), CountOnDrop(Arc::clone(&dropped)));
             scheduler.spawn(async move {
                 let _counts = counts;
                 begun.send(()).await.unwrap();
@@ -160,7 +160,7 @@ async fn tasks_end_with_the_scheduler() {
 }
 
 #[tokio::test]
-async fn a_turn_ends_for_who_has_used_less() {
+async fn a_turn_ends_for_a_task_that_used_less() {
     let scheduler = scheduler(1);
     let done = flag();
     let busy = scheduler.spawn(compute(Arc::clone(&done)));

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::io::Io;
-use super::shared::Shared;
+use super::io::IoRuntime;
+use super::run_queue::RunQueue;
 use super::slice;
 use crate::error::Error;
 
 /// By how much the priority of guests is lower than that of the process. At 5 a guest has a quarter of a processor that a thread of
 /// ordinary priority wants, too: enough to go on under load, little enough that requests, the schedule and leases do not notice guests.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 5;
+const NICE_INCREMENT: i32 = 5;
 
-pub(super) fn start(number: usize, shared: Arc<Shared>, io: Arc<Io>) -> Result<(), Error> {
+pub(super) fn start(number: usize, shared: Arc<RunQueue>, io: Arc<IoRuntime>) -> Result<(), Error> {
     std::thread::Builder::new()
         .name(format!("konnector-guest-{number}"))
         .spawn(move || {
@@ -23,9 +23,9 @@ pub(super) fn start(number: usize, shared: Arc<Shared>, io: Arc<Io>) -> Result<(
         .map_err(|error| Error::Engine(format!("cannot start a thread for guests: {error}")))
 }
 
-fn run(number: usize, shared: &Shared, io: &Io) {
+fn run(number: usize, shared: &RunQueue, io: &IoRuntime) {
     let mut ended = None;
-    while let Some((runtime, runnable)) = shared.next(number, ended) {
+    while let Some((runtime, runnable)) = shared.next_task(number, ended) {
         slice::begin(Arc::clone(shared.demand()), runtime);
         // In tokio's context, so that timers and sockets find what drives them, and with its budget for one poll: a task whose sockets are
         // always ready lets others go on, too.
@@ -38,7 +38,7 @@ fn run(number: usize, shared: &Shared, io: &Io) {
 /// On Linux a priority belongs to a thread, elsewhere to the whole process.
 #[cfg(target_os = "linux")]
 fn lower_priority() {
-    if let Err(error) = rustix::process::nice(NICE) {
+    if let Err(error) = rustix::process::nice(NICE_INCREMENT) {
         tracing::warn!(%error, "threads for guests keep the priority of the process");
     }
 }

@@ -10,51 +10,58 @@ use crate::error::{Error, Result};
 use crate::secret::MasterKey;
 
 /// Bytes of a piece before it is encrypted.
-const PIECE: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 /// What encryption adds to a piece.
-const TAG: usize = 16;
+const TAG_BYTES: usize = 16;
 const MAGIC: &[u8] = b"konnector-backup-1\n";
 /// What every backup begins with, of whatever version.
-const FAMILY: &[u8] = b"konnector-backup-";
+const MAGIC_PREFIX: &[u8] = b"konnector-backup-";
 /// The longest header in bytes.
-const HEADER: usize = 4096;
+const MAX_HEADER_BYTES: usize = 4096;
 
 type Stream = StreamBE32<XChaCha20Poly1305>;
 
 /// The key of a backup is used for nothing else, so a nonce of zeros with the number of the piece is used once.
-fn stream(key: &MasterKey, salt: &str) -> Stream {
+fn cipher_stream(key: &MasterKey, salt: &str) -> Stream {
     let key = key.derive(&format!("backup/{salt}"));
     Stream::from_aead(XChaCha20Poly1305::new((&*key).into()), &Nonce::<XChaCha20Poly1305, Stream>::default())
 }
 
 /// Encrypts what is written to it.
-pub(super) struct Sealer<'a> {
+pub(super) struct EncryptingWriter<'a> {
     to: &'a mut dyn BackupWriter,
     stream: Stream,
     /// The beginning of the file, which each piece is bound to.
-    head: Vec<u8>,
-    piece: Vec<u8>,
+    header: Vec<u8>,
+    chunk: Vec<u8>,
     number: u32,
-    pub(super) written: u64,
+    pub(super) bytes_written: u64,
 }
 
-impl<'a> Sealer<'a> {
+impl<'a> EncryptingWriter<'a> {
     pub(super) async fn begin(to: &'a mut dyn BackupWriter, key: &MasterKey, header: &BackupHeader) -> Result<Self> {
         let json = serde_json::to_vec(header).map_err(|error| Error::backup(error.to_string()))?;
         let head = [MAGIC, json.as_slice(), b"\n"].concat();
-        to.write_all(&head).await.map_err(written)?;
-        let (piece, written) = (Vec::with_capacity(PIECE + TAG), head.len() as u64);
-        Ok(Self { to, stream: stream(key, &header.salt), head, piece, number: 0, written })
+        to.write_all(&head).await.map_err(write_error)?;
+        let (piece, written) = (Vec::with_capacity(CHUNK_BYTES + TAG_BYTES), head.len() as u64);
+        Ok(Self {
+            to,
+            stream: cipher_stream(key, &header.salt),
+            header: head,
+            chunk: piece,
+            number: 0,
+            bytes_written: written,
+        })
     }
 
     pub(super) async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             // A full piece is written when more is to come: the last one is another.
-            if self.piece.len() == PIECE {
-                self.seal(false).await?;
+            if self.chunk.len() == CHUNK_BYTES {
+                self.write_chunk(false).await?;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(PIECE - self.piece.len()));
-            self.piece.extend_from_slice(now);
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK_BYTES - self.chunk.len()));
+            self.chunk.extend_from_slice(now);
             bytes = later;
         }
         Ok(())
@@ -62,42 +69,42 @@ impl<'a> Sealer<'a> {
 
     /// Writes the last piece; answers how many bytes the file has.
     pub(super) async fn finish(mut self) -> Result<u64> {
-        self.seal(true).await?;
-        self.to.flush().await.map_err(written)?;
-        Ok(self.written)
+        self.write_chunk(true).await?;
+        self.to.flush().await.map_err(write_error)?;
+        Ok(self.bytes_written)
     }
 
-    async fn seal(&mut self, last: bool) -> Result<()> {
+    async fn write_chunk(&mut self, last: bool) -> Result<()> {
         self.stream
-            .encrypt_in_place(self.number, last, &self.head, &mut self.piece)
+            .encrypt_in_place(self.number, last, &self.header, &mut self.chunk)
             .map_err(|_| Error::backup("it is too large to encrypt"))?;
-        self.to.write_all(&self.piece).await.map_err(written)?;
-        self.written += self.piece.len() as u64;
+        self.to.write_all(&self.chunk).await.map_err(write_error)?;
+        self.bytes_written += self.chunk.len() as u64;
         self.number = self.number.checked_add(1).ok_or_else(|| Error::backup("it is too large to encrypt"))?;
-        self.piece.clear();
+        self.chunk.clear();
         Ok(())
     }
 }
 
-fn written(error: std::io::Error) -> Error {
+fn write_error(error: std::io::Error) -> Error {
     Error::backup(format!("it cannot be written: {error}"))
 }
 
 /// Decrypts a backup.
-pub(super) struct Opener<'a> {
+pub(super) struct DecryptingReader<'a> {
     from: &'a mut dyn BackupReader,
     stream: Stream,
-    head: Vec<u8>,
+    header: Vec<u8>,
     /// What of the next piece was read already.
-    ahead: Vec<u8>,
-    piece: Vec<u8>,
-    at: usize,
+    lookahead: Vec<u8>,
+    chunk: Vec<u8>,
+    offset: usize,
     number: u32,
     last: bool,
-    pub(super) read: u64,
+    pub(super) bytes_read: u64,
 }
 
-impl<'a> Opener<'a> {
+impl<'a> DecryptingReader<'a> {
     /// Reads the beginning.
     ///
     /// # Errors
@@ -105,13 +112,13 @@ impl<'a> Opener<'a> {
     pub(super) async fn begin(from: &'a mut dyn BackupReader, key: &MasterKey) -> Result<(Self, BackupHeader)> {
         let mut head = vec![0; MAGIC.len()];
         let begins = from.read_exact(&mut head).await.is_ok();
-        if !begins || !head.starts_with(FAMILY) {
+        if !begins || !head.starts_with(MAGIC_PREFIX) {
             return Err(Error::backup("it is no backup of konnector"));
         }
         if head != MAGIC {
             return Err(Error::backup("a newer konnector made it: use that one"));
         }
-        while head.len() < HEADER && head.iter().filter(|byte| **byte == b'\n').count() < 2 {
+        while head.len() < MAX_HEADER_BYTES && head.iter().filter(|byte| **byte == b'\n').count() < 2 {
             head.push(from.read_u8().await.map_err(|_| Error::backup("it is cut off at its beginning"))?);
         }
         let json = head.get(MAGIC.len()..).unwrap_or_default();
@@ -124,9 +131,22 @@ impl<'a> Opener<'a> {
             );
             return Err(Error::backup(reason));
         }
-        let (stream, read) = (stream(key, &header.salt), head.len() as u64);
+        let (stream, read) = (cipher_stream(key, &header.salt), head.len() as u64);
         let (ahead, piece) = (Vec::new(), Vec::new());
-        Ok((Self { from, stream, head, ahead, piece, at: 0, number: 0, last: false, read }, header))
+        Ok((
+            Self {
+                from,
+                stream,
+                header: head,
+                lookahead: ahead,
+                chunk: piece,
+                offset: 0,
+                number: 0,
+                last: false,
+                bytes_read: read,
+            },
+            header,
+        ))
     }
 
     /// Fills `bytes`.
@@ -135,7 +155,7 @@ impl<'a> Opener<'a> {
     /// [`Error::Backup`] when the backup is cut off or damaged.
     pub(super) async fn read(&mut self, mut bytes: &mut [u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let some = self.some(bytes.len()).await?;
+            let some = self.read_some(bytes.len()).await?;
             let (now, later) = bytes.split_at_mut(some.len());
             now.copy_from_slice(some);
             bytes = later;
@@ -144,52 +164,53 @@ impl<'a> Opener<'a> {
     }
 
     /// The next bytes, at least one and at most `most`.
-    pub(super) async fn some(&mut self, most: usize) -> Result<&[u8]> {
-        while self.at == self.piece.len() {
+    pub(super) async fn read_some(&mut self, most: usize) -> Result<&[u8]> {
+        while self.offset == self.chunk.len() {
             if self.last {
                 return Err(Error::backup("it ends within an entry"));
             }
-            self.next().await?;
+            self.read_chunk().await?;
         }
-        let end = self.piece.len().min(self.at.saturating_add(most));
-        let some = self.piece.get(self.at..end).unwrap_or_default();
-        self.at = end;
+        let end = self.chunk.len().min(self.offset.saturating_add(most));
+        let some = self.chunk.get(self.offset..end).unwrap_or_default();
+        self.offset = end;
         Ok(some)
     }
 
     /// Insists on being at the end.
     pub(super) fn finish(&self) -> Result<()> {
-        if self.last && self.at == self.piece.len() {
+        if self.last && self.offset == self.chunk.len() {
             return Ok(());
         }
         Err(Error::backup("something stands behind its end"))
     }
 
-    async fn next(&mut self) -> Result<()> {
+    async fn read_chunk(&mut self) -> Result<()> {
         // One byte more than a piece has tells that another one follows.
-        let mut piece = std::mem::take(&mut self.ahead);
-        let missing = (PIECE + TAG + 1).saturating_sub(piece.len()) as u64;
+        let mut piece = std::mem::take(&mut self.lookahead);
+        let missing = (CHUNK_BYTES + TAG_BYTES + 1).saturating_sub(piece.len()) as u64;
         let limited = &mut (&mut *self.from).take(missing);
         limited.read_to_end(&mut piece).await.map_err(|error| Error::backup(format!("it cannot be read: {error}")))?;
-        self.last = piece.len() <= PIECE + TAG;
+        self.last = piece.len() <= CHUNK_BYTES + TAG_BYTES;
         if !self.last {
-            self.ahead.extend(piece.pop());
+            self.lookahead.extend(piece.pop());
         }
-        let place = self.read;
-        self.read += piece.len() as u64;
+        let place = self.bytes_read;
+        self.bytes_read += piece.len() as u64;
         let sealed = if self.last { piece.clone() } else { Vec::new() };
-        if self.stream.decrypt_in_place(self.number, self.last, &self.head, &mut piece).is_err() {
+        if self.stream.decrypt_in_place(self.number, self.last, &self.header, &mut piece).is_err() {
             let mut whole = sealed;
-            let cut_off = self.last && self.stream.decrypt_in_place(self.number, false, &self.head, &mut whole).is_ok();
+            let cut_off =
+                self.last && self.stream.decrypt_in_place(self.number, false, &self.header, &mut whole).is_ok();
             return Err(Error::backup(if cut_off || piece.is_empty() {
-                format!("it is cut off after {} bytes", self.read)
+                format!("it is cut off after {} bytes", self.bytes_read)
             } else if self.last {
                 format!("it is cut off or damaged behind byte {place}")
             } else {
-                format!("it is damaged between the bytes {place} and {}", self.read)
+                format!("it is damaged between the bytes {place} and {}", self.bytes_read)
             }));
         }
-        (self.piece, self.at) = (piece, 0);
+        (self.chunk, self.offset) = (piece, 0);
         self.number = self.number.wrapping_add(1);
         Ok(())
     }

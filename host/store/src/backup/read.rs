@@ -3,37 +3,37 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::contents::{Contents, Met};
-use super::crypt::Opener;
-use super::record::{Reader, Record};
+use super::blob_tracker::{BlobDigest, BlobTracker};
+use super::crypt::DecryptingReader;
+use super::record::{BackupRecord, RecordReader};
 use super::{BackupHeader, BackupReader, BackupSummary};
 use crate::blob::BlobId;
-use crate::document::LIMIT as MAX_DOCUMENT_BYTES;
+use crate::document::MAX_DOCUMENT_BYTES;
 use crate::error::{Error, Result};
-use crate::fsck::Schema;
-use crate::kv::{Batch, Committed};
-use crate::open::FORMAT;
+use crate::fsck::DocumentSchema;
+use crate::kv::{Batch, CommitOutcome};
+use crate::open::CURRENT_FORMAT;
 use crate::secret::MasterKey;
 use crate::store::Store;
 use crate::{failpoint, feed, frame, key};
 
 /// How many entries are written in one commit.
-const PAGE: usize = 512;
+const RESTORE_BATCH_SIZE: usize = 512;
 
 /// Reads a whole backup and checks all of it: that every piece is there and unchanged, every entry readable, that it holds what its end
 /// says, and every content that a document refers to. `told` hears how many bytes were read.
 ///
 /// # Errors
 /// [`Error::Backup`], saying what is wrong with it; [`Error::Corrupt`] when an entry was damaged when the backup was made;
-/// [`Error::Contents`] when contents were.
+/// [`Error::BlobsDamaged`] when contents were.
 pub async fn verify_backup(
     from: &mut dyn BackupReader,
-    schema: &dyn Schema,
+    schema: &dyn DocumentSchema,
     key: &MasterKey,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<BackupSummary> {
-    let mut contents = Contents::new(schema);
-    let summary = read(from, key, &mut Into::Check(&mut contents), told).await?;
+    let mut contents = BlobTracker::new(schema);
+    let summary = read_backup(from, key, &mut BackupSink::Verify(&mut contents), told).await?;
     contents.finish()?;
     Ok(summary)
 }
@@ -57,28 +57,28 @@ impl Store {
             let reason = "it holds data already: restore into a new folder".to_owned();
             return Err(Error::Invalid { field: "data folder", reason });
         }
-        let summary = read(from, key, &mut Into::Store(self), told).await?;
-        feed::begin_again(self).await?;
-        self.note_key(&summary.header.key)?;
+        let summary = read_backup(from, key, &mut BackupSink::Store(self), told).await?;
+        feed::renew_incarnation(self).await?;
+        self.save_key_fingerprint(&summary.header.key)?;
         Ok(summary)
     }
 }
 
 /// What becomes of what is read.
-enum Into<'a, 'b> {
+enum BackupSink<'a, 'b> {
     Store(&'a Store),
-    Check(&'a mut Contents<'b>),
+    Verify(&'a mut BlobTracker<'b>),
 }
 
-async fn read(
+async fn read_backup(
     from: &mut dyn BackupReader,
     key: &MasterKey,
-    into: &mut Into<'_, '_>,
+    into: &mut BackupSink<'_, '_>,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<BackupSummary> {
-    let (opener, header) = Opener::begin(from, key).await?;
-    let mut reader = Reader::new(opener);
-    if header.format > FORMAT {
+    let (opener, header) = DecryptingReader::begin(from, key).await?;
+    let mut reader = RecordReader::new(opener);
+    if header.format > CURRENT_FORMAT {
         let BackupHeader { program, format, .. } = &header;
         let reason = format!("it holds data of format {format}: use konnector {program} or a newer one");
         return Err(Error::backup(reason));
@@ -86,53 +86,53 @@ async fn read(
     let mut batch = Batch::default();
     loop {
         match reader.next().await? {
-            Record::Put { key, value } => {
-                frame::check(|| format!("entry {} of the backup", key.escape_ascii()), &value)?;
-                if let Into::Check(contents) = into {
-                    contents.entry(&key, Some(&value));
+            BackupRecord::Put { key, value } => {
+                frame::verify(|| format!("entry {} of the backup", key.escape_ascii()), &value)?;
+                if let BackupSink::Verify(contents) = into {
+                    contents.add_entry(&key, Some(&value));
                 }
                 batch.put(key, value);
             }
-            Record::Remove { key } => {
-                if let Into::Check(contents) = into {
-                    contents.entry(&key, None);
+            BackupRecord::Remove { key } => {
+                if let BackupSink::Verify(contents) = into {
+                    contents.add_entry(&key, None);
                 }
                 batch.remove(key);
             }
-            Record::Blob { id, size } => blob(&mut reader, into, id, size, told).await?,
-            Record::End => break,
+            BackupRecord::Blob { id, size } => read_blob(&mut reader, into, id, size, told).await?,
+            BackupRecord::End => break,
         }
-        if batch.len() >= PAGE {
-            write(into, std::mem::take(&mut batch)).await?;
-            told(reader.read());
+        if batch.len() >= RESTORE_BATCH_SIZE {
+            write_batch(into, std::mem::take(&mut batch)).await?;
+            told(reader.bytes_read());
         }
     }
-    write(into, batch).await?;
-    told(reader.read());
-    Ok(BackupSummary { header, entries: reader.counts.entries, blobs: reader.counts.blobs, bytes: reader.read() })
+    write_batch(into, batch).await?;
+    told(reader.bytes_read());
+    Ok(BackupSummary { header, entries: reader.counts.entries, blobs: reader.counts.blobs, bytes: reader.bytes_read() })
 }
 
-async fn write(into: &Into<'_, '_>, batch: Batch) -> Result<()> {
-    if let Into::Store(store) = into {
+async fn write_batch(into: &BackupSink<'_, '_>, batch: Batch) -> Result<()> {
+    if let BackupSink::Store(store) = into {
         // Without checks it cannot be refused.
-        let _: Committed = store.kv().commit(batch).await?;
+        let _: CommitOutcome = store.kv().commit(batch).await?;
         failpoint::hit("restore.entries").map_err(Error::io("write", "the restored store"))?;
     }
     Ok(())
 }
 
-async fn blob(
-    reader: &mut Reader<'_>,
-    into: &mut Into<'_, '_>,
+async fn read_blob(
+    reader: &mut RecordReader<'_>,
+    into: &mut BackupSink<'_, '_>,
     id: BlobId,
     size: u64,
     told: &mut (dyn FnMut(u64) + Send),
 ) -> Result<()> {
     let mut writer = match into {
-        Into::Store(store) => Some(store.blobs().create_as(id).await?),
-        Into::Check(_) => None,
+        BackupSink::Store(store) => Some(store.blobs().create_as(id).await?),
+        BackupSink::Verify(_) => None,
     };
-    let mut bytes = matches!(into, Into::Check(contents) if contents.is_body(&id)).then(Vec::new);
+    let mut bytes = matches!(into, BackupSink::Verify(contents) if contents.is_body(&id)).then(Vec::new);
     if bytes.is_some() && size > MAX_DOCUMENT_BYTES as u64 {
         return Err(Error::backup(format!(
             "the document in blob {id} has {size} bytes, and none is larger than {MAX_DOCUMENT_BYTES}"
@@ -140,7 +140,7 @@ async fn blob(
     }
     let (mut left, mut hash) = (size, Sha256::new());
     while left > 0 {
-        let content = reader.content(left).await?;
+        let content = reader.read_blob_chunk(left).await?;
         left -= content.len() as u64;
         match &mut writer {
             Some(writer) => writer.write(Bytes::copy_from_slice(content)).await?,
@@ -149,10 +149,10 @@ async fn blob(
         if let Some(bytes) = &mut bytes {
             bytes.extend_from_slice(content);
         }
-        told(reader.read());
+        told(reader.bytes_read());
     }
-    if let Into::Check(contents) = into {
-        contents.met(id, Met { size, sha256: hash.finalize().into() }, bytes.as_deref());
+    if let BackupSink::Verify(contents) = into {
+        contents.add_blob(id, BlobDigest { size, sha256: hash.finalize().into() }, bytes.as_deref());
     }
     if let Some(writer) = writer {
         writer.finish().await?;

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::crypt::{Opener, Sealer};
+use super::crypt::{DecryptingReader, EncryptingWriter};
 use crate::blob::BlobId;
 use crate::error::{Error, Result};
-use crate::kv::Write;
+use crate::kv::KvWrite;
 use sha2::{Digest, Sha256};
 
 const PUT: u8 = 1;
@@ -15,7 +15,7 @@ const END: u8 = 4;
 
 /// What is in a backup so far.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct RecordCounts {
     pub(super) entries: u64,
     pub(super) blobs: u64,
     /// Of blobs.
@@ -23,42 +23,45 @@ pub(super) struct Counts {
 }
 
 /// Writes records.
-pub(super) struct Records<'a> {
-    sealer: Sealer<'a>,
+pub(super) struct RecordWriter<'a> {
+    sealer: EncryptingWriter<'a>,
     hash: Sha256,
-    counts: Counts,
+    counts: RecordCounts,
 }
 
-impl<'a> Records<'a> {
-    pub(super) fn new(sealer: Sealer<'a>) -> Self {
-        Self { sealer, hash: Sha256::new(), counts: Counts::default() }
+impl<'a> RecordWriter<'a> {
+    pub(super) fn new(sealer: EncryptingWriter<'a>) -> Self {
+        Self { sealer, hash: Sha256::new(), counts: RecordCounts::default() }
     }
 
-    pub(super) fn written(&self) -> u64 {
-        self.sealer.written
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.sealer.bytes_written
     }
 
     /// An entry, `None` for one that was removed.
-    pub(super) async fn entry(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+    pub(super) async fn write_entry(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         self.counts.entries += 1;
         match value {
             Some(value) => {
-                self.write(&[&[PUT], length(key)?.as_slice(), length(value)?.as_slice(), key, value].concat()).await
+                self.write(
+                    &[&[PUT], encode_length(key)?.as_slice(), encode_length(value)?.as_slice(), key, value].concat(),
+                )
+                .await
             }
-            None => self.write(&[&[REMOVE], length(key)?.as_slice(), key].concat()).await,
+            None => self.write(&[&[REMOVE], encode_length(key)?.as_slice(), key].concat()).await,
         }
     }
 
     /// Several of them.
-    pub(super) async fn entries(&mut self, entries: Vec<Write>) -> Result<()> {
+    pub(super) async fn write_entries(&mut self, entries: Vec<KvWrite>) -> Result<()> {
         for (key, value) in entries {
-            self.entry(&key, value.as_deref()).await?;
+            self.write_entry(&key, value.as_deref()).await?;
         }
         Ok(())
     }
 
     /// The beginning of a blob; its content follows.
-    pub(super) async fn blob(&mut self, id: BlobId, size: u64) -> Result<()> {
+    pub(super) async fn write_blob_header(&mut self, id: BlobId, size: u64) -> Result<()> {
         self.counts.blobs += 1;
         self.counts.bytes += size;
         self.write(&[&[BLOB], id.as_bytes().as_slice(), &size.to_be_bytes()].concat()).await
@@ -70,9 +73,9 @@ impl<'a> Records<'a> {
     }
 
     /// Answers what was written, and how many bytes the backup has.
-    pub(super) async fn finish(mut self) -> Result<(Counts, u64)> {
+    pub(super) async fn finish(mut self) -> Result<(RecordCounts, u64)> {
         let hash: [u8; 32] = self.hash.finalize().into();
-        let Counts { entries, blobs, bytes } = self.counts;
+        let RecordCounts { entries, blobs, bytes } = self.counts;
         self.sealer.write(&[END]).await?;
         for number in [entries, blobs, bytes] {
             self.sealer.write(&number.to_be_bytes()).await?;
@@ -82,14 +85,14 @@ impl<'a> Records<'a> {
     }
 }
 
-fn length(bytes: &[u8]) -> Result<[u8; 2]> {
+fn encode_length(bytes: &[u8]) -> Result<[u8; 2]> {
     let length = u16::try_from(bytes.len()).map_err(|_| Error::backup("an entry is too large"))?;
     Ok(length.to_be_bytes())
 }
 
 /// One record.
 #[derive(Debug)]
-pub(super) enum Record {
+pub(super) enum BackupRecord {
     Put { key: Vec<u8>, value: Vec<u8> },
     Remove { key: Vec<u8> },
     Blob { id: BlobId, size: u64 },
@@ -97,91 +100,95 @@ pub(super) enum Record {
 }
 
 /// Reads records.
-pub(super) struct Reader<'a> {
-    opener: Opener<'a>,
+pub(super) struct RecordReader<'a> {
+    opener: DecryptingReader<'a>,
     hash: Sha256,
-    pub(super) counts: Counts,
+    pub(super) counts: RecordCounts,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(opener: Opener<'a>) -> Self {
-        Self { opener, hash: Sha256::new(), counts: Counts::default() }
+impl<'a> RecordReader<'a> {
+    pub(super) fn new(opener: DecryptingReader<'a>) -> Self {
+        Self { opener, hash: Sha256::new(), counts: RecordCounts::default() }
     }
 
     /// How many bytes were read.
-    pub(super) fn read(&self) -> u64 {
-        self.opener.read
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.opener.bytes_read
     }
 
     /// The next record; the content of a blob is to be read before the one after it.
     ///
     /// # Errors
     /// [`Error::Backup`] when the backup is cut off, damaged, or does not hold what its end says.
-    pub(super) async fn next(&mut self) -> Result<Record> {
-        let [kind] = self.plain().await?;
+    pub(super) async fn next(&mut self) -> Result<BackupRecord> {
+        let [kind] = self.read_unhashed().await?;
         if kind == END {
-            return self.end().await.map(|()| Record::End);
+            return self.verify_end().await.map(|()| BackupRecord::End);
         }
         self.hash.update([kind]);
         Ok(match kind {
             PUT => {
-                let (key, value) = (u16::from_be_bytes(self.array().await?), u16::from_be_bytes(self.array().await?));
+                let (key, value) =
+                    (u16::from_be_bytes(self.read_array().await?), u16::from_be_bytes(self.read_array().await?));
                 self.counts.entries += 1;
-                Record::Put { key: self.bytes(key.into()).await?, value: self.bytes(value.into()).await? }
+                BackupRecord::Put {
+                    key: self.read_bytes(key.into()).await?,
+                    value: self.read_bytes(value.into()).await?,
+                }
             }
             REMOVE => {
-                let key = u16::from_be_bytes(self.array().await?);
+                let key = u16::from_be_bytes(self.read_array().await?);
                 self.counts.entries += 1;
-                Record::Remove { key: self.bytes(key.into()).await? }
+                BackupRecord::Remove { key: self.read_bytes(key.into()).await? }
             }
             BLOB => {
-                let id = BlobId::from(Uuid::from_bytes(self.array().await?));
-                let size = u64::from_be_bytes(self.array().await?);
+                let id = BlobId::from(Uuid::from_bytes(self.read_array().await?));
+                let size = u64::from_be_bytes(self.read_array().await?);
                 self.counts.blobs += 1;
                 self.counts.bytes += size;
-                Record::Blob { id, size }
+                BackupRecord::Blob { id, size }
             }
             _ => return Err(Error::backup(format!("it holds a record of the unknown kind {kind}"))),
         })
     }
 
     /// Some of the content of a blob, of which `left` bytes are left.
-    pub(super) async fn content(&mut self, left: u64) -> Result<&[u8]> {
+    pub(super) async fn read_blob_chunk(&mut self, left: u64) -> Result<&[u8]> {
         let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let some = self.opener.some(most).await?;
+        let some = self.opener.read_some(most).await?;
         self.hash.update(some);
         Ok(some)
     }
 
-    async fn end(&mut self) -> Result<()> {
+    async fn verify_end(&mut self) -> Result<()> {
         let mut said = [0; 3];
         for number in &mut said {
-            *number = u64::from_be_bytes(self.plain().await?);
+            *number = u64::from_be_bytes(self.read_unhashed().await?);
         }
-        let hash: [u8; 32] = self.plain().await?;
+        let hash: [u8; 32] = self.read_unhashed().await?;
         self.opener.finish()?;
-        let Counts { entries, blobs, bytes } = self.counts;
+        let RecordCounts { entries, blobs, bytes } = self.counts;
         if said != [entries, blobs, bytes] || hash != <[u8; 32]>::from(std::mem::take(&mut self.hash).finalize()) {
             return Err(Error::backup("it does not hold what its end says"));
         }
         Ok(())
     }
 
-    async fn bytes(&mut self, length: usize) -> Result<Vec<u8>> {
+    async fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.opener.read(&mut bytes).await?;
         self.hash.update(&bytes);
         Ok(bytes)
     }
 
-    async fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let bytes = self.plain().await?;
+    async fn read_array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = self.read_unhashed().await?;
         self.hash.update(bytes);
         Ok(bytes)
     }
 
     /// Bytes that are not part of the checksum.
-    async fn plain<const N: usize>(&mut self) -> Result<[u8; N]> {
+    async fn read_unhashed<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.opener.read(&mut bytes).await?;
         Ok(bytes)

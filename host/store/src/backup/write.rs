@@ -5,23 +5,23 @@ use std::collections::HashSet;
 use chrono::Utc;
 use tokio::io::AsyncReadExt as _;
 
-use super::contents::{Contents, Expected};
-use super::crypt::Sealer;
-use super::record::{Counts, Records};
+use super::blob_tracker::{BlobTracker, ExpectedBlob};
+use super::crypt::EncryptingWriter;
+use super::record::{RecordCounts, RecordWriter};
 use super::{BackupHeader, BackupSummary, BackupWriter};
-use crate::blob::unwrapped;
+use crate::blob::into_store_error;
 use crate::error::{Conflict, Error, Result};
-use crate::fsck::Schema;
-use crate::kv::{Changed, Write};
-use crate::open::FORMAT;
+use crate::fsck::DocumentSchema;
+use crate::kv::{KvWrite, Tracking};
+use crate::open::CURRENT_FORMAT;
 use crate::secret::MasterKey;
 use crate::store::Store;
 use crate::{failpoint, feed, key};
 
 /// How many entries are read at once.
-const PAGE: usize = 256;
+const PAGE_SIZE: usize = 256;
 /// Commits are held up for as long as it takes to read this many entries again.
-const LAST: usize = 512;
+const MAX_FINAL_KEYS: usize = 512;
 
 impl Store {
     /// Writes everything that is stored at one moment during this call; what was acknowledged before is in it. Of contents, those that a
@@ -30,11 +30,11 @@ impl Store {
     /// Cancel safety: a backup without its end is refused when it is read.
     ///
     /// # Errors
-    /// [`Conflict::BackingUp`] while another backup is made; [`Error::Contents`] when contents are missing or damaged; [`Error::Backup`]
+    /// [`Conflict::BackupRunning`] while another backup is made; [`Error::BlobsDamaged`] when contents are missing or damaged; [`Error::Backup`]
     /// when it cannot be written, or more was written meanwhile than could be copied again; like [`Store::get`].
     pub async fn back_up(
         &self,
-        schema: &dyn Schema,
+        schema: &dyn DocumentSchema,
         key: &MasterKey,
         to: &mut dyn BackupWriter,
         told: &mut (dyn FnMut(u64) + Send),
@@ -45,12 +45,12 @@ impl Store {
         let header = BackupHeader {
             created_at: Utc::now(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
-            format: FORMAT,
+            format: CURRENT_FORMAT,
             key: key.fingerprint(),
             salt: hex::encode(salt),
         };
-        let changed = self.recorder().record().await?.ok_or(Conflict::BackingUp)?;
-        let kept = self.keeper().keep();
+        let changed = self.change_tracker().start().await?.ok_or(Conflict::BackupRunning)?;
+        let kept = self.deferred_deletes().pin();
         let made = self.write_backup(schema, key, to, told, header, changed).await;
         kept.release().await;
         made
@@ -58,102 +58,102 @@ impl Store {
 
     async fn write_backup(
         &self,
-        schema: &dyn Schema,
+        schema: &dyn DocumentSchema,
         key: &MasterKey,
         to: &mut dyn BackupWriter,
         told: &mut (dyn FnMut(u64) + Send),
         header: BackupHeader,
-        changed: Changed<'_>,
+        changed: Tracking<'_>,
     ) -> Result<BackupSummary> {
-        let mut records = Records::new(Sealer::begin(to, key, &header).await?);
-        let mut contents = Contents::new(schema);
+        let mut records = RecordWriter::new(EncryptingWriter::begin(to, key, &header).await?);
+        let mut contents = BlobTracker::new(schema);
 
-        let mut range = key::everything();
+        let mut range = key::all();
         loop {
-            let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
+            let page = self.kv().scan(&range.from, &range.to, PAGE_SIZE, false)?;
             let Some((last, _)) = page.last() else { break };
-            range.behind(last);
+            range.start_after(last);
             for (key, value) in &page {
-                contents.entry(key, Some(value));
-                records.entry(key, Some(value)).await?;
+                contents.add_entry(key, Some(value));
+                records.write_entry(key, Some(value)).await?;
             }
-            if changed.is_filling()? {
-                let (again, held) = changed.take().await?;
+            if changed.is_nearly_full()? {
+                let (again, held) = changed.drain().await?;
                 drop(held);
-                self.write_again(again, &mut records, &mut contents).await?;
+                self.write_changed(again, &mut records, &mut contents).await?;
             }
-            told(records.written());
+            told(records.bytes_written());
             tokio::task::yield_now().await;
         }
         failpoint::hit("backup.entries").map_err(Error::io("write", "the backup"))?;
         // Each round is shorter than the one before: commits wait for the disk, this does not.
         let last = loop {
-            let (again, held) = changed.take().await?;
-            if again.len() <= LAST {
-                break again.into_iter().map(|key| self.written(key)).collect::<Result<Vec<_>>>()?;
+            let (again, held) = changed.drain().await?;
+            if again.len() <= MAX_FINAL_KEYS {
+                break again.into_iter().map(|key| self.current_entries(key)).collect::<Result<Vec<_>>>()?;
             }
             drop(held);
-            self.write_again(again, &mut records, &mut contents).await?;
+            self.write_changed(again, &mut records, &mut contents).await?;
         };
         drop(changed);
         for entries in last {
-            note(&entries, &mut contents);
-            records.entries(entries).await?;
+            track(&entries, &mut contents);
+            records.write_entries(entries).await?;
         }
 
         // Whatever the entries refer to is kept until the end.
-        while let Some(expected) = contents.next() {
-            self.write_content(&expected, &mut records, &mut contents, told).await?;
+        while let Some(expected) = contents.next_expected() {
+            self.write_blob(&expected, &mut records, &mut contents, told).await?;
         }
         contents.finish()?;
         failpoint::hit("backup.blobs").map_err(Error::io("write", "the backup"))?;
-        let (Counts { entries, blobs, .. }, bytes) = records.finish().await?;
+        let (RecordCounts { entries, blobs, .. }, bytes) = records.finish().await?;
         told(bytes);
         Ok(BackupSummary { header, entries, blobs, bytes })
     }
 
-    async fn write_again(
+    async fn write_changed(
         &self,
         keys: HashSet<Vec<u8>>,
-        records: &mut Records<'_>,
-        contents: &mut Contents<'_>,
+        records: &mut RecordWriter<'_>,
+        contents: &mut BlobTracker<'_>,
     ) -> Result<()> {
         for key in keys {
-            let entries = self.written(key)?;
-            note(&entries, contents);
-            records.entries(entries).await?;
+            let entries = self.current_entries(key)?;
+            track(&entries, contents);
+            records.write_entries(entries).await?;
         }
         Ok(())
     }
 
     /// Writes a content. What is wrong with it is noted, and all that can be said of the others is said too.
-    async fn write_content(
+    async fn write_blob(
         &self,
-        Expected { document, link, is_body }: &Expected,
-        records: &mut Records<'_>,
-        contents: &mut Contents<'_>,
+        ExpectedBlob { document, link, is_body }: &ExpectedBlob,
+        records: &mut RecordWriter<'_>,
+        contents: &mut BlobTracker<'_>,
         told: &mut (dyn FnMut(u64) + Send),
     ) -> Result<()> {
         if *is_body {
-            match self.read_content(link).await {
+            match self.read_blob(link).await {
                 Ok(bytes) => {
-                    contents.body(document, link, &bytes);
-                    records.blob(link.blob, bytes.len() as u64).await?;
+                    contents.add_body(document, link, &bytes);
+                    records.write_blob_header(link.blob, bytes.len() as u64).await?;
                     records.write(&bytes).await?;
                 }
-                Err(error) => contents.failed(document, link.blob, &error),
+                Err(error) => contents.report_unreadable(document, link.blob, &error),
             }
             return Ok(());
         }
-        let mut content = match self.open_content(link).await {
+        let mut content = match self.open_blob(link).await {
             Ok(content) => content,
             Err(error) => {
-                contents.failed(document, link.blob, &error);
+                contents.report_unreadable(document, link.blob, &error);
                 return Ok(());
             }
         };
         let mut left = content.size();
-        records.blob(link.blob, left).await?;
+        records.write_blob_header(link.blob, left).await?;
         let mut buffer = vec![0; 64 * 1024];
         while left > 0 {
             match content.read(&mut buffer).await {
@@ -162,7 +162,7 @@ impl Store {
                     left -= (read as u64).min(left);
                 }
                 Err(error) => {
-                    contents.failed(document, link.blob, &unwrapped(link.blob, error));
+                    contents.report_unreadable(document, link.blob, &into_store_error(link.blob, error));
                     // The backup is given up at its end; until then it goes on as if, to find what else is wrong.
                     buffer.fill(0);
                     while left > 0 {
@@ -172,22 +172,22 @@ impl Store {
                     }
                 }
             }
-            told(records.written());
+            told(records.bytes_written());
         }
         Ok(())
     }
 
     /// What was written under a key and, where it is the place of a document in the feed, under the key that this tells.
-    fn written(&self, key: Vec<u8>) -> Result<Vec<Write>> {
+    fn current_entries(&self, key: Vec<u8>) -> Result<Vec<KvWrite>> {
         let value = self.kv().get(&key)?;
-        let entry = value.as_deref().and_then(|value| feed::entry_at(&key, value));
+        let entry = value.as_deref().and_then(|value| feed::entry_key(&key, value));
         let entry = entry.map(|entry| self.kv().get(&entry).map(|value| (entry, value))).transpose()?;
         Ok(entry.into_iter().chain([(key, value)]).collect())
     }
 }
 
-fn note(entries: &[Write], contents: &mut Contents<'_>) {
+fn track(entries: &[KvWrite], contents: &mut BlobTracker<'_>) {
     for (key, value) in entries {
-        contents.entry(key, value.as_deref());
+        contents.add_entry(key, value.as_deref());
     }
 }

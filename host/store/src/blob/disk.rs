@@ -13,32 +13,32 @@ use cap_std::fs::{Dir, File};
 use tokio::task::spawn_blocking;
 
 use super::digests::Digests;
-use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, unread};
+use super::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, classify_read_error};
+use crate::disk_space::DiskSpace;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::space::Space;
 
 /// Writes below this size are gathered, because each goes through another thread.
-const GATHER: usize = 128 * 1024;
+const WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Blobs under a folder.
 #[derive(Clone)]
 pub(crate) struct DiskBlobs {
-    folders: Arc<Folders>,
+    folders: Arc<BlobDirs>,
 }
 
-struct Folders {
+struct BlobDirs {
     path: PathBuf,
     blobs: Dir,
     tmp: Dir,
-    space: Space,
+    space: DiskSpace,
 }
 
 impl DiskBlobs {
     /// Opens the folders, which exist, and removes what unfinished writers of an earlier process left.
-    pub(crate) fn open(blobs: &Path, tmp: &Path, space: Space) -> Result<Self> {
+    pub(crate) fn open(blobs: &Path, tmp: &Path, space: DiskSpace) -> Result<Self> {
         let open = |path: &Path| Dir::open_ambient_dir(path, ambient_authority()).map_err(Error::io("open", path));
-        let folders = Folders { path: blobs.to_owned(), blobs: open(blobs)?, tmp: open(tmp)?, space };
+        let folders = BlobDirs { path: blobs.to_owned(), blobs: open(blobs)?, tmp: open(tmp)?, space };
         for entry in folders.tmp.entries().map_err(Error::io("list", tmp))? {
             let name = entry.map_err(Error::io("list", tmp))?.file_name();
             folders.tmp.remove_file(&name).map_err(Error::io("remove", tmp.join(&name)))?;
@@ -47,9 +47,9 @@ impl DiskBlobs {
     }
 
     /// Runs file operations where they may block.
-    async fn blocking<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Folders) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&BlobDirs) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let folders = Arc::clone(&self.folders);
         // The task neither panics nor is aborted, unless the runtime itself shuts down.
@@ -57,20 +57,20 @@ impl DiskBlobs {
     }
 }
 
-impl Folders {
-    fn failed(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
-        Error::io(action, self.path.join(location(id)))
+impl BlobDirs {
+    fn io_error(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
+        Error::io(action, self.path.join(blob_path(id)))
     }
 
     /// Like `failed`, for a blob that should be there.
-    fn missing_or_failed(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
-        let failed = self.failed(action, id);
-        move |error| unread(id, error).unwrap_or_else(failed)
+    fn read_error(&self, action: &'static str, id: BlobId) -> impl FnOnce(io::Error) -> Error {
+        let failed = self.io_error(action, id);
+        move |error| classify_read_error(id, error).unwrap_or_else(failed)
     }
 
     /// The size of a blob, which is a regular file: to open anything else may block, and to follow a link may lead to another blob.
     fn size(&self, id: BlobId) -> Result<u64> {
-        let metadata = self.blobs.symlink_metadata(location(id)).map_err(self.missing_or_failed("read", id))?;
+        let metadata = self.blobs.symlink_metadata(blob_path(id)).map_err(self.read_error("read", id))?;
         if metadata.is_file() {
             return Ok(metadata.len());
         }
@@ -80,7 +80,7 @@ impl Folders {
 
     fn open(&self, id: BlobId) -> Result<File> {
         self.size(id)?;
-        self.blobs.open(location(id)).map_err(self.missing_or_failed("open", id))
+        self.blobs.open(blob_path(id)).map_err(self.read_error("open", id))
     }
 
     /// Moves a synced file to its place, durably.
@@ -92,7 +92,7 @@ impl Folders {
             Err(error) => return Err(error),
         }
         failpoint::hit("blob.synced")?;
-        self.tmp.rename(id.to_string(), &self.blobs, location(id))?;
+        self.tmp.rename(id.to_string(), &self.blobs, blob_path(id))?;
         failpoint::hit("blob.renamed")?;
         self.blobs.open(shard)?.sync_all()?;
         failpoint::hit("blob.published")
@@ -104,7 +104,7 @@ fn shard(id: BlobId) -> String {
     id.to_string().split_off(30)
 }
 
-fn location(id: BlobId) -> PathBuf {
+fn blob_path(id: BlobId) -> PathBuf {
     Path::new(&shard(id)).join(id.to_string())
 }
 
@@ -113,31 +113,28 @@ impl Blobs for DiskBlobs {
     async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>> {
         let blobs = self.clone();
         let draft = self
-            .blocking(move |folders| {
-                let file = folders.tmp.create(id.to_string()).map_err(folders.failed("create", id))?;
-                Ok(Draft { blobs, id, file, digests: Digests::default(), published: false })
+            .run_blocking(move |folders| {
+                let file = folders.tmp.create(id.to_string()).map_err(folders.io_error("create", id))?;
+                Ok(BlobDraft { blobs, id, file, digests: Digests::default(), published: false })
             })
             .await?;
-        Ok(Box::new(Writer { draft: Some(draft), gathered: BytesMut::new() }))
+        Ok(Box::new(DiskBlobWriter { draft: Some(draft), buffer: BytesMut::new() }))
     }
 
     async fn duplicate(&self, id: &BlobId) -> Result<BlobId> {
         let (id, copy) = (*id, BlobId::new());
-        self.blocking(move |folders| {
+        self.run_blocking(move |folders| {
             let draft = copy.to_string();
-            let _unpublished = Unpublished { folders, name: &draft };
+            let _unpublished = TempFileGuard { folders, name: &draft };
             folders.size(id)?;
             // Blobs never change, so two names of one file will do, where the file system knows such.
-            if folders.blobs.hard_link(location(id), &folders.tmp, &draft).is_err() {
+            if folders.blobs.hard_link(blob_path(id), &folders.tmp, &draft).is_err() {
                 folders.space.check()?;
-                folders
-                    .blobs
-                    .copy(location(id), &folders.tmp, &draft)
-                    .map_err(folders.missing_or_failed("copy", id))?;
+                folders.blobs.copy(blob_path(id), &folders.tmp, &draft).map_err(folders.read_error("copy", id))?;
                 let synced = folders.tmp.open(&draft).and_then(|file| file.sync_all());
-                synced.map_err(folders.failed("write", copy))?;
+                synced.map_err(folders.io_error("write", copy))?;
             }
-            folders.publish(copy).map_err(folders.failed("write", copy))?;
+            folders.publish(copy).map_err(folders.io_error("write", copy))?;
             Ok(copy)
         })
         .await
@@ -145,33 +142,33 @@ impl Blobs for DiskBlobs {
 
     async fn open(&self, id: &BlobId) -> Result<Box<dyn BlobReader>> {
         let id = *id;
-        let file = self.blocking(move |folders| folders.open(id)).await?;
+        let file = self.run_blocking(move |folders| folders.open(id)).await?;
         Ok(Box::new(tokio::fs::File::from_std(file.into_std())))
     }
 
     fn read(&self, id: &BlobId) -> Result<Vec<u8>> {
         let mut content = Vec::new();
-        self.folders.open(*id)?.read_to_end(&mut content).map_err(self.folders.missing_or_failed("read", *id))?;
+        self.folders.open(*id)?.read_to_end(&mut content).map_err(self.folders.read_error("read", *id))?;
         Ok(content)
     }
 
     async fn size(&self, id: &BlobId) -> Result<u64> {
         let id = *id;
-        self.blocking(move |folders| folders.size(id)).await
+        self.run_blocking(move |folders| folders.size(id)).await
     }
 
     async fn remove(&self, id: &BlobId) -> Result<()> {
         let id = *id;
         // No fsync: a removal that is lost in a power cut leaves an orphan, which a sweep finds.
-        self.blocking(move |folders| match folders.blobs.remove_file(location(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folders.failed("remove", id)(error)),
+        self.run_blocking(move |folders| match folders.blobs.remove_file(blob_path(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(folders.io_error("remove", id)(error)),
             Ok(()) | Err(_) => Ok(()),
         })
         .await
     }
 
     async fn list(&self) -> Result<Vec<BlobId>> {
-        self.blocking(|folders| {
+        self.run_blocking(|folders| {
             let list = || -> io::Result<Vec<BlobId>> {
                 let mut ids = Vec::new();
                 for shard in folders.blobs.entries()? {
@@ -198,12 +195,12 @@ impl Blobs for DiskBlobs {
 }
 
 /// Removes a file under `tmp/` in the end; one that was published is there no more.
-struct Unpublished<'a> {
-    folders: &'a Folders,
+struct TempFileGuard<'a> {
+    folders: &'a BlobDirs,
     name: &'a str,
 }
 
-impl Drop for Unpublished<'_> {
+impl Drop for TempFileGuard<'_> {
     fn drop(&mut self) {
         // Where even this fails, the next start sweeps the folder.
         let _ = self.folders.tmp.remove_file(self.name);
@@ -211,7 +208,7 @@ impl Drop for Unpublished<'_> {
 }
 
 /// A file under `tmp/`, removed unless it is published.
-struct Draft {
+struct BlobDraft {
     blobs: DiskBlobs,
     id: BlobId,
     file: File,
@@ -219,22 +216,22 @@ struct Draft {
     published: bool,
 }
 
-impl Draft {
+impl BlobDraft {
     fn write(&mut self, chunk: &[u8]) -> Result<()> {
         self.blobs.folders.space.check()?;
         self.digests.update(chunk);
-        self.file.write_all(chunk).map_err(self.blobs.folders.failed("write", self.id))
+        self.file.write_all(chunk).map_err(self.blobs.folders.io_error("write", self.id))
     }
 
     fn publish(mut self) -> Result<BlobInfo> {
-        self.file.sync_all().map_err(self.blobs.folders.failed("write", self.id))?;
-        self.blobs.folders.publish(self.id).map_err(self.blobs.folders.failed("write", self.id))?;
+        self.file.sync_all().map_err(self.blobs.folders.io_error("write", self.id))?;
+        self.blobs.folders.publish(self.id).map_err(self.blobs.folders.io_error("write", self.id))?;
         self.published = true;
         Ok(std::mem::take(&mut self.digests).finish(self.id))
     }
 }
 
-impl Drop for Draft {
+impl Drop for BlobDraft {
     fn drop(&mut self) {
         if !self.published {
             // Where even this fails, the next start sweeps the folder.
@@ -243,23 +240,23 @@ impl Drop for Draft {
     }
 }
 
-struct Writer {
+struct DiskBlobWriter {
     /// `None` after a failed or dropped write.
-    draft: Option<Draft>,
-    gathered: BytesMut,
+    draft: Option<BlobDraft>,
+    buffer: BytesMut,
 }
 
-impl Writer {
+impl DiskBlobWriter {
     async fn flush(&mut self) -> Result<()> {
-        let mut draft = self.take()?;
-        let chunk = self.gathered.split().freeze();
+        let mut draft = self.take_draft()?;
+        let chunk = self.buffer.split().freeze();
         let blobs = draft.blobs.clone();
-        let draft = blobs.blocking(move |_| draft.write(&chunk).map(|()| draft)).await?;
+        let draft = blobs.run_blocking(move |_| draft.write(&chunk).map(|()| draft)).await?;
         self.draft = Some(draft);
         Ok(())
     }
 
-    fn take(&mut self) -> Result<Draft> {
+    fn take_draft(&mut self) -> Result<BlobDraft> {
         self.draft.take().ok_or(Error::Invalid {
             field: "blob writer",
             reason: "an earlier write failed or was given up: start a new one".to_owned(),
@@ -268,16 +265,16 @@ impl Writer {
 }
 
 #[async_trait]
-impl BlobWriter for Writer {
+impl BlobWriter for DiskBlobWriter {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
-        self.gathered.extend_from_slice(&chunk);
-        if self.gathered.len() >= GATHER { self.flush().await } else { Ok(()) }
+        self.buffer.extend_from_slice(&chunk);
+        if self.buffer.len() >= WRITE_BUFFER_BYTES { self.flush().await } else { Ok(()) }
     }
 
     async fn finish(mut self: Box<Self>) -> Result<BlobInfo> {
         self.flush().await?;
-        let draft = self.take()?;
-        draft.blobs.clone().blocking(move |_| draft.publish()).await
+        let draft = self.take_draft()?;
+        draft.blobs.clone().run_blocking(move |_| draft.publish()).await
     }
 }
 
@@ -294,7 +291,7 @@ mod tests {
     }
 
     fn reopen(dir: &tempfile::TempDir) -> DiskBlobs {
-        let space = Space::watch(dir.path(), None).unwrap();
+        let space = DiskSpace::new(dir.path(), None).unwrap();
         DiskBlobs::open(&dir.path().join("blobs"), &dir.path().join("tmp"), space).unwrap()
     }
 
@@ -306,7 +303,7 @@ mod tests {
     async fn a_dropped_writer_leaves_nothing() {
         let (dir, blobs) = folders();
         let mut writer = blobs.create().await.unwrap();
-        writer.write(vec![1; 2 * GATHER].into()).await.unwrap();
+        writer.write(vec![1; 2 * WRITE_BUFFER_BYTES].into()).await.unwrap();
         assert_eq!(drafts(&dir), 1);
         drop(writer);
         assert_eq!(drafts(&dir), 0);
@@ -323,12 +320,12 @@ mod tests {
         let blobs = reopen(&dir);
         assert_eq!(drafts(&dir), 0);
         assert_eq!(blobs.read(&info.id).unwrap(), b"content");
-        assert!(dir.path().join("blobs").join(location(info.id)).is_file());
+        assert!(dir.path().join("blobs").join(blob_path(info.id)).is_file());
     }
 
     /// Whatever lies where a blob should be, and whatever forbids to read it.
     #[tokio::test]
-    async fn what_cannot_be_read_is_lost() {
+    async fn unreadable_blobs_are_reported_as_lost() {
         let (dir, blobs) = folders();
         let mut ids = Vec::new();
         for _ in 0..4 {
@@ -336,7 +333,7 @@ mod tests {
             writer.write(Bytes::from_static(b"content")).await.unwrap();
             ids.push(writer.finish().await.unwrap().id);
         }
-        let place = |id: BlobId| dir.path().join("blobs").join(location(id));
+        let place = |id: BlobId| dir.path().join("blobs").join(blob_path(id));
         for id in &ids[1..] {
             std::fs::remove_file(place(*id)).unwrap();
         }
@@ -351,11 +348,11 @@ mod tests {
                 blobs.read(id).map(drop).unwrap_err(),
                 blobs.duplicate(id).await.map(drop).unwrap_err(),
             ] {
-                assert!(error.is_content_lost(), "{error}");
+                assert!(error.is_blob_lost(), "{error}");
                 assert_eq!(error.to_string(), format!("blob {id} cannot be read: it is not a regular file"));
             }
         }
-        let told = |error: io::Error| unread(ids[0], error).map(|error| error.is_content_lost());
+        let told = |error: io::Error| classify_read_error(ids[0], error).map(|error| error.is_blob_lost());
         for lost in [rustix::io::Errno::IO, rustix::io::Errno::ACCESS, rustix::io::Errno::ISDIR] {
             assert!(told(lost.into()).unwrap(), "{lost}");
         }

@@ -30,7 +30,7 @@ impl MemoryBlobs {
 #[async_trait]
 impl Blobs for MemoryBlobs {
     async fn create_as(&self, id: BlobId) -> Result<Box<dyn BlobWriter>> {
-        Ok(Box::new(Writer { id, blobs: self.clone(), content: Vec::new(), digests: Digests::default() }))
+        Ok(Box::new(MemoryBlobWriter { id, blobs: self.clone(), content: Vec::new(), digests: Digests::default() }))
     }
 
     async fn duplicate(&self, id: &BlobId) -> Result<BlobId> {
@@ -61,7 +61,7 @@ impl Blobs for MemoryBlobs {
     }
 }
 
-struct Writer {
+struct MemoryBlobWriter {
     id: BlobId,
     blobs: MemoryBlobs,
     content: Vec<u8>,
@@ -69,7 +69,7 @@ struct Writer {
 }
 
 #[async_trait]
-impl BlobWriter for Writer {
+impl BlobWriter for MemoryBlobWriter {
     async fn write(&mut self, chunk: Bytes) -> Result<()> {
         self.digests.update(&chunk);
         self.content.extend_from_slice(&chunk);

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeek, ReadBuf};
 
-use super::{BlobId, BlobReader, unread};
+use super::{BlobId, BlobReader, classify_read_error};
 use crate::error::{Error, Result};
-use crate::fsck::ContentLink;
+use crate::fsck::BlobLink;
 use crate::store::Store;
 
 /// Bytes that are read and hashed at a time: some 0.1 ms of hashing between two polls.
-const CHUNK: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Reads a content. Its last bytes come only once the checksum of the whole matches; otherwise the read fails with
 /// [`io::ErrorKind::InvalidData`], so that nobody takes a damaged content for a whole one.
@@ -27,10 +27,10 @@ pub struct VerifiedReader {
     /// `None` once a part was skipped.
     hash: Option<Sha256>,
     /// How far the blob was read.
-    read: u64,
+    bytes_read: u64,
     /// Bytes that were read and hashed, and how many of them were passed on.
     chunk: Vec<u8>,
-    passed: usize,
+    consumed: usize,
     failed: bool,
 }
 
@@ -43,55 +43,55 @@ impl VerifiedReader {
 
     /// Where the next byte comes from.
     fn position(&self) -> u64 {
-        self.read - (self.chunk.len() - self.passed) as u64
+        self.bytes_read - (self.chunk.len() - self.consumed) as u64
     }
 
-    fn damaged(&mut self, reason: String) -> io::Error {
+    fn fail(&mut self, reason: String) -> io::Error {
         self.failed = true;
         self.chunk.clear();
-        self.passed = 0;
+        self.consumed = 0;
         corrupt(self.blob, reason)
     }
 
     /// Compares the checksum, where the whole was read.
-    fn check(&mut self) -> io::Result<()> {
+    fn verify_checksum(&mut self) -> io::Result<()> {
         let Some((hash, said)) = self.hash.take().zip(self.sha256.as_ref()) else { return Ok(()) };
         let found = hex::encode(hash.finalize());
         if found == *said {
             return Ok(());
         }
         let reason = format!("its SHA-256 is {found} instead of {said}");
-        Err(self.damaged(reason))
+        Err(self.fail(reason))
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.chunk.resize(CHUNK, 0);
-        self.passed = CHUNK;
+        self.chunk.resize(CHUNK_BYTES, 0);
+        self.consumed = CHUNK_BYTES;
         let mut part = ReadBuf::new(&mut self.chunk);
         let polled = Pin::new(&mut self.inner).poll_read(cx, &mut part);
         let length = part.filled().len();
         // Until there is something, nothing of the chunk is to be passed on.
         let Poll::Ready(outcome) = polled else {
             self.chunk.clear();
-            self.passed = 0;
+            self.consumed = 0;
             return Poll::Pending;
         };
         self.chunk.truncate(length);
-        self.passed = 0;
+        self.consumed = 0;
         if let Err(error) = outcome {
             self.failed = true;
             self.chunk.clear();
             return Poll::Ready(Err(error));
         }
-        self.read += length as u64;
-        if (length == 0 && self.read < self.size) || self.read > self.size {
-            let reason = format!("it has {} bytes instead of {}", self.read, self.size);
-            return Poll::Ready(Err(self.damaged(reason)));
+        self.bytes_read += length as u64;
+        if (length == 0 && self.bytes_read < self.size) || self.bytes_read > self.size {
+            let reason = format!("it has {} bytes instead of {}", self.bytes_read, self.size);
+            return Poll::Ready(Err(self.fail(reason)));
         }
         if let Some(hash) = &mut self.hash {
             hash.update(&self.chunk);
         }
-        Poll::Ready(if self.read == self.size { self.check() } else { Ok(()) })
+        Poll::Ready(if self.bytes_read == self.size { self.verify_checksum() } else { Ok(()) })
     }
 }
 
@@ -105,13 +105,13 @@ impl AsyncRead for VerifiedReader {
         if this.failed {
             return Poll::Ready(Err(corrupt(this.blob, "an earlier read failed".to_owned())));
         }
-        if this.passed == this.chunk.len() && (this.read < this.size || this.hash.is_some()) {
+        if this.consumed == this.chunk.len() && (this.bytes_read < this.size || this.hash.is_some()) {
             ready!(this.poll_chunk(cx))?;
         }
-        let left = this.chunk.get(this.passed..).unwrap_or_default();
+        let left = this.chunk.get(this.consumed..).unwrap_or_default();
         let some = left.get(..left.len().min(buf.remaining())).unwrap_or_default();
         buf.put_slice(some);
-        this.passed += some.len();
+        this.consumed += some.len();
         Poll::Ready(Ok(()))
     }
 }
@@ -130,8 +130,8 @@ impl AsyncSeek for VerifiedReader {
             return Ok(());
         }
         this.chunk.clear();
-        this.passed = 0;
-        this.read = target;
+        this.consumed = 0;
+        this.bytes_read = target;
         this.hash = (target == 0).then(Sha256::new);
         Pin::new(&mut this.inner).start_seek(SeekFrom::Start(target))
     }
@@ -147,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::BlobNotFound`]; [`Error::Corrupt`] when its size is not what was written; [`Error::Io`].
-    pub async fn open_content(&self, content: &ContentLink) -> Result<VerifiedReader> {
+    pub async fn open_blob(&self, content: &BlobLink) -> Result<VerifiedReader> {
         let blob = content.blob;
         let size = self.blobs().size(&blob).await?;
         if let Some(said) = content.size.filter(|said| *said != size) {
@@ -156,17 +156,27 @@ impl Store {
         }
         let inner = self.blobs().open(&blob).await?;
         let (sha256, hash) = (content.sha256.clone(), Some(Sha256::new()));
-        Ok(VerifiedReader { inner, blob, size, sha256, hash, read: 0, chunk: Vec::new(), passed: 0, failed: false })
+        Ok(VerifiedReader {
+            inner,
+            blob,
+            size,
+            sha256,
+            hash,
+            bytes_read: 0,
+            chunk: Vec::new(),
+            consumed: 0,
+            failed: false,
+        })
     }
 
     /// Reads a whole content.
     ///
     /// # Errors
-    /// Like [`Store::open_content`], and [`Error::Corrupt`] when the content is not what was written.
-    pub async fn read_content(&self, content: &ContentLink) -> Result<Vec<u8>> {
-        let mut reader = self.open_content(content).await?;
+    /// Like [`Store::open_blob`], and [`Error::Corrupt`] when the content is not what was written.
+    pub async fn read_blob(&self, content: &BlobLink) -> Result<Vec<u8>> {
+        let mut reader = self.open_blob(content).await?;
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).await.map_err(|error| unwrapped(content.blob, error))?;
+        reader.read_to_end(&mut bytes).await.map_err(|error| into_store_error(content.blob, error))?;
         Ok(bytes)
     }
 
@@ -174,17 +184,19 @@ impl Store {
     ///
     /// # Errors
     /// Like [`Store::read_content`].
-    pub async fn check_content(&self, content: &ContentLink) -> Result<()> {
-        let mut reader = self.open_content(content).await?;
-        tokio::io::copy(&mut reader, &mut tokio::io::sink()).await.map_err(|error| unwrapped(content.blob, error))?;
+    pub async fn verify_blob(&self, content: &BlobLink) -> Result<()> {
+        let mut reader = self.open_blob(content).await?;
+        tokio::io::copy(&mut reader, &mut tokio::io::sink())
+            .await
+            .map_err(|error| into_store_error(content.blob, error))?;
         Ok(())
     }
 }
 
 /// The error of the store that a reader's error carries.
-pub(crate) fn unwrapped(blob: BlobId, error: io::Error) -> Error {
+pub(crate) fn into_store_error(blob: BlobId, error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => unread(blob, error).unwrap_or_else(Error::io("read blob", blob.to_string())),
+        Err(error) => classify_read_error(blob, error).unwrap_or_else(Error::io("read blob", blob.to_string())),
     }
 }

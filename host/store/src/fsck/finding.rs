@@ -9,7 +9,7 @@ use crate::kv::Batch;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Problem {
+pub enum FsckProblem {
     /// An entry that nothing else tells cannot be read.
     #[error("{what} cannot be read: {reason}")]
     Damaged {
@@ -25,8 +25,9 @@ pub enum Problem {
         what: String,
     },
     /// A document is not what its type says, so that what it refers to is not known.
+    #[serde(rename = "unclear")]
     #[error("document {document} is not what its type says: {reason}")]
-    Unclear {
+    InvalidDocument {
         /// The document.
         document: String,
         /// What does not fit.
@@ -41,16 +42,18 @@ pub enum Problem {
         reason: String,
     },
     /// A content that a document refers to is not there.
+    #[serde(rename = "content_missing")]
     #[error("a content of document {document}, blob {blob}, is missing")]
-    ContentMissing {
+    BlobMissing {
         /// The document.
         document: String,
         /// The blob.
         blob: BlobId,
     },
     /// A content is not what the document says.
+    #[serde(rename = "content_damaged")]
     #[error("a content of document {document}, blob {blob}, is damaged: {reason}")]
-    ContentDamaged {
+    BlobDamaged {
         /// The document.
         document: String,
         /// The blob.
@@ -59,30 +62,34 @@ pub enum Problem {
         reason: String,
     },
     /// Two documents refer to one content, which goes with the first of them that is deleted.
+    #[serde(rename = "content_shared")]
     #[error("a content of document {document}, blob {blob}, belongs to another document too")]
-    ContentShared {
+    BlobShared {
         /// The document.
         document: String,
         /// The blob.
         blob: BlobId,
     },
     /// No document refers to a content.
+    #[serde(rename = "content_unused")]
     #[error("no document refers to blob {blob}")]
-    ContentUnused {
+    BlobOrphaned {
         /// The blob.
         blob: BlobId,
     },
     /// An entry that follows from another one is not there.
-    #[error("{what} of {of} is missing")]
+    #[error("{what} owner {owner} is missing")]
     Missing {
         /// What should be there.
         what: String,
         /// What it follows from.
-        of: String,
+        #[serde(rename = "of")]
+        owner: String,
     },
     /// An entry that follows from another one says something else, or cannot be read.
+    #[serde(rename = "differs")]
     #[error("{what} of {of} says something else")]
-    Differs {
+    Mismatch {
         /// Which entry.
         what: String,
         /// What it follows from.
@@ -108,20 +115,20 @@ pub enum Problem {
     },
 }
 
-impl Problem {
+impl FsckProblem {
     /// What a repair does about it; `None` where only a person can decide.
     #[must_use]
-    pub const fn repair(&self) -> Option<&'static str> {
+    pub const fn repair_hint(&self) -> Option<&'static str> {
         match self {
-            Self::Missing { .. } | Self::Differs { .. } => Some("it is written anew"),
-            Self::Stray { .. } | Self::ContentUnused { .. } => Some("it is removed"),
+            Self::Missing { .. } | Self::Mismatch { .. } => Some("it is written anew"),
+            Self::Stray { .. } | Self::BlobOrphaned { .. } => Some("it is removed"),
             Self::Damaged { .. }
             | Self::Unknown { .. }
-            | Self::Unclear { .. }
+            | Self::InvalidDocument { .. }
             | Self::Misplaced { .. }
-            | Self::ContentMissing { .. }
-            | Self::ContentDamaged { .. }
-            | Self::ContentShared { .. }
+            | Self::BlobMissing { .. }
+            | Self::BlobDamaged { .. }
+            | Self::BlobShared { .. }
             | Self::Contested { .. } => None,
         }
     }
@@ -131,12 +138,12 @@ impl Problem {
     pub const fn advice(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "a newer version may have written it: use that one",
-            Self::ContentShared { .. } => "download the file and upload it again under another name",
+            Self::BlobShared { .. } => "download the file and upload it again under another name",
             Self::Misplaced { .. } => {
                 "move it into a directory that is there, which writes its path anew (PATCH /files/ID)"
             }
             Self::Contested { .. } => "rename or delete one of the two",
-            _ if self.repair().is_some() => "run konnector fsck --repair",
+            _ if self.repair_hint().is_some() => "run konnector fsck --repair",
             _ => "restore the last backup into an empty data folder, or delete what is damaged",
         }
     }
@@ -144,14 +151,14 @@ impl Problem {
 
 /// A problem, and what would repair it.
 #[derive(Debug)]
-pub(crate) struct Finding {
-    pub(crate) problem: Problem,
-    pub(super) remedy: Option<Remedy>,
+pub(crate) struct FsckFinding {
+    pub(crate) problem: FsckProblem,
+    pub(super) repair: Option<Repair>,
 }
 
 /// Changes nothing but what follows from something else.
 #[derive(Debug)]
-pub(super) enum Remedy {
+pub(super) enum Repair {
     Write(Batch),
     RemoveBlob(BlobId),
 }

@@ -14,27 +14,27 @@ use crate::Map;
 use crate::blob::BlobId;
 use crate::error::Result;
 use crate::id::DocRef;
-use crate::kv::{Committed, Sequence};
+use crate::kv::{CommitOutcome, Sequence};
 use crate::store::Store;
-use crate::{due, feed, index, key, queue, secondary};
+use crate::{feed, key, queue, schedule, secondary_index, unique_index};
 
+mod blobs;
 mod checker;
-mod contents;
 mod finding;
 
-pub(crate) use checker::{Checker, Primary, reason};
-pub use finding::Problem;
-use finding::{Finding, Remedy};
+pub(crate) use checker::{Checker, SourceEntry, error_reason};
+pub use finding::FsckProblem;
+use finding::{FsckFinding, Repair};
 
 /// How many entries are read at once.
-const PAGE: usize = 256;
+const PAGE_SIZE: usize = 256;
 /// How often a repair goes through the store: what one repair uncovers is for the next.
-const ROUNDS: usize = 4;
+const MAX_REPAIR_ROUNDS: usize = 4;
 /// While the store is used, a younger blob may be on its way into a document: the slowest upload is given a day.
-pub const ORPHAN_AGE: TimeDelta = TimeDelta::days(1);
+pub const MIN_ORPHAN_AGE: TimeDelta = TimeDelta::days(1);
 
 /// What the program above keeps in its documents: the store by itself knows no type.
-pub trait Schema: Send + Sync {
+pub trait DocumentSchema: Send + Sync {
     /// What a document refers to.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ pub trait Schema: Send + Sync {
     ///
     /// # Errors
     /// Those of `look`.
-    fn misplaced(
+    fn placement_error(
         &self,
         document: &DocRef,
         body: &Map,
@@ -56,21 +56,21 @@ pub trait Schema: Send + Sync {
     }
 
     /// The type of the documents whose ids a unique index holds; `None` for an index that is not ours.
-    fn indexed(&self, index: &str) -> Option<Doctype>;
+    fn index_doctype(&self, index: &str) -> Option<Doctype>;
 }
 
 /// What a document refers to, besides its own content.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Links {
     /// Its contents.
-    pub contents: Vec<ContentLink>,
+    pub blobs: Vec<BlobLink>,
     /// Its keys in unique indexes, as index and key; the value of each is its id.
-    pub unique: Vec<(&'static str, String)>,
+    pub unique_keys: Vec<(&'static str, String)>,
 }
 
 /// A content, and what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContentLink {
+pub struct BlobLink {
     /// Where it is.
     pub blob: BlobId,
     /// Its size in bytes.
@@ -83,19 +83,19 @@ pub struct ContentLink {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoSchema;
 
-impl Schema for NoSchema {
+impl DocumentSchema for NoSchema {
     fn links(&self, _: &DocRef, _: &Map) -> Result<Links, String> {
         Ok(Links::default())
     }
 
-    fn indexed(&self, _: &str) -> Option<Doctype> {
+    fn index_doctype(&self, _: &str) -> Option<Doctype> {
         None
     }
 }
 
 /// How to check.
 #[derive(Debug, Clone, Copy)]
-pub struct Fsck {
+pub struct FsckOptions {
     /// Whether to read every content and compare it with what its document says.
     pub deep: bool,
     /// Whether to repair what follows from something else.
@@ -104,18 +104,18 @@ pub struct Fsck {
 
 /// What a check tells while it goes on.
 #[derive(Debug, Clone, Copy)]
-pub enum Progress<'a> {
+pub enum FsckProgress<'a> {
     /// How many entries were read in this round.
     Read(u64),
     /// A problem that is left.
-    Found(&'a Problem),
+    Found(&'a FsckProblem),
     /// A problem that was solved.
-    Repaired(&'a Problem),
+    Repaired(&'a FsckProblem),
 }
 
 /// What a check comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
+pub struct FsckSummary {
     /// Entries of the database.
     pub entries: u64,
     /// Contents.
@@ -134,19 +134,19 @@ impl Store {
     /// When the database or the disk fails. What is damaged is no error, but a problem.
     pub async fn fsck(
         &self,
-        schema: &dyn Schema,
-        options: Fsck,
-        told: &mut (dyn FnMut(Progress<'_>) + Send),
-    ) -> Result<Summary> {
+        schema: &dyn DocumentSchema,
+        options: FsckOptions,
+        told: &mut (dyn FnMut(FsckProgress<'_>) + Send),
+    ) -> Result<FsckSummary> {
         let mut repaired = 0;
-        for _ in 0..if options.repair { ROUNDS } else { 0 } {
+        for _ in 0..if options.repair { MAX_REPAIR_ROUNDS } else { 0 } {
             let mut solved = 0;
-            self.pass(schema, options, &mut |event| match event {
-                Seen::Read(entries) => told(Progress::Read(entries)),
-                Seen::Finding(..) => {}
-                Seen::Repaired(problem) => {
+            self.run_pass(schema, options, &mut |event| match event {
+                PassEvent::Read(entries) => told(FsckProgress::Read(entries)),
+                PassEvent::Finding(..) => {}
+                PassEvent::Repaired(problem) => {
                     solved += 1;
-                    told(Progress::Repaired(problem));
+                    told(FsckProgress::Repaired(problem));
                 }
             })
             .await?;
@@ -156,70 +156,80 @@ impl Store {
             repaired += solved;
         }
         let mut problems = 0;
-        let options = Fsck { repair: false, ..options };
+        let options = FsckOptions { repair: false, ..options };
         let (entries, blobs) = self
-            .pass(schema, options, &mut |event| match event {
-                Seen::Read(entries) => told(Progress::Read(entries)),
-                Seen::Finding(problem) => {
+            .run_pass(schema, options, &mut |event| match event {
+                PassEvent::Read(entries) => told(FsckProgress::Read(entries)),
+                PassEvent::Finding(problem) => {
                     problems += 1;
-                    told(Progress::Found(problem));
+                    told(FsckProgress::Found(problem));
                 }
-                Seen::Repaired(_) => {}
+                PassEvent::Repaired(_) => {}
             })
             .await?;
         if problems == 0 {
-            self.note_checked();
+            self.mark_checked();
         }
-        Ok(Summary { entries, blobs, problems, repaired })
+        Ok(FsckSummary { entries, blobs, problems, repaired })
     }
 
     /// Goes through the store once; answers how many entries and blobs there are.
-    async fn pass(
+    async fn run_pass(
         &self,
-        schema: &dyn Schema,
-        options: Fsck,
-        seen: &mut (dyn FnMut(Seen<'_>) + Send),
+        schema: &dyn DocumentSchema,
+        options: FsckOptions,
+        seen: &mut (dyn FnMut(PassEvent<'_>) + Send),
     ) -> Result<(u64, u64)> {
         let mut unused: HashSet<BlobId> = self.blobs().list().await?.into_iter().collect();
         let blobs = unused.len() as u64;
         let mut check = Checker::new(self.kv(), self.blobs(), schema);
-        let (mut range, mut entries) = (key::everything(), 0);
+        let (mut range, mut entries) = (key::all(), 0);
         loop {
-            let page = self.kv().scan(&range.from, &range.to, PAGE, false)?;
+            let page = self.kv().scan(&range.from, &range.to, PAGE_SIZE, false)?;
             let Some((last, _)) = page.last() else { break };
-            range.behind(last);
+            range.start_after(last);
             entries += page.len() as u64;
             for (key, bytes) in &page {
-                check.entry(key, bytes)?;
+                check.check_entry(key, bytes)?;
             }
-            for (document, link) in std::mem::take(&mut check.contents) {
+            for (document, link) in std::mem::take(&mut check.blob_links) {
                 let first = unused.remove(&link.blob);
-                if let Some(problem) = self.content(&document, &link, first, options.deep).await? {
+                if let Some(problem) = self.check_blob(&document, &link, first, options.deep).await? {
                     check.report(problem);
                 }
             }
-            for finding in std::mem::take(&mut check.found) {
-                self.settle(finding, options.repair, seen).await?;
+            for finding in std::mem::take(&mut check.findings) {
+                self.apply_or_report(finding, options.repair, seen).await?;
             }
-            seen(Seen::Read(entries));
+            seen(PassEvent::Read(entries));
             tokio::task::yield_now().await;
         }
         // What refers to a blob may be what cannot be read.
-        if !check.unclear {
+        if !check.has_unreadable_documents {
             for blob in unused {
-                let problem = Problem::ContentUnused { blob };
-                self.settle(Finding { problem, remedy: Some(Remedy::RemoveBlob(blob)) }, options.repair, seen).await?;
+                let problem = FsckProblem::BlobOrphaned { blob };
+                self.apply_or_report(
+                    FsckFinding { problem, repair: Some(Repair::RemoveBlob(blob)) },
+                    options.repair,
+                    seen,
+                )
+                .await?;
             }
         }
         Ok((entries, blobs))
     }
 
-    async fn settle(&self, finding: Finding, repair: bool, seen: &mut (dyn FnMut(Seen<'_>) + Send)) -> Result<()> {
-        let Finding { problem, remedy } = finding;
+    async fn apply_or_report(
+        &self,
+        finding: FsckFinding,
+        repair: bool,
+        seen: &mut (dyn FnMut(PassEvent<'_>) + Send),
+    ) -> Result<()> {
+        let FsckFinding { problem, repair: remedy } = finding;
         let solved = match remedy.filter(|_| repair) {
             None => false,
-            Some(Remedy::Write(batch)) => self.kv().commit(batch).await? == Committed::Applied,
-            Some(Remedy::RemoveBlob(blob)) => match self.blobs().remove(&blob).await {
+            Some(Repair::Write(batch)) => self.kv().commit(batch).await? == CommitOutcome::Applied,
+            Some(Repair::RemoveBlob(blob)) => match self.blobs().remove(&blob).await {
                 Ok(()) => true,
                 // It stays a finding: a content that nothing needs keeps neither the other repairs nor the server from going on.
                 Err(error) => {
@@ -228,49 +238,49 @@ impl Store {
                 }
             },
         };
-        seen(if solved { Seen::Repaired(&problem) } else { Seen::Finding(&problem) });
+        seen(if solved { PassEvent::Repaired(&problem) } else { PassEvent::Finding(&problem) });
         Ok(())
     }
 }
 
 /// What a round tells.
-enum Seen<'a> {
+enum PassEvent<'a> {
     Read(u64),
-    Finding(&'a Problem),
-    Repaired(&'a Problem),
+    Finding(&'a FsckProblem),
+    Repaired(&'a FsckProblem),
 }
 
 impl Checker<'_> {
-    fn entry(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
+    fn check_entry(&mut self, key: &[u8], bytes: &[u8]) -> Result<()> {
         match (key, key.get(17)) {
-            ([0, ..], _) => self.setting(key, bytes),
-            ([1, ..], Some(b'd')) => return self.document(key, bytes),
-            ([1, ..], Some(b't')) => return self.tombstone(key, bytes),
-            ([1, ..], Some(b'n')) => return feed::check_number(self, key, bytes),
+            ([0, ..], _) => self.check_setting(key, bytes),
+            ([1, ..], Some(b'd')) => return self.check_document(key, bytes),
+            ([1, ..], Some(b't')) => return self.check_tombstone(key, bytes),
+            ([1, ..], Some(b'n')) => return feed::check_position(self, key, bytes),
             ([1, ..], Some(b'c')) => return feed::check_change(self, key, bytes),
-            ([1, ..], Some(b'j')) => return queue::check_standing(self, key, bytes),
-            ([1, ..], Some(b's')) => return due::check_schedule(self, key, bytes),
-            ([1, ..], Some(b'u')) => return index::check_entry(self, key, bytes),
+            ([1, ..], Some(b'j')) => return queue::check_record(self, key, bytes),
+            ([1, ..], Some(b's')) => return schedule::check_schedule(self, key, bytes),
+            ([1, ..], Some(b'u')) => return unique_index::check_entry(self, key, bytes),
             ([1, ..], Some(b'k')) | ([2, b's', ..], _) => return queue::check_lock(self, key, bytes),
-            ([1, ..], Some(b'x')) => return secondary::check_catalog(self, key, bytes),
-            ([1, ..], Some(b'i')) => return secondary::check_entry(self, key, bytes),
-            ([2, b'r' | b'q', ..], _) => return queue::check_place(self, key, bytes),
+            ([1, ..], Some(b'x')) => return secondary_index::check_catalog(self, key, bytes),
+            ([1, ..], Some(b'i')) => return secondary_index::check_entry(self, key, bytes),
+            ([2, b'r' | b'q', ..], _) => return queue::check_queue_entry(self, key, bytes),
             ([2, b'l', ..], _) => return queue::check_lease(self, key, bytes),
-            ([2, b'w', ..], _) => return due::check_place(self, key, bytes),
-            _ => self.report(Problem::Unknown { what: checker::name(key) }),
+            ([2, b'w', ..], _) => return schedule::check_due_entry(self, key, bytes),
+            _ => self.report(FsckProblem::Unknown { what: checker::describe_key(key) }),
         }
         Ok(())
     }
 
-    fn setting(&mut self, key: &[u8], bytes: &[u8]) {
+    fn check_setting(&mut self, key: &[u8], bytes: &[u8]) {
         if key == key::format() {
-            self.primary::<u32>(key, bytes, "the format of the data folder");
+            self.read_or_report::<u32>(key, bytes, "the format of the data folder");
         } else if key == key::program() {
-            self.primary::<String>(key, bytes, "the version of the program");
+            self.read_or_report::<String>(key, bytes, "the version of the program");
         } else if key == key::sequence() {
-            self.primary::<Sequence>(key, bytes, "the last number that a change was given");
+            self.read_or_report::<Sequence>(key, bytes, "the last number that a change was given");
         } else {
-            self.report(Problem::Unknown { what: checker::name(key) });
+            self.report(FsckProblem::Unknown { what: checker::describe_key(key) });
         }
     }
 }

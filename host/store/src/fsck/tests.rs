@@ -6,32 +6,32 @@ use serde_json::json;
 
 use super::*;
 use crate::id::InstanceId;
-use crate::key::{Space, Timeline};
+use crate::key::{Keyspace, Timeline};
 use crate::kv::Batch;
-use crate::{Changes, Options, Turn, frame};
+use crate::{Changes, QueueEntry, StoreOptions, frame};
 
 /// Documents of this test: `content` is a blob, `name` a key in an index.
-struct Library;
+struct TestSchema;
 
-impl Schema for Library {
+impl DocumentSchema for TestSchema {
     fn links(&self, _: &DocRef, body: &Map) -> Result<Links, String> {
         let mut links = Links::default();
         if let Some(blob) = body.get("content") {
             let blob = blob.as_str().and_then(|blob| blob.parse().ok()).ok_or("its content is no blob")?;
             let text = |name: &str| body.get(name).and_then(|value| value.as_str()).map(str::to_owned);
             let size = body.get("size").and_then(serde_json::Value::as_u64);
-            links.contents.push(ContentLink { blob, size, sha256: text("sha256") });
+            links.blobs.push(BlobLink { blob, size, sha256: text("sha256") });
         }
-        links.unique.extend(body.get("name").and_then(|name| Some(("names", name.as_str()?.to_owned()))));
+        links.unique_keys.extend(body.get("name").and_then(|name| Some(("names", name.as_str()?.to_owned()))));
         Ok(links)
     }
 
-    fn indexed(&self, index: &str) -> Option<Doctype> {
-        (index == "names").then(|| of("").doctype)
+    fn index_doctype(&self, index: &str) -> Option<Doctype> {
+        (index == "names").then(|| doc_ref("").doctype)
     }
 }
 
-fn of(id: &str) -> DocRef {
+fn doc_ref(id: &str) -> DocRef {
     DocRef::new(&"1".repeat(32).parse().unwrap(), &"io.cozy.things".parse().unwrap(), id)
 }
 
@@ -51,13 +51,13 @@ async fn blob(store: &Store, content: &'static str) -> crate::BlobInfo {
 }
 
 /// One of everything: a waiting job, a leased one with a lock, a trigger, an index, a unique key, contents, a deleted document.
-async fn filled(store: &Store) {
+async fn fill(store: &Store) {
     for id in ["leased", "waiting", "trigger"] {
         let mut changes = Changes::new();
-        changes.create(of(id), map(json!({ "size": id.len() })));
+        changes.create(doc_ref(id), map(json!({ "size": id.len() })));
         match id {
-            "trigger" => changes.schedule(of(id), Some(at(5))),
-            _ => changes.enqueue(of(id), Turn::new(at(1), at(0)).lock(Some("account".to_owned()))),
+            "trigger" => changes.schedule(doc_ref(id), Some(at(5))),
+            _ => changes.enqueue(doc_ref(id), QueueEntry::new(at(1), at(0)).lock(Some("account".to_owned()))),
         };
         store.commit(changes).await.unwrap();
     }
@@ -65,14 +65,14 @@ async fn filled(store: &Store) {
     let content = blob(store, "a receipt").await;
     let mut changes = Changes::new();
     let file = json!({ "name": "receipt", "content": content.id, "size": content.size, "sha256": hex::encode(content.sha256) });
-    changes.create(of("file"), map(file)).unique(&of("").instance, "names", "receipt", "file");
-    changes.create(of("large"), map(json!({ "text": "x".repeat(20_000), "size": 1 })));
-    changes.create(of("deleted"), Map::new());
+    changes.create(doc_ref("file"), map(file)).put_unique(&doc_ref("").instance, "names", "receipt", "file");
+    changes.create(doc_ref("large"), map(json!({ "text": "x".repeat(20_000), "size": 1 })));
+    changes.create(doc_ref("deleted"), Map::new());
     let rev = store.commit(changes).await.unwrap().pop().unwrap();
     let mut changes = Changes::new();
-    changes.delete(of("deleted"), &rev);
+    changes.delete(doc_ref("deleted"), &rev);
     store.commit(changes).await.unwrap();
-    store.index(&of("").instance, &of("").doctype, &["size".to_owned()]).await.unwrap();
+    store.ensure_index(&doc_ref("").instance, &doc_ref("").doctype, &["size".to_owned()]).await.unwrap();
 }
 
 async fn write(store: &Store, key: Vec<u8>, value: Option<Vec<u8>>) {
@@ -81,42 +81,42 @@ async fn write(store: &Store, key: Vec<u8>, value: Option<Vec<u8>>) {
         Some(value) => batch.put(key, value),
         None => batch.remove(key),
     };
-    assert_eq!(store.kv().commit(batch).await.unwrap(), Committed::Applied);
+    assert_eq!(store.kv().commit(batch).await.unwrap(), CommitOutcome::Applied);
 }
 
-async fn flip(store: &Store, key: Vec<u8>) {
+async fn flip_bit(store: &Store, key: Vec<u8>) {
     let mut bytes = store.kv().get(&key).unwrap().unwrap_or_else(|| panic!("no entry {}", key.escape_ascii()));
     *bytes.last_mut().unwrap() ^= 1;
     write(store, key, Some(bytes)).await;
 }
 
-fn check(deep: bool, repair: bool) -> Fsck {
-    Fsck { deep, repair }
+fn fsck_options(deep: bool, repair: bool) -> FsckOptions {
+    FsckOptions { deep, repair }
 }
 
-async fn run(store: &Store, options: Fsck) -> (Summary, Vec<String>) {
+async fn run_fsck(store: &Store, options: FsckOptions) -> (FsckSummary, Vec<String>) {
     let mut told = Vec::new();
     let summary = store
-        .fsck(&Library, options, &mut |event| match event {
-            Progress::Read(_) => {}
-            Progress::Found(problem) => told.push(problem.to_string()),
-            Progress::Repaired(problem) => told.push(format!("{problem}: {}", problem.repair().unwrap())),
+        .fsck(&TestSchema, options, &mut |event| match event {
+            FsckProgress::Read(_) => {}
+            FsckProgress::Found(problem) => told.push(problem.to_string()),
+            FsckProgress::Repaired(problem) => told.push(format!("{problem}: {}", problem.repair_hint().unwrap())),
         })
         .await
         .unwrap();
     (summary, told)
 }
 
-async fn store() -> Store {
+async fn filled_store() -> Store {
     let store = Store::in_memory();
-    filled(&store).await;
-    assert_eq!(run(&store, check(true, false)).await.1, [""; 0], "nothing is wrong yet");
+    fill(&store).await;
+    assert_eq!(run_fsck(&store, fsck_options(true, false)).await.1, [""; 0], "nothing is wrong yet");
     store
 }
 
 /// The entries of the secondary index.
 fn entries(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let range = key::Range::starting_with(key::of_entries(&of("").instance, &of("").doctype, 0));
+    let range = key::KeyRange::with_prefix(key::entries_prefix(&doc_ref("").instance, &doc_ref("").doctype, 0));
     store.kv().scan(&range.from, &range.to, 100, false).unwrap()
 }
 
@@ -126,34 +126,34 @@ fn entry(store: &Store, id: &str) -> Vec<u8> {
 }
 
 fn dump(store: &Store) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let all = key::everything();
+    let all = key::all();
     store.kv().scan(&all.from, &all.to, usize::MAX, false).unwrap()
 }
 
 #[tokio::test]
-async fn what_follows_from_something_else_is_written_anew() {
-    let instance = of("").instance;
+async fn missing_derived_entries_are_rewritten() {
+    let instance = doc_ref("").instance;
     let keys = |store: &Store| {
         [
-            ("place in the queue", key::of_ready("", Some("account"), at(1), &of("waiting"))),
+            ("place in the queue", key::of_ready("", Some("account"), at(1), &doc_ref("waiting"))),
             ("lock", key::of_lock(&instance, "account")),
-            ("place in the schedule", key::on_timeline(Timeline::Due, at(5), &of("trigger"))),
-            ("unique key", key::of_index(&instance, "names", "receipt").unwrap()),
+            ("place in the schedule", key::of_timeline(Timeline::Due, at(5), &doc_ref("trigger"))),
+            ("unique key", key::of_unique(&instance, "names", "receipt").unwrap()),
             ("entry of an index", entry(store, "large")),
         ]
     };
     let mut told = Vec::new();
     for number in 0..5 {
         for damage in ["removed", "flipped"] {
-            let store = store().await;
+            let store = filled_store().await;
             let before = dump(&store);
             let (name, key) = keys(&store)[number].clone();
             match damage {
                 "removed" => write(&store, key, None).await,
-                _ => flip(&store, key).await,
+                _ => flip_bit(&store, key).await,
             }
-            told.push(format!("{name} {damage}: {}", run(&store, check(false, false)).await.1.join("; ")));
-            let (summary, _) = run(&store, check(false, true)).await;
+            told.push(format!("{name} {damage}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
+            let (summary, _) = run_fsck(&store, fsck_options(false, true)).await;
             assert!(summary.problems == 0 && summary.repaired > 0, "{name} {damage}: {summary:?}");
             assert!(dump(&store) == before, "{name} {damage}: not what was there before");
         }
@@ -173,8 +173,8 @@ async fn what_follows_from_something_else_is_written_anew() {
 }
 
 #[tokio::test]
-async fn what_follows_from_nothing_is_removed() {
-    let instance = of("").instance;
+async fn stray_entries_are_removed() {
+    let instance = doc_ref("").instance;
     let stray = |store: &Store| {
         let copy = |from: Vec<u8>| store.kv().get(&from).unwrap().unwrap();
         let mut nowhere = entry(store, "large");
@@ -182,57 +182,57 @@ async fn what_follows_from_nothing_is_removed() {
         [
             (
                 "place in the queue",
-                key::on_timeline(Timeline::Later, at(2), &of("waiting")),
-                copy(key::of_ready("", Some("account"), at(1), &of("waiting"))),
+                key::of_timeline(Timeline::Delayed, at(2), &doc_ref("waiting")),
+                copy(key::of_ready("", Some("account"), at(1), &doc_ref("waiting"))),
             ),
-            ("lease", key::of_lease(&of("waiting")), copy(key::of_lease(&of("leased")))),
+            ("lease", key::of_lease(&doc_ref("waiting")), copy(key::of_lease(&doc_ref("leased")))),
             ("lock", key::of_lock(&instance, "other"), copy(key::of_lock(&instance, "account"))),
             (
                 "place in the schedule",
-                key::on_timeline(Timeline::Due, at(6), &of("trigger")),
-                copy(key::on_timeline(Timeline::Due, at(5), &of("trigger"))),
+                key::of_timeline(Timeline::Due, at(6), &doc_ref("trigger")),
+                copy(key::of_timeline(Timeline::Due, at(5), &doc_ref("trigger"))),
             ),
             (
                 "unique key",
-                key::of_index(&instance, "names", "bill").unwrap(),
-                copy(key::of_index(&instance, "names", "receipt").unwrap()),
+                key::of_unique(&instance, "names", "bill").unwrap(),
+                copy(key::of_unique(&instance, "names", "receipt").unwrap()),
             ),
             ("entry of an index", nowhere, copy(entry(store, "large"))),
             (
                 "entry of no index",
-                key::of_entry(&instance, &of("").doctype, 9, b"1", "large"),
+                key::of_index_entry(&instance, &doc_ref("").doctype, 9, b"1", "large"),
                 copy(entry(store, "large")),
             ),
             (
                 "progress",
-                key::of_progress(&instance, &of("").doctype, 0),
+                key::of_build_progress(&instance, &doc_ref("").doctype, 0),
                 frame::encode(String::new, &json!({ "after": null })).unwrap(),
             ),
             (
                 "tombstone",
-                key::of_document(Space::Tombstone, &of("file")).unwrap(),
-                copy(key::of_document(Space::Tombstone, &of("deleted")).unwrap()),
+                key::of_document(Keyspace::Tombstone, &doc_ref("file")).unwrap(),
+                copy(key::of_document(Keyspace::Tombstone, &doc_ref("deleted")).unwrap()),
             ),
             (
                 "state of a job",
-                key::of_document(Space::Job, &of("gone")).unwrap(),
-                copy(key::of_document(Space::Job, &of("waiting")).unwrap()),
+                key::of_document(Keyspace::Job, &doc_ref("gone")).unwrap(),
+                copy(key::of_document(Keyspace::Job, &doc_ref("waiting")).unwrap()),
             ),
             (
                 "due time",
-                key::of_document(Space::Schedule, &of("gone")).unwrap(),
-                copy(key::of_document(Space::Schedule, &of("trigger")).unwrap()),
+                key::of_document(Keyspace::Schedule, &doc_ref("gone")).unwrap(),
+                copy(key::of_document(Keyspace::Schedule, &doc_ref("trigger")).unwrap()),
             ),
         ]
     };
     let mut told = Vec::new();
     for number in 0..11 {
-        let store = store().await;
+        let store = filled_store().await;
         let before = dump(&store);
         let (name, key, value) = stray(&store)[number].clone();
         write(&store, key, Some(value)).await;
-        told.push(format!("{name}: {}", run(&store, check(false, false)).await.1.join("; ")));
-        assert_eq!(run(&store, check(false, true)).await.0.problems, 0, "{name}");
+        told.push(format!("{name}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
+        assert_eq!(run_fsck(&store, fsck_options(false, true)).await.0.problems, 0, "{name}");
         assert!(dump(&store) == before, "{name}: not what was there before");
     }
     insta::assert_snapshot!(told.join("\n"), @r#"
@@ -251,19 +251,19 @@ async fn what_follows_from_nothing_is_removed() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_lost_is_given_back() {
+async fn a_missing_lease_is_restored() {
     let mut told = Vec::new();
     for damage in ["removed", "flipped"] {
-        let store = store().await;
-        let key = key::of_lease(&of("leased"));
+        let store = filled_store().await;
+        let key = key::of_lease(&doc_ref("leased"));
         match damage {
             "removed" => write(&store, key, None).await,
-            _ => flip(&store, key).await,
+            _ => flip_bit(&store, key).await,
         }
-        told.push(run(&store, check(false, false)).await.1.join("; "));
-        assert_eq!(run(&store, check(false, true)).await.0.problems, 0, "{damage}");
+        told.push(run_fsck(&store, fsck_options(false, false)).await.1.join("; "));
+        assert_eq!(run_fsck(&store, fsck_options(false, true)).await.0.problems, 0, "{damage}");
         let lease = store.leases().unwrap().pop().unwrap();
-        assert_eq!((lease.job, lease.epoch, lease.lock.as_deref()), (of("leased"), 1, Some("account")));
+        assert_eq!((lease.job, lease.epoch, lease.lock.as_deref()), (doc_ref("leased"), 1, Some("account")));
     }
     insta::assert_snapshot!(told.join("\n"), @r"
     the lease of io.cozy.things/leased is missing
@@ -273,33 +273,33 @@ async fn a_lease_that_is_lost_is_given_back() {
 
 #[tokio::test]
 async fn a_damaged_list_of_indexes_is_removed_with_what_is_in_them() {
-    let store = store().await;
-    flip(&store, key::of_catalog(&of("").instance, &of("").doctype)).await;
-    let (summary, told) = run(&store, check(false, true)).await;
+    let store = filled_store().await;
+    flip_bit(&store, key::of_catalog(&doc_ref("").instance, &doc_ref("").doctype)).await;
+    let (summary, told) = run_fsck(&store, fsck_options(false, true)).await;
     assert_eq!((summary.problems, told.len()), (0, 6), "{told:?}");
     assert_eq!(entries(&store), []);
-    store.index(&of("").instance, &of("").doctype, &["size".to_owned()]).await.unwrap();
+    store.ensure_index(&doc_ref("").instance, &doc_ref("").doctype, &["size".to_owned()]).await.unwrap();
     assert_eq!(entries(&store).len(), 5, "made again when asked for");
 }
 
 #[tokio::test]
-async fn what_nothing_else_tells_is_reported_and_never_touched() {
+async fn damaged_source_entries_are_reported_and_never_changed() {
     let mut told = Vec::new();
     for (name, key) in [
-        ("document", key::of_document(Space::Document, &of("file")).unwrap()),
-        ("tombstone", key::of_document(Space::Tombstone, &of("deleted")).unwrap()),
-        ("leased job", key::of_document(Space::Job, &of("leased")).unwrap()),
-        ("waiting job", key::of_document(Space::Job, &of("waiting")).unwrap()),
-        ("due time", key::of_document(Space::Schedule, &of("trigger")).unwrap()),
+        ("document", key::of_document(Keyspace::Document, &doc_ref("file")).unwrap()),
+        ("tombstone", key::of_document(Keyspace::Tombstone, &doc_ref("deleted")).unwrap()),
+        ("leased job", key::of_document(Keyspace::Job, &doc_ref("leased")).unwrap()),
+        ("waiting job", key::of_document(Keyspace::Job, &doc_ref("waiting")).unwrap()),
+        ("due time", key::of_document(Keyspace::Schedule, &doc_ref("trigger")).unwrap()),
         ("nobody's", b"\x07what".to_vec()),
     ] {
-        let store = store().await;
+        let store = filled_store().await;
         match name {
             "nobody's" => write(&store, key, Some(b"?".to_vec())).await,
-            _ => flip(&store, key).await,
+            _ => flip_bit(&store, key).await,
         }
         let before = dump(&store);
-        let (summary, found) = run(&store, check(false, true)).await;
+        let (summary, found) = run_fsck(&store, fsck_options(false, true)).await;
         assert_eq!((summary.problems, summary.repaired), (1, 0), "{name}: {found:?}");
         assert!(dump(&store) == before, "{name}");
         told.push(format!("{name}: {}", found[0].split(": checksum").next().unwrap()));
@@ -315,16 +315,16 @@ async fn what_nothing_else_tells_is_reported_and_never_touched() {
 }
 
 #[tokio::test]
-async fn two_that_claim_one_thing_are_left_to_a_person() {
-    let store = store().await;
+async fn contested_entries_are_left_to_the_operator() {
+    let store = filled_store().await;
     let mut changes = Changes::new();
-    changes.create(of("copy"), map(json!({ "name": "receipt" })));
+    changes.create(doc_ref("copy"), map(json!({ "name": "receipt" })));
     store.commit(changes).await.unwrap();
-    let file = store.get(&of("file")).unwrap().unwrap();
+    let file = store.get(&doc_ref("file")).unwrap().unwrap();
     let mut changes = Changes::new();
-    changes.create(of("shares"), map(json!({ "content": file.body["content"] })));
+    changes.create(doc_ref("shares"), map(json!({ "content": file.body["content"] })));
     store.commit(changes).await.unwrap();
-    let (summary, told) = run(&store, check(false, true)).await;
+    let (summary, told) = run_fsck(&store, fsck_options(false, true)).await;
     assert_eq!(summary.repaired, 0);
     let blob = file.body["content"].as_str().unwrap();
     insta::assert_snapshot!(told.join("\n").replace(blob, "<blob>"), @r#"
@@ -334,42 +334,43 @@ async fn two_that_claim_one_thing_are_left_to_a_person() {
 }
 
 #[tokio::test]
-async fn contents_are_looked_for_and_with_deep_read() {
+async fn blobs_are_checked_and_with_deep_read() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path(), Options::default()).unwrap();
-    filled(&store).await;
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    fill(&store).await;
     let unused = blob(&store, "unused").await.id;
-    let content: BlobId = store.get(&of("file")).unwrap().unwrap().body["content"].as_str().unwrap().parse().unwrap();
-    let record = store.kv().get(&key::of_document(Space::Document, &of("large")).unwrap()).unwrap().unwrap();
-    let record: crate::document::Record = frame::decode(String::new, &record).unwrap();
-    let large = record.content.blob().unwrap();
+    let content: BlobId =
+        store.get(&doc_ref("file")).unwrap().unwrap().body["content"].as_str().unwrap().parse().unwrap();
+    let record = store.kv().get(&key::of_document(Keyspace::Document, &doc_ref("large")).unwrap()).unwrap().unwrap();
+    let record: crate::document::DocumentRecord = frame::decode(String::new, &record).unwrap();
+    let large = record.body.blob().unwrap();
     let path = |blob: BlobId| folder.path().join("blobs").join(&blob.to_string()[30..]).join(blob.to_string());
     let named = |told: Vec<String>| {
         let told = told.join("\n").replace(&content.to_string(), "<file>").replace(&large.to_string(), "<large>");
         told.replace(&unused.to_string(), "<unused>")
     };
 
-    insta::assert_snapshot!(named(run(&store, check(true, false)).await.1), @"no document refers to blob <unused>");
+    insta::assert_snapshot!(named(run_fsck(&store, fsck_options(true, false)).await.1), @"no document refers to blob <unused>");
     assert!(path(unused).exists());
-    insta::assert_snapshot!(named(run(&store, check(true, true)).await.1), @"no document refers to blob <unused>: it is removed");
+    insta::assert_snapshot!(named(run_fsck(&store, fsck_options(true, true)).await.1), @"no document refers to blob <unused>: it is removed");
     assert!(!path(unused).exists());
 
     // What is not a content, and cannot be removed like one, stops nothing.
     std::fs::create_dir(path(unused)).unwrap();
-    assert_eq!(run(&store, check(true, true)).await.1, [""; 0]);
+    assert_eq!(run_fsck(&store, fsck_options(true, true)).await.1, [""; 0]);
     std::fs::remove_dir(path(unused)).unwrap();
 
     std::fs::write(path(content), "a receipz").unwrap();
-    assert_eq!(run(&store, check(false, false)).await.1, [""; 0], "the size is right");
-    let mut told = run(&store, check(true, false)).await.1;
+    assert_eq!(run_fsck(&store, fsck_options(false, false)).await.1, [""; 0], "the size is right");
+    let mut told = run_fsck(&store, fsck_options(true, false)).await.1;
     std::fs::write(path(content), "a receip").unwrap();
-    told.extend(run(&store, check(false, false)).await.1);
+    told.extend(run_fsck(&store, fsck_options(false, false)).await.1);
     std::fs::remove_file(path(content)).unwrap();
-    told.extend(run(&store, check(false, false)).await.1);
+    told.extend(run_fsck(&store, fsck_options(false, false)).await.1);
     std::fs::write(path(large), "{").unwrap();
-    told.extend(run(&store, check(false, false)).await.1);
+    told.extend(run_fsck(&store, fsck_options(false, false)).await.1);
     std::fs::remove_file(path(large)).unwrap();
-    let (summary, left) = run(&store, check(true, true)).await;
+    let (summary, left) = run_fsck(&store, fsck_options(true, true)).await;
     assert_eq!(summary.repaired, 0, "what cannot be read may refer to anything, so nothing is removed");
     told.extend(left);
     insta::assert_snapshot!(named(told), @"
@@ -385,8 +386,8 @@ async fn contents_are_looked_for_and_with_deep_read() {
 
 #[tokio::test]
 async fn an_index_in_the_making_is_no_problem() {
-    let store = store().await;
-    let (instance, doctype) = (of("").instance, of("").doctype);
+    let store = filled_store().await;
+    let (instance, doctype) = (doc_ref("").instance, doc_ref("").doctype);
     // As a crash leaves it: declared, with the first documents in it.
     let catalog = key::of_catalog(&instance, &doctype);
     let bytes = store.kv().get(&catalog).unwrap().unwrap();
@@ -394,17 +395,17 @@ async fn an_index_in_the_making_is_no_problem() {
     value["indexes"][0]["ready"] = json!(false);
     write(&store, catalog, Some(frame::encode(String::new, &value).unwrap())).await;
     let progress = frame::encode(String::new, &json!({ "after": "large" })).unwrap();
-    write(&store, key::of_progress(&instance, &doctype, 0), Some(progress)).await;
+    write(&store, key::of_build_progress(&instance, &doctype, 0), Some(progress)).await;
     write(&store, entry(&store, "trigger"), None).await;
-    assert_eq!(run(&store, check(false, false)).await.1, [""; 0]);
+    assert_eq!(run_fsck(&store, fsck_options(false, false)).await.1, [""; 0]);
     write(&store, entry(&store, "large"), None).await;
-    assert_eq!(run(&store, check(false, false)).await.0.problems, 1);
+    assert_eq!(run_fsck(&store, fsck_options(false, false)).await.0.problems, 1);
 }
 
 #[tokio::test]
 async fn an_instance_of_its_own_is_named_in_a_key() {
-    let key = key::of_document(Space::Document, &of("file")).unwrap();
-    assert_eq!(key::instance(&key), Some(of("").instance));
+    let key = key::of_document(Keyspace::Document, &doc_ref("file")).unwrap();
+    assert_eq!(key::instance(&key), Some(doc_ref("").instance));
     assert_eq!(key::instance(&key::format()), None);
     assert_eq!(key::instance(&key::of_lock(&InstanceId::global(), "x")), Some(InstanceId::global()));
 }
@@ -412,32 +413,32 @@ async fn an_instance_of_its_own_is_named_in_a_key() {
 /// The documents decide about the feed: what does not fit is removed, and a document without a place in it comes to its end.
 #[tokio::test]
 async fn a_feed_is_put_in_order() {
-    let (instance, doctype, start) = (of("").instance, of("").doctype, crate::Seq::default());
+    let (instance, doctype, start) = (doc_ref("").instance, doc_ref("").doctype, crate::Seq::default());
     let log = key::changes(&instance, &doctype).from;
-    let place = |id: &str| key::of_document(Space::Change, &of(id)).unwrap();
+    let place = |id: &str| key::of_document(Keyspace::Change, &doc_ref(id)).unwrap();
     let mut told = Vec::new();
     for damage in ["change removed", "change damaged", "number removed", "number damaged", "change moved", "trace"] {
-        let store = store().await;
+        let store = filled_store().await;
         let feed = || store.changes(&instance, &doctype, &start, 100, konnector_query::Direction::Forward);
         let before = feed().await.unwrap();
         let number: u64 = crate::view::read(store.kv(), &place("file")).unwrap().unwrap();
-        let change = key::numbered(&log, number);
+        let change = key::of_log_entry(&log, number);
         match damage {
             "change removed" => write(&store, change, None).await,
-            "change damaged" => flip(&store, change).await,
+            "change damaged" => flip_bit(&store, change).await,
             "number removed" => write(&store, place("file"), None).await,
-            "number damaged" => flip(&store, place("file")).await,
+            "number damaged" => flip_bit(&store, place("file")).await,
             "change moved" => {
                 let copy = store.kv().get(&change).unwrap();
-                write(&store, key::numbered(&log, 1_000), copy).await;
+                write(&store, key::of_log_entry(&log, 1_000), copy).await;
             }
-            _ => write(&store, key::of_document(Space::Tombstone, &of("deleted")).unwrap(), None).await,
+            _ => write(&store, key::of_document(Keyspace::Tombstone, &doc_ref("deleted")).unwrap(), None).await,
         }
-        told.push(format!("{damage}: {}", run(&store, check(false, false)).await.1.join("; ")));
-        let (summary, _) = run(&store, check(false, true)).await;
+        told.push(format!("{damage}: {}", run_fsck(&store, fsck_options(false, false)).await.1.join("; ")));
+        let (summary, _) = run_fsck(&store, fsck_options(false, true)).await;
         assert!(summary.problems == 0 && summary.repaired > 0, "{damage}: {summary:?}");
         let after = feed().await.unwrap();
-        let ids = |changes: &[crate::Change]| {
+        let ids = |changes: &[crate::FeedChange]| {
             let ids = changes.iter().filter(|change| damage != "trace" || change.id != "deleted");
             ids.map(|change| (change.id.clone(), change.rev.clone())).collect::<std::collections::BTreeSet<_>>()
         };
@@ -457,14 +458,14 @@ async fn a_feed_is_put_in_order() {
 /// Without the last number, all were given by nobody: the whole feed is made again, and whoever followed it begins anew.
 #[tokio::test]
 async fn a_feed_without_its_sequence_is_made_again() {
-    let store = store().await;
-    let (instance, doctype) = (of("").instance, of("").doctype);
+    let store = filled_store().await;
+    let (instance, doctype) = (doc_ref("").instance, doc_ref("").doctype);
     let feed = async |since: crate::Seq| {
         store.changes(&instance, &doctype, &since, 100, konnector_query::Direction::Forward).await.unwrap()
     };
     let before = feed(crate::Seq::default()).await;
     write(&store, key::sequence(), None).await;
-    let (summary, _) = run(&store, check(false, true)).await;
+    let (summary, _) = run_fsck(&store, fsck_options(false, true)).await;
     assert_eq!((summary.problems, feed(crate::Seq::default()).await.len()), (0, before.len()));
     assert_eq!(feed(before[before.len() - 1].seq.clone()).await.len(), before.len());
 }

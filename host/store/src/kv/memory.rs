@@ -5,24 +5,24 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Batch, Committed, Kv};
+use super::{Batch, CommitOutcome, Kv};
 use crate::error::{Error, Result};
 
 /// Durable as long as the process: the reference that the other backends are tested against.
 #[derive(Default)]
 pub(crate) struct MemoryKv {
-    state: Mutex<State>,
+    state: Mutex<MemoryState>,
 }
 
 #[derive(Default)]
-struct State {
+struct MemoryState {
     entries: BTreeMap<Vec<u8>, Vec<u8>>,
     writes: u64,
     closed: bool,
 }
 
 impl MemoryKv {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MemoryState> {
         // Nothing in the sections below panics half-way, so the state is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,27 +43,27 @@ impl Kv for MemoryKv {
         Ok(if reverse { range.rev().take(limit).collect() } else { range.take(limit).collect() })
     }
 
-    fn writes(&self) -> Option<u64> {
+    fn write_count(&self) -> Option<u64> {
         Some(self.state().writes)
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
         batch.validate()?;
         let mut state = self.state();
         if state.closed {
             return Err(Error::Closed);
         }
-        if !batch.holds(|key, expected| Ok(state.entries.get(key).map(Vec::as_slice) == expected))? {
-            return Ok(Committed::Refused);
+        if !batch.checks_hold(|key, expected| Ok(state.entries.get(key).map(Vec::as_slice) == expected))? {
+            return Ok(CommitOutcome::Rejected);
         }
         state.writes += 1;
-        for (key, value) in batch.writes(|key| Ok(state.entries.get(key).cloned()))? {
+        for (key, value) in batch.resolve_writes(|key| Ok(state.entries.get(key).cloned()))? {
             match value {
                 Some(value) => state.entries.insert(key, value),
                 None => state.entries.remove(&key),
             };
         }
-        Ok(Committed::Applied)
+        Ok(CommitOutcome::Applied)
     }
 
     async fn close(&self) {

@@ -16,42 +16,42 @@ use chrono::Utc;
 use crate::error::{Error, Result};
 
 /// sled lets go of its files a moment after its last handle is dropped.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens the database in `dir`. Whatever stands in the way is moved or copied to `quarantine`, never deleted.
 pub(super) fn open(dir: &Path, quarantine: &Path, cache_bytes: u64) -> Result<sled::Db> {
-    for torn in states(dir)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "generating")) {
-        set_aside(&torn, quarantine)?;
+    for torn in state_files(dir)?.into_iter().filter(|path| path.extension().is_some_and(|end| end == "generating")) {
+        move_to_quarantine(&torn, quarantine)?;
     }
-    let reason = match attempt(dir, cache_bytes)? {
-        Attempt::Opened(db) => return Ok(*db),
-        Attempt::Damaged(reason) => reason,
+    let reason = match try_open(dir, cache_bytes)? {
+        OpenAttempt::Opened(db) => return Ok(*db),
+        OpenAttempt::Damaged(reason) => reason,
     };
-    let states_left = states(dir)?;
+    let states_left = state_files(dir)?;
     if states_left.is_empty() {
         // The whole log was read already, perhaps by an earlier start, which made a copy.
-        return Err(Error::Damaged { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason });
+        return Err(Error::DatabaseCorrupt { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason });
     }
-    let copy = quarantine.join(format!("{}-sled", stamp()));
+    let copy = quarantine.join(format!("{}-sled", timestamp()));
     tracing::error!(%reason, copy = %copy.display(), "the database does not open: copying it, then reading its whole log");
     copy_dir(dir, &copy)?;
     for state in states_left {
-        set_aside(&state, quarantine)?;
+        move_to_quarantine(&state, quarantine)?;
     }
-    match attempt(dir, cache_bytes)? {
-        Attempt::Opened(db) => Ok(*db),
-        Attempt::Damaged(reason) => {
-            Err(Error::Damaged { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason })
+    match try_open(dir, cache_bytes)? {
+        OpenAttempt::Opened(db) => Ok(*db),
+        OpenAttempt::Damaged(reason) => {
+            Err(Error::DatabaseCorrupt { path: dir.to_owned(), quarantine: quarantine.to_owned(), reason })
         }
     }
 }
 
-enum Attempt {
+enum OpenAttempt {
     Opened(Box<sled::Db>),
     Damaged(String),
 }
 
-fn attempt(dir: &Path, cache_bytes: u64) -> Result<Attempt> {
+fn try_open(dir: &Path, cache_bytes: u64) -> Result<OpenAttempt> {
     let config = sled::Config::new()
         .path(dir)
         .cache_capacity(cache_bytes)
@@ -62,27 +62,27 @@ fn attempt(dir: &Path, cache_bytes: u64) -> Result<Attempt> {
     loop {
         // On some damage, sled panics instead of answering.
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(Attempt::Opened(Box::new(db))),
-            Ok(Err(error @ sled::Error::Corruption { .. })) => return Ok(Attempt::Damaged(error.to_string())),
+            Ok(Ok(db)) => return Ok(OpenAttempt::Opened(Box::new(db))),
+            Ok(Err(error @ sled::Error::Corruption { .. })) => return Ok(OpenAttempt::Damaged(error.to_string())),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                if started.elapsed() > LOCK_PATIENCE {
+                if started.elapsed() > LOCK_TIMEOUT {
                     return Err(Error::Locked { path: dir.to_owned(), process: None });
                 }
                 sleep(Duration::from_millis(20));
             }
             Ok(Err(error)) => return Err(error.into()),
-            Err(panic) => return Ok(Attempt::Damaged(message(panic.as_ref()))),
+            Err(panic) => return Ok(OpenAttempt::Damaged(panic_message(panic.as_ref()))),
         }
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("sled panicked").to_owned()
 }
 
 /// sled's state files, finished or not.
-fn states(dir: &Path) -> Result<Vec<PathBuf>> {
+fn state_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
         let entry = entry.map_err(Error::io("list", dir))?;
@@ -93,9 +93,9 @@ fn states(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn set_aside(file: &Path, quarantine: &Path) -> Result<()> {
+fn move_to_quarantine(file: &Path, quarantine: &Path) -> Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let place = quarantine.join(format!("{}-{name}", stamp()));
+    let place = quarantine.join(format!("{}-{name}", timestamp()));
     fs::rename(file, &place).map_err(Error::io("set aside", file))?;
     tracing::warn!(from = %file.display(), to = %place.display(), "set aside a state file of the database");
     Ok(())
@@ -119,6 +119,6 @@ pub(super) fn copy_dir(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Sorts by time and does not repeat.
-fn stamp() -> String {
+fn timestamp() -> String {
     Utc::now().format("%Y%m%dT%H%M%S%.6fZ").to_string()
 }

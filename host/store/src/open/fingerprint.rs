@@ -7,14 +7,14 @@ use std::path::Path;
 use super::sync_dir;
 use crate::error::{Error, Result};
 
-const NAME: &str = "key";
+const FILE_NAME: &str = "key";
 
 /// The fingerprint of the key that belongs to a data folder; `None` for a new folder. Changes nothing, and needs no lock.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn key_fingerprint(dir: &Path) -> Result<Option<String>> {
-    let path = dir.join(NAME);
+    let path = dir.join(FILE_NAME);
     match fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -23,11 +23,11 @@ pub fn key_fingerprint(dir: &Path) -> Result<Option<String>> {
 }
 
 /// Notes the key of a data folder, in one durable step.
-pub(crate) fn note_key(dir: &Path, fingerprint: &str) -> Result<()> {
+pub(crate) fn save_key_fingerprint(dir: &Path, fingerprint: &str) -> Result<()> {
     if key_fingerprint(dir)?.as_deref() == Some(fingerprint) {
         return Ok(());
     }
-    let (path, beside) = (dir.join(NAME), dir.join("key.new"));
+    let (path, beside) = (dir.join(FILE_NAME), dir.join("key.new"));
     let write = || {
         let mut file = File::create(&beside)?;
         writeln!(file, "{fingerprint}")?;

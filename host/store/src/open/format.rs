@@ -10,28 +10,30 @@ use crate::sled_kv::make_durable;
 use crate::{failpoint, frame, key};
 
 /// The format of the first release.
-const FIRST: u32 = 1;
+const FIRST_FORMAT: u32 = 1;
 
 /// Leads from one format to the next.
 pub(super) struct Migration {
     /// What it does, for the log.
-    pub(super) what: &'static str,
+    pub(super) description: &'static str,
     /// Changes the entries. A crash may fall into it, and then it is run again: doing it twice must come to the same.
     pub(super) run: fn(&sled::Db) -> Result<()>,
 }
 
 /// The steps since the first release, in order. A folder of format `n` still needs those from the `n`th on.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[Migration { what: "every document gets its place in the feed of changes", run: crate::feed::number_everything }];
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    description: "every document gets its place in the feed of changes",
+    run: crate::feed::backfill_feeds,
+}];
 
 /// The format that this program writes, and the newest it reads.
 #[expect(clippy::cast_possible_truncation, reason = "there are a few")]
-pub(crate) const FORMAT: u32 = FIRST + MIGRATIONS.len() as u32;
+pub(crate) const CURRENT_FORMAT: u32 = FIRST_FORMAT + MIGRATIONS.len() as u32;
 
 /// What is to be done with a folder.
-pub(super) enum Plan<'a> {
+pub(super) enum MigrationPlan<'a> {
     /// It is of our format, or new.
-    Nothing,
+    UpToDate,
     /// It is of this format, and these steps lead to ours.
     Migrate { from: u32, steps: &'a [Migration] },
 }
@@ -39,17 +41,17 @@ pub(super) enum Plan<'a> {
 /// Compares a folder's format with ours.
 ///
 /// # Errors
-/// [`Error::Format`] when it is newer.
-pub(super) fn plan<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migration]) -> Result<Plan<'a>> {
-    let Some(bytes) = db.get(key::format())? else { return Ok(Plan::Nothing) };
-    let found: u32 = frame::decode(what, &bytes)?;
-    let done = found.checked_sub(FIRST).and_then(|done| usize::try_from(done).ok());
+/// [`Error::UnsupportedFormat`] when it is newer.
+pub(super) fn plan_migration<'a>(db: &sled::Db, dir: &Path, steps: &'a [Migration]) -> Result<MigrationPlan<'a>> {
+    let Some(bytes) = db.get(key::format())? else { return Ok(MigrationPlan::UpToDate) };
+    let found: u32 = frame::decode(entry_name, &bytes)?;
+    let done = found.checked_sub(FIRST_FORMAT).and_then(|done| usize::try_from(done).ok());
     match done.and_then(|done| steps.get(done..)) {
-        Some([]) => Ok(Plan::Nothing),
-        Some(steps) => Ok(Plan::Migrate { from: found, steps }),
+        Some([]) => Ok(MigrationPlan::UpToDate),
+        Some(steps) => Ok(MigrationPlan::Migrate { from: found, steps }),
         None => {
-            let program = db.get(key::program())?.and_then(|bytes| frame::decode(what, &bytes).ok());
-            Err(Error::Format { path: dir.to_owned(), found, supported: newest(steps), program })
+            let program = db.get(key::program())?.and_then(|bytes| frame::decode(entry_name, &bytes).ok());
+            Err(Error::UnsupportedFormat { path: dir.to_owned(), found, supported: newest_format(steps), program })
         }
     }
 }
@@ -76,11 +78,11 @@ pub(super) fn back_up(dir: &Path, database: &Path, format: u32) -> Result<()> {
 /// Takes the steps, each made durable before the next.
 pub(super) fn migrate(db: &sled::Db, database: &Path, from: u32, steps: &[Migration]) -> Result<()> {
     for (format, step) in (from + 1..).zip(steps) {
-        tracing::info!(format, "{}", step.what);
+        tracing::info!(format, "{}", step.description);
         (step.run)(db)?;
         make_durable(db, database)?;
         failpoint::hit("migration.stepped").map_err(Error::io("write", database))?;
-        db.insert(key::format(), frame::encode(what, &format)?)?;
+        db.insert(key::format(), frame::encode(entry_name, &format)?)?;
         make_durable(db, database)?;
         failpoint::hit("migration.noted").map_err(Error::io("write", database))?;
     }
@@ -88,10 +90,10 @@ pub(super) fn migrate(db: &sled::Db, database: &Path, from: u32, steps: &[Migrat
 }
 
 /// Notes our format and version, where they are not there; the next barrier makes it durable.
-pub(super) fn note(db: &sled::Db, steps: &[Migration]) -> Result<()> {
+pub(super) fn save_format(db: &sled::Db, steps: &[Migration]) -> Result<()> {
     let entries = [
-        (key::format(), frame::encode(what, &newest(steps))?),
-        (key::program(), frame::encode(what, &env!("CARGO_PKG_VERSION"))?),
+        (key::format(), frame::encode(entry_name, &newest_format(steps))?),
+        (key::program(), frame::encode(entry_name, &env!("CARGO_PKG_VERSION"))?),
     ];
     for (key, value) in entries {
         if db.get(&key)?.as_deref() != Some(&value) {
@@ -101,10 +103,10 @@ pub(super) fn note(db: &sled::Db, steps: &[Migration]) -> Result<()> {
     Ok(())
 }
 
-fn newest(steps: &[Migration]) -> u32 {
-    u32::try_from(steps.len()).map_or(u32::MAX, |steps| FIRST.saturating_add(steps))
+fn newest_format(steps: &[Migration]) -> u32 {
+    u32::try_from(steps.len()).map_or(u32::MAX, |steps| FIRST_FORMAT.saturating_add(steps))
 }
 
-fn what() -> String {
+fn entry_name() -> String {
     "the format of the data folder".to_owned()
 }

@@ -24,7 +24,7 @@ impl Drop for FolderLock {
 ///
 /// # Errors
 /// [`Error::Locked`] when another process has it.
-pub(super) fn take(dir: &Path) -> Result<FolderLock> {
+pub(super) fn acquire(dir: &Path) -> Result<FolderLock> {
     let path = dir.join("LOCK");
     let mut file = File::options()
         .create(true)
@@ -59,12 +59,12 @@ mod tests {
     #[test]
     fn a_copy_in_a_child_process_does_not_keep_the_lock() {
         let dir = tempfile::tempdir().unwrap();
-        let lock = take(dir.path()).unwrap();
+        let lock = acquire(dir.path()).unwrap();
         // What `fork` leaves in a child until `exec`.
         let copy = lock.0.try_clone().unwrap();
-        assert!(matches!(take(dir.path()), Err(Error::Locked { .. })));
+        assert!(matches!(acquire(dir.path()), Err(Error::Locked { .. })));
         drop(lock);
-        take(dir.path()).unwrap();
+        acquire(dir.path()).unwrap();
         drop(copy);
     }
 }

@@ -4,18 +4,18 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::{Changes, DocRef, InstanceId, Store, frame, key};
 
-const TORN: &str = "snap.FFFFFFFFFFFFFFFF.generating";
+const TORN_STATE_FILE: &str = "snap.FFFFFFFFFFFFFFFF.generating";
 
 fn document(number: usize) -> DocRef {
     DocRef::new(&InstanceId::global(), &"io.cozy.bills".parse().unwrap(), format!("{number:03}"))
 }
 
 fn open_store(dir: &Path) -> Result<Store> {
-    Store::open(dir, Options::default())
+    Store::open(dir, StoreOptions::default())
 }
 
 /// A data folder with 200 documents and a state file of sled, closed.
-async fn filled() -> tempfile::TempDir {
+async fn filled_folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let store = open_store(dir.path()).unwrap();
     for number in 0..200 {
@@ -29,12 +29,12 @@ async fn filled() -> tempfile::TempDir {
     dir
 }
 
-fn content(store: &Store) -> Vec<u64> {
+fn document_numbers(store: &Store) -> Vec<u64> {
     let documents = store.list(&InstanceId::global(), &document(0).doctype, None, usize::MAX).unwrap();
     documents.iter().map(|document| document.body["n"].as_u64().unwrap()).collect()
 }
 
-fn whole() -> Vec<u64> {
+fn all_numbers() -> Vec<u64> {
     (0..200).collect()
 }
 
@@ -48,24 +48,24 @@ fn names(dir: &Path) -> Vec<String> {
 /// The state that a process leaves which is killed while sled starts.
 #[tokio::test]
 async fn a_torn_state_file_stops_sled_and_not_us() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     let database = dir.path().join("sled");
     let states: Vec<_> = names(&database).into_iter().filter(|name| name.starts_with("snap.")).collect();
     let whole_state = fs::read(database.join(&states[0])).unwrap();
-    fs::write(database.join(TORN), &whole_state[..whole_state.len() / 2]).unwrap();
+    fs::write(database.join(TORN_STATE_FILE), &whole_state[..whole_state.len() / 2]).unwrap();
 
     let raw = sled::Config::new().path(&database).open();
     assert!(matches!(raw, Err(sled::Error::Corruption { .. })), "sled opens it by itself: the guard is not needed");
     drop(raw);
 
     let store = open_store(dir.path()).unwrap();
-    assert_eq!(content(&store), whole());
-    assert!(names(&dir.path().join("quarantine")).iter().any(|name| name.ends_with(TORN)));
+    assert_eq!(document_numbers(&store), all_numbers());
+    assert!(names(&dir.path().join("quarantine")).iter().any(|name| name.ends_with(TORN_STATE_FILE)));
 }
 
 #[tokio::test]
 async fn a_damaged_state_is_replaced_by_reading_the_log() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     let database = dir.path().join("sled");
     for name in names(&database).into_iter().filter(|name| name.starts_with("snap.")) {
         let path = database.join(name);
@@ -75,29 +75,29 @@ async fn a_damaged_state_is_replaced_by_reading_the_log() {
         fs::write(path, bytes).unwrap();
     }
     let store = open_store(dir.path()).unwrap();
-    assert_eq!(content(&store), whole());
+    assert_eq!(document_numbers(&store), all_numbers());
     let set_aside = names(&dir.path().join("quarantine"));
     assert!(set_aside.iter().any(|name| name.ends_with("-sled")), "a copy was made before: {set_aside:?}");
 }
 
 #[tokio::test]
 async fn two_processes_cannot_have_one_folder() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     let store = open_store(dir.path()).unwrap();
     let error = open_store(dir.path()).err().unwrap().to_string();
     let path = dir.path().canonicalize().unwrap();
     let error = error.replace(&path.display().to_string(), "<dir>").replace(&std::process::id().to_string(), "<pid>");
     insta::assert_snapshot!(error, @"another konnector (process <pid>) runs on the data folder <dir>: stop it, or choose another --data-dir");
     drop(store);
-    assert_eq!(content(&open_store(dir.path()).unwrap()), whole());
+    assert_eq!(document_numbers(&open_store(dir.path()).unwrap()), all_numbers());
 }
 
 #[tokio::test]
 async fn a_folder_opens_again_and_again() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     for round in 0..10 {
         let store = open_store(dir.path()).unwrap();
-        assert_eq!(content(&store), whole());
+        assert_eq!(document_numbers(&store), all_numbers());
         if round % 2 == 0 {
             store.close().await.unwrap();
         }
@@ -130,7 +130,7 @@ fn format_of(dir: &Path) -> u32 {
 
 #[tokio::test]
 async fn a_folder_of_a_newer_program_is_refused() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     let told = |dir: &Path| {
         let path = dir.canonicalize().unwrap().display().to_string();
         open_store(dir).err().unwrap().to_string().replace(&path, "<dir>")
@@ -145,10 +145,10 @@ async fn a_folder_of_a_newer_program_is_refused() {
 }
 
 /// Steps as a later release would have them: its first doubles the number of each document, without doing it twice.
-const STEPS: [Migration; 3] = [
-    Migration { what: "ours", run: |_| Ok(()) },
+const TEST_MIGRATIONS: [Migration; 3] = [
+    Migration { description: "ours", run: |_| Ok(()) },
     Migration {
-        what: "numbers are doubled",
+        description: "numbers are doubled",
         run: |db| {
             for entry in db.range(key::documents(&InstanceId::global(), &document(0).doctype).from..) {
                 let (key, bytes) = entry?;
@@ -165,16 +165,16 @@ const STEPS: [Migration; 3] = [
             Ok(())
         },
     },
-    Migration { what: "nothing is done", run: |_| Ok(()) },
+    Migration { description: "nothing is done", run: |_| Ok(()) },
 ];
 
 #[tokio::test]
 async fn an_older_folder_is_brought_forward_after_a_copy_of_it() {
-    let dir = filled().await;
-    drop(open_with(dir.path(), &Options::default(), &STEPS).unwrap());
+    let dir = filled_folder().await;
+    drop(open_with(dir.path(), &StoreOptions::default(), &TEST_MIGRATIONS).unwrap());
     assert_eq!(format_of(dir.path()), 4);
     let doubled = || {
-        let opened = open_with(dir.path(), &Options::default(), &STEPS).unwrap();
+        let opened = open_with(dir.path(), &StoreOptions::default(), &TEST_MIGRATIONS).unwrap();
         let range = key::documents(&InstanceId::global(), &document(0).doctype);
         let entries = crate::kv::Kv::scan(&opened.kv, &range.from, &range.to, 1000, false).unwrap();
         let numbers = entries.iter().map(|(_, bytes)| {
@@ -183,35 +183,35 @@ async fn an_older_folder_is_brought_forward_after_a_copy_of_it() {
         });
         numbers.collect::<Vec<_>>()
     };
-    assert_eq!(doubled(), whole().into_iter().map(|number| number * 2).collect::<Vec<_>>());
-    assert!(matches!(open_store(dir.path()), Err(Error::Format { found: 4, supported: 2, .. })));
+    assert_eq!(doubled(), all_numbers().into_iter().map(|number| number * 2).collect::<Vec<_>>());
+    assert!(matches!(open_store(dir.path()), Err(Error::UnsupportedFormat { found: 4, supported: 2, .. })));
 
     // The copy is a database of the old format.
     let copy = dir.path().join("backups/format-2");
     let old = tempfile::tempdir().unwrap();
     fs::rename(&copy, old.path().join("sled")).unwrap();
-    assert_eq!(content(&open_store(old.path()).unwrap()), whole());
+    assert_eq!(document_numbers(&open_store(old.path()).unwrap()), all_numbers());
 }
 
 #[tokio::test]
 async fn a_step_that_fails_is_taken_again() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     let failing = [
-        Migration { what: STEPS[0].what, run: STEPS[0].run },
-        Migration { what: STEPS[1].what, run: STEPS[1].run },
-        Migration { what: "it fails", run: |_| Err(Error::Closed) },
+        Migration { description: TEST_MIGRATIONS[0].description, run: TEST_MIGRATIONS[0].run },
+        Migration { description: TEST_MIGRATIONS[1].description, run: TEST_MIGRATIONS[1].run },
+        Migration { description: "it fails", run: |_| Err(Error::Closed) },
     ];
     for _ in 0..2 {
-        assert!(matches!(open_with(dir.path(), &Options::default(), &failing), Err(Error::Closed)));
+        assert!(matches!(open_with(dir.path(), &StoreOptions::default(), &failing), Err(Error::Closed)));
         assert_eq!(format_of(dir.path()), 3, "the first step is done and not undone");
     }
-    drop(open_with(dir.path(), &Options::default(), &STEPS).unwrap());
+    drop(open_with(dir.path(), &StoreOptions::default(), &TEST_MIGRATIONS).unwrap());
     assert_eq!(format_of(dir.path()), 4);
 }
 
 #[tokio::test]
-async fn who_did_not_close_the_folder_left_a_mark() {
-    let dir = filled().await;
+async fn an_unclean_shutdown_leaves_a_marker() {
+    let dir = filled_folder().await;
     let store = open_store(dir.path()).unwrap();
     assert!(!store.was_unclean());
     drop(store);
@@ -220,7 +220,7 @@ async fn who_did_not_close_the_folder_left_a_mark() {
     store.close().await.unwrap();
     let store = open_store(dir.path()).unwrap();
     assert!(store.was_unclean(), "nobody looked through it");
-    let check = crate::Fsck { deep: false, repair: false };
+    let check = crate::FsckOptions { deep: false, repair: false };
     assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
     store.close().await.unwrap();
     assert!(!open_store(dir.path()).unwrap().was_unclean());
@@ -228,16 +228,16 @@ async fn who_did_not_close_the_folder_left_a_mark() {
 
 #[tokio::test]
 async fn new_data_leaves_the_reserve_alone() {
-    let dir = filled().await;
-    let everything = Options { reserve: Some(u64::MAX), ..Options::default() };
+    let dir = filled_folder().await;
+    let everything = StoreOptions { reserve_bytes: Some(u64::MAX), ..StoreOptions::default() };
     let store = Store::open(dir.path(), everything).unwrap();
     let mut changes = Changes::new();
     changes.create(document(999), serde_json::Map::new());
     let error = store.commit(changes).await.unwrap_err();
-    assert!(error.is_full() && error.to_string().starts_with("the disk is nearly full: "), "{error}");
+    assert!(error.is_disk_full() && error.to_string().starts_with("the disk is nearly full: "), "{error}");
     let mut writer = store.blobs().create().await.unwrap();
     writer.write(bytes::Bytes::from_static(b"x")).await.unwrap();
-    assert!(writer.finish().await.unwrap_err().is_full());
+    assert!(writer.finish().await.unwrap_err().is_disk_full());
     // What is there may still be changed and deleted.
     let rev = store.get(&document(0)).unwrap().unwrap().rev;
     let mut changes = Changes::new();
@@ -261,7 +261,7 @@ fn without_feed(dir: &Path) {
 
 #[tokio::test]
 async fn a_feed_is_made_once_however_often_it_is_begun() {
-    let dir = filled().await;
+    let dir = filled_folder().await;
     let store = open_store(dir.path()).unwrap();
     let rev = store.get(&document(7)).unwrap().unwrap().rev;
     let mut changes = Changes::new();
@@ -282,6 +282,6 @@ async fn a_feed_is_made_once_however_often_it_is_begun() {
         .await
         .unwrap();
     assert_eq!((feed.len(), feed[199].deleted, feed[199].id.as_str()), (200, true, "007"));
-    let check = crate::Fsck { deep: false, repair: false };
+    let check = crate::FsckOptions { deep: false, repair: false };
     assert_eq!(store.fsck(&crate::NoSchema, check, &mut |_| {}).await.unwrap().problems, 0);
 }

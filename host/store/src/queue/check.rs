@@ -1,100 +1,100 @@
 //! Checks the queue: where jobs stand decides, and places, leases and locks follow.
 
-use super::{Holder, Lease, Queued, Slot, Standing, State};
+use super::{JobQueueState, Lease, LockHolder, PermitSlot, QueueRecord, QueuedJob};
 use crate::error::Result;
-use crate::fsck::{Checker, Primary, Problem};
+use crate::fsck::{Checker, FsckProblem, SourceEntry};
 use crate::id::DocRef;
-use crate::key::{self, Space};
+use crate::key::{self, Keyspace};
 use crate::view;
 
-const STANDING: &str = "the state of a job in the queue";
-const PLACE: &str = "the place in the queue";
+const QUEUE_RECORD: &str = "the state of a job in the queue";
+const QUEUE_ENTRY: &str = "the place in the queue";
 const LEASE: &str = "the lease";
 const LOCK: &str = "the lock";
 const SLOT: &str = "the permit";
 
 /// Checks where a job stands, and that what follows from it is there.
-pub(crate) fn check_standing(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
-    let Some(Standing { epoch, state }) = check.primary(key, bytes, STANDING) else { return Ok(()) };
-    let job = match check.document_at(&key::in_space(key, Space::Document))? {
-        Primary::Is(job) => job,
-        Primary::Unreadable => return Ok(()),
-        Primary::Absent => {
-            check.stray(key, bytes, STANDING, "its document is gone");
+pub(crate) fn check_record(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let Some(QueueRecord { epoch, state }) = check.read_or_report(key, bytes, QUEUE_RECORD) else { return Ok(()) };
+    let job = match check.document_at(&key::with_keyspace(key, Keyspace::Document))? {
+        SourceEntry::Found(job) => job,
+        SourceEntry::Unreadable => return Ok(()),
+        SourceEntry::Absent => {
+            check.report_stray(key, bytes, QUEUE_RECORD, "its document is gone");
             return Ok(());
         }
     };
     match state {
-        State::Ended => Ok(()),
-        State::Waiting(turn) => {
-            let place = turn.place(&job);
-            check.expect(place, &Queued { job: job.clone(), turn }, PLACE, &job)
+        JobQueueState::Ended => Ok(()),
+        JobQueueState::Waiting(turn) => {
+            let place = turn.key(&job);
+            check.expect_entry(place, &QueuedJob { job: job.clone(), entry: turn }, QUEUE_ENTRY, &job)
         }
-        State::Leased { worker, lock, slots } => {
+        JobQueueState::Leased { worker, lock, slots } => {
             let place = key::of_lease(&job);
-            let mut lease = Lease { job: job.clone(), epoch, worker, beats: 0, lock, slots };
-            if let Primary::Is(Lease { beats, .. }) = check.look::<Lease>(&place)? {
-                lease.beats = beats;
+            let mut lease = Lease { job: job.clone(), epoch, worker, heartbeats: 0, lock, slots };
+            if let SourceEntry::Found(Lease { heartbeats: beats, .. }) = check.read_source::<Lease>(&place)? {
+                lease.heartbeats = beats;
             }
-            check.expect(place, &lease, LEASE, &job)?;
+            check.expect_entry(place, &lease, LEASE, &job)?;
             if let Some(lock) = &lease.lock {
-                expect_held(check, &job, key::of_lock(&job.instance, lock), (LOCK, format!("the lock {lock:?}")))?;
+                expect_lock(check, &job, key::of_lock(&job.instance, lock), (LOCK, format!("the lock {lock:?}")))?;
             }
-            for Slot { permit, number } in &lease.slots {
+            for PermitSlot { permit, number } in &lease.slots {
                 let what = format!("place {number} of the permit {permit:?}");
-                expect_held(check, &job, key::of_slot(permit, *number), (SLOT, what))?;
+                expect_lock(check, &job, key::of_slot(permit, *number), (SLOT, what))?;
             }
             Ok(())
         }
     }
 }
 
-fn expect_held(
+fn expect_lock(
     check: &mut Checker<'_>,
     job: &DocRef,
     place: Vec<u8>,
     (kind, what): (&'static str, String),
 ) -> Result<()> {
-    if let Primary::Is(Holder { job: holder }) = check.look::<Holder>(&place)?
+    if let SourceEntry::Found(LockHolder { job: holder }) = check.read_source::<LockHolder>(&place)?
         && holder != *job
-        && holds(check, &holder, &place)?
+        && is_lock_holder(check, &holder, &place)?
     {
-        check.report(Problem::Contested { what, of: job.to_string(), holder: holder.to_string() });
+        check.report(FsckProblem::Contested { what, of: job.to_string(), holder: holder.to_string() });
         return Ok(());
     }
-    check.expect(place, &Holder { job: job.clone() }, kind, job)
+    check.expect_entry(place, &LockHolder { job: job.clone() }, kind, job)
 }
 
 /// Whether a job is leased with the lock, or the place of a permit, at a key. One whose state cannot be read may be.
-fn holds(check: &Checker<'_>, job: &DocRef, place: &[u8]) -> Result<bool> {
-    Ok(match standing(check, job)? {
-        Primary::Unreadable => true,
-        Primary::Is(Standing { state: State::Leased { lock, slots, .. }, .. }) => {
+fn is_lock_holder(check: &Checker<'_>, job: &DocRef, place: &[u8]) -> Result<bool> {
+    Ok(match read_record(check, job)? {
+        SourceEntry::Unreadable => true,
+        SourceEntry::Found(QueueRecord { state: JobQueueState::Leased { lock, slots, .. }, .. }) => {
             lock.is_some_and(|lock| key::of_lock(&job.instance, &lock) == place)
                 || slots.iter().any(|slot| key::of_slot(&slot.permit, slot.number) == place)
         }
-        Primary::Is(_) | Primary::Absent => false,
+        SourceEntry::Found(_) | SourceEntry::Absent => false,
     })
 }
 
-fn standing(check: &Checker<'_>, job: &DocRef) -> Result<Primary<Standing>> {
-    check.look(&key::of_document(Space::Job, job)?)
+fn read_record(check: &Checker<'_>, job: &DocRef) -> Result<SourceEntry<QueueRecord>> {
+    check.read_source(&key::of_document(Keyspace::Job, job)?)
 }
 
 /// Checks a place in the order of time.
-pub(crate) fn check_place(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
+pub(crate) fn check_queue_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = "a place in the queue";
-    let Ok(queued) = view::decode::<Queued>(key, bytes) else {
-        check.stray(key, bytes, what, "it cannot be read");
+    let Ok(queued) = view::decode::<QueuedJob>(key, bytes) else {
+        check.report_stray(key, bytes, what, "it cannot be read");
         return Ok(());
     };
-    let waits = match standing(check, &queued.job)? {
-        Primary::Unreadable => true,
-        Primary::Is(Standing { state: State::Waiting(turn), .. }) => turn == queued.turn,
-        Primary::Is(_) | Primary::Absent => false,
+    let waits = match read_record(check, &queued.job)? {
+        SourceEntry::Unreadable => true,
+        SourceEntry::Found(QueueRecord { state: JobQueueState::Waiting(turn), .. }) => turn == queued.entry,
+        SourceEntry::Found(_) | SourceEntry::Absent => false,
     };
-    if !waits || queued.turn.place(&queued.job) != key {
-        check.stray(key, bytes, what, format!("{} does not wait there", queued.job));
+    if !waits || queued.entry.key(&queued.job) != key {
+        check.report_stray(key, bytes, what, format!("{} does not wait there", queued.job));
     }
     Ok(())
 }
@@ -103,18 +103,18 @@ pub(crate) fn check_place(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
 pub(crate) fn check_lease(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = "a lease";
     let Ok(lease) = view::decode::<Lease>(key, bytes) else {
-        check.stray(key, bytes, what, "it cannot be read");
+        check.report_stray(key, bytes, what, "it cannot be read");
         return Ok(());
     };
-    let held = match standing(check, &lease.job)? {
-        Primary::Unreadable => true,
-        Primary::Is(Standing { epoch, state: State::Leased { worker, lock, slots } }) => {
+    let held = match read_record(check, &lease.job)? {
+        SourceEntry::Unreadable => true,
+        SourceEntry::Found(QueueRecord { epoch, state: JobQueueState::Leased { worker, lock, slots } }) => {
             (epoch, &worker, &lock, &slots) == (lease.epoch, &lease.worker, &lease.lock, &lease.slots)
         }
-        Primary::Is(_) | Primary::Absent => false,
+        SourceEntry::Found(_) | SourceEntry::Absent => false,
     };
     if !held || key::of_lease(&lease.job) != key {
-        check.stray(key, bytes, what, format!("{} is not leased so", lease.job));
+        check.report_stray(key, bytes, what, format!("{} is not leased so", lease.job));
     }
     Ok(())
 }
@@ -122,10 +122,10 @@ pub(crate) fn check_lease(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> 
 /// Checks a lock, or a place of a permit.
 pub(crate) fn check_lock(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
     let what = if key.first() == Some(&2) { "a permit" } else { "a lock" };
-    match view::decode::<Holder>(key, bytes) {
-        Err(_) => check.stray(key, bytes, what, "it cannot be read"),
-        Ok(Holder { job }) if !holds(check, &job, key)? => {
-            check.stray(key, bytes, what, format!("{job} does not run with it"));
+    match view::decode::<LockHolder>(key, bytes) {
+        Err(_) => check.report_stray(key, bytes, what, "it cannot be read"),
+        Ok(LockHolder { job }) if !is_lock_holder(check, &job, key)? => {
+            check.report_stray(key, bytes, what, format!("{job} does not run with it"));
         }
         Ok(_) => {}
     }

@@ -5,38 +5,38 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use futures_util::future::join_all;
 
-use super::turn::{Head, Walk};
-use super::{Holder, Lease, Permit, Queued, Slot, Standing};
+use super::round_robin::{ClassHead, ReadyScan};
+use super::{JobPermit, Lease, LockHolder, PermitSlot, QueueRecord, QueuedJob};
 use crate::Map;
-use crate::changes::{Changes, Step};
+use crate::changes::{ChangeOp, Changes};
 use crate::document::Document;
 use crate::error::{Error, Result};
 use crate::id::DocRef;
-use crate::key::{self, Space};
+use crate::key::{self, Keyspace};
 use crate::store::Store;
 use crate::view;
 
 /// How many jobs whose time has come are moved to the ready ones in one commit.
-const PAGE: usize = 256;
+const PROMOTE_BATCH_SIZE: usize = 256;
 
 /// Who claims what; see [`Store::claim`].
-pub(crate) struct Claim<'a> {
+pub(crate) struct ClaimRequest<'a> {
     pub(crate) worker: &'a str,
     pub(crate) now: DateTime<Utc>,
     pub(crate) limit: usize,
-    pub(crate) needs: &'a (dyn Fn(&DocRef, &Document) -> Vec<Permit> + Send + Sync),
-    pub(crate) started: &'a (dyn Fn(&mut Map) + Send + Sync),
+    pub(crate) permits_of: &'a (dyn Fn(&DocRef, &Document) -> Vec<JobPermit> + Send + Sync),
+    pub(crate) on_start: &'a (dyn Fn(&mut Map) + Send + Sync),
 }
 
 /// Leases up to `limit` jobs, each in a commit of its own; those commits go to the disk together.
-pub(crate) async fn claim(store: &Store, request: Claim<'_>) -> Result<Vec<Lease>> {
+pub(crate) async fn claim(store: &Store, request: ClaimRequest<'_>) -> Result<Vec<Lease>> {
     if request.limit == 0 {
         return Ok(Vec::new());
     }
     promote(store, request.now).await?;
     let mut leases = Vec::new();
     while leases.len() < request.limit {
-        let candidates = Search::new(store, &request)?.candidates(request.limit - leases.len())?;
+        let candidates = CandidateSearch::new(store, &request)?.candidates(request.limit - leases.len())?;
         if candidates.is_empty() {
             break;
         }
@@ -63,16 +63,16 @@ pub(crate) async fn claim(store: &Store, request: Claim<'_>) -> Result<Vec<Lease
 /// Moves the jobs whose time has come to the ready ones.
 async fn promote(store: &Store, now: DateTime<Utc>) -> Result<()> {
     loop {
-        let due = super::later(store.kv(), Some(now), PAGE)?;
+        let due = super::list_delayed(store.kv(), Some(now), PROMOTE_BATCH_SIZE)?;
         if due.is_empty() {
             return Ok(());
         }
         let mut changes = Changes::new();
         for queued in &due {
-            changes.step(Step::Promote { queued: queued.clone() });
+            changes.push(ChangeOp::Promote { queued: queued.clone() });
         }
         match store.commit(changes).await {
-            Ok(_) if due.len() < PAGE => return Ok(()),
+            Ok(_) if due.len() < PROMOTE_BATCH_SIZE => return Ok(()),
             Ok(_) => {}
             // One damaged or vanished job must not stop the others.
             Err(Error::Corrupt { .. } | Error::Invalid { .. } | Error::NotFound { .. }) => {
@@ -83,10 +83,10 @@ async fn promote(store: &Store, now: DateTime<Utc>) -> Result<()> {
     }
 }
 
-async fn promote_one_by_one(store: &Store, due: Vec<Queued>) -> Result<()> {
+async fn promote_one_by_one(store: &Store, due: Vec<QueuedJob>) -> Result<()> {
     for queued in due {
         let mut changes = Changes::new();
-        changes.step(Step::Promote { queued });
+        changes.push(ChangeOp::Promote { queued });
         match store.commit(changes).await {
             Err(error @ (Error::Corrupt { .. } | Error::Invalid { .. } | Error::NotFound { .. })) => {
                 tracing::error!(%error, "a waiting job cannot be read and is passed over");
@@ -98,46 +98,46 @@ async fn promote_one_by_one(store: &Store, due: Vec<Queued>) -> Result<()> {
 }
 
 /// Whether a job can start.
-enum Start {
-    Now(Box<(Lease, Changes)>),
+enum ClaimCandidate {
+    Startable(Box<(Lease, Changes)>),
     /// No job of its class can.
     NeedsPermit,
-    Gone,
+    Missing,
 }
 
 /// A walk over the ready jobs that finds what each needs.
-struct Search<'a> {
+struct CandidateSearch<'a> {
     store: &'a Store,
-    request: &'a Claim<'a>,
-    walk: Walk<'a>,
+    request: &'a ClaimRequest<'a>,
+    scan: ReadyScan<'a>,
     /// Places of permits given away by this walk.
-    slots: HashSet<Slot>,
+    slots: HashSet<PermitSlot>,
 }
 
-impl<'a> Search<'a> {
-    fn new(store: &'a Store, request: &'a Claim<'a>) -> Result<Self> {
-        let walk = Walk::new(store.kv(), store.turns())?;
-        Ok(Self { store, request, walk, slots: HashSet::new() })
+impl<'a> CandidateSearch<'a> {
+    fn new(store: &'a Store, request: &'a ClaimRequest<'a>) -> Result<Self> {
+        let walk = ReadyScan::new(store.kv(), store.round_robin())?;
+        Ok(Self { store, request, scan: walk, slots: HashSet::new() })
     }
 
     /// The next jobs that can start, up to `limit`; empty when there are none.
     fn candidates(mut self, limit: usize) -> Result<Vec<(Lease, Changes)>> {
         let mut found = Vec::new();
         while found.len() < limit {
-            let Some(Head { place, queued }) = self.walk.next() else { break };
+            let Some(ClassHead { key: place, queued }) = self.scan.next() else { break };
             match self.candidate(queued) {
-                Ok(Start::Now(started)) => {
+                Ok(ClaimCandidate::Startable(started)) => {
                     let (lease, changes) = *started;
                     let lock = lease.lock.clone().map(|lock| (lease.job.instance.clone(), lock));
-                    self.walk.take(&place, lock)?;
+                    self.scan.accept(&place, lock)?;
                     found.push((lease, changes));
                 }
-                Ok(Start::NeedsPermit) => {}
-                Ok(Start::Gone) => self.walk.skip(&place)?,
+                Ok(ClaimCandidate::NeedsPermit) => {}
+                Ok(ClaimCandidate::Missing) => self.scan.skip(&place)?,
                 // One damaged job must not stop the others.
                 Err(error @ (Error::Corrupt { .. } | Error::Invalid { .. })) => {
                     tracing::error!(%error, "a waiting job cannot be read and is passed over");
-                    self.walk.skip(&place)?;
+                    self.scan.skip(&place)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -145,33 +145,33 @@ impl<'a> Search<'a> {
         Ok(found)
     }
 
-    fn candidate(&mut self, Queued { job, turn }: Queued) -> Result<Start> {
-        let Some(document) = self.store.get(&job)? else { return Ok(Start::Gone) };
-        let Some(slots) = self.slots_for(&(self.request.needs)(&job, &document))? else {
-            return Ok(Start::NeedsPermit);
+    fn candidate(&mut self, QueuedJob { job, entry: turn }: QueuedJob) -> Result<ClaimCandidate> {
+        let Some(document) = self.store.get(&job)? else { return Ok(ClaimCandidate::Missing) };
+        let Some(slots) = self.free_slots(&(self.request.permits_of)(&job, &document))? else {
+            return Ok(ClaimCandidate::NeedsPermit);
         };
-        let standing = view::read::<Standing>(self.store.kv(), &key::of_document(Space::Job, &job)?)?;
+        let standing = view::read::<QueueRecord>(self.store.kv(), &key::of_document(Keyspace::Job, &job)?)?;
         let epoch = standing.map_or(0, |standing| standing.epoch).saturating_add(1);
         let worker = self.request.worker.to_owned();
         self.slots.extend(slots.iter().cloned());
-        let lease = Lease { job: job.clone(), epoch, worker, beats: 0, lock: turn.lock.clone(), slots };
+        let lease = Lease { job: job.clone(), epoch, worker, heartbeats: 0, lock: turn.lock.clone(), slots };
         let mut body = document.body;
-        (self.request.started)(&mut body);
+        (self.request.on_start)(&mut body);
         let mut changes = Changes::new();
-        changes.step(Step::Claim { lease: lease.clone(), turn });
+        changes.push(ChangeOp::Claim { lease: lease.clone(), turn });
         changes.put(job, &document.rev, body);
-        Ok(Start::Now(Box::new((lease, changes))))
+        Ok(ClaimCandidate::Startable(Box::new((lease, changes))))
     }
 
     /// A free place of each permit, `None` when one has none.
-    fn slots_for(&self, permits: &[Permit]) -> Result<Option<Vec<Slot>>> {
+    fn free_slots(&self, permits: &[JobPermit]) -> Result<Option<Vec<PermitSlot>>> {
         let mut slots = Vec::new();
-        for Permit { name, limit } in permits {
+        for JobPermit { name, limit } in permits {
             let mut free = None;
             for number in 0..*limit {
-                let slot = Slot { permit: name.clone(), number };
+                let slot = PermitSlot { permit: name.clone(), number };
                 let taken = self.slots.contains(&slot)
-                    || view::read::<Holder>(self.store.kv(), &key::of_slot(name, number))?.is_some();
+                    || view::read::<LockHolder>(self.store.kv(), &key::of_slot(name, number))?.is_some();
                 if !taken {
                     free = Some(slot);
                     break;

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::kv::{Batch, Committed};
+use crate::kv::{Batch, CommitOutcome};
 use crate::{Changes, InstanceId, Store};
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -17,7 +17,7 @@ async fn damage(store: &Store, key: Vec<u8>) {
     *bytes.last_mut().unwrap() ^= 1;
     let mut batch = Batch::default();
     batch.put(key, bytes);
-    assert_eq!(store.kv().commit(batch).await.unwrap(), Committed::Applied);
+    assert_eq!(store.kv().commit(batch).await.unwrap(), CommitOutcome::Applied);
 }
 
 #[tokio::test]
@@ -30,21 +30,21 @@ async fn a_damaged_entry_does_not_stop_the_others() {
         let second = at(second.try_into().unwrap());
         changes
             .create(job(id), body)
-            .enqueue(job(id), Turn::new(second, at(-1)).lock(lock))
+            .enqueue(job(id), QueueEntry::new(second, at(-1)).lock(lock))
             .schedule(job(id), Some(second));
         store.commit(changes).await.unwrap();
     }
-    damage(&store, key::on_timeline(Timeline::Later, at(0), &job("place"))).await;
-    damage(&store, key::on_timeline(Timeline::Due, at(0), &job("place"))).await;
-    damage(&store, key::of_document(Space::Document, &job("document")).unwrap()).await;
-    damage(&store, key::of_document(Space::Job, &job("standing")).unwrap()).await;
+    damage(&store, key::of_timeline(Timeline::Delayed, at(0), &job("place"))).await;
+    damage(&store, key::of_timeline(Timeline::Due, at(0), &job("place"))).await;
+    damage(&store, key::of_document(Keyspace::Document, &job("document")).unwrap()).await;
+    damage(&store, key::of_document(Keyspace::Job, &job("standing")).unwrap()).await;
     let mut batch = Batch::default();
     batch.put(key::of_lock(&InstanceId::global(), "lock"), vec![9]);
-    assert_eq!(store.kv().commit(batch).await.unwrap(), Committed::Applied);
+    assert_eq!(store.kv().commit(batch).await.unwrap(), CommitOutcome::Applied);
 
-    assert_eq!(store.next_ready().unwrap(), Some(at(1)));
-    assert_eq!(store.next_due().unwrap(), Some(at(1)));
-    assert_eq!(store.due(at(9), 2).unwrap().len(), 2, "the limit counts readable ones");
+    assert_eq!(store.next_run_at().unwrap(), Some(at(1)));
+    assert_eq!(store.next_due_at().unwrap(), Some(at(1)));
+    assert_eq!(store.due_triggers(at(9), 2).unwrap().len(), 2, "the limit counts readable ones");
     let leases = store.claim("w", at(9), 9, &|_, _| Vec::new(), &|_| {}).await.unwrap();
     assert_eq!(leases.iter().map(|lease| lease.job.id.as_str()).collect::<Vec<_>>(), ["whole"]);
 
@@ -54,26 +54,26 @@ async fn a_damaged_entry_does_not_stop_the_others() {
 
 /// Counts what is read of the map below.
 #[derive(Default)]
-struct Counting {
-    below: crate::kv::MemoryKv,
+struct CountingKv {
+    inner: crate::kv::MemoryKv,
     reads: std::sync::Arc<std::sync::atomic::AtomicUsize>,
 }
 
 #[async_trait::async_trait]
-impl Kv for Counting {
+impl Kv for CountingKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.below.get(key)
+        self.inner.get(key)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let found = self.below.scan(from, to, limit, reverse)?;
+        let found = self.inner.scan(from, to, limit, reverse)?;
         self.reads.fetch_add(1 + found.len(), std::sync::atomic::Ordering::Relaxed);
         Ok(found)
     }
 
-    async fn commit(&self, batch: Batch) -> Result<Committed> {
-        self.below.commit(batch).await
+    async fn commit(&self, batch: Batch) -> Result<CommitOutcome> {
+        self.inner.commit(batch).await
     }
 
     async fn close(&self) {}
@@ -82,9 +82,9 @@ impl Kv for Counting {
 /// Ten thousand jobs of a hundred instances and five classes wait, most of them for an account that is busy.
 #[tokio::test]
 async fn a_claim_reads_no_more_when_many_jobs_wait() {
-    let kv = Counting::default();
+    let kv = CountingKv::default();
     let reads = std::sync::Arc::clone(&kv.reads);
-    let store = Store::over(Box::new(kv), Box::new(crate::MemoryBlobs::default()));
+    let store = Store::with_backends(Box::new(kv), Box::new(crate::MemoryBlobs::default()));
     for part in 0..100_u64 {
         let instance: InstanceId = format!("{:032x}", part + 1).parse().unwrap();
         let mut changes = Changes::new();
@@ -92,7 +92,7 @@ async fn a_claim_reads_no_more_when_many_jobs_wait() {
             let job = DocRef { instance: instance.clone(), ..job(&format!("{number:04}")) };
             changes.create(job.clone(), crate::Map::new());
             let lock = Some(format!("account/{}", number % 20));
-            changes.enqueue(job, Turn::new(at(0), at(0)).lock(lock).class(format!("class-{}", number % 5)));
+            changes.enqueue(job, QueueEntry::new(at(0), at(0)).lock(lock).class(format!("class-{}", number % 5)));
         }
         store.commit(changes).await.unwrap();
     }

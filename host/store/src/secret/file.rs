@@ -17,13 +17,13 @@ impl MasterKey {
     /// Reads the key from its file, `None` when there is no such file.
     ///
     /// # Errors
-    /// [`Error::Key`] when others than the owner may read the file, or it holds no key; [`Error::Io`].
+    /// [`Error::KeyFile`] when others than the owner may read the file, or it holds no key; [`Error::Io`].
     pub fn load(path: &Path) -> Result<Option<Self>> {
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io("open", path))?,
         };
-        refuse_if_shared(&file, path)?;
+        check_permissions(&file, path)?;
         let mut text = Zeroizing::new(String::new());
         io::Read::read_to_string(&mut file, &mut text).map_err(Error::io("read", path))?;
         let key = text.trim_end().strip_prefix(PREFIX).and_then(|text| {
@@ -34,14 +34,14 @@ impl MasterKey {
         let reason = || {
             format!("does not hold a key ({PREFIX}<43 letters>): put the right file there, or restore it from a backup")
         };
-        key.map(Some).ok_or_else(|| Error::Key { path: path.to_owned(), reason: reason() })
+        key.map(Some).ok_or_else(|| Error::KeyFile { path: path.to_owned(), reason: reason() })
     }
 
     /// A new key, which is kept nowhere yet.
     ///
     /// # Errors
     /// [`Error::Io`] when the system has no random numbers.
-    pub fn random() -> Result<Self> {
+    pub fn generate() -> Result<Self> {
         let mut key = Self([0; 32]);
         getrandom::fill(&mut key.0).map_err(|error| Error::io("make", "a key")(io::Error::other(error)))?;
         Ok(key)
@@ -52,7 +52,7 @@ impl MasterKey {
     /// # Errors
     /// Like [`MasterKey::save`].
     pub fn create(path: &Path) -> Result<Self> {
-        let key = Self::random()?;
+        let key = Self::generate()?;
         key.save(path)?;
         Ok(key)
     }
@@ -60,7 +60,7 @@ impl MasterKey {
     /// Writes the key to a new file with mode 0600, durably.
     ///
     /// # Errors
-    /// [`Error::Key`] when the file exists: a key is never overwritten; [`Error::Io`].
+    /// [`Error::KeyFile`] when the file exists: a key is never overwritten; [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut options = File::options();
         options.write(true).create_new(true);
@@ -70,7 +70,7 @@ impl MasterKey {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let reason =
                     "exists already: a key is never overwritten, because what it sealed would be lost".to_owned();
-                return Err(Error::Key { path: path.to_owned(), reason });
+                return Err(Error::KeyFile { path: path.to_owned(), reason });
             }
             other => other.map_err(Error::io("create", path))?,
         };
@@ -91,17 +91,17 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn refuse_if_shared(file: &File, path: &Path) -> Result<()> {
+fn check_permissions(file: &File, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let mode = file.metadata().map_err(Error::io("read", path))?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
         return Ok(());
     }
     let reason = format!("may be read or changed by others (mode {mode:03o}): run chmod 600 {}", path.display());
-    Err(Error::Key { path: path.to_owned(), reason })
+    Err(Error::KeyFile { path: path.to_owned(), reason })
 }
 
 #[cfg(not(unix))]
-fn refuse_if_shared(_: &File, _: &Path) -> Result<()> {
+fn check_permissions(_: &File, _: &Path) -> Result<()> {
     Ok(())
 }

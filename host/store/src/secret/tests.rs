@@ -20,7 +20,7 @@ fn context(account: &str, field: &str) -> SecretContext {
 }
 
 /// The same place, for another konnector or for none.
-fn of(konnector: Option<&str>, context: &SecretContext) -> SecretContext {
+fn with_konnector(konnector: Option<&str>, context: &SecretContext) -> SecretContext {
     SecretContext { konnector: konnector.map(str::to_owned), ..context.clone() }
 }
 
@@ -43,7 +43,7 @@ fn a_secret_opens_only_where_it_was_sealed() {
 #[test]
 fn a_secret_opens_for_no_other_konnector() {
     let here = context("acct-1", "password");
-    let contexts = [None, Some("bank"), Some("thief"), Some("")].map(|konnector| of(konnector, &here));
+    let contexts = [None, Some("bank"), Some("thief"), Some("")].map(|konnector| with_konnector(konnector, &here));
     for (number, own) in contexts.iter().enumerate() {
         let sealed = key(1).seal(own, b"correct horse").unwrap();
         for (other, context) in contexts.iter().enumerate() {
@@ -51,9 +51,9 @@ fn a_secret_opens_for_no_other_konnector() {
         }
         // Nor does a text of one format pass for one of the other.
         let renamed = sealed.replacen("sealed-v2", "sealed-v1", 1);
-        assert!(own.konnector.is_none() || key(1).open(&of(None, &here), &renamed).is_err());
-        assert!(key(1).sealed(&sealed) && key(1).sealed_for(own, &sealed) && !key(2).sealed(&sealed));
-        assert_eq!(key(1).sealed_for(&of(None, &here), &sealed), own.konnector.is_none());
+        assert!(own.konnector.is_none() || key(1).open(&with_konnector(None, &here), &renamed).is_err());
+        assert!(key(1).is_sealed(&sealed) && key(1).is_sealed_for(own, &sealed) && !key(2).is_sealed(&sealed));
+        assert_eq!(key(1).is_sealed_for(&with_konnector(None, &here), &sealed), own.konnector.is_none());
     }
 }
 
@@ -86,7 +86,7 @@ fn d13_the_same_secret_is_never_sealed_the_same_way() {
 /// What was sealed by an earlier version still opens.
 #[test]
 fn the_format_and_the_derived_keys_do_not_change() {
-    let here = of(None, &context("acct-1", "password"));
+    let here = with_konnector(None, &context("acct-1", "password"));
     insta::assert_snapshot!(key(7).fingerprint(), @"5f52460e46c8fe59");
     insta::assert_snapshot!(hex::encode(*key(7).derive("tokens")), @"988b0eb3b3ab059fce4b892c824b55c154bed8c6ca6ba6705a7f7b80fbfb8d5a");
     let sealed = "sealed-v1.5f52460e.7kD5wjpGaeZbJFxu8XOBBN_ckYqz2n-H-EC6Lvw0KyzslaDhEU3K17bb0OI9kiHuZQbF_ZV6uCZYaToptOvEuPgyeIs";

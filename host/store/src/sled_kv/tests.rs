@@ -6,49 +6,53 @@ use std::sync::mpsc;
 use super::*;
 
 /// Counts barriers, waits for permission to pass each one, and fails or panics on command.
-struct Gate {
+struct ControlledBarrier {
     reached: Arc<AtomicUsize>,
     passed: Arc<AtomicUsize>,
-    orders: Mutex<mpsc::Receiver<Order>>,
+    commands: Mutex<mpsc::Receiver<BarrierCommand>>,
 }
 
-enum Order {
+enum BarrierCommand {
     Pass,
     Fail,
     Die,
 }
 
-impl Barrier for Gate {
+impl Barrier for ControlledBarrier {
     fn wait(&mut self) -> io::Result<()> {
         self.reached.fetch_add(1, Ordering::SeqCst);
-        match self.orders.get_mut().unwrap().recv() {
-            Ok(Order::Pass) => {
+        match self.commands.get_mut().unwrap().recv() {
+            Ok(BarrierCommand::Pass) => {
                 self.passed.fetch_add(1, Ordering::SeqCst);
                 Ok(())
             }
-            Ok(Order::Fail) => Err(io::Error::other("no space left on device")),
-            Ok(Order::Die) | Err(_) => panic!("the writer dies"),
+            Ok(BarrierCommand::Fail) => Err(io::Error::other("no space left on device")),
+            Ok(BarrierCommand::Die) | Err(_) => panic!("the writer dies"),
         }
     }
 }
 
-struct Fixture {
+struct KvFixture {
     kv: Arc<SledKv>,
     reached: Arc<AtomicUsize>,
     passed: Arc<AtomicUsize>,
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<BarrierCommand>,
     _dir: tempfile::TempDir,
 }
 
-fn fixture() -> Fixture {
+fn fixture() -> KvFixture {
     let dir = tempfile::tempdir().unwrap();
     let db = sled::Config::new().path(dir.path()).flush_every_ms(None).open().unwrap();
     let (orders, received) = mpsc::channel();
     let passed = Arc::new(AtomicUsize::new(0));
     let reached = Arc::new(AtomicUsize::new(0));
-    let gate = Gate { reached: Arc::clone(&reached), passed: Arc::clone(&passed), orders: Mutex::new(received) };
+    let gate = ControlledBarrier {
+        reached: Arc::clone(&reached),
+        passed: Arc::clone(&passed),
+        commands: Mutex::new(received),
+    };
     let kv = Arc::new(SledKv::with_barrier(db, Box::new(gate)).unwrap());
-    Fixture { kv, reached, passed, orders, _dir: dir }
+    KvFixture { kv, reached, passed, commands: orders, _dir: dir }
 }
 
 fn put(key: &str, expected: Option<&str>) -> Batch {
@@ -57,12 +61,12 @@ fn put(key: &str, expected: Option<&str>) -> Batch {
     batch
 }
 
-fn commit(fixture: &Fixture, batch: Batch) -> tokio::task::JoinHandle<Result<Committed>> {
+fn commit(fixture: &KvFixture, batch: Batch) -> tokio::task::JoinHandle<Result<CommitOutcome>> {
     let kv = Arc::clone(&fixture.kv);
     tokio::spawn(async move { kv.commit(batch).await })
 }
 
-impl Fixture {
+impl KvFixture {
     /// Returns once the writer waits at its barrier and this many requests wait for the writer.
     async fn until_waiting(&self, requests: usize) {
         let at_barrier = || self.reached.load(Ordering::SeqCst) > self.passed.load(Ordering::SeqCst);
@@ -79,12 +83,12 @@ async fn nothing_is_acknowledged_before_the_barrier() {
     let first = commit(&fixture, put("a", None));
     fixture.until_waiting(0).await;
     assert!(!first.is_finished());
-    fixture.orders.send(Order::Pass).unwrap();
-    assert_eq!(first.await.unwrap().unwrap(), Committed::Applied);
+    fixture.commands.send(BarrierCommand::Pass).unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), CommitOutcome::Applied);
 }
 
 #[tokio::test]
-async fn what_waits_together_shares_a_barrier_and_is_checked_in_order() {
+async fn waiting_commits_share_a_barrier_and_are_checked_in_order() {
     let fixture = fixture();
     let first = commit(&fixture, put("first", None));
     fixture.until_waiting(0).await;
@@ -93,27 +97,27 @@ async fn what_waits_together_shares_a_barrier_and_is_checked_in_order() {
     let others: Vec<_> = (0..10).map(|number| commit(&fixture, put(&format!("other-{number}"), None))).collect();
     let after = commit(&fixture, put("same", Some("value")));
     fixture.until_waiting(21).await;
-    fixture.orders.send(Order::Pass).unwrap();
-    fixture.orders.send(Order::Pass).unwrap();
-    assert_eq!(first.await.unwrap().unwrap(), Committed::Applied);
+    fixture.commands.send(BarrierCommand::Pass).unwrap();
+    fixture.commands.send(BarrierCommand::Pass).unwrap();
+    assert_eq!(first.await.unwrap().unwrap(), CommitOutcome::Applied);
     let mut applied = 0;
     for commit in same {
-        applied += usize::from(commit.await.unwrap().unwrap() == Committed::Applied);
+        applied += usize::from(commit.await.unwrap().unwrap() == CommitOutcome::Applied);
     }
     assert_eq!(applied, 1, "a refused batch fails alone");
     for commit in others {
-        assert_eq!(commit.await.unwrap().unwrap(), Committed::Applied);
+        assert_eq!(commit.await.unwrap().unwrap(), CommitOutcome::Applied);
     }
-    assert_eq!(after.await.unwrap().unwrap(), Committed::Applied, "a check sees earlier batches of its group");
+    assert_eq!(after.await.unwrap().unwrap(), CommitOutcome::Applied, "a check sees earlier batches of its group");
     assert_eq!(fixture.passed.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn after_a_failed_barrier_nothing_is_accepted() {
     let fixture = fixture();
-    fixture.orders.send(Order::Pass).unwrap();
-    assert_eq!(fixture.kv.commit(put("before", None)).await.unwrap(), Committed::Applied);
-    fixture.orders.send(Order::Fail).unwrap();
+    fixture.commands.send(BarrierCommand::Pass).unwrap();
+    assert_eq!(fixture.kv.commit(put("before", None)).await.unwrap(), CommitOutcome::Applied);
+    fixture.commands.send(BarrierCommand::Fail).unwrap();
     assert!(matches!(fixture.kv.commit(put("failed", None)).await, Err(Error::Poisoned)));
     for _ in 0..3 {
         assert!(matches!(fixture.kv.commit(put("later", None)).await, Err(Error::Poisoned)));
@@ -127,7 +131,7 @@ async fn after_a_failed_barrier_nothing_is_accepted() {
 #[tokio::test]
 async fn after_the_writer_died_nothing_is_accepted() {
     let fixture = fixture();
-    fixture.orders.send(Order::Die).unwrap();
+    fixture.commands.send(BarrierCommand::Die).unwrap();
     assert!(matches!(fixture.kv.commit(put("a", None)).await, Err(Error::Poisoned)));
     assert!(matches!(fixture.kv.commit(put("b", None)).await, Err(Error::Poisoned)));
 }
@@ -137,15 +141,15 @@ async fn closing_finishes_what_was_accepted() {
     let fixture = fixture();
     let accepted = commit(&fixture, put("a", None));
     fixture.until_waiting(0).await;
-    fixture.orders.send(Order::Pass).unwrap();
+    fixture.commands.send(BarrierCommand::Pass).unwrap();
     fixture.kv.close().await;
-    assert_eq!(accepted.await.unwrap().unwrap(), Committed::Applied);
+    assert_eq!(accepted.await.unwrap().unwrap(), CommitOutcome::Applied);
     assert!(matches!(fixture.kv.commit(put("b", None)).await, Err(Error::Closed)));
     fixture.kv.close().await;
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_before_it_reaches_the_disk() {
+async fn oversized_batches_are_rejected_before_they_reach_the_disk() {
     let fixture = fixture();
     let mut large = Batch::default();
     large.put(b"key".to_vec(), vec![0; 9 * 1024]);
@@ -162,8 +166,8 @@ async fn scans_are_bounded_and_go_both_ways() {
     for key in ["a", "b", "c", "d"] {
         batch.put(key.into(), vec![]);
     }
-    fixture.orders.send(Order::Pass).unwrap();
-    assert_eq!(fixture.kv.commit(batch).await.unwrap(), Committed::Applied);
+    fixture.commands.send(BarrierCommand::Pass).unwrap();
+    assert_eq!(fixture.kv.commit(batch).await.unwrap(), CommitOutcome::Applied);
     let keys = |from: &str, to: &str, limit, reverse| {
         let entries = fixture.kv.scan(from.as_bytes(), to.as_bytes(), limit, reverse).unwrap();
         entries.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect::<String>()

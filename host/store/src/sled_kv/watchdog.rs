@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 /// No write takes this long on a disk that works.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Watches one thread. It sleeps while nothing is written.
 pub(super) struct Watchdog(Sender<Signal>);
@@ -49,8 +49,8 @@ impl Watchdog {
 }
 
 /// Nothing was acknowledged that is not durable, so a new start is better than to wait.
-pub(super) fn give_up() {
-    let limit = LIMIT.as_secs();
+pub(super) fn abort_process() {
+    let limit = WRITE_TIMEOUT.as_secs();
     tracing::error!(limit, "a write to the database hangs");
     eprintln!(
         "konnector: a write to the disk takes longer than {limit} s: ending, so that a restart can read what is really there"

@@ -12,56 +12,56 @@ use super::barrier::Barrier;
 use super::watchdog::Watchdog;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::kv::{Batch, Committed};
+use crate::kv::{Batch, CommitOutcome};
 
 /// A group with this many writes takes in no further batch.
-const GROUP_WRITES: usize = 1024;
+const MAX_GROUP_WRITES: usize = 1024;
 /// How long a group takes in what waits.
-const GROUP_TIME: Duration = Duration::from_millis(2);
+const MAX_GROUP_DURATION: Duration = Duration::from_millis(2);
 /// A barrier that takes longer is worth a line in the log.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW_COMMIT_THRESHOLD: Duration = Duration::from_secs(1);
 
-pub(super) enum Request {
-    Commit { batch: Batch, reply: oneshot::Sender<Result<Committed>> },
+pub(super) enum WriterRequest {
+    Commit { batch: Batch, reply: oneshot::Sender<Result<CommitOutcome>> },
     Close { reply: oneshot::Sender<()> },
 }
 
 /// What the writer tells everybody.
-pub(super) struct Told {
+pub(super) struct WriterStatus {
     /// Set when the writer ends because it was told to, and not when it dies.
     pub(super) closed: Arc<AtomicBool>,
     /// Grows with each group of writes, once they can be read.
     pub(super) writes: Arc<AtomicU64>,
     /// Why nothing more is accepted.
-    pub(super) failed: watch::Sender<Option<String>>,
+    pub(super) failure: watch::Sender<Option<String>>,
 }
 
-pub(super) struct Writer {
+pub(super) struct DbWriter {
     db: sled::Db,
     barrier: Box<dyn Barrier>,
-    incoming: mpsc::Receiver<Request>,
-    told: Told,
+    incoming: mpsc::Receiver<WriterRequest>,
+    status: WriterStatus,
     /// After a failed write, memory may be ahead of the disk: nothing more is accepted.
     poisoned: bool,
     watchdog: Watchdog,
 }
 
-impl Writer {
+impl DbWriter {
     pub(super) fn new(
         db: sled::Db,
         barrier: Box<dyn Barrier>,
-        incoming: mpsc::Receiver<Request>,
-        told: Told,
+        incoming: mpsc::Receiver<WriterRequest>,
+        told: WriterStatus,
         watchdog: Watchdog,
     ) -> Self {
-        Self { db, barrier, incoming, told, poisoned: false, watchdog }
+        Self { db, barrier, incoming, status: told, poisoned: false, watchdog }
     }
 
     /// Serves until it is told to close, or until nobody is left to ask.
     pub(super) fn run(mut self) {
         while let Some(first) = self.incoming.blocking_recv() {
-            if let ControlFlow::Break(reply) = self.serve(first) {
-                self.told.closed.store(true, Ordering::Release);
+            if let ControlFlow::Break(reply) = self.process_group(first) {
+                self.status.closed.store(true, Ordering::Release);
                 drop(self);
                 let _ = reply.send(());
                 return;
@@ -71,33 +71,33 @@ impl Writer {
 
     /// Handles what waits now as one group. Nothing is waited for: a commit alone goes to the disk at once, and what arrives
     /// meanwhile is the next group.
-    fn serve(&mut self, first: Request) -> ControlFlow<oneshot::Sender<()>> {
-        let mut group = Group::default();
+    fn process_group(&mut self, first: WriterRequest) -> ControlFlow<oneshot::Sender<()>> {
+        let mut group = CommitGroup::default();
         let started = Instant::now();
         let mut next = Some(first);
         while let Some(request) = next {
             let (batch, reply) = match request {
-                Request::Commit { batch, reply } => (batch, reply),
-                Request::Close { reply } => {
-                    self.finish(group);
+                WriterRequest::Commit { batch, reply } => (batch, reply),
+                WriterRequest::Close { reply } => {
+                    self.finish_group(group);
                     return ControlFlow::Break(reply);
                 }
             };
             let answer = if self.poisoned { Err(Error::Poisoned) } else { group.admit(&self.db, &batch) };
-            group.answers.push((reply, answer));
-            let full = group.writes.len() >= GROUP_WRITES || started.elapsed() >= GROUP_TIME;
+            group.replies.push((reply, answer));
+            let full = group.writes.len() >= MAX_GROUP_WRITES || started.elapsed() >= MAX_GROUP_DURATION;
             next = if full { None } else { self.incoming.try_recv().ok() };
         }
-        self.finish(group);
+        self.finish_group(group);
         ControlFlow::Continue(())
     }
 
-    fn finish(&mut self, group: Group) {
-        let Group { writes, answers } = group;
+    fn finish_group(&mut self, group: CommitGroup) {
+        let CommitGroup { writes, replies: answers } = group;
         if let Err(error) = self.make_durable(writes) {
             tracing::error!(%error, "the disk failed a write: nothing more is accepted until a restart");
             self.poisoned = true;
-            self.told.failed.send_replace(Some(error.to_string()));
+            self.status.failure.send_replace(Some(error.to_string()));
         }
         for (reply, answer) in answers {
             let answer = if self.poisoned { Err(Error::Poisoned) } else { answer };
@@ -117,7 +117,7 @@ impl Writer {
                 None => batch.remove(key),
             }
         }
-        let (db, barrier, writes, started) = (&self.db, &mut self.barrier, &self.told.writes, Instant::now());
+        let (db, barrier, writes, started) = (&self.db, &mut self.barrier, &self.status.writes, Instant::now());
         self.watchdog.watch(|| {
             let applied = db.apply_batch(batch);
             // Also when it failed: part of it may be seen.
@@ -129,7 +129,7 @@ impl Writer {
             Ok::<_, WriteError>(())
         })?;
         let elapsed = started.elapsed();
-        if elapsed > SLOW {
+        if elapsed > SLOW_COMMIT_THRESHOLD {
             tracing::warn!(?elapsed, "the disk is slow to make a commit durable");
         }
         Ok(())
@@ -146,28 +146,28 @@ enum WriteError {
 
 /// Batches that become durable together.
 #[derive(Default)]
-struct Group {
+struct CommitGroup {
     /// What the batches so far leave, `None` for a removal.
     writes: HashMap<Vec<u8>, Option<Vec<u8>>>,
-    answers: Vec<(oneshot::Sender<Result<Committed>>, Result<Committed>)>,
+    replies: Vec<(oneshot::Sender<Result<CommitOutcome>>, Result<CommitOutcome>)>,
 }
 
-impl Group {
+impl CommitGroup {
     /// Takes a batch in if its checks hold after those before it.
-    fn admit(&mut self, db: &sled::Db, batch: &Batch) -> Result<Committed> {
+    fn admit(&mut self, db: &sled::Db, batch: &Batch) -> Result<CommitOutcome> {
         let matches = |key: &[u8], expected: Option<&[u8]>| match self.writes.get(key) {
             Some(value) => Ok(value.as_deref() == expected),
             None => Ok(db.get(key)?.as_deref() == expected),
         };
-        if !batch.holds(matches)? {
-            return Ok(Committed::Refused);
+        if !batch.checks_hold(matches)? {
+            return Ok(CommitOutcome::Rejected);
         }
         let read = |key: &[u8]| match self.writes.get(key) {
             Some(value) => Ok(value.clone()),
             None => Ok(db.get(key)?.map(|value| value.to_vec())),
         };
-        let writes = batch.writes(read)?;
+        let writes = batch.resolve_writes(read)?;
         self.writes.extend(writes);
-        Ok(Committed::Applied)
+        Ok(CommitOutcome::Applied)
     }
 }

@@ -9,7 +9,7 @@ use konnector_store::{Changes, Error, MasterKey, NoSchema, SecretContext, Seq, S
 use serde_json::json;
 
 use crate::support::{
-    Contents, assert_clean, at, bill, blob, blob_path, body, claim, content, create, instance, job, open, queue,
+    BlobSchema, assert_clean, at, bill, blob, blob_json, blob_path, body, claim, create, enqueue, instance, job, open,
     trigger,
 };
 
@@ -19,13 +19,13 @@ fn key(dir: &Path, name: &str) -> MasterKey {
 
 async fn back_up(store: &Store, key: &MasterKey) -> Vec<u8> {
     let mut backup = Vec::new();
-    store.back_up(&Contents, key, &mut backup, &mut |_| {}).await.unwrap();
+    store.back_up(&BlobSchema, key, &mut backup, &mut |_| {}).await.unwrap();
     backup
 }
 
 async fn verify(backup: &[u8], key: &MasterKey) -> Result<u64, String> {
     let mut from = backup;
-    let verified = verify_backup(&mut from, &Contents, key, &mut |_| {}).await;
+    let verified = verify_backup(&mut from, &BlobSchema, key, &mut |_| {}).await;
     verified.map(|summary| summary.entries).map_err(|error| error.to_string())
 }
 
@@ -46,9 +46,9 @@ async fn dump(store: &Store) -> BTreeMap<String, String> {
             all.insert(format!("{doctype}/{}", document.id), format!("{} {:?}", document.rev, document.body));
         }
     }
-    all.insert("queue".to_owned(), format!("{:?}", store.queued(usize::MAX).unwrap()));
+    all.insert("queue".to_owned(), format!("{:?}", store.list_queued(usize::MAX).unwrap()));
     all.insert("leases".to_owned(), format!("{:?}", store.leases().unwrap()));
-    all.insert("schedule".to_owned(), format!("{:?}", store.due(at(1_000_000), usize::MAX).unwrap()));
+    all.insert("schedule".to_owned(), format!("{:?}", store.due_triggers(at(1_000_000), usize::MAX).unwrap()));
     all.insert("keys".to_owned(), format!("{:?}", store.lookup_prefix(&instance, "names", "", None, 1000).unwrap()));
     let changes =
         store.changes(&instance, &bill("").doctype, &Seq::default(), usize::MAX, Direction::Forward).await.unwrap();
@@ -63,7 +63,7 @@ async fn dump(store: &Store) -> BTreeMap<String, String> {
 }
 
 /// A store with some of everything, and a secret that must not be seen.
-async fn filled(dir: &Path, key: &MasterKey) -> Store {
+async fn filled_store(dir: &Path, key: &MasterKey) -> Store {
     let store = open(dir);
     for number in 0..600 {
         let size = if number % 100 == 0 { 20_000 } else { number };
@@ -77,29 +77,29 @@ async fn filled(dir: &Path, key: &MasterKey) -> Store {
     };
     let sealed = key.seal(&context, b"canary-secret").unwrap();
     create(&store, &bill("account"), json!({ "sealed": sealed, "clear": "canary-clear" })).await;
-    queue(&store, &job("waiting"), 10, Some("lock")).await;
-    queue(&store, &job("leased"), 5, Some("lock")).await;
+    enqueue(&store, &job("waiting"), 10, Some("lock")).await;
+    enqueue(&store, &job("leased"), 5, Some("lock")).await;
     claim(&store, "worker", 6, 1).await;
     create(&store, &trigger("t"), json!({})).await;
     let rev = create(&store, &bill("deleted"), json!({})).await;
     let mut changes = Changes::new();
     changes.schedule(trigger("t"), Some(at(20))).delete(bill("deleted"), &rev);
-    changes.unique(&instance(1), "names", "one", "1");
+    changes.put_unique(&instance(1), "names", "one", "1");
     store.commit(changes).await.unwrap();
     let mut contents = Vec::new();
     for size in [0, 1, 65_536, 300_000] {
-        contents.push(content(&blob(&store, (0..size).map(|byte: usize| (byte * 7) as u8).collect()).await));
+        contents.push(blob_json(&blob(&store, (0..size).map(|byte: usize| (byte * 7) as u8).collect()).await));
     }
     create(&store, &bill("contents"), json!({ "contents": contents })).await;
-    store.index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
+    store.ensure_index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
     store
 }
 
 #[tokio::test]
-async fn what_is_restored_is_what_was_there() {
+async fn a_restored_store_equals_the_original() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
-    let store = filled(&dir.path().join("old"), &key).await;
+    let store = filled_store(&dir.path().join("old"), &key).await;
     let backup = back_up(&store, &key).await;
     assert!(verify(&backup, &key).await.unwrap() > 600);
     let restored = restore(&backup, &key, &dir.path().join("new")).await;
@@ -122,7 +122,7 @@ async fn what_is_restored_is_what_was_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_is_what_was_there_at_one_moment() {
+async fn a_backup_is_a_consistent_snapshot() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let store = open(&dir.path().join("old"));
@@ -179,10 +179,10 @@ async fn a_backup_is_what_was_there_at_one_moment() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_backup_is_said() {
+async fn errors_name_the_damage_of_a_backup() {
     let dir = tempfile::tempdir().unwrap();
     let (right, wrong) = (key(dir.path(), "right"), key(dir.path(), "wrong"));
-    let store = filled(&dir.path().join("old"), &right).await;
+    let store = filled_store(&dir.path().join("old"), &right).await;
     let backup = back_up(&store, &right).await;
     let head = backup.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1;
     let piece = 64 * 1024 + 16;
@@ -251,18 +251,18 @@ async fn what_is_wrong_with_a_backup_is_said() {
 async fn one_backup_is_made_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
-    let store = filled(&dir.path().join("old"), &key).await;
+    let store = filled_store(&dir.path().join("old"), &key).await;
     // A reader that takes nothing: the backup waits for it.
     let (mut full, mut taken) = tokio::io::duplex(16);
     let waiting = tokio::spawn({
         let (store, path) = (store.clone(), dir.path().join("key"));
         async move {
             let key = MasterKey::load(&path).unwrap().unwrap();
-            drop(store.back_up(&Contents, &key, &mut full, &mut |_| {}).await);
+            drop(store.back_up(&BlobSchema, &key, &mut full, &mut |_| {}).await);
         }
     });
     tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
-    let error = store.back_up(&Contents, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    let error = store.back_up(&BlobSchema, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
     insta::assert_snapshot!(error, @"conflict: another backup is being made: wait for its end");
     create(&store, &bill("meanwhile"), json!({})).await;
     waiting.abort();
@@ -271,11 +271,11 @@ async fn one_backup_is_made_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_damaged_entry_does_not_pass_into_a_backup_unnoticed() {
+async fn a_damaged_entry_fails_verification() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let old = dir.path().join("old");
-    filled(&old, &key).await.close().await.unwrap();
+    filled_store(&old, &key).await.close().await.unwrap();
     let db = sled::Config::new().path(old.join("sled")).open().unwrap();
     let flip = |db: &sled::Db, name: &[u8]| {
         let (place, bytes) = db.iter().map(Result::unwrap).find(|(key, _)| key.ends_with(name)).unwrap();
@@ -296,7 +296,7 @@ async fn a_damaged_entry_does_not_pass_into_a_backup_unnoticed() {
     let db = sled::Config::new().path(old.join("sled")).open().unwrap();
     flip(&db, b"account");
     drop(db);
-    let error = open(&old).back_up(&Contents, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    let error = open(&old).back_up(&BlobSchema, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("account cannot be read: checksum"), "{error}");
 }
 
@@ -313,18 +313,18 @@ async fn memory_is_constant() {
         for _ in 0..8 {
             writer.write(Bytes::from(vec![number as u8; 1 << 20])).await.unwrap();
         }
-        contents.push(content(&writer.finish().await.unwrap()));
+        contents.push(blob_json(&writer.finish().await.unwrap()));
     }
     create(&store, &bill("contents"), json!({ "contents": contents })).await;
     let before = peak_kib();
     let path = dir.path().join("backup");
     let started = std::time::Instant::now();
     let mut file = tokio::fs::File::create(&path).await.unwrap();
-    let summary = store.back_up(&Contents, &key, &mut file, &mut |_| {}).await.unwrap();
+    let summary = store.back_up(&BlobSchema, &key, &mut file, &mut |_| {}).await.unwrap();
     let made = started.elapsed();
     assert!(summary.bytes > (mebibytes as u64) << 20);
     let mut file = tokio::fs::File::open(&path).await.unwrap();
-    verify_backup(&mut file, &Contents, &key, &mut |_| {}).await.unwrap();
+    verify_backup(&mut file, &BlobSchema, &key, &mut |_| {}).await.unwrap();
     let verified = started.elapsed() - made;
     let new = open(&dir.path().join("new"));
     let mut file = tokio::fs::File::open(&path).await.unwrap();
@@ -357,13 +357,13 @@ async fn a_backup_of_a_newer_program_is_refused() {
 }
 
 /// What is said of a backup that lacks what documents refer to.
-fn listed(error: &Error, names: &[(String, &str)]) -> String {
+fn expected_message(error: &Error, names: &[(String, &str)]) -> String {
     names.iter().fold(error.to_string(), |text, (name, shown)| text.replace(name, shown))
 }
 
 /// Contents of files and bodies of documents, missing, damaged, cut off and grown; the one that is whole is no problem.
 #[tokio::test]
-async fn a_backup_lacks_no_content_unnoticed() {
+async fn a_backup_with_missing_blobs_fails() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let old = dir.path().join("old");
@@ -373,7 +373,7 @@ async fn a_backup_lacks_no_content_unnoticed() {
         let info = blob(&store, vec![number as u8; 200_000]).await;
         // Some of the documents are themselves contents, and refer to others.
         let text = "x".repeat(if number % 2 == 0 { 20_000 } else { 1 });
-        create(&store, &bill(name), json!({ "contents": [content(&info)], "text": text })).await;
+        create(&store, &bill(name), json!({ "contents": [blob_json(&info)], "text": text })).await;
         blobs.push((info.id, name));
     }
     for name in ["body missing", "body flipped"] {
@@ -400,8 +400,10 @@ async fn a_backup_lacks_no_content_unnoticed() {
     }
     let mut names: Vec<_> = blobs.iter().map(|(blob, name)| (blob.to_string(), *name)).collect();
     names.push(("0".repeat(31) + "1", "<instance>"));
-    let error = store.back_up(&Contents, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
-    let (Error::Contents { problems, more: 0 }, text) = (&error, listed(&error, &names)) else { panic!("{error}") };
+    let error = store.back_up(&BlobSchema, &key, &mut Vec::new(), &mut |_| {}).await.unwrap_err();
+    let (Error::BlobsDamaged { problems, omitted: 0 }, text) = (&error, expected_message(&error, &names)) else {
+        panic!("{error}")
+    };
     assert_eq!(problems.len(), 6, "{text}");
     for name in ["missing", "body missing"] {
         assert!(text.contains(&format!("blob {name}, is missing")), "{text}");
@@ -414,27 +416,27 @@ async fn a_backup_lacks_no_content_unnoticed() {
 
 /// A backup of a program that knew of no contents.
 #[tokio::test]
-async fn a_backup_without_its_contents_does_not_pass() {
+async fn a_backup_without_its_blobs_fails_verification() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
     let store = open(&dir.path().join("old"));
     for number in 0..150 {
         let info = blob(&store, vec![number as u8; 10]).await;
-        create(&store, &bill(format!("{number:03}")), json!({ "contents": [content(&info)] })).await;
+        create(&store, &bill(format!("{number:03}")), json!({ "contents": [blob_json(&info)] })).await;
     }
     let mut backup = Vec::new();
     store.back_up(&NoSchema, &key, &mut backup, &mut |_| {}).await.unwrap();
-    let error = verify_backup(&mut backup.as_slice(), &Contents, &key, &mut |_| {}).await.unwrap_err();
-    assert!(matches!(&error, Error::Contents { problems, more: 50 } if problems.len() == 100), "{error}");
+    let error = verify_backup(&mut backup.as_slice(), &BlobSchema, &key, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(&error, Error::BlobsDamaged { problems, omitted: 50 } if problems.len() == 100), "{error}");
     assert!(error.to_string().starts_with("contents are missing or damaged:\n  a content of document "), "{error}");
 }
 
 /// What nothing refers to is in no backup, and what is removed while a backup fails goes all the same.
 #[tokio::test]
-async fn what_nothing_needs_is_in_no_backup() {
+async fn orphaned_blobs_are_not_backed_up() {
     let dir = tempfile::tempdir().unwrap();
     let key = key(dir.path(), "key");
-    let store = filled(&dir.path().join("old"), &key).await;
+    let store = filled_store(&dir.path().join("old"), &key).await;
     let stray = blob(&store, b"canary-stray".to_vec()).await;
     let backup = back_up(&store, &key).await;
     let restored = restore(&backup, &key, &dir.path().join("new")).await;
@@ -444,7 +446,7 @@ async fn what_nothing_needs_is_in_no_backup() {
     let (mut full, mut taken) = tokio::io::duplex(16);
     let failing = {
         let (store, key) = (store.clone(), MasterKey::load(&dir.path().join("key")).unwrap().unwrap());
-        tokio::spawn(async move { store.back_up(&Contents, &key, &mut full, &mut |_| {}).await.map(drop) })
+        tokio::spawn(async move { store.back_up(&BlobSchema, &key, &mut full, &mut |_| {}).await.map(drop) })
     };
     tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
     store.blobs().remove(&stray.id).await.unwrap();
@@ -466,7 +468,7 @@ async fn commits_go_on_while_nobody_reads_a_backup() {
     let (mut full, mut taken) = tokio::io::duplex(16);
     let backup = {
         let store = store.clone();
-        tokio::spawn(async move { store.back_up(&Contents, &key, &mut full, &mut |_| {}).await.map(drop) })
+        tokio::spawn(async move { store.back_up(&BlobSchema, &key, &mut full, &mut |_| {}).await.map(drop) })
     };
     tokio::io::AsyncReadExt::read_u8(&mut taken).await.unwrap();
     let commits = async {

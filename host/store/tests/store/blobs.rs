@@ -3,19 +3,19 @@ use std::io::SeekFrom;
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use konnector_manifest::Doctype;
-use konnector_store::{BlobInfo, ContentLink, DocRef, Error, Links, Map, Problem, Schema, Store};
+use konnector_store::{BlobInfo, BlobLink, DocRef, DocumentSchema, Error, FsckProblem, Links, Map, Store};
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::support::{bill, blob, blob_path, content, create, fsck, on_every_backend, open};
+use crate::support::{bill, blob, blob_json, blob_path, create, fsck, on_every_backend, open};
 
 on_every_backend!(
     a_blob_comes_back,
     a_blob_is_not_there_before_its_end,
-    a_removed_blob_is_gone,
-    a_duplicate_lives_for_itself,
-    a_sweep_finds_what_nothing_refers_to,
+    a_removed_blob_does_not_exist,
+    a_duplicate_is_independent,
+    a_sweep_finds_orphaned_blobs,
 );
 
 async fn write(store: &Store, chunks: &[&[u8]]) -> BlobInfo {
@@ -54,7 +54,7 @@ async fn a_blob_is_not_there_before_its_end(store: Store) {
     assert!(store.blobs().list().await.unwrap().is_empty());
 }
 
-async fn a_removed_blob_is_gone(store: Store) {
+async fn a_removed_blob_does_not_exist(store: Store) {
     let info = write(&store, &[b"content"]).await;
     let mut reader = store.blobs().open(&info.id).await.unwrap();
     store.blobs().remove(&info.id).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_removed_blob_is_gone(store: Store) {
     assert_eq!(content, b"content", "who reads it reads to its end");
 }
 
-async fn a_duplicate_lives_for_itself(store: Store) {
+async fn a_duplicate_is_independent(store: Store) {
     let blobs = store.blobs();
     let first = write(&store, &[b"hello"]).await;
     let second = blobs.duplicate(&first.id).await.unwrap();
@@ -79,38 +79,42 @@ async fn a_duplicate_lives_for_itself(store: Store) {
     assert!(blobs.list().await.unwrap().is_empty());
 }
 
-async fn a_sweep_finds_what_nothing_refers_to(store: Store) {
+async fn a_sweep_finds_orphaned_blobs(store: Store) {
     create(&store, &bill("large"), json!({ "text": "x".repeat(10_000) })).await;
     let (used, unused) = (write(&store, &[b"used"]).await, write(&store, &[b"unused"]).await);
     create(&store, &bill("owner"), json!({ "content": used.id })).await;
     let later = Utc::now() + TimeDelta::seconds(1);
-    assert_eq!(store.orphans(&Owners, later).await.unwrap(), [unused.id]);
+    assert_eq!(store.orphaned_blobs(&OwnerSchema, later).await.unwrap(), [unused.id]);
     let earlier = Utc::now() - TimeDelta::hours(1);
-    assert_eq!(store.orphans(&Owners, earlier).await.unwrap(), [], "young ones may be referred to any moment");
+    assert_eq!(
+        store.orphaned_blobs(&OwnerSchema, earlier).await.unwrap(),
+        [],
+        "young ones may be referred to any moment"
+    );
 }
 
 /// The member `content` of a document is its content.
-struct Owners;
+struct OwnerSchema;
 
-impl Schema for Owners {
+impl DocumentSchema for OwnerSchema {
     fn links(&self, _: &DocRef, body: &Map) -> Result<Links, String> {
         let blob = body.get("content").map(|blob| blob.as_str().unwrap().parse().unwrap());
-        let contents = blob.map(|blob| ContentLink { blob, size: None, sha256: None }).into_iter().collect();
-        Ok(Links { contents, unique: Vec::new() })
+        let contents = blob.map(|blob| BlobLink { blob, size: None, sha256: None }).into_iter().collect();
+        Ok(Links { blobs: contents, unique_keys: Vec::new() })
     }
 
-    fn indexed(&self, _: &str) -> Option<Doctype> {
+    fn index_doctype(&self, _: &str) -> Option<Doctype> {
         None
     }
 }
 
-fn link(info: &BlobInfo) -> ContentLink {
-    ContentLink { blob: info.id, size: Some(info.size), sha256: Some(hex::encode(info.sha256)) }
+fn link(info: &BlobInfo) -> BlobLink {
+    BlobLink { blob: info.id, size: Some(info.size), sha256: Some(hex::encode(info.sha256)) }
 }
 
 /// What becomes of a content on the disk.
 #[derive(Debug, Clone)]
-enum Damage {
+enum BlobDamage {
     None,
     Flipped(prop::sample::Index),
     Cut(prop::sample::Index),
@@ -119,14 +123,14 @@ enum Damage {
     Missing,
 }
 
-fn damage() -> impl Strategy<Value = Damage> {
+fn damage() -> impl Strategy<Value = BlobDamage> {
     prop_oneof![
-        Just(Damage::None),
-        any::<prop::sample::Index>().prop_map(Damage::Flipped),
-        any::<prop::sample::Index>().prop_map(Damage::Cut),
-        any::<u8>().prop_map(Damage::Grown),
-        Just(Damage::Swapped),
-        Just(Damage::Missing),
+        Just(BlobDamage::None),
+        any::<prop::sample::Index>().prop_map(BlobDamage::Flipped),
+        any::<prop::sample::Index>().prop_map(BlobDamage::Cut),
+        any::<u8>().prop_map(BlobDamage::Grown),
+        Just(BlobDamage::Swapped),
+        Just(BlobDamage::Missing),
     ]
 }
 
@@ -149,22 +153,22 @@ proptest! {
             let path = blob_path(dir.path(), &info.id);
             let mut now = bytes.clone();
             match &damage {
-                Damage::None => {}
-                Damage::Flipped(at) if size > 0 => now[at.index(size)] ^= 0x10,
-                Damage::Cut(at) if size > 0 => now.truncate(at.index(size)),
-                Damage::Flipped(_) | Damage::Cut(_) => {}
-                Damage::Grown(by) => now.push(*by),
-                Damage::Swapped => now.reverse(),
-                Damage::Missing => now.clear(),
+                BlobDamage::None => {}
+                BlobDamage::Flipped(at) if size > 0 => now[at.index(size)] ^= 0x10,
+                BlobDamage::Cut(at) if size > 0 => now.truncate(at.index(size)),
+                BlobDamage::Flipped(_) | BlobDamage::Cut(_) => {}
+                BlobDamage::Grown(by) => now.push(*by),
+                BlobDamage::Swapped => now.reverse(),
+                BlobDamage::Missing => now.clear(),
             }
             std::fs::write(&path, &now).unwrap();
-            if matches!(damage, Damage::Missing) {
+            if matches!(damage, BlobDamage::Missing) {
                 std::fs::remove_file(&path).unwrap();
             }
-            let is_whole = now == bytes && !matches!(damage, Damage::Missing);
-            let content = ContentLink { size: sized.then_some(size as u64), ..link(&info) };
+            let is_whole = now == bytes && !matches!(damage, BlobDamage::Missing);
+            let content = BlobLink { size: sized.then_some(size as u64), ..link(&info) };
             let mut read = Vec::new();
-            let outcome = match store.open_content(&content).await {
+            let outcome = match store.open_blob(&content).await {
                 Err(error) => Err(error.to_string()),
                 Ok(mut reader) => loop {
                     let mut buffer = vec![0; part];
@@ -181,8 +185,8 @@ proptest! {
             } else {
                 assert!(read.len() < now.len().max(1), "all {} bytes came", read.len());
             }
-            assert_eq!(store.read_content(&content).await.ok(), is_whole.then_some(bytes));
-            assert_eq!(store.check_content(&content).await.is_ok(), is_whole);
+            assert_eq!(store.read_blob(&content).await.ok(), is_whole.then_some(bytes));
+            assert_eq!(store.verify_blob(&content).await.is_ok(), is_whole);
         });
     }
 }
@@ -196,7 +200,7 @@ async fn parts_of_a_content_are_read() {
     let mut damaged = vec![1; 150_000];
     damaged[10] = 2;
     std::fs::write(blob_path(dir.path(), &info.id), damaged).unwrap();
-    let mut reader = store.open_content(&link(&info)).await.unwrap();
+    let mut reader = store.open_blob(&link(&info)).await.unwrap();
     let mut part = [0; 100];
     reader.read_exact(&mut part).await.unwrap();
     assert_eq!(reader.seek(SeekFrom::Current(100)).await.unwrap(), 200);
@@ -213,20 +217,20 @@ async fn parts_of_a_content_are_read() {
 
 /// What a process left behind goes at once: nobody can refer to it any more.
 #[tokio::test]
-async fn strays_of_an_earlier_process_are_found_at_once() {
+async fn orphans_of_an_earlier_process_are_found_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (used, stray) = (blob(&store, vec![1]).await, blob(&store, vec![2]).await);
-    create(&store, &bill("one"), json!({ "contents": [content(&used)] })).await;
+    create(&store, &bill("one"), json!({ "contents": [blob_json(&used)] })).await;
     let long_ago = Utc::now() - TimeDelta::days(1);
-    assert_eq!(store.orphans(&crate::support::Contents, long_ago).await.unwrap(), [], "it may be on its way");
+    assert_eq!(store.orphaned_blobs(&crate::support::BlobSchema, long_ago).await.unwrap(), [], "it may be on its way");
     store.close().await.unwrap();
     let store = open(dir.path());
     let on_its_way = blob(&store, vec![3]).await;
-    assert_eq!(store.orphans(&crate::support::Contents, long_ago).await.unwrap(), [stray.id]);
+    assert_eq!(store.orphaned_blobs(&crate::support::BlobSchema, long_ago).await.unwrap(), [stray.id]);
     store.blobs().remove(&on_its_way.id).await.unwrap();
-    assert_eq!(fsck(&store, false).await.0, [Problem::ContentUnused { blob: stray.id }]);
-    assert_eq!(fsck(&store, true).await, (vec![], vec![Problem::ContentUnused { blob: stray.id }]));
+    assert_eq!(fsck(&store, false).await.0, [FsckProblem::BlobOrphaned { blob: stray.id }]);
+    assert_eq!(fsck(&store, true).await, (vec![], vec![FsckProblem::BlobOrphaned { blob: stray.id }]));
     assert!(!blob_path(dir.path(), &stray.id).exists());
 }
 

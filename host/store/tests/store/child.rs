@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use konnector_query::{Direction, IndexRange};
-use konnector_store::{Changes, Options, Store};
+use konnector_store::{Changes, Store, StoreOptions};
 use serde_json::json;
 
-use crate::support::{assert_clean_after_a_crash, bill, body, job, later};
+use crate::support::{assert_clean_after_a_crash, bill, body, delayed, job};
 
 const DIR: &str = "KONNECTOR_STORE_CRASH_DIR";
 const ROUND: &str = "KONNECTOR_STORE_CRASH_ROUND";
@@ -32,14 +32,14 @@ async fn child() {
 }
 
 async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Result<()> {
-    let store = Store::open(dir, Options { cache_bytes: 4 << 20, ..Options::default() })?;
+    let store = Store::open(dir, StoreOptions { cache_bytes: 4 << 20, ..StoreOptions::default() })?;
     println!("open");
     // Built, dropped and built again while others write, so that the end falls into all of it.
     let indexer = store.clone();
     let indexing = tokio::spawn(async move {
         let (instance, doctype) = (bill("").instance, bill("").doctype);
         loop {
-            indexer.index(&instance, &doctype, &["size".to_owned()]).await?;
+            indexer.ensure_index(&instance, &doctype, &["size".to_owned()]).await?;
             tokio::time::sleep(Duration::from_millis(20)).await;
             indexer.drop_index(&instance, &doctype, &["size".to_owned()]).await?;
         }
@@ -54,7 +54,7 @@ async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Resu
                 let size = if number % 10 == 9 { 20_000 } else { number * 97 % 6_000 };
                 let mut changes = Changes::new();
                 changes.create(bill(&id), body(json!({ "text": "x".repeat(size), "size": size })));
-                changes.create(job(&id), body(json!({}))).enqueue(job(&id), later(number as i64));
+                changes.create(job(&id), body(json!({}))).enqueue(job(&id), delayed(number as i64));
                 store.commit(changes).await?;
                 println!("stored {id}");
             }
@@ -72,13 +72,13 @@ async fn write(dir: &Path, round: &str, commits: usize) -> konnector_store::Resu
 }
 
 /// The process from outside.
-pub struct Writer {
+pub struct WriterProcess {
     child: Child,
     lines: JoinHandle<Vec<String>>,
 }
 
 /// How the process ended.
-pub struct Ended {
+pub struct WriterExit {
     pub status: ExitStatus,
     pub acknowledged: Vec<String>,
     /// The error that it ended with.
@@ -86,7 +86,7 @@ pub struct Ended {
     pub closed: bool,
 }
 
-impl Writer {
+impl WriterProcess {
     pub fn start(dir: &Path, round: usize, commits: Option<usize>, failpoint: Option<&str>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "child::child", "--nocapture", "--test-threads=1"]);
@@ -99,18 +99,18 @@ impl Writer {
         Self { child, lines }
     }
 
-    pub fn kill(mut self) -> Ended {
+    pub fn kill(mut self) -> WriterExit {
         self.child.kill().unwrap();
         self.wait()
     }
 
-    pub fn wait(mut self) -> Ended {
+    pub fn wait(mut self) -> WriterExit {
         let status = self.child.wait().unwrap();
         let lines = self.lines.join().unwrap();
         let after = |word: &str| {
             lines.iter().filter_map(|line| line.split_once(word)).map(|(_, rest)| rest.to_owned()).collect::<Vec<_>>()
         };
-        Ended {
+        WriterExit {
             status,
             acknowledged: after("stored "),
             failed: after("failed ").pop(),
@@ -130,15 +130,15 @@ pub async fn check(store: &Store, acknowledged: &HashSet<String>) {
     // A commit that was not acknowledged may be there, but never in part.
     let bills = store.list(&bill("").instance, &bill("").doctype, None, usize::MAX).unwrap();
     let jobs = store.list(&job("").instance, &job("").doctype, None, usize::MAX).unwrap();
-    let queued = store.queued(usize::MAX).unwrap();
+    let queued = store.list_queued(usize::MAX).unwrap();
     let queued: HashSet<&str> = queued.iter().map(|queued| queued.job.id.as_str()).collect();
     let names =
         |documents: &[konnector_store::Document]| documents.iter().map(|d| d.id.clone()).collect::<HashSet<_>>();
     assert_eq!(names(&bills), names(&jobs));
     assert_eq!(bills.len(), queued.len());
     assert!(bills.iter().all(|bill| queued.contains(bill.id.as_str())));
-    let index = store.index(&bill("").instance, &bill("").doctype, &["size".to_owned()]).await.unwrap();
-    let hits = store.scan(&index, &IndexRange::equal(&[]), Direction::Forward, None, usize::MAX).unwrap();
+    let index = store.ensure_index(&bill("").instance, &bill("").doctype, &["size".to_owned()]).await.unwrap();
+    let hits = store.scan_index(&index, &IndexRange::equal(&[]), Direction::Forward, None, usize::MAX).unwrap();
     let mut expected: Vec<_> = bills.iter().map(|bill| (bill.body["size"].as_u64(), bill.id.as_str())).collect();
     expected.sort_unstable();
     assert!(hits.iter().map(|hit| hit.id.as_str()).eq(expected.into_iter().map(|(_, id)| id)));

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::child::{Writer, check};
+use crate::child::{WriterProcess, check};
 use crate::support::{assert_no_sled_blobs, open};
 
 /// Rounds in all; `KONNECTOR_STORE_CRASH_ROUNDS` sets another number.
@@ -11,27 +11,30 @@ const ROUNDS: usize = 200;
 /// Two lanes share the processors: while one waits for its moment, the other checks.
 const LANES: usize = 2;
 /// A folder serves this many rounds, so that checks stay short.
-const PER_FOLDER: usize = 10;
+const ROUNDS_PER_FOLDER: usize = 10;
 
 fn rounds() -> usize {
     std::env::var("KONNECTOR_STORE_CRASH_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
 }
 
 /// Spread evenly over the time, without a pattern that rounds could share (a van der Corput sequence).
-fn moment(round: usize) -> Duration {
+fn kill_delay(round: usize) -> Duration {
     let part = (round as u32).reverse_bits() as f64 / f64::from(u32::MAX);
     // Every other round ends within the start, which takes some tens of milliseconds; the others while the process writes.
     Duration::from_secs_f64(if round.is_multiple_of(2) { part * 0.06 } else { 0.02 + part * 0.2 })
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn acknowledged_commits_survive_a_kill() {
     let started = Instant::now();
     let lanes: Vec<_> = (0..LANES)
         .map(|lane| {
             std::thread::spawn(move || {
                 let numbers: Vec<usize> = (lane..rounds()).step_by(LANES).collect();
-                numbers.chunks(PER_FOLDER).map(folder).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+                numbers
+                    .chunks(ROUNDS_PER_FOLDER)
+                    .map(run_rounds)
+                    .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
             })
         })
         .collect();
@@ -43,13 +46,13 @@ fn what_was_acknowledged_survives_a_kill() {
 }
 
 /// Some rounds on one folder; answers how many commits were acknowledged, and how many rounds had none.
-fn folder(rounds: &[usize]) -> (usize, usize) {
+fn run_rounds(rounds: &[usize]) -> (usize, usize) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (mut all, mut silent) = (HashSet::new(), 0);
     for round in rounds {
-        let child = Writer::start(dir.path(), *round, None, None);
-        std::thread::sleep(moment(*round));
+        let child = WriterProcess::start(dir.path(), *round, None, None);
+        std::thread::sleep(kill_delay(*round));
         let ended = child.kill();
         silent += usize::from(ended.acknowledged.is_empty());
         all.extend(ended.acknowledged);

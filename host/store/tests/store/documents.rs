@@ -2,7 +2,7 @@ use konnector_store::{Changes, Conflict, DocRef, Error};
 use serde_json::json;
 
 use crate::support::{
-    Contents, assert_no_sled_blobs, at, bill, blob, body, claim, content, create, instance, job, later,
+    BlobSchema, assert_no_sled_blobs, at, bill, blob, blob_json, body, claim, create, delayed, instance, job,
     on_every_backend, open,
 };
 use konnector_store::Store;
@@ -15,7 +15,7 @@ on_every_backend!(
     instances_and_types_do_not_see_each_other,
     large_documents_come_back_and_leave_nothing,
     ids_of_200_bytes_work_and_longer_ones_are_refused,
-    what_cannot_be_read_back_is_refused,
+    unreadable_documents_are_rejected,
     one_of_many_writers_wins_each_revision,
     writes_are_counted_before_they_are_answered,
     a_large_commit_is_one_commit,
@@ -52,7 +52,7 @@ async fn a_document_lives_and_dies(store: Store) {
 }
 
 async fn writes_are_counted_before_they_are_answered(store: Store) {
-    let count = || store.writes().expect("nobody else writes to it");
+    let count = || store.write_count().expect("nobody else writes to it");
     let begun = count();
     let rev = create(&store, &bill("one"), json!({ "n": 1 })).await;
     let created = count();
@@ -108,7 +108,7 @@ async fn a_commit_is_all_or_nothing(store: Store) {
     create(&store, &bill("there"), json!({})).await;
     let mut changes = Changes::new();
     changes.create(bill("new"), body(json!({ "large": "x".repeat(20_000) })));
-    changes.unique(&instance(1), "by-name", "new", "new");
+    changes.put_unique(&instance(1), "by-name", "new", "new");
     changes.create(bill("there"), body(json!({})));
     assert!(matches!(store.commit(changes).await, Err(Error::Conflict(Conflict::Exists { .. }))));
     assert_eq!(store.get(&bill("new")).unwrap(), None);
@@ -216,7 +216,7 @@ async fn ids_of_200_bytes_work_and_longer_ones_are_refused(store: Store) {
     }
 }
 
-async fn what_cannot_be_read_back_is_refused(store: Store) {
+async fn unreadable_documents_are_rejected(store: Store) {
     let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
     create(&store, &bill("deep"), json!({ "a": nested(118) })).await;
     assert!(store.get(&bill("deep")).unwrap().is_some());
@@ -311,17 +311,17 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
         for id in 0..450 {
             let bill = DocRef { instance: instance(number), ..bill(id.to_string()) };
             // Some of them refer to contents of their own.
-            let contents = if id % 100 == 0 { vec![content(&blob(&store, vec![7; 10]).await)] } else { Vec::new() };
+            let contents = if id % 100 == 0 { vec![blob_json(&blob(&store, vec![7; 10]).await)] } else { Vec::new() };
             changes.create(bill, body(json!({ "contents": contents })));
         }
         let large = DocRef { instance: instance(number), ..job("large") };
         changes.create(large.clone(), body(json!({ "text": "x".repeat(10_000) })));
-        changes.enqueue(large.clone(), later(10).lock(Some("acct/1".to_owned()))).schedule(large, Some(at(10)));
-        changes.unique(&instance(number), "path", "/a", "1");
+        changes.enqueue(large.clone(), delayed(10).lock(Some("acct/1".to_owned()))).schedule(large, Some(at(10)));
+        changes.put_unique(&instance(number), "path", "/a", "1");
         store.commit(changes).await.unwrap();
     }
     assert_eq!(store.blobs().list().await.unwrap().len(), 2 * (5 + 1));
-    store.erase(&Contents, &instance(1)).await.unwrap();
+    store.delete_instance(&BlobSchema, &instance(1)).await.unwrap();
     assert!(store.doctypes(&instance(1)).unwrap().is_empty());
     assert!(!store.was_deleted(&bill("1")).unwrap());
     assert_eq!(store.lookup(&instance(1), "path", "/a").unwrap(), None);
@@ -329,18 +329,21 @@ async fn an_erased_instance_leaves_nothing_and_others_stay(store: Store) {
     let of_two = DocRef { instance: instance(2), ..job("large") };
     assert_eq!(store.doctypes(&instance(2)).unwrap().len(), 2);
     assert_eq!(store.lookup(&instance(2), "path", "/a").unwrap().as_deref(), Some("1"));
-    assert_eq!(store.due(at(10), 10).unwrap(), [(of_two.clone(), at(10))]);
-    assert_eq!(store.queued(10).unwrap().len(), 1);
+    assert_eq!(store.due_triggers(at(10), 10).unwrap(), [(of_two.clone(), at(10))]);
+    assert_eq!(store.list_queued(10).unwrap().len(), 1);
     assert_eq!(store.blobs().list().await.unwrap().len(), 5 + 1);
 
     let lease = claim(&store, "w", 10, 1).await.remove(0);
-    assert!(matches!(store.erase(&Contents, &instance(2)).await, Err(Error::Conflict(Conflict::Running { .. }))));
+    assert!(matches!(
+        store.delete_instance(&BlobSchema, &instance(2)).await,
+        Err(Error::Conflict(Conflict::Running { .. }))
+    ));
     let mut end = Changes::new();
     end.complete(&lease);
     store.commit(end).await.unwrap();
-    store.erase(&Contents, &instance(2)).await.unwrap();
+    store.delete_instance(&BlobSchema, &instance(2)).await.unwrap();
     assert!(store.blobs().list().await.unwrap().is_empty());
-    assert!(store.erase(&Contents, &konnector_store::InstanceId::global()).await.is_err());
+    assert!(store.delete_instance(&BlobSchema, &konnector_store::InstanceId::global()).await.is_err());
 }
 
 #[tokio::test]
@@ -380,19 +383,19 @@ async fn pages_are_bounded_in_bytes() {
         let page = store.page(&instance(1), &bill("").doctype, after.as_deref(), 100).unwrap();
         sizes.push(page.documents.len());
         after = page.documents.last().map(|last| last.id.clone());
-        if !page.more {
+        if !page.has_more {
             break;
         }
     }
     assert_eq!(sizes, [5, 2]);
     assert_eq!(after.as_deref(), Some("6"));
     let page = store.page(&instance(1), &bill("").doctype, None, 2).unwrap();
-    assert_eq!((page.documents.len(), page.more), (2, true));
+    assert_eq!((page.documents.len(), page.has_more), (2, true));
     assert_eq!(store.page(&instance(1), &bill("").doctype, Some("6"), 2).unwrap().documents, []);
 }
 
 #[tokio::test]
-async fn documents_are_counted_and_passed_over() {
+async fn documents_are_counted_and_skipped() {
     let store = Store::in_memory();
     let doctype = bill("").doctype;
     for number in 0..25 {
@@ -413,7 +416,7 @@ async fn documents_are_counted_and_passed_over() {
         (Some("1000"), 1_499, Some("2499")),
         (Some("1000"), 1_500, None),
     ] {
-        let passed = store.pass_over(&instance(1), &doctype, after, skip).await.unwrap();
+        let passed = store.skip_documents(&instance(1), &doctype, after, skip).await.unwrap();
         assert_eq!(passed.as_deref(), last, "{after:?} {skip}");
     }
 }

@@ -4,23 +4,23 @@
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt as _;
 
-use crate::child::{Writer, check};
+use crate::child::{WriterProcess, check};
 use crate::support::open;
 
-const ABORTED: i32 = 6;
+const SIGABRT: i32 = 6;
 /// Commits of each of the four writers.
 const COMMITS: usize = 30;
 
 /// Ends or fails at a place for the `times`th time; answers what the process said.
-fn at(place: &str, action: &str, time: usize) -> (usize, Option<String>) {
+fn run_failpoint(place: &str, action: &str, time: usize) -> (usize, Option<String>) {
     let dir = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let before = Writer::start(dir.path(), 0, Some(5), None).wait();
+    let before = WriterProcess::start(dir.path(), 0, Some(5), None).wait();
     assert!(before.closed && before.status.success(), "{:?}", before.failed);
     let mut all: HashSet<String> = before.acknowledged.into_iter().collect();
-    let ended = Writer::start(dir.path(), 1, Some(COMMITS), Some(&format!("{place}={action}#{time}"))).wait();
+    let ended = WriterProcess::start(dir.path(), 1, Some(COMMITS), Some(&format!("{place}={action}#{time}"))).wait();
     match action {
-        "abort" => assert_eq!(ended.status.signal(), Some(ABORTED), "{place} was not reached: {:?}", ended.failed),
+        "abort" => assert_eq!(ended.status.signal(), Some(SIGABRT), "{place} was not reached: {:?}", ended.failed),
         _ => assert_eq!(ended.status.code(), Some(9), "{place} did not fail"),
     }
     let acknowledged = ended.acknowledged.len();
@@ -38,7 +38,7 @@ macro_rules! places {
         $(#[test] fn $name() {
             let expected: std::ops::RangeInclusive<usize> = $acknowledged;
             for action in ["abort", "error"] {
-                let (acknowledged, failed) = at($place, action, $time);
+                let (acknowledged, failed) = run_failpoint($place, action, $time);
                 assert!(expected.contains(&acknowledged), "{} {action}: {acknowledged} acknowledged", $place);
                 assert_eq!(failed.is_some(), action == "error");
             }
@@ -60,7 +60,7 @@ places! {
 }
 
 #[test]
-fn a_disk_that_fails_a_write_is_told_and_nothing_is_acknowledged_any_more() {
-    let (_, failed) = at("commit.durable", "error", 20);
+fn a_failed_write_is_reported_and_nothing_is_acknowledged_afterwards() {
+    let (_, failed) = run_failpoint("commit.durable", "error", 20);
     insta::assert_snapshot!(failed.unwrap(), @"the disk failed an earlier write, so nothing more is accepted: check the disk, then restart the server");
 }

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use konnector_query::Direction;
-use konnector_store::{Change, Changes, Rev, Seq, Store};
+use konnector_store::{Changes, FeedChange, Rev, Seq, Store};
 use proptest::prelude::*;
 use serde_json::json;
 
 use crate::support::{assert_clean, assert_no_sled_blobs, bill, body, create, instance, job, on_every_backend, open};
 
-async fn changes(store: &Store, since: &Seq, limit: usize, direction: Direction) -> Vec<Change> {
+async fn changes(store: &Store, since: &Seq, limit: usize, direction: Direction) -> Vec<FeedChange> {
     store.changes(&instance(1), &bill("").doctype, since, limit, direction).await.unwrap()
 }
 
 /// All changes behind `since`, read in pages.
-async fn pages(store: &Store, since: &Seq, page: usize) -> Vec<Change> {
-    let (mut all, mut since): (Vec<Change>, Seq) = (Vec::new(), since.clone());
+async fn pages(store: &Store, since: &Seq, page: usize) -> Vec<FeedChange> {
+    let (mut all, mut since): (Vec<FeedChange>, Seq) = (Vec::new(), since.clone());
     loop {
         let part = changes(store, &since, page, Direction::Forward).await;
         assert!(part.len() <= page);
@@ -27,7 +27,7 @@ async fn pages(store: &Store, since: &Seq, page: usize) -> Vec<Change> {
     }
 }
 
-fn ids(changes: &[Change]) -> Vec<&str> {
+fn ids(changes: &[FeedChange]) -> Vec<&str> {
     changes.iter().map(|change| change.id.as_str()).collect()
 }
 
@@ -76,7 +76,7 @@ async fn a_document_that_changes_twice_in_a_commit_comes_once(store: Store) {
     assert_clean(&store).await;
 }
 
-async fn what_was_deleted_is_forgotten_on_demand(store: Store) {
+async fn tombstones_are_purged_on_demand(store: Store) {
     for number in 0..300 {
         let rev = create(&store, &bill(format!("{number}")), json!({})).await;
         let mut commit = Changes::new();
@@ -84,13 +84,13 @@ async fn what_was_deleted_is_forgotten_on_demand(store: Store) {
         store.commit(commit).await.unwrap();
     }
     create(&store, &bill("there"), json!({})).await;
-    store.forget_deleted(&instance(1), &bill("").doctype).await.unwrap();
+    store.purge_tombstones(&instance(1), &bill("").doctype).await.unwrap();
     assert_eq!(ids(&changes(&store, &Seq::default(), 10, Direction::Forward).await), ["there"]);
     assert!(!store.was_deleted(&bill("7")).unwrap());
     assert_clean(&store).await;
 }
 
-async fn a_place_of_another_store_begins_anew(store: Store) {
+async fn a_cursor_of_another_store_starts_from_the_beginning(store: Store) {
     create(&store, &bill("a"), json!({})).await;
     let other = Store::in_memory();
     for _ in 0..2 {
@@ -110,13 +110,13 @@ async fn a_place_of_another_store_begins_anew(store: Store) {
 on_every_backend!(
     each_document_comes_once_at_its_last_change,
     a_document_that_changes_twice_in_a_commit_comes_once,
-    what_was_deleted_is_forgotten_on_demand,
-    a_place_of_another_store_begins_anew,
+    tombstones_are_purged_on_demand,
+    a_cursor_of_another_store_starts_from_the_beginning,
 );
 
 /// Many write at once, in commits that share barriers, while one follows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_follows_while_others_write_misses_nothing() {
+async fn a_follower_misses_no_concurrent_change() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let writers: Vec<_> = (0..16)
@@ -176,7 +176,7 @@ impl Follower {
 }
 
 #[derive(Debug, Clone)]
-enum Act {
+enum FeedAction {
     /// Creates or replaces some in one commit.
     Write(Vec<u8>),
     Delete(u8),
@@ -186,36 +186,36 @@ enum Act {
     Reopen,
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn feed_action() -> impl Strategy<Value = FeedAction> {
     let id = 0_u8..8;
     prop_oneof![
-        6 => prop::collection::btree_set(id.clone(), 1..4).prop_map(|ids| Act::Write(ids.into_iter().collect())),
-        3 => id.clone().prop_map(Act::Delete),
-        1 => id.prop_map(Act::Purge),
-        2 => (1_u8..5).prop_map(Act::Follow),
-        1 => Just(Act::Forget),
-        1 => Just(Act::Reopen),
+        6 => prop::collection::btree_set(id.clone(), 1..4).prop_map(|ids| FeedAction::Write(ids.into_iter().collect())),
+        3 => id.clone().prop_map(FeedAction::Delete),
+        1 => id.prop_map(FeedAction::Purge),
+        2 => (1_u8..5).prop_map(FeedAction::Follow),
+        1 => Just(FeedAction::Forget),
+        1 => Just(FeedAction::Reopen),
     ]
 }
 
 /// The feed as a list: what changes is taken out and put at the end.
 #[derive(Default)]
-struct Model {
+struct FeedModel {
     changes: Vec<(String, Rev, bool)>,
     follower: Follower,
 }
 
-impl Model {
+impl FeedModel {
     fn change(&mut self, id: &str, rev: Rev, deleted: bool) {
         self.changes.retain(|(other, ..)| other != id);
         self.changes.push((id.to_owned(), rev, deleted));
     }
 
-    async fn act(&mut self, store: &Store, act: &Act) {
+    async fn apply(&mut self, store: &Store, act: &FeedAction) {
         let mut commit = Changes::new();
         let found = |id: u8| (id.to_string(), store.get(&bill(id.to_string())).unwrap());
         match act {
-            Act::Write(ids) => {
+            FeedAction::Write(ids) => {
                 for id in ids {
                     match found(*id) {
                         (id, Some(found)) => {
@@ -228,13 +228,13 @@ impl Model {
                     self.change(&id.to_string(), rev, false);
                 }
             }
-            Act::Delete(id) => {
+            FeedAction::Delete(id) => {
                 let (id, Some(found)) = found(*id) else { return };
                 commit.delete(bill(id.as_str()), &found.rev);
                 let rev = store.commit(commit).await.unwrap().remove(0);
                 self.change(&id, rev, true);
             }
-            Act::Purge(id) => {
+            FeedAction::Purge(id) => {
                 let (id, Some(found)) = found(*id) else { return };
                 commit.purge(bill(id.as_str()), &found.rev);
                 store.commit(commit).await.unwrap();
@@ -242,18 +242,18 @@ impl Model {
                 // Nobody is told of that.
                 self.follower.documents.remove(&id);
             }
-            Act::Follow(page) => self.follower.follow(store, (*page).into()).await,
-            Act::Forget => {
+            FeedAction::Follow(page) => self.follower.follow(store, (*page).into()).await,
+            FeedAction::Forget => {
                 self.follower.follow(store, 9).await;
-                store.forget_deleted(&instance(1), &bill("").doctype).await.unwrap();
+                store.purge_tombstones(&instance(1), &bill("").doctype).await.unwrap();
                 self.changes.retain(|(.., deleted)| !deleted);
             }
-            Act::Reopen => {}
+            FeedAction::Reopen => {}
         }
     }
 
     async fn check(&mut self, store: &Store, page: usize) {
-        let told = |changes: Vec<Change>| -> Vec<_> {
+        let told = |changes: Vec<FeedChange>| -> Vec<_> {
             changes.into_iter().map(|change| (change.id, change.rev, change.deleted)).collect()
         };
         // Within one commit the order is nobody's promise: it is that of the ids, by their keys.
@@ -266,7 +266,7 @@ impl Model {
             pages(store, &Seq::default(), 9).await.get(page).map(|change| change.seq.clone()).unwrap_or_default();
         let behind = told(pages(store, &middle, page).await);
         assert_eq!(store.count_changes(&instance, &doctype, &middle, 100).unwrap(), behind.len());
-        let of_some = store.changes_of(&instance, &doctype, &middle, ["7", "2", "4", "no"].map(str::to_owned)).await;
+        let of_some = store.changes_for(&instance, &doctype, &middle, ["7", "2", "4", "no"].map(str::to_owned)).await;
         let of_some = told(of_some.unwrap());
         let is_wanted = |(id, ..): &&(String, Rev, bool)| ["7", "2", "4"].contains(&id.as_str());
         assert_eq!(of_some, behind.iter().filter(is_wanted).cloned().collect::<Vec<_>>());
@@ -275,15 +275,15 @@ impl Model {
     }
 }
 
-async fn history(acts: &[Act], page: usize, dir: Option<&std::path::Path>) {
+async fn run_history(acts: &[FeedAction], page: usize, dir: Option<&std::path::Path>) {
     let fresh = || dir.map_or_else(Store::in_memory, open);
-    let (mut store, mut model) = (fresh(), Model::default());
+    let (mut store, mut model) = (fresh(), FeedModel::default());
     for act in acts {
-        if let (Act::Reopen, Some(dir)) = (act, dir) {
+        if let (FeedAction::Reopen, Some(dir)) = (act, dir) {
             store.close().await.unwrap();
             store = open(dir);
         }
-        model.act(&store, act).await;
+        model.apply(&store, act).await;
     }
     model.check(&store, page).await;
     assert_clean(&store).await;
@@ -292,16 +292,16 @@ async fn history(acts: &[Act], page: usize, dir: Option<&std::path::Path>) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
-    fn the_feed_in_memory_is_what_the_model_says(acts in prop::collection::vec(act(), 1..50), page in 1_usize..6) {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(history(&acts, page, None));
+    fn the_feed_in_memory_is_what_the_model_says(acts in prop::collection::vec(feed_action(), 1..50), page in 1_usize..6) {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run_history(&acts, page, None));
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
-    fn the_feed_on_disk_is_what_the_model_says(acts in prop::collection::vec(act(), 1..50), page in 1_usize..6) {
+    fn the_feed_on_disk_is_what_the_model_says(acts in prop::collection::vec(feed_action(), 1..50), page in 1_usize..6) {
         let dir = tempfile::tempdir().unwrap();
-        tokio::runtime::Runtime::new().unwrap().block_on(history(&acts, page, Some(dir.path())));
+        tokio::runtime::Runtime::new().unwrap().block_on(run_history(&acts, page, Some(dir.path())));
     }
 }

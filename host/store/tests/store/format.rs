@@ -1,4 +1,4 @@
-//! Folders that released programs wrote are opened by this one, with all that is in them.
+//! BlobDirs that released programs wrote are opened by this one, with all that is in them.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use konnector_query::Direction;
 use konnector_store::{Changes, Seq, Store};
 use serde_json::json;
 
-use crate::support::{assert_clean, at, bill, body, claim, create, instance, job, open, queue, trigger};
+use crate::support::{assert_clean, at, bill, body, claim, create, enqueue, instance, job, open, trigger};
 
 /// Fills a store with some of everything, the same each time.
 async fn fill(store: &Store) {
@@ -18,21 +18,21 @@ async fn fill(store: &Store) {
         create(store, &bill(format!("{number:02}")), json!({ "text": "x".repeat(size), "number": number })).await;
     }
     let rev = create(store, &bill("deleted"), json!({})).await;
-    queue(store, &job("leased"), 5, Some("lock")).await;
-    queue(store, &job("waiting"), 10, Some("lock")).await;
+    enqueue(store, &job("leased"), 5, Some("lock")).await;
+    enqueue(store, &job("waiting"), 10, Some("lock")).await;
     claim(store, "worker", 6, 1).await;
     let mut content = store.blobs().create().await.unwrap();
     content.write(Bytes::from_static(b"the content of a file")).await.unwrap();
     let content = content.finish().await.unwrap().id;
     let mut changes = Changes::new();
     changes.create(trigger("t"), body(json!({ "content": content }))).schedule(trigger("t"), Some(at(20)));
-    changes.unique(&instance(1), "names", "one", "t").delete(bill("deleted"), &rev);
+    changes.put_unique(&instance(1), "names", "one", "t").delete(bill("deleted"), &rev);
     store.commit(changes).await.unwrap();
-    store.index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
+    store.ensure_index(&instance(1), &bill("").doctype, &["number".to_owned()]).await.unwrap();
 }
 
 /// What a program sees of it.
-async fn seen(store: &Store) -> String {
+async fn describe(store: &Store) -> String {
     let mut lines = Vec::new();
     let instance = instance(1);
     for number in [0, 1, 39] {
@@ -41,11 +41,11 @@ async fn seen(store: &Store) -> String {
     }
     let bills = store.list(&instance, &bill("").doctype, None, usize::MAX).unwrap().len();
     lines.push(format!("{bills} bills, deleted: {}", store.was_deleted(&bill("deleted")).unwrap()));
-    lines.push(format!("indexes: {:?}", store.indexes(&instance, &bill("").doctype).unwrap()));
+    lines.push(format!("indexes: {:?}", store.list_indexes(&instance, &bill("").doctype).unwrap()));
     let changes = store.changes(&instance, &bill("").doctype, &Seq::default(), 100, Direction::Forward).await.unwrap();
     let deleted: Vec<_> = changes.iter().filter(|change| change.deleted).map(|change| &change.id).collect();
     lines.push(format!("{} changes, of deleted ones: {deleted:?}", changes.len()));
-    let waiting = store.waiting(&job("waiting")).unwrap().is_some();
+    let waiting = store.get_queued(&job("waiting")).unwrap().is_some();
     let lease = store.lease(&job("leased")).unwrap().unwrap();
     lines.push(format!("waiting: {waiting}; leased to {} with {:?}, epoch {}", lease.worker, lease.lock, lease.epoch));
     lines.push(format!("due: {:?}", store.due_at(&trigger("t")).unwrap().map(|due: DateTime<Utc>| due.to_rfc3339())));
@@ -64,12 +64,12 @@ async fn folders_of_every_format_are_opened() {
     for packed in formats {
         let dir = tempfile::tempdir().unwrap();
         tar::Archive::new(GzDecoder::new(packed)).unpack(dir.path()).unwrap();
-        is_whole(&open(dir.path())).await;
+        assert_intact(&open(dir.path())).await;
     }
 }
 
-async fn is_whole(store: &Store) {
-    let seen = seen(store).await;
+async fn assert_intact(store: &Store) {
+    let seen = describe(store).await;
     insta::allow_duplicates!(insta::assert_snapshot!(seen, @r#"
     00 1-62ac3cf24d452a6fabd30fba65dce429 20000
     01 1-1f45f67c176fad4b21c1c29b058d18b8 1

@@ -12,14 +12,14 @@ mod blobs;
 mod child;
 mod crash;
 mod documents;
-mod due;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod feed;
 mod format;
-mod index;
 mod model;
 mod queue;
-mod secondary;
+mod schedule;
+mod secondary_index;
 mod support;
 mod throughput;
+mod unique_index;

@@ -6,7 +6,7 @@ use konnector_store::{Changes, Conflict, Error, Lease, Rev, Store};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::support::{assert_clean, at, body, claim, job, later, open};
+use crate::support::{assert_clean, at, body, claim, delayed, job, open};
 
 /// One thing that a caller does.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ enum Action {
     Reopen,
 }
 
-fn simple() -> impl Strategy<Value = Action> {
+fn simple_action() -> impl Strategy<Value = Action> {
     let id = 0..5_u8;
     let second = 0..6_u8;
     let lock = prop::option::of(0..2_u8);
@@ -44,19 +44,19 @@ fn simple() -> impl Strategy<Value = Action> {
 fn action() -> impl Strategy<Value = Action> {
     let lease = 0..4_u8;
     prop_oneof![
-        12 => simple(),
+        12 => simple_action(),
         4 => (0..6_u8, 1..4_u8).prop_map(|(second, limit)| Action::Claim { second, limit }),
         2 => (lease.clone(), 0..5_u8, any::<u16>()).prop_map(|(lease, id, value)| Action::Write { lease, id, value }),
         3 => (lease.clone(), prop::option::of(0..6_u8)).prop_map(|(lease, again)| Action::Complete { lease, again }),
         1 => lease.prop_map(|lease| Action::Renew { lease }),
-        3 => (simple(), simple()).prop_map(|(first, second)| Action::Both { first: Box::new(first), second: Box::new(second) }),
+        3 => (simple_action(), simple_action()).prop_map(|(first, second)| Action::Both { first: Box::new(first), second: Box::new(second) }),
         1 => Just(Action::Reopen),
     ]
 }
 
 /// What should be stored. Jobs and triggers share their ids and their documents.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Model {
+struct StoreModel {
     documents: BTreeMap<u8, (Rev, u16)>,
     deleted: BTreeMap<u8, Rev>,
     waiting: BTreeMap<u8, (u8, Option<u8>)>,
@@ -69,13 +69,13 @@ struct Model {
 
 /// Why the model refuses an action.
 #[derive(Debug, PartialEq)]
-enum Refused {
+enum ModelError {
     Conflict,
     NotFound,
     Stale,
 }
 
-impl Refused {
+impl ModelError {
     fn of(error: &Error) -> Self {
         match error {
             Error::Conflict(Conflict::Contention) => panic!("nobody else writes"),
@@ -87,9 +87,9 @@ impl Refused {
     }
 }
 
-impl Model {
+impl StoreModel {
     /// Adds a simple action to `changes` and does it here; revisions come from the store, `revs` says for which ids.
-    fn simple(&mut self, action: &Action, changes: &mut Changes, revs: &mut Vec<u8>) -> Result<(), Refused> {
+    fn simple(&mut self, action: &Action, changes: &mut Changes, revs: &mut Vec<u8>) -> Result<(), ModelError> {
         let rev_of = |model: &Self, id: u8, stale: bool| {
             let unknown = format!("7-{}", "0".repeat(32)).parse().unwrap();
             model.documents.get(&id).filter(|_| !stale).map_or(unknown, |(rev, _)| rev.clone())
@@ -98,7 +98,7 @@ impl Model {
             Action::Create { id, value } => {
                 changes.create(job(id.to_string()), body(json!({ "value": value })));
                 if self.documents.contains_key(&id) {
-                    return Err(Refused::Conflict);
+                    return Err(ModelError::Conflict);
                 }
                 self.documents.insert(id, (rev_of(self, id, true), value));
                 self.deleted.remove(&id);
@@ -107,7 +107,7 @@ impl Model {
             Action::Put { id, value, stale } => {
                 changes.put(job(id.to_string()), &rev_of(self, id, stale), body(json!({ "value": value })));
                 let Some(document) = self.documents.get_mut(&id).filter(|_| !stale) else {
-                    return Err(Refused::Conflict);
+                    return Err(ModelError::Conflict);
                 };
                 document.1 = value;
                 revs.push(id);
@@ -116,7 +116,7 @@ impl Model {
                 let rev = rev_of(self, id, stale);
                 changes.delete(job(id.to_string()), &rev);
                 if stale || !self.documents.contains_key(&id) || self.leased.contains_key(&id) {
-                    return Err(Refused::Conflict);
+                    return Err(ModelError::Conflict);
                 }
                 self.documents.remove(&id);
                 self.deleted.insert(id, rev);
@@ -128,19 +128,19 @@ impl Model {
             }
             Action::Enqueue { id, second, lock } => {
                 let lock_name = lock.map(|lock| lock.to_string());
-                changes.enqueue(job(id.to_string()), later(second.into()).lock(lock_name));
+                changes.enqueue(job(id.to_string()), delayed(second.into()).lock(lock_name));
                 if !self.documents.contains_key(&id) {
-                    return Err(Refused::NotFound);
+                    return Err(ModelError::NotFound);
                 }
                 if self.leased.contains_key(&id) {
-                    return Err(Refused::Conflict);
+                    return Err(ModelError::Conflict);
                 }
                 self.waiting.insert(id, (second, lock));
                 self.ready.remove(&id);
             }
             Action::Dequeue { id } => {
                 changes.dequeue(&job(id.to_string()));
-                self.waiting.remove(&id).ok_or(Refused::Conflict)?;
+                self.waiting.remove(&id).ok_or(ModelError::Conflict)?;
                 self.ready.remove(&id);
             }
             Action::Schedule { id, second } => {
@@ -151,7 +151,7 @@ impl Model {
                 let instant = |second: u8| at(second.into());
                 changes.fire(&job(id.to_string()), instant(second), next.map(instant));
                 if self.due.get(&id) != Some(&second) {
-                    return Err(Refused::Conflict);
+                    return Err(ModelError::Conflict);
                 }
                 self.schedule(id, next)?;
             }
@@ -160,9 +160,9 @@ impl Model {
         Ok(())
     }
 
-    fn schedule(&mut self, id: u8, second: Option<u8>) -> Result<(), Refused> {
+    fn schedule(&mut self, id: u8, second: Option<u8>) -> Result<(), ModelError> {
         match second {
-            Some(_) if !self.documents.contains_key(&id) => return Err(Refused::NotFound),
+            Some(_) if !self.documents.contains_key(&id) => return Err(ModelError::NotFound),
             Some(second) => self.due.insert(id, second),
             None => self.due.remove(&id),
         };
@@ -211,20 +211,20 @@ impl Model {
             assert_eq!(store.was_deleted(&name).unwrap(), self.deleted.contains_key(&id));
             assert_eq!(store.lease(&name).unwrap().as_ref(), self.leased.get(&id));
             assert_eq!(store.due_at(&name).unwrap(), self.due.get(&id).map(|second| at((*second).into())));
-            assert_eq!(store.waiting(&name).unwrap().is_some(), self.waiting.contains_key(&id));
+            assert_eq!(store.get_queued(&name).unwrap().is_some(), self.waiting.contains_key(&id));
         }
         let mut due: Vec<_> = self.due.iter().map(|(id, second)| (at((*second).into()), id.to_string())).collect();
         due.sort();
-        let found = store.due(at(1000), 100).unwrap().into_iter().map(|(name, at)| (at, name.id));
+        let found = store.due_triggers(at(1000), 100).unwrap().into_iter().map(|(name, at)| (at, name.id));
         assert_eq!(found.collect::<Vec<_>>(), due);
         let mut waiting: Vec<_> =
             self.waiting.iter().map(|(id, (second, _))| (at((*second).into()), id.to_string())).collect();
         waiting.sort();
         let mut found: Vec<_> =
-            store.queued(100).unwrap().into_iter().map(|queued| (queued.turn.run_at, queued.job.id)).collect();
+            store.list_queued(100).unwrap().into_iter().map(|queued| (queued.entry.run_at, queued.job.id)).collect();
         found.sort();
         assert_eq!(found, waiting);
-        assert_eq!(store.next_due().unwrap(), due.first().map(|first| first.0));
+        assert_eq!(store.next_due_at().unwrap(), due.first().map(|first| first.0));
         let mut leases = store.leases().unwrap();
         leases.sort_by(|a, b| a.job.cmp(&b.job));
         assert_eq!(leases, self.leased.values().cloned().collect::<Vec<_>>());
@@ -232,13 +232,13 @@ impl Model {
 }
 
 /// The model, every lease ever given, and the store under test.
-struct Run {
-    model: Model,
+struct ModelRun {
+    model: StoreModel,
     history: Vec<Lease>,
 }
 
-impl Run {
-    async fn act(&mut self, store: &Store, action: &Action) {
+impl ModelRun {
+    async fn apply(&mut self, store: &Store, action: &Action) {
         match action {
             Action::Reopen => {}
             Action::Claim { second, limit } => {
@@ -271,7 +271,7 @@ impl Run {
                     next.simple(&create, &mut changes, &mut revs)
                 } else {
                     let _ = next.simple(&create, &mut changes, &mut revs);
-                    Err(Refused::Stale)
+                    Err(ModelError::Stale)
                 };
                 self.commit(store, changes, next, revs, expected).await;
             }
@@ -281,7 +281,7 @@ impl Run {
                 let mut next = self.model.clone();
                 let (mut changes, mut revs) = (Changes::new(), Vec::new());
                 changes.complete(&lease);
-                let mut expected = if self.holds(&lease) { Ok(()) } else { Err(Refused::Stale) };
+                let mut expected = if self.holds(&lease) { Ok(()) } else { Err(ModelError::Stale) };
                 next.leased.remove(&id);
                 if let Some(second) = again {
                     let lock = lease.lock.as_ref().map(|lock| lock.parse().unwrap());
@@ -295,7 +295,7 @@ impl Run {
                 match store.renew(&lease).await {
                     Ok(()) => {
                         assert!(self.holds(&lease));
-                        self.model.leased.get_mut(&lease.job.id.parse().unwrap()).unwrap().beats += 1;
+                        self.model.leased.get_mut(&lease.job.id.parse().unwrap()).unwrap().heartbeats += 1;
                     }
                     Err(error) => assert!(error.is_stale_lease() && !self.holds(&lease), "{error}"),
                 }
@@ -325,9 +325,9 @@ impl Run {
         &mut self,
         store: &Store,
         changes: Changes,
-        mut next: Model,
+        mut next: StoreModel,
         revs: Vec<u8>,
-        expected: Result<(), Refused>,
+        expected: Result<(), ModelError>,
     ) {
         match store.commit(changes).await {
             Ok(given) => {
@@ -342,7 +342,7 @@ impl Run {
                 }
                 self.model = next;
             }
-            Err(error) => assert_eq!(expected, Err(Refused::of(&error)), "{error}"),
+            Err(error) => assert_eq!(expected, Err(ModelError::of(&error)), "{error}"),
         }
     }
 
@@ -366,9 +366,9 @@ proptest! {
     fn the_store_in_memory_does_what_the_model_does(actions in prop::collection::vec(action(), 1..60)) {
         runtime().block_on(async {
             let store = Store::in_memory();
-            let mut run = Run { model: Model::default(), history: Vec::new() };
+            let mut run = ModelRun { model: StoreModel::default(), history: Vec::new() };
             for action in &actions {
-                run.act(&store, action).await;
+                run.apply(&store, action).await;
                 run.model.check(&store);
                 assert_clean(&store).await;
             }
@@ -383,13 +383,13 @@ proptest! {
         runtime().block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let mut store = open(dir.path());
-            let mut run = Run { model: Model::default(), history: Vec::new() };
+            let mut run = ModelRun { model: StoreModel::default(), history: Vec::new() };
             for action in &actions {
                 if let Action::Reopen = action {
                     store.close().await.unwrap();
                     store = open(dir.path());
                 }
-                run.act(&store, action).await;
+                run.apply(&store, action).await;
                 run.model.check(&store);
             }
             assert_clean(&store).await;

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use konnector_store::{Changes, Conflict, Error, Lease, Permit, Slot, Store, Turn};
+use konnector_store::{Changes, Conflict, Error, JobPermit, Lease, PermitSlot, QueueEntry, Store};
 use serde_json::json;
 
-use crate::support::{at, bill, body, claim, create, ids, instance, job, later, on_every_backend, queue};
+use crate::support::{at, bill, body, claim, create, delayed, enqueue, ids, instance, job, on_every_backend};
 
 on_every_backend!(
     jobs_are_claimed_in_the_order_of_time,
@@ -29,37 +29,37 @@ async fn complete(store: &Store, lease: &Lease) -> konnector_store::Result<()> {
 }
 
 async fn jobs_are_claimed_in_the_order_of_time(store: Store) {
-    assert_eq!(store.next_ready().unwrap(), None);
+    assert_eq!(store.next_run_at().unwrap(), None);
     for (id, second) in [("c", 30), ("a", 10), ("b", 20), ("d", 20)] {
-        queue(&store, &job(id), second, None).await;
+        enqueue(&store, &job(id), second, None).await;
     }
-    assert_eq!(store.next_ready().unwrap(), Some(at(10)));
-    let waiting: Vec<String> = store.queued(10).unwrap().into_iter().map(|queued| queued.job.id).collect();
+    assert_eq!(store.next_run_at().unwrap(), Some(at(10)));
+    let waiting: Vec<String> = store.list_queued(10).unwrap().into_iter().map(|queued| queued.job.id).collect();
     assert_eq!(waiting, ["a", "b", "d", "c"]);
     assert_eq!(ids(&claim(&store, "w", 9, 10).await), [""; 0]);
     assert_eq!(ids(&claim(&store, "w", 20, 2).await), ["a", "b"]);
     assert_eq!(ids(&claim(&store, "w", 100, 0).await), [""; 0]);
     assert_eq!(ids(&claim(&store, "w", 100, 10).await), ["d", "c"]);
-    assert_eq!(store.queued(10).unwrap(), []);
-    assert_eq!(store.next_ready().unwrap(), None);
+    assert_eq!(store.list_queued(10).unwrap(), []);
+    assert_eq!(store.next_run_at().unwrap(), None);
 }
 
 async fn a_claim_rewrites_the_job_and_takes_its_lock(store: Store) {
-    queue(&store, &job("one"), 10, Some("acct/1")).await;
-    assert_eq!(store.waiting(&job("one")).unwrap().unwrap().turn.lock.as_deref(), Some("acct/1"));
+    enqueue(&store, &job("one"), 10, Some("acct/1")).await;
+    assert_eq!(store.get_queued(&job("one")).unwrap().unwrap().entry.lock.as_deref(), Some("acct/1"));
     let leases = claim(&store, "worker-7", 10, 1).await;
     let expected = Lease {
         job: job("one"),
         epoch: 1,
         worker: "worker-7".to_owned(),
-        beats: 0,
+        heartbeats: 0,
         lock: Some("acct/1".to_owned()),
         slots: Vec::new(),
     };
     assert_eq!(leases, std::slice::from_ref(&expected));
     assert_eq!(store.leases().unwrap(), leases);
     assert_eq!(store.lease(&job("one")).unwrap(), Some(expected.clone()));
-    assert_eq!(store.waiting(&job("one")).unwrap(), None);
+    assert_eq!(store.get_queued(&job("one")).unwrap(), None);
     let document = store.get(&job("one")).unwrap().unwrap();
     assert_eq!((document.rev.generation(), &document.body["state"]), (2, &json!("running")));
 
@@ -70,10 +70,10 @@ async fn a_claim_rewrites_the_job_and_takes_its_lock(store: Store) {
 
 async fn a_held_lock_does_not_hold_up_others(store: Store) {
     for number in 0..200 {
-        queue(&store, &job(format!("{number:03}")), number, Some("acct/busy")).await;
+        enqueue(&store, &job(format!("{number:03}")), number, Some("acct/busy")).await;
     }
-    queue(&store, &job("free"), 300, Some("acct/free")).await;
-    queue(&store, &job("open"), 301, None).await;
+    enqueue(&store, &job("free"), 300, Some("acct/free")).await;
+    enqueue(&store, &job("open"), 301, None).await;
     let mut leases = claim(&store, "w", 400, 10).await;
     leases.sort_by(|a, b| a.job.cmp(&b.job));
     assert_eq!(ids(&leases), ["000", "free", "open"], "one per lock, also within one claim");
@@ -86,10 +86,10 @@ async fn a_class_without_a_permit_is_passed_over(store: Store) {
     for (id, class) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y"), ("e", "y")] {
         let mut changes = Changes::new();
         changes.create(job(id), body(json!({ "class": class })));
-        changes.enqueue(job(id), Turn::new(at(10), at(10)).class(class));
+        changes.enqueue(job(id), QueueEntry::new(at(10), at(10)).class(class));
         store.commit(changes).await.unwrap();
     }
-    let permit = |name: &str, limit| Permit { name: name.to_owned(), limit };
+    let permit = |name: &str, limit| JobPermit { name: name.to_owned(), limit };
     let needs =
         |_: &konnector_store::DocRef, document: &konnector_store::Document| match document.body["class"].as_str() {
             Some("x") => vec![permit("konnector", 9), permit("host/x", 2)],
@@ -103,7 +103,7 @@ async fn a_class_without_a_permit_is_passed_over(store: Store) {
     let leases = claim().await;
     assert_eq!(ids(&leases), ["a", "b", "d", "e"]);
     assert_eq!(claim().await, []);
-    assert_eq!(leases[1].slots.last(), Some(&Slot { permit: "host/x".to_owned(), number: 1 }));
+    assert_eq!(leases[1].slots.last(), Some(&PermitSlot { permit: "host/x".to_owned(), number: 1 }));
     complete(&store, &leases[0]).await.unwrap();
     assert_eq!(ids(&claim().await), ["c"], "it goes on where a place is free");
 }
@@ -115,13 +115,13 @@ async fn nobody_waits_for_the_jobs_of_another_instance(store: Store) {
     for number in 0..2_000 {
         let busy = of(1, format!("{number:04}"));
         changes.create(busy.clone(), body(json!({})));
-        changes.enqueue(busy, Turn::new(at(0), at(0)).lock(Some(format!("acct/{number}"))).class("bank"));
+        changes.enqueue(busy, QueueEntry::new(at(0), at(0)).lock(Some(format!("acct/{number}"))).class("bank"));
     }
     for number in 2..12 {
         let other = of(number, "only".to_owned());
         changes.create(other.clone(), body(json!({})));
         let class = if number % 2 == 0 { "bank" } else { "shop" };
-        changes.enqueue(other, Turn::new(at(5), at(5)).lock(Some("acct/0".to_owned())).class(class));
+        changes.enqueue(other, QueueEntry::new(at(5), at(5)).lock(Some("acct/0".to_owned())).class(class));
     }
     store.commit(changes).await.unwrap();
     let mut order = Vec::new();
@@ -137,13 +137,13 @@ async fn nobody_waits_for_the_jobs_of_another_instance(store: Store) {
 
 async fn each_job_is_leased_once_however_many_claim(store: Store) {
     for number in 0..60 {
-        queue(&store, &job(format!("{number:02}")), 0, Some(&format!("acct/{}", number % 20))).await;
+        enqueue(&store, &job(format!("{number:02}")), 0, Some(&format!("acct/{}", number % 20))).await;
     }
     let workers = (0..8).map(|worker| {
         let store = store.clone();
         tokio::spawn(async move {
             let mut ran: Vec<String> = Vec::new();
-            while !store.queued(1).unwrap().is_empty() {
+            while !store.list_queued(1).unwrap().is_empty() {
                 for lease in claim(&store, &format!("w{worker}"), 10, 5).await {
                     assert_eq!(lease.epoch, 1);
                     // The lock is ours alone: nobody else creates or deletes this document meanwhile.
@@ -170,21 +170,21 @@ async fn each_job_is_leased_once_however_many_claim(store: Store) {
 }
 
 async fn epochs_grow_across_retries(store: Store) {
-    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    enqueue(&store, &job("one"), 10, Some("acct/1")).await;
     for epoch in 1..=3 {
         let lease = claim(&store, "w", 10, 1).await.remove(0);
         assert_eq!(lease.epoch, epoch);
         let mut again = Changes::new();
-        again.complete(&lease).enqueue(job("one"), later(10).lock(Some("acct/1".to_owned())));
+        again.complete(&lease).enqueue(job("one"), delayed(10).lock(Some("acct/1".to_owned())));
         store.commit(again).await.unwrap();
     }
 }
 
 async fn a_zombie_cannot_write(store: Store) {
-    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    enqueue(&store, &job("one"), 10, Some("acct/1")).await;
     let old = claim(&store, "w", 10, 1).await.remove(0);
     let mut reclaim = Changes::new();
-    reclaim.complete(&old).enqueue(job("one"), later(20).lock(old.lock.clone()));
+    reclaim.complete(&old).enqueue(job("one"), delayed(20).lock(old.lock.clone()));
     store.commit(reclaim).await.unwrap();
 
     let write = |lease: &Lease, id: &str| {
@@ -213,50 +213,50 @@ async fn a_zombie_cannot_write(store: Store) {
 }
 
 async fn a_lease_is_held_until_it_is_ended(store: Store) {
-    queue(&store, &job("one"), 10, Some("acct/1")).await;
-    queue(&store, &job("two"), 11, Some("acct/1")).await;
+    enqueue(&store, &job("one"), 10, Some("acct/1")).await;
+    enqueue(&store, &job("two"), 11, Some("acct/1")).await;
     let lease = claim(&store, "w", 20, 5).await.remove(0);
     assert_eq!(ids(&claim(&store, "w", 1000, 5).await), [""; 0], "its lock is still held");
     let mut retry = Changes::new();
-    retry.complete(&lease).enqueue(job("one"), later(2000).lock(lease.lock.clone()));
+    retry.complete(&lease).enqueue(job("one"), delayed(2000).lock(lease.lock.clone()));
     store.commit(retry).await.unwrap();
     assert_eq!(ids(&claim(&store, "w", 1000, 5).await), ["two"]);
 }
 
 async fn a_lease_is_renewed(store: Store) {
-    queue(&store, &job("one"), 10, Some("acct/1")).await;
+    enqueue(&store, &job("one"), 10, Some("acct/1")).await;
     let lease = claim(&store, "w", 10, 1).await.remove(0);
     for beats in 1..=2 {
         store.renew(&lease).await.unwrap();
-        assert_eq!(store.leases().unwrap(), [Lease { beats, ..lease.clone() }]);
+        assert_eq!(store.leases().unwrap(), [Lease { heartbeats: beats, ..lease.clone() }]);
     }
     // How often it was renewed does not matter to who holds the lease.
     let mut changes = Changes::new();
     changes.fence(&lease).create(bill("one"), body(json!({})));
     store.commit(changes).await.unwrap();
     let mut early = Changes::new();
-    early.take_over(&Lease { beats: 1, ..lease.clone() });
+    early.expire(&Lease { heartbeats: 1, ..lease.clone() });
     assert!(store.commit(early).await.unwrap_err().is_stale_lease(), "it was renewed since");
     let mut late = Changes::new();
-    late.take_over(&Lease { beats: 2, ..lease.clone() });
+    late.expire(&Lease { heartbeats: 2, ..lease.clone() });
     store.commit(late).await.unwrap();
     assert!(store.renew(&lease).await.unwrap_err().is_stale_lease());
     assert_eq!(store.leases().unwrap(), []);
 }
 
 async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
-    queue(&store, &job("one"), 10, None).await;
+    enqueue(&store, &job("one"), 10, None).await;
     let mut moved = Changes::new();
-    moved.enqueue(job("one"), later(50).lock(Some("acct/1".to_owned())));
+    moved.enqueue(job("one"), delayed(50).lock(Some("acct/1".to_owned())));
     store.commit(moved).await.unwrap();
-    let queued = store.queued(10).unwrap();
-    assert_eq!((queued.len(), queued[0].turn.run_at, queued[0].turn.lock.as_deref()), (1, at(50), Some("acct/1")));
-    assert_eq!(store.waiting(&job("one")).unwrap().as_ref(), queued.first());
+    let queued = store.list_queued(10).unwrap();
+    assert_eq!((queued.len(), queued[0].entry.run_at, queued[0].entry.lock.as_deref()), (1, at(50), Some("acct/1")));
+    assert_eq!(store.get_queued(&job("one")).unwrap().as_ref(), queued.first());
 
     let mut cancel = Changes::new();
     cancel.dequeue(&job("one"));
     store.commit(cancel.clone()).await.unwrap();
-    assert_eq!(store.queued(10).unwrap(), []);
+    assert_eq!(store.list_queued(10).unwrap(), []);
     let error = store.commit(cancel).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -264,7 +264,7 @@ async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
     );
 
     let mut missing = Changes::new();
-    missing.enqueue(job("missing"), later(0));
+    missing.enqueue(job("missing"), delayed(0));
     let error = store.commit(missing).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -273,11 +273,11 @@ async fn a_waiting_job_can_be_moved_and_cancelled(store: Store) {
 }
 
 async fn a_running_job_is_neither_queued_nor_deleted(store: Store) {
-    queue(&store, &job("one"), 10, None).await;
+    enqueue(&store, &job("one"), 10, None).await;
     let lease = claim(&store, "w", 10, 1).await.remove(0);
     let rev = store.get(&job("one")).unwrap().unwrap().rev;
     let mut again = Changes::new();
-    again.enqueue(job("one"), later(20));
+    again.enqueue(job("one"), delayed(20));
     let mut delete = Changes::new();
     delete.delete(job("one"), &rev);
     for changes in [again, delete.clone()] {
@@ -295,17 +295,17 @@ async fn locks_belong_to_an_instance(store: Store) {
     for number in [1, 2] {
         let mut of_instance = job("one");
         of_instance.instance = instance(number);
-        queue(&store, &of_instance, 10, Some("acct/1")).await;
+        enqueue(&store, &of_instance, 10, Some("acct/1")).await;
     }
     assert_eq!(claim(&store, "w", 10, 5).await.len(), 2);
 }
 
 async fn a_deleted_job_is_not_claimed(store: Store) {
-    queue(&store, &job("one"), 10, None).await;
+    enqueue(&store, &job("one"), 10, None).await;
     let rev = store.get(&job("one")).unwrap().unwrap().rev;
     let mut changes = Changes::new();
     changes.purge(job("one"), &rev);
     store.commit(changes).await.unwrap();
-    assert_eq!(store.queued(10).unwrap(), []);
+    assert_eq!(store.list_queued(10).unwrap(), []);
     assert_eq!(ids(&claim(&store, "w", 10, 5).await), [""; 0]);
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use konnector_manifest::Doctype;
 use konnector_store::{
-    BlobInfo, Changes, ContentLink, DocRef, Fsck, InstanceId, Lease, Links, Map, Options, Problem, Progress, Rev,
-    Schema, Store, Turn,
+    BlobInfo, BlobLink, Changes, DocRef, DocumentSchema, FsckOptions, FsckProblem, FsckProgress, InstanceId, Lease,
+    Links, Map, QueueEntry, Rev, Store, StoreOptions,
 };
 use serde_json::{Value, json};
 
@@ -27,35 +27,35 @@ macro_rules! on_every_backend {
 pub(crate) use on_every_backend;
 
 pub fn open(dir: &std::path::Path) -> Store {
-    Store::open(dir, Options { cache_bytes: 4 * 1024 * 1024, ..Options::default() }).unwrap()
+    Store::open(dir, StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() }).unwrap()
 }
 
 /// Documents of these tests: `contents` is a list of blobs, each with its size and checksum, and `content` is a blob.
-pub struct Contents;
+pub struct BlobSchema;
 
-impl Schema for Contents {
+impl DocumentSchema for BlobSchema {
     fn links(&self, _: &DocRef, body: &Map) -> Result<Links, String> {
         let contents = body.get("contents").and_then(Value::as_array).into_iter().flatten();
         let link = |content: &Value| {
             let blob = content["blob"].as_str().ok_or("a content has no blob")?.parse();
             let sha256 = content["sha256"].as_str().map(str::to_owned);
-            Ok(ContentLink { blob: blob.map_err(|_| "a blob has no name")?, size: content["size"].as_u64(), sha256 })
+            Ok(BlobLink { blob: blob.map_err(|_| "a blob has no name")?, size: content["size"].as_u64(), sha256 })
         };
         let mut contents = contents.map(link).collect::<Result<Vec<_>, &str>>()?;
         if let Some(blob) = body.get("content").and_then(Value::as_str) {
             let blob = blob.parse().map_err(|_| "a blob has no name")?;
-            contents.push(ContentLink { blob, size: None, sha256: None });
+            contents.push(BlobLink { blob, size: None, sha256: None });
         }
-        Ok(Links { contents, unique: Vec::new() })
+        Ok(Links { blobs: contents, unique_keys: Vec::new() })
     }
 
-    fn indexed(&self, _: &str) -> Option<Doctype> {
+    fn index_doctype(&self, _: &str) -> Option<Doctype> {
         None
     }
 }
 
-/// What a document says of a content; see [`Contents`].
-pub fn content(blob: &BlobInfo) -> Value {
+/// What a document says of a content; see [`BlobSchema`].
+pub fn blob_json(blob: &BlobInfo) -> Value {
     json!({ "blob": blob.id, "size": blob.size, "sha256": hex::encode(blob.sha256) })
 }
 
@@ -72,14 +72,14 @@ pub fn blob_path(dir: &std::path::Path, blob: &konnector_store::BlobId) -> std::
 }
 
 /// What is wrong, after a repair where that is asked for, and what was repaired.
-pub async fn fsck(store: &Store, repair: bool) -> (Vec<Problem>, Vec<Problem>) {
+pub async fn fsck(store: &Store, repair: bool) -> (Vec<FsckProblem>, Vec<FsckProblem>) {
     let (mut found, mut repaired) = (Vec::new(), Vec::new());
-    let mut told = |event: Progress<'_>| match event {
-        Progress::Found(problem) => found.push(problem.clone()),
-        Progress::Repaired(problem) => repaired.push(problem.clone()),
-        Progress::Read(_) => {}
+    let mut told = |event: FsckProgress<'_>| match event {
+        FsckProgress::Found(problem) => found.push(problem.clone()),
+        FsckProgress::Repaired(problem) => repaired.push(problem.clone()),
+        FsckProgress::Read(_) => {}
     };
-    store.fsck(&Contents, Fsck { deep: true, repair }, &mut told).await.unwrap();
+    store.fsck(&BlobSchema, FsckOptions { deep: true, repair }, &mut told).await.unwrap();
     (found, repaired)
 }
 
@@ -92,7 +92,7 @@ pub async fn assert_clean(store: &Store) {
 pub async fn assert_clean_after_a_crash(store: &Store) {
     let (found, repaired) = fsck(store, true).await;
     assert_eq!(found, []);
-    assert!(repaired.iter().all(|problem| matches!(problem, Problem::ContentUnused { .. })), "{repaired:?}");
+    assert!(repaired.iter().all(|problem| matches!(problem, FsckProblem::BlobOrphaned { .. })), "{repaired:?}");
 }
 
 /// sled writes pages that are too large to files that it never syncs; there must be none.
@@ -133,14 +133,14 @@ pub async fn create(store: &Store, document: &DocRef, value: Value) -> Rev {
 }
 
 /// The turn of a job that is queued before its time.
-pub fn later(second: i64) -> Turn {
-    Turn::new(at(second), at(-1))
+pub fn delayed(second: i64) -> QueueEntry {
+    QueueEntry::new(at(second), at(-1))
 }
 
-pub async fn queue(store: &Store, job: &DocRef, second: i64, lock: Option<&str>) {
+pub async fn enqueue(store: &Store, job: &DocRef, second: i64, lock: Option<&str>) {
     let mut changes = Changes::new();
     changes.create(job.clone(), body(json!({ "state": "queued" })));
-    changes.enqueue(job.clone(), later(second).lock(lock.map(str::to_owned)));
+    changes.enqueue(job.clone(), delayed(second).lock(lock.map(str::to_owned)));
     store.commit(changes).await.unwrap();
 }
 

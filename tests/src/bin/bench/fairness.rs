@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use konnector_sandbox::{Ended, GuestTask, Limits, Options, Outcome, Program, Sandbox};
+use konnector_sandbox::{GuestTask, Limits, Outcome, Program, RunOutput, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::guest;
 use serde_json::{Value, json};
@@ -29,18 +29,18 @@ struct Site {
 
 impl Site {
     async fn new(host: &str) -> Self {
-        let sandbox = Arc::new(Sandbox::new(Options::default()).expect("a sandbox"));
+        let sandbox = Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox"));
         let cache = tempfile::tempdir().expect("a folder");
         let prepare = async |name| sandbox.prepare(&guest(name), cache.path()).await.expect("prepared");
         let (spin, naps) = (prepare("spin").await, prepare("naps").await);
         let mut world = World::limited(|limits: &mut Limits| {
-            (limits.grace, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
+            (limits.grace_period, limits.cpu, limits.wall) = (Duration::ZERO, Duration::MAX, Duration::from_secs(600));
         });
         world.hosts = vec![host.to_owned()];
         Self { spin, naps, world, sandbox, _cache: cache }
     }
 
-    fn start(&self, program: &Program, parameters: Value, stop: &CancellationToken) -> GuestTask<Ended> {
+    fn start(&self, program: &Program, parameters: Value, stop: &CancellationToken) -> GuestTask<RunOutput> {
         let (sandbox, program, stop) = (Arc::clone(&self.sandbox), program.clone(), stop.clone());
         let capabilities = self.world.capabilities();
         self.sandbox.spawn(async move { sandbox.run(&program, job(parameters), capabilities, stop).await })
@@ -86,7 +86,7 @@ fn vendor() -> String {
     format!("http://{address}")
 }
 
-/// Beside 0, 2, 3 and as many busy runs as a server has workers, and many more.
+/// SideTasks 0, 2, 3 and as many busy runs as a server has workers, and many more.
 pub fn measure() {
     let url = vendor();
     let naps = json!({ "rounds": ROUNDS, "ms": NAP.as_millis() as u64 });

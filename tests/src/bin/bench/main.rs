@@ -22,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use konnector_sandbox::{Options, Sandbox};
+use konnector_sandbox::{Sandbox, SandboxOptions};
 use konnector_tests::server::Server;
 use tokio::runtime::Runtime;
 
@@ -97,7 +97,7 @@ fn server() {
 }
 
 fn sandbox() {
-    let sandbox = Arc::new(Sandbox::new(Options::default()).expect("a sandbox"));
+    let sandbox = Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox"));
     let (bare, bare_instances) = bare::rows(sandbox.engine());
     let (ours, our_instances) = ours::sandbox(sandbox);
     print("One run that does nothing, same component, same engine", Some(0), &[bare, ours]);

@@ -12,7 +12,7 @@ use konnector_platform::job::{Cause, JobRequest, Occasion};
 use konnector_platform::konnector::{InstallEvent, InstallRequest};
 use konnector_platform::token::Audience;
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::{Options, Outcome, Report, Sandbox};
+use konnector_sandbox::{Outcome, Report, Sandbox, SandboxOptions};
 use konnector_store::{MasterKey, Store};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::{bundle, guest};
@@ -66,8 +66,9 @@ impl Site {
         let mut config = Config::new(folder.path().join("cache"));
         change(&mut config);
         let parts = Parts {
-            store: Store::open(&folder.path().join("store"), konnector_store::Options::default()).expect("a store"),
-            sandbox: Arc::new(Sandbox::new(Options::default()).expect("a sandbox")),
+            store: Store::open(&folder.path().join("store"), konnector_store::StoreOptions::default())
+                .expect("a store"),
+            sandbox: Arc::new(Sandbox::new(SandboxOptions::default()).expect("a sandbox")),
             gate: Gate::new(gate).expect("a gate"),
             key: MasterKey::create(&folder.path().join("key")).expect("a key"),
             clock: Arc::new(SystemClock),

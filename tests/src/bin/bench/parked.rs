@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use konnector_egress::{Gate, GateOptions};
-use konnector_sandbox::{GuestTask, Options, Outcome, Report, Sandbox};
+use konnector_sandbox::{GuestTask, Outcome, Report, Sandbox, SandboxOptions};
 use konnector_tests::fakes::{World, job};
 use konnector_tests::{handmade, resident};
 use serde_json::json;
@@ -132,7 +132,8 @@ pub const ROW: &str = "parked-row";
 pub fn row(runs: usize) {
     let mut vendor = Vendor::start();
     let max_runs = u32::try_from(runs).expect("a number of runs");
-    let options = Options { max_runs, memory_ceiling: 256 << 20, total_memory: 64 << 30, ..Options::default() };
+    let options =
+        SandboxOptions { max_runs, memory_ceiling: 256 << 20, total_memory: 64 << 30, ..SandboxOptions::default() };
     let sandbox = Arc::new(Sandbox::new(options).expect("a sandbox"));
     let runtime = crate::runtime();
     let cache = tempfile::tempdir().expect("a folder");
@@ -156,7 +157,7 @@ pub fn row(runs: usize) {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
-    let finish = |parked: Vec<GuestTask<konnector_sandbox::Ended>>| {
+    let finish = |parked: Vec<GuestTask<konnector_sandbox::RunOutput>>| {
         for run in parked {
             let ended = runtime.block_on(run).expect("the sandbox is there");
             assert_eq!(ended.outcome, Outcome::Completed(Report::default()));

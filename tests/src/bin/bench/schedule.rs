@@ -15,7 +15,7 @@ use konnector_platform::doctype::{JOBS, TRIGGERS};
 use konnector_platform::instance::{Instance, InstancePatch};
 use konnector_platform::trigger::NewTrigger;
 use konnector_platform::{Config, Parts, Platform};
-use konnector_sandbox::{Options, Sandbox};
+use konnector_sandbox::{Sandbox, SandboxOptions};
 use konnector_store::{Changes, MasterKey, Store};
 use konnector_tests::resident;
 use serde_json::json;
@@ -52,8 +52,8 @@ pub fn measure() {
 async fn platform(folder: &Path) -> Platform {
     let key = folder.join("key");
     let parts = Parts {
-        store: Store::open(&folder.join("store"), konnector_store::Options::default()).expect("a store"),
-        sandbox: Sandbox::new(Options::default()).expect("a sandbox").into(),
+        store: Store::open(&folder.join("store"), konnector_store::StoreOptions::default()).expect("a store"),
+        sandbox: Sandbox::new(SandboxOptions::default()).expect("a sandbox").into(),
         gate: Gate::new(GateOptions::default()).expect("a gate"),
         key: MasterKey::load(&key).expect("read").unwrap_or_else(|| MasterKey::create(&key).expect("a key")),
         clock: Arc::new(SystemClock),
@@ -76,7 +76,7 @@ pub async fn fill(folder: &Path, size: usize) {
             body.insert("message".to_owned(), json!({ "konnector": "bank", "account": account }));
             let at = instance.doc(&TRIGGERS, id.as_str());
             changes.create(at.clone(), body);
-            changes.unique(&instance.id, "triggers.account", format!("{account}/{id}"), &id);
+            changes.put_unique(&instance.id, "triggers.account", format!("{account}/{id}"), &id);
             changes.schedule(
                 at,
                 Some(Utc::now() + TimeDelta::seconds(90_000 + i64::try_from(number % 86_400).expect("a number"))),
@@ -163,7 +163,7 @@ async fn fire(platform: &Platform, size: usize) -> Vec<Duration> {
     });
     while !listener.is_finished() {
         platform.fire_due().await.expect("fired");
-        let next = platform.store.next_due().expect("read").expect("due");
+        let next = platform.store.next_due_at().expect("read").expect("due");
         tokio::time::sleep((next - Utc::now()).to_std().unwrap_or_default().min(Duration::from_millis(100))).await;
     }
     listener.await.expect("no panic")

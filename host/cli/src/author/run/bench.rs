@@ -42,9 +42,9 @@ impl Bench {
         let folder = tempfile::tempdir().map_err(io("making a folder for temporary files"))?;
         let parts = Parts {
             store: Store::in_memory(),
-            sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options {
+            sandbox: Arc::new(Sandbox::new(konnector_sandbox::SandboxOptions {
                 max_runs: 1,
-                ..konnector_sandbox::Options::default()
+                ..konnector_sandbox::SandboxOptions::default()
             })?),
             gate: Gate::new(GateOptions { allowed_private, ..GateOptions::default() })?,
             key: MasterKey::create(&folder.path().join("key"))?,

@@ -89,7 +89,7 @@ impl Saved {
         rows.print();
     }
 
-    /// Writes the files below a folder, at their paths.
+    /// WriteCounters the files below a folder, at their paths.
     pub async fn write_files(&self, bench: &Bench, folder: &Path) -> Result<()> {
         for (path, content) in &self.contents {
             let target = folder.join(relative(path)?);

@@ -127,7 +127,7 @@ impl Platform {
         answer.map(Ok).map_err(|error| Error::Provider(format!("the provider {origin} answers with nonsense: {error}")))
     }
 
-    /// Writes tokens into the `oauth` of an account, in clear; answers the rest.
+    /// WriteCounters tokens into the `oauth` of an account, in clear; answers the rest.
     pub(super) fn keep_tokens(&self, answer: Answer, oauth: &mut Object) -> Result<Answer> {
         // Some call it so.
         let access = answer.access_token.clone().or_else(|| answer.id_token.clone());

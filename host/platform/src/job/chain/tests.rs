@@ -21,7 +21,7 @@ use crate::trigger::NewTrigger;
 use crate::{Config, Parts};
 
 static SANDBOX: LazyLock<Arc<Sandbox>> = LazyLock::new(|| {
-    let options = konnector_sandbox::Options { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
+    let options = konnector_sandbox::SandboxOptions { max_runs: 1, memory_ceiling: 16 << 20, ..Default::default() };
     Arc::new(Sandbox::new(options).expect("a sandbox"))
 });
 
@@ -174,9 +174,9 @@ impl Site {
             let retry = self.platform.job(&self.alice, retry).expect("the retry that is named");
             assert_eq!(retry.state, State::Queued);
             let at = self.alice.doc(&JOBS, retry.id.as_str());
-            let queued = self.platform.store.waiting(&at).expect("read").expect("in the queue");
+            let queued = self.platform.store.get_queued(&at).expect("read").expect("in the queue");
             assert_eq!(
-                Some(queued.turn.run_at),
+                Some(queued.entry.run_at),
                 ended.next_attempt_at.map(|at| chrono::SubsecRound::trunc_subsecs(at, 6))
             );
             let sentence = ended.error_message.as_deref().unwrap_or_default();

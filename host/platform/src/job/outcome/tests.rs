@@ -9,16 +9,16 @@ fn every_failure_has_its_code() {
         Failure::BadCredentials(text()),
         Failure::MissingCredentials(text()),
         Failure::TooManyAttempts(text()),
-        action(Action::AcceptTerms),
-        action(Action::ChangePassword),
-        action(Action::StrongAuthentication),
-        action(Action::WebAuthentication),
-        action(Action::Reconnect),
-        action(Action::AccountRemoved),
-        action(Action::PermissionsChanged),
-        action(Action::Unspecified),
+        action(UserAction::AcceptTerms),
+        action(UserAction::ChangePassword),
+        action(UserAction::StrongAuthentication),
+        action(UserAction::WebAuthentication),
+        action(UserAction::Reconnect),
+        action(UserAction::AccountRemoved),
+        action(UserAction::PermissionsChanged),
+        action(UserAction::Unspecified),
         Failure::CodeMissing(text()),
-        Failure::CodeRefused(text()),
+        Failure::CodeRejected(text()),
         Failure::ChallengeUnsupported(text()),
         Failure::CaptchaFailed(text()),
         Failure::VendorDown(text()),
@@ -73,7 +73,7 @@ fn every_failure_has_its_code() {
 }
 
 fn told(error: &str, no_retry: bool) -> Verdict {
-    Verdict::of_failure(&Failure::Told { error: error.to_owned(), no_retry })
+    Verdict::of_failure(&Failure::Custom { error: error.to_owned(), no_retry })
 }
 
 #[test]
@@ -83,11 +83,11 @@ fn a_code_means_the_same_whoever_says_it() {
         ("LOGIN_FAILED", Failure::BadCredentials(nothing())),
         ("LOGIN_FAILED.NEEDS_SECRET", Failure::MissingCredentials(nothing())),
         ("LOGIN_FAILED.TOO_MANY_ATTEMPTS", Failure::TooManyAttempts(nothing())),
-        ("USER_ACTION_NEEDED", Failure::UserAction(Action::Unspecified, nothing())),
-        ("USER_ACTION_NEEDED.CGU_FORM", Failure::UserAction(Action::AcceptTerms, nothing())),
-        ("USER_ACTION_NEEDED.SCA_REQUIRED", Failure::UserAction(Action::StrongAuthentication, nothing())),
-        ("USER_ACTION_NEEDED.SOMETHING", Failure::UserAction(Action::Unspecified, nothing())),
-        ("USER_ACTION_NEEDED.WRONG_TWOFA_CODE", Failure::CodeRefused(nothing())),
+        ("USER_ACTION_NEEDED", Failure::UserAction(UserAction::Unspecified, nothing())),
+        ("USER_ACTION_NEEDED.CGU_FORM", Failure::UserAction(UserAction::AcceptTerms, nothing())),
+        ("USER_ACTION_NEEDED.SCA_REQUIRED", Failure::UserAction(UserAction::StrongAuthentication, nothing())),
+        ("USER_ACTION_NEEDED.SOMETHING", Failure::UserAction(UserAction::Unspecified, nothing())),
+        ("USER_ACTION_NEEDED.WRONG_TWOFA_CODE", Failure::CodeRejected(nothing())),
         ("CHALLENGE_ASKED", Failure::ChallengeUnsupported(nothing())),
         ("CAPTCHA_RESOLUTION_FAILED.TIMEOUT", Failure::CaptchaFailed(nothing())),
         ("VENDOR_DOWN.BANK_DOWN", Failure::VendorDown(nothing())),

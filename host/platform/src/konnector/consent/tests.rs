@@ -10,16 +10,16 @@ fn manifest(members: &Value) -> Manifest {
     Manifest::parse(manifest.to_string().as_bytes()).expect("a manifest")
 }
 
-fn info(kind: Kind, reads_secrets: bool) -> ComponentInfo {
+fn info(kind: ComponentKind, reads_secrets: bool) -> ComponentInfo {
     ComponentInfo { kind, imports: Vec::new(), reads_secrets, size: 0 }
 }
 
 fn typed(members: &Value, reads_secrets: bool) -> ConsentScope {
-    ConsentScope::of(&manifest(members), &info(Kind::Typed { version: "0.1.0".to_owned() }, reads_secrets))
+    ConsentScope::of(&manifest(members), &info(ComponentKind::Typed { version: "0.1.0".to_owned() }, reads_secrets))
 }
 
 fn command(members: &Value) -> ConsentScope {
-    ConsentScope::of(&manifest(members), &info(Kind::Command, false))
+    ConsentScope::of(&manifest(members), &info(ComponentKind::Command, false))
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn scopes() -> impl Strategy<Value = ConsentScope> {
         Just(json!({ "type": "io.cozy.certified.carbon_copy" })),
     ];
     let terms = prop::option::of(prop_oneof![Just("1"), Just("2")]);
-    let kind = prop_oneof![Just(Kind::Command), Just(Kind::Typed { version: "0.1.0".to_owned() })];
+    let kind = prop_oneof![Just(ComponentKind::Command), Just(ComponentKind::Typed { version: "0.1.0".to_owned() })];
     (prop::collection::vec(rule, 0..4), terms, kind, any::<bool>(), any::<(bool, bool)>()).prop_map(
         |(rules, terms, kind, reveals, (secret, rotates))| {
             let rules: serde_json::Map<_, _> =

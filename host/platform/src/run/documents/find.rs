@@ -2,7 +2,7 @@
 
 use konnector_manifest::{Doctype, Verb};
 use konnector_query::{Direction, FieldPath, IndexRange};
-use konnector_sandbox::capability::{Document, Error, Object, Order, Page, Query, Range};
+use konnector_sandbox::capability::{CapabilityError, Document, Object, Order, Page, Query, Range};
 use serde_json::Value;
 
 use super::{RunDocuments, shown, told};
@@ -29,7 +29,7 @@ impl Filling {
 
 impl RunDocuments {
     /// A page of documents that the rules let the run read.
-    pub(super) async fn page(&self, doctype: &Doctype, query: &Query) -> Result<Page, Error> {
+    pub(super) async fn page(&self, doctype: &Doctype, query: &Query) -> Result<Page, CapabilityError> {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         let mut page = Filling { documents: Vec::new(), limit, room: PAGE_SIZE };
         let direction = match query.order {
@@ -43,22 +43,28 @@ impl RunDocuments {
         while let Some((document, place)) = walk.next().await.map_err(wrong)? {
             let wanted = matches(query, &document) && self.may_read(doctype, &document);
             if wanted && page.take(shown(document)) {
-                return Ok(Page { documents: page.documents, next: Some(place.to_string()) });
+                return Ok(Page { documents: page.documents, next_cursor: Some(place.to_string()) });
             }
         }
-        Ok(Page { documents: page.documents, next: None })
+        Ok(Page { documents: page.documents, next_cursor: None })
     }
 
-    async fn way(&self, doctype: &Doctype, query: &Query) -> Result<Way, Error> {
-        if query.index.is_empty() {
+    async fn way(&self, doctype: &Doctype, query: &Query) -> Result<Way, CapabilityError> {
+        if query.index_fields.is_empty() {
             return Ok(Way::Ids);
         }
         // What the platform keeps in documents for itself is nobody's to look for.
         let reserved = |path: &&String| FieldPath::parse(path).is_ok_and(|path| path.is_reserved());
-        if let Some(own) = query.index.iter().find(reserved) {
-            return Err(Error::Invalid(format!("index: `{own}` is no member of a document")));
+        if let Some(own) = query.index_fields.iter().find(reserved) {
+            return Err(CapabilityError::Invalid(format!("index: `{own}` is no member of a document")));
         }
-        let index = self.0.platform.store.index(&self.0.instance.id, doctype, &query.index).await.map_err(wrong)?;
+        let index = self
+            .0
+            .platform
+            .store
+            .ensure_index(&self.0.instance.id, doctype, &query.index_fields)
+            .await
+            .map_err(wrong)?;
         Ok(Way::Index(index, range_of(query)))
     }
 
@@ -69,9 +75,9 @@ impl RunDocuments {
 
 fn range_of(query: &Query) -> IndexRange {
     match &query.range {
-        Range::Any => IndexRange::equal(&query.equal),
-        Range::Between(lower, upper) => IndexRange::between(&query.equal, lower.as_ref(), upper.as_ref()),
-        Range::Prefix(prefix) => IndexRange::with_prefix(&query.equal, prefix),
+        Range::Any => IndexRange::equal(&query.equals),
+        Range::Between(lower, upper) => IndexRange::between(&query.equals, lower.as_ref(), upper.as_ref()),
+        Range::Prefix(prefix) => IndexRange::with_prefix(&query.equals, prefix),
     }
 }
 
@@ -81,9 +87,9 @@ fn matches(query: &Query, document: &konnector_store::Document) -> bool {
         "_id" => Some(Value::String(document.id.clone())),
         path => FieldPath::parse(path).ok()?.lookup(&document.body).value().cloned(),
     };
-    let mut paths = query.index.iter();
+    let mut paths = query.index_fields.iter();
     let equal = query
-        .equal
+        .equals
         .iter()
         .zip(paths.by_ref())
         .all(|(wanted, path)| value(path).is_some_and(|value| is_equal(&value, wanted)));
@@ -105,9 +111,9 @@ fn is_equal(value: &Value, wanted: &Value) -> bool {
 }
 
 /// An argument that the store does not take is the guest's mistake.
-fn wrong(error: konnector_store::Error) -> Error {
+fn wrong(error: konnector_store::Error) -> CapabilityError {
     match error {
-        konnector_store::Error::Invalid { field, reason } => Error::Invalid(format!("{field}: {reason}")),
+        konnector_store::Error::Invalid { field, reason } => CapabilityError::Invalid(format!("{field}: {reason}")),
         error => told(error.into()),
     }
 }

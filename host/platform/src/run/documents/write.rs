@@ -1,8 +1,8 @@
-//! Writes of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
+//! WriteCounters of documents: planned from what is there, committed as a whole, planned again when somebody else was quicker.
 
 use konnector_manifest::json_budget::heap_bytes;
 use konnector_manifest::{Doctype, Verb};
-use konnector_sandbox::capability::{Change, Error, Item, Object, Saved, Written};
+use konnector_sandbox::capability::{CapabilityError, Change, Item, Object, SaveOutcome, SavedDocument};
 use konnector_store::{Changes, Document, Rev};
 use serde_json::{Value, json};
 
@@ -26,12 +26,12 @@ pub(super) struct Planned {
     body: Object,
     /// The revision that is there.
     before: Option<Rev>,
-    written: Written,
+    written: SaveOutcome,
 }
 
 impl RunDocuments {
     /// What saving an item means, given what is there.
-    pub(super) fn plan_item(&self, doctype: &Doctype, item: &Item) -> Result<Planned, Error> {
+    pub(super) fn plan_item(&self, doctype: &Doctype, item: &Item) -> Result<Planned, CapabilityError> {
         let id = self.0.keyed_id(doctype.as_ref(), &item.key);
         let wanted = public(item.body.clone());
         match self.stored(doctype, &id)? {
@@ -40,34 +40,34 @@ impl RunDocuments {
                 self.0.permissions.check_document(Verb::Post, doctype, &id, &wanted).map_err(denied)?;
                 let mut body = wanted;
                 body.insert("cozyMetadata".to_owned(), self.metadata());
-                Ok(Planned { id, body, before: None, written: Written::Created })
+                Ok(Planned { id, body, before: None, written: SaveOutcome::Created })
             }
         }
     }
 
     /// What a change means, given what is there.
-    pub(super) fn plan_change(&self, doctype: &Doctype, change: &Change) -> Result<Planned, Error> {
-        let id = self.id_of(doctype, &change.which);
+    pub(super) fn plan_change(&self, doctype: &Doctype, change: &Change) -> Result<Planned, CapabilityError> {
+        let id = self.id_of(doctype, &change.locator);
         let Some(found) = self.stored(doctype, &id)? else {
             self.0.permissions.check_document(Verb::Put, doctype, &id, &Object::new()).map_err(denied)?;
-            return Err(Error::NotFound(name_of(doctype, &change.which)));
+            return Err(CapabilityError::NotFound(name_of(doctype, &change.locator)));
         };
         self.0.permissions.check_document(Verb::Put, doctype, &id, &found.body).map_err(denied)?;
         if change.rev.as_ref().is_some_and(|rev| *rev != found.rev.to_string()) {
-            return Err(Error::Conflict(format!(
+            return Err(CapabilityError::Conflict(format!(
                 "{} is at revision {}; read it again",
-                name_of(doctype, &change.which),
+                name_of(doctype, &change.locator),
                 found.rev
             )));
         }
         self.plan_update(doctype, found, public(change.body.clone()))
     }
 
-    fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<Planned, Error> {
+    fn plan_update(&self, doctype: &Doctype, found: Document, wanted: Object) -> Result<Planned, CapabilityError> {
         let permissions = &self.0.permissions;
         let Document { id, rev, mut body } = found;
         if Platform::matching(&body, &wanted) {
-            return Ok(Planned { id, body: Object::new(), before: Some(rev), written: Written::Unchanged });
+            return Ok(Planned { id, body: Object::new(), before: Some(rev), written: SaveOutcome::Unchanged });
         }
         // Both what it was and what it becomes must be within the rules.
         permissions.check_document(Verb::Put, doctype, &id, &body).map_err(denied)?;
@@ -76,7 +76,7 @@ impl RunDocuments {
         if let Some(metadata) = body.get_mut("cozyMetadata").and_then(Value::as_object_mut) {
             metadata.insert("updatedAt".to_owned(), json!(self.0.platform.clock.now()));
         }
-        Ok(Planned { id, body, before: Some(rev), written: Written::Updated })
+        Ok(Planned { id, body, before: Some(rev), written: SaveOutcome::Updated })
     }
 
     fn metadata(&self) -> Value {
@@ -90,30 +90,34 @@ impl RunDocuments {
         json!(metadata)
     }
 
-    /// Writes all of them or none.
+    /// WriteCounters all of them or none.
     pub(super) async fn write<T: Sync>(
         &self,
         doctype: &Doctype,
         items: &[T],
-        plan: impl Fn(&T) -> Result<Planned, Error> + Send + Sync,
-    ) -> Result<Vec<Saved>, Error> {
+        plan: impl Fn(&T) -> Result<Planned, CapabilityError> + Send + Sync,
+    ) -> Result<Vec<SavedDocument>, CapabilityError> {
         for _ in 0..TRIES {
             let planned = plan_all(items, &plan).await?;
             if let Some(saved) = self.commit(doctype, planned).await? {
                 return Ok(saved);
             }
         }
-        Err(Error::Conflict(format!("documents of the type {doctype} are being changed by somebody else")))
+        Err(CapabilityError::Conflict(format!("documents of the type {doctype} are being changed by somebody else")))
     }
 
     /// `None` when somebody else was quicker.
-    async fn commit(&self, doctype: &Doctype, planned: Vec<Planned>) -> Result<Option<Vec<Saved>>, Error> {
+    async fn commit(
+        &self,
+        doctype: &Doctype,
+        planned: Vec<Planned>,
+    ) -> Result<Option<Vec<SavedDocument>>, CapabilityError> {
         let scope = &self.0;
         let mut changes = Changes::new();
         for plan in &planned {
             let at = scope.instance.doc(doctype, plan.id.as_str());
             match (&plan.before, plan.written) {
-                (_, Written::Unchanged) => {}
+                (_, SaveOutcome::Unchanged) => {}
                 (None, _) => {
                     changes.create(at, plan.body.clone());
                 }
@@ -133,17 +137,17 @@ impl RunDocuments {
         let mut saved = Vec::with_capacity(planned.len());
         for plan in planned {
             let rev = match plan.written {
-                Written::Unchanged => plan.before,
-                Written::Created | Written::Updated => revs.next(),
+                SaveOutcome::Unchanged => plan.before,
+                SaveOutcome::Created | SaveOutcome::Updated => revs.next(),
             };
-            if plan.written != Written::Unchanged {
-                let happened = if plan.written == Written::Created { Happened::Created } else { Happened::Updated };
+            if plan.written != SaveOutcome::Unchanged {
+                let happened = if plan.written == SaveOutcome::Created { Happened::Created } else { Happened::Updated };
                 scope.platform.publish(&scope.instance.doc(doctype, plan.id.as_str()), happened, plan.body);
             }
-            saved.push(Saved {
+            saved.push(SavedDocument {
                 id: plan.id,
                 rev: rev.map(|rev| rev.to_string()).unwrap_or_default(),
-                written: plan.written,
+                outcome: plan.written,
             });
         }
         Ok(Some(saved))
@@ -153,8 +157,8 @@ impl RunDocuments {
 /// Plans all of them, within [`MAX_STORED`].
 async fn plan_all<T: Sync>(
     items: &[T],
-    plan: &(impl Fn(&T) -> Result<Planned, Error> + Send + Sync),
-) -> Result<Vec<Planned>, Error> {
+    plan: &(impl Fn(&T) -> Result<Planned, CapabilityError> + Send + Sync),
+) -> Result<Vec<Planned>, CapabilityError> {
     let mut planned = Vec::with_capacity(items.len());
     let (mut stored, mut portion) = (0, 0);
     for item in items {
@@ -162,7 +166,7 @@ async fn plan_all<T: Sync>(
         let heap = heap_bytes(&plan.body);
         if plan.before.is_some() {
             if stored > 0 && stored + heap > MAX_STORED {
-                return Err(Error::Invalid(format!(
+                return Err(CapabilityError::Invalid(format!(
                     "the documents as they are stored take more than {} MiB together; change fewer at a time",
                     MAX_STORED >> 20
                 )));

@@ -4,7 +4,7 @@ use std::io::SeekFrom;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use konnector_sandbox::capability::{Error, OpenFile};
+use konnector_sandbox::capability::{CapabilityError, OpenFile};
 use konnector_store::VerifiedReader;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
@@ -22,7 +22,7 @@ impl OpenFile for RunContent {
         self.size
     }
 
-    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, Error> {
+    async fn read(&mut self, offset: u64, max: u32) -> Result<Bytes, CapabilityError> {
         let length = u64::from(max).min(self.size.saturating_sub(offset));
         if length == 0 {
             return Ok(Bytes::new());

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
 use konnector_manifest::Verb;
-use konnector_sandbox::capability::{Error, Quota, Stored, Target, Upload, Written};
+use konnector_sandbox::capability::{CapabilityError, QuotaKind, SaveOutcome, SavedFile, Target, Upload};
 use konnector_store::BlobInfo;
 
 use super::super::folder::RunFolder;
@@ -34,7 +34,7 @@ impl RunUpload {
         name: String,
         id: String,
         target: Target,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, CapabilityError> {
         let references = target.references.iter().map(reference).collect::<Result<_, _>>()?;
         let content = scope.platform.begin_content(&scope.instance).await.map_err(told)?;
         let (scope, folder) = (Arc::clone(scope), Arc::clone(folder));
@@ -52,7 +52,7 @@ impl RunUpload {
     }
 
     /// The file that gets new content; one in the trash counts as gone.
-    fn before(&self) -> Result<Option<File>, Error> {
+    fn before(&self) -> Result<Option<File>, CapabilityError> {
         match self.scope.platform.file(&self.scope.instance, &self.id) {
             Ok(file) => Ok(Some(file).filter(|file| !file.trashed)),
             Err(crate::Error::NotFound(_)) => Ok(None),
@@ -63,14 +63,14 @@ impl RunUpload {
 
 #[async_trait]
 impl Upload for RunUpload {
-    async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
+    async fn write(&mut self, chunk: Bytes) -> Result<(), CapabilityError> {
         self.content.write(chunk).await.map_err(|error| match error {
-            NotWritten::Full => Error::QuotaExceeded(Quota::Storage),
+            NotWritten::Full => CapabilityError::QuotaExceeded(QuotaKind::Storage),
             NotWritten::Failed(error) => told(error),
         })
     }
 
-    async fn commit(self: Box<Self>) -> Result<Stored, Error> {
+    async fn commit(self: Box<Self>) -> Result<SavedFile, CapabilityError> {
         let (before, metadata) = (self.before()?, self.metadata());
         let Self { scope, folder, name, id, target, references, content } = *self;
         // What the author says goes before what the content shows.
@@ -82,13 +82,13 @@ impl Upload for RunUpload {
             && scope.platform.is_sound(content).await.map_err(told)?
         {
             scope.discard(&blob).await;
-            return Ok(Stored { file: scope.file(file)?, written: Written::Unchanged });
+            return Ok(SavedFile { file: scope.file(file)?, outcome: SaveOutcome::Unchanged });
         }
-        let written = if before.is_some() { Written::Updated } else { Written::Created };
+        let written = if before.is_some() { SaveOutcome::Updated } else { SaveOutcome::Created };
         let below = target.folder;
         let new = New { below, name, id, mime, created_at: target.created_at, metadata, references };
         match scope.store_content(&folder, before.as_ref(), new, &blob).await {
-            Ok(file) => Ok(Stored { file: scope.file(&file)?, written }),
+            Ok(file) => Ok(SavedFile { file: scope.file(&file)?, outcome: written }),
             Err(error) => {
                 scope.discard(&blob).await;
                 Err(error)
@@ -117,7 +117,7 @@ impl Scope {
         before: Option<&File>,
         new: New,
         blob: &BlobInfo,
-    ) -> Result<File, Error> {
+    ) -> Result<File, CapabilityError> {
         if let Some(file) = before {
             self.check_file(&[Verb::Put], file).map_err(told)?;
         }

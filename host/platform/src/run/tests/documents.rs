@@ -1,4 +1,4 @@
-use konnector_sandbox::capability::{Change, Documents, Item, Order, Page, Query, Range, Written};
+use konnector_sandbox::capability::{Change, Documents, Item, Order, Page, Query, Range, SaveOutcome};
 use std::ops::Bound;
 
 use super::*;
@@ -11,12 +11,12 @@ fn item(key: &str, body: Value) -> Item {
 }
 
 fn change(which: Locator, rev: Option<&str>, body: Value) -> Change {
-    Change { which, rev: rev.map(str::to_owned), body: object(body) }
+    Change { locator: which, rev: rev.map(str::to_owned), body: object(body) }
 }
 
 fn query(index: &[&str], equal: &[Value], range: Range) -> Query {
     let index = index.iter().map(|member| (*member).to_owned()).collect();
-    Query { index, equal: equal.to_vec(), range, order: Order::Ascending, limit: 1_000, cursor: None }
+    Query { index_fields: index, equals: equal.to_vec(), range, order: Order::Ascending, limit: 1_000, cursor: None }
 }
 
 /// The bills' numbers.
@@ -43,10 +43,10 @@ async fn documents_are_found_by_key_and_id_changed_and_deleted() {
 
     let changed =
         documents.update(BILLS, vec![change(key("1"), Some(&found.rev), json!({ "paid": true }))]).await.unwrap();
-    assert_eq!(changed[0].written, Written::Updated);
+    assert_eq!(changed[0].outcome, SaveOutcome::Updated);
     let again =
         documents.update(BILLS, vec![change(id(found.id.as_str()), None, json!({ "paid": true }))]).await.unwrap();
-    assert_eq!((again[0].written, &again[0].rev), (Written::Unchanged, &changed[0].rev));
+    assert_eq!((again[0].outcome, &again[0].rev), (SaveOutcome::Unchanged, &changed[0].rev));
     let body = documents.get(BILLS, &key("1")).await.unwrap().body;
     assert_eq!((&body["amount"], &body["paid"]), (&json!(1), &json!(true)));
     assert_eq!(body["cozyMetadata"]["createdByApp"], "bank101");
@@ -109,7 +109,7 @@ async fn an_index_answers_in_order_and_in_pages() {
                 let page = find(page).await.unwrap();
                 pages += 1;
                 all.extend(numbers(&page));
-                cursor = page.next;
+                cursor = page.next_cursor;
                 if cursor.is_none() {
                     break;
                 }
@@ -134,7 +134,7 @@ async fn a_page_of_large_documents_is_short() {
     }
     let page = documents.find(BILLS, query(&["number"], &[], Range::Any)).await.unwrap();
     assert_eq!(numbers(&page), [0, 1]);
-    let next = Query { cursor: page.next, ..query(&["number"], &[], Range::Any) };
+    let next = Query { cursor: page.next_cursor, ..query(&["number"], &[], Range::Any) };
     assert_eq!(numbers(&documents.find(BILLS, next).await.unwrap()), [2, 3]);
 }
 
@@ -187,7 +187,7 @@ async fn rules_filter_each_document() {
 async fn wrong_questions_are_told() {
     let run = Run::free().await;
     let documents = run.documents();
-    for number in 0..konnector_store::INDEXES {
+    for number in 0..konnector_store::MAX_INDEXES {
         documents.find(BILLS, query(&[&format!("m{number}")], &[], Range::Any)).await.unwrap();
     }
     let refusals = [
@@ -210,10 +210,10 @@ async fn a_run_without_its_lease_writes_nothing() {
     let documents = run.documents();
     documents.save(BILLS, vec![item("1", json!({ "n": 1 }))]).await.unwrap();
     run.lose_lease().await;
-    assert_eq!(documents.save(BILLS, vec![item("2", json!({}))]).await.unwrap_err(), Error::LeaseLost);
+    assert_eq!(documents.save(BILLS, vec![item("2", json!({}))]).await.unwrap_err(), CapabilityError::LeaseLost);
     let changed = documents.update(BILLS, vec![change(key("1"), None, json!({ "n": 2 }))]).await;
-    assert_eq!(changed.unwrap_err(), Error::LeaseLost);
-    assert_eq!(documents.delete(BILLS, vec![key("1")]).await.unwrap_err(), Error::LeaseLost);
+    assert_eq!(changed.unwrap_err(), CapabilityError::LeaseLost);
+    assert_eq!(documents.delete(BILLS, vec![key("1")]).await.unwrap_err(), CapabilityError::LeaseLost);
     assert_eq!(documents.get(BILLS, &key("1")).await.unwrap().body["n"], 1);
 }
 
@@ -242,13 +242,13 @@ async fn what_the_store_does_not_take_is_a_mistake_of_the_guest() {
     let run = Run::free().await;
     let documents = run.documents();
     let deep = documents.save(BILLS, vec![item("1", json!({ "a": nested(126) }))]).await;
-    assert!(matches!(&deep, Err(Error::Invalid(text)) if text.contains("nested deeper than")), "{deep:?}");
+    assert!(matches!(&deep, Err(CapabilityError::Invalid(text)) if text.contains("nested deeper than")), "{deep:?}");
     let large = documents.save(BILLS, vec![item("1", json!({ "a": "x".repeat(9_000_000) }))]).await;
-    assert_eq!(large, Err(Error::TooLarge(8 << 20)));
+    assert_eq!(large, Err(CapabilityError::TooLarge(8 << 20)));
     // It grows by a change.
     documents.save(BILLS, vec![item("1", json!({ "a": "x".repeat(8_000_000) }))]).await.unwrap();
     let grown = documents.update(BILLS, vec![change(key("1"), None, json!({ "b": "x".repeat(1_000_000) }))]).await;
-    assert_eq!(grown, Err(Error::TooLarge(8 << 20)));
+    assert_eq!(grown, Err(CapabilityError::TooLarge(8 << 20)));
 }
 
 /// `internal` says that the server is at fault, and writes a line into the operator's log.
@@ -283,7 +283,8 @@ async fn nothing_that_a_guest_passes_is_a_fault_of_the_server() {
     for number in 0..20 {
         answers.push(documents.find(BILLS, query(&[&format!("m{number}")], &[], Range::Any)).await.err());
     }
-    let faults: Vec<_> = answers.into_iter().flatten().filter(|error| matches!(error, Error::Internal(_))).collect();
+    let faults: Vec<_> =
+        answers.into_iter().flatten().filter(|error| matches!(error, CapabilityError::Internal(_))).collect();
     assert_eq!(faults, []);
 }
 

@@ -1,4 +1,4 @@
-use konnector_sandbox::capability::{Entry, Files, Reference, Stored, Target, Written};
+use konnector_sandbox::capability::{Entry, Files, Reference, SaveOutcome, SavedFile, Target};
 
 use super::*;
 use crate::file::TRASH_ID;
@@ -11,7 +11,7 @@ fn reference(id: &str) -> Reference {
     Reference { doctype: "io.cozy.bills".to_owned(), id: id.to_owned() }
 }
 
-async fn store(files: &RunFiles, target: Target, content: &'static str) -> Result<Stored, Error> {
+async fn store(files: &RunFiles, target: Target, content: &'static str) -> Result<SavedFile, CapabilityError> {
     let mut upload = files.begin_upload(target).await?;
     upload.write(content.into()).await?;
     upload.commit().await
@@ -25,7 +25,7 @@ async fn names(files: &RunFiles, folder: &str) -> Vec<String> {
             Entry::File(file) => file.path.clone(),
             Entry::Folder(folder) => format!("{}/", folder.path),
         }));
-        cursor = page.next;
+        cursor = page.next_cursor;
         if cursor.is_none() {
             return names;
         }
@@ -39,7 +39,7 @@ async fn an_open_file_is_one_content() {
     store(&files, target("a.txt"), "the first content").await.unwrap();
     let mut open = files.open(&key("a.txt")).await.unwrap();
     assert_eq!(open.read(0, 3).await.unwrap(), "the");
-    assert_eq!(store(&files, target("a.txt"), "another").await.unwrap().written, Written::Updated);
+    assert_eq!(store(&files, target("a.txt"), "another").await.unwrap().outcome, SaveOutcome::Updated);
     assert_eq!((open.size(), open.read(4, 100).await.unwrap()), (17, "first content".into()));
     files.trash(vec![key("a.txt")]).await.unwrap();
     assert_eq!(open.read(4, 5).await.unwrap(), "first");
@@ -57,9 +57,9 @@ async fn storing_the_same_again_changes_nothing() {
         references: references.iter().map(|id| reference(id)).collect(),
         ..target("a.txt")
     };
-    assert_eq!(store(&files, with(&["1"]), "a").await.unwrap().written, Written::Created);
-    assert_eq!(store(&files, with(&["1"]), "a").await.unwrap().written, Written::Unchanged);
-    assert_eq!(store(&files, with(&["2"]), "a").await.unwrap().written, Written::Updated);
+    assert_eq!(store(&files, with(&["1"]), "a").await.unwrap().outcome, SaveOutcome::Created);
+    assert_eq!(store(&files, with(&["1"]), "a").await.unwrap().outcome, SaveOutcome::Unchanged);
+    assert_eq!(store(&files, with(&["2"]), "a").await.unwrap().outcome, SaveOutcome::Updated);
     let details = files.describe(&key("a.txt")).await.unwrap();
     assert_eq!(details.references, [reference("1"), reference("2")]);
     assert_eq!(json!(details.metadata), json!({ "page": 1, "fileIdAttributes": "a.txt" }));
@@ -230,12 +230,12 @@ async fn a_run_without_its_lease_changes_no_file() {
     upload.write("b".into()).await.unwrap();
     run.lose_lease().await;
     let file = id(stored.file.id);
-    assert_eq!(upload.commit().await.unwrap_err(), Error::LeaseLost);
-    assert_eq!(files.merge_metadata(&file, object(json!({ "a": 1 }))).await, Err(Error::LeaseLost));
-    assert_eq!(files.add_references(&file, vec![reference("1")]).await, Err(Error::LeaseLost));
-    assert_eq!(files.move_file(&file, "", "c.txt").await.unwrap_err(), Error::LeaseLost);
-    assert_eq!(files.ensure_folder("new").await.unwrap_err(), Error::LeaseLost);
-    assert_eq!(files.trash(vec![file]).await, Err(Error::LeaseLost));
+    assert_eq!(upload.commit().await.unwrap_err(), CapabilityError::LeaseLost);
+    assert_eq!(files.merge_metadata(&file, object(json!({ "a": 1 }))).await, Err(CapabilityError::LeaseLost));
+    assert_eq!(files.add_references(&file, vec![reference("1")]).await, Err(CapabilityError::LeaseLost));
+    assert_eq!(files.move_file(&file, "", "c.txt").await.unwrap_err(), CapabilityError::LeaseLost);
+    assert_eq!(files.ensure_folder("new").await.unwrap_err(), CapabilityError::LeaseLost);
+    assert_eq!(files.trash(vec![file]).await, Err(CapabilityError::LeaseLost));
     assert_eq!(files.describe(&key("a.txt")).await.unwrap(), before);
     let trash = run.scope.platform.children(&run.scope.instance, TRASH_ID, None, 10).unwrap();
     assert!(trash.is_empty());
@@ -272,16 +272,20 @@ async fn a_lost_content_is_fetched_again() {
         assert!(read.is_err(), "{name}");
 
         let again = store(&files, target("a.txt"), "the content").await.unwrap();
-        assert_eq!(again.written, Written::Updated, "{name}");
-        assert_eq!(store(&files, target("a.txt"), "the content").await.unwrap().written, Written::Unchanged, "{name}");
+        assert_eq!(again.outcome, SaveOutcome::Updated, "{name}");
+        assert_eq!(
+            store(&files, target("a.txt"), "the content").await.unwrap().outcome,
+            SaveOutcome::Unchanged,
+            "{name}"
+        );
         assert!(files.lookup(vec!["a.txt".to_owned()]).await.unwrap()[0].is_some(), "{name}");
         let mut problems = Vec::new();
-        let told = &mut |event: konnector_store::Progress<'_>| {
-            if let konnector_store::Progress::Found(problem) = event {
+        let told = &mut |event: konnector_store::FsckProgress<'_>| {
+            if let konnector_store::FsckProgress::Found(problem) = event {
                 problems.push(problem.to_string());
             }
         };
-        let check = konnector_store::Fsck { deep: true, repair: false };
+        let check = konnector_store::FsckOptions { deep: true, repair: false };
         run.scope.platform.store.fsck(&crate::Schema, check, told).await.unwrap();
         assert_eq!(problems, [""; 0], "{name}");
     }

@@ -1,5 +1,5 @@
 use konnector_sandbox::capability::{Level, Log as _, LogLine};
-use konnector_store::{Fsck, Progress};
+use konnector_store::{FsckOptions, FsckProgress};
 
 use super::*;
 use crate::Schema;
@@ -11,7 +11,12 @@ async fn a_log_that_is_not_what_was_kept_says_so() {
     let run = Run::free().await;
     let (platform, instance, at) = (&run.scope.platform, &run.scope.instance, run.lease.job.clone());
     let log = JobLog::new(platform.clone(), at.clone());
-    log.line(LogLine { after: Duration::ZERO, level: Level::Info, message: "saved".to_owned(), fields: Vec::new() });
+    log.write_line(LogLine {
+        elapsed: Duration::ZERO,
+        level: Level::Info,
+        message: "saved".to_owned(),
+        fields: Vec::new(),
+    });
     let kept = log.store().await.unwrap().expect("a line");
     let read = async |checksum: Option<String>| {
         let set = |job: &mut Job, _: &mut Changes| {
@@ -26,12 +31,12 @@ async fn a_log_that_is_not_what_was_kept_says_so() {
     assert_eq!(read(None).await, ["saved"], "a log of before there were checksums");
     let damaged = read(Some("00".repeat(32))).await;
     let mut problems = Vec::new();
-    let told = &mut |event: Progress<'_>| {
-        if let Progress::Found(problem) = event {
+    let told = &mut |event: FsckProgress<'_>| {
+        if let FsckProgress::Found(problem) = event {
             problems.push(problem.to_string());
         }
     };
-    platform.store.fsck(&Schema, Fsck { deep: true, repair: false }, told).await.unwrap();
+    platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
     let names_it = |problem: &String| problem.contains(&at.id) && problem.contains("instead of 0000");
     assert!(problems.iter().any(names_it), "{problems:?}");
     assert_eq!(damaged, ["this log is damaged on the disk: lines of it may be changed or missing", "saved"]);

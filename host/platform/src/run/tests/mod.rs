@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use konnector_egress::{Gate, GateOptions};
 use konnector_manifest::{Manifest, Permissions};
 use konnector_sandbox::Sandbox;
-use konnector_sandbox::capability::{Error, Locator, Object};
+use konnector_sandbox::capability::{CapabilityError, Locator, Object};
 use konnector_store::{Changes, Lease, MasterKey, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -67,7 +67,9 @@ impl Run {
         let now: DateTime<Utc> = "2026-11-03T08:00:00Z".parse().unwrap();
         let parts = Parts {
             store: Store::in_memory(),
-            sandbox: Arc::new(Sandbox::new(konnector_sandbox::Options { max_runs: 1, ..Default::default() }).unwrap()),
+            sandbox: Arc::new(
+                Sandbox::new(konnector_sandbox::SandboxOptions { max_runs: 1, ..Default::default() }).unwrap(),
+            ),
             gate: Gate::new(GateOptions {
                 allowed_private: vec!["127.0.0.0/8".parse().unwrap()],
                 ..GateOptions::default()
@@ -147,6 +149,6 @@ impl Run {
     }
 }
 
-fn text<T: std::fmt::Debug>(refused: Result<T, Error>) -> String {
+fn text<T: std::fmt::Debug>(refused: Result<T, CapabilityError>) -> String {
     format!("{:?}", refused.map(|_| "done").unwrap_err())
 }

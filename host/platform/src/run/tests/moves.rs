@@ -1,6 +1,6 @@
 //! What a run may do with a file does not become more by a move.
 
-use konnector_sandbox::capability::{Destination, Files as _, Place, Tree as _, TreeError};
+use konnector_sandbox::capability::{ChildRef, Destination, Files as _, Tree as _, TreeError};
 
 use super::*;
 use crate::file::{File, Reference};
@@ -55,7 +55,7 @@ impl Mover {
 
     async fn save(&self, directory: &File, name: &str) -> File {
         let tree = RunTree::new(&self.run.scope).unwrap();
-        let mut draft = tree.draft().await.unwrap();
+        let mut draft = tree.create_draft().await.unwrap();
         draft.write(name.to_owned().into()).await.unwrap();
         let to = Destination::New { directory: directory.id.clone(), name: name.to_owned() };
         draft.commit(&to).await.unwrap();
@@ -68,7 +68,7 @@ impl Mover {
 
     async fn rename(&self, (from, name): (&File, &str), (to, new): (&File, &str)) -> Result<(), TreeError> {
         let tree = RunTree::new(&self.run.scope).unwrap();
-        tree.rename(Place { directory: &from.id, name }, Place { directory: &to.id, name: new }).await
+        tree.rename(ChildRef { directory: &from.id, name }, ChildRef { directory: &to.id, name: new }).await
     }
 }
 
@@ -127,7 +127,7 @@ async fn contents_take_put_and_names_take_patch() {
         let tree = RunTree::new(&mover.run.scope).unwrap();
         let to = Destination::Existing(file.id.clone());
         tree.check_write(&to).await?;
-        let mut draft = tree.draft().await?;
+        let mut draft = tree.create_draft().await?;
         draft.write("another content".into()).await?;
         draft.commit(&to).await.map(drop)
     };

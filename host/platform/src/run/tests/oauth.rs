@@ -114,5 +114,5 @@ async fn the_secrets_of_account_types_move_to_another_key() {
         "bank",
     ));
     let body = body.unwrap().unwrap().body;
-    assert!(next.sealed(body["_sealed"]["secret"].as_str().unwrap()));
+    assert!(next.is_sealed(body["_sealed"]["secret"].as_str().unwrap()));
 }

@@ -1,4 +1,4 @@
-use konnector_sandbox::capability::{Account as _, Medium, Progress, Question};
+use konnector_sandbox::capability::{Account as _, CodeChannel, Progress, Question};
 
 use super::super::account::RunAccount;
 use super::*;
@@ -29,15 +29,15 @@ async fn answer(run: &Run, code: &str) -> Value {
 async fn a_question_is_asked_in_cozys_words() {
     let run = Run::free().await;
     for (medium, again, expected) in [
-        (Medium::Sms, false, "TWOFA_NEEDED.SMS"),
-        (Medium::Email, false, "TWOFA_NEEDED.EMAIL"),
-        (Medium::App, false, "TWOFA_NEEDED.APP_CODE"),
-        (Medium::PhoneCall, false, "TWOFA_NEEDED"),
-        (Medium::Sms, true, "TWOFA_NEEDED_RETRY.SMS"),
-        (Medium::Unspecified, true, "TWOFA_NEEDED_RETRY"),
+        (CodeChannel::Sms, false, "TWOFA_NEEDED.SMS"),
+        (CodeChannel::Email, false, "TWOFA_NEEDED.EMAIL"),
+        (CodeChannel::App, false, "TWOFA_NEEDED.APP_CODE"),
+        (CodeChannel::PhoneCall, false, "TWOFA_NEEDED"),
+        (CodeChannel::Sms, true, "TWOFA_NEEDED_RETRY.SMS"),
+        (CodeChannel::Unspecified, true, "TWOFA_NEEDED_RETRY"),
     ] {
         let progress = run.progress();
-        let question = Question { medium, hint: "ends with 42".to_owned(), again };
+        let question = Question { channel: medium, hint: "ends with 42".to_owned(), is_retry: again };
         let (code, asked) = tokio::join!(progress.ask_code(question, Duration::from_secs(60)), answer(&run, "123456"));
         assert_eq!((code, asked), (Ok("123456".to_owned()), json!(expected)));
         assert_eq!(state(&run), Value::Null);
@@ -58,9 +58,9 @@ async fn an_approval_is_requested_until_the_run_ends() {
 #[tokio::test]
 async fn a_question_is_taken_back_when_its_time_is_over() {
     let run = Run::free().await;
-    let question = || Question { medium: Medium::Sms, hint: String::new(), again: false };
+    let question = || Question { channel: CodeChannel::Sms, hint: String::new(), is_retry: false };
     let asked = run.progress().ask_code(question(), Duration::from_millis(20)).await;
-    assert_eq!((asked, state(&run)), (Err(Error::Unattended), Value::Null));
+    assert_eq!((asked, state(&run)), (Err(CapabilityError::Unattended), Value::Null));
     let (progress, long) = (run.progress(), Duration::from_secs(3_600));
     let waiting = tokio::spawn(async move { progress.ask_code(question(), long).await });
     while state(&run) == Value::Null {
@@ -79,7 +79,7 @@ async fn a_question_is_taken_back_when_its_time_is_over() {
 #[tokio::test]
 async fn a_question_of_a_run_that_is_cancelled_is_taken_back_at_its_end() {
     let run = Run::free().await;
-    let question = Question { medium: Medium::Sms, hint: String::new(), again: false };
+    let question = Question { channel: CodeChannel::Sms, hint: String::new(), is_retry: false };
     let progress = run.progress();
     let cancelled =
         tokio::time::timeout(Duration::from_millis(50), progress.ask_code(question, Duration::from_secs(60)));

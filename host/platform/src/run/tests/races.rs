@@ -1,8 +1,8 @@
 //! A user who moves, renames, trashes and deletes the folder and the files of a run while it goes on: nothing is lost, and nothing of the
 //! user becomes the konnector's.
 
-use konnector_sandbox::capability::{Files, Stored, Target, Upload};
-use konnector_store::Fsck;
+use konnector_sandbox::capability::{Files, SavedFile, Target, Upload};
+use konnector_store::FsckOptions;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -19,7 +19,7 @@ async fn begin(files: &RunFiles, name: &str) -> Box<dyn Upload> {
     upload
 }
 
-async fn save(files: &RunFiles, name: &str) -> Result<Stored, Error> {
+async fn save(files: &RunFiles, name: &str) -> Result<SavedFile, CapabilityError> {
     begin(files, name).await.commit().await
 }
 
@@ -44,12 +44,12 @@ impl Run {
 
     async fn assert_clean(&self) {
         let mut problems = Vec::new();
-        let told = &mut |event: konnector_store::Progress<'_>| {
-            if let konnector_store::Progress::Found(problem) = event {
+        let told = &mut |event: konnector_store::FsckProgress<'_>| {
+            if let konnector_store::FsckProgress::Found(problem) = event {
                 problems.push(problem.to_string());
             }
         };
-        self.scope.platform.store.fsck(&Schema, Fsck { deep: true, repair: false }, told).await.unwrap();
+        self.scope.platform.store.fsck(&Schema, FsckOptions { deep: true, repair: false }, told).await.unwrap();
         assert_eq!(problems, [""; 0]);
     }
 }

@@ -1,6 +1,6 @@
 //! A run and the user write the same file in turn: what one of them wrote is kept when the other replaces it.
 
-use konnector_sandbox::capability::{Destination, Files as _, Place, Target, Tree as _};
+use konnector_sandbox::capability::{ChildRef, Destination, Files as _, Target, Tree as _};
 use konnector_store::BlobInfo;
 
 use super::*;
@@ -37,7 +37,7 @@ impl Saved {
         versions.sort_by_key(|version| version.id.clone());
         let mut contents = Vec::new();
         for version in versions {
-            let content = platform.store.read_content(&version.content.link()).await.unwrap();
+            let content = platform.store.read_blob(&version.content.link()).await.unwrap();
             contents.push(String::from_utf8(content).unwrap());
         }
         contents
@@ -90,7 +90,7 @@ async fn an_edit_of_the_user_is_kept_when_a_run_writes_or_renames_over_it() {
     saved.edit("edited").await;
     let tree = RunTree::new(&saved.run.scope).unwrap();
     let write = async |to: &Destination, content: &'static str| {
-        let mut draft = tree.draft().await.unwrap();
+        let mut draft = tree.create_draft().await.unwrap();
         draft.write(content.into()).await.unwrap();
         draft.commit(to).await.unwrap();
     };
@@ -101,7 +101,7 @@ async fn an_edit_of_the_user_is_kept_when_a_run_writes_or_renames_over_it() {
     assert_eq!(saved.versions().await, ["first", "third", "edited", "again"]);
     let file = saved.file();
     write(&Destination::New { directory: file.dir_id.clone(), name: "b.txt".to_owned() }, "elsewhere").await;
-    let place = |name| Place { directory: &file.dir_id, name };
+    let place = |name| ChildRef { directory: &file.dir_id, name };
     tree.rename(place("b.txt"), place("a.txt")).await.unwrap();
     assert_eq!(saved.versions().await, ["first", "third", "edited", "again", "edited"]);
     assert_eq!(saved.uploaded_by(), "bank101");

@@ -4,8 +4,8 @@ use std::io::SeekFrom;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use konnector_sandbox::capability::{Content, Destination, Draft, Node, Quota, TreeError, Written};
-use konnector_store::{BlobInfo, ContentLink, VerifiedReader};
+use konnector_sandbox::capability::{ContentReader, Destination, Draft, Node, QuotaKind, SaveOutcome, TreeError};
+use konnector_store::{BlobInfo, BlobLink, VerifiedReader};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{RunTree, WRITE, taken, told};
@@ -39,7 +39,7 @@ impl Reading {
 }
 
 #[async_trait]
-impl Content for Reading {
+impl ContentReader for Reading {
     fn size(&self) -> u64 {
         self.size
     }
@@ -70,21 +70,21 @@ impl Writing {
 impl Draft for Writing {
     async fn write(&mut self, chunk: Bytes) -> Result<(), TreeError> {
         self.content.write(chunk).await.map_err(|error| match error {
-            NotWritten::Full => TreeError::Full(Quota::Storage),
+            NotWritten::Full => TreeError::QuotaExceeded(QuotaKind::Storage),
             NotWritten::Failed(error) => told(error),
         })
     }
 
-    async fn take_back(self: Box<Self>) -> Result<Bytes, TreeError> {
+    async fn into_bytes(self: Box<Self>) -> Result<Bytes, TreeError> {
         let platform = &self.tree.scope.platform;
         let blob = self.content.finish().await.map_err(told)?;
-        let content = ContentLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) };
-        let bytes = platform.store.read_content(&content).await.map_err(|error| told(error.into()));
+        let content = BlobLink { blob: blob.id, size: Some(blob.size), sha256: Some(hex::encode(blob.sha256)) };
+        let bytes = platform.store.read_blob(&content).await.map_err(|error| told(error.into()));
         forget(&self.tree, &blob).await;
         bytes.map(Bytes::from)
     }
 
-    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, Written), TreeError> {
+    async fn commit(self: Box<Self>, to: &Destination) -> Result<(Node, SaveOutcome), TreeError> {
         let Self { tree, content } = *self;
         let name = match to {
             Destination::New { name, .. } => name.clone(),
@@ -117,16 +117,16 @@ async fn create(
     name: &str,
     mime: String,
     blob: &BlobInfo,
-) -> Result<(File, Written), TreeError> {
+) -> Result<(File, SaveOutcome), TreeError> {
     let scope = &tree.scope;
     let directory = tree.directory(directory).await?;
     tree.check_new(&directory, name, Kind::File, Some(mime.clone()))?;
     let new = NewContent { origin: scope.origin(), ..NewContent::new(new_id(), directory.id, name.to_owned(), mime) };
     let file = scope.platform.create_content(&scope.instance, &new, name, blob).await.map_err(taken)?;
-    Ok((file, Written::Created))
+    Ok((file, SaveOutcome::Created))
 }
 
-async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Result<(File, Written), TreeError> {
+async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Result<(File, SaveOutcome), TreeError> {
     let scope = &tree.scope;
     let before = tree.file(id).await?;
     tree.check(WRITE, &before)?;
@@ -135,7 +135,7 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         && scope.platform.is_sound(old).await.map_err(told)?
     {
         forget(tree, blob).await;
-        return Ok((before, Written::Unchanged));
+        return Ok((before, SaveOutcome::Unchanged));
     }
     let new = NewContent {
         metadata: before.metadata.clone(),
@@ -143,5 +143,5 @@ async fn replace(tree: &RunTree, id: &str, mime: String, blob: &BlobInfo) -> Res
         ..NewContent::new(id.to_owned(), before.dir_id.clone(), before.name.clone(), mime)
     };
     let file = scope.platform.commit_content(&scope.instance, &new, blob).await.map_err(told)?;
-    Ok((file, Written::Updated))
+    Ok((file, SaveOutcome::Updated))
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use konnector_egress::log_limit;
 use konnector_manifest::Verb;
-use konnector_sandbox::capability::{Content, Destination, Draft, Node, Place, Quota, Tree, TreeError};
+use konnector_sandbox::capability::{ChildRef, ContentReader, Destination, Draft, Node, QuotaKind, Tree, TreeError};
 
 use super::Scope;
 use crate::Error;
@@ -94,7 +94,7 @@ impl RunTree {
         if directory.kind == Kind::Directory { Ok(directory) } else { Err(TreeError::NotDirectory) }
     }
 
-    async fn child_file(&self, at: Place<'_>) -> Result<Option<File>, TreeError> {
+    async fn child_file(&self, at: ChildRef<'_>) -> Result<Option<File>, TreeError> {
         let found = self.scope.platform.child(&self.scope.instance, at.directory, at.name).map_err(told)?;
         match found {
             Some(file) => Ok(self.allows(&file, &NAMED).await?.then_some(file)),
@@ -120,8 +120,8 @@ impl RunTree {
         Ok(Node {
             id: file.id.clone(),
             path: platform.path_of(instance, file).map_err(told)?,
-            directory: file.kind == Kind::Directory,
-            readable: self.reaches(&[Verb::Get], file)?,
+            is_directory: file.kind == Kind::Directory,
+            is_readable: self.reaches(&[Verb::Get], file)?,
             size: file.len(),
             modified: system_time(file.updated_at),
         })
@@ -138,7 +138,7 @@ impl Tree for RunTree {
         self.node(&self.file(id).await?)
     }
 
-    async fn child(&self, at: Place<'_>) -> Result<Node, TreeError> {
+    async fn child(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
         self.node(&self.child_file(at).await?.ok_or(TreeError::NotFound)?)
     }
 
@@ -165,7 +165,7 @@ impl Tree for RunTree {
         }
     }
 
-    async fn open(&self, id: &str) -> Result<Box<dyn Content>, TreeError> {
+    async fn open(&self, id: &str) -> Result<Box<dyn ContentReader>, TreeError> {
         let file = self.file(id).await?;
         self.check(&[Verb::Get], &file)?;
         let reader = self.scope.platform.content(&file).await.map_err(missing)?;
@@ -181,12 +181,12 @@ impl Tree for RunTree {
         }
     }
 
-    async fn draft(&self) -> Result<Box<dyn Draft>, TreeError> {
+    async fn create_draft(&self) -> Result<Box<dyn Draft>, TreeError> {
         let content = self.scope.platform.begin_content(&self.scope.instance).await.map_err(told)?;
         Ok(Box::new(content::Writing::new(self.clone(), content)))
     }
 
-    async fn create_directory(&self, at: Place<'_>) -> Result<Node, TreeError> {
+    async fn create_directory(&self, at: ChildRef<'_>) -> Result<Node, TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
         let parent = self.directory(at.directory).await?;
         self.check_new(&parent, at.name, Kind::Directory, None)?;
@@ -194,7 +194,7 @@ impl Tree for RunTree {
         self.node(&made.map_err(taken)?)
     }
 
-    async fn rename(&self, from: Place<'_>, to: Place<'_>) -> Result<(), TreeError> {
+    async fn rename(&self, from: ChildRef<'_>, to: ChildRef<'_>) -> Result<(), TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
         let moved = self.child_file(from).await?.ok_or(TreeError::NotFound)?;
         let (to_directory, there) = (self.directory(to.directory).await?, self.child_file(to).await?);
@@ -221,7 +221,7 @@ impl Tree for RunTree {
             },
         }
         if to_directory.id == moved.id || self.is_below(&to_directory, &moved)? {
-            return Err(TreeError::Invalid);
+            return Err(TreeError::MoveIntoItself);
         }
         // A file that replaces another one takes its place with all that is said of it.
         let after = match &there {
@@ -233,7 +233,7 @@ impl Tree for RunTree {
         done.map_err(if there.is_some() { told } else { taken })
     }
 
-    async fn remove(&self, at: Place<'_>, directory: bool) -> Result<(), TreeError> {
+    async fn remove(&self, at: ChildRef<'_>, directory: bool) -> Result<(), TreeError> {
         let Scope { platform, instance, .. } = &*self.scope;
         let file = self.child_file(at).await?.ok_or(TreeError::NotFound)?;
         match (file.kind, directory) {
@@ -274,7 +274,7 @@ fn check_name(name: &str) -> Result<(), TreeError> {
     if name.len() > MAX_NAME {
         return Err(TreeError::TooLong);
     }
-    if safe == name { Ok(()) } else { Err(TreeError::Name(safe)) }
+    if safe == name { Ok(()) } else { Err(TreeError::InvalidName(safe)) }
 }
 
 fn system_time(time: DateTime<Utc>) -> SystemTime {
@@ -285,14 +285,14 @@ fn system_time(time: DateTime<Utc>) -> SystemTime {
 fn told(error: Error) -> TreeError {
     match error {
         Error::NotFound(_) => TreeError::NotFound,
-        Error::Conflict(_) => TreeError::Changed,
+        Error::Conflict(_) => TreeError::Conflict,
         Error::Forbidden(sentence) => TreeError::Denied(sentence),
         Error::StaleLease => TreeError::LeaseLost,
         Error::TooLarge(_) => TreeError::TooLong,
-        Error::Store(error) if error.is_full() => TreeError::Full(Quota::Storage),
+        Error::Store(error) if error.is_disk_full() => TreeError::QuotaExceeded(QuotaKind::Storage),
         Error::Store(konnector_store::Error::TooLarge { .. }) => TreeError::TooLong,
         Error::Store(konnector_store::Error::Invalid { .. }) | Error::Parameter { .. } | Error::BadRequest(_) => {
-            TreeError::Invalid
+            TreeError::MoveIntoItself
         }
         other => {
             if log_limit::may_log() {
@@ -306,7 +306,7 @@ fn told(error: Error) -> TreeError {
 /// The same for a content that is to be read: one that is missing or damaged is absent, so that the konnector fetches it again.
 fn missing(error: Error) -> TreeError {
     match error {
-        Error::Store(error) if error.is_content_lost() => {
+        Error::Store(error) if error.is_blob_lost() => {
             tracing::error!(%error, "a content is not what was written");
             TreeError::NotFound
         }
@@ -317,7 +317,7 @@ fn missing(error: Error) -> TreeError {
 /// The same where a conflict means that the name is taken.
 fn taken(error: Error) -> TreeError {
     match error {
-        Error::Conflict(_) => TreeError::Exists,
+        Error::Conflict(_) => TreeError::AlreadyExists,
         other => told(other),
     }
 }

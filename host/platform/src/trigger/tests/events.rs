@@ -187,7 +187,8 @@ async fn j24_a_directory_stands_for_what_is_below_it_and_for_what_leaves_it() {
 async fn events_and_debounces_outlive_the_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = |folder: &Path| {
-        Store::open(&folder.join("store"), Options { cache_bytes: 4 << 20, ..Options::default() }).expect("a store")
+        Store::open(&folder.join("store"), StoreOptions { cache_bytes: 4 << 20, ..StoreOptions::default() })
+            .expect("a store")
     };
     let site = Site::with(open(folder.path()), tempfile::tempdir().expect("a folder")).await;
     let event = site.create("@event", "io.cozy.bills:CREATED", "a").await;

@@ -4,42 +4,42 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ErrorCode;
-use super::quota::{BytesRoom, Quota};
+use super::quota::{ByteReservation, ScratchQuota};
 
 /// Bytes of a chunk.
-const CHUNK: usize = 64 << 10;
+const CHUNK_SIZE: usize = 64 << 10;
 
 /// Bytes of any length, of which holes take no memory. Its whole length counts against the quota all the same: a guest may fill the holes
 /// later, and must not be refused then.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub(crate) struct SparseContent {
     length: u64,
     /// By their number. Beyond the end of a shorter one, and where there is none, are zeros.
     chunks: BTreeMap<u64, Vec<u8>>,
-    room: BytesRoom,
+    reservation: ByteReservation,
 }
 
 /// The part of a range that lies in one chunk.
-struct Part {
+struct ChunkRange {
     chunk: u64,
     from: usize,
     length: usize,
 }
 
 /// Cuts a range into parts.
-fn parts(offset: u64, length: usize) -> impl Iterator<Item = Part> {
+fn chunk_ranges(offset: u64, length: usize) -> impl Iterator<Item = ChunkRange> {
     let (mut at, mut left) = (offset, length);
     std::iter::from_fn(move || {
-        let from = usize::try_from(at % CHUNK as u64).ok()?;
-        let part = Part { chunk: at / CHUNK as u64, from, length: left.min(CHUNK - from) };
+        let from = usize::try_from(at % CHUNK_SIZE as u64).ok()?;
+        let part = ChunkRange { chunk: at / CHUNK_SIZE as u64, from, length: left.min(CHUNK_SIZE - from) };
         (at, left) = (at + part.length as u64, left - part.length);
         (part.length > 0).then_some(part)
     })
 }
 
-impl Content {
-    pub(crate) fn new(quota: Arc<Quota>) -> Self {
-        Self { length: 0, chunks: BTreeMap::new(), room: BytesRoom::none(quota) }
+impl SparseContent {
+    pub(crate) fn new(quota: Arc<ScratchQuota>) -> Self {
+        Self { length: 0, chunks: BTreeMap::new(), reservation: ByteReservation::empty(quota) }
     }
 
     pub(crate) const fn len(&self) -> u64 {
@@ -50,7 +50,7 @@ impl Content {
     pub(crate) fn read(&self, offset: u64, max: usize) -> Vec<u8> {
         let length = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX).min(max);
         let mut bytes = Vec::with_capacity(length);
-        for part in parts(offset, length) {
+        for part in chunk_ranges(offset, length) {
             let end = bytes.len() + part.length;
             if let Some(chunk) = self.chunks.get(&part.chunk) {
                 let there = chunk.get(part.from..).unwrap_or_default();
@@ -61,25 +61,25 @@ impl Content {
         bytes
     }
 
-    /// Writes all of `bytes`, or nothing. Empty writes do nothing, wherever they are.
+    /// WriteCounters all of `bytes`, or nothing. Empty writes do nothing, wherever they are.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), ErrorCode> {
         if bytes.is_empty() {
             return Ok(());
         }
         let end = offset.checked_add(bytes.len() as u64).ok_or(ErrorCode::FileTooLarge)?;
         if end > self.length {
-            self.room.resize(end)?;
+            self.reservation.resize(end)?;
             self.length = end;
         }
         let mut rest = bytes;
-        for part in parts(offset, bytes.len()) {
+        for part in chunk_ranges(offset, bytes.len()) {
             let (now, later) = rest.split_at(part.length);
             rest = later;
             let chunk = self.chunks.entry(part.chunk).or_default();
             let end = part.from + part.length;
             if chunk.len() < end {
                 // By doubling, but never beyond what a chunk can be.
-                let capacity = end.max(2 * chunk.capacity()).min(CHUNK);
+                let capacity = end.max(2 * chunk.capacity()).min(CHUNK_SIZE);
                 chunk.reserve_exact(capacity - chunk.len());
                 chunk.resize(end, 0);
             }
@@ -92,12 +92,12 @@ impl Content {
 
     /// Cuts off the end, or appends zeros.
     pub(crate) fn set_len(&mut self, length: u64) -> Result<(), ErrorCode> {
-        self.room.resize(length)?;
+        self.reservation.resize(length)?;
         if length < self.length {
             // Everything from the new end on must read as zeros when the file grows again.
-            drop(self.chunks.split_off(&length.div_ceil(CHUNK as u64)));
-            if let Some(last) = self.chunks.get_mut(&(length / CHUNK as u64)) {
-                last.truncate(usize::try_from(length % CHUNK as u64).unwrap_or(CHUNK));
+            drop(self.chunks.split_off(&length.div_ceil(CHUNK_SIZE as u64)));
+            if let Some(last) = self.chunks.get_mut(&(length / CHUNK_SIZE as u64)) {
+                last.truncate(usize::try_from(length % CHUNK_SIZE as u64).unwrap_or(CHUNK_SIZE));
             }
         }
         self.length = length;
@@ -111,9 +111,9 @@ mod tests {
 
     use super::*;
 
-    fn content(limit: u64) -> (Content, Arc<Quota>) {
-        let quota = Quota::new(limit, 10);
-        (Content::new(Arc::clone(&quota)), quota)
+    fn content(limit: u64) -> (SparseContent, Arc<ScratchQuota>) {
+        let quota = ScratchQuota::new(limit, 10);
+        (SparseContent::new(Arc::clone(&quota)), quota)
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_changes_nothing() {
+    fn a_write_that_does_not_fit_changes_nothing() {
         let (mut content, quota) = content(10);
         content.write(0, b"12345").unwrap();
         assert_eq!(content.write(8, b"abc"), Err(ErrorCode::InsufficientSpace));
@@ -149,17 +149,17 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Change {
+    enum ContentChange {
         Write(u64, Vec<u8>),
         Length(u64),
     }
 
-    fn change() -> impl Strategy<Value = Change> {
-        let place = prop_oneof![0..300_000_u64, (0..4_u64).prop_map(|chunk| chunk * CHUNK as u64)];
+    fn change() -> impl Strategy<Value = ContentChange> {
+        let place = prop_oneof![0..300_000_u64, (0..4_u64).prop_map(|chunk| chunk * CHUNK_SIZE as u64)];
         prop_oneof![
-            3 => (place.clone(), proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(at, bytes)| Change::Write(at, bytes)),
-            1 => (0..3_u64, 0..2_u64).prop_map(|(chunks, more)| Change::Write(chunks * 50_000, vec![7; CHUNK + more as usize])),
-            1 => place.prop_map(Change::Length),
+            3 => (place.clone(), proptest::collection::vec(any::<u8>(), 0..200)).prop_map(|(at, bytes)| ContentChange::Write(at, bytes)),
+            1 => (0..3_u64, 0..2_u64).prop_map(|(chunks, more)| ContentChange::Write(chunks * 50_000, vec![7; CHUNK_SIZE + more as usize])),
+            1 => place.prop_map(ContentChange::Length),
         ]
     }
 
@@ -170,14 +170,14 @@ mod tests {
             let mut model: Vec<u8> = Vec::new();
             for change in changes {
                 match change {
-                    Change::Write(at, bytes) => {
+                    ContentChange::Write(at, bytes) => {
                         content.write(at, &bytes).unwrap();
                         if !bytes.is_empty() {
                             model.resize(model.len().max(at as usize + bytes.len()), 0);
                             model[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
                         }
                     }
-                    Change::Length(length) => {
+                    ContentChange::Length(length) => {
                         content.set_len(length).unwrap();
                         model.resize(length as usize, 0);
                     }

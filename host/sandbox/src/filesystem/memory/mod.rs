@@ -14,23 +14,23 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-pub(crate) use content::Content;
-use quota::NodeRoom;
-pub(crate) use quota::Quota;
+pub(crate) use content::SparseContent;
+use quota::NodeReservation;
+pub(crate) use quota::ScratchQuota;
 
 use super::bindings::wasi::filesystem::types::ErrorCode;
-use super::path::{DEEPEST, Last, Path, Step};
+use super::path::{GuestPath, MAX_DEPTH, PathStep, PathTarget};
 
 type Result<T> = std::result::Result<T, ErrorCode>;
 
 /// When something was last read and changed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
+pub(crate) struct NodeTimes {
     pub(crate) accessed: SystemTime,
     pub(crate) modified: SystemTime,
 }
 
-impl Times {
+impl NodeTimes {
     fn now() -> Self {
         let now = SystemTime::now();
         Self { accessed: now, modified: now }
@@ -39,41 +39,41 @@ impl Times {
 
 /// What a name stands for.
 #[derive(Debug, Clone)]
-pub(crate) enum Node {
-    File(Arc<File>),
-    Directory(Arc<Directory>),
+pub(crate) enum MemoryNode {
+    File(Arc<MemoryFile>),
+    Directory(Arc<MemoryDirectory>),
 }
 
 /// A file.
 #[derive(Debug)]
-pub(crate) struct File {
+pub(crate) struct MemoryFile {
     pub(crate) inode: u64,
-    content: Mutex<Content>,
-    times: Mutex<Times>,
-    _room: NodeRoom,
+    content: Mutex<SparseContent>,
+    times: Mutex<NodeTimes>,
+    _reservation: NodeReservation,
 }
 
 /// A directory.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct MemoryDirectory {
     pub(crate) inode: u64,
-    entries: Mutex<Entries>,
-    times: Mutex<Times>,
-    room: NodeRoom,
+    state: Mutex<DirectoryState>,
+    times: Mutex<NodeTimes>,
+    reservation: NodeReservation,
 }
 
 #[derive(Debug)]
-struct Entries {
+struct DirectoryState {
     /// Nothing for the root, and for a directory that was removed.
-    parent: Weak<Directory>,
+    parent: Weak<MemoryDirectory>,
     /// It was removed: nothing can be put into it any more.
-    removed: bool,
-    children: BTreeMap<String, Node>,
+    is_removed: bool,
+    children: BTreeMap<String, MemoryNode>,
 }
 
 /// What is to be opened.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Opening {
+pub(crate) struct OpenOptions {
     pub(crate) create: bool,
     pub(crate) exclusive: bool,
     pub(crate) truncate: bool,
@@ -85,11 +85,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl File {
-    fn new(quota: &Arc<Quota>) -> Result<Arc<Self>> {
-        let room = NodeRoom::take(quota)?;
-        let content = Mutex::new(Content::new(Arc::clone(quota)));
-        Ok(Arc::new(Self { inode: room.inode(), content, times: Mutex::new(Times::now()), _room: room }))
+impl MemoryFile {
+    fn new(quota: &Arc<ScratchQuota>) -> Result<Arc<Self>> {
+        let room = NodeReservation::reserve(quota)?;
+        let content = Mutex::new(SparseContent::new(Arc::clone(quota)));
+        Ok(Arc::new(Self { inode: room.new_inode(), content, times: Mutex::new(NodeTimes::now()), _reservation: room }))
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -115,12 +115,12 @@ impl File {
         lock(&self.content).set_len(length)
     }
 
-    pub(crate) fn times(&self) -> MutexGuard<'_, Times> {
+    pub(crate) fn times(&self) -> MutexGuard<'_, NodeTimes> {
         lock(&self.times)
     }
 }
 
-impl Node {
+impl MemoryNode {
     pub(crate) const fn is_directory(&self) -> bool {
         matches!(self, Self::Directory(_))
     }
@@ -139,14 +139,14 @@ impl Node {
         }
     }
 
-    pub(crate) fn times(&self) -> MutexGuard<'_, Times> {
+    pub(crate) fn times(&self) -> MutexGuard<'_, NodeTimes> {
         match self {
             Self::File(file) => file.times(),
             Self::Directory(directory) => lock(&directory.times),
         }
     }
 
-    fn directory(self) -> Result<Arc<Directory>> {
+    fn directory(self) -> Result<Arc<MemoryDirectory>> {
         match self {
             Self::Directory(directory) => Ok(directory),
             Self::File(_) => Err(ErrorCode::NotDirectory),
@@ -154,8 +154,8 @@ impl Node {
     }
 
     /// A path that ends with a slash means a directory.
-    fn named_by(self, path: &Path<'_>) -> Result<Self> {
-        if path.names_directory && !self.is_directory() { Err(ErrorCode::NotDirectory) } else { Ok(self) }
+    fn check_directory_path(self, path: &GuestPath<'_>) -> Result<Self> {
+        if path.is_directory_path && !self.is_directory() { Err(ErrorCode::NotDirectory) } else { Ok(self) }
     }
 
     /// Directories below it, one in the other.
@@ -163,34 +163,39 @@ impl Node {
         match self {
             Self::File(_) => 0,
             Self::Directory(directory) => {
-                1 + lock(&directory.entries).children.values().map(Self::height).max().unwrap_or(0)
+                1 + lock(&directory.state).children.values().map(Self::height).max().unwrap_or(0)
             }
         }
     }
 }
 
-impl Directory {
+impl MemoryDirectory {
     /// The topmost directory of an empty tree.
-    pub(crate) fn root(quota: &Arc<Quota>) -> Result<Arc<Self>> {
+    pub(crate) fn root(quota: &Arc<ScratchQuota>) -> Result<Arc<Self>> {
         Self::new(quota, Weak::new())
     }
 
-    fn new(quota: &Arc<Quota>, parent: Weak<Self>) -> Result<Arc<Self>> {
-        let room = NodeRoom::take(quota)?;
-        let entries = Mutex::new(Entries { parent, removed: false, children: BTreeMap::new() });
-        Ok(Arc::new(Self { inode: room.inode(), entries, times: Mutex::new(Times::now()), room }))
+    fn new(quota: &Arc<ScratchQuota>, parent: Weak<Self>) -> Result<Arc<Self>> {
+        let room = NodeReservation::reserve(quota)?;
+        let entries = Mutex::new(DirectoryState { parent, is_removed: false, children: BTreeMap::new() });
+        Ok(Arc::new(Self {
+            inode: room.new_inode(),
+            state: entries,
+            times: Mutex::new(NodeTimes::now()),
+            reservation: room,
+        }))
     }
 
-    pub(crate) fn times(&self) -> MutexGuard<'_, Times> {
+    pub(crate) fn times(&self) -> MutexGuard<'_, NodeTimes> {
         lock(&self.times)
     }
 
-    fn child(&self, name: &str) -> Option<Node> {
-        lock(&self.entries).children.get(name).cloned()
+    fn child(&self, name: &str) -> Option<MemoryNode> {
+        lock(&self.state).children.get(name).cloned()
     }
 
     fn parent(&self) -> Option<Arc<Self>> {
-        lock(&self.entries).parent.upgrade()
+        lock(&self.state).parent.upgrade()
     }
 
     /// The directories that it lies in, the nearest first.
@@ -199,15 +204,15 @@ impl Directory {
     }
 
     fn is_empty(&self) -> bool {
-        lock(&self.entries).children.is_empty()
+        lock(&self.state).children.is_empty()
     }
 
-    fn put(self: &Arc<Self>, name: &str, node: Node) -> Result<()> {
-        if let Node::Directory(directory) = &node {
-            lock(&directory.entries).parent = Arc::downgrade(self);
+    fn insert(self: &Arc<Self>, name: &str, node: MemoryNode) -> Result<()> {
+        if let MemoryNode::Directory(directory) = &node {
+            lock(&directory.state).parent = Arc::downgrade(self);
         }
-        let mut entries = lock(&self.entries);
-        if entries.removed {
+        let mut entries = lock(&self.state);
+        if entries.is_removed {
             return Err(ErrorCode::NoEntry);
         }
         entries.children.insert(name.to_owned(), node);
@@ -216,24 +221,24 @@ impl Directory {
         Ok(())
     }
 
-    fn take(&self, name: &str) {
-        lock(&self.entries).children.remove(name);
+    fn remove(&self, name: &str) {
+        lock(&self.state).children.remove(name);
         lock(&self.times).modified = SystemTime::now();
     }
 
     /// Whether something `height` directories high may be put into it.
-    fn check_room_above(self: &Arc<Self>, height: usize) -> Result<()> {
+    fn check_depth(self: &Arc<Self>, height: usize) -> Result<()> {
         let deep = self.ancestors().count() + height;
-        if deep > DEEPEST { Err(ErrorCode::NameTooLong) } else { Ok(()) }
+        if deep > MAX_DEPTH { Err(ErrorCode::NameTooLong) } else { Ok(()) }
     }
 
-    fn go(self: &Arc<Self>, steps: &[Step<'_>]) -> Result<Arc<Self>> {
+    fn walk(self: &Arc<Self>, steps: &[PathStep<'_>]) -> Result<Arc<Self>> {
         let mut trail = vec![Arc::clone(self)];
         for step in steps {
             match step {
                 // Not to the parent, which a rename may have changed since: a walk goes back the way it came.
-                Step::Up => drop(trail.pop()),
-                Step::Down(name) => {
+                PathStep::Parent => drop(trail.pop()),
+                PathStep::Child(name) => {
                     let here = trail.last().ok_or(ErrorCode::NotPermitted)?;
                     let next = here.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
                     trail.push(next);
@@ -244,146 +249,153 @@ impl Directory {
     }
 
     /// What lies under a path.
-    pub(crate) fn find(self: &Arc<Self>, path: &Path<'_>) -> Result<Node> {
-        let (before, last) = path.split();
-        let directory = self.go(before)?;
+    pub(crate) fn find(self: &Arc<Self>, path: &GuestPath<'_>) -> Result<MemoryNode> {
+        let (before, last) = path.split_target();
+        let directory = self.walk(before)?;
         match last {
-            Last::Here | Last::Above => Ok(Node::Directory(directory)),
-            Last::Child(name) => directory.child(name).ok_or(ErrorCode::NoEntry)?.named_by(path),
+            PathTarget::Current | PathTarget::Parent => Ok(MemoryNode::Directory(directory)),
+            PathTarget::Child(name) => directory.child(name).ok_or(ErrorCode::NoEntry)?.check_directory_path(path),
         }
     }
 
     /// Opens what lies under a path, or creates a file there.
-    pub(crate) fn open(self: &Arc<Self>, path: &Path<'_>, how: Opening) -> Result<Node> {
-        let (before, last) = path.split();
-        let directory = self.go(before)?;
-        if how.create && path.names_directory && matches!(last, Last::Child(_)) {
+    pub(crate) fn open(self: &Arc<Self>, path: &GuestPath<'_>, how: OpenOptions) -> Result<MemoryNode> {
+        let (before, last) = path.split_target();
+        let directory = self.walk(before)?;
+        if how.create && path.is_directory_path && matches!(last, PathTarget::Child(_)) {
             return Err(ErrorCode::IsDirectory);
         }
         let found = match last {
-            Last::Here | Last::Above => Some(Node::Directory(Arc::clone(&directory))),
-            Last::Child(name) => directory.child(name),
+            PathTarget::Current | PathTarget::Parent => Some(MemoryNode::Directory(Arc::clone(&directory))),
+            PathTarget::Child(name) => directory.child(name),
         };
         let node = match (found, last) {
             (Some(_), _) if how.create && how.exclusive => return Err(ErrorCode::Exist),
-            (Some(node), _) => node.named_by(path)?,
-            (None, Last::Child(name)) if how.create => {
-                let file = Node::File(File::new(directory.room.quota())?);
-                directory.put(name, file.clone())?;
+            (Some(node), _) => node.check_directory_path(path)?,
+            (None, PathTarget::Child(name)) if how.create => {
+                let file = MemoryNode::File(MemoryFile::new(directory.reservation.quota())?);
+                directory.insert(name, file.clone())?;
                 file
             }
             (None, _) => return Err(ErrorCode::NoEntry),
         };
         match &node {
-            Node::Directory(_) if how.write || how.create || how.truncate => Err(ErrorCode::IsDirectory),
-            Node::File(_) if how.directory => Err(ErrorCode::NotDirectory),
-            Node::File(file) if how.truncate => file.set_len(0).map(|()| node),
+            MemoryNode::Directory(_) if how.write || how.create || how.truncate => Err(ErrorCode::IsDirectory),
+            MemoryNode::File(_) if how.directory => Err(ErrorCode::NotDirectory),
+            MemoryNode::File(file) if how.truncate => file.set_len(0).map(|()| node),
             _ => Ok(node),
         }
     }
 
     /// Makes a file of the host's.
     pub(crate) fn create_file(self: &Arc<Self>, name: &str, content: &[u8]) -> Result<()> {
-        let file = File::new(self.room.quota())?;
+        let file = MemoryFile::new(self.reservation.quota())?;
         file.write(0, content)?;
-        self.put(name, Node::File(file))
+        self.insert(name, MemoryNode::File(file))
     }
 
     /// Makes a directory.
-    pub(crate) fn create_directory(self: &Arc<Self>, path: &Path<'_>) -> Result<()> {
-        let (before, last) = path.split();
-        let directory = self.go(before)?;
-        let Last::Child(name) = last else { return Err(ErrorCode::Exist) };
+    pub(crate) fn create_directory(self: &Arc<Self>, path: &GuestPath<'_>) -> Result<()> {
+        let (before, last) = path.split_target();
+        let directory = self.walk(before)?;
+        let PathTarget::Child(name) = last else { return Err(ErrorCode::Exist) };
         if directory.child(name).is_some() {
             return Err(ErrorCode::Exist);
         }
-        directory.check_room_above(1)?;
-        let new = Self::new(directory.room.quota(), Arc::downgrade(&directory))?;
-        directory.put(name, Node::Directory(new))
+        directory.check_depth(1)?;
+        let new = Self::new(directory.reservation.quota(), Arc::downgrade(&directory))?;
+        directory.insert(name, MemoryNode::Directory(new))
     }
 
     /// Removes a file.
-    pub(crate) fn remove_file(self: &Arc<Self>, path: &Path<'_>) -> Result<()> {
-        let (before, last) = path.split();
-        let directory = self.go(before)?;
-        let Last::Child(name) = last else { return Err(ErrorCode::IsDirectory) };
-        match directory.child(name).ok_or(ErrorCode::NoEntry)?.named_by(path)? {
-            Node::Directory(_) => Err(ErrorCode::IsDirectory),
-            Node::File(_) => {
-                directory.take(name);
+    pub(crate) fn remove_file(self: &Arc<Self>, path: &GuestPath<'_>) -> Result<()> {
+        let (before, last) = path.split_target();
+        let directory = self.walk(before)?;
+        let PathTarget::Child(name) = last else { return Err(ErrorCode::IsDirectory) };
+        match directory.child(name).ok_or(ErrorCode::NoEntry)?.check_directory_path(path)? {
+            MemoryNode::Directory(_) => Err(ErrorCode::IsDirectory),
+            MemoryNode::File(_) => {
+                directory.remove(name);
                 Ok(())
             }
         }
     }
 
     /// Removes an empty directory.
-    pub(crate) fn remove_directory(self: &Arc<Self>, path: &Path<'_>) -> Result<()> {
-        let (before, last) = path.split();
-        let directory = self.go(before)?;
+    pub(crate) fn remove_directory(self: &Arc<Self>, path: &GuestPath<'_>) -> Result<()> {
+        let (before, last) = path.split_target();
+        let directory = self.walk(before)?;
         let name = match last {
-            Last::Child(name) => name,
-            Last::Here => return Err(ErrorCode::Invalid),
-            Last::Above => return Err(ErrorCode::NotEmpty),
+            PathTarget::Child(name) => name,
+            PathTarget::Current => return Err(ErrorCode::Invalid),
+            PathTarget::Parent => return Err(ErrorCode::NotEmpty),
         };
         let gone = directory.child(name).ok_or(ErrorCode::NoEntry)?.directory()?;
         if !gone.is_empty() {
             return Err(ErrorCode::NotEmpty);
         }
         gone.mark_removed();
-        directory.take(name);
+        directory.remove(name);
         Ok(())
     }
 
     fn mark_removed(&self) {
-        let mut entries = lock(&self.entries);
-        entries.removed = true;
+        let mut entries = lock(&self.state);
+        entries.is_removed = true;
         entries.parent = Weak::new();
     }
 
     /// Moves a file or directory; a file, or an empty directory, that is there already goes.
-    pub(crate) fn rename(self: &Arc<Self>, from: &Path<'_>, to_base: &Arc<Self>, to: &Path<'_>) -> Result<()> {
-        let ((from_steps, from_last), (to_steps, to_last)) = (from.split(), to.split());
-        let (old, new) = (self.go(from_steps)?, to_base.go(to_steps)?);
-        let (Last::Child(from_name), Last::Child(to_name)) = (from_last, to_last) else { return Err(ErrorCode::Busy) };
-        let moved = old.child(from_name).ok_or(ErrorCode::NoEntry)?.named_by(from)?;
-        if to.names_directory && !moved.is_directory() {
+    pub(crate) fn rename(
+        self: &Arc<Self>,
+        from: &GuestPath<'_>,
+        to_base: &Arc<Self>,
+        to: &GuestPath<'_>,
+    ) -> Result<()> {
+        let ((from_steps, from_last), (to_steps, to_last)) = (from.split_target(), to.split_target());
+        let (old, new) = (self.walk(from_steps)?, to_base.walk(to_steps)?);
+        let (PathTarget::Child(from_name), PathTarget::Child(to_name)) = (from_last, to_last) else {
+            return Err(ErrorCode::Busy);
+        };
+        let moved = old.child(from_name).ok_or(ErrorCode::NoEntry)?.check_directory_path(from)?;
+        if to.is_directory_path && !moved.is_directory() {
             return Err(ErrorCode::NotDirectory);
         }
-        if let Node::Directory(directory) = &moved {
+        if let MemoryNode::Directory(directory) = &moved {
             let inside =
                 std::iter::once(Arc::clone(&new)).chain(new.ancestors()).any(|above| Arc::ptr_eq(&above, directory));
             if inside {
                 return Err(ErrorCode::Invalid);
             }
-            new.check_room_above(moved.height())?;
+            new.check_depth(moved.height())?;
         }
         let there = new.child(to_name);
-        if let Some(Node::Directory(there)) = &there
+        if let Some(MemoryNode::Directory(there)) = &there
             && std::iter::once(Arc::clone(&old)).chain(old.ancestors()).any(|above| Arc::ptr_eq(&above, there))
         {
             return Err(ErrorCode::NotEmpty);
         }
         match (&moved, there) {
             (_, Some(there)) if there.inode() == moved.inode() => return Ok(()),
-            (Node::Directory(_), Some(Node::File(_))) => return Err(ErrorCode::NotDirectory),
-            (Node::File(_), Some(Node::Directory(_))) => return Err(ErrorCode::IsDirectory),
-            (Node::Directory(_), Some(Node::Directory(there))) => {
+            (MemoryNode::Directory(_), Some(MemoryNode::File(_))) => return Err(ErrorCode::NotDirectory),
+            (MemoryNode::File(_), Some(MemoryNode::Directory(_))) => return Err(ErrorCode::IsDirectory),
+            (MemoryNode::Directory(_), Some(MemoryNode::Directory(there))) => {
                 if !there.is_empty() {
                     return Err(ErrorCode::NotEmpty);
                 }
                 there.mark_removed();
             }
-            (Node::File(_), Some(Node::File(_))) | (_, None) => {}
+            (MemoryNode::File(_), Some(MemoryNode::File(_))) | (_, None) => {}
         }
-        new.put(to_name, moved)?;
-        old.take(from_name);
+        new.insert(to_name, moved)?;
+        old.remove(from_name);
         Ok(())
     }
 
     /// The first name after `after`, and what it stands for.
-    pub(crate) fn next(&self, after: Option<&str>) -> Option<(String, Node)> {
+    pub(crate) fn next_entry(&self, after: Option<&str>) -> Option<(String, MemoryNode)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let entries = lock(&self.entries);
+        let entries = lock(&self.state);
         let (name, node) = entries.children.range::<str, _>((from, Bound::Unbounded)).next()?;
         Some((name.clone(), node.clone()))
     }

@@ -7,27 +7,27 @@ use super::ErrorCode;
 
 /// The room in memory of one run.
 #[derive(Debug)]
-pub(crate) struct Quota {
+pub(crate) struct ScratchQuota {
     bytes: AtomicU64,
     nodes: AtomicU64,
     /// How many there ever were.
-    made: AtomicU64,
+    next_inode: AtomicU64,
     bytes_limit: u64,
     nodes_limit: u64,
 }
 
-impl Quota {
+impl ScratchQuota {
     pub(crate) fn new(bytes_limit: u64, nodes_limit: u32) -> Arc<Self> {
         Arc::new(Self {
             bytes: 0.into(),
             nodes: 0.into(),
-            made: 0.into(),
+            next_inode: 0.into(),
             bytes_limit,
             nodes_limit: nodes_limit.into(),
         })
     }
 
-    fn take(counter: &AtomicU64, amount: u64, limit: u64) -> Result<(), ErrorCode> {
+    fn reserve(counter: &AtomicU64, amount: u64, limit: u64) -> Result<(), ErrorCode> {
         let fits = |used: u64| used.checked_add(amount).filter(|sum| *sum <= limit);
         let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         taken.map(drop).map_err(|_| ErrorCode::InsufficientSpace)
@@ -41,25 +41,25 @@ impl Quota {
 
 /// Room for one file or directory.
 #[derive(Debug)]
-pub(crate) struct NodeRoom(Arc<Quota>);
+pub(crate) struct NodeReservation(Arc<ScratchQuota>);
 
-impl NodeRoom {
-    pub(crate) fn take(quota: &Arc<Quota>) -> Result<Self, ErrorCode> {
-        Quota::take(&quota.nodes, 1, quota.nodes_limit)?;
+impl NodeReservation {
+    pub(crate) fn reserve(quota: &Arc<ScratchQuota>) -> Result<Self, ErrorCode> {
+        ScratchQuota::reserve(&quota.nodes, 1, quota.nodes_limit)?;
         Ok(Self(Arc::clone(quota)))
     }
 
     /// A number that no other file or directory of the run has or had. It tells nothing of other runs.
-    pub(crate) fn inode(&self) -> u64 {
-        self.0.made.fetch_add(1, Ordering::Relaxed)
+    pub(crate) fn new_inode(&self) -> u64 {
+        self.0.next_inode.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn quota(&self) -> &Arc<Quota> {
+    pub(crate) fn quota(&self) -> &Arc<ScratchQuota> {
         &self.0
     }
 }
 
-impl Drop for NodeRoom {
+impl Drop for NodeReservation {
     fn drop(&mut self) {
         self.0.nodes.fetch_sub(1, Ordering::Relaxed);
     }
@@ -67,20 +67,20 @@ impl Drop for NodeRoom {
 
 /// Room for some bytes.
 #[derive(Debug)]
-pub(crate) struct BytesRoom {
-    quota: Arc<Quota>,
+pub(crate) struct ByteReservation {
+    quota: Arc<ScratchQuota>,
     bytes: u64,
 }
 
-impl BytesRoom {
-    pub(crate) fn none(quota: Arc<Quota>) -> Self {
+impl ByteReservation {
+    pub(crate) fn empty(quota: Arc<ScratchQuota>) -> Self {
         Self { quota, bytes: 0 }
     }
 
     /// Takes more or gives some back. Nothing changes when there is not enough.
     pub(crate) fn resize(&mut self, bytes: u64) -> Result<(), ErrorCode> {
         match bytes.checked_sub(self.bytes) {
-            Some(more) => Quota::take(&self.quota.bytes, more, self.quota.bytes_limit)?,
+            Some(more) => ScratchQuota::reserve(&self.quota.bytes, more, self.quota.bytes_limit)?,
             None => drop(self.quota.bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed)),
         }
         self.bytes = bytes;
@@ -88,7 +88,7 @@ impl BytesRoom {
     }
 }
 
-impl Drop for BytesRoom {
+impl Drop for ByteReservation {
     fn drop(&mut self) {
         self.quota.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use proptest::prelude::*;
 use rustix::io::Errno;
 
-use super::super::path::resolve;
+use super::super::path::parse;
 use super::*;
 
 /// One call of a program.
@@ -32,9 +32,9 @@ enum Call {
 }
 
 /// What a call answers, in words that both sides have.
-type Answer = std::result::Result<String, &'static str>;
+type CallResult = std::result::Result<String, &'static str>;
 
-fn code(code: ErrorCode) -> &'static str {
+fn error_name(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::NoEntry => "no entry",
         ErrorCode::Exist => "exists",
@@ -48,7 +48,7 @@ fn code(code: ErrorCode) -> &'static str {
     }
 }
 
-fn errno(error: &std::io::Error) -> &'static str {
+fn errno_name(error: &std::io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::NOENT) => "no entry",
         Some(Errno::EXIST) => "exists",
@@ -62,50 +62,56 @@ fn errno(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn open(root: &Arc<Directory>, path: &str, how: Opening) -> Result<Arc<File>> {
-    match root.open(&resolve(path)?, how)? {
-        Node::File(file) => Ok(file),
-        Node::Directory(_) => Err(ErrorCode::IsDirectory),
+fn open(root: &Arc<MemoryDirectory>, path: &str, how: OpenOptions) -> Result<Arc<MemoryFile>> {
+    match root.open(&parse(path)?, how)? {
+        MemoryNode::File(file) => Ok(file),
+        MemoryNode::Directory(_) => Err(ErrorCode::IsDirectory),
     }
 }
 
-fn ours(root: &Arc<Directory>, call: &Call) -> Result<String> {
+fn run_in_memory(root: &Arc<MemoryDirectory>, call: &Call) -> Result<String> {
     let nothing = |()| String::new();
     match call {
         Call::Write { path, create, exclusive, truncate, bytes } => {
-            let how =
-                Opening { create: *create, exclusive: *exclusive, truncate: *truncate, write: true, directory: false };
+            let how = OpenOptions {
+                create: *create,
+                exclusive: *exclusive,
+                truncate: *truncate,
+                write: true,
+                directory: false,
+            };
             open(root, path, how)?.write(0, bytes).map(nothing)
         }
         Call::Append(path, bytes) => {
-            open(root, path, Opening { write: true, ..Opening::default() })?.append(bytes).map(nothing)
+            open(root, path, OpenOptions { write: true, ..OpenOptions::default() })?.append(bytes).map(nothing)
         }
         Call::SetLen(path, length) => {
-            open(root, path, Opening { write: true, ..Opening::default() })?.set_len(*length).map(nothing)
+            open(root, path, OpenOptions { write: true, ..OpenOptions::default() })?.set_len(*length).map(nothing)
         }
-        Call::Read(path) => Ok(format!("{:?}", open(root, path, Opening::default())?.read(0, usize::MAX))),
+        Call::Read(path) => Ok(format!("{:?}", open(root, path, OpenOptions::default())?.read(0, usize::MAX))),
         Call::List(path) => {
-            let found = root.open(&resolve(path)?, Opening { directory: true, ..Opening::default() })?;
+            let found = root.open(&parse(path)?, OpenOptions { directory: true, ..OpenOptions::default() })?;
             let directory = found.directory()?;
             let mut names = Vec::new();
-            while let Some((name, node)) = directory.next(names.last().map(|(name, _): &(String, bool)| name.as_str()))
+            while let Some((name, node)) =
+                directory.next_entry(names.last().map(|(name, _): &(String, bool)| name.as_str()))
             {
                 names.push((name, node.is_directory()));
             }
             Ok(format!("{names:?}"))
         }
         Call::Stat(path) => {
-            let node = root.find(&resolve(path)?)?;
+            let node = root.find(&parse(path)?)?;
             Ok(format!("{} {}", node.is_directory(), node.len()))
         }
-        Call::CreateDirectory(path) => root.create_directory(&resolve(path)?).map(nothing),
-        Call::RemoveDirectory(path) => root.remove_directory(&resolve(path)?).map(nothing),
-        Call::RemoveFile(path) => root.remove_file(&resolve(path)?).map(nothing),
-        Call::Rename(from, to) => root.rename(&resolve(from)?, root, &resolve(to)?).map(nothing),
+        Call::CreateDirectory(path) => root.create_directory(&parse(path)?).map(nothing),
+        Call::RemoveDirectory(path) => root.remove_directory(&parse(path)?).map(nothing),
+        Call::RemoveFile(path) => root.remove_file(&parse(path)?).map(nothing),
+        Call::Rename(from, to) => root.rename(&parse(from)?, root, &parse(to)?).map(nothing),
     }
 }
 
-fn theirs(root: &str, call: &Call) -> std::io::Result<String> {
+fn run_on_os(root: &str, call: &Call) -> std::io::Result<String> {
     let at = |path: &str| format!("{root}/{path}");
     let nothing = |()| String::new();
     let mut options = std::fs::OpenOptions::new();
@@ -152,7 +158,7 @@ fn path() -> impl Strategy<Value = String> {
         |(names, double, end)| {
             let path = names.join(if double { "//" } else { "/" });
             let path = if end == 0 { format!("{path}/") } else { path };
-            resolve(&path).is_ok().then_some(path)
+            parse(&path).is_ok().then_some(path)
         },
     )
 }
@@ -176,22 +182,22 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-fn root() -> (Arc<Directory>, Arc<Quota>) {
-    let quota = Quota::new(1 << 20, 1_000);
-    (Directory::root(&quota).unwrap(), quota)
+fn root() -> (Arc<MemoryDirectory>, Arc<ScratchQuota>) {
+    let quota = ScratchQuota::new(1 << 20, 1_000);
+    (MemoryDirectory::root(&quota).unwrap(), quota)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_answers_as_this_machine_does(calls in proptest::collection::vec(call(), 1..30)) {
+    fn memory_behaves_like_the_file_system_of_the_os(calls in proptest::collection::vec(call(), 1..30)) {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().to_str().unwrap();
         let (root, quota) = root();
         for call in &calls {
-            let ours: Answer = ours(&root, call).map_err(code);
-            let theirs: Answer = theirs(base, call).map_err(|error| errno(&error));
+            let ours: CallResult = run_in_memory(&root, call).map_err(error_name);
+            let theirs: CallResult = run_on_os(base, call).map_err(|error| errno_name(&error));
             prop_assert_eq!(&ours, &theirs, "{:?}", call);
         }
         drop(root);
@@ -202,9 +208,9 @@ proptest! {
 #[test]
 fn an_open_file_outlives_its_name_and_keeps_its_room() {
     let (root, quota) = root();
-    let file = open(&root, "a", Opening { create: true, write: true, ..Opening::default() }).unwrap();
+    let file = open(&root, "a", OpenOptions { create: true, write: true, ..OpenOptions::default() }).unwrap();
     file.write(0, b"content").unwrap();
-    root.remove_file(&resolve("a").unwrap()).unwrap();
+    root.remove_file(&parse("a").unwrap()).unwrap();
     assert_eq!((file.read(0, 100), quota.used()), (b"content".to_vec(), (7, 2)));
     drop(file);
     assert_eq!(quota.used(), (0, 1));
@@ -213,33 +219,34 @@ fn an_open_file_outlives_its_name_and_keeps_its_room() {
 #[test]
 fn nothing_can_be_put_into_a_directory_that_was_removed() {
     let (root, _) = root();
-    root.create_directory(&resolve("a").unwrap()).unwrap();
-    let Ok(Node::Directory(open)) = root.find(&resolve("a").unwrap()) else { panic!("a directory") };
-    root.remove_directory(&resolve("a").unwrap()).unwrap();
-    assert_eq!(open.create_directory(&resolve("b").unwrap()), Err(ErrorCode::NoEntry));
+    root.create_directory(&parse("a").unwrap()).unwrap();
+    let Ok(MemoryNode::Directory(open)) = root.find(&parse("a").unwrap()) else { panic!("a directory") };
+    root.remove_directory(&parse("a").unwrap()).unwrap();
+    assert_eq!(open.create_directory(&parse("b").unwrap()), Err(ErrorCode::NoEntry));
     assert_eq!(open.parent().map(|parent| parent.inode), None);
 }
 
 #[test]
-fn directories_are_held_to_a_depth_however_they_get_there() {
+fn the_depth_of_directories_is_limited_for_create_and_rename() {
     let (root, _) = root();
     let mut here = Arc::clone(&root);
-    let a = resolve("a").unwrap();
-    for _ in 0..DEEPEST {
+    let a = parse("a").unwrap();
+    for _ in 0..MAX_DEPTH {
         here.create_directory(&a).unwrap();
         here = here.find(&a).unwrap().directory().unwrap();
     }
     assert_eq!(here.create_directory(&a), Err(ErrorCode::NameTooLong));
-    root.create_directory(&resolve("b").unwrap()).unwrap();
-    assert_eq!(root.rename(&resolve("b").unwrap(), &here, &a), Err(ErrorCode::NameTooLong));
+    root.create_directory(&parse("b").unwrap()).unwrap();
+    assert_eq!(root.rename(&parse("b").unwrap(), &here, &a), Err(ErrorCode::NameTooLong));
 }
 
 #[test]
-fn files_are_held_to_a_number() {
-    let quota = Quota::new(1 << 20, 3);
-    let root = Directory::root(&quota).unwrap();
-    let create = |name| open(&root, name, Opening { create: true, write: true, ..Opening::default() }).map(drop);
+fn the_number_of_files_is_limited() {
+    let quota = ScratchQuota::new(1 << 20, 3);
+    let root = MemoryDirectory::root(&quota).unwrap();
+    let create =
+        |name| open(&root, name, OpenOptions { create: true, write: true, ..OpenOptions::default() }).map(drop);
     assert_eq!((create("a"), create("b"), create("c")), (Ok(()), Ok(()), Err(ErrorCode::InsufficientSpace)));
-    root.remove_file(&resolve("a").unwrap()).unwrap();
+    root.remove_file(&parse("a").unwrap()).unwrap();
     assert_eq!(create("c"), Ok(()));
 }

@@ -4,67 +4,76 @@
 //! whole. Until then others read what was there before. Within the run a new file has its name from the moment it is opened: it can be
 //! opened again, looked at, renamed and removed.
 
-mod body;
 mod directory;
 mod file;
+mod file_content;
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-pub(crate) use directory::{Directory, Found, Opened};
-pub(crate) use file::File;
+pub(crate) use directory::{LookupResult, OpenedNode, UserDirectory};
+pub(crate) use file::UserFile;
 
-use super::failure::{Failure, Result};
+use super::error::{FilesystemError, Result};
 use super::memory;
-use crate::capability::{Level, Quota, Tree, TreeError};
-use crate::host::{Context, Halt};
+use crate::capability::{Level, QuotaKind, Tree, TreeError};
+use crate::host::{Context, LeaseLost};
 
 /// Names under which a run made files that are not committed yet: the directory's id and the name.
-type Unborn = HashMap<(String, String), Weak<file::Shared>>;
+type UncommittedFiles = HashMap<(String, String), Weak<file::SharedFile>>;
 
 /// The user's files as one run sees them.
 pub(crate) struct Mount {
     tree: Arc<dyn Tree>,
     context: Arc<Context>,
     /// Where files that are not written from beginning to end are kept meanwhile.
-    scratch: Arc<memory::Quota>,
+    scratch: Arc<memory::ScratchQuota>,
     /// Each open file has a clone.
-    open: Arc<()>,
+    open_count: Arc<()>,
     /// How many were opened.
-    opened: AtomicU64,
-    unborn: Mutex<Unborn>,
+    next_number: AtomicU64,
+    uncommitted: Mutex<UncommittedFiles>,
     /// Files that exist and are open for writing, by id: whoever opens one again writes to the same draft.
-    written: Mutex<HashMap<String, Weak<file::Shared>>>,
+    open_for_writing_by_id: Mutex<HashMap<String, Weak<file::SharedFile>>>,
     /// The lease was lost where it could not be told: in a stream that was dropped.
     lease_lost: AtomicBool,
 }
 
 impl Mount {
-    pub(crate) fn new(tree: Arc<dyn Tree>, context: Arc<Context>, scratch: Arc<memory::Quota>) -> Arc<Self> {
+    pub(crate) fn new(tree: Arc<dyn Tree>, context: Arc<Context>, scratch: Arc<memory::ScratchQuota>) -> Arc<Self> {
         let (open, opened, unborn, written, lease_lost) = Default::default();
-        Arc::new(Self { tree, context, scratch, open, opened, unborn, written, lease_lost })
+        Arc::new(Self {
+            tree,
+            context,
+            scratch,
+            open_count: open,
+            next_number: opened,
+            uncommitted: unborn,
+            open_for_writing_by_id: written,
+            lease_lost,
+        })
     }
 
     /// Waits for the user's files, unless the run is cancelled first.
-    async fn ask<T>(&self, work: impl Future<Output = Result<T, TreeError>>) -> Result<T> {
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, TreeError>>) -> Result<T> {
         if self.lease_lost.load(Ordering::Relaxed) {
-            return Err(Halt::LeaseLost.into());
+            return Err(LeaseLost::LeaseLost.into());
         }
         let answer = tokio::select! {
             biased;
             () = self.context.cancel.cancelled() => Err(TreeError::Cancelled),
             answer = work => answer,
         };
-        answer.map_err(|error| self.refused(error))
+        answer.map_err(|error| self.log_error(error))
     }
 
     /// The error code says too little to be of use to an author; the log says the rest.
-    fn refused(&self, error: TreeError) -> Failure {
+    fn log_error(&self, error: TreeError) -> FilesystemError {
         match &error {
-            TreeError::Denied(_) | TreeError::Name(_) | TreeError::Other(_) | TreeError::Full(_) => {
-                self.context.logs.line(Level::Warn, &format!("/files: {error}"));
+            TreeError::Denied(_) | TreeError::InvalidName(_) | TreeError::Other(_) | TreeError::QuotaExceeded(_) => {
+                self.context.logs.write_line(Level::Warn, &format!("/files: {error}"));
             }
             _ => {}
         }
@@ -72,48 +81,48 @@ impl Mount {
     }
 
     /// One change more: of names as of files there may be so many in a run.
-    fn count_change(&self) -> Result<()> {
+    fn check_change_quota(&self) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
         if meter.files.total() + meter.name_changes.get() >= capabilities.limits.files {
-            return Err(self.refused(TreeError::Full(Quota::Files)));
+            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Files)));
         }
         Ok(())
     }
 
     /// Bytes that are about to be written to a file.
-    fn count_bytes(&self, bytes: u64) -> Result<()> {
+    fn charge_bytes(&self, bytes: u64) -> Result<()> {
         let Context { meter, capabilities, .. } = &*self.context;
         if meter.file_bytes.get().saturating_add(bytes) > capabilities.limits.file_bytes {
-            return Err(self.refused(TreeError::Full(Quota::Storage)));
+            return Err(self.log_error(TreeError::QuotaExceeded(QuotaKind::Storage)));
         }
         meter.file_bytes.add(bytes);
         Ok(())
     }
 
     /// What could not be told to the guest: closing a file has no answer.
-    fn not_saved(&self, path: &str, failure: &Failure) {
+    fn report_unsaved(&self, path: &str, failure: &FilesystemError) {
         match failure {
-            Failure::Code(code) => {
+            FilesystemError::Code(code) => {
                 self.context.meter.files_not_saved.add(1);
                 // The text of the standard goes on with the name that POSIX has for it.
                 let reason = code.message().split(", similar").next().unwrap_or_default();
                 let message = format!("/files{path} was not saved when it was closed: {reason}");
-                self.context.logs.line(Level::Error, &message);
+                self.context.logs.write_line(Level::Error, &message);
             }
-            Failure::End(_) => self.lease_lost.store(true, Ordering::Relaxed),
+            FilesystemError::Trap(_) => self.lease_lost.store(true, Ordering::Relaxed),
         }
     }
 
-    fn unborn(&self) -> MutexGuard<'_, Unborn> {
-        self.unborn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn uncommitted(&self) -> MutexGuard<'_, UncommittedFiles> {
+        self.uncommitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self) -> MutexGuard<'_, HashMap<String, Weak<file::Shared>>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open_for_writing_by_id(&self) -> MutexGuard<'_, HashMap<String, Weak<file::SharedFile>>> {
+        self.open_for_writing_by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A file of this run that is not committed yet.
-    fn unborn_at(&self, directory: &str, name: &str) -> Option<Arc<file::Shared>> {
-        self.unborn().get(&(directory.to_owned(), name.to_owned())).and_then(Weak::upgrade)
+    fn find_uncommitted(&self, directory: &str, name: &str) -> Option<Arc<file::SharedFile>> {
+        self.uncommitted().get(&(directory.to_owned(), name.to_owned())).and_then(Weak::upgrade)
     }
 }

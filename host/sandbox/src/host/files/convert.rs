@@ -1,20 +1,20 @@
 //! Between the contract's records and the host's.
 
-use super::super::argument::{MAX_KIND, MAX_MIME, MAX_NAME, check, check_some};
-use super::{METADATA, check_batch, json_weight, object, wit};
-use crate::capability::{Details, Entry, Error, File, Folder, Listing, Object, Reference, Stored, Target};
+use super::super::argument::{MAX_DOCTYPE, MAX_MIME, MAX_NAME, check_length, check_optional_length};
+use super::{MAX_METADATA, check_batch, json_weight, parse_object, wit};
+use crate::capability::{CapabilityError, Details, Entry, File, Folder, Listing, Object, Reference, SavedFile, Target};
 
 /// Reads the target of a file.
-pub(in crate::host) fn target(to: wit::Target) -> Result<Target, Error> {
-    if to.metadata.len() as u64 > METADATA {
-        return Err(Error::TooLarge(METADATA));
+pub(in crate::host) fn parse_target(to: wit::Target) -> Result<Target, CapabilityError> {
+    if to.metadata.len() as u64 > MAX_METADATA {
+        return Err(CapabilityError::TooLarge(MAX_METADATA));
     }
-    check("folder", &to.folder, MAX_NAME)?;
-    check("name", &to.name, MAX_NAME)?;
-    check_some("key", to.key.as_ref(), MAX_NAME)?;
-    check_some("mime", to.mime.as_ref(), MAX_MIME)?;
+    check_length("folder", &to.folder, MAX_NAME)?;
+    check_length("name", &to.name, MAX_NAME)?;
+    check_optional_length("key", to.key.as_ref(), MAX_NAME)?;
+    check_optional_length("mime", to.mime.as_ref(), MAX_MIME)?;
     // An empty text stands for no metadata, so that a guest without a JSON library can save files too.
-    let metadata = if to.metadata.is_empty() { Object::new() } else { object("metadata", &to.metadata)? };
+    let metadata = if to.metadata.is_empty() { Object::new() } else { parse_object("metadata", &to.metadata)? };
     Ok(Target {
         folder: to.folder,
         name: to.name,
@@ -22,7 +22,7 @@ pub(in crate::host) fn target(to: wit::Target) -> Result<Target, Error> {
         mime: to.mime,
         created_at: to.created_at,
         metadata,
-        references: references(to.references)?,
+        references: parse_references(to.references)?,
     })
 }
 
@@ -36,11 +36,11 @@ pub(super) fn weight(to: &wit::Target) -> u64 {
 }
 
 /// Reads references.
-pub(super) fn references(references: Vec<wit::Reference>) -> Result<Vec<Reference>, Error> {
+pub(super) fn parse_references(references: Vec<wit::Reference>) -> Result<Vec<Reference>, CapabilityError> {
     check_batch("references", references.len())?;
     for reference in &references {
-        check("references.kind", &reference.kind, MAX_KIND)?;
-        check("references.id", &reference.id, MAX_NAME)?;
+        check_length("references.kind", &reference.kind, MAX_DOCTYPE)?;
+        check_length("references.id", &reference.id, MAX_NAME)?;
     }
     Ok(references.into_iter().map(|reference| Reference { doctype: reference.kind, id: reference.id }).collect())
 }
@@ -68,7 +68,7 @@ impl From<Entry> for wit::Entry {
 
 impl From<Listing> for wit::Page {
     fn from(listing: Listing) -> Self {
-        Self { entries: listing.entries.into_iter().map(Into::into).collect(), next: listing.next }
+        Self { entries: listing.entries.into_iter().map(Into::into).collect(), next: listing.next_cursor }
     }
 }
 
@@ -85,8 +85,8 @@ impl From<Details> for wit::Details {
     }
 }
 
-impl From<Stored> for wit::Stored {
-    fn from(stored: Stored) -> Self {
-        Self { file: stored.file.into(), outcome: stored.written.into() }
+impl From<SavedFile> for wit::Stored {
+    fn from(stored: SavedFile) -> Self {
+        Self { file: stored.file.into(), outcome: stored.outcome.into() }
     }
 }

@@ -3,16 +3,16 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(line: &[u8]) -> String {
-    match Status::read(line) {
-        Status::Message(Message { kind, message, no_retry }) => format!("{kind} | {message} | {no_retry}"),
-        Status::Unreadable(Unreadable { why, error }) => format!("unreadable, {error:?}: {why}"),
-        Status::Other => "other".to_owned(),
+    match StatusLine::parse(line) {
+        StatusLine::Message(Message { kind, message, no_retry }) => format!("{kind} | {message} | {no_retry}"),
+        StatusLine::Malformed(MalformedStatus { reason: why, error }) => format!("unreadable, {error:?}: {why}"),
+        StatusLine::Other => "other".to_owned(),
     }
 }
 
 /// What `json.Unmarshal` of Go 1.24 makes of these lines, into the structure that Cozy has.
 #[test]
-fn what_go_reads_is_read() {
+fn every_line_that_go_accepts_is_accepted() {
     for (line, expected) in [
         (&br#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#[..], "critical | LOGIN_FAILED | true"),
         (br#"{"type":"critical","message":"LOGIN_FAILED","no_retry":null}"#, "critical | LOGIN_FAILED | false"),
@@ -50,7 +50,7 @@ fn what_go_reads_is_read() {
 }
 
 #[test]
-fn what_looks_like_a_status_and_is_none_is_unreadable() {
+fn an_invalid_status_line_is_malformed() {
     for (line, expected) in [
         (r#"{"type":"critical","message":5}"#, r#"unreadable, Some(""): its `message` is a number"#),
         (
@@ -77,15 +77,15 @@ fn what_looks_like_a_status_and_is_none_is_unreadable() {
         (r#"{"type":"info","message":"A""#, None),
         (r#"{"type":"toto""#, None),
     ] {
-        match Status::read(line.as_bytes()) {
-            Status::Unreadable(unreadable) => assert_eq!(unreadable.error.as_deref(), error, "{line}"),
+        match StatusLine::parse(line.as_bytes()) {
+            StatusLine::Malformed(unreadable) => assert_eq!(unreadable.error.as_deref(), error, "{line}"),
             other => panic!("{line}: {other:?}"),
         }
     }
 }
 
 #[test]
-fn what_looks_like_none_is_text() {
+fn a_line_unlike_a_status_is_text() {
     for line in [
         "",
         "plain",
@@ -142,28 +142,28 @@ proptest! {
     /// Whatever is valid JSON with a readable type says the same here as in a plain reading of it.
     #[test]
     fn any_line_is_read_without_a_panic(line in json_like()) {
-        let status = Status::read(&line);
+        let status = StatusLine::parse(&line);
         if let Ok(serde_json::Value::Object(object)) = serde_json::from_slice(&line)
             && let Some(kind @ ("critical" | "info")) = object.get("type").and_then(|kind| kind.as_str())
         {
             match status {
-                Status::Message(message) => prop_assert_eq!(message.kind, kind),
-                Status::Unreadable(unreadable) => prop_assert_eq!(unreadable.error.is_some(), kind == "critical"),
-                Status::Other => prop_assert!(false, "{}", String::from_utf8_lossy(&line)),
+                StatusLine::Message(message) => prop_assert_eq!(message.kind, kind),
+                StatusLine::Malformed(unreadable) => prop_assert_eq!(unreadable.error.is_some(), kind == "critical"),
+                StatusLine::Other => prop_assert!(false, "{}", String::from_utf8_lossy(&line)),
             }
         }
     }
 
     /// A critical line that is damaged at any place is still a critical line, or does not go unnoticed.
     #[test]
-    fn damage_is_noticed(at in 20_usize..60, byte in any::<u8>(), removed in 0_usize..3) {
+    fn damage_is_detected(at in 20_usize..60, byte in any::<u8>(), removed in 0_usize..3) {
         let mut line = br#"{"type":"critical","message":"LOGIN_FAILED","no_retry":true}"#.to_vec();
         let at = at.min(line.len());
         line.splice(at..(at + removed).min(line.len()), [byte]);
-        let noticed = match Status::read(&line) {
-            Status::Message(message) => message.weight() == Weight::Critical,
-            Status::Unreadable(unreadable) => unreadable.error.is_some(),
-            Status::Other => false,
+        let noticed = match StatusLine::parse(&line) {
+            StatusLine::Message(message) => message.severity() == Severity::Critical,
+            StatusLine::Malformed(unreadable) => unreadable.error.is_some(),
+            StatusLine::Other => false,
         };
         prop_assert!(noticed, "{}", String::from_utf8_lossy(&line));
     }

@@ -1,0 +1,104 @@
+//! The child's side: locks itself in, then reads, compiles and writes.
+
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::process::ExitCode;
+
+use super::{CompileLimits, jail};
+use crate::engine;
+use crate::inspect::MAX_COMPONENT_SIZE;
+
+/// Exit code for a component that cannot be compiled; standard error says why.
+pub(super) const EXIT_REJECTED: u8 = 1;
+/// Exit code for a machine on which the compiler cannot be locked in, or cannot work.
+const EXIT_UNAVAILABLE: u8 = 3;
+
+/// What the child is told on its command line: `--memory-bytes N --cpu-seconds N --memory-reservation N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompilerArguments {
+    /// Bytes of address space.
+    pub memory_bytes: u64,
+    /// Seconds on a processor.
+    pub cpu_seconds: u64,
+    /// Bytes of address space that the code may expect behind a memory.
+    pub memory_reservation: u64,
+}
+
+impl CompilerArguments {
+    pub(super) fn new(limits: CompileLimits, memory_reservation: u64) -> Self {
+        Self { memory_bytes: limits.memory, cpu_seconds: limits.cpu.as_secs().max(1), memory_reservation }
+    }
+
+    pub(super) fn to_args(self) -> [OsString; 3] {
+        let Self { memory_bytes, cpu_seconds, memory_reservation } = self;
+        [
+            format!("--memory-bytes={memory_bytes}").into(),
+            format!("--cpu-seconds={cpu_seconds}").into(),
+            format!("--memory-reservation={memory_reservation}").into(),
+        ]
+    }
+}
+
+/// All that the child process of [`CompilerFailed::Child`](super::Compiler::Child) does: gives up every right, reads a component from standard
+/// input, writes its machine code to standard output. To be called before the process has a second thread.
+#[must_use]
+pub fn compile_standard_input(arguments: CompilerArguments) -> ExitCode {
+    match compile(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, error)) => {
+            eprintln!("{error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn compile(arguments: CompilerArguments) -> Result<(), (u8, String)> {
+    let unable = |error: &dyn std::fmt::Display| (EXIT_UNAVAILABLE, error.to_string());
+    jail::apply_limits(arguments).map_err(|error| unable(&error))?;
+    // Made before the filter: it asks the system for things that compiling does not need.
+    let engine = engine::new_compiler_engine(arguments.memory_reservation).map_err(|error| unable(&error))?;
+    jail::apply_syscall_filter().map_err(|error| unable(&error))?;
+    let mut component = Vec::new();
+    let most = MAX_COMPONENT_SIZE as u64 + 1;
+    std::io::stdin().lock().take(most).read_to_end(&mut component).map_err(|error| unable(&error))?;
+    let code = engine.precompile_component(&component).map_err(|error| (EXIT_REJECTED, format!("{error:#}")))?;
+    let mut output = std::io::stdout().lock();
+    output.write_all(&code).and_then(|()| output.flush()).map_err(|error| unable(&error))
+}
+
+/// One thing that a locked-in compiler tried, and what it was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JailProbe {
+    /// What was tried.
+    pub operation: &'static str,
+    /// `None`: it succeeded, so the lock does not hold.
+    pub denial: Option<String>,
+}
+
+/// Locks this process in as [`compile_standard_input`] does, then tries what a compiler has no business with. The process is of no other
+/// use afterwards.
+///
+/// # Errors
+/// It cannot be locked in at all.
+pub fn probe_jail(arguments: CompilerArguments) -> Result<Vec<JailProbe>, String> {
+    jail::apply_limits(arguments).and_then(|()| jail::apply_syscall_filter()).map_err(|error| error.to_string())?;
+    let attempt = |what, result: std::io::Result<()>| JailProbe {
+        operation: what,
+        denial: result.err().map(|error| error.to_string()),
+    };
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).map(drop);
+    // The address is one that nobody listens on: only a socket that cannot be made is a refusal.
+    let connect = match std::net::TcpStream::connect(("127.0.0.1", 9)) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+        other => other.map(drop),
+    };
+    Ok(vec![
+        attempt("open a socket", socket),
+        attempt("connect to an address", connect),
+        attempt("run a program", std::process::Command::new("/bin/true").status().map(drop)),
+        attempt("start a thread", std::thread::Builder::new().spawn(|| ()).map(drop)),
+        attempt("read a file", std::fs::File::open("/etc/passwd").map(drop)),
+        attempt("write a file", std::fs::File::create("/tmp/konnector-compiler").map(drop)),
+        attempt("list a folder", std::fs::read_dir("/").map(drop)),
+    ])
+}

@@ -1,0 +1,161 @@
+//! The parent's side: feeds the child, bounds what it answers, and finds the words for how it ended.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, Command};
+
+use super::child_side::{CompilerArguments, EXIT_REJECTED};
+use super::{CompileLimit, CompileLimits};
+use crate::error::Error;
+use konnector_egress::text;
+
+/// Bytes of the child's standard error that are read.
+const MAX_STDERR: u64 = 16 << 10;
+/// Bytes of it that are told.
+const MAX_ERROR_LENGTH: usize = 2 << 10;
+/// What Rust's standard library says before it aborts for want of memory.
+const OUT_OF_MEMORY_MESSAGE: &str = "memory allocation of";
+
+/// Compiles in a child. The child is killed when this future is dropped.
+pub(super) async fn compile(
+    program: &Path,
+    args: &[OsString],
+    limits: CompileLimits,
+    memory_reservation: u64,
+    component: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let failed = |error: std::io::Error| Error::CompilerFailed(format!("{} cannot be run: {error}", program.display()));
+    let mut child = Command::new(program)
+        .args(args)
+        .args(CompilerArguments::new(limits, memory_reservation).to_args())
+        // The server's environment may hold secrets, and says nothing that a compiler needs.
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    match tokio::time::timeout(limits.wall, run_child(&mut child, component, limits.code)).await {
+        Ok(answer) => interpret_output(answer.map_err(failed)?, limits),
+        Err(_) => {
+            child.kill().await.map_err(failed)?;
+            Err(Error::CompileLimit(CompileLimit::Wall(limits.wall)))
+        }
+    }
+}
+
+/// What a child that ended left behind.
+struct ChildOutput {
+    status: ExitStatus,
+    /// At most one byte more than allowed.
+    code: Vec<u8>,
+    stderr: String,
+}
+
+async fn run_child(child: &mut Child, component: &[u8], most: u64) -> std::io::Result<ChildOutput> {
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // A child that ended before it read everything says why in another way.
+            let _ = stdin.write_all(component).await;
+        }
+    };
+    let (status, (), code, said) =
+        tokio::join!(child.wait(), feed, read(stdout, most.saturating_add(1)), read(stderr, MAX_STDERR));
+    Ok(ChildOutput { status: status?, code: code?, stderr: String::from_utf8_lossy(&said?).into_owned() })
+}
+
+/// Closes the pipe after `most` bytes, so that a child that writes more is ended by it.
+async fn read(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.take(most).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
+}
+
+fn interpret_output(
+    ChildOutput { status, code, stderr: said }: ChildOutput,
+    limits: CompileLimits,
+) -> Result<Vec<u8>, Error> {
+    if code.len() as u64 > limits.code {
+        return Err(Error::CompileLimit(CompileLimit::Code(limits.code)));
+    }
+    if status.success() {
+        return Ok(code);
+    }
+    // A part of it may be the component's own names.
+    let said = text::truncate(text::sanitize(said.trim()), MAX_ERROR_LENGTH);
+    let signal = status.signal().and_then(rustix::process::Signal::from_named_raw);
+    Err(match (status.code(), signal) {
+        (_, Some(rustix::process::Signal::XCPU)) => Error::CompileLimit(CompileLimit::Cpu(limits.cpu)),
+        (_, Some(rustix::process::Signal::ABORT)) if said.contains(OUT_OF_MEMORY_MESSAGE) => {
+            Error::CompileLimit(CompileLimit::Memory(limits.memory))
+        }
+        (Some(code), _) if code == i32::from(EXIT_REJECTED) => Error::Compile(said),
+        _ if said.is_empty() => Error::CompilerFailed(format!("it ended with {status}")),
+        _ => Error::CompilerFailed(format!("it ended with {status}: {said}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A child that runs a shell script in place of the compiler.
+    async fn shell(script: &str, limits: CompileLimits, component: &[u8]) -> Result<Vec<u8>, Error> {
+        compile(Path::new("/bin/sh"), &["-c".into(), script.into()], limits, 0, component).await
+    }
+
+    fn small_limits() -> CompileLimits {
+        CompileLimits { wall: Duration::from_secs(20), code: 1_000, ..CompileLimits::default() }
+    }
+
+    #[tokio::test]
+    async fn the_child_is_given_the_component_and_nothing_else() {
+        assert_eq!(shell("/bin/cat", small_limits(), b"bytes").await.unwrap(), b"bytes");
+        let environment = shell("/usr/bin/env", small_limits(), b"").await.unwrap();
+        let environment = String::from_utf8(environment).unwrap();
+        // What a shell sets by itself.
+        let foreign = environment
+            .lines()
+            .find(|line| !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|name| line.starts_with(name)));
+        assert_eq!(foreign, None);
+    }
+
+    #[tokio::test]
+    async fn each_exit_has_its_error_message() {
+        let refused = shell("echo 'bad type' >&2; exit 1", small_limits(), b"").await.unwrap_err();
+        insta::assert_snapshot!(refused, @"the component cannot be compiled: bad type");
+        let odd = shell("exit 7", small_limits(), b"").await.unwrap_err();
+        insta::assert_snapshot!(odd, @"the compiler failed: it ended with exit status: 7");
+        let many = shell("/usr/bin/head -c 1001 /dev/zero", small_limits(), b"").await.unwrap_err();
+        insta::assert_snapshot!(many, @"compiling the component takes more than 1000 bytes of machine code: build it optimised and stripped, and split what is very large; nothing that a konnector needs comes near");
+        let missing = compile(Path::new("/nowhere"), &[], small_limits(), 0, b"").await.unwrap_err();
+        insta::assert_snapshot!(missing, @"the compiler failed: /nowhere cannot be run: No such file or directory (os error 2)");
+    }
+
+    #[tokio::test]
+    async fn a_child_that_takes_too_long_is_killed() {
+        let limits = CompileLimits { wall: Duration::from_millis(200), ..small_limits() };
+        let started = std::time::Instant::now();
+        // It neither reads what it is given nor ends.
+        let error = shell("exec /bin/sleep 600", limits, &[0; 1 << 20]).await.unwrap_err();
+        assert!(matches!(error, Error::CompileLimit(CompileLimit::Wall(_))), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_child_with_endless_output_is_killed() {
+        let error = shell("exec /bin/cat /dev/zero", small_limits(), b"").await.unwrap_err();
+        assert!(matches!(error, Error::CompileLimit(CompileLimit::Code(1_000))), "{error}");
+    }
+}

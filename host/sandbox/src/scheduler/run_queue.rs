@@ -1,0 +1,131 @@
+//! What the threads for guests share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Runnable;
+use super::fair::{FairQueue, VirtualRuntime};
+use super::waiting_runtime::WaitingRuntime;
+use crate::ticker::FastTicks;
+
+pub(super) struct RunQueue {
+    state: Mutex<RunQueueState>,
+    /// A task came, or the threads are to end.
+    changed: Condvar,
+    waiting_runtime: Arc<WaitingRuntime>,
+    fast_ticks: FastTicks,
+    /// Tasks that are not gone yet.
+    alive_tasks: AtomicUsize,
+    stopped: CancellationToken,
+}
+
+struct RunQueueState {
+    queue: FairQueue<Runnable>,
+    /// Threads that wait for a task.
+    idle_threads: usize,
+}
+
+impl RunQueue {
+    pub(super) fn new(threads: usize, demand: Arc<WaitingRuntime>, hurry: FastTicks) -> Self {
+        Self {
+            state: Mutex::new(RunQueueState { queue: FairQueue::new(threads), idle_threads: 0 }),
+            changed: Condvar::new(),
+            waiting_runtime: demand,
+            fast_ticks: hurry,
+            alive_tasks: AtomicUsize::new(0),
+            stopped: CancellationToken::new(),
+        }
+    }
+
+    pub(super) const fn demand(&self) -> &Arc<WaitingRuntime> {
+        &self.waiting_runtime
+    }
+
+    /// Has a task wait for its turn. A task that yields on its thread needs nobody to be woken: the thread looks for the next one right after.
+    pub(super) fn push(&self, runnable: Runnable, yields: bool) {
+        let runtime = runnable.metadata().runtime();
+        let mut state = self.state();
+        state.queue.push(runtime, runnable);
+        self.waiting_runtime.set(state.queue.min_waiting_runtime());
+        let idle = state.idle_threads > 0;
+        drop(state);
+        if yields {
+            return;
+        }
+        if idle {
+            self.changed.notify_one();
+        } else {
+            self.fast_ticks.request();
+        }
+    }
+
+    /// Ends the turn of a thread, if it had one, and waits for its next. `None` when the threads are to end.
+    pub(super) fn next_task(&self, thread: usize, ended: Option<VirtualRuntime>) -> Option<(VirtualRuntime, Runnable)> {
+        let mut state = self.state();
+        if let Some(runtime) = ended {
+            state.queue.end_turn(thread, runtime);
+        }
+        let next = loop {
+            if let Some(next) = state.queue.start_turn(thread) {
+                break next;
+            }
+            if self.stopped.is_cancelled() && self.alive_tasks.load(Ordering::SeqCst) == 0 {
+                return None;
+            }
+            state.idle_threads += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle_threads -= 1;
+        };
+        let least = state.queue.min_waiting_runtime();
+        self.waiting_runtime.set(least);
+        let waits_in_vain = least.is_some() && state.idle_threads == 0;
+        drop(state);
+        if waits_in_vain {
+            self.fast_ticks.request();
+        }
+        Some(next)
+    }
+
+    /// Ends all tasks at their next turn, and then the threads.
+    pub(super) fn stop(&self) {
+        self.stopped.cancel();
+        self.wake_all();
+    }
+
+    /// For a new task: the threads go on as long as the guard lives.
+    pub(super) fn register_task(this: &Arc<Self>) -> AliveGuard {
+        this.alive_tasks.fetch_add(1, Ordering::SeqCst);
+        AliveGuard(Arc::clone(this))
+    }
+
+    fn wake_all(&self) {
+        // Between its look at `alive` and its wait, a thread holds the lock.
+        drop(self.state());
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, RunQueueState> {
+        // Nothing that holds the lock can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Part of each task.
+pub(super) struct AliveGuard(Arc<RunQueue>);
+
+impl AliveGuard {
+    /// Resolves when the task is to end.
+    pub(super) async fn stopped(&self) {
+        self.0.stopped.cancelled().await;
+    }
+}
+
+impl Drop for AliveGuard {
+    fn drop(&mut self) {
+        if self.0.alive_tasks.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.stopped.is_cancelled() {
+            self.0.wake_all();
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Work of host functions that is done beside the guest instead of on its stack.
+//!
+//! A host function runs on the stack of the guest that called it, and a stack keeps every page that was ever touched. An HTTP exchange goes
+//! thirty calls deep; while it waits for its vendor, those pages would be most of what a run holds. So the exchange is polled by whoever
+//! polls the guest, in the same task: it is still billed to the run and gone when the run is.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+/// The work of one run. A guest waits for one thing at a time, so there is rarely more than one piece.
+#[derive(Default)]
+pub(crate) struct SideTasks(Mutex<Vec<BoxFuture<'static, ()>>>);
+
+impl SideTasks {
+    /// Has work done; `None` when nobody polls it any more, which is when the run is being dropped. Dropping the future drops the work at
+    /// the task's next turn.
+    pub(crate) async fn run<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> Option<T> {
+        self.spawn(work).await.ok()
+    }
+
+    /// The same for who waits on another task. To be called by a host function: the work is polled first when the guest waits for something.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: BoxFuture<'static, T>) -> oneshot::Receiver<T> {
+        let (mut sender, receiver) = oneshot::channel();
+        let piece = async move {
+            let value = tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                value = work => value,
+            };
+            // Nobody waits for the answer any more: nothing to do.
+            drop(sender.send(value));
+        };
+        self.tasks().push(Box::pin(piece));
+        receiver
+    }
+
+    /// Polls all pieces; answers whether one of them was finished, so that the guest can go on.
+    fn poll(&self, context: &mut Context<'_>) -> bool {
+        // Taken out, because a piece that is dropped may call anything.
+        let mut pieces = std::mem::take(&mut *self.tasks());
+        let before = pieces.len();
+        pieces.retain_mut(|piece| piece.as_mut().poll(context).is_pending());
+        let finished = pieces.len() < before;
+        self.tasks().append(&mut pieces);
+        finished
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<BoxFuture<'static, ()>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A guest and the work beside it, as one future.
+pub(crate) struct GuestWithTasks<F> {
+    guest: Pin<Box<F>>,
+    tasks: Arc<SideTasks>,
+}
+
+impl<F: Future> GuestWithTasks<F> {
+    pub(crate) fn new(guest: F, beside: Arc<SideTasks>) -> Self {
+        Self { guest: Box::pin(guest), tasks: beside }
+    }
+}
+
+impl<F: Future> Future for GuestWithTasks<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        loop {
+            if let Poll::Ready(output) = self.guest.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
+            if !self.tasks.poll(context) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn side_tasks_run_while_the_guest_waits_for_them() {
+        let beside = Arc::new(SideTasks::default());
+        let of_guest = Arc::clone(&beside);
+        let guest = async move {
+            let slow = of_guest.run(Box::pin(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                1
+            }));
+            let quick = of_guest.run(Box::pin(async { 2 }));
+            tokio::join!(slow, quick)
+        };
+        assert_eq!(GuestWithTasks::new(guest, beside).await, (Some(1), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn an_abandoned_side_task_is_dropped() {
+        struct DroppedFlag(Arc<AtomicBool>);
+        impl Drop for DroppedFlag {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let (beside, dropped) = (Arc::new(SideTasks::default()), Arc::new(AtomicBool::new(false)));
+        let (of_guest, sets) = (Arc::clone(&beside), DroppedFlag(Arc::clone(&dropped)));
+        let guest = async move {
+            let work = of_guest.run(Box::pin(async move {
+                let _sets = sets;
+                std::future::pending::<()>().await;
+            }));
+            assert!(tokio::time::timeout(Duration::from_millis(10), work).await.is_err());
+            tokio::task::yield_now().await;
+        };
+        GuestWithTasks::new(guest, beside).await;
+        assert!(dropped.load(Ordering::SeqCst));
+    }
+}

@@ -1,0 +1,62 @@
+//! Removing an instance with everything it has.
+
+use crate::changes::Changes;
+use crate::error::{Error, Result};
+use crate::fsck::DocumentSchema;
+use crate::id::{DocRef, InstanceId};
+use crate::key;
+use crate::kv::{Batch, CommitOutcome};
+use crate::store::Store;
+
+/// How many entries are removed in one commit.
+const DELETE_BATCH_SIZE: usize = 200;
+
+impl Store {
+    /// Removes all documents of an instance with their contents and their places in the queue and the schedule, then its indexes and the
+    /// traces of earlier deletions. Who reads a content reads it to its end; a content stays while a backup is made that may need it.
+    ///
+    /// Works in many commits and can be repeated after a failure; nobody may write to the instance meanwhile.
+    ///
+    /// # Errors
+    /// [`crate::Conflict::Running`] while one of its jobs runs, [`Error::Invalid`] for [`InstanceId::global`]; like
+    /// [`Store::commit`] otherwise.
+    pub async fn delete_instance(&self, schema: &dyn DocumentSchema, instance: &InstanceId) -> Result<()> {
+        if instance.is_global() {
+            let reason = "what belongs to no instance cannot be erased".to_owned();
+            return Err(Error::Invalid { field: "instance id", reason });
+        }
+        for doctype in self.doctypes(instance)? {
+            loop {
+                let documents = self.page(instance, &doctype, None, DELETE_BATCH_SIZE)?.documents;
+                if documents.is_empty() {
+                    break;
+                }
+                let (mut changes, mut contents) = (Changes::new(), Vec::new());
+                for document in documents {
+                    let at = DocRef::new(instance, &doctype, document.id);
+                    match schema.links(&at, &document.body) {
+                        Ok(links) => contents.extend(links.blobs.into_iter().map(|link| link.blob)),
+                        Err(reason) => {
+                            tracing::error!(document = %at, reason, "its contents stay until fsck --repair or the next sweep");
+                        }
+                    }
+                    changes.purge(at, &document.rev);
+                }
+                self.commit(changes).await?;
+                self.remove_blobs(contents).await;
+            }
+        }
+        let range = key::of_instance(instance);
+        loop {
+            let mut batch = Batch::default();
+            for (key, _) in self.kv().scan(&range.from, &range.to, DELETE_BATCH_SIZE, false)? {
+                batch.remove(key);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            // Without checks it cannot be refused.
+            let _: CommitOutcome = self.kv().commit(batch).await?;
+        }
+    }
+}

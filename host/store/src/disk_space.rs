@@ -1,0 +1,84 @@
+//! Room on the disk: a reserve that new data may not use, and a ballast to throw off when all is full.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The reserve on a large disk, in bytes.
+const MAX_DEFAULT_RESERVE_BYTES: u64 = 256 << 20;
+/// On a small one, this part of it.
+const RESERVE_DIVISOR: u64 = 20;
+/// The ballast is this part of the reserve.
+const BALLAST_DIVISOR: u64 = 8;
+
+/// Watches the disk that a data folder is on.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskSpace {
+    dir: PathBuf,
+    reserve_bytes: u64,
+}
+
+impl DiskSpace {
+    /// `reserve` in bytes; by default 256 MiB or a twentieth of the disk, whichever is less.
+    pub(crate) fn new(dir: &Path, reserve: Option<u64>) -> Result<Self> {
+        let (_, size) = free_and_total_bytes(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            reserve_bytes: reserve.unwrap_or_else(|| MAX_DEFAULT_RESERVE_BYTES.min(size / RESERVE_DIVISOR)),
+        })
+    }
+
+    /// Refuses new data when it would use the reserve.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let (free, _) = free_and_total_bytes(&self.dir)?;
+        if free < self.reserve_bytes {
+            return Err(Error::DiskFull { path: self.dir.clone(), free, reserve: self.reserve_bytes });
+        }
+        Ok(())
+    }
+
+    /// Throws the ballast off when there is no room even to start.
+    pub(crate) fn release_ballast(&self) -> Result<()> {
+        let ballast = self.ballast_path();
+        if free_and_total_bytes(&self.dir)?.0 < self.reserve_bytes / BALLAST_DIVISOR && ballast.exists() {
+            fs::remove_file(&ballast).map_err(Error::io("remove", &ballast))?;
+            tracing::warn!(
+                "the disk is full: the ballast was thrown off, so that there is room to start; free some space"
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes the ballast on where there is room for it. Without it everything works, but for a start on a full disk.
+    pub(crate) fn allocate_ballast(&self) {
+        let (ballast, size) = (self.ballast_path(), self.reserve_bytes / BALLAST_DIVISOR);
+        let enough =
+            free_and_total_bytes(&self.dir).is_ok_and(|(free, _)| free >= self.reserve_bytes.saturating_add(size));
+        if size == 0 || !enough || ballast.exists() {
+            return;
+        }
+        let taken = File::create(&ballast).and_then(|file| {
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).map_err(io::Error::from)
+        });
+        if let Err(error) = taken {
+            tracing::debug!(%error, "no ballast is kept");
+            let _ = fs::remove_file(&ballast);
+        }
+    }
+
+    fn ballast_path(&self) -> PathBuf {
+        self.dir.join("BALLAST")
+    }
+}
+
+/// How much is free for us, and how large the disk is, in bytes.
+fn free_and_total_bytes(dir: &Path) -> Result<(u64, u64)> {
+    let room = rustix::fs::statvfs(dir).map_err(|error| Error::io("look at the disk of", dir)(error.into()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(room.f_frsize);
+    Ok((bytes(room.f_bavail), bytes(room.f_blocks)))
+}

@@ -1,0 +1,201 @@
+//! Whose turn it is among the ready jobs.
+//!
+//! A ready job's key is `<class> <instance> <lane> <time> <job>`: a lane holds the jobs with one lock, or all without any. One seek finds the
+//! first job of a class, of an instance, of a lane; so a claim costs as many reads as there are classes with ready work and jobs it
+//! takes, however many wait.
+//!
+//! Among classes, the instance that was served least recently comes first, then the older job. In a class, instances take turns; in an
+//! instance, lanes do; in a lane, jobs come in the order of their time. So nobody waits for more than one turn of each of the others.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{LockHolder, QueuedJob};
+use crate::error::{Error, Result};
+use crate::id::InstanceId;
+use crate::key::{self, KeyRange, ReadyKey};
+use crate::kv::Kv;
+use crate::view;
+
+/// How many positions are remembered. Forgetting them is unfair to nobody for longer than one turn.
+const MAX_REMEMBERED_POSITIONS: usize = 50_000;
+
+/// Who was served last. Each process has its own; they are about fairness, not about correctness.
+#[derive(Default)]
+pub(crate) struct RoundRobin(Mutex<RoundRobinState>);
+
+#[derive(Default)]
+struct RoundRobinState {
+    /// Counts the jobs handed out.
+    count: u64,
+    /// When, by that count, an instance was served.
+    instances: HashMap<[u8; 16], u64>,
+    /// The instance that a class served last.
+    classes: HashMap<[u8; 8], [u8; 16]>,
+    /// The lane that an instance's class served last.
+    lanes: HashMap<([u8; 8], [u8; 16]), [u8; 8]>,
+}
+
+impl RoundRobin {
+    fn state(&self) -> MutexGuard<'_, RoundRobinState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A job of this place was taken.
+    fn record_served(&self, place: &ReadyKey) {
+        let mut served = self.state();
+        if served.instances.len().max(served.lanes.len()).max(served.classes.len()) >= MAX_REMEMBERED_POSITIONS {
+            *served = RoundRobinState { count: served.count, ..RoundRobinState::default() };
+        }
+        served.count += 1;
+        let count = served.count;
+        served.instances.insert(place.instance, count);
+        served.classes.insert(place.class, place.instance);
+        served.lanes.insert((place.class, place.instance), place.lane);
+    }
+}
+
+/// A walk over the ready jobs, which hands out the one whose turn it is, again and again.
+pub(super) struct ReadyScan<'a> {
+    kv: &'a dyn Kv,
+    round_robin: &'a RoundRobin,
+    /// The next job of each class that may have one.
+    heads: Vec<ClassHead>,
+    /// Entries handed out or found unfit by this walk.
+    visited: HashSet<Vec<u8>>,
+    /// Locks held, or given away by this walk.
+    locks: HashSet<(InstanceId, String)>,
+}
+
+/// The next job of a class.
+pub(super) struct ClassHead {
+    pub(super) key: ReadyKey,
+    pub(super) queued: QueuedJob,
+}
+
+impl<'a> ReadyScan<'a> {
+    pub(super) fn new(kv: &'a dyn Kv, turns: &'a RoundRobin) -> Result<Self> {
+        let mut walk =
+            Self { kv, round_robin: turns, heads: Vec::new(), visited: HashSet::new(), locks: HashSet::new() };
+        let mut range = key::ready();
+        while let Some((key, _)) = kv.scan(&range.from, &range.to, 1, false)?.pop() {
+            let Some(place) = ReadyKey::parse(&key) else {
+                range.start_after(&key);
+                continue;
+            };
+            range.from = key::ready_of_class(place.class).to;
+            let head = walk.next_of_class(place.class)?;
+            walk.heads.extend(head);
+        }
+        Ok(walk)
+    }
+
+    /// The job whose turn it is. Its class has no other one until it was [taken](Self::take) or [skipped](Self::skip): when neither is
+    /// done, nothing of the class can start now.
+    pub(super) fn next(&mut self) -> Option<ClassHead> {
+        let first = {
+            let served = self.round_robin.state();
+            let age = |head: &ClassHead| {
+                (served.instances.get(&head.key.instance).copied().unwrap_or_default(), head.queued.entry.run_at)
+            };
+            (0..self.heads.len()).min_by_key(|number| self.heads.get(*number).map(age))
+        };
+        let head = first.map(|first| self.heads.swap_remove(first))?;
+        self.visited.insert(head.key.key.clone());
+        Some(head)
+    }
+
+    /// The job starts: it was the turn of its instance and its lane, and its lock is gone.
+    pub(super) fn accept(&mut self, place: &ReadyKey, lock: Option<(InstanceId, String)>) -> Result<()> {
+        self.round_robin.record_served(place);
+        self.locks.extend(lock);
+        self.skip(place)
+    }
+
+    /// The job cannot start, but others of its class may.
+    pub(super) fn skip(&mut self, place: &ReadyKey) -> Result<()> {
+        let following = self.next_of_class(place.class)?;
+        self.heads.extend(following);
+        Ok(())
+    }
+
+    fn next_of_class(&mut self, class: [u8; 8]) -> Result<Option<ClassHead>> {
+        let last = self.round_robin.state().classes.get(&class).copied();
+        let all = key::ready_of_class(class);
+        for range in rotated_ranges(&all, last.map(|instance| key::ready_of_instance(class, instance))) {
+            let mut range = range;
+            while let Some((key, _)) = self.kv.scan(&range.from, &range.to, 1, false)?.pop() {
+                let Some(place) = ReadyKey::parse(&key) else {
+                    range.start_after(&key);
+                    continue;
+                };
+                if let Some(head) = self.next_of_instance(class, place.instance)? {
+                    return Ok(Some(head));
+                }
+                range.from = key::ready_of_instance(class, place.instance).to;
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_of_instance(&mut self, class: [u8; 8], instance: [u8; 16]) -> Result<Option<ClassHead>> {
+        let last = self.round_robin.state().lanes.get(&(class, instance)).copied();
+        let all = key::ready_of_instance(class, instance);
+        for range in rotated_ranges(&all, last.map(|lane| key::ready_of_lane(class, instance, lane))) {
+            let mut range = range;
+            while let Some((key, value)) = self.kv.scan(&range.from, &range.to, 1, false)?.pop() {
+                let read = match (ReadyKey::parse(&key), view::decode::<QueuedJob>(&key, &value)) {
+                    (Some(place), Ok(queued)) => Some((place, queued)),
+                    // One damaged job must not stop the others.
+                    (_, Err(error)) => {
+                        tracing::error!(%error, "a waiting job cannot be read and is passed over");
+                        None
+                    }
+                    (None, Ok(_)) => None,
+                };
+                range.start_after(&key);
+                let Some((place, queued)) = read.filter(|_| !self.visited.contains(&key)) else { continue };
+                if self.is_locked(&queued)? {
+                    // Everything else in the lane needs the same lock.
+                    range.from = key::ready_of_lane(class, instance, place.lane).to;
+                    continue;
+                }
+                return Ok(Some(ClassHead { key: place, queued }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_locked(&mut self, queued: &QueuedJob) -> Result<bool> {
+        let Some(lock) = &queued.entry.lock else { return Ok(false) };
+        let wanted = (queued.job.instance.clone(), lock.clone());
+        if self.locks.contains(&wanted) {
+            return Ok(true);
+        }
+        let held = match view::read::<LockHolder>(self.kv, &key::of_lock(&wanted.0, &wanted.1)) {
+            Ok(holder) => holder.is_some(),
+            Err(error @ Error::Corrupt { .. }) => {
+                tracing::error!(%error, "a lock cannot be read and counts as held");
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        if held {
+            self.locks.insert(wanted);
+        }
+        Ok(held)
+    }
+}
+
+/// A range from behind the part that was served last to its end, and then from its start on: once around.
+fn rotated_ranges(all: &KeyRange, last: Option<KeyRange>) -> Vec<KeyRange> {
+    match last {
+        None => vec![all.clone()],
+        Some(last) => {
+            vec![
+                KeyRange { from: last.to.clone(), to: all.to.clone() },
+                KeyRange { from: all.from.clone(), to: last.to },
+            ]
+        }
+    }
+}

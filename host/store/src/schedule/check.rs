@@ -1,0 +1,41 @@
+//! Checks the schedule: when a trigger is due decides, and its place on the timeline follows.
+
+use super::{DueEntry, TriggerSchedule};
+use crate::error::Result;
+use crate::fsck::{Checker, SourceEntry};
+use crate::key::{self, Keyspace, Timeline};
+use crate::view;
+
+/// Checks when a trigger is due, and that its place is there.
+pub(crate) fn check_schedule(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let what = "when a trigger is due";
+    let Some(TriggerSchedule { due }) = check.read_or_report(key, bytes, what) else { return Ok(()) };
+    match check.document_at(&key::with_keyspace(key, Keyspace::Document))? {
+        SourceEntry::Unreadable => {}
+        SourceEntry::Absent => check.report_stray(key, bytes, what, "its document is gone"),
+        SourceEntry::Found(trigger) => {
+            let place = DueEntry { trigger: trigger.clone(), due };
+            let at = key::of_timeline(Timeline::Due, due, &trigger);
+            check.expect_entry(at, &place, "the place in the schedule", trigger)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks a place in the order of time.
+pub(crate) fn check_due_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let what = "a place in the schedule";
+    let Ok(DueEntry { trigger, due }) = view::decode(key, bytes) else {
+        check.report_stray(key, bytes, what, "it cannot be read");
+        return Ok(());
+    };
+    let is_due = match check.read_source::<TriggerSchedule>(&key::of_document(Keyspace::Schedule, &trigger)?)? {
+        SourceEntry::Unreadable => true,
+        SourceEntry::Found(schedule) => schedule.due == due,
+        SourceEntry::Absent => false,
+    };
+    if !is_due || key::of_timeline(Timeline::Due, due, &trigger) != key {
+        check.report_stray(key, bytes, what, format!("{trigger} is not due then"));
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Makes an index of documents that are there already, and takes one away: in steps of a few documents, each a commit of its own, so that
+//! nobody waits for long and a crash loses one step.
+
+use konnector_manifest::Doctype;
+use serde::{Deserialize, Serialize};
+
+use super::catalog::{Catalog, Index, validate_fields};
+use super::entry::IndexEntry;
+use crate::document;
+use crate::error::{Conflict, Error, Result};
+use crate::id::{DocRef, InstanceId};
+use crate::key::{self, Keyspace};
+use crate::kv::{Batch, CommitOutcome};
+use crate::store::Store;
+use crate::view::View;
+
+/// Documents of one step: at most this many are waited for by another commit.
+const BUILD_BATCH_SIZE: usize = 64;
+/// Entries removed in one commit.
+const DELETE_BATCH_SIZE: usize = 512;
+/// How often a step is planned anew before it gives up.
+const MAX_ATTEMPTS: usize = 100;
+
+/// How far the building of an index is.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct BuildProgress {
+    /// Id of the last document that is in it.
+    pub(super) after: Option<String>,
+}
+
+/// What is next to do for an index.
+enum BuildStep {
+    Ready(Index),
+    Sweep(u32),
+    Build(Index),
+    /// Somebody else changed something in between.
+    Retry,
+}
+
+/// The index over these members, made where it is missing.
+pub(crate) async fn ensure(
+    store: &Store,
+    instance: &InstanceId,
+    doctype: &Doctype,
+    members: &[String],
+) -> Result<Index> {
+    validate_fields(members)?;
+    // Refused commits are few: each means that another one succeeded.
+    let mut refused = 0;
+    loop {
+        let done = match next_step(store, instance, doctype, members).await? {
+            BuildStep::Ready(index) => return Ok(index),
+            BuildStep::Retry => false,
+            BuildStep::Sweep(number) => delete_entries(store, instance, doctype, number).await?,
+            BuildStep::Build(index) => build_batch(store, &index).await?,
+        };
+        refused = if done { 0 } else { refused + 1 };
+        if refused > MAX_ATTEMPTS {
+            return Err(Conflict::Contention.into());
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Takes an index away; nothing happens when there is none over these members.
+pub(crate) async fn drop_index(
+    store: &Store,
+    instance: &InstanceId,
+    doctype: &Doctype,
+    members: &[String],
+) -> Result<()> {
+    for _ in 0..MAX_ATTEMPTS {
+        let mut view = View::new(store.kv());
+        let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(()) };
+        if let Some(number) = catalog.find(members).map(|index| index.number) {
+            catalog.remove(number);
+            catalog.write(&mut view, instance, doctype)?;
+            view.remove(key::of_build_progress(instance, doctype, number));
+            let _: CommitOutcome = store.kv().commit(view.into_batch()?).await?;
+            continue;
+        }
+        let Some(number) = catalog.dropped.first() else { return Ok(()) };
+        delete_entries(store, instance, doctype, *number).await?;
+    }
+    Err(Conflict::Contention.into())
+}
+
+/// Declares the index where that is to be done, and says what is next.
+async fn next_step(store: &Store, instance: &InstanceId, doctype: &Doctype, members: &[String]) -> Result<BuildStep> {
+    let mut view = View::new(store.kv());
+    let mut catalog = Catalog::read(&mut view, instance, doctype)?.unwrap_or_default();
+    if let Some(number) = catalog.dropped.first() {
+        return Ok(BuildStep::Sweep(*number));
+    }
+    match catalog.find(members) {
+        Some(index) if index.is_current() => {
+            let (instance, doctype, members) = (instance.clone(), doctype.clone(), members.to_vec());
+            let found = Index { instance, doctype, number: index.number, fields: members };
+            Ok(if index.ready { BuildStep::Ready(found) } else { BuildStep::Build(found) })
+        }
+        found => {
+            if let Some(number) = found.map(|index| index.number) {
+                catalog.remove(number);
+                view.remove(key::of_build_progress(instance, doctype, number));
+            }
+            catalog.declare(doctype, members)?;
+            catalog.write(&mut view, instance, doctype)?;
+            let _: CommitOutcome = store.kv().commit(view.into_batch()?).await?;
+            Ok(BuildStep::Retry)
+        }
+    }
+}
+
+/// Puts the next documents into an index; answers whether that was done.
+async fn build_batch(store: &Store, index: &Index) -> Result<bool> {
+    let Index { instance, doctype, number, fields: members } = index;
+    let mut view = View::new(store.kv());
+    let at = key::of_build_progress(instance, doctype, *number);
+    let after = view.get::<BuildProgress>(&at)?.unwrap_or_default().after;
+    let mut range = key::documents(instance, doctype);
+    if let Some(after) = &after {
+        range.start_after(&key::of_document(Keyspace::Document, &DocRef::new(instance, doctype, after.as_str()))?);
+    }
+    let mut last = None;
+    for (key, _) in store.kv().scan(&range.from, &range.to, BUILD_BATCH_SIZE, false)? {
+        let id = key::document_id(&key)?.to_owned();
+        // Read through the view: a document that is changed meanwhile refuses the step.
+        let body = match document::body_of(&mut view, store.blobs(), &key) {
+            Ok(body) => body,
+            // It was replaced after its entry was read, and so was its content.
+            Err(Error::BlobNotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if let Some(place) = body.and_then(|body| IndexEntry::from_document(members, &id, &body)) {
+            let key = place.key(instance, doctype, *number);
+            place.put(&mut view, key)?;
+        }
+        last = Some(id);
+    }
+    // The index must still be there, whatever was done meanwhile.
+    let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(false) };
+    let Some(definition) = catalog.indexes.iter_mut().find(|index| index.number == *number) else { return Ok(false) };
+    if last.is_some() {
+        view.put(at, &BuildProgress { after: last })?;
+    } else {
+        definition.ready = true;
+        catalog.write(&mut view, instance, doctype)?;
+        view.remove(at);
+    }
+    Ok(store.kv().commit(view.into_batch()?).await? == CommitOutcome::Applied)
+}
+
+/// Removes the entries of an index that is gone, then its number; answers whether that was done.
+async fn delete_entries(store: &Store, instance: &InstanceId, doctype: &Doctype, number: u32) -> Result<bool> {
+    let range = key::KeyRange::with_prefix(key::entries_prefix(instance, doctype, number));
+    loop {
+        let mut batch = Batch::default();
+        for (key, _) in store.kv().scan(&range.from, &range.to, DELETE_BATCH_SIZE, false)? {
+            batch.remove(key);
+        }
+        if batch.is_empty() {
+            break;
+        }
+        // Nobody writes to an index that is gone, so nothing is to be checked.
+        let _: CommitOutcome = store.kv().commit(batch).await?;
+    }
+    let mut view = View::new(store.kv());
+    let Some(mut catalog) = Catalog::read(&mut view, instance, doctype)? else { return Ok(true) };
+    catalog.dropped.retain(|dropped| *dropped != number);
+    catalog.write(&mut view, instance, doctype)?;
+    Ok(store.kv().commit(view.into_batch()?).await? == CommitOutcome::Applied)
+}

@@ -1,0 +1,140 @@
+//! Which indexes there are: one entry for each type that has any.
+
+use konnector_manifest::Doctype;
+use konnector_query::{FieldPath, collation};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::id::InstanceId;
+use crate::key;
+use crate::kv::Kv;
+use crate::view::{self, View};
+
+/// How many indexes documents of one type may have.
+pub const MAX_INDEXES: usize = 16;
+/// How many members an index may have.
+const MAX_INDEX_FIELDS: usize = 8;
+/// Bytes of an index's members, so that all indexes of a type fit into one entry.
+const MAX_INDEX_FIELDS_BYTES: usize = 320;
+
+/// An index that can be read: every document is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub(super) instance: InstanceId,
+    pub(super) doctype: Doctype,
+    pub(super) number: u32,
+    pub(super) fields: Vec<String>,
+}
+
+impl Index {
+    /// The members, as the index was asked for.
+    #[must_use]
+    pub fn fields(&self) -> &[String] {
+        &self.fields
+    }
+}
+
+/// The indexes of one type.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Catalog {
+    /// Number of the next index; none is used twice.
+    next: u32,
+    pub(super) indexes: Vec<CatalogEntry>,
+    /// Indexes that are gone, and whose entries may still be there.
+    #[serde(default)]
+    pub(super) dropped: Vec<u32>,
+}
+
+/// One index.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct CatalogEntry {
+    pub(super) number: u32,
+    #[serde(rename = "members")]
+    pub(super) fields: Vec<String>,
+    /// The order that its entries are in: [`collation::FINGERPRINT`] when it was made.
+    collation: u32,
+    /// Every document is in it.
+    pub(super) ready: bool,
+}
+
+impl CatalogEntry {
+    /// Whether entries are worth anything.
+    pub(super) fn is_current(&self) -> bool {
+        self.collation == *collation::FINGERPRINT
+    }
+}
+
+impl Catalog {
+    pub(super) fn read(view: &mut View<'_>, instance: &InstanceId, doctype: &Doctype) -> Result<Option<Self>> {
+        view.get(&key::of_catalog(instance, doctype))
+    }
+
+    pub(super) fn write(&self, view: &mut View<'_>, instance: &InstanceId, doctype: &Doctype) -> Result<()> {
+        view.put(key::of_catalog(instance, doctype), self)
+    }
+
+    pub(super) fn find(&self, members: &[String]) -> Option<&CatalogEntry> {
+        self.indexes.iter().find(|index| index.fields == members)
+    }
+
+    /// Adds an index.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when there are as many as there may be.
+    pub(super) fn declare(&mut self, doctype: &Doctype, members: &[String]) -> Result<()> {
+        if self.indexes.len() >= MAX_INDEXES {
+            let names = self.indexes.iter().map(|index| format!("[{}]", index.fields.join(", ")));
+            let reason = format!(
+                "documents of the type {doctype} have {MAX_INDEXES} indexes, which is the most: use one of {}, or drop one",
+                names.collect::<Vec<_>>().join(" ")
+            );
+            return Err(Error::Invalid { field: "index", reason });
+        }
+        let (number, order) = (self.next, *collation::FINGERPRINT);
+        self.next += 1;
+        self.indexes.push(CatalogEntry { number, fields: members.to_vec(), collation: order, ready: false });
+        Ok(())
+    }
+
+    /// Takes an index away; its entries are still to be removed.
+    pub(super) fn remove(&mut self, number: u32) {
+        self.indexes.retain(|index| index.number != number);
+        self.dropped.push(number);
+    }
+}
+
+/// The members of the indexes of a type.
+pub(crate) fn list(kv: &dyn Kv, instance: &InstanceId, doctype: &Doctype) -> Result<Vec<Vec<String>>> {
+    let catalog = view::read::<Catalog>(kv, &key::of_catalog(instance, doctype))?.unwrap_or_default();
+    Ok(catalog.indexes.into_iter().map(|index| index.fields).collect())
+}
+
+/// Refuses what is no list of members.
+///
+/// # Errors
+/// [`Error::Invalid`].
+pub(super) fn validate_fields(members: &[String]) -> Result<()> {
+    let invalid = |reason: String| Err(Error::Invalid { field: "index", reason });
+    if members.is_empty() || members.len() > MAX_INDEX_FIELDS {
+        return invalid(format!("an index has 1 to {MAX_INDEX_FIELDS} members, this one has {}", members.len()));
+    }
+    let mut paths = Vec::with_capacity(members.len());
+    for member in members {
+        let path = match FieldPath::parse(member) {
+            Ok(path) => path,
+            Err(error) => return invalid(error.to_string()),
+        };
+        if paths.contains(&path) {
+            return invalid(format!("the member `{member}` occurs twice"));
+        }
+        paths.push(path);
+    }
+    // As they stand in the entry: quotation marks and controls take more.
+    let size: usize = members.iter().map(|member| member.escape_default().count()).sum();
+    if size > MAX_INDEX_FIELDS_BYTES {
+        return invalid(format!(
+            "the names of its members have {size} bytes together, the limit is {MAX_INDEX_FIELDS_BYTES}"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Checks secondary indexes. Which there are decides together with the documents; a damaged list of them is removed with all entries,
+//! because indexes are made again when they are asked for.
+
+use super::build::BuildProgress;
+use super::catalog::{Catalog, CatalogEntry};
+use super::entry::{IndexEntry, IndexRecord};
+use crate::Map;
+use crate::error::Result;
+use crate::fsck::{Checker, FsckProblem, SourceEntry};
+use crate::id::DocRef;
+use crate::key::{self, Keyspace};
+use crate::view;
+
+const CATALOG: &str = "the list of a type's indexes";
+const ENTRY: &str = "an entry of an index";
+
+/// The indexes of one type, and how far those in the making are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CatalogEntries {
+    indexes: Vec<(CatalogEntry, Option<String>)>,
+    dropped: Vec<u32>,
+}
+
+impl CatalogEntries {
+    fn find(&self, number: u32) -> Option<&CatalogEntry> {
+        self.indexes.iter().map(|(definition, _)| definition).find(|definition| definition.number == number)
+    }
+}
+
+/// The indexes of the type that a key belongs to, `None` where the list cannot be read.
+fn definitions(check: &mut Checker<'_>, of_type: &[u8]) -> Result<Option<CatalogEntries>> {
+    let at = key::catalog_of(of_type);
+    if let Some((known, definitions)) = &check.definitions
+        && *known == at
+    {
+        return Ok(Some(definitions.clone()));
+    }
+    let catalog = match check.read_source::<Catalog>(&at)? {
+        SourceEntry::Unreadable => return Ok(None),
+        SourceEntry::Absent => Catalog::default(),
+        SourceEntry::Found(catalog) => catalog,
+    };
+    let mut found = CatalogEntries { indexes: Vec::new(), dropped: catalog.dropped };
+    for definition in catalog.indexes {
+        let progress = [at.as_slice(), &definition.number.to_be_bytes()].concat();
+        let after = match check.read_source::<BuildProgress>(&progress)? {
+            SourceEntry::Found(progress) => progress.after,
+            SourceEntry::Absent | SourceEntry::Unreadable => None,
+        };
+        found.indexes.push((definition, after));
+    }
+    check.definitions = Some((at, found.clone()));
+    Ok(Some(found))
+}
+
+/// Checks that a document is in every index of its type.
+pub(crate) fn check_document(check: &mut Checker<'_>, document: &DocRef, body: &Map) -> Result<()> {
+    let DocRef { instance, doctype, id } = document;
+    let Some(definitions) = definitions(check, &key::of_catalog(instance, doctype))? else { return Ok(()) };
+    for (definition, after) in definitions.indexes {
+        // In one that is being made, only the documents up to the last one are for certain.
+        let is_in = definition.ready || after.is_some_and(|after| *id <= after);
+        if !is_in || !definition.is_current() {
+            continue;
+        }
+        if let Some(place) = IndexEntry::from_document(&definition.fields, id, body) {
+            let what = format!("the entry in the index over {}", definition.fields.join(", "));
+            check.expect_entry(place.key(instance, doctype, definition.number), &place.record(), &what, document)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks the list of a type's indexes, and how far one of them is.
+pub(crate) fn check_catalog(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let Some((of_type, number)) = key::split_doctype(key) else {
+        check.report(FsckProblem::Unknown { what: format!("entry {}", key.escape_ascii()) });
+        return Ok(());
+    };
+    let Some(number) = number.first_chunk::<4>().map(|number| u32::from_be_bytes(*number)) else {
+        if view::decode::<Catalog>(key, bytes).is_err() {
+            check.report_stray(key, bytes, CATALOG, "it cannot be read");
+        }
+        return Ok(());
+    };
+    let Some(definitions) = definitions(check, of_type)? else { return Ok(()) };
+    let what = "how far an index is made";
+    if definitions.find(number).is_none_or(|definition| definition.ready) {
+        check.report_stray(key, bytes, what, "that index is not being made");
+    } else if view::decode::<BuildProgress>(key, bytes).is_err() {
+        // Then it is made from the beginning.
+        check.report_stray(key, bytes, what, "it cannot be read");
+    }
+    Ok(())
+}
+
+/// Checks that an entry has its index and its document.
+pub(crate) fn check_entry(check: &mut Checker<'_>, key: &[u8], bytes: &[u8]) -> Result<()> {
+    let parts = key::split_doctype(key).and_then(|(of_type, rest)| Some((of_type, rest.first_chunk::<4>()?)));
+    let Some((of_type, number)) = parts else {
+        check.report(FsckProblem::Unknown { what: format!("entry {}", key.escape_ascii()) });
+        return Ok(());
+    };
+    let number = u32::from_be_bytes(*number);
+    // Where the list cannot be read, it is removed first.
+    let Some(definitions) = definitions(check, of_type)? else { return Ok(()) };
+    if definitions.dropped.contains(&number) {
+        return Ok(());
+    }
+    let Some(definition) = definitions.find(number).cloned() else {
+        check.report_stray(key, bytes, ENTRY, "there is no such index");
+        return Ok(());
+    };
+    if !definition.is_current() {
+        return Ok(());
+    }
+    let Ok(record) = view::decode::<IndexRecord>(key, bytes) else {
+        check.report_stray(key, bytes, ENTRY, "it cannot be read");
+        return Ok(());
+    };
+    let at = key::of_doctype_and_id(of_type, Keyspace::Document, &record.id);
+    let reason = match (check.document_at(&at)?, check.body_at(&at)?) {
+        (SourceEntry::Found(document), SourceEntry::Found(body)) => {
+            let place = IndexEntry::from_document(&definition.fields, &document.id, &body);
+            let right = place.filter(|place| {
+                place.key(&document.instance, &document.doctype, number) == key && place.record() == record
+            });
+            right.is_none().then(|| format!("{document} is not there"))
+        }
+        (SourceEntry::Absent, _) | (_, SourceEntry::Absent) => Some(format!("there is no document {:?}", record.id)),
+        _ => None,
+    };
+    if let Some(reason) = reason {
+        check.report_stray(key, bytes, ENTRY, reason);
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Reads a part of an index, forwards or backwards, in pages.
+
+use std::collections::BTreeSet;
+
+use konnector_query::{Direction, IndexRange};
+
+use super::catalog::Index;
+use super::cursor::{IndexCursor, contains};
+use super::entry::{IndexEntry, IndexRecord, MAX_KEY_VALUE_BYTES};
+use crate::error::Result;
+use crate::key::{self, KeyRange};
+use crate::kv::Kv;
+use crate::view;
+
+/// How many entries are read at once.
+const PAGE_SIZE: usize = 256;
+
+/// A document in an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexHit {
+    /// Its id.
+    pub id: String,
+    /// Where the next page starts, if this document is the last one of the page.
+    pub cursor: IndexCursor,
+}
+
+/// Up to `limit` documents behind `after`.
+///
+/// Memory is bounded by `limit`, also where the keys of many entries begin the same; such a run is read to its end for each page.
+pub(crate) fn scan(
+    kv: &dyn Kv,
+    index: &Index,
+    range: &IndexRange,
+    direction: Direction,
+    after: Option<&IndexCursor>,
+    limit: usize,
+) -> Result<Vec<IndexHit>> {
+    let scan = IndexScan {
+        kv,
+        prefix: key::entries_prefix(&index.instance, &index.doctype, index.number),
+        range,
+        direction,
+        after,
+    };
+    scan.collect(limit)
+}
+
+struct IndexScan<'a> {
+    kv: &'a dyn Kv,
+    prefix: Vec<u8>,
+    range: &'a IndexRange,
+    direction: Direction,
+    after: Option<&'a IndexCursor>,
+}
+
+impl IndexScan<'_> {
+    fn collect(&self, limit: usize) -> Result<Vec<IndexHit>> {
+        let mut keys = self.key_range();
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let page = self.read_entries(&keys, PAGE_SIZE.min(limit - found.len()))?;
+            let Some((last, _)) = page.last() else { break };
+            self.advance(&mut keys, last);
+            for (key, place) in page {
+                if place.is_truncated() {
+                    let run = self.truncation_range(&key);
+                    found.extend(self.select_first(&run, limit - found.len())?);
+                    // The rest of the page may belong to the run; it is read again from behind it.
+                    match self.direction {
+                        Direction::Forward => keys.from = run.to,
+                        Direction::Backward => keys.to = run.from,
+                    }
+                    break;
+                }
+                if self.matches(&place) {
+                    found.push(place);
+                }
+            }
+        }
+        found.truncate(limit);
+        Ok(found.into_iter().map(|place| IndexHit { id: place.id.clone(), cursor: IndexCursor(place) }).collect())
+    }
+
+    /// The keys that may be asked for. Entries of one run are all in or all out.
+    fn key_range(&self) -> KeyRange {
+        let key =
+            |values: &[u8]| [self.prefix.as_slice(), values.get(..MAX_KEY_VALUE_BYTES).unwrap_or(values)].concat();
+        let all = KeyRange::with_prefix(self.prefix.clone());
+        let mut keys = KeyRange { from: key(self.range.start()), to: all.to };
+        if let Some(to) = self.range.end() {
+            keys.to = if to.len() > MAX_KEY_VALUE_BYTES { KeyRange::with_prefix(key(to)).to } else { key(to) };
+        }
+        if let Some(IndexCursor(place)) = self.after {
+            let at = key(&place.values);
+            let exact = || [at.as_slice(), key::entry_id(&place.id).as_slice()].concat();
+            match self.direction {
+                Direction::Forward if place.is_truncated() => keys.from = keys.from.max(at),
+                Direction::Forward => keys.start_after(&exact()),
+                Direction::Backward if place.is_truncated() => keys.to = keys.to.min(KeyRange::with_prefix(at).to),
+                Direction::Backward => keys.to = keys.to.min(exact()),
+            }
+        }
+        keys
+    }
+
+    fn read_entries(&self, keys: &KeyRange, limit: usize) -> Result<Vec<(Vec<u8>, IndexEntry)>> {
+        let entries = self.kv.scan(&keys.from, &keys.to, limit, self.direction == Direction::Backward)?;
+        let place = |(key, bytes): (Vec<u8>, Vec<u8>)| {
+            let record: IndexRecord = view::decode(&key, &bytes)?;
+            let place = IndexEntry::decode(&self.prefix, &key, record)?;
+            Ok((key, place))
+        };
+        entries.into_iter().map(place).collect()
+    }
+
+    fn advance(&self, keys: &mut KeyRange, last: &[u8]) {
+        match self.direction {
+            Direction::Forward => keys.start_after(last),
+            Direction::Backward => keys.to = last.to_vec(),
+        }
+    }
+
+    /// The keys that begin like a cut one.
+    fn truncation_range(&self, key: &[u8]) -> KeyRange {
+        let end = (self.prefix.len() + MAX_KEY_VALUE_BYTES).min(key.len());
+        KeyRange::with_prefix(key.get(..end).unwrap_or(key).to_vec())
+    }
+
+    /// The first `limit` places of a run, in the order of their values.
+    fn select_first(&self, run: &KeyRange, limit: usize) -> Result<Vec<IndexEntry>> {
+        let mut first = BTreeSet::new();
+        let mut keys = run.clone();
+        loop {
+            let page = self.read_entries(&keys, PAGE_SIZE)?;
+            let Some((last, _)) = page.last() else { break };
+            self.advance(&mut keys, last);
+            for (_, place) in page {
+                if self.matches(&place) {
+                    first.insert(place);
+                    if first.len() > limit {
+                        match self.direction {
+                            Direction::Forward => first.pop_last(),
+                            Direction::Backward => first.pop_first(),
+                        };
+                    }
+                }
+            }
+        }
+        let forward = first.into_iter();
+        Ok(if self.direction == Direction::Forward { forward.collect() } else { forward.rev().collect() })
+    }
+
+    fn matches(&self, place: &IndexEntry) -> bool {
+        let is_behind = self.after.is_none_or(|IndexCursor(after)| match self.direction {
+            Direction::Forward => place > after,
+            Direction::Backward => place < after,
+        });
+        is_behind && contains(self.range, &place.values)
+    }
+}

@@ -1,0 +1,37 @@
+//! Keeps every index up to date with the documents, in the commit that writes them.
+
+use super::catalog::Catalog;
+use super::entry::IndexEntry;
+use crate::Map;
+use crate::error::Result;
+use crate::id::DocRef;
+use crate::view::View;
+
+/// Replaces a document's entries. `before` and `after` give its body, where it has one; they are called only for a type that has indexes.
+pub(crate) fn update(
+    view: &mut View<'_>,
+    document: &DocRef,
+    before: impl FnOnce() -> Result<Option<Map>>,
+    after: impl FnOnce() -> Result<Option<Map>>,
+) -> Result<()> {
+    let DocRef { instance, doctype, id } = document;
+    // Read through the view: an index that is declared meanwhile refuses this commit, which is then planned anew and sees it.
+    let Some(catalog) = Catalog::read(view, instance, doctype)? else { return Ok(()) };
+    let (before, after) = (before()?, after()?);
+    for index in catalog.indexes.iter().filter(|index| index.is_current()) {
+        let place =
+            |body: &Option<Map>| body.as_ref().and_then(|body| IndexEntry::from_document(&index.fields, id, body));
+        let (old, new) = (place(&before), place(&after));
+        if old == new {
+            continue;
+        }
+        if let Some(old) = old {
+            view.remove(old.key(instance, doctype, index.number));
+        }
+        if let Some(new) = new {
+            let key = new.key(instance, doctype, index.number);
+            new.put(view, key)?;
+        }
+    }
+    Ok(())
+}
